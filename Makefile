@@ -1,0 +1,33 @@
+# make demo   extract representations from the bundled speech, offline, and draw them
+# make test   everything that must pass: style, types, tests
+# make clean  remove what the other two made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test clean
+
+demo: $(VENV)/demo-installed
+	$(BIN)/auricle demo --out demo
+
+test: $(VENV)/test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest --numprocesses auto
+
+clean:
+	rm -rf $(VENV) demo
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo-installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable '.[plot]'
+	touch $@
+
+$(VENV)/test-installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable '.[dev]'
+	touch $@

@@ -1,0 +1,39 @@
+"""What can go wrong: every error the library raises on purpose."""
+
+from __future__ import annotations
+
+
+class AuricleError(Exception):
+    """Base of all errors that the library raises on purpose."""
+
+
+class AudioError(AuricleError, ValueError):
+    """A waveform or an audio file that cannot be encoded; the message names it and the reason."""
+
+
+class LayerError(AuricleError, ValueError):
+    """A layer that the encoder does not have; the message lists those it has."""
+
+
+class UnknownModelError(AuricleError, ValueError):
+    """A name that is not in the catalogue; the message lists close matches."""
+
+
+class CheckpointError(AuricleError, ValueError):
+    """A checkpoint that is unsafe, damaged, unrecognised or does not fit its encoder."""
+
+
+class DownloadError(AuricleError, OSError):
+    """A file that could not be fetched; the message lists each place tried and its reason."""
+
+
+class ChecksumError(DownloadError):
+    """A file whose digest is not the one on record; the file has been removed."""
+
+
+class OutputError(AuricleError, OSError):
+    """A result that could not be written; nothing half-written is left behind."""
+
+
+class MissingExtraError(AuricleError, ImportError):
+    """An optional dependency that is not installed; the message names the extra to install."""
