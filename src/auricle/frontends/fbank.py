@@ -1,0 +1,239 @@
+"""Kaldi's log mel filterbank, as torchaudio's compliance interface computes it (spec F1)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import torch
+from torch import Tensor
+
+from auricle.frontends.cmvn import apply_cmvn, subtract_mean
+from auricle.frontends.deltas import append_deltas
+from auricle.frontends.framing import (
+    padding_mask,
+    power_spectrum,
+    transform_windows,
+    true_samples,
+)
+from auricle.outputs import FrameGeometry, Window
+
+if TYPE_CHECKING:
+    from auricle.outputs import IntOrTensor
+
+# Kaldi floors energies at float32's machine epsilon before the logarithm (feature-fbank.cc).
+ENERGY_FLOOR = 2.0**-23
+MS_TO_SECONDS = 0.001
+POVEY_EXPONENT = 0.85
+WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")
+
+
+class FbankConfig(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="fbank",
+):
+    """Options of the Kaldi filterbank; in brackets the name in torchaudio.compliance.kaldi.fbank.
+
+    Fixed here: whole frames only (`snip_edges`), no dither (its default there, 0.0, since noise
+    has no reproducible value), no energy column (`use_energy`), no vocal tract length warping.
+
+    num_mels: triangular filters (`num_mel_bins`; `feat_dim` in the APC, VQ-APC and NPC files).
+    frame_length_ms, frame_shift_ms: analysis window and hop (`frame_length`, `frame_shift`).
+    window: shape of the analysis window (`window_type`; Hamming in the APC, VQ-APC and NPC code,
+        Povey where a kaldi section names none).
+    blackman_coeff: the constant term of the Blackman window (`blackman_coeff`).
+    preemphasis: weight of the previous sample that is subtracted (`preemphasis_coefficient`).
+    remove_dc_offset: subtract each frame's mean (`remove_dc_offset`).
+    round_to_power_of_two: zero-pad frames for the Fourier transform (`round_to_power_of_two`).
+    use_power: squared magnitudes rather than magnitudes (`use_power`).
+    low_hz, high_hz: edges of the filters (`low_freq`, `high_freq`); a `high_hz` of 0 or below
+        counts from the Nyquist frequency.
+    use_log: natural logarithm, floored at float32 epsilon (`use_log_fbank`).
+    subtract_mean: subtract the utterance's mean before the deltas (`subtract_mean`).
+    delta_order, delta_window: times that deltas are appended, and the frames each regresses over
+        (`delta.order`, `delta.win_length` in the TERA and Mockingjay files).
+    cmvn: mean and variance normalisation per utterance, last (`cmvn`, `cmvn.use_cmvn`).
+    cmvn_epsilon: what is added to the standard deviation (1e-10 in the originals).
+    sample_rate: of the waveforms, in Hz (`sample_frequency`).
+    """
+
+    num_mels: int = 80
+    frame_length_ms: float = 25.0
+    frame_shift_ms: float = 10.0
+    window: Literal["hamming", "hanning", "povey", "rectangular", "blackman"] = "hamming"
+    blackman_coeff: float = 0.42
+    preemphasis: float = 0.97
+    remove_dc_offset: bool = True
+    round_to_power_of_two: bool = True
+    use_power: bool = True
+    low_hz: float = 20.0
+    high_hz: float = 0.0
+    use_log: bool = True
+    subtract_mean: bool = False
+    delta_order: int = 0
+    delta_window: int = 5
+    cmvn: bool = False
+    cmvn_epsilon: float = 1e-10
+    sample_rate: int = 16000
+
+    def __post_init__(self) -> None:
+        nyquist_hz = self.sample_rate / 2
+        checks = (
+            ("sample_rate", self.sample_rate >= 1, "at least 1 Hz"),
+            ("num_mels", self.num_mels >= 1, "at least 1"),
+            ("window", self.window in WINDOWS, f"one of {', '.join(WINDOWS)}"),
+            ("frame_length_ms", self.frame_samples >= 2, "at least two samples long"),
+            ("frame_length_ms", self.fft_samples % 2 == 0, "an even number of samples"),
+            ("frame_shift_ms", self.hop_samples >= 1, "at least one sample long"),
+            ("preemphasis", 0.0 <= self.preemphasis <= 1.0, "in [0, 1]"),
+            ("low_hz", 0.0 <= self.low_hz < nyquist_hz, f"in [0, {nyquist_hz})"),
+            (
+                "high_hz",
+                self.low_hz < self.top_hz <= nyquist_hz,
+                f"above low_hz and at most {nyquist_hz}, or 0 or below to count from there",
+            ),
+            ("delta_order", self.delta_order >= 0, "at least 0"),
+            ("delta_window", self.delta_window >= 3, "at least 3 frames"),
+            ("cmvn_epsilon", self.cmvn_epsilon >= 0.0, "at least 0"),
+        )
+        for name, holds, expected in checks:
+            if not holds:
+                raise ValueError(f"{name} must be {expected}, but is {getattr(self, name)!r}")
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples in one analysis window, rounded down as torchaudio does."""
+        return int(self.sample_rate * self.frame_length_ms * MS_TO_SECONDS)
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one frame to the next, rounded down as torchaudio does."""
+        return int(self.sample_rate * self.frame_shift_ms * MS_TO_SECONDS)
+
+    @property
+    def fft_samples(self) -> int:
+        """Length of the Fourier transform, in samples."""
+        if self.round_to_power_of_two:
+            return 1 << (self.frame_samples - 1).bit_length()
+        return self.frame_samples
+
+    @property
+    def top_hz(self) -> float:
+        """Upper edge of the last filter, `high_hz` resolved against the Nyquist frequency."""
+        return self.high_hz if self.high_hz > 0.0 else self.high_hz + self.sample_rate / 2
+
+    @property
+    def dim(self) -> int:
+        """Width of a feature frame, deltas included."""
+        return self.num_mels * (1 + self.delta_order)
+
+    @property
+    def geometry(self) -> FrameGeometry:
+        """Where the frames lie: whole windows only."""
+        return FrameGeometry((Window(size=self.frame_samples, stride=self.hop_samples),))
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest waveform with features: one frame, or two where CMVN needs a deviation."""
+        return self.geometry.min_samples(2 if self.cmvn else 1)
+
+    def num_frames(self, num_samples: IntOrTensor) -> IntOrTensor:
+        """Frames for `num_samples` samples, an int or an integer tensor."""
+        return self.geometry.num_frames(num_samples)
+
+
+def fbank(waveforms: Tensor, num_samples: Sequence[int], config: FbankConfig) -> Tensor:
+    """Kaldi filterbank features of a padded batch, each utterance as if it were alone.
+
+    `waveforms` is (batch, samples) in [-1, 1], not scaled to int16, and `num_samples` holds the
+    true lengths; what lies past them is ignored. Returns (batch, frames, `config.dim`) in float32
+    on the waveforms' device, zero past each utterance's `config.num_frames(n)` frames. Computed in
+    float64. Raises AudioError for an utterance shorter than `config.min_samples`.
+    """
+    if not num_samples:
+        return waveforms.new_zeros((0, 0, config.dim), dtype=torch.float32)
+    samples, lengths = true_samples(waveforms, num_samples, config.min_samples)
+    num_frames = config.num_frames(lengths)
+    transform = functools.partial(
+        _filterbank,
+        window=_window(config).to(samples.device),
+        filters=_mel_filters(config).to(samples.device),
+        config=config,
+    )
+    features = transform_windows(
+        samples, size=config.frame_samples, stride=config.hop_samples, transform=transform
+    )
+    if config.subtract_mean:
+        features = subtract_mean(features, num_frames)
+    features = append_deltas(
+        features, num_frames, order=config.delta_order, window=config.delta_window
+    )
+    if config.cmvn:
+        features = apply_cmvn(features, num_frames, epsilon=config.cmvn_epsilon)
+    padding = padding_mask(num_frames, features.shape[1]).unsqueeze(-1)
+    return features.masked_fill(padding, 0.0).to(waveforms.device)
+
+
+def _filterbank(frames: Tensor, *, window: Tensor, filters: Tensor, config: FbankConfig) -> Tensor:
+    """Filter energies of (B, T, frame_samples): (B, T, num_mels), all float64."""
+    if config.remove_dc_offset:
+        frames = frames - frames.mean(-1, keepdim=True)
+    if config.preemphasis:
+        # The first sample's left neighbour is itself.
+        previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+        frames = frames - config.preemphasis * previous
+    spectrum = power_spectrum(frames * window, size=config.fft_samples)
+    if not config.use_power:
+        # The root has no gradient at zero: take it of the positive bins only.
+        is_zero = spectrum == 0.0
+        spectrum = spectrum.masked_fill(is_zero, 1.0).sqrt().masked_fill(is_zero, 0.0)
+    energies = spectrum @ filters
+    return energies.clamp(min=ENERGY_FLOOR).log() if config.use_log else energies
+
+
+@functools.lru_cache(maxsize=32)
+def _window(config: FbankConfig) -> Tensor:
+    """The symmetric analysis window, (frame_samples,) float64 on the CPU."""
+    size = config.frame_samples
+    # A constant made inside inference mode could not be saved for a later backward pass.
+    with torch.inference_mode(False):
+        angle = 2.0 * math.pi * torch.arange(size, dtype=torch.float64, device="cpu") / (size - 1)
+        hann = 0.5 - 0.5 * angle.cos()
+        if config.window == "hamming":
+            return 0.54 - 0.46 * angle.cos()
+        if config.window == "hanning":
+            return hann
+        if config.window == "povey":
+            return hann.pow(POVEY_EXPONENT)
+        if config.window == "rectangular":
+            return torch.ones_like(angle)
+        constant = config.blackman_coeff
+        return constant - 0.5 * angle.cos() + (0.5 - constant) * (2.0 * angle).cos()
+
+
+@functools.lru_cache(maxsize=32)
+def _mel_filters(config: FbankConfig) -> Tensor:
+    """Triangles linear in mel, (fft_samples // 2 + 1, num_mels) float64 on the CPU."""
+    with torch.inference_mode(False):
+        edges_hz = torch.tensor([config.low_hz, config.top_hz], dtype=torch.float64, device="cpu")
+        low, high = _mel(edges_hz).tolist()
+        spacing = (high - low) / (config.num_mels + 1)
+        left = low + spacing * torch.arange(config.num_mels, dtype=torch.float64, device="cpu")
+        bins = torch.arange(config.fft_samples // 2, dtype=torch.float64, device="cpu")
+        bin_mel = _mel(bins * (config.sample_rate / config.fft_samples)).unsqueeze(1)
+        rising = (bin_mel - left) / spacing
+        triangles = torch.minimum(rising, 2.0 - rising).clamp(min=0.0)
+        # Kaldi leaves the Nyquist bin out, whatever the filters' upper edge.
+        return torch.cat([triangles, torch.zeros_like(triangles[:1])])
+
+
+def _mel(hz: Tensor) -> Tensor:
+    """Kaldi's mel scale."""
+    return 1127.0 * torch.log1p(hz / 700.0)

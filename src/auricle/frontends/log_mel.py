@@ -1,0 +1,247 @@
+"""Level-normalised log mel, linear or MFCC features by a centred Fourier transform (spec F2)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from auricle.frontends.cmvn import apply_cmvn
+from auricle.frontends.deltas import append_deltas
+from auricle.frontends.framing import (
+    padding_mask,
+    power_spectrum,
+    transform_windows,
+    true_samples,
+)
+from auricle.outputs import FrameGeometry, Window
+
+if TYPE_CHECKING:
+    from auricle.outputs import IntOrTensor
+
+EPSILON = 1e-10  # added to the level, in the logarithm and to CMVN's deviation by the original code
+MFCC_LOG_OFFSET = 1e-6  # torchaudio.transforms.MFCC with log_mels
+MFCC_NUM_MELS = 128  # the filters under the cosine transform, torchaudio's default
+DELTA_WINDOW = 5  # frames, torchaudio's default
+KINDS = ("mel", "linear", "mfcc")
+
+
+class LogMelConfig(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="log_mel",
+):
+    """Options of the online features of Mockingjay, TERA and Audio ALBERT.
+
+    In brackets the name in the `audio` section of their checkpoints (arXiv:2007.06028).
+
+    kind: `mel` bands, the `linear` power spectrum, or `mfcc` (`input.feat_type`).
+    num_mels: triangles on the HTK mel scale for kind `mel` (`n_mels`).
+    num_freqs: bins of the spectrum; the Fourier transform has 2 (num_freqs - 1) samples (`n_freq`).
+    num_mfcc: cosine coefficients for kind `mfcc` (`n_mfcc`).
+    window_ms, hop_ms: Hann window and hop (`win_ms`, `hop_ms`).
+    target_level_db: level to which a waveform is scaled first, in dB of full scale
+        (`target_level`); None leaves it as it is.
+    log: natural logarithm (`input.log`). Cosine coefficients are logarithmic and may be negative,
+        so kind `mfcc` must have it False.
+    delta_order: times that deltas over 5 frames are appended (`input.delta`).
+    cmvn: mean and variance normalisation per utterance, last (`input.cmvn`).
+    sample_rate: of the waveforms, in Hz.
+    """
+
+    kind: Literal["mel", "linear", "mfcc"] = "mel"
+    num_mels: int = 80
+    num_freqs: int = 201
+    num_mfcc: int = 13
+    window_ms: float = 25.0
+    hop_ms: float = 10.0
+    target_level_db: float | None = -25.0
+    log: bool = True
+    delta_order: int = 0
+    cmvn: bool = True
+    sample_rate: int = 16000
+
+    def __post_init__(self) -> None:
+        level = self.target_level_db
+        checks = (
+            ("sample_rate", self.sample_rate >= 1, "at least 1 Hz"),
+            ("kind", self.kind in KINDS, f"one of {', '.join(KINDS)}"),
+            ("num_mels", self.num_mels >= 1, "at least 1"),
+            ("num_freqs", self.num_freqs >= 2, "at least 2"),
+            ("num_mfcc", 1 <= self.num_mfcc <= MFCC_NUM_MELS, f"in [1, {MFCC_NUM_MELS}]"),
+            (
+                "window_ms",
+                1 <= self.window_samples <= self.fft_samples,
+                f"at least one sample and at most the {self.fft_samples} of the transform",
+            ),
+            ("hop_ms", self.hop_samples >= 1, "at least one sample long"),
+            ("target_level_db", level is None or math.isfinite(level), "finite, or None"),
+            ("log", not (self.log and self.kind == "mfcc"), "False when kind is 'mfcc'"),
+            ("delta_order", self.delta_order >= 0, "at least 0"),
+        )
+        for name, holds, expected in checks:
+            if not holds:
+                raise ValueError(f"{name} must be {expected}, but is {getattr(self, name)!r}")
+
+    @property
+    def fft_samples(self) -> int:
+        """Length of the Fourier transform, in samples."""
+        return 2 * (self.num_freqs - 1)
+
+    @property
+    def window_samples(self) -> int:
+        """Length of the Hann window, in samples, to the nearest one."""
+        return round(self.window_ms * self.sample_rate / 1000)
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one frame to the next, to the nearest one."""
+        return round(self.hop_ms * self.sample_rate / 1000)
+
+    @property
+    def dim(self) -> int:
+        """Width of a feature frame, deltas included."""
+        widths = {"mel": self.num_mels, "linear": self.num_freqs, "mfcc": self.num_mfcc}
+        return widths[self.kind] * (1 + self.delta_order)
+
+    @property
+    def geometry(self) -> FrameGeometry:
+        """Where the frames lie: centred on multiples of the hop, by padding half a transform."""
+        half = self.fft_samples // 2
+        window = Window(
+            size=self.fft_samples, stride=self.hop_samples, pad_left=half, pad_right=half
+        )
+        return FrameGeometry((window,))
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest waveform with features.
+
+        Reflection needs one sample more than it adds, and CMVN's deviation two frames.
+        """
+        reflection = self.fft_samples // 2 + 1
+        return max(reflection, self.geometry.min_samples(2 if self.cmvn else 1))
+
+    def num_frames(self, num_samples: IntOrTensor) -> IntOrTensor:
+        """Frames for `num_samples` samples, an int or an integer tensor."""
+        return self.geometry.num_frames(num_samples)
+
+
+def log_mel(waveforms: Tensor, num_samples: Sequence[int], config: LogMelConfig) -> Tensor:
+    """Mel, linear or MFCC features of a padded batch, each utterance as if it were alone.
+
+    `waveforms` is (batch, samples) in [-1, 1] and `num_samples` holds the true lengths; what lies
+    past them is ignored. Returns (batch, frames, `config.dim`) in float32 on the waveforms'
+    device, zero past each utterance's `config.num_frames(n)` frames. Computed in float64. Raises
+    AudioError for an utterance shorter than `config.min_samples`.
+    """
+    if not num_samples:
+        return waveforms.new_zeros((0, 0, config.dim), dtype=torch.float32)
+    samples, lengths = true_samples(waveforms, num_samples, config.min_samples)
+    num_frames = config.num_frames(lengths)
+    window = _window(config).to(samples.device)
+    gain = _power_gain(samples, lengths, config.target_level_db)
+
+    def features_of(frames: Tensor) -> Tensor:
+        # Scaling the power, not the samples, keeps the transform's input exact: the level's last
+        # bit depends on the batch, and in empty bins the transform's rounding is all there is.
+        power = gain * power_spectrum(frames * window, size=config.fft_samples)
+        return _from_power(power, config)
+
+    padded = _reflect_ends(samples, lengths, pad=config.fft_samples // 2)
+    features = transform_windows(
+        padded, size=config.fft_samples, stride=config.hop_samples, transform=features_of
+    )
+    features = append_deltas(features, num_frames, order=config.delta_order, window=DELTA_WINDOW)
+    if config.cmvn:
+        features = apply_cmvn(features, num_frames, epsilon=EPSILON)
+    padding = padding_mask(num_frames, features.shape[1]).unsqueeze(-1)
+    return features.masked_fill(padding, 0.0).to(waveforms.device)
+
+
+def _power_gain(samples: Tensor, lengths: Tensor, target_level_db: float | None) -> Tensor:
+    """What the power is multiplied by to bring each waveform to the level: (B, 1, 1) float64.
+
+    The amplitude's factor is `10^(level / 20) / (rms + 1e-10)`, rms over the true samples.
+    """
+    if target_level_db is None:
+        return samples.new_ones((samples.shape[0], 1, 1))
+    mean_square = samples.square().sum(1) / lengths
+    # The root has no gradient at zero, which is digital silence.
+    is_silent = mean_square == 0.0
+    rms = mean_square.masked_fill(is_silent, 1.0).sqrt().masked_fill(is_silent, 0.0)
+    gain: Tensor = 10.0 ** (target_level_db / 20.0) / (rms + EPSILON)
+    return gain.square().view(-1, 1, 1)
+
+
+def _reflect_ends(samples: Tensor, lengths: Tensor, *, pad: int) -> Tensor:
+    """Mirror `pad` samples about the first and the last true sample: (B, S) -> (B, S + 2 pad)."""
+    offsets = torch.arange(pad, device=samples.device).expand(samples.shape[0], -1)
+    ends = lengths.unsqueeze(1)
+    sources = torch.cat([pad - offsets, ends - 2 - offsets], dim=1)
+    targets = torch.cat([offsets, pad + ends + offsets], dim=1)
+    return F.pad(samples, (pad, pad)).scatter(1, targets, samples.gather(1, sources))
+
+
+def _from_power(power: Tensor, config: LogMelConfig) -> Tensor:
+    """The features of `config.kind` from the power spectrum, (B, T, bins) -> (B, T, D)."""
+    if config.kind == "mfcc":
+        bands = power @ _mel_filters(MFCC_NUM_MELS, config).to(power.device)
+        bands = (bands + MFCC_LOG_OFFSET).log()
+        # One sum per coefficient: the rounding of a matrix product depends on a row's place in it,
+        # and CMVN would blow that up where a coefficient vanishes, as in digital silence.
+        rows = _cosine_transform(config.num_mfcc).to(power.device)
+        return torch.stack([(bands * row).sum(-1) for row in rows], dim=-1)
+    if config.kind == "mel":
+        power = power @ _mel_filters(config.num_mels, config).to(power.device)
+    return (power + EPSILON).log() if config.log else power
+
+
+@functools.lru_cache(maxsize=32)
+def _window(config: LogMelConfig) -> Tensor:
+    """The periodic Hann window, centred in the transform: (fft_samples,) float64 on the CPU."""
+    spare = config.fft_samples - config.window_samples
+    # A constant made inside inference mode could not be saved for a later backward pass.
+    with torch.inference_mode(False):
+        hann = torch.hann_window(config.window_samples, dtype=torch.float64, device="cpu")
+        return F.pad(hann, (spare // 2, spare - spare // 2))
+
+
+@functools.lru_cache(maxsize=32)
+def _mel_filters(num_mels: int, config: LogMelConfig) -> Tensor:
+    """Triangles linear in Hz from 0 to Nyquist, not area-normalised: (num_freqs, num_mels).
+
+    Float64 on the CPU; the edges are evenly spaced on the HTK scale, 2595 log10(1 + f / 700).
+    """
+    nyquist_hz = float(config.sample_rate // 2)
+    with torch.inference_mode(False):
+        top_mel = 2595.0 * math.log10(1.0 + nyquist_hz / 700.0)
+        mel = torch.linspace(0.0, top_mel, num_mels + 2, dtype=torch.float64, device="cpu")
+        edges_hz = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+        bins_hz = torch.linspace(
+            0.0, nyquist_hz, config.num_freqs, dtype=torch.float64, device="cpu"
+        ).unsqueeze(1)
+        rising = (bins_hz - edges_hz[:-2]) / (edges_hz[1:-1] - edges_hz[:-2])
+        falling = (edges_hz[2:] - bins_hz) / (edges_hz[2:] - edges_hz[1:-1])
+        return torch.minimum(rising, falling).clamp(min=0.0)
+
+
+@functools.lru_cache(maxsize=32)
+def _cosine_transform(num_mfcc: int) -> Tensor:
+    """The first `num_mfcc` rows of the orthonormal DCT-II: (num_mfcc, MFCC_NUM_MELS)."""
+    with torch.inference_mode(False):
+        band = torch.arange(MFCC_NUM_MELS, dtype=torch.float64, device="cpu")
+        order = torch.arange(num_mfcc, dtype=torch.float64, device="cpu").unsqueeze(1)
+        rows = torch.cos(math.pi / MFCC_NUM_MELS * (band + 0.5) * order)
+        rows = rows * math.sqrt(2.0 / MFCC_NUM_MELS)
+        rows[0] = math.sqrt(1.0 / MFCC_NUM_MELS)
+        return rows

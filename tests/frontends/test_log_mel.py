@@ -1,0 +1,156 @@
+"""The online features against librosa and SciPy."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import librosa
+import numpy as np
+import pytest
+import scipy.fft
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from auricle.frontends import LogMelConfig, log_mel
+from auricle.frontends.log_mel import _cosine_transform
+
+PLAIN = LogMelConfig(cmvn=False)
+
+
+def mel_basis(config: LogMelConfig, num_mels: int) -> NDArray[np.float64]:
+    with warnings.catch_warnings():
+        # 128 bands on 201 bins leave some bands without a bin, as in the original.
+        warnings.filterwarnings("ignore", message="Empty filters", category=UserWarning)
+        basis: NDArray[np.float64] = librosa.filters.mel(
+            sr=config.sample_rate,
+            n_fft=config.fft_samples,
+            n_mels=num_mels,
+            htk=True,
+            norm=None,
+            dtype=np.float64,
+        )
+    return basis
+
+
+def reference(waveform: Tensor, config: LogMelConfig) -> Tensor:
+    """(samples,) -> (frames, dims) before deltas and normalisation."""
+    samples = waveform.double().numpy()
+    if config.target_level_db is not None:
+        level = 10 ** (config.target_level_db / 20)
+        samples = samples * level / (np.sqrt(np.mean(samples**2)) + 1e-10)
+    # librosa's own centring mirrors a tail that may be shorter than the padding.
+    spectrum = librosa.stft(
+        np.pad(samples, config.fft_samples // 2, mode="reflect"),
+        n_fft=config.fft_samples,
+        hop_length=config.hop_samples,
+        win_length=config.window_samples,
+        center=False,
+        dtype=np.complex128,
+    )
+    power = np.abs(spectrum) ** 2
+    if config.kind == "mfcc":
+        bands = np.log(mel_basis(config, 128) @ power + 1e-6)
+        power = scipy.fft.dct(bands, axis=0, norm="ortho")[: config.num_mfcc]
+    elif config.kind == "mel":
+        power = mel_basis(config, config.num_mels) @ power
+    return torch.from_numpy(np.log(power + 1e-10) if config.log else power).T
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_mels": 40},
+        {"log": False},
+        {"kind": "linear"},
+        {"kind": "linear", "num_freqs": 257},
+        {"kind": "mfcc", "log": False},
+        {"kind": "mfcc", "log": False, "num_mfcc": 20},
+        {"window_ms": 20.0},
+        {"window_ms": 19.9375},
+        {"hop_ms": 12.5},
+        {"target_level_db": -30.0},
+        {"target_level_db": None},
+        {"num_freqs": 513, "window_ms": 50, "hop_ms": 12.5},
+    ],
+)
+@pytest.mark.parametrize("num_samples", [9600, 7041])
+def test_matches_librosa(speech: Tensor, options: dict[str, Any], num_samples: int) -> None:
+    config = LogMelConfig(cmvn=False, **options)
+    waveform = speech[:num_samples]
+    expected = reference(waveform, config)
+    actual = log_mel(waveform.unsqueeze(0), [num_samples], config)[0]
+    assert actual.shape == expected.shape
+    assert actual.dtype == torch.float32
+    assert (actual - expected).abs().max() <= 1e-6 * expected.abs().max()
+    if config != PLAIN:
+        default = log_mel(waveform.unsqueeze(0), [num_samples], PLAIN)[0]
+        assert default.shape != actual.shape or (default - actual).abs().max() > 0.1
+
+
+def test_silence_lies_at_the_offset() -> None:
+    features = log_mel(torch.zeros(1, 400), [400], PLAIN)
+    assert torch.equal(features, torch.full((1, 3, 80), -23.02585))
+
+
+def test_the_level_of_the_recording_does_not_matter(speech: Tensor) -> None:
+    loud = log_mel(speech.unsqueeze(0), [9600], PLAIN)
+    quiet = log_mel(speech.unsqueeze(0) / 1024, [9600], PLAIN)
+    torch.testing.assert_close(loud, quiet, rtol=0, atol=1e-3)
+
+
+def test_cosine_transform_is_orthonormal() -> None:
+    rows = _cosine_transform(128)
+    torch.testing.assert_close(rows @ rows.T, torch.eye(128, dtype=torch.float64))
+
+
+def test_normalisation_comes_last(speech: Tensor) -> None:
+    config = LogMelConfig(delta_order=1)
+    features = log_mel(speech.unsqueeze(0), [9600], config)[0]
+    assert features.shape == (61, 160)
+    torch.testing.assert_close(features.mean(0), torch.zeros(160), rtol=0, atol=1e-5)
+    torch.testing.assert_close(features.std(0), torch.ones(160), rtol=0, atol=1e-5)
+
+
+def test_deltas_regress_over_five_frames(speech: Tensor) -> None:
+    features = log_mel(speech.unsqueeze(0), [9600], LogMelConfig(delta_order=1, cmvn=False))[0]
+    still, slope = features[:, :80].double(), features[:, 80:].double()
+    expected = (still[11] - still[9] + 2 * (still[12] - still[8])) / 10
+    torch.testing.assert_close(slope[10], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_lengths_are_arithmetic() -> None:
+    assert LogMelConfig().min_samples == 201
+    assert PLAIN.min_samples == 201
+    assert LogMelConfig(hop_ms=50).min_samples == 800
+    assert LogMelConfig(hop_ms=50, cmvn=False).min_samples == 201
+    assert LogMelConfig(num_freqs=513).min_samples == 513
+    # The original rounds to the nearest sample: 16000 * 10.05 / 1000 is 160.8.
+    config = LogMelConfig(hop_ms=10.05, window_ms=20.06, kind="linear", delta_order=1)
+    assert (config.hop_samples, config.window_samples, config.dim) == (161, 321, 402)
+    assert LogMelConfig(kind="mfcc", log=False, delta_order=2).dim == 39
+    assert LogMelConfig().num_frames(24479) == 153
+    assert LogMelConfig().num_frames(torch.tensor([201, 319, 320])).tolist() == [2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sample_rate": 0}, "sample_rate must be at least 1 Hz, but is 0"),
+        ({"kind": "complx"}, "kind must be one of mel, linear, mfcc, but is 'complx'"),
+        ({"num_mels": 0}, "num_mels must be at least 1"),
+        ({"num_freqs": 1}, "num_freqs must be at least 2"),
+        ({"num_mfcc": 129, "kind": "mfcc", "log": False}, "num_mfcc must be in"),
+        ({"window_ms": 25.1}, "at most the 400 of the transform, but is 25.1"),
+        ({"window_ms": 0.0}, "window_ms must be at least one sample"),
+        ({"hop_ms": 0.0}, "hop_ms must be at least one sample"),
+        ({"target_level_db": float("nan")}, "target_level_db must be finite"),
+        ({"kind": "mfcc"}, "log must be False when kind is 'mfcc', but is True"),
+        ({"delta_order": -1}, "delta_order must be at least 0"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LogMelConfig(**options)
