@@ -1,0 +1,41 @@
+"""auricle: one interface for every self-supervised speech encoder.
+
+`auricle.load(name_or_path)` gives an encoder; called with a list of waveforms it returns a list
+of representations, each `(frames, dim)`, the same alone and in any batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from auricle.hub.building import build as build
+    from auricle.hub.building import list_sizes as list_sizes
+    from auricle.hub.catalogue import list_models as list_models
+    from auricle.hub.loading import load as load
+    from auricle.models.base import Encoder as Encoder
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Encoder": "auricle.models.base",
+    "build": "auricle.hub.building",
+    "list_models": "auricle.hub.catalogue",
+    "list_sizes": "auricle.hub.building",
+    "load": "auricle.hub.loading",
+}
+"""Public name -> the module it is imported from on first use, so that importing is quick."""
+
+__all__ = ["Encoder", "__version__", "build", "list_models", "list_sizes", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'auricle' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,56 @@
+"""`auricle demo`: representations of the bundled speech, without a network or a download."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from auricle.audio.files import read_audio
+from auricle.audio.samples import sample_paths
+from auricle.cli.arrays import write_npy
+from auricle.cli.encoders import find_layer
+from auricle.cli.folders import check_folder
+from auricle.cli.plot import draw_file
+from auricle.errors import MissingExtraError
+from auricle.hub.loading import load
+from auricle.models.base import SAMPLE_RATE
+
+DEMO_MODELS = ("fbank", "mel")
+"""What needs no download, the one to draw first."""
+
+ROW = "{:<8}{:<24}{:>9}{:>8}{:>6}{:>9}{:>9}{:>8}"
+HEADER = ("model", "file", "seconds", "frames", "dim", "hop ms", "mean", "std")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Encode the bundled speech, print what came out, write arrays and a picture.
+
+    Raises:
+        OutputError: The folder cannot be written to.
+    """
+    check_folder(arguments.out)
+    sources = sample_paths()
+    waveforms = [read_audio(source, sample_rate=SAMPLE_RATE) for source in sources]
+    encoders = [load(name) for name in DEMO_MODELS]
+    print(ROW.format(*HEADER))
+    for name, encoder in zip(DEMO_MODELS, encoders, strict=True):
+        hop_ms = 1000 * encoder.info.hop_samples / SAMPLE_RATE
+        with torch.inference_mode():
+            representations = encoder(waveforms)
+        for source, waveform, x in zip(sources, waveforms, representations, strict=True):
+            seconds = f"{len(waveform) / SAMPLE_RATE:.2f}"
+            facts = (*x.shape, f"{hop_ms:g}", f"{x.mean():.3f}", f"{x.std():.3f}")
+            print(ROW.format(name, source.name, seconds, *facts))
+            write_npy(arguments.out / name / f"{source.stem}.npy", x.numpy())
+    picture: Path = arguments.out / f"{DEMO_MODELS[0]}.png"
+    try:
+        draw_file(sources[0], waveforms[0], encoders[0], find_layer(encoders[0], None), picture)
+    except MissingExtraError as error:
+        print(f"auricle: no picture: {error}", file=sys.stderr)
+    else:
+        print(f"drew {sources[0].name} in {picture}")
+    print(f"wrote the representations below {arguments.out}")
+    return 0

@@ -1,0 +1,54 @@
+"""From the command line's words to an encoder and one of its layers."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from auricle.errors import AuricleError
+from auricle.hub.loading import load
+from auricle.models.base import Encoder
+from auricle.outputs import LayerInfo
+
+
+def load_encoder(arguments: argparse.Namespace) -> Encoder:
+    """The encoder that `--model`, `--checkpoint`, `--device` and `--dtype` describe.
+
+    Raises:
+        AuricleError: It cannot be loaded, or this machine has no such device.
+    """
+    device = _device(arguments.device)
+    dtype: torch.dtype = getattr(torch, arguments.dtype)
+    return load(arguments.model, checkpoint=arguments.checkpoint, device=device, dtype=dtype)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise AuricleError(
+            f"cannot use device {name!r}: {reason}; expected cpu, or cuda or mps where this "
+            "machine and this build of torch have it"
+        ) from error
+
+
+def layer_argument(text: str | None) -> int | str | None:
+    """A layer as `--layer` gives it, as an encoder takes it: an index, a name or None."""
+    if text is not None and text.removeprefix("-").isdecimal():
+        return int(text)
+    return text
+
+
+def find_layer(encoder: Encoder, layer: int | str | None) -> LayerInfo:
+    """The layer that an index, a name or None (the default one) stands for.
+
+    Raises:
+        LayerError: The encoder has no such layer; the message lists those it has.
+    """
+    encoder.num_frames(0, layer)
+    if isinstance(layer, int):
+        return encoder.layer_infos[layer]
+    name = encoder.default_layer if layer is None else layer
+    return next(info for info in encoder.layer_infos if info.name == name)

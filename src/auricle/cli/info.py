@@ -1,0 +1,147 @@
+"""`auricle info`: what a model is, from the catalogue, its family and, where there are, weights."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+
+from auricle.hub import catalogue
+from auricle.hub.digests import file_sha256, pinned_sha256
+from auricle.hub.download import cached_path
+from auricle.hub.loading import load
+from auricle.hub.records import Record
+from auricle.models.base import Config, Encoder
+from auricle.models.families import FAMILIES, Family
+from auricle.outputs import ModelInfo
+
+Facts: TypeAlias = Iterator[tuple[str, str]]
+
+UNKNOWN = "not known"
+LABEL_WIDTH = 19
+WIDTH = 120
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what is known of the model.
+
+    Raises:
+        UnknownModelError: The name is not in the catalogue.
+        CheckpointError: The path is no checkpoint that can be loaded.
+    """
+    if catalogue.looks_like_path(arguments.model):
+        _print(_file_facts(Path(arguments.model)))
+    else:
+        _print(_record_facts(catalogue.find(arguments.model)))
+    return 0
+
+
+def _record_facts(record: Record) -> Facts:
+    yield "name", record.name
+    if record.aliases:
+        yield "also called", ", ".join(record.aliases)
+    if record.note:
+        yield "note", record.note
+    family = FAMILIES[record.family]
+    yield from _family_facts(family)
+    if family.paper is not None:
+        yield "pretraining data", record.training_data or UNKNOWN
+        yield "weights published", "yes" if record.urls else "no"
+        yield "licence", record.licence or UNKNOWN
+    for url in record.urls:
+        yield "source", url
+    if not record.urls:
+        if family.paper is None:
+            yield from _architecture_facts(load(record.name).info)
+        else:
+            yield from _preset_facts(family)
+        return
+    path = cached_path(record)
+    yield "sha256", record.sha256 or pinned_sha256(path) or _prefix(record)
+    if path.is_file():
+        yield "weights", f"on this machine, {path}"
+        yield from _architecture_facts(load(record.name).info)
+    else:
+        yield "weights", "not on this machine; what follows are the sizes in the family's paper"
+        yield from _preset_facts(family)
+
+
+def _prefix(record: Record) -> str:
+    return f"{record.sha256_prefix}..." if record.sha256_prefix else UNKNOWN
+
+
+def _file_facts(path: Path) -> Facts:
+    info = load(path).info
+    yield "file", str(path)
+    yield "name", info.name
+    yield from _family_facts(FAMILIES[info.family])
+    yield "pretraining data", info.training_data or UNKNOWN
+    yield "licence", info.licence or UNKNOWN
+    yield "source", info.source_url or UNKNOWN
+    yield "source sha256", info.sha256 or UNKNOWN
+    if path.is_file():  # a checkpoint may be a folder
+        yield "sha256", file_sha256(path)
+    yield from _architecture_facts(info)
+
+
+def _family_facts(family: Family) -> Facts:
+    yield "model", family.title
+    yield "family", family.stem
+    if family.paper is not None:
+        yield "published", family.paper.date
+        yield "paper", f"{family.paper.title} ({family.paper.url})"
+        yield "loss", family.loss
+    yield "input", family.input
+    if family.repository is not None:
+        yield "repository", family.repository
+
+
+def _preset_facts(family: Family) -> Facts:
+    """The architecture of each published size; on the meta device it takes no memory."""
+    presets: dict[str, Config] = import_module(f"auricle.models.{family.stem}").PRESETS
+    for name, config in presets.items():
+        with torch.device("meta"):
+            encoder: Encoder = family.encoder_type()(config)
+        yield "", ""
+        yield "published size", name
+        yield from _architecture_facts(encoder.info)
+
+
+def _architecture_facts(info: ModelInfo) -> Facts:
+    rate = info.sample_rate
+    field = info.receptive_field
+    reaches = [
+        text
+        for holds, text in (
+            (field.sees_past, "the past"),
+            (field.looks_ahead, "the whole utterance"),
+            (field.uses_utterance_statistics, "statistics of the utterance"),
+        )
+        if holds
+    ]
+    beyond = f"; beyond it {', '.join(reaches)}" if reaches else ""
+    yield "sample rate", f"{rate} Hz"
+    yield "stride", _span(info.hop_samples, rate)
+    yield "receptive field", f"{_span(field.samples, rate)}{beyond}"
+    yield "minimum length", _span(info.min_samples, rate)
+    yield "dim", f"{info.dims[info.default_layer]} ({info.default_layer}, the default layer)"
+    yield "layers", ", ".join(f"{name} {info.dims[name]}" for name in info.layers)
+    yield "parameters", f"{info.num_parameters:,}"
+
+
+def _span(num_samples: int, sample_rate: int) -> str:
+    return f"{num_samples} samples ({1000 * num_samples / sample_rate:g} ms)"
+
+
+def _print(facts: Facts) -> None:
+    for label, text in facts:
+        lines = textwrap.wrap(
+            text, WIDTH - LABEL_WIDTH, break_long_words=False, break_on_hyphens=False
+        )
+        for index, line in enumerate(lines or [""]):
+            print(f"{'' if index else label:<{LABEL_WIDTH}}{line}".rstrip())

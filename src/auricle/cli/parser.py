@@ -1,0 +1,221 @@
+"""What the command line takes: arguments, help and examples. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from auricle.models.families import FAMILIES
+
+DTYPES = ("float32", "float16", "bfloat16")
+DEFAULT_BATCH_SECONDS = 120.0
+
+MODEL_HELP = "a catalogue name (see `auricle list`) or the path of a checkpoint"
+LAYER_HELP = "index (negative counts from the end) or name; `auricle info` lists them"
+
+EXTRACT_TEXT = """\
+Write the representation of every audio file as one array file.
+
+INPUT is an audio file, a folder (searched recursively for audio files), or a pattern in quotes
+(* ? [] and ** across folders). Outputs keep the tree below an input folder or below the fixed
+part of a pattern; a file given by itself goes to DIR/name.npy. Hidden files are left out of
+folders. An output that is already there is overwritten, in one step: nobody sees half of it.
+
+A file that cannot be encoded is reported on standard error and does not stop the others; the
+exit status is 1 then.
+"""
+EXTRACT_EXAMPLES = """\
+examples:
+  auricle extract LibriSpeech/dev-clean --model tera --out features
+  auricle extract 'corpus/**/*.wav' --model tera --layer all --format safetensors --out layers
+"""
+LIST_TEXT = """\
+List the models of the catalogue in order of publication, baselines last.
+
+Columns: name, model, publication date, paper (arXiv), input of the encoder, pretraining data,
+whether weights are published. Above the models of a family stands its kind and pretraining loss,
+below a name what sets it apart and the other names it goes by.
+"""
+LIST_EXAMPLES = """\
+examples:
+  auricle list
+  auricle list 'tera*'
+  auricle list --family npc
+"""
+INFO_TEXT = """\
+Show what a model is: publication, input, stride, layers, size, origin and licence.
+
+A catalogue name works offline and downloads nothing. Where its weights are not on this machine
+the architecture shown is that of the family's published sizes.
+"""
+INFO_EXAMPLES = """\
+examples:
+  auricle info tera
+  auricle info path/to/states-1000000.ckpt
+"""
+PLOT_TEXT = """\
+Draw one utterance: waveform, log mel, representation and its self-similarity, on one time axis.
+
+Needs matplotlib: pip install 'auricle[plot]'.
+"""
+PLOT_EXAMPLES = """\
+example:
+  auricle plot utterance.flac --model tera --layer -1 --out tera.png
+"""
+DEMO_TEXT = """\
+Extract representations from the speech that comes with auricle and draw them; needs no network.
+"""
+DEMO_EXAMPLES = """\
+example:
+  auricle demo --out demo
+"""
+
+
+def build_parser(version: str) -> argparse.ArgumentParser:
+    """The parser of all commands; parsed arguments name the module that runs them in `module`."""
+    parser = argparse.ArgumentParser(
+        prog="auricle",
+        description="One interface for every self-supervised speech encoder.",
+        epilog="`auricle COMMAND --help` shows a command's options and examples.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"auricle {version}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, summary: str, text: str, examples: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=text,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    _add_extract(add("extract", "write representations of files", EXTRACT_TEXT, EXTRACT_EXAMPLES))
+    _add_list(add("list", "list the models", LIST_TEXT, LIST_EXAMPLES))
+    _add_info(add("info", "show what a model is", INFO_TEXT, INFO_EXAMPLES))
+    _add_plot(add("plot", "draw one utterance", PLOT_TEXT, PLOT_EXAMPLES))
+    _add_demo(add("demo", "try it on bundled speech", DEMO_TEXT, DEMO_EXAMPLES))
+    return parser
+
+
+def _add_extract(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(module="auricle.cli.extract")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="file, folder or pattern")
+    _add_model(parser)
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="folder to write to, made if missing"
+    )
+    parser.add_argument(
+        "--layer", metavar="LAYER", help=f"{LAYER_HELP}, or all (default: the model's own choice)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("npy", "safetensors"),
+        default="npy",
+        help="npy: one float32 array (frames, dim), with --layer all (layers, frames, dim); "
+        "safetensors: a tensor for each layer by its name, and metadata (default: npy)",
+    )
+    parser.add_argument(
+        "--channel",
+        metavar="K",
+        type=_whole_number,
+        help="take one channel, counted from 0 (default: the mean of all channels)",
+    )
+    parser.add_argument(
+        "--short",
+        choices=("error", "pad"),
+        default="error",
+        help="a file shorter than the model's minimum fails, or is padded with zeros "
+        "(default: error)",
+    )
+    parser.add_argument(
+        "--batch-seconds",
+        metavar="SECONDS",
+        type=_positive_number,
+        default=DEFAULT_BATCH_SECONDS,
+        help="audio that goes through the model at once, padding included; a longer file goes "
+        f"alone (default: {DEFAULT_BATCH_SECONDS:g})",
+    )
+    _add_device(parser)
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(module="auricle.cli.listing")
+    parser.add_argument(
+        "pattern", metavar="PATTERN", nargs="?", default="*", help="only names like it (* ? [])"
+    )
+    parser.add_argument(
+        "--family",
+        metavar="FAMILY",
+        choices=tuple(FAMILIES),
+        help=f"only one family: {', '.join(FAMILIES)}",
+    )
+
+
+def _add_info(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(module="auricle.cli.info")
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+
+
+def _add_plot(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(module="auricle.cli.plot")
+    parser.add_argument("file", metavar="FILE", type=Path, help="audio file")
+    _add_model(parser)
+    parser.add_argument(
+        "--out", metavar="PICTURE", type=Path, required=True, help="file to write: .png, .pdf, .svg"
+    )
+    parser.add_argument(
+        "--layer", metavar="LAYER", help=f"{LAYER_HELP} (default: the model's own choice)"
+    )
+    parser.add_argument(
+        "--channel", metavar="K", type=_whole_number, help="one channel (default: their mean)"
+    )
+    _add_device(parser)
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(module="auricle.cli.demo")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path("demo"),
+        help="folder for arrays and picture (default: demo)",
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="MODEL", required=True, help=MODEL_HELP)
+    parser.add_argument(
+        "--checkpoint", metavar="PATH", type=Path, help="weights for a named MODEL, from this file"
+    )
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="cpu", help="where the model runs, as torch says it (default: cpu)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="type of the weights; outputs are float32 whatever it is (default: float32)",
+    )
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
+    return int(text)
+
+
+def _positive_number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number

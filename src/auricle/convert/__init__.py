@@ -1,0 +1,1 @@
+"""From an original checkpoint to (config, weights), without running anything in it."""

@@ -1,0 +1,119 @@
+"""Which format an original checkpoint is in, and whose it is: told from its content alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from auricle.convert import fairseq, huggingface
+from auricle.convert.options import Options
+from auricle.errors import CheckpointError
+
+Payload = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A layout of original checkpoints.
+
+    Attributes:
+        name: What it is called in messages.
+        matches: Whether a checkpoint's content has this layout.
+        families: The families that such a checkpoint may be of, the likeliest first. It is more
+            than one where files of several families look the same.
+        needs_config: Whether the configuration is a JSON file of its own. The payload that
+            converters read is then `{"weights": ..., "config": ...}`.
+    """
+
+    name: str
+    matches: Callable[[Payload], bool]
+    families: Callable[[Payload], tuple[str, ...]]
+    needs_config: bool = False
+
+
+def recognise(content: object) -> tuple[Format, Payload]:
+    """The format of a legacy checkpoint's content.
+
+    Raises:
+        CheckpointError: It has none of the known layouts; the message lists what it holds.
+    """
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"the checkpoint holds a {type(content).__name__}, expected a mapping"
+        )
+    for layout in FORMATS:
+        if layout.matches(content):
+            return layout, content
+    keys = ", ".join(map(str, list(content)[:12]))
+    raise CheckpointError(
+        f"the checkpoint's layout is not one of {', '.join(f.name for f in FORMATS)}: it holds "
+        f"{keys or 'nothing'}; weights from Hugging Face need their config.json beside them"
+    )
+
+
+def _is_npc_repo(content: Payload) -> bool:
+    return _has_mappings(content, "config", "model") and "model" in content["config"]
+
+
+def _npc_repo_families(content: Payload) -> tuple[str, ...]:
+    model = Options(content["config"], "config").section("model")
+    method = model.choice("method", ("apc", "vqapc", "npc"), None)
+    if method == "apc" and "vq" in model.section("paras"):
+        return ("vq_apc",)
+    return ({"apc": "apc", "vqapc": "vq_apc", "npc": "npc"}[method],)
+
+
+def _is_s3prl(content: Payload) -> bool:
+    return _has_mappings(content, "Transformer", "Upstream_Config")
+
+
+def _is_s3prl_legacy(content: Payload) -> bool:
+    return _has_mappings(content, "Transformer", "Config")
+
+
+def _s3prl_families(content: Payload) -> tuple[str, ...]:
+    is_legacy = "Upstream_Config" not in content
+    config = Options(content["Config" if is_legacy else "Upstream_Config"], "the model's config")
+    if config.section("transformer").get("share_layer", bool, False):
+        return ("audio_albert",)
+    # Mockingjay and TERA are one network; what sets them apart is how they were trained.
+    task = config.section("task")
+    alters_magnitude = task.get("noise_proportion", float, 0.0) > 0
+    alters_frequency = task.get("mask_frequency", float, 0.0) > 0
+    if alters_magnitude or alters_frequency or not is_legacy:
+        return ("tera", "mockingjay")
+    return ("mockingjay", "tera")
+
+
+def _is_cpc(content: Payload) -> bool:
+    weights = content.get("weights")
+    return (
+        content.get("config") is not None
+        and isinstance(weights, Mapping)
+        and any(str(key).startswith("gEncoder.") for key in weights)
+    )
+
+
+def _is_pase(content: Payload) -> bool:
+    return PASE_KEY in content.get("state_dict", content)
+
+
+def _has_mappings(content: Payload, *keys: str) -> bool:
+    return all(isinstance(content.get(key), Mapping) for key in keys)
+
+
+PASE_KEY = "blocks.0.conv.low_hz_"
+"""A weight that PASE alone has."""
+
+FORMATS = (
+    Format("huggingface", huggingface.matches, huggingface.families),
+    Format("fairseq-cfg", fairseq.matches_cfg, fairseq.families),
+    Format("fairseq-args", fairseq.matches_args, fairseq.families),
+    Format("s3prl-converted", fairseq.matches_converted, fairseq.families),
+    Format("cpc-audio", _is_cpc, lambda _: ("cpc",)),
+    Format("pase", _is_pase, lambda _: ("pase",), needs_config=True),
+    Format("npc-repo", _is_npc_repo, _npc_repo_families),
+    Format("s3prl", _is_s3prl, _s3prl_families),
+    Format("s3prl-legacy", _is_s3prl_legacy, _s3prl_families),
+)

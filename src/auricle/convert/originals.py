@@ -1,0 +1,81 @@
+"""From the files of an original checkpoint to what converters read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from auricle.convert import huggingface
+from auricle.convert.formats import Format, Payload, recognise
+from auricle.convert.unpickle import read_legacy_checkpoint
+from auricle.errors import CheckpointError
+
+CONFIG_PATTERNS = ("*.cfg", "*.json")
+"""Where a configuration that lies beside its checkpoint is looked for, in this order."""
+
+Configuration = str | Path | Mapping[str, Any]
+"""A configuration: the path of a JSON file, or what such a file holds."""
+
+
+def read_original(path: Path, config: Configuration | None) -> tuple[Format, Payload]:
+    """The format of an original checkpoint and what its converter reads; nothing is executed.
+
+    Args:
+        path: A checkpoint file, or the folder of a Hugging Face model.
+        config: The configuration, for a format that keeps it in a file of its own; None to take
+            the one that lies beside the checkpoint.
+
+    Raises:
+        CheckpointError: A file is missing, unsafe, damaged or in no known format; `config` is
+            given for a checkpoint that holds its own.
+    """
+    if path.is_dir() or _is_huggingface_file(path):
+        layout, content = recognise(huggingface.read_huggingface(path))
+    else:
+        layout, content = recognise(read_legacy_checkpoint(path))
+    if layout.needs_config:
+        weights = content.get("state_dict", content)
+        return layout, {"weights": weights, "config": _configuration(path, config)}
+    if config is not None:
+        raise CheckpointError(
+            f"{path} (format {layout.name}) brings its own configuration; leave config= out"
+        )
+    return layout, content
+
+
+def _is_huggingface_file(path: Path) -> bool:
+    return path.suffix in (".safetensors", ".bin") and huggingface.is_huggingface_folder(
+        path.parent
+    )
+
+
+def _configuration(path: Path, config: Configuration | None) -> Mapping[str, Any]:
+    if isinstance(config, Mapping):
+        return config
+    file = _beside(path) if config is None else Path(config)
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
+        raise CheckpointError(f"{file} is not a readable JSON configuration: {error}") from error
+
+
+def _beside(path: Path) -> Path:
+    """The one configuration file in the folder of a checkpoint."""
+    for pattern in CONFIG_PATTERNS:
+        found = sorted(path.parent.glob(pattern))
+        same_name = [file for file in found if file.stem == path.stem]
+        if len(same_name or found) == 1:
+            return (same_name or found)[0]
+        if found:
+            names = ", ".join(file.name for file in found)
+            raise CheckpointError(
+                f"several files beside {path} may be its configuration: {names}; pass config= "
+                "with the path of the right one"
+            )
+    raise CheckpointError(
+        f"{path} needs its configuration, a JSON file, and there is none beside it; pass config= "
+        "with its path"
+    )

@@ -1,0 +1,370 @@
+"""An inert interpreter of pickle streams: it decodes opcodes and never calls what they name."""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from auricle.errors import CheckpointError
+
+MAX_OPCODES = 1_000_000
+"""Opcodes in one stream: 30 to a tensor, so far above any model; bounds time and memory."""
+MAX_INT_BITS = 1024
+"""Bits of one integer; the longest one that `torch.save` writes has 80."""
+MAX_LINE_BYTES = 65_536
+"""Bytes of one text argument (protocol 0); bounds the decimal integers that Python parses."""
+MAX_MEMO_INDEX = 2**32
+MAX_TUPLE_KEYS = 1000
+"""Tuple keys in one dict: the hash of a tuple can be forged, so their number is kept small."""
+MAX_TUPLE_KEY_ITEMS = 16
+MAX_DEPTH = 256
+"""Containers inside one another; an omegaconf section takes three."""
+MAX_KEY_LENGTH = 4096
+"""Characters of a dict key: equal keys are compared in full at each use."""
+MAX_KEY_BITS = 63
+"""Bits of an integer key: longer integers can be made to share one hash."""
+NEWEST_PROTOCOL = 5
+
+_MALFORMED = (
+    ValueError,  # of pickletools: a short, unknown or badly encoded argument
+    KeyError,
+    IndexError,
+    OverflowError,
+    EOFError,
+    struct.error,
+    DeprecationWarning,  # an unknown escape in a protocol 0 string, where warnings are errors
+)
+
+
+@dataclass(eq=False, slots=True)
+class Record:
+    """Stand-in for an object of another library: the name of its type and what it was made of.
+
+    `args` are the arguments that its constructor would have got, `state` is what would have
+    become its attributes (mostly a dict) or None. Records compare by identity: their contents
+    may hold cycles.
+    """
+
+    type_name: str
+    args: tuple[object, ...] = field(default=(), repr=False)
+    state: object = field(default=None, repr=False)
+
+
+class Name(Record):
+    """A class or function that a stream names; as a value it stands for itself, uncalled."""
+
+    __slots__ = ()
+
+
+class Constructor(Protocol):
+    """Decides which names a stream may hold and builds the values that they stand for."""
+
+    def admit(self, module: str, qualname: str) -> Name:
+        """Return the name's stand-in, or raise CheckpointError if it is not on the list."""
+
+    def construct(self, name: Name, args: tuple[object, ...]) -> object:
+        """Return what calling the name with these arguments stands for."""
+
+    def persistent(self, identifier: object) -> object:
+        """Return what an object kept outside the stream (a torch storage) stands for."""
+
+
+def set_item(mapping: dict[object, object], key: object, value: object) -> None:
+    """Put a value into a dict, refusing keys that are unhashable or made to collide.
+
+    Raises CheckpointError for a key other than a bool, float, None, a str or bytes that is not
+    long, an integer of at most 63 bits, or a short tuple of these.
+    """
+    if isinstance(key, tuple):
+        if len(key) > MAX_TUPLE_KEY_ITEMS or len(mapping) >= MAX_TUPLE_KEYS:
+            raise CheckpointError(
+                f"a dict with too many or too long tuple keys ({len(mapping)} entries, key of "
+                f"{len(key)} items)"
+            )
+        parts = key
+    else:
+        parts = (key,)
+    for part in parts:
+        if not _is_plain_key(part):
+            raise CheckpointError(
+                f"a dict key of type {type(part).__name__}; expected a float, bool, None, a str "
+                f"or bytes of at most {MAX_KEY_LENGTH}, or an integer of at most "
+                f"{MAX_KEY_BITS} bits"
+            )
+    mapping[key] = value
+
+
+def _is_plain_key(part: object) -> bool:
+    if isinstance(part, (str, bytes)):
+        return len(part) <= MAX_KEY_LENGTH
+    if isinstance(part, int):
+        return part.bit_length() <= MAX_KEY_BITS
+    return part is None or isinstance(part, float)
+
+
+class PickleStream(io.BytesIO):
+    """Bytes that hold pickles one after the other, with text lines of bounded length."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Return one line, cut at `MAX_LINE_BYTES` so that a longer one reads as malformed."""
+        limited = size is not None and 0 <= size < MAX_LINE_BYTES
+        return super().readline(size if limited else MAX_LINE_BYTES)
+
+
+def read_pickle(stream: PickleStream, constructor: Constructor) -> object:
+    """Return the value of the next pickle in the stream and leave the stream just after it.
+
+    Protocols 0 to 5, without out-of-band buffers and without the extension registry. Sets
+    become lists, frozensets tuples, bytearrays bytes. Raises CheckpointError for a malformed
+    stream and for a name that the constructor does not admit.
+    """
+    machine = _Machine(constructor)
+    num_opcodes = 0
+    try:
+        for opcode, arg, _ in pickletools.genops(stream):
+            num_opcodes += 1
+            if num_opcodes > MAX_OPCODES:
+                raise CheckpointError(f"a pickle of more than {MAX_OPCODES} opcodes")
+            handler = _HANDLERS.get(opcode.name)
+            if handler is None:
+                raise CheckpointError(f"pickle opcode {opcode.name} is not supported")
+            handler(machine, arg)
+    except CheckpointError:
+        raise
+    except _MALFORMED as error:
+        raise CheckpointError(
+            f"malformed pickle near byte {stream.tell()} ({str(error)[:120]})"
+        ) from error
+    result = machine.result()
+    _check_depth(result)
+    return result
+
+
+def _check_depth(value: object) -> None:
+    """Refuse nesting that would end the recursion of whoever walks the value later."""
+    level, seen = [value], {id(value)}
+    for _ in range(MAX_DEPTH):
+        below: list[object] = []
+        for item in level:
+            for child in _children(item):
+                if id(child) not in seen:
+                    seen.add(id(child))
+                    below.append(child)
+        if not below:
+            return
+        level = below
+    raise CheckpointError(f"containers nested more than {MAX_DEPTH} deep")
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, Record):
+        return (value.args, value.state)
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+class _Machine:
+    """The stack, the marked stacks below it and the memo of one running pickle."""
+
+    def __init__(self, constructor: Constructor) -> None:
+        self.constructor = constructor
+        self.stack: list[object] = []
+        self.below_marks: list[list[object]] = []
+        self.memo: dict[int, object] = {}
+
+    def push(self, value: object) -> None:
+        if type(value) is int and value.bit_length() > MAX_INT_BITS:
+            raise CheckpointError(f"an integer of {value.bit_length()} bits in the pickle")
+        self.stack.append(value)
+
+    def pop(self) -> object:
+        if not self.stack:
+            raise CheckpointError("malformed pickle: its stack ran empty")
+        return self.stack.pop()
+
+    def top(self) -> object:
+        if not self.stack:
+            raise CheckpointError("malformed pickle: its stack is empty")
+        return self.stack[-1]
+
+    def mark(self) -> None:
+        self.below_marks.append(self.stack)
+        self.stack = []
+
+    def pop_to_mark(self) -> list[object]:
+        if not self.below_marks:
+            raise CheckpointError("malformed pickle: no mark on its stack")
+        items = self.stack
+        self.stack = self.below_marks.pop()
+        return items
+
+    def drop_to_mark(self) -> None:
+        self.pop_to_mark()
+
+    def pop_many(self, count: int) -> tuple[object, ...]:
+        items = [self.pop() for _ in range(count)]
+        return tuple(reversed(items))
+
+    def pop_or_unmark(self) -> None:
+        if self.stack or not self.below_marks:
+            self.pop()
+        else:
+            self.pop_to_mark()
+
+    def put(self, index: object) -> None:
+        if not isinstance(index, int) or not 0 <= index < MAX_MEMO_INDEX:
+            raise CheckpointError("malformed pickle: memo index out of range")
+        self.memo[index] = self.top()
+
+    def get(self, index: object) -> None:
+        if not isinstance(index, int) or index not in self.memo:
+            raise CheckpointError("malformed pickle: it uses a memo entry that it never set")
+        self.push(self.memo[index])
+
+    def extend_top_list(self, items: list[object]) -> None:
+        target = self.top()
+        if not isinstance(target, list):
+            raise CheckpointError(f"refused: would append to {_describe(target)}")
+        target.extend(items)
+
+    def update_top_dict(self, items: list[object]) -> None:
+        target = self.top()
+        if not isinstance(target, dict):
+            raise CheckpointError(f"refused: would set items of {_describe(target)}")
+        _fill_dict(target, items)
+
+    def global_name(self, module: object, qualname: object) -> None:
+        if not isinstance(module, str) or not isinstance(qualname, str):
+            raise CheckpointError("malformed pickle: a global without a name")
+        self.push(self.constructor.admit(module, qualname))
+
+    def stack_global(self) -> None:
+        module, qualname = self.pop_many(2)
+        self.global_name(module, qualname)
+
+    def split_global(self, arg: object) -> None:
+        module, _, qualname = str(arg).partition(" ")
+        self.global_name(module, qualname)
+
+    def construct(self, target: object, args: object) -> None:
+        if not isinstance(target, Name):
+            raise CheckpointError(f"refused: would call {_describe(target)}")
+        if not isinstance(args, tuple):
+            raise CheckpointError(f"malformed pickle: arguments of {target.type_name} not a tuple")
+        self.push(self.constructor.construct(target, args))
+
+    def reduce(self) -> None:
+        target, args = self.pop_many(2)
+        self.construct(target, args)
+
+    def new_with_keywords(self) -> None:
+        target, args, keywords = self.pop_many(3)
+        if not isinstance(keywords, dict) or keywords:
+            raise CheckpointError(f"refused: keyword arguments for {_describe(target)}")
+        self.construct(target, args)
+
+    def instance(self, arg: object) -> None:
+        args = tuple(self.pop_to_mark())
+        self.split_global(arg)
+        self.construct(self.pop(), args)
+
+    def instance_from_stack(self) -> None:
+        items = self.pop_to_mark()
+        if not items:
+            raise CheckpointError("malformed pickle: OBJ without a class")
+        self.construct(items[0], tuple(items[1:]))
+
+    def build(self) -> None:
+        state, target = self.pop(), self.top()
+        if isinstance(target, dict) and isinstance(state, dict):
+            return  # attributes of a dict subclass, such as the `_metadata` of a state dict
+        if type(target) is not Record or target.state is not None:
+            raise CheckpointError(f"refused: would set the state of {_describe(target)}")
+        target.state = state
+
+    def persistent(self, identifier: object) -> None:
+        self.push(self.constructor.persistent(identifier))
+
+    def check_protocol(self, arg: object) -> None:
+        if not isinstance(arg, int) or arg > NEWEST_PROTOCOL:
+            raise CheckpointError(f"pickle protocol {arg}; expected 0 to {NEWEST_PROTOCOL}")
+
+    def result(self) -> object:
+        if self.below_marks or len(self.stack) != 1:
+            raise CheckpointError("malformed pickle: it does not end with one value")
+        return self.stack[0]
+
+
+def _fill_dict(target: dict[object, object], items: list[object]) -> dict[object, object]:
+    if len(items) % 2:
+        raise CheckpointError("malformed pickle: a dict key without a value")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        set_item(target, key, value)
+    return target
+
+
+def _describe(value: object) -> str:
+    return repr(value.type_name) if isinstance(value, Record) else f"a {type(value).__name__}"
+
+
+def _refuse_extension(machine: _Machine, arg: object) -> None:
+    raise CheckpointError("refused: the pickle extension registry may name any function")
+
+
+_Handler = Callable[[_Machine, object], None]
+
+_LITERALS = (
+    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING "
+    "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8"
+)
+
+_HANDLERS: dict[str, _Handler] = {
+    **{name: lambda m, arg: m.push(arg) for name in _LITERALS.split()},
+    **dict.fromkeys(("EXT1", "EXT2", "EXT4"), _refuse_extension),
+    **{name: lambda m, arg: m.put(arg) for name in ("PUT", "BINPUT", "LONG_BINPUT")},
+    **{name: lambda m, arg: m.get(arg) for name in ("GET", "BINGET", "LONG_BINGET")},
+    "BYTEARRAY8": lambda m, arg: m.push(bytes(arg) if isinstance(arg, bytearray) else arg),
+    "PROTO": lambda m, arg: m.check_protocol(arg),
+    "FRAME": lambda m, arg: None,  # only a hint for buffering
+    "STOP": lambda m, arg: None,  # `genops` ends there
+    "NONE": lambda m, arg: m.push(None),
+    "NEWTRUE": lambda m, arg: m.push(True),
+    "NEWFALSE": lambda m, arg: m.push(False),
+    "MARK": lambda m, arg: m.mark(),
+    "POP": lambda m, arg: m.pop_or_unmark(),
+    "POP_MARK": lambda m, arg: m.drop_to_mark(),
+    "DUP": lambda m, arg: m.push(m.top()),
+    "MEMOIZE": lambda m, arg: m.put(len(m.memo)),
+    "EMPTY_LIST": lambda m, arg: m.push([]),
+    "EMPTY_SET": lambda m, arg: m.push([]),
+    "EMPTY_TUPLE": lambda m, arg: m.push(()),
+    "EMPTY_DICT": lambda m, arg: m.push({}),
+    "LIST": lambda m, arg: m.push(m.pop_to_mark()),
+    "TUPLE": lambda m, arg: m.push(tuple(m.pop_to_mark())),
+    "FROZENSET": lambda m, arg: m.push(tuple(m.pop_to_mark())),
+    "TUPLE1": lambda m, arg: m.push(m.pop_many(1)),
+    "TUPLE2": lambda m, arg: m.push(m.pop_many(2)),
+    "TUPLE3": lambda m, arg: m.push(m.pop_many(3)),
+    "DICT": lambda m, arg: m.push(_fill_dict({}, m.pop_to_mark())),
+    "APPEND": lambda m, arg: m.extend_top_list([m.pop()]),
+    "APPENDS": lambda m, arg: m.extend_top_list(m.pop_to_mark()),
+    "ADDITEMS": lambda m, arg: m.extend_top_list(m.pop_to_mark()),
+    "SETITEM": lambda m, arg: m.update_top_dict(list(m.pop_many(2))),
+    "SETITEMS": lambda m, arg: m.update_top_dict(m.pop_to_mark()),
+    "GLOBAL": lambda m, arg: m.split_global(arg),
+    "STACK_GLOBAL": lambda m, arg: m.stack_global(),
+    "REDUCE": lambda m, arg: m.reduce(),
+    "NEWOBJ": lambda m, arg: m.reduce(),
+    "NEWOBJ_EX": lambda m, arg: m.new_with_keywords(),
+    "INST": lambda m, arg: m.instance(arg),
+    "OBJ": lambda m, arg: m.instance_from_stack(),
+    "BUILD": lambda m, arg: m.build(),
+    "PERSID": lambda m, arg: m.persistent(arg),
+    "BINPERSID": lambda m, arg: m.persistent(m.pop()),
+}
+"""What each opcode does (pickletools documents them); an opcode that is missing is refused."""

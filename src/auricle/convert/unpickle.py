@@ -1,0 +1,265 @@
+"""Reading of the checkpoints that `torch.save` wrote, without running what they name.
+
+A pickle is a program. Here its opcodes are decoded and interpreted by a machine of our own that
+knows containers, tensors and inert records, and refuses everything else by name.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path, PurePosixPath
+
+import torch
+
+from auricle.convert.pickle_machine import PickleStream, Record, read_pickle
+from auricle.convert.pickle_names import CheckpointNames
+from auricle.convert.pickle_tensors import StorageRef, fill_from_file
+from auricle.convert.zip_archive import ZipArchive
+from auricle.errors import CheckpointError
+
+__all__ = ["Record", "as_mapping", "read_legacy_checkpoint"]
+
+MAX_PICKLE_BYTES = 64 * 2**20
+MAX_BYTEORDER_BYTES = 16
+
+_STREAM_MAGIC = 0x1950A86A20F9469CFC6C
+_STREAM_PROTOCOL = 1001
+"""The first two pickles of a file of torch before 1.6 (torch.serialization)."""
+_STREAM_COUNT = struct.Struct("<q")
+"""The number of elements that stands before each storage of such a file."""
+_TAR_MAGIC = slice(257, 262)
+"""Where a tar header holds `ustar` (POSIX.1-1988)."""
+_HEAD_BYTES = 512
+
+_NEXT_STEP = (
+    "Fetch the file again if it may be damaged. If you trust it, convert it in a sandbox with "
+    "torch.load and save its tensors as a safetensors file"
+)
+
+_MAX_PATH_LENGTH = 4096
+_MAX_CONFIG_DEPTH = 64
+_MAX_CONFIG_VALUES = 100_000
+"""Values that one mapping may unfold to: shared sections are written out at each place."""
+
+
+def read_legacy_checkpoint(path: Path) -> object:
+    """Return the content of a file that `torch.save` wrote, without running any of it.
+
+    Reads the zip format (torch 1.6 on) and the stream of pickles before it. The result holds
+    dicts (ordered ones too), lists (sets too), tuples (frozensets and sizes too), str, bytes,
+    int, float, bool, None, tensors on the CPU that need no gradient, and a `Record` for each
+    object or name of the few libraries that configure a model. Tensors that shared a storage
+    still do. Nothing is extracted, and memory is bounded by the size of the file.
+
+    Raises CheckpointError for a file that would run code, names anything not on the list, is
+    damaged or cut short, or is no such checkpoint.
+    """
+    try:
+        if not path.is_file():
+            raise CheckpointError("there is no such file")
+        with path.open("rb") as file:
+            return _read_checkpoint(file, path.stat().st_size)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}. {_NEXT_STEP}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}). {_NEXT_STEP}") from error
+
+
+def as_mapping(value: object) -> dict[str, object]:
+    """Return a configuration as nested plain values.
+
+    Takes a dict, the Record of an argparse.Namespace (its attributes) or of an omegaconf node
+    (its content, without types and parents), and unfolds the same inside; enum members become
+    their values and paths text. Other values stay as they are. Raises CheckpointError if the
+    value is none of these, has keys that are not text, or unfolds without end.
+    """
+    plain = _Unfolding().unfold(value, 0)
+    if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
+        kind = value.type_name if isinstance(value, Record) else type(value).__name__
+        raise CheckpointError(
+            f"expected a configuration with named entries (a dict, an argparse.Namespace or an "
+            f"omegaconf DictConfig), but got a {kind}"
+        )
+    return plain
+
+
+def _read_checkpoint(file: io.BufferedReader, file_bytes: int) -> object:
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    if head.startswith(b"PK\x03\x04"):
+        return _read_zip(file, file_bytes)
+    if head[_TAR_MAGIC] == b"ustar":
+        raise CheckpointError("a tar archive, as torch wrote before 2017, is not supported")
+    if head.startswith(b"\x80"):  # the PROTO opcode, with which `torch.save` starts every pickle
+        return _read_stream(file, file_bytes)
+    raise CheckpointError(f"not a file of torch.save: it is {_looks_like(head)}")
+
+
+def _looks_like(head: bytes) -> str:
+    start = head.lstrip()[:64].lower()
+    known = {
+        b"<!doctype": "a web page",
+        b"<html": "a web page",
+        b"<?xml": "an XML document",
+        b"version https://git-lfs": "a Git LFS pointer instead of the file itself",
+        b"{": "JSON text",
+        b"\x1f\x8b": "compressed by gzip",
+        b"pk\x05\x06": "an empty zip archive",
+    }
+    if not head:
+        return "empty"
+    for prefix, kind in known.items():
+        if start.startswith(prefix):
+            return kind
+    if head[8:9] == b"{":
+        return "a safetensors file, which needs no conversion"
+    return f"data that starts with {head[:16]!r}"
+
+
+def _read_zip(file: io.BufferedReader, file_bytes: int) -> object:
+    archive = ZipArchive(file, file_bytes)
+    if archive.size("byteorder") is not None:
+        byteorder = archive.read("byteorder", MAX_BYTEORDER_BYTES)
+        if byteorder != b"little":
+            raise CheckpointError(f"its byte order is {byteorder!r}; expected b'little'")
+    content = archive.read("data.pkl", MAX_PICKLE_BYTES)
+    names = CheckpointNames(_ZipStorages(archive), copy_budget=len(content))
+    return read_pickle(PickleStream(content), names)
+
+
+class _ZipStorages:
+    """Storages that are members of a zip archive, each read when a tensor first needs it."""
+
+    def __init__(self, archive: ZipArchive) -> None:
+        self._archive = archive
+        self._storages: dict[str, torch.UntypedStorage] = {}
+
+    def storage(self, ref: StorageRef) -> torch.UntypedStorage:
+        """Return the whole storage; raises CheckpointError if it is missing or damaged."""
+        if ref.key not in self._storages:
+            num_bytes = self._archive.size(f"data/{ref.key}")
+            if num_bytes is not None and num_bytes != ref.num_bytes:
+                raise CheckpointError(
+                    f"storage {ref.label} has {num_bytes} bytes; expected {ref.num_bytes}"
+                )
+            content = self._archive.read_tensor(f"data/{ref.key}")
+            self._storages[ref.key] = content.untyped_storage()
+        return self._storages[ref.key]
+
+
+def _read_stream(file: io.BufferedReader, file_bytes: int) -> object:
+    """Read five pickles (magic, protocol, system, object, storage keys) and the storages."""
+    stream = PickleStream(file.read(MAX_PICKLE_BYTES))
+    storages = _StreamStorages(file_bytes)
+    names = CheckpointNames(storages, copy_budget=min(file_bytes, MAX_PICKLE_BYTES))
+    magic = read_pickle(stream, names)
+    if type(magic) is not int or magic != _STREAM_MAGIC:
+        raise CheckpointError("a pickle, but not one of torch.save: its first value is no magic")
+    protocol = read_pickle(stream, names)
+    if type(protocol) is not int or protocol != _STREAM_PROTOCOL:
+        raise CheckpointError(f"its protocol is not the expected {_STREAM_PROTOCOL}")
+    system = read_pickle(stream, names)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise CheckpointError("its byte order is not little-endian")
+    content = read_pickle(stream, names)
+    keys = read_pickle(stream, names)
+    file.seek(stream.tell())
+    storages.fill(file, keys, names.declared)
+    return content
+
+
+class _StreamStorages:
+    """Storages that follow the pickle: made when a tensor first needs one, filled at the end."""
+
+    def __init__(self, file_bytes: int) -> None:
+        self._file_bytes = file_bytes
+        self._num_bytes = 0
+        self._contents: dict[str, torch.Tensor] = {}
+
+    def storage(self, ref: StorageRef) -> torch.UntypedStorage:
+        """Return the whole storage, not yet filled; CheckpointError if the file is too small."""
+        if ref.key not in self._contents:
+            self._num_bytes += ref.num_bytes
+            if self._num_bytes > self._file_bytes:
+                raise CheckpointError(
+                    f"the file is cut short or damaged: with storage {ref.label} it would hold "
+                    f"{self._num_bytes} bytes, but has {self._file_bytes}"
+                )
+            self._contents[ref.key] = torch.empty(ref.num_bytes, dtype=torch.uint8)
+        return self._contents[ref.key].untyped_storage()
+
+    def fill(self, file: io.BufferedReader, keys: object, declared: dict[str, StorageRef]) -> None:
+        """Read each storage in the order of the keys; CheckpointError unless all are there."""
+        names = [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
+        if not isinstance(keys, list) or len(names) != len(keys):
+            raise CheckpointError("its list of storages is not a list of keys")
+        if len(set(names)) != len(names) or set(names) != declared.keys():
+            raise CheckpointError("its list of storages is not that of its tensors")
+        for ref in map(declared.__getitem__, names):
+            count = file.read(_STREAM_COUNT.size)
+            if len(count) != _STREAM_COUNT.size:
+                raise CheckpointError(f"the file is cut short before storage {ref.label}")
+            if _STREAM_COUNT.unpack(count)[0] != ref.num_elements:
+                raise CheckpointError(
+                    f"storage {ref.label} has {_STREAM_COUNT.unpack(count)[0]} elements; "
+                    f"expected {ref.num_elements}"
+                )
+            self._fill_one(file, ref)
+
+    def _fill_one(self, file: io.BufferedReader, ref: StorageRef) -> None:
+        if ref.key in self._contents:
+            fill_from_file(file, self._contents[ref.key])
+        elif file.tell() + ref.num_bytes > self._file_bytes:
+            raise CheckpointError(f"the file is cut short in storage {ref.label}")
+        else:
+            file.seek(ref.num_bytes, io.SEEK_CUR)
+
+
+class _Unfolding:
+    """One pass over a configuration, with a bound on how far it may unfold."""
+
+    def __init__(self) -> None:
+        self._num_values = 0
+
+    def unfold(self, value: object, depth: int) -> object:
+        """Return the plain form of a value; raises CheckpointError where it does not end."""
+        self._num_values += 1
+        if depth > _MAX_CONFIG_DEPTH or self._num_values > _MAX_CONFIG_VALUES:
+            raise CheckpointError(
+                f"a configuration nested more than {_MAX_CONFIG_DEPTH} deep or of more than "
+                f"{_MAX_CONFIG_VALUES} values"
+            )
+        if isinstance(value, dict):
+            return {key: self.unfold(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.unfold(item, depth + 1) for item in value]
+        if isinstance(value, tuple):
+            return tuple(self.unfold(item, depth + 1) for item in value)
+        return self._unfold_record(value, depth) if isinstance(value, Record) else value
+
+    def _unfold_record(self, record: Record, depth: int) -> object:
+        package = record.type_name.partition(".")[0]
+        if record.type_name == "argparse.Namespace":
+            return self.unfold({} if record.state is None else record.state, depth + 1)
+        if package == "omegaconf":
+            content = self.unfold(_omegaconf_content(record), depth + 1)
+            is_tuple = record.type_name.endswith(".TupleConfig")
+            return tuple(content) if is_tuple and isinstance(content, list) else content
+        if package == "fairseq" and len(record.args) == 1:
+            return record.args[0]
+        if package == "pathlib":
+            parts = [part for part in record.args if isinstance(part, str)]
+            is_short = len(parts) == len(record.args) and sum(map(len, parts)) <= _MAX_PATH_LENGTH
+            return str(PurePosixPath(*parts)) if is_short else record
+        return record
+
+
+def _omegaconf_content(record: Record) -> object:
+    """Return what an omegaconf node holds: `_content` of a container, `_val` of a leaf."""
+    state = record.state
+    if isinstance(state, dict):
+        for key in ("_content", "content", "_val"):  # `content` is that of omegaconf 1
+            if key in state:
+                return state[key]
+    raise CheckpointError(f"a {record.type_name} without content")

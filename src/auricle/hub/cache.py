@@ -1,0 +1,36 @@
+"""Where downloaded files are kept, and whether the network may be used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CACHE_VARIABLE = "AURICLE_CACHE"
+OFFLINE_VARIABLES = ("AURICLE_OFFLINE", "HF_HUB_OFFLINE")
+_YES = frozenset({"1", "true", "yes", "on"})
+
+
+def cache_folder() -> Path:
+    """The folder for downloaded files: `AURICLE_CACHE`, else the user's cache folder.
+
+    The folder need not exist yet.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("auricle", appauthor=False))
+
+
+def offline_variable() -> str | None:
+    """The environment variable that forbids the network, or None where none does."""
+    for name in OFFLINE_VARIABLES:
+        if os.environ.get(name, "").strip().lower() in _YES:
+            return name
+    return None
+
+
+def is_offline() -> bool:
+    """Whether `AURICLE_OFFLINE` or `HF_HUB_OFFLINE` forbids the network (1, true, yes or on)."""
+    return offline_variable() is not None

@@ -1,0 +1,147 @@
+"""From a checkpoint file to a ready encoder: recognise, convert, check, build."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor
+
+from auricle.convert.converted import Converted
+from auricle.convert.keymap import KeyMap
+from auricle.convert.originals import Configuration, read_original
+from auricle.errors import CheckpointError
+from auricle.models.base import Config, Encoder
+from auricle.models.families import FAMILIES
+from auricle.native import is_native, read_native
+from auricle.outputs import Provenance
+
+OPTIONAL_SUFFIX = "num_batches_tracked"
+"""Batch norm's step counter: files from before torch 0.4.1 lack it, evaluation never reads it."""
+
+
+def read_encoder(
+    path: Path,
+    *,
+    family: str | None,
+    provenance: Provenance,
+    config: Configuration | None = None,
+) -> Encoder:
+    """The encoder that a checkpoint file holds, in eval mode, on the CPU.
+
+    Args:
+        path: The library's own `.safetensors` file or an original checkpoint (a file, or the
+            folder of a Hugging Face model).
+        family: The family it must be of; None to take the one that its content tells.
+        provenance: Where it comes from; what the library's own file says takes precedence.
+        config: For a format that keeps its configuration in a file of its own: that file or
+            what it holds, where it does not lie beside the checkpoint.
+
+    Raises:
+        CheckpointError: The file is missing, unsafe, damaged, of no known format, of another
+            family, or its weights do not fit.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; expected a checkpoint")
+    if is_native(path):
+        refuse_config(config, path)
+        return _read_native(path, family, provenance)
+    layout, payload = read_original(path, config)
+    families = layout.families(payload)
+    if family is not None and family not in families:
+        raise CheckpointError(
+            f"{path} is a checkpoint of {' or '.join(families)} (format {layout.name}), not of "
+            f"{family}; load it under its own name, or by its path alone"
+        )
+    family = family or families[0]
+    converted: Converted = FAMILIES[family].converter().convert(payload)
+    renamed = converted.keymap.apply(converted.weights)
+    encoder = assemble(
+        family, converted.config, renamed.weights, renamed.unknown, converted.keymap, str(path)
+    )
+    encoder.provenance = provenance
+    return encoder
+
+
+def _read_native(path: Path, family: str | None, provenance: Provenance) -> Encoder:
+    native = read_native(path)
+    if native.family not in FAMILIES:
+        raise CheckpointError(
+            f"{path} is of the family {native.family!r}, which this version does not know; "
+            f"expected one of {', '.join(FAMILIES)}"
+        )
+    if family not in (None, native.family):
+        raise CheckpointError(
+            f"{path} is a checkpoint of {native.family}, not of {family}; load it under its own "
+            "name, or by its path alone"
+        )
+    config_type = FAMILIES[native.family].encoder_type().config_type
+    try:
+        config = msgspec.json.decode(native.config, type=config_type)
+    except msgspec.DecodeError as error:
+        raise CheckpointError(f"the configuration in {path} does not hold: {error}") from error
+    encoder = assemble(native.family, config, native.weights, (), KeyMap(()), str(path))
+    known = {
+        name: value
+        for name, value in dataclasses.asdict(native.provenance).items()
+        if value is not None
+    }
+    encoder.provenance = dataclasses.replace(provenance, **known)
+    return encoder
+
+
+def assemble(
+    family: str,
+    config: Config,
+    weights: Mapping[str, Tensor],
+    unknown: tuple[str, ...],
+    keymap: KeyMap,
+    source: str,
+) -> Encoder:
+    """An encoder of `family` with exactly `weights`, in eval mode; never a partly loaded one.
+
+    Raises:
+        CheckpointError: Keys are missing, unexpected (`unknown` ones among them) or mis-shaped;
+            the message lists them as `keymap`'s originals.
+    """
+    # On the meta device no memory is taken and no random numbers are drawn.
+    try:
+        with torch.device("meta"):
+            encoder = FAMILIES[family].encoder_type()(config)
+    except (RuntimeError, ValueError, OverflowError) as error:
+        raise CheckpointError(
+            f"the configuration in {source} does not make a {family} encoder: {error}"
+        ) from error
+    expected = encoder.state_dict()
+    weights = dict(weights)
+    for name in expected:
+        if name.endswith(OPTIONAL_SUFFIX):
+            weights.setdefault(name, torch.zeros((), dtype=torch.int64))
+    missing = [keymap.original(name) for name in expected if name not in weights]
+    unexpected = [*unknown, *(keymap.original(name) for name in weights if name not in expected)]
+    misshaped = [
+        f"{keymap.original(name)} is {_shape(weights[name])}, expected {_shape(expected[name])}"
+        for name in expected
+        if name in weights and weights[name].shape != expected[name].shape
+    ]
+    if missing or unexpected or misshaped:
+        problems = (("missing", missing), ("unexpected", unexpected), ("mis-shaped", misshaped))
+        found = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in problems if keys)
+        raise CheckpointError(f"the weights in {source} do not fit the {family} encoder. {found}")
+    encoder.load_state_dict(weights, assign=True)
+    for parameter in encoder.parameters():
+        parameter.requires_grad_(True)
+    return encoder.eval()
+
+
+def refuse_config(config: object, what: str | Path) -> None:
+    """Raise CheckpointError where a configuration is given for what holds its own."""
+    if config is not None:
+        raise CheckpointError(f"{what} brings its own configuration; leave config= out")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"

@@ -1,0 +1,413 @@
+"""Published files into the cache: once, whole, and the ones that are on record."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from auricle.errors import AuricleError, ChecksumError, DownloadError
+from auricle.hub.cache import CACHE_VARIABLE, cache_folder, offline_variable
+from auricle.hub.digests import checked_digits, file_sha256, pin, pinned_sha256, unpin
+from auricle.hub.partial import PartialFile
+from auricle.hub.records import Record
+from auricle.hub.repositories import SCHEME, fetch_repository
+from auricle.hub.transfer import Limits, RefusedError, Transfer
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+logger = logging.getLogger(__name__)
+
+CATALOGUE_SCHEMES = ("https",)
+TYPED_SCHEMES = ("https", "http")
+"""What a URL that the user typed may use over the network."""
+
+URL_DIGITS = 16
+"""Hex digits of a URL's digest that keep its file apart from those of other URLs."""
+
+MAX_NAME_LENGTH = 100
+HTML_STARTS = (b"<!doctype", b"<html")
+
+
+def fetch(record: Record, *, refresh: bool = False) -> Path:
+    """The file, or the folder, of a catalogue entry in the cache, downloaded if need be.
+
+    Args:
+        record: The entry; its mirrors are tried in their order.
+        refresh: Download again what is there, and accept that it may have changed where no
+            digest is on record.
+
+    Raises:
+        DownloadError: No mirror gave the file, or the network may not be used.
+        ChecksumError: What came is not the file on record.
+    """
+    if not record.urls:
+        raise DownloadError(
+            f"the weights of {record.name} were never published; pass a checkpoint of your own, "
+            f'load("{record.name}", checkpoint="/path/to/file"), or build the encoder with random '
+            f'weights, auricle.build("{record.size}")'
+        )
+    files = tuple(url for url in record.urls if not url.startswith(SCHEME))
+    path = cached_path(record)
+    reasons = []
+    if not files or refresh or not path.is_file():
+        for url in record.urls:
+            if url.startswith(SCHEME):
+                try:
+                    return fetch_repository(url, refresh=refresh)
+                except DownloadError as error:
+                    reasons.append(str(error))
+    local_call = f'load("{record.name}", checkpoint="/path/to/file")'
+    if not files:
+        raise DownloadError(
+            f"cannot fetch {record.name}; tried {'; '.join(reasons)}\nGet the repository by other "
+            f"means and pass its folder: {local_call}"
+        )
+    for reason in reasons:
+        logger.warning("%s; trying other places", reason)
+    return download(
+        files,
+        path,
+        sha256=record.sha256,
+        sha256_prefix=record.sha256_prefix,
+        label=record.name,
+        local_call=local_call,
+        schemes=CATALOGUE_SCHEMES,
+        refresh=refresh,
+    )
+
+
+def fetch_config(record: Record, *, refresh: bool = False) -> Path | None:
+    """The configuration of a catalogue entry, where that is a file of its own; None elsewhere.
+
+    Raises:
+        DownloadError: It cannot be fetched.
+        ChecksumError: It is not what it was at the first download.
+    """
+    if record.config_url is None:
+        return None
+    return download(
+        (record.config_url,),
+        cached_path(record).with_suffix(".cfg"),
+        label=f"the configuration of {record.name}",
+        local_call=f'load("{record.name}", checkpoint="/path/to/file", config="/path/to/config")',
+        schemes=CATALOGUE_SCHEMES,
+        refresh=refresh,
+    )
+
+
+def fetch_url(
+    url: str, *, sha256: str | None = None, refresh: bool = False, limits: Limits | None = None
+) -> Path:
+    """The file at a URL of the user's own (https, http or file), in the cache under that URL.
+
+    Args:
+        url: Where the file is; a `file:` URL is used in place.
+        sha256: Its digest in hex; None to trust the first download and pin that.
+        refresh: Download again what is there.
+        limits: How long and how often to try.
+
+    Raises:
+        DownloadError: The URL is of no use, or does not give the file.
+        ChecksumError: What came does not have the digest.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise DownloadError(f"{url!r} is not a URL: {error}") from error
+    if parts.scheme == "file":
+        return _local_file(url, sha256)
+    if parts.scheme not in TYPED_SCHEMES or not parts.hostname:
+        raise DownloadError(f"{url!r} cannot be fetched; expected a https, http or file URL")
+    stem = PurePosixPath(unquote(parts.path)).name
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", stem)[-MAX_NAME_LENGTH:].lstrip(".") or "checkpoint"
+    digest = hashlib.sha256(url.encode()).hexdigest()[:URL_DIGITS]
+    destination = cache_folder() / "urls" / digest / name
+    return download(
+        (url,),
+        destination,
+        sha256=sha256,
+        label=name,
+        schemes=TYPED_SCHEMES,
+        refresh=refresh,
+        limits=limits,
+    )
+
+
+def cached_path(record: Record) -> Path:
+    """Where the file of a catalogue entry is in the cache, or would be."""
+    suffix = PurePosixPath(urlsplit(record.urls[-1]).path).suffix
+    return cache_folder() / "checkpoints" / f"{record.name}{suffix}"
+
+
+def download(
+    urls: Sequence[str],
+    destination: Path,
+    *,
+    sha256: str | None = None,
+    sha256_prefix: str | None = None,
+    label: str = "",
+    local_call: str = 'load("/path/to/file")',
+    schemes: tuple[str, ...] = CATALOGUE_SCHEMES,
+    refresh: bool = False,
+    limits: Limits | None = None,
+) -> Path:
+    """Download one file from the first of its mirrors that gives it; at once if it is there.
+
+    Of many processes that want the same file, one downloads it and the others wait. The digest
+    of what came is noted beside the file, as `sha256sum` writes it; a file that was deleted and
+    comes back different is an error.
+
+    Args:
+        urls: Mirrors of the file, in order of preference.
+        destination: Where the file goes; it is whole there, or not there at all.
+        sha256: The digest it must have, in hex.
+        sha256_prefix: The first hex digits of that digest, where only those are known.
+        label: What messages call the file; its name by default.
+        local_call: How messages say a file from elsewhere is loaded.
+        schemes: What URLs, and the redirects from them, may use.
+        refresh: Download again what is there, and forget the digest that was noted.
+        limits: How long and how often to try.
+
+    Returns:
+        `destination`.
+
+    Raises:
+        DownloadError: No mirror gave the file, the network may not be used, or the file cannot
+            be written; the message names each place and its reason.
+        ChecksumError: What came does not have the digest; it is removed.
+    """
+    job = _Job(
+        destination=destination,
+        label=label or destination.name,
+        local_call=local_call,
+        sha256=checked_digits(sha256, 64),
+        sha256_prefix=checked_digits(sha256_prefix, 1),
+        schemes=schemes,
+        limits=limits or Limits(),
+    )
+    if destination.is_file() and not refresh:
+        job.check_noted()
+        return destination
+    job.refuse_offline(refresh=refresh)
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(destination, job.limits):
+            # Another process may have been first while this one waited.
+            if refresh or not destination.is_file():
+                job.run(urls, None if refresh else pinned_sha256(destination))
+    except AuricleError:
+        raise
+    except OSError as error:
+        raise DownloadError(
+            f"cannot write {destination}: {error.strerror or error}; free some space or set "
+            f"{CACHE_VARIABLE} to a folder that you may write to"
+        ) from error
+    return destination
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One file that is wanted, and all that is known about it."""
+
+    destination: Path
+    label: str
+    local_call: str
+    sha256: str | None
+    sha256_prefix: str | None
+    schemes: tuple[str, ...]
+    limits: Limits
+
+    def check_noted(self) -> None:
+        """Refuse a file in the cache whose noted digest is not the one that is wanted now."""
+        noted = pinned_sha256(self.destination)
+        expected = self.sha256 or self.sha256_prefix
+        if noted is not None and expected is not None and not noted.startswith(expected):
+            raise ChecksumError(
+                f"the sha256 of {self.destination} is {noted}, expected {expected}; "
+                "download it again with refresh=True"
+            )
+
+    def refuse_offline(self, *, refresh: bool) -> None:
+        """Raise where the environment forbids the network."""
+        variable = offline_variable()
+        if variable is None:
+            return
+        if refresh:
+            raise DownloadError(
+                f"{self.label} cannot be refreshed: {variable} forbids the network; unset it"
+            )
+        raise DownloadError(
+            f"{self.label} is not in the cache, and {variable} forbids the network; unset it, or "
+            f"put the file at {self.destination}, or pass it: {self.local_call}"
+        )
+
+    def run(self, urls: Sequence[str], pinned: str | None) -> None:
+        """Try each mirror; put the file and the note of its digest in place."""
+        part = PartialFile(self.destination)
+        try:
+            self._try_mirrors(part, urls, pinned)
+        except AuricleError:
+            # What no later run could continue is of no use to anybody.
+            if not any(part.origin(url) for url in urls):
+                part.discard()
+            raise
+        except OSError:
+            with suppress(OSError):
+                part.discard()
+            raise
+
+    def _try_mirrors(self, part: PartialFile, urls: Sequence[str], pinned: str | None) -> None:
+        failures: dict[str, Exception] = {}
+        with _client(self.limits) as client:
+            transfer = Transfer(
+                client=client,
+                part=part,
+                limits=self.limits,
+                deadline=time.monotonic() + self.limits.total_seconds,
+                label=self.label,
+                schemes=self.schemes,
+                unsized=bool(self.sha256 or self.sha256_prefix or pinned),
+            )
+            for url in urls:
+                failure = self._try_mirror(transfer, url, pinned)
+                if failure is None:
+                    logger.info("fetched %s from %s", self.label, url)
+                    return
+                failures[url] = failure
+        is_wrong_file = any(isinstance(error, _WrongDigestError) for error in failures.values())
+        places = "".join(f"\n  {url}: {failure}" for url, failure in failures.items())
+        raise (ChecksumError if is_wrong_file else DownloadError)(
+            f"cannot fetch {self.label}; tried{places}\nGet the file by other means and pass it: "
+            f"{self.local_call}, or put it at {self.destination}"
+        )
+
+    def _try_mirror(self, transfer: Transfer, url: str, pinned: str | None) -> Exception | None:
+        """Get the file from `url` and keep it, or give the reason why not."""
+        try:
+            digest = self._obtain(transfer, url, pinned)
+        except (RefusedError, _WrongDigestError) as error:
+            return error
+        self._keep(transfer.part, digest)
+        return None
+
+    def _obtain(self, transfer: Transfer, url: str, pinned: str | None) -> str:
+        """Fill the partial file from `url` and check it; gives its digest."""
+        scheme = urlsplit(url).scheme
+        if scheme not in self.schemes:
+            raise RefusedError(f"{scheme or 'no scheme'}, expected {' or '.join(self.schemes)}")
+        part = transfer.part
+        was_continued = part.origin(url) is not None
+        transfer.fill(url)
+        try:
+            _refuse_web_page(part.path)
+            digest = file_sha256(part.path)
+            self._check(digest, pinned)
+        except (RefusedError, _WrongDigestError):
+            part.discard()
+            if was_continued:  # the beginning, left by an earlier run, may be at fault
+                return self._obtain(transfer, url, pinned)
+            raise
+        return digest
+
+    def _check(self, digest: str, pinned: str | None) -> None:
+        expected = self.sha256 or self.sha256_prefix
+        if expected is not None and not digest.startswith(expected):
+            raise _WrongDigestError(
+                f"its sha256 is {digest}, expected {expected}; the file was removed"
+            )
+        if self.sha256 is None and pinned not in (None, digest):
+            raise _WrongDigestError(
+                f"its sha256 is {digest}, but was {pinned} when it was first downloaded; the "
+                "file was removed; if the change is meant, pass refresh=True"
+            )
+
+    def _keep(self, part: PartialFile, digest: str) -> None:
+        # In this order a crash leaves a file without a note, never one with another's note.
+        unpin(self.destination)
+        part.promote(self.destination)
+        pin(self.destination, digest)
+
+
+class _WrongDigestError(Exception):
+    """A file that came whole but is not the one that was expected; the text is the reason."""
+
+
+@contextmanager
+def _client(limits: Limits) -> Iterator[httpx.Client]:
+    import httpx
+
+    timeout = httpx.Timeout(limits.stall_seconds, connect=limits.connect_seconds)
+    try:
+        client = httpx.Client(timeout=timeout, follow_redirects=False, verify=_tls_context())
+    except (ImportError, ValueError) as error:  # proxy variables of a kind that httpx refuses
+        raise DownloadError(f"the proxy settings cannot be used: {error}") from error
+    with client:
+        yield client
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """The certificates to trust; reading them takes longer than many a request."""
+    import httpx
+
+    return httpx.create_ssl_context()
+
+
+@contextmanager
+def _locked(destination: Path, limits: Limits) -> Iterator[None]:
+    """Hold the file's lock, so that no other process downloads it meanwhile."""
+    import filelock
+
+    path = destination.with_name(f".{destination.name}.lock")
+    lock = filelock.FileLock(path, timeout=limits.total_seconds)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise DownloadError(
+            f"another process has held {path} for {limits.total_seconds:g} s; end it, or try again"
+        ) from error
+    except NotImplementedError as error:
+        raise DownloadError(
+            f"files cannot be locked in {path.parent}; set {CACHE_VARIABLE} to a folder on a "
+            "local disk"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _local_file(url: str, sha256: str | None) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise DownloadError(f"{url!r} is on another machine; expected file:///path/to/file")
+    path = Path(url2pathname(parts.path))
+    if not path.is_file():
+        raise DownloadError(f"{path}, which {url!r} names, is not a file")
+    if sha256 is not None and file_sha256(path) != sha256.lower():
+        # The file is the user's own: it stays.
+        raise ChecksumError(f"the sha256 of {path} is {file_sha256(path)}, expected {sha256}")
+    return path
+
+
+def _refuse_web_page(path: Path) -> None:
+    """Raise RefusedError for what no checkpoint can be: nothing, or a web page."""
+    with path.open("rb") as file:
+        start = file.read(256).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if not start:
+        raise RefusedError("an empty file came")
+    if start.startswith(HTML_STARTS):
+        raise RefusedError("a web page came instead of a checkpoint")

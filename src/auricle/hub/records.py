@@ -1,0 +1,380 @@
+"""The data of the catalogue: every published checkpoint, with what is known about it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from auricle.models.families import FAMILIES
+from auricle.outputs import Paper
+
+APC_SERIES = "https://huggingface.co/leo19941227/apc_series/resolve/main"
+S3PRL_HUB = "https://huggingface.co/s3prl"
+DROPBOX = "https://www.dropbox.com/s"
+
+CONVERTED = f"{S3PRL_HUB}/converted_ckpts/resolve/main"
+FAIRSEQ_FILES = "https://dl.fbaipublicfiles.com/fairseq/wav2vec"
+CPC_FILES = "https://dl.fbaipublicfiles.com/librilight/CPC_checkpoints"
+
+FAIRSEQ_LICENCE = "MIT, stated by the repository facebookresearch/fairseq"
+CPC_LICENCE = "MIT, stated by the repository facebookresearch/CPC_audio"
+NPC_LICENCE = "MIT, stated by the repository Alexander-H-Liu/NPC"
+S3PRL_LICENCE = "Apache-2.0, stated by the repository s3prl/s3prl"
+
+LIBRISPEECH_100 = "LibriSpeech train-clean-100 (100 h)"
+LIBRISPEECH_360 = "LibriSpeech train-clean-360 (360 h)"
+LIBRISPEECH_960 = "LibriSpeech (960 h)"
+LIBRILIGHT = "LibriLight (60k h)"
+WAVLM_DATA = "LibriLight, GigaSpeech, VoxPopuli (94k h)"
+XLS_R_DATA = "128 languages of VoxPopuli, MLS, CommonVoice, VoxLingua107 and BABEL (436k h)"
+
+MODIFIED_CPC = Paper(
+    title="Unsupervised pretraining transfers well across languages",
+    arxiv="2002.02848",
+    date="2020-02-07",
+)
+PASE_PLUS = Paper(
+    title="Multi-task self-supervised learning for Robust Speech Recognition",
+    arxiv="2001.09239",
+    date="2020-01-25",
+)
+XLSR = Paper(
+    title="Unsupervised Cross-lingual Representation Learning for Speech Recognition",
+    arxiv="2006.13979",
+    date="2020-06-24",
+)
+ROBUST = Paper(
+    title="Robust wav2vec 2.0: Analyzing Domain Shift in Self-Supervised Pre-Training",
+    arxiv="2104.01027",
+    date="2021-04-02",
+)
+XLS_R = Paper(
+    title="XLS-R: Self-supervised Cross-lingual Speech Representation Learning at Scale",
+    arxiv="2111.09296",
+    date="2021-11-17",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """One published checkpoint, or one baseline, which needs none.
+
+    `urls` are mirrors of one and the same model, in order of preference: `https:` files, and
+    `hf://` repositories in the format of Hugging Face. It is empty where no weights were
+    published, and for a baseline. `config_url` is where a file's configuration lies if that is a
+    file of its own. `size` names the published size, one of the family's `PRESETS`.
+    `sha256` is the whole digest in hex, `sha256_prefix` its first digits where only those are
+    known. `title` and `paper` are the family's unless this model is a later variant with its own.
+    `licence` is what the repository states; None where nothing is stated.
+    """
+
+    name: str
+    family: str
+    urls: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+    size: str | None = None
+    config_url: str | None = None
+    own_title: str | None = None
+    own_paper: Paper | None = None
+    sha256: str | None = None
+    sha256_prefix: str | None = None
+    training_data: str | None = None
+    licence: str | None = None
+    note: str = ""
+
+    @property
+    def title(self) -> str:
+        """What the model is called in print."""
+        return self.own_title or FAMILIES[self.family].title
+
+    @property
+    def paper(self) -> Paper | None:
+        """The publication it comes from; None for a baseline."""
+        return self.own_paper or FAMILIES[self.family].paper
+
+    @property
+    def released(self) -> str:
+        """Publication date (ISO) of the paper, empty for a baseline."""
+        return self.paper.date if self.paper else ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that finds this record: its own first, then its aliases."""
+        return (self.name, *self.aliases)
+
+
+def _fairseq(
+    family: str,
+    name: str,
+    file: str,
+    *,
+    size: str,
+    data: str,
+    aliases: tuple[str, ...] = (),
+    converted: bool = False,
+    hub: str | None = None,
+    paper: Paper | None = None,
+    note: str = "",
+) -> Record:
+    """A checkpoint that fairseq's authors published as `file`.
+
+    `converted` says that the s3prl authors have it on Hugging Face without what fairseq needs,
+    `hub` is its repository in the format of Hugging Face.
+    """
+    urls = [f"hf://{hub}"] if hub else []
+    urls += [f"{CONVERTED}/{file}"] if converted else []
+    return Record(
+        name=name,
+        family=family,
+        urls=(*urls, f"{FAIRSEQ_FILES}/{file}"),
+        aliases=aliases,
+        size=size,
+        training_data=data,
+        licence=FAIRSEQ_LICENCE,
+        own_paper=paper,
+        note=note,
+    )
+
+
+def _hub(
+    family: str,
+    name: str,
+    repository: str,
+    *,
+    data: str,
+    size: str | None = None,
+    aliases: tuple[str, ...] = (),
+    licence: str | None = None,
+) -> Record:
+    """A checkpoint whose authors published it in the format of Hugging Face."""
+    return Record(
+        name=name,
+        family=family,
+        urls=(f"hf://{repository}",),
+        aliases=aliases,
+        size=size or name,
+        training_data=data,
+        licence=licence,
+    )
+
+
+def _baseline(name: str, note: str) -> Record:
+    return Record(name=name, family="baseline", urls=(), note=note)
+
+
+def _apc_series(family: str, hours: int) -> Record:
+    """APC, VQ-APC or NPC: the authors' files, one for each size of the training set."""
+    name = f"{family}_{hours}hr"
+    return Record(
+        name=name,
+        family=family,
+        urls=(f"{APC_SERIES}/{name}.ckpt",),
+        aliases=(family,) if hours == 360 else (),
+        training_data={360: LIBRISPEECH_360, 960: LIBRISPEECH_960}[hours],
+        licence=NPC_LICENCE,
+        size=family,
+    )
+
+
+def _s3prl(
+    family: str,
+    name: str,
+    recipe: str,
+    *dropbox: str,
+    data: str,
+    note: str,
+    size: str,
+    hub: bool = False,
+    default: bool = False,
+) -> Record:
+    """A checkpoint of the s3prl authors, which they name by its whole training `recipe`.
+
+    `dropbox` are the ids of their shared files, `hub` says that it is on Hugging Face too,
+    `default` that the bare name of the family means this one.
+    """
+    steps = {"200k": 200_000, "500k": 500_000, "1m": 1_000_000}
+    num_steps = next(number for word, number in steps.items() if f"_{word}_" in recipe)
+    file = f"states-{num_steps}.ckpt"
+    long_name = f"{family}_{recipe}"
+    urls = [f"{S3PRL_HUB}/{family}/resolve/main/{long_name}/{file}"] if hub else []
+    urls += [f"{DROPBOX}/{share}/{file}?dl=1" for share in dropbox]
+    return Record(
+        name=name,
+        family=family,
+        urls=tuple(urls),
+        aliases=(family, long_name) if default else (long_name,),
+        training_data=data,
+        licence=S3PRL_LICENCE,
+        note=note,
+        size=size,
+    )
+
+
+# An entry reads as a row or two, not as a column.
+# fmt: off
+RECORDS: tuple[Record, ...] = (
+    _apc_series("apc", 360),
+    _apc_series("apc", 960),
+    _s3prl(
+        "mockingjay", "mockingjay_origin", "logMelLinearLarge_T_AdamW_b32_500k_360hr_drop1",
+        data=LIBRISPEECH_360, hub=True, default=True,
+        note="large: 12 layers, log mel in, linear spectrogram as target; dropout 0.1",
+        size="mockingjay_large",
+    ),
+    _s3prl(
+        "mockingjay", "mockingjay_100hr", "logMelBase_T_AdamW_b32_200k_100hr",
+        "luorglf8mdg67l2", data=LIBRISPEECH_100, note="base: 3 layers",
+        size="mockingjay_base",
+    ),
+    _s3prl(
+        "mockingjay", "mockingjay_960hr", "logMelBase_T_AdamW_b32_1m_960hr_drop1",
+        "7f9z6dzc7oix6qv", data=LIBRISPEECH_960, note="base: 3 layers; dropout 0.1",
+        size="mockingjay_base",
+    ),
+    _s3prl(
+        "mockingjay", "mockingjay_960hr_drop3", "logMelBase_T_AdamW_b32_1m_960hr",
+        "jzx0xggk663jev6", data=LIBRISPEECH_960, note="base: 3 layers; dropout 0.3",
+        size="mockingjay_base",
+    ),
+    _s3prl(
+        "mockingjay", "mockingjay_960hr_seq3k", "logMelBase_T_AdamW_b32_1m_960hr_seq3k",
+        "qnnvdrai2tfmjmh", data=LIBRISPEECH_960,
+        note="base: 3 layers; trained on sequences of up to 3000 frames, not 1500",
+        size="mockingjay_base",
+    ),
+    _apc_series("vq_apc", 360),
+    _apc_series("vq_apc", 960),
+    _s3prl(
+        "audio_albert", "audio_albert_960hr", "logMelBase_T_share_AdamW_b32_1m_960hr_drop1",
+        data=LIBRISPEECH_960, hub=True, default=True,
+        note="base: 3 layers that share weights; dropout 0.1",
+        size="audio_albert_3",
+    ),
+    _s3prl(
+        "tera", "tera_960hr", "logMelBase_T_F_M_AdamW_b32_1m_960hr_drop1",
+        data=LIBRISPEECH_960, hub=True, default=True,
+        note="base: 3 layers; altered in time, frequency and magnitude; dropout 0.1",
+        size="tera_base",
+    ),
+    _s3prl(
+        "tera", "tera_100hr", "logMelBase_T_F_M_AdamW_b32_200k_100hr",
+        "l9ryl82k64m1lsk", data=LIBRISPEECH_100,
+        note="base: 3 layers; altered in time, frequency and magnitude",
+        size="tera_base",
+    ),
+    _s3prl(
+        "tera", "tera_tf_100hr", "logMelBase_T_F_AdamW_b32_200k_100hr",
+        "o36qt1zgtn3tsep", data=LIBRISPEECH_100,
+        note="base: 3 layers; altered in time and frequency",
+        size="tera_base",
+    ),
+    _s3prl(
+        "tera", "tera_tf_960hr_drop3", "logMelBase_T_F_AdamW_b32_1m_960hr",
+        "98olxex0m7oy9ta", data=LIBRISPEECH_960,
+        note="base: 3 layers; altered in time and frequency; dropout 0.3",
+        size="tera_base",
+    ),
+    _s3prl(
+        "tera", "tera_tf_960hr_drop1", "logMelBase_T_F_AdamW_b32_1m_960hr_drop1",
+        "2ekbt2gxlkbvfz0", data=LIBRISPEECH_960,
+        note="base: 3 layers; altered in time and frequency; dropout 0.1",
+        size="tera_base",
+    ),
+    _s3prl(
+        "tera", "tera_tf_960hr_seq3k", "logMelBase_T_F_AdamW_b32_1m_960hr_seq3k",
+        "tfysinbalpm3gsj", data=LIBRISPEECH_960,
+        note="base: 3 layers; altered in time and frequency; sequences of up to 3000 frames",
+        size="tera_base",
+    ),
+    _s3prl(
+        "tera", "tera_fbank_100hr", "fbankBase_T_F_AdamW_b32_200k_100hr",
+        "i32ob29m6afufot", data=LIBRISPEECH_100,
+        note="base: 3 layers; Kaldi fbank with deltas (240 dims) in; time and frequency",
+        size="tera_base",
+    ),
+    _apc_series("npc", 360),
+    _apc_series("npc", 960),
+    Record(
+        name="cpc_2018", family="cpc", urls=(), size="cpc",
+        note="the first CPC: batch norm and a GRU; its weights were never published",
+    ),
+    Record(
+        name="modified_cpc", family="cpc", urls=(f"{CPC_FILES}/60k_epoch4-d0f474de.pt",),
+        aliases=("cpc",), size="modified_cpc", own_title="Modified CPC", own_paper=MODIFIED_CPC,
+        sha256_prefix="d0f474de", training_data=LIBRILIGHT, licence=CPC_LICENCE,
+        note="channel norm and an LSTM",
+    ),
+    Record(
+        name="pase_2019", family="pase", urls=(), aliases=("pase",), size="pase",
+        note="the first PASE; its weights were never published",
+    ),
+    Record(
+        name="pase_plus", family="pase", urls=(f"{DROPBOX}/p8811o7eadv4pat/FE_e199.ckpt?dl=1",),
+        config_url=f"{DROPBOX}/2p3ouod1k0ekfxn/PASE%2B.cfg?dl=1", size="pase_plus",
+        own_title="PASE+", own_paper=PASE_PLUS,
+        note="QRNN and dense skips",
+    ),
+    _fairseq(
+        "wav2vec", "wav2vec_large", "wav2vec_large.pt", size="wav2vec_large",
+        data=LIBRISPEECH_960, aliases=("wav2vec",), converted=True,
+    ),
+    _fairseq(
+        "vq_wav2vec", "vq_wav2vec_gumbel", "vq-wav2vec.pt", size="vq_wav2vec",
+        data=LIBRISPEECH_960, aliases=("vq_wav2vec",), converted=True,
+    ),
+    _fairseq(
+        "vq_wav2vec", "vq_wav2vec_kmeans", "vq-wav2vec_kmeans.pt", size="vq_wav2vec_kmeans",
+        data=LIBRISPEECH_960, converted=True,
+    ),
+    _fairseq(
+        "wav2vec2", "wav2vec2_base_960", "wav2vec_small.pt", size="wav2vec2_base_960",
+        data=LIBRISPEECH_960, aliases=("wav2vec2",), converted=True,
+        note="the copy facebook/wav2vec2-base normalises its input, which its authors did not",
+    ),
+    _fairseq(
+        "wav2vec2", "wav2vec2_large_960", "libri960_big.pt", size="wav2vec2_large_960",
+        data=LIBRISPEECH_960,
+        note="the copy facebook/wav2vec2-large normalises its input, which its authors did not",
+    ),
+    _fairseq(
+        "wav2vec2", "wav2vec2_large_ll60k", "wav2vec_vox_new.pt", size="wav2vec2_large_ll60k",
+        data=LIBRILIGHT, hub="facebook/wav2vec2-large-lv60",
+    ),
+    _fairseq(
+        "wav2vec2", "wav2vec2_large_lv60_cv_swbd_fsh", "w2v_large_lv_fsh_swbd_cv.pt",
+        size="wav2vec2_large_lv60_cv_swbd_fsh", hub="facebook/wav2vec2-large-robust",
+        data="LibriLight, Common Voice, Switchboard, Fisher", paper=ROBUST,
+    ),
+    _fairseq(
+        "wav2vec2", "xlsr_53", "xlsr_53_56k.pt", size="xlsr_53", paper=XLSR,
+        data="53 languages of MLS, Common Voice and BABEL (56k h)",
+        hub="facebook/wav2vec2-large-xlsr-53",
+    ),
+    _fairseq(
+        "wav2vec2", "xls_r_300m", "xlsr2_300m.pt", size="xls_r_300m", paper=XLS_R,
+        data=XLS_R_DATA, hub="facebook/wav2vec2-xls-r-300m",
+    ),
+    _fairseq(
+        "wav2vec2", "xls_r_1b", "xlsr2_960m_1000k.pt", size="xls_r_1b", paper=XLS_R,
+        data=XLS_R_DATA, hub="facebook/wav2vec2-xls-r-1b",
+    ),
+    _fairseq(
+        "wav2vec2", "xls_r_2b", "xlsr2_2B_1000k.pt", size="xls_r_2b", paper=XLS_R,
+        data=XLS_R_DATA, hub="facebook/wav2vec2-xls-r-2b",
+    ),
+    _hub("hubert", "hubert_base", "facebook/hubert-base-ls960", data=LIBRISPEECH_960,
+         aliases=("hubert",)),
+    _hub("hubert", "hubert_large", "facebook/hubert-large-ll60k", data=LIBRILIGHT),
+    _hub("wavlm", "wavlm_base", "microsoft/wavlm-base", data=LIBRISPEECH_960),
+    _hub("wavlm", "wavlm_base_plus", "microsoft/wavlm-base-plus", data=WAVLM_DATA,
+         aliases=("wavlm",)),
+    _hub("wavlm", "wavlm_large", "microsoft/wavlm-large", data=WAVLM_DATA),
+    _hub("data2vec", "data2vec_audio_base", "facebook/data2vec-audio-base", data=LIBRISPEECH_960,
+         aliases=("data2vec",)),
+    _hub("data2vec", "data2vec_audio_large", "facebook/data2vec-audio-large", data=LIBRILIGHT),
+    _baseline("fbank", "Kaldi log mel filter bank, 80 dims"),
+    _baseline("mel", "log mel spectrogram, 80 dims"),
+    _baseline("mfcc", "mel-frequency cepstral coefficients"),
+    _baseline("spectrogram", "log power spectrogram, 201 dims"),
+)
+# fmt: on
+"""Every entry of the catalogue, by date of its paper, the plainest of a family first."""

@@ -1,0 +1,370 @@
+"""The contract: what every encoder promises, whatever its family.
+
+A family says what its layers are and computes them over a padded batch. Everything else (input
+checks, padding, choice of layer, lengths, output) is here, once.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from auricle.audio.waveforms import Waveform, as_waveforms
+from auricle.errors import AuricleError, LayerError
+from auricle.frontends import FbankConfig, LogMelConfig, extract
+from auricle.models.families import FAMILIES
+from auricle.native import NativeCheckpoint, write_native
+from auricle.nn.padding import pad_waveforms
+from auricle.outputs import LayerInfo, ModelInfo, Provenance, ReceptiveField
+
+if TYPE_CHECKING:
+    from auricle.outputs import IntOrTensor
+
+SAMPLE_RATE = 16_000
+"""Sample rate in Hz of every published encoder of these families."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the families' configurations: frozen, keyword-only, validated on construction."""
+
+
+class FeatureConfig(Config, frozen=True, kw_only=True):
+    """Configuration of an encoder that reads spectral features.
+
+    Attributes:
+        features: The front end and its options.
+    """
+
+    features: FbankConfig | LogMelConfig
+
+
+class Encoder(nn.Module, abc.ABC):
+    """A speech encoder: a list of waveforms in, a list of representations out.
+
+    A family subclasses it, sets `family` and `config_type`, and implements `layer_infos` and
+    `encode`; it overrides `min_samples`, `default_layer`, `sees_past`, `looks_ahead`,
+    `uses_utterance_statistics`, `codes_layer` and `code_indices` where they differ.
+    """
+
+    family: ClassVar[str]
+    config_type: ClassVar[type[Config]]
+    sees_past: ClassVar[bool] = False
+    looks_ahead: ClassVar[bool] = False
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.provenance = Provenance()
+
+    # What a family defines
+
+    @property
+    @abc.abstractmethod
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        """The layers in order of depth, by arithmetic from the config alone."""
+
+    @abc.abstractmethod
+    def encode(
+        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Compute layers over a padded batch, in order of depth.
+
+        Args:
+            waveforms: (B, S) float32, zeros past each true end.
+            num_samples: True length of each waveform, in samples.
+            wanted: Names of the layers that will be used. The caller stops the iteration after
+                the deepest of them; a layer that is neither wanted nor needed by a later one
+                may be left out.
+
+        Yields:
+            A layer's name and its output (B, T, D); frames past an utterance's true end may
+            hold anything.
+        """
+
+    @property
+    def default_layer(self) -> str:
+        """Name of the layer that a plain call returns."""
+        return self.layer_infos[-1].name
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest waveform, in samples, for which every formula of the encoder is defined."""
+        return max(info.geometry.min_samples() for info in self.layer_infos)
+
+    @property
+    def uses_utterance_statistics(self) -> bool:
+        """Whether a frame depends on means or variances over the whole utterance."""
+        return False
+
+    @property
+    def codes_layer(self) -> str | None:
+        """Name of the layer that the quantiser reads, None for an encoder without codes."""
+        return None
+
+    def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+        """Codes (B, T, K), int64, of the codes layer's padded output `x` (B, T, D)."""
+        raise NotImplementedError  # pragma: no cover - only called where codes_layer is set
+
+    # What every encoder does
+
+    def forward(
+        self,
+        wavs: Sequence[Waveform],
+        layer: int | str | None = None,
+        *,
+        short: Literal["error", "pad"] = "error",
+    ) -> list[Tensor] | list[dict[str, Tensor]]:
+        """Encode unpadded waveforms into unpadded representations, in the order of the input.
+
+        Args:
+            wavs: List of waveforms. Each is a 1-D float tensor or NumPy array of samples at
+                16 kHz in [-1, 1], a path of an audio file, or a `(samples, sample_rate)` pair.
+            layer: Index (negative counts from the end) or name of the layer to return, computed
+                only as deep as that layer; `"all"` for every layer; None for the default one.
+            short: What to do with a waveform shorter than `min_samples`: `"error"`, or `"pad"`
+                to append zeros up to it.
+
+        Returns:
+            One float32 tensor (frames, dim) per waveform, on the encoder's device. With
+            `layer="all"`, per waveform a tensor (layers, frames, dim) where all layers share
+            frames and width, else a dict of layer name to (frames, dim).
+
+        Raises:
+            AudioError: A waveform is empty, too short, not 1-D, not floating point, or holds NaN
+                or infinity; a file cannot be decoded. The message names the index.
+            LayerError: The encoder has no such layer.
+        """
+        layers = self.layer_infos
+        if isinstance(layer, str) and layer == "all":
+            outputs = self._run(wavs, [info.name for info in layers], short)
+            if len({(info.dim, info.geometry.frame_rule) for info in layers}) > 1:
+                return outputs
+            return [torch.stack(list(output.values())) for output in outputs]
+        name = self._layer_info(layer).name
+        return [output[name] for output in self._run(wavs, [name], short)]
+
+    @overload
+    def __call__(
+        self,
+        wavs: Sequence[Waveform],
+        layer: Literal["all"],
+        *,
+        short: Literal["error", "pad"] = "error",
+    ) -> list[Any]: ...
+
+    @overload
+    def __call__(
+        self,
+        wavs: Sequence[Waveform],
+        layer: int | str | None = None,
+        *,
+        short: Literal["error", "pad"] = "error",
+    ) -> list[Tensor]: ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call `forward`; typed here because `nn.Module` types every call as `Any`."""
+        return super().__call__(*args, **kwargs)
+
+    def codes(
+        self, wavs: Sequence[Waveform], *, short: Literal["error", "pad"] = "error"
+    ) -> list[Tensor]:
+        """Discrete codes of each waveform.
+
+        Args:
+            wavs: As in a call of the encoder.
+            short: As in a call of the encoder.
+
+        Returns:
+            One int64 tensor (frames, codebooks) per waveform, entries counted from 0 in each
+            codebook.
+
+        Raises:
+            AuricleError: The encoder has no quantiser.
+            AudioError: As in a call of the encoder.
+        """
+        if self.codes_layer is None:
+            raise AuricleError(
+                f"{self._name} ({self.family}) has no quantiser, so it gives no codes; call the "
+                "encoder itself for continuous representations"
+            )
+        info = self._layer_info(self.codes_layer)
+        waveforms = self._waveforms(wavs, short)
+        if not waveforms:
+            return []
+        num_samples = [len(waveform) for waveform in waveforms]
+        num_frames = [info.geometry.num_frames(count) for count in num_samples]
+        for name, x in self.encode(pad_waveforms(waveforms), num_samples, frozenset({info.name})):
+            if name == info.name:
+                codes = self.code_indices(x, num_frames)
+                break
+        return [row[:count] for row, count in zip(codes, num_frames, strict=True)]
+
+    def num_frames(self, num_samples: IntOrTensor, layer: int | str | None = None) -> IntOrTensor:
+        """Exact number of frames for `num_samples` samples at 16 kHz, by arithmetic alone.
+
+        Args:
+            num_samples: A count of samples, or an integer tensor of counts of any shape.
+            layer: Index or name of a layer; None for the default one.
+
+        Returns:
+            The count of frames, of the same kind as `num_samples`; 0 where not one frame fits.
+
+        Raises:
+            LayerError: The encoder has no such layer.
+        """
+        return self._layer_info(layer).geometry.num_frames(num_samples)
+
+    def frame_times(self, num_samples: int, layer: int | str | None = None) -> Tensor:
+        """Start and end of the span of waveform that each frame sees, in seconds.
+
+        The span is that of the analysis window and of the convolutions that look both ways,
+        clipped to the waveform. Recurrence, causal convolutions, attention and statistics over
+        the utterance reach further; `info.receptive_field` tells which of them there are.
+
+        Args:
+            num_samples: Length of the waveform, in samples at 16 kHz.
+            layer: Index or name of a layer; None for the default one.
+
+        Returns:
+            Tensor (frames, 2), float64.
+
+        Raises:
+            LayerError: The encoder has no such layer.
+        """
+        geometry = self._layer_info(layer).geometry
+        frames = torch.arange(geometry.num_frames(num_samples), dtype=torch.float64)
+        starts = geometry.start_samples + frames * geometry.hop_samples
+        spans = torch.stack([starts, starts + geometry.window_samples], dim=1)
+        return spans.clamp(min=0, max=num_samples) / SAMPLE_RATE
+
+    @property
+    def info(self) -> ModelInfo:
+        """What this encoder is: rates, layers, size and origin."""
+        layers = self.layer_infos
+        default = self._layer_info(None).geometry
+        return ModelInfo(
+            name=self._name,
+            family=self.family,
+            sample_rate=SAMPLE_RATE,
+            hop_samples=default.hop_samples,
+            receptive_field=ReceptiveField(
+                samples=default.window_samples,
+                centre_samples=default.start_samples + default.window_samples / 2,
+                sees_past=self.sees_past,
+                looks_ahead=self.looks_ahead,
+                uses_utterance_statistics=self.uses_utterance_statistics,
+            ),
+            min_samples=self.min_samples,
+            layers=tuple(info.name for info in layers),
+            default_layer=self.default_layer,
+            dims={info.name: info.dim for info in layers},
+            num_parameters=sum(parameter.numel() for parameter in self.parameters()),
+            paper=FAMILIES[self.family].paper,
+            training_data=self.provenance.training_data,
+            licence=self.provenance.licence,
+            source_url=self.provenance.source_url,
+            sha256=self.provenance.sha256,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights; the CPU for an encoder without weights."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights; float32 for an encoder without weights."""
+        return next((p.dtype for p in self.parameters()), torch.float32)
+
+    def save(self, path: str | Path) -> None:
+        """Write weights, config and origin to one `.safetensors` file that `auricle.load` reads.
+
+        Raises:
+            OutputError: The file cannot be written; nothing half-written is left.
+        """
+        native = NativeCheckpoint(
+            family=self.family,
+            config=msgspec.json.encode(self.config).decode(),
+            provenance=self.provenance,
+            weights=self.state_dict(),
+        )
+        write_native(Path(path), native)
+
+    @property
+    def _name(self) -> str:
+        return self.provenance.name or self.family
+
+    def _layer_info(self, layer: int | str | None) -> LayerInfo:
+        layers = self.layer_infos
+        if layer is None:
+            layer = self.default_layer
+        if isinstance(layer, str):
+            for info in layers:
+                if info.name == layer:
+                    return info
+        elif (
+            isinstance(layer, int)
+            and not isinstance(layer, bool)
+            and -len(layers) <= layer < len(layers)
+        ):
+            return layers[layer]
+        names = ", ".join(info.name for info in layers)
+        raise LayerError(
+            f"{self._name} has no layer {layer!r}: expected an index from {-len(layers)} to "
+            f"{len(layers) - 1} or one of {names}"
+        )
+
+    def _waveforms(self, wavs: Sequence[Waveform], short: Literal["error", "pad"]) -> list[Tensor]:
+        return as_waveforms(
+            wavs,
+            sample_rate=SAMPLE_RATE,
+            min_samples=self.min_samples,
+            short=short,
+            device=self.device,
+        )
+
+    def _run(
+        self, wavs: Sequence[Waveform], names: list[str], short: Literal["error", "pad"]
+    ) -> list[dict[str, Tensor]]:
+        """Layers `names` of each waveform, each (frames, dim), by name, in their own order."""
+        waveforms = self._waveforms(wavs, short)
+        if not waveforms:
+            return []
+        num_samples = [len(waveform) for waveform in waveforms]
+        results: list[dict[str, Tensor]] = [{} for _ in waveforms]
+        missing = set(names)
+        for name, x in self.encode(pad_waveforms(waveforms), num_samples, frozenset(names)):
+            if name not in missing:
+                continue
+            missing.remove(name)
+            geometry = self._layer_info(name).geometry
+            for result, row, count in zip(results, x.float(), num_samples, strict=True):
+                result[name] = row[: geometry.num_frames(count)]
+            if not missing:
+                break
+        return results
+
+
+class FeatureEncoder(Encoder):
+    """An encoder that reads spectral features (fbank or log mel) of the waveform."""
+
+    config: FeatureConfig
+
+    @property
+    def min_samples(self) -> int:
+        return self.config.features.min_samples
+
+    @property
+    def uses_utterance_statistics(self) -> bool:
+        features = self.config.features
+        return isinstance(features, LogMelConfig) or features.cmvn
+
+    def features(self, waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
+        """Front-end features (B, T, D) in the weights' type, zeros past each true end."""
+        return extract(waveforms, num_samples, self.config.features).to(self.dtype)

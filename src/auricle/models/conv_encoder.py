@@ -1,0 +1,106 @@
+"""The convolutional encoder that wav2vec and vq-wav2vec share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from auricle.models.base import Config, Encoder
+from auricle.nn.conv_features import (
+    AggregatorConfig,
+    CausalAggregator,
+    ConvExtractor,
+    ExtractorConfig,
+)
+from auricle.nn.waveform_norm import normalized
+from auricle.outputs import LayerInfo
+
+NORMALIZE_EPS = 1e-5
+"""What is added to the variance of a waveform (torch's default, which fairseq takes)."""
+
+LARGE_EXTRACTOR_LAYERS = (
+    (512, 10, 5),
+    (512, 8, 4),
+    *((512, 4, 2),) * 3,
+    *((512, 1, 1),) * 2,
+)
+"""wav2vec large."""
+
+LARGE_AGGREGATOR_LAYERS = tuple((512, kernel, 1) for kernel in range(2, 14))
+"""wav2vec large, vq-wav2vec."""
+
+
+class ConvEncoderConfig(Config, frozen=True, kw_only=True):
+    """Configuration of convolutions from samples to frames and from frames to contexts.
+
+    Attributes:
+        normalize: Whether waveforms are brought to zero mean and unit variance (`normalize` of
+            the task; no published file does).
+        extractor: The convolutions from samples to frames.
+        frame_dropout: Dropout of what the aggregator reads, in training (`dropout_features`).
+        aggregator: The convolutions from frames to contexts.
+    """
+
+    normalize: bool = False
+    extractor: ExtractorConfig = ExtractorConfig(layers=LARGE_EXTRACTOR_LAYERS)
+    frame_dropout: float = 0.0
+    aggregator: AggregatorConfig = AggregatorConfig(layers=LARGE_AGGREGATOR_LAYERS)
+
+
+class ConvEncoder(Encoder):
+    """Convolutions from samples to frames (`z`), then causal ones to contexts."""
+
+    sees_past = True
+    config: ConvEncoderConfig
+
+    def __init__(self, config: ConvEncoderConfig) -> None:
+        super().__init__(config)
+        self.extractor = ConvExtractor(config.extractor)
+        self.aggregator = CausalAggregator(config.aggregator, input_dim=config.extractor.dim)
+
+    @property
+    def frame_names(self) -> tuple[str, ...]:
+        """Names of the layers before the aggregator."""
+        return ("z",)
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """Names of the aggregator's layers."""
+        num_layers = len(self.config.aggregator.layers)
+        return (*(f"agg_{index + 1}" for index in range(num_layers - 1)), "context")
+
+    @property
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        config = self.config
+        geometry = config.extractor.geometry
+        layers = [
+            LayerInfo(name=name, dim=config.extractor.dim, geometry=geometry)
+            for name in self.frame_names
+        ]
+        aggregator = config.aggregator
+        for name, (dim, _, _), window in zip(
+            self.context_names, aggregator.layers, aggregator.windows, strict=True
+        ):
+            geometry = geometry.then(window)
+            layers.append(LayerInfo(name=name, dim=dim, geometry=geometry))
+        return tuple(layers)
+
+    @property
+    def uses_utterance_statistics(self) -> bool:
+        return True
+
+    def frames(self, waveforms: Tensor, num_samples: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Frames z (B, D, T) of waveforms (B, S), and their true counts."""
+        if self.config.normalize:
+            waveforms = normalized(waveforms, num_samples, eps=NORMALIZE_EPS)
+        z, num_frames = self.extractor(waveforms.to(self.dtype), num_samples)
+        return z, num_frames
+
+    def contexts(self, frames: Tensor, num_frames: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
+        """Yield the aggregator's layers (B, T, D) by name, for frames (B, D, T)."""
+        x = F.dropout(frames, self.config.frame_dropout, self.training)
+        outputs = self.aggregator(x, num_frames)
+        for name, output in zip(self.context_names, outputs, strict=True):
+            yield name, output.transpose(1, 2)

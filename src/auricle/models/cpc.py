@@ -1,0 +1,180 @@
+"""CPC and Modified CPC: contrastive predictive coding (arXiv:1807.03748, 2002.02848)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from auricle.models.base import Config, Encoder
+from auricle.nn.channel_norm import ChannelNorm
+from auricle.nn.depth import check_depth
+from auricle.nn.lone_rows import convolve
+from auricle.nn.norms import masked_group_norm
+from auricle.nn.padding import padding_mask, zero_padding
+from auricle.outputs import FrameGeometry, LayerInfo, Window
+
+WINDOWS = (
+    Window(size=10, stride=5, pad_left=3, pad_right=3),
+    Window(size=8, stride=4, pad_left=2, pad_right=2),
+    Window(size=4, stride=2, pad_left=1, pad_right=1),
+    Window(size=4, stride=2, pad_left=1, pad_right=1),
+    Window(size=4, stride=2, pad_left=1, pad_right=1),
+)
+"""The convolutions; 160 samples from frame to frame (arXiv:1807.03748, section 3.1)."""
+
+Norm = Literal["layer", "batch", "instance", "none"]
+Recurrence = Literal["lstm", "gru", "rnn"]
+
+RECURRENT_LAYERS: dict[Recurrence, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "rnn": nn.RNN,
+}
+
+
+class CpcConfig(Config, frozen=True, kw_only=True):
+    """Configuration of a CPC encoder; the defaults are Modified CPC's.
+
+    Attributes:
+        encoder_dim: Channels of the convolutions (`hiddenEncoder`; 512 in the first paper).
+        context_dim: Width of the recurrent layers (`hiddenGar`; 256).
+        norm: After each convolution (`normMode`): over the channels of each frame, by running
+            statistics, per channel over the utterance, or none.
+        recurrence: Kind of recurrent layer (`arMode`; `rnn` is the one with tanh alone).
+        num_recurrent_layers: How many of them (`nLevelsGRU`).
+    """
+
+    encoder_dim: int = 256
+    context_dim: int = 256
+    norm: Norm = "layer"
+    recurrence: Recurrence = "lstm"
+    num_recurrent_layers: int = 1
+
+    def __post_init__(self) -> None:
+        check_depth(self.num_recurrent_layers)
+        if self.encoder_dim < 1 or self.context_dim < 1:
+            raise ValueError(
+                "encoder_dim and context_dim must be at least 1, but are "
+                f"{self.encoder_dim} and {self.context_dim}"
+            )
+        if self.norm == "layer" and self.encoder_dim < 2:
+            raise ValueError("encoder_dim must be at least 2 under a norm over channels, but is 1")
+
+
+class InstanceNorm(nn.Module):
+    """Norm of each channel over the true frames of each utterance, then scale and shift."""
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.num_channels = num_channels
+        self.weight = nn.Parameter(torch.ones(num_channels))
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+
+    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+        """Output (B, C, T) for the input `x` (B, C, T)."""
+        return masked_group_norm(
+            x, num_frames, num_groups=self.num_channels, weight=self.weight, bias=self.bias
+        )
+
+
+def _norm_layer(norm: Norm, num_channels: int) -> nn.Module:
+    match norm:
+        case "layer":
+            return ChannelNorm(num_channels)
+        case "batch":
+            return nn.BatchNorm1d(num_channels)
+        case "instance":
+            return InstanceNorm(num_channels)
+        case "none":
+            return nn.Identity()
+
+
+class ConvBlock(nn.Module):
+    """A convolution over zero-padded ends, a norm, ReLU."""
+
+    def __init__(self, config: CpcConfig, window: Window, *, input_dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(
+            input_dim,
+            config.encoder_dim,
+            window.size,
+            stride=window.stride,
+            padding=window.pad_left,
+        )
+        self.norm = _norm_layer(config.norm, config.encoder_dim)
+
+    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+        """Output (B, C, T), zeros past the true ends, for `x` (B, D, S) with zeros past them.
+
+        `num_frames` are the true frames of the output.
+        """
+        x = convolve(self.conv, x)
+        x = self.norm(x, num_frames) if isinstance(self.norm, InstanceNorm) else self.norm(x)
+        # The next convolution's padding of zeros begins at each utterance's own end.
+        mask = padding_mask(num_frames, x.shape[2], x.device)
+        return zero_padding(torch.relu(x), mask, time_dim=2)
+
+
+class Cpc(Encoder):
+    """CPC: what predicts the frames to come, from a recurrent summary of those so far."""
+
+    family = "cpc"
+    config_type = CpcConfig
+    sees_past = True
+    config: CpcConfig
+
+    def __init__(self, config: CpcConfig) -> None:
+        super().__init__(config)
+        self.blocks = nn.ModuleList(
+            ConvBlock(config, window, input_dim=1 if index == 0 else config.encoder_dim)
+            for index, window in enumerate(WINDOWS)
+        )
+        self.rnn = RECURRENT_LAYERS[config.recurrence](
+            config.encoder_dim,
+            config.context_dim,
+            num_layers=config.num_recurrent_layers,
+            batch_first=True,
+        )
+
+    @property
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        geometry = FrameGeometry(WINDOWS)
+        return (
+            LayerInfo(name="encoder", dim=self.config.encoder_dim, geometry=geometry),
+            LayerInfo(name="context", dim=self.config.context_dim, geometry=geometry),
+        )
+
+    @property
+    def min_samples(self) -> int:
+        # One frame has no variance over time.
+        min_frames = 2 if self.config.norm == "instance" else 1
+        return FrameGeometry(WINDOWS).min_samples(min_frames)
+
+    @property
+    def uses_utterance_statistics(self) -> bool:
+        return self.config.norm == "instance"
+
+    def encode(
+        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        # A norm over time brings a channel that a steady sound leaves constant, but for rounding
+        # and the two ends, to the level of the others: in float32 five of them lose three digits.
+        is_wide = self.config.norm == "instance"
+        x = waveforms.to(torch.float64 if is_wide else self.dtype).unsqueeze(1)
+        for index, block in enumerate(self.blocks):
+            geometry = FrameGeometry(WINDOWS[: index + 1])
+            x = block(x, [geometry.num_frames(count) for count in num_samples])
+        x = x.transpose(1, 2).to(self.dtype)
+        yield "encoder", x
+        context, _ = self.rnn(x)
+        yield "context", context
+
+
+PRESETS = {
+    "cpc": CpcConfig(encoder_dim=512, norm="batch", recurrence="gru"),
+    "modified_cpc": CpcConfig(),
+}
+"""The first paper's size, and that of the published checkpoint (1.84 million parameters)."""

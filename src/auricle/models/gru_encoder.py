@@ -1,0 +1,72 @@
+"""The recurrent encoder that APC and VQ-APC share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+from auricle.frontends import FbankConfig
+from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.nn.depth import check_depth
+from auricle.nn.recurrent import GruStack
+from auricle.outputs import LayerInfo
+
+
+class GruConfig(FeatureConfig, frozen=True, kw_only=True):
+    """Configuration of unidirectional GRU layers over fbank frames.
+
+    Attributes:
+        features: The fbank front end (`config.data.audio`).
+        num_layers: GRU layers (`paras.num_layers`; 3 in the papers).
+        hidden_size: Width of each layer (`paras.hidden_size`; 512 in the papers).
+        dropout: Dropout between layers in training (`paras.dropout`).
+        residual: Whether layers from the second on add their input (`paras.residual`).
+        num_future: How many frames ahead pretraining predicts (`model.n_future`).
+    """
+
+    features: FbankConfig = FbankConfig(window="hamming", cmvn=True)
+    num_layers: int = 3
+    hidden_size: int = 512
+    dropout: float = 0.1
+    residual: bool = True
+    num_future: int = 5
+
+    def __post_init__(self) -> None:
+        check_depth(self.num_layers)
+        if self.hidden_size < 1:
+            raise ValueError(f"hidden_size must be at least 1, but is {self.hidden_size}")
+
+
+class GruEncoder(FeatureEncoder):
+    """Unidirectional GRU layers over fbank frames, one representation after each."""
+
+    sees_past = True
+    config: GruConfig
+
+    def __init__(self, config: GruConfig) -> None:
+        super().__init__(config)
+        self.rnn = GruStack(
+            input_dim=config.features.dim,
+            hidden_dim=config.hidden_size,
+            num_layers=config.num_layers,
+            dropout=config.dropout,
+            residual=config.residual,
+        )
+
+    @property
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        return tuple(
+            LayerInfo(
+                name=f"rnn_{index + 1}",
+                dim=self.config.hidden_size,
+                geometry=self.config.features.geometry,
+            )
+            for index in range(self.config.num_layers)
+        )
+
+    def encode(
+        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        for index, x in enumerate(self.rnn(self.features(waveforms, num_samples))):
+            yield f"rnn_{index + 1}", x

@@ -1,0 +1,221 @@
+"""NPC: non-autoregressive predictive coding (arXiv:2011.00406)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from auricle.frontends import FbankConfig
+from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.nn.activations import ACTIVATIONS
+from auricle.nn.depth import check_depth
+from auricle.nn.padding import padding_mask, zero_padding
+from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
+from auricle.outputs import LayerInfo, Window
+
+BLOCK_KERNEL = 3
+"""Frames that a block's convolution spans; each side of the mask grows by one per block."""
+
+
+class NpcConfig(FeatureConfig, frozen=True, kw_only=True):
+    """Configuration of an NPC encoder.
+
+    Attributes:
+        features: The fbank front end (`config.data.audio`).
+        num_blocks: Convolution blocks (`paras.n_blocks`; 4 in the paper).
+        hidden_size: Channels of each block (`paras.hidden_size`; 512 in the paper).
+        kernel_size: Frames that a masked convolution spans, odd (`paras.kernel_size`; 15).
+        mask_size: Frames around a frame that are kept from its prediction
+            (`paras.mask_size`; 5).
+        activation: After each block (`paras.activate`).
+        dropout: Dropout in training (`paras.dropout`).
+        residual: Whether blocks from the second on add their input (`paras.residual`).
+        batch_norm: Whether blocks normalise (`paras.batch_norm`).
+        cross_layer: Whether every block feeds the sum, or the last alone
+            (not `paras.disable_cross_layer`).
+        bottleneck_dim: Width of a linear bottleneck that is the representation
+            (`paras.dim_bottleneck`), or None.
+        codebooks: The quantiser (`paras.vq`; 4 of 64 x 128 in the paper), empty for none.
+        gumbel_temperature: Temperature of the Gumbel softmax in pretraining (`paras.vq`).
+    """
+
+    features: FbankConfig = FbankConfig(window="hamming", cmvn=True)
+    num_blocks: int = 4
+    hidden_size: int = 512
+    kernel_size: int = 15
+    mask_size: int = 5
+    activation: Literal["relu", "tanh"] = "relu"
+    dropout: float = 0.1
+    residual: bool = True
+    batch_norm: bool = True
+    cross_layer: bool = True
+    bottleneck_dim: int | None = None
+    codebooks: tuple[CodebookConfig, ...] = (CodebookConfig(num_entries=64, dim=128),) * 4
+    gumbel_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_depth(self.num_blocks)
+        if self.hidden_size < 1:
+            raise ValueError(f"hidden_size must be at least 1, but is {self.hidden_size}")
+        if self.kernel_size % 2 == 0 or self.mask_size < 0:
+            raise ValueError(
+                "kernel_size must be odd and mask_size at least 0, but they are "
+                f"{self.kernel_size} and {self.mask_size}"
+            )
+        if self.mask_taps(self.num_blocks - 1) >= self.kernel_size:
+            raise ValueError(
+                f"the last block's mask must leave taps of the kernel of {self.kernel_size}, but "
+                f"hides {self.mask_taps(self.num_blocks - 1)}"
+            )
+        if self.bottleneck_dim is not None and self.codebooks:
+            raise ValueError("an NPC has a bottleneck or codebooks, but this one has both")
+        check_codebook_widths(self.codebooks, self.hidden_size)
+
+    def mask_taps(self, block: int) -> int:
+        """Middle taps that the masked convolution after block `block` (from 0) hides."""
+        return self.mask_size + 2 * (block + 1)
+
+
+class ConvBlock(nn.Module):
+    """Convolution over 3 frames, then over 1, with an optional residual."""
+
+    def __init__(self, config: NpcConfig, *, input_dim: int, residual: bool) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[config.activation]
+        self.dropout = config.dropout
+        self.residual = residual
+        width = config.hidden_size
+        self.conv = nn.Conv1d(input_dim, width, BLOCK_KERNEL, padding=BLOCK_KERNEL // 2)
+        self.linear = nn.Conv1d(width, width, 1)
+        self.bn1 = nn.BatchNorm1d(width) if config.batch_norm else nn.Identity()
+        self.bn2 = nn.BatchNorm1d(width) if config.batch_norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (B, hidden_size, T) for the input `x` (B, input_dim, T)."""
+        y = self.activation(self.bn1(self.conv(x)))
+        y = self.bn2(self.linear(y))
+        y = F.dropout(y, self.dropout, self.training)
+        return self.activation(y + x if self.residual else y)
+
+
+class MaskedConv(nn.Module):
+    """Convolution that cannot see its middle taps (NPC, section 2.2)."""
+
+    def __init__(self, *, dim: int, kernel_size: int, mask_taps: int) -> None:
+        super().__init__()
+        self.mask_taps = mask_taps
+        self.conv = nn.Conv1d(dim, dim, kernel_size, padding=kernel_size // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (B, D, T) for the input `x` (B, D, T)."""
+        kernel_size = self.conv.kernel_size[0]
+        taps = torch.arange(kernel_size, device=x.device)
+        first_hidden = (kernel_size - self.mask_taps) // 2
+        is_hidden = (taps >= first_hidden) & (taps < first_hidden + self.mask_taps)
+        weight = self.conv.weight.masked_fill(is_hidden, 0.0)
+        return torch.tanh(F.conv1d(x, weight, self.conv.bias, padding=kernel_size // 2))
+
+
+class Npc(FeatureEncoder):
+    """NPC: a frame from its neighbours alone, by convolutions that hide the frame itself."""
+
+    family = "npc"
+    config_type = NpcConfig
+    config: NpcConfig
+
+    def __init__(self, config: NpcConfig) -> None:
+        super().__init__(config)
+        width = config.hidden_size
+        self.blocks = nn.ModuleList(
+            ConvBlock(
+                config,
+                input_dim=config.features.dim if index == 0 else width,
+                residual=config.residual and index > 0,
+            )
+            for index in range(config.num_blocks)
+        )
+        self.masked_convs = nn.ModuleDict(
+            {
+                str(index): MaskedConv(
+                    dim=width, kernel_size=config.kernel_size, mask_taps=config.mask_taps(index)
+                )
+                for index in self._masked_blocks
+            }
+        )
+        if config.bottleneck_dim is not None:
+            self.bottleneck = nn.Linear(width, config.bottleneck_dim, bias=False)
+        self.quantizer = LogitQuantizer(config.codebooks)
+
+    @property
+    def _masked_blocks(self) -> range:
+        """Blocks (from 0) whose output a masked convolution reads."""
+        first = 0 if self.config.cross_layer else self.config.num_blocks - 1
+        return range(first, self.config.num_blocks)
+
+    @property
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        config = self.config
+        layers = []
+        frames = config.features.geometry
+        masked = Window(
+            size=config.kernel_size,
+            pad_left=config.kernel_size // 2,
+            pad_right=config.kernel_size // 2,
+        )
+        block = Window(size=BLOCK_KERNEL, pad_left=BLOCK_KERNEL // 2, pad_right=BLOCK_KERNEL // 2)
+        for index in range(config.num_blocks):
+            frames = frames.then(block)
+            layers.append(
+                LayerInfo(name=f"block_{index + 1}", dim=config.hidden_size, geometry=frames)
+            )
+            if index in self._masked_blocks:
+                layers.append(
+                    LayerInfo(
+                        name=f"masked_{index + 1}",
+                        dim=config.hidden_size,
+                        geometry=frames.then(masked),
+                    )
+                )
+        summed = frames.then(masked)
+        layers.append(LayerInfo(name="masked_sum", dim=config.hidden_size, geometry=summed))
+        if config.bottleneck_dim is not None:
+            layers.append(LayerInfo(name="bottleneck", dim=config.bottleneck_dim, geometry=summed))
+        return tuple(layers)
+
+    @property
+    def codes_layer(self) -> str | None:
+        return "masked_sum" if self.config.codebooks else None
+
+    def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+        return self.quantizer.indices(x)
+
+    def encode(
+        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        x = self.features(waveforms, num_samples)
+        num_frames = [self.config.features.num_frames(count) for count in num_samples]
+        padding = padding_mask(num_frames, x.shape[1], x.device)
+        x = x.transpose(1, 2)
+        wants_sum = not wanted.isdisjoint({"masked_sum", "bottleneck"})
+        masked_sum = None
+        for index, block in enumerate(self.blocks):
+            x = zero_padding(block(x), padding, time_dim=2)
+            yield f"block_{index + 1}", x.transpose(1, 2)
+            name = f"masked_{index + 1}"
+            if index in self._masked_blocks and (wants_sum or name in wanted):
+                masked = self.masked_convs[str(index)](x)
+                masked_sum = masked if masked_sum is None else masked_sum + masked
+                yield name, masked.transpose(1, 2)
+        if masked_sum is not None:
+            representation = masked_sum.transpose(1, 2)
+            yield "masked_sum", representation
+            if self.config.bottleneck_dim is not None:
+                yield "bottleneck", self.bottleneck(representation)
+
+
+PRESETS = {"npc": NpcConfig()}
+"""The published size: 19.4 M parameters with the prediction head."""

@@ -1,0 +1,228 @@
+"""PASE and PASE+: problem-agnostic speech encoders (arXiv:1904.03416, 2001.09239)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from auricle.models.base import Config, Encoder
+from auricle.nn.depth import check_depth
+from auricle.nn.frame_groups import average_groups
+from auricle.nn.lone_rows import convolve
+from auricle.nn.qrnn import QrnnStack
+from auricle.nn.reflect import reflect_pad
+from auricle.nn.sinc import SincConv
+from auricle.outputs import FrameGeometry, LayerInfo, Window
+
+PASE_KERNEL_SIZES = (251, 20, 11, 11, 11, 11, 11, 11)
+PASE_STRIDES = (1, 10, 2, 1, 2, 1, 2, 2)
+PASE_DIMS = (64, 64, 128, 128, 256, 256, 512, 512)
+"""The blocks of both papers' models; 160 samples from frame to frame."""
+
+
+class PaseConfig(Config, frozen=True, kw_only=True):
+    """Configuration of a PASE encoder; the defaults are those of the first paper.
+
+    Attributes:
+        kernel_sizes: Taps of each block's convolution, the first odd (`kwidths`).
+        strides: Step of each block's convolution (`strides`).
+        block_dims: Channels of each block (`fmaps`).
+        embedding_dim: Width of the projection (`emb_dim`; 100, PASE+ 256).
+        rnn_dim: Width of the QRNN before the projection (`rnn_dim`; PASE+ 512), None for no QRNN
+            (`rnn_pool`).
+        num_rnn_layers: Layers of the QRNN (`rnn_layers`; 1).
+        rnn_dropout: Dropout between its layers in training (`rnn_dropout`).
+        skip_merge: How projections of the blocks but the last join the embedding (`denseskips`,
+            `densemerge`; PASE+ `sum`), None for none of them.
+        normalizes_output: Whether a norm by running statistics ends it (`norm_out`).
+    """
+
+    kernel_sizes: tuple[int, ...] = PASE_KERNEL_SIZES
+    strides: tuple[int, ...] = PASE_STRIDES
+    block_dims: tuple[int, ...] = PASE_DIMS
+    embedding_dim: int = 100
+    rnn_dim: int | None = None
+    num_rnn_layers: int = 1
+    rnn_dropout: float = 0.0
+    skip_merge: Literal["sum", "concat"] | None = None
+    normalizes_output: bool = True
+
+    def __post_init__(self) -> None:
+        check_depth(len(self.block_dims))
+        check_depth(self.num_rnn_layers)
+        if not len(self.kernel_sizes) == len(self.strides) == len(self.block_dims):
+            raise ValueError(
+                "kernel_sizes, strides and block_dims must be equally long, but have "
+                f"{len(self.kernel_sizes)}, {len(self.strides)} and {len(self.block_dims)} entries"
+            )
+        widths = (self.embedding_dim, 1 if self.rnn_dim is None else self.rnn_dim)
+        if min(*self.kernel_sizes, *self.strides, *self.block_dims, *widths) < 1:
+            raise ValueError(
+                "kernel_sizes, strides, block_dims, embedding_dim and rnn_dim must be at least 1, "
+                f"but are {self.kernel_sizes}, {self.strides}, {self.block_dims}, "
+                f"{self.embedding_dim} and {self.rnn_dim}"
+            )
+        if self.kernel_sizes[0] % 2 == 0:
+            raise ValueError(
+                f"kernel_sizes must begin with an odd one, but are {self.kernel_sizes}"
+            )
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """What each block slides over the output of the one before, padding included."""
+        return tuple(
+            _block_window(size, stride)
+            for size, stride in zip(self.kernel_sizes, self.strides, strict=True)
+        )
+
+    @property
+    def num_skips(self) -> int:
+        """Blocks whose output is projected onto the embedding."""
+        return 0 if self.skip_merge is None else len(self.block_dims) - 1
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the embedding after the skips have joined it."""
+        return self.embedding_dim * (1 + self.num_skips if self.skip_merge == "concat" else 1)
+
+
+def _block_window(size: int, stride: int) -> Window:
+    """A block's convolution; a stride or an even kernel takes one frame off the left padding."""
+    is_centred = stride == 1 and size % 2 == 1
+    left = size // 2 if is_centred else max(size // 2 - 1, 0)
+    return Window(size=size, stride=stride, pad_left=left, pad_right=size // 2)
+
+
+class ConvBlock(nn.Module):
+    """Reflect padding at the true ends, a convolution, batch norm, PReLU per channel."""
+
+    def __init__(self, conv: nn.Module, window: Window, dim: int) -> None:
+        super().__init__()
+        self.window = window
+        self.conv = conv
+        self.norm = nn.BatchNorm1d(dim)
+        self.activation = nn.PReLU(dim)
+
+    def forward(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Output (B, C, T) for `x` (B, D, S) with true lengths `lengths`."""
+        window = self.window
+        x = reflect_pad(x, lengths, left=window.pad_left, right=window.pad_right)
+        # Step by step: of a long batch each tensor here takes gigabytes, and is freed at once.
+        x = convolve(self.conv, x) if isinstance(self.conv, nn.Conv1d) else self.conv(x)
+        x = self.norm(x)
+        output: Tensor = self.activation(x)
+        return output
+
+
+class Pase(Encoder):
+    """PASE: convolutions over learnt band-pass filters; PASE+ adds a QRNN and dense skips."""
+
+    family = "pase"
+    config_type = PaseConfig
+    config: PaseConfig
+
+    def __init__(self, config: PaseConfig) -> None:
+        super().__init__(config)
+        self.blocks = nn.ModuleList()
+        for index, (window, dim) in enumerate(zip(config.windows, config.block_dims, strict=True)):
+            conv = (
+                SincConv(dim, window.size, stride=window.stride)
+                if index == 0
+                else nn.Conv1d(config.block_dims[index - 1], dim, window.size, window.stride)
+            )
+            self.blocks.append(ConvBlock(conv, window, dim))
+        self.skips = nn.ModuleList(
+            nn.Conv1d(dim, config.embedding_dim, 1, bias=False)
+            for dim in config.block_dims[: config.num_skips]
+        )
+        last_dim = config.block_dims[-1]
+        if config.rnn_dim is not None:
+            self.rnn = QrnnStack(
+                input_dim=last_dim,
+                hidden_dim=config.rnn_dim,
+                num_layers=config.num_rnn_layers,
+                dropout=config.rnn_dropout,
+            )
+            last_dim = config.rnn_dim
+        self.project = nn.Conv1d(last_dim, config.embedding_dim, 1)
+        if config.normalizes_output:
+            self.output_norm = nn.BatchNorm1d(config.output_dim, affine=False)
+
+    @property
+    def sees_past(self) -> bool:  # type: ignore[override] # here it is up to the config
+        return self.config.rnn_dim is not None
+
+    @property
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        config = self.config
+        layers = []
+        geometry = FrameGeometry()
+        for index, (window, dim) in enumerate(zip(config.windows, config.block_dims, strict=True)):
+            geometry = geometry.then(window)
+            layers.append(LayerInfo(name=f"block_{index + 1}", dim=dim, geometry=geometry))
+        if config.rnn_dim is not None:
+            layers.append(LayerInfo(name="rnn", dim=config.rnn_dim, geometry=geometry))
+        layers.extend(
+            LayerInfo(name=f"skip_{index + 1}", dim=config.embedding_dim, geometry=geometry)
+            for index in range(config.num_skips)
+        )
+        layers.append(LayerInfo(name="embedding", dim=config.output_dim, geometry=geometry))
+        return tuple(layers)
+
+    @property
+    def min_samples(self) -> int:
+        # A frame to mirror on must lie beyond those that are mirrored, in every block.
+        count = 1
+        for window in reversed(self.config.windows):
+            mirrored = max(window.pad_left, window.pad_right)
+            count = max(FrameGeometry((window,)).min_samples(count), mirrored + 1)
+        return count
+
+    def encode(
+        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        infos = {info.name: info for info in self.layer_infos}
+        num_frames = _lengths(infos["embedding"].geometry, num_samples)
+        wants_embedding = "embedding" in wanted
+        skips: dict[str, Tensor] = {}
+        x = waveforms.unsqueeze(1)
+        lengths: Sequence[int] = num_samples
+        for index, block in enumerate(self.blocks):
+            x = block(x, lengths)
+            lengths = _lengths(infos[f"block_{index + 1}"].geometry, num_samples)
+            yield f"block_{index + 1}", x.transpose(1, 2)
+            name = f"skip_{index + 1}"
+            if name in infos and (wants_embedding or name in wanted):
+                # The projection is linear and has no bias: after the average it costs less.
+                skips[name] = self.skips[index](average_groups(x, lengths, num_frames))
+        if self.config.rnn_dim is not None and not wanted <= skips.keys():
+            x = self.rnn(x.transpose(1, 2)).transpose(1, 2)
+            yield "rnn", x.transpose(1, 2)
+        for name, skip in skips.items():
+            yield name, skip.transpose(1, 2)
+        if wants_embedding:
+            yield "embedding", self._embed(x, list(skips.values())).transpose(1, 2)
+
+    def _embed(self, x: Tensor, skips: list[Tensor]) -> Tensor:
+        """The embedding (B, output_dim, T) of the last features `x` (B, D, T)."""
+        x = self.project(x)
+        if self.config.skip_merge == "concat":
+            x = torch.cat([x, *skips], dim=1)
+        else:
+            for skip in skips:
+                x = x + skip
+        return self.output_norm(x) if self.config.normalizes_output else x
+
+
+def _lengths(geometry: FrameGeometry, num_samples: Sequence[int]) -> list[int]:
+    return [geometry.num_frames(count) for count in num_samples]
+
+
+PRESETS = {
+    "pase": PaseConfig(),
+    "pase_plus": PaseConfig(embedding_dim=256, rnn_dim=512, skip_merge="sum"),
+}
+"""The published sizes of the two papers (PASE+: 7.83 million parameters)."""

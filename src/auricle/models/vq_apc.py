@@ -1,0 +1,52 @@
+"""VQ-APC: APC trained through a vector quantiser (arXiv:2005.08392)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from auricle.models.gru_encoder import GruConfig, GruEncoder
+from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
+
+
+class VqApcConfig(GruConfig, frozen=True, kw_only=True):
+    """Configuration of a VQ-APC encoder.
+
+    Attributes:
+        codebooks: The quantiser after the last layer (`paras.vq`; one of 512 x 512 in the paper).
+        gumbel_temperature: Temperature of the Gumbel softmax in pretraining (`paras.vq`).
+    """
+
+    codebooks: tuple[CodebookConfig, ...] = (CodebookConfig(num_entries=512, dim=512),)
+    gumbel_temperature: float = 0.5
+
+    def __post_init__(self) -> None:
+        GruConfig.__post_init__(self)
+        check_codebook_widths(self.codebooks, self.hidden_size)
+
+
+class VqApc(GruEncoder):
+    """VQ-APC: the layers of APC, and codes from the quantiser that they were trained through.
+
+    The representation is taken before the quantiser.
+    """
+
+    family = "vq_apc"
+    config_type = VqApcConfig
+    config: VqApcConfig
+
+    def __init__(self, config: VqApcConfig) -> None:
+        super().__init__(config)
+        self.quantizer = LogitQuantizer(config.codebooks)
+
+    @property
+    def codes_layer(self) -> str | None:
+        return self.default_layer if self.config.codebooks else None
+
+    def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+        return self.quantizer.indices(x)
+
+
+PRESETS = {"vq_apc": VqApcConfig()}
+"""The published size."""

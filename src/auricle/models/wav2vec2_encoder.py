@@ -1,0 +1,96 @@
+"""The encoder that wav2vec 2.0, HuBERT, WavLM and data2vec share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from auricle.models.base import Config, Encoder
+from auricle.nn.waveform_extractor import ExtractorConfig, WaveformExtractor
+from auricle.nn.waveform_norm import centred, normalized
+from auricle.nn.waveform_transformer import TransformerConfig, WaveformTransformer
+from auricle.outputs import LayerInfo
+
+
+class WaveformTransformerConfig(Config, frozen=True, kw_only=True):
+    """Configuration of a Transformer over convolutional frames of the waveform.
+
+    Attributes:
+        normalize: Whether waveforms are brought to zero mean and unit variance (fairseq:
+            `task.normalize`; Hugging Face: `do_normalize` of the preprocessor).
+        normalize_eps: What is added to the variance (fairseq 1e-5, Hugging Face 1e-7).
+        extractor: The convolutions from samples to frames.
+        projection_norm: Whether a norm follows the extractor (`feat_proj_layer_norm`).
+        projection: Whether a linear layer leads to the Transformer's width (fairseq leaves it
+            out where the widths agree).
+        projection_dropout: After it in training (`dropout_input`; `feat_proj_dropout`).
+        transformer: The layers.
+    """
+
+    normalize: bool = False
+    normalize_eps: float = 1e-5
+    extractor: ExtractorConfig = ExtractorConfig()
+    projection_norm: bool = True
+    projection: bool = True
+    projection_dropout: float = 0.0
+    transformer: TransformerConfig = TransformerConfig()
+
+    def __post_init__(self) -> None:
+        if not self.projection and self.extractor.dim != self.transformer.hidden_size:
+            raise ValueError(
+                "without a projection the extractor must be as wide as the Transformer, but they "
+                f"are {self.extractor.dim} and {self.transformer.hidden_size} wide"
+            )
+
+
+class WaveformTransformerEncoder(Encoder):
+    """A Transformer over convolutional frames; every frame attends to the whole utterance."""
+
+    looks_ahead = True
+    config: WaveformTransformerConfig
+
+    def __init__(self, config: WaveformTransformerConfig) -> None:
+        super().__init__(config)
+        width = config.extractor.dim
+        self.extractor = WaveformExtractor(config.extractor)
+        self.projection_norm: nn.Module = nn.Identity()
+        if config.projection_norm:
+            self.projection_norm = nn.LayerNorm(width, eps=config.transformer.layer_norm_eps)
+        self.projection: nn.Module = nn.Identity()
+        if config.projection:
+            self.projection = nn.Linear(width, config.transformer.hidden_size)
+        self.transformer = WaveformTransformer(
+            config.transformer, position_activation=config.extractor.activation
+        )
+
+    @property
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        transformer = self.config.transformer
+        geometry = self.config.extractor.geometry.then(*transformer.positions.windows)
+        names = ["input", *(f"layer_{index + 1}" for index in range(transformer.num_layers))]
+        return tuple(
+            LayerInfo(name=name, dim=transformer.hidden_size, geometry=geometry) for name in names
+        )
+
+    @property
+    def uses_utterance_statistics(self) -> bool:
+        return self.config.normalize or self.config.extractor.norm == "group"
+
+    def encode(
+        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        config = self.config
+        if config.normalize:
+            waveforms = normalized(waveforms, num_samples, eps=config.normalize_eps)
+        elif config.extractor.norm == "group":
+            # The norm removes what an offset adds to a channel; here it goes without loss.
+            waveforms = centred(waveforms, num_samples)
+        frames = self.extractor(waveforms.to(self.dtype), num_samples)
+        x = self.projection(self.projection_norm(frames))
+        x = F.dropout(x, config.projection_dropout, self.training)
+        geometry = config.extractor.geometry
+        num_frames = [geometry.num_frames(count) for count in num_samples]
+        for info, state in zip(self.layer_infos, self.transformer(x, num_frames), strict=True):
+            yield info.name, state

@@ -1,0 +1,110 @@
+"""The library's own checkpoint: one safetensors file, its config and origin in the metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from auricle.errors import CheckpointError, OutputError
+from auricle.outputs import Provenance
+from auricle.writing import write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT_KEY = "auricle_format"
+FORMAT_VERSION = "1"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NativeCheckpoint:
+    """What the file holds: a family, its config as JSON, weights by name, and their origin."""
+
+    family: str
+    config: str
+    provenance: Provenance
+    weights: Mapping[str, Tensor]
+
+
+def write_native(path: Path, checkpoint: NativeCheckpoint) -> None:
+    """Write a checkpoint to `path`.
+
+    Raises:
+        OutputError: The name does not end in `.safetensors`, or the file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    if path.suffix != ".safetensors":
+        raise OutputError(f"cannot save to {path}: expected a name that ends in .safetensors")
+    metadata = {
+        FORMAT_KEY: FORMAT_VERSION,
+        "family": checkpoint.family,
+        "config": checkpoint.config,
+    }
+    origin = dataclasses.asdict(checkpoint.provenance)
+    metadata.update({key: value for key, value in origin.items() if value is not None})
+    weights = {name: weight.contiguous() for name, weight in checkpoint.weights.items()}
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(weights, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+    write_whole(path, write)
+
+
+def is_native(path: Path) -> bool:
+    """Whether `path` is to be read as one of the library's own files.
+
+    That is a safetensors file, unless it lies in the folder of a Hugging Face model and does not
+    say that it is ours.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    return not (path.parent / "config.json").is_file() or FORMAT_KEY in _metadata(path)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError, ValueError):
+        return {}
+
+
+def read_native(path: Path) -> NativeCheckpoint:
+    """Read a checkpoint; its weights are mapped into memory, not copied.
+
+    Raises:
+        CheckpointError: The file is damaged or is not one of the library's own.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+    if metadata.get(FORMAT_KEY) != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} holds weights but not which encoder they belong to: expected the metadata "
+            f"{FORMAT_KEY}={FORMAT_VERSION}, got {metadata.get(FORMAT_KEY)!r}; a Hugging Face file "
+            "needs its folder with config.json"
+        )
+    missing = [key for key in ("family", "config") if key not in metadata]
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(missing)} in its metadata")
+    origin = {field.name: metadata.get(field.name) for field in dataclasses.fields(Provenance)}
+    return NativeCheckpoint(
+        family=metadata["family"],
+        config=metadata["config"],
+        provenance=Provenance(**origin),
+        weights=weights,
+    )

@@ -1,0 +1,208 @@
+"""The Transformer body of Mockingjay, TERA and Audio ALBERT (BERT, arXiv:1810.04805)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import Literal
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from auricle.nn.activations import ACTIVATIONS
+from auricle.nn.depth import check_depth
+from auricle.nn.padding import padding_mask
+
+POSITION_BASE = 10_000.0
+"""Longest wavelength of the sinusoids over 2 pi (Vaswani et al. 2017, section 3.5)."""
+
+
+class BertConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of the Transformer over spectral frames (section `transformer` of a file).
+
+    Attributes:
+        hidden_size: Width (768).
+        num_layers: Layers (`num_hidden_layers`; 3, 6 or 12).
+        num_heads: Attention heads (`num_attention_heads`; 12).
+        ffn_size: Width of the feed-forward part (`intermediate_size`; 3072).
+        activation: Of the feed-forward part (`hidden_act`).
+        hidden_dropout: Dropout in training (`hidden_dropout_prob`).
+        attention_dropout: Dropout of attention weights (`attention_probs_dropout_prob`).
+        init_std: Standard deviation of initial weights (`initializer_range`).
+        layer_norm_eps: `layer_norm_eps` (1e-12).
+        share_layer: Whether one layer's weights serve all layers (Audio ALBERT).
+        pre_layer_norm: Whether norms come before attention and feed-forward, and every emitted
+            state has a norm of its own.
+        max_chunk_frames: Longer sequences are cut into equal chunks of at most this many frames,
+            each encoded alone (`task.sequence_length`); 0 for never.
+    """
+
+    hidden_size: int = 768
+    num_layers: int = 3
+    num_heads: int = 12
+    ffn_size: int = 3072
+    activation: Literal["gelu", "relu", "swish"] = "gelu"
+    hidden_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    init_std: float = 0.02
+    layer_norm_eps: float = 1e-12
+    share_layer: bool = False
+    pre_layer_norm: bool = False
+    max_chunk_frames: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.hidden_size, self.num_layers, self.num_heads, self.ffn_size) < 1:
+            raise ValueError(
+                "hidden_size, num_layers, num_heads and ffn_size must be at least 1, but are "
+                f"{self.hidden_size}, {self.num_layers}, {self.num_heads} and {self.ffn_size}"
+            )
+        check_depth(self.num_layers)
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"hidden_size must be a multiple of num_heads ({self.num_heads}), but is "
+                f"{self.hidden_size}"
+            )
+        if self.max_chunk_frames < 0:
+            raise ValueError(f"max_chunk_frames must be 0 or more, but is {self.max_chunk_frames}")
+
+
+@lru_cache(maxsize=4)
+def _position_table(num_frames: int, dim: int) -> Tensor:
+    """Sinusoids (T, D) float32, sine in even columns and cosine in odd ones."""
+    with torch.inference_mode(False):
+        columns = torch.arange(dim)
+        exponents = 2 * (columns // 2).double() / dim
+        frames = torch.arange(num_frames, dtype=torch.float64).unsqueeze(1)
+        angles = frames / POSITION_BASE**exponents
+        return torch.where(columns % 2 == 0, angles.sin(), angles.cos()).float()
+
+
+def sinusoidal_positions(num_frames: int, dim: int) -> Tensor:
+    """Position encodings (T, D), float32, computed in float64 (Vaswani et al. 2017, 3.5)."""
+    # Tables of a few sizes serve every length.
+    size = 1 << max(num_frames - 1, 1).bit_length()
+    return _position_table(size, dim)[:num_frames]
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention (Vaswani et al. 2017, section 3.2)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.dropout = config.attention_dropout
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """Output (B, T, D); `padding` (B, T) is True on frames that nobody attends to."""
+        query, key, value = (
+            projection(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
+        )
+        context = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=None if padding is None else ~padding[:, None, None, :],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        output: Tensor = self.out(context.transpose(1, 2).flatten(-2))
+        return output
+
+
+class BertLayer(nn.Module):
+    """Self-attention and feed-forward, each with a residual and a norm after or before it."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.pre_layer_norm = config.pre_layer_norm
+        self.activation = ACTIVATIONS[config.activation]
+        self.dropout = config.hidden_dropout
+        self.attention = SelfAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.ffn_in = nn.Linear(config.hidden_size, config.ffn_size)
+        self.ffn_out = nn.Linear(config.ffn_size, config.hidden_size)
+        self.ffn_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """Output (B, T, D) for the input `x` (B, T, D)."""
+        if self.pre_layer_norm:
+            x = x + self._drop(self.attention(self.attention_norm(x), padding))
+            x = x + self._drop(self._feed_forward(self.ffn_norm(x)))
+        else:
+            x = self.attention_norm(x + self._drop(self.attention(x, padding)))
+            x = self.ffn_norm(x + self._drop(self._feed_forward(x)))
+        return x
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.ffn_out(self.activation(self.ffn_in(x)))
+        return output
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+
+class BertEncoder(nn.Module):
+    """Spectral frames to hidden states: linear, positions, norm, layers."""
+
+    def __init__(self, config: BertConfig, *, input_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        width = config.hidden_size
+        self.project = nn.Linear(input_dim, width)
+        self.input_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.layers = nn.ModuleList(
+            BertLayer(config) for _ in range(1 if config.share_layer else config.num_layers)
+        )
+        self.output_norms = nn.ModuleList(
+            nn.LayerNorm(width, eps=config.layer_norm_eps)
+            for _ in range(config.num_layers + 1 if config.pre_layer_norm else 0)
+        )
+
+    def forward(self, features: Tensor, num_frames: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the embedding, then each layer's output, all (B, T, D).
+
+        `features` is (B, T, input_dim); `num_frames` the true length of each utterance.
+        """
+        limit = self.config.max_chunk_frames
+        if limit and max(num_frames) > limit:
+            yield from self._forward_chunks(features, num_frames)
+            return
+        positions = sinusoidal_positions(features.shape[1], self.config.hidden_size).to(features)
+        x = self.input_norm(self.project(features) + positions)
+        x = F.dropout(x, self.config.hidden_dropout, self.training)
+        padding = padding_mask(num_frames, features.shape[1], features.device)
+        yield self._emit(x, 0)
+        for index in range(self.config.num_layers):
+            x = self.layers[0 if self.config.share_layer else index](x, padding)
+            yield self._emit(x, index + 1)
+
+    def _emit(self, x: Tensor, index: int) -> Tensor:
+        """State `index` as others see it: through its own norm in pre-norm models."""
+        emitted: Tensor = self.output_norms[index](x) if self.output_norms else x
+        return emitted
+
+    def _forward_chunks(self, features: Tensor, num_frames: Sequence[int]) -> Iterator[Tensor]:
+        """As `forward`, each utterance cut as `torch.chunk` cuts it, each chunk alone."""
+        pieces: list[Tensor] = []
+        counts: list[int] = []
+        for row, length in zip(features, num_frames, strict=True):
+            chunks = row[:length].chunk(math.ceil(length / self.config.max_chunk_frames))
+            pieces.extend(chunks)
+            counts.append(len(chunks))
+        lengths = [len(piece) for piece in pieces]
+        padded = nn.utils.rnn.pad_sequence(pieces, batch_first=True)
+        for state in self.forward(padded, lengths):
+            chunks = [row[:length] for row, length in zip(state, lengths, strict=True)]
+            joined = [
+                torch.cat(chunks[end - count : end])
+                for count, end in zip(counts, accumulate(counts), strict=True)
+            ]
+            yield nn.utils.rnn.pad_sequence(joined, batch_first=True)

@@ -1,0 +1,215 @@
+"""Convolutions with one norm over the utterance: wav2vec's extractor and its causal aggregator.
+
+wav2vec (arXiv:1904.05862, section 2) and vq-wav2vec (arXiv:1910.05453) are made of these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from auricle.nn.activations import ACTIVATIONS, Activation
+from auricle.nn.depth import check_depth
+from auricle.nn.norms import UtteranceGroupNorm
+from auricle.outputs import FrameGeometry, Window
+
+ConvLayers = tuple[tuple[int, int, int], ...]
+"""Channels, kernel size and stride of each convolution."""
+
+
+class ExtractorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of the convolutions from samples to frames.
+
+    Attributes:
+        layers: Channels, kernel size and stride of each (`conv_feature_layers`).
+        activation: After each norm (`activation`).
+        affine_norm: Whether norms scale and shift channels (not `non_affine_group_norm`).
+        residual_scale: Where layers that keep the width add their input, thinned out to their
+            frames (`skip_connections_feat`), the square of what the sum is multiplied by
+            (`residual_scale`); None where they do not.
+        log_compression: Whether the output is `log(|x| + 1)` (`log_compression`).
+    """
+
+    layers: ConvLayers
+    activation: Activation = "relu"
+    affine_norm: bool = True
+    residual_scale: float | None = None
+    log_compression: bool = True
+
+    def __post_init__(self) -> None:
+        _check_layers(self.layers, self.residual_scale)
+
+    @property
+    def dim(self) -> int:
+        """Channels of the last convolution."""
+        return self.layers[-1][0]
+
+    @property
+    def geometry(self) -> FrameGeometry:
+        """Where the frames lie."""
+        return FrameGeometry(
+            tuple(Window(size=kernel, stride=stride) for _, kernel, stride in self.layers)
+        )
+
+
+class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of the causal convolutions from frames to contexts.
+
+    Attributes:
+        layers: Channels, kernel size and stride of each (`conv_aggregator_layers`).
+        activation: After each norm (`activation`).
+        affine_norm: Whether norms scale and shift channels (not `non_affine_group_norm`).
+        bias: Whether convolutions have a bias (not `no_conv_bias`).
+        zero_padding: Whether zeros stand before the first frame, not copies of it
+            (`agg_zero_pad`).
+        residual_scale: Where each layer adds its input (`skip_connections_agg`), the square of
+            what the sum is multiplied by (`residual_scale`); None where they do not.
+        dropout: After each convolution in training (`dropout`).
+    """
+
+    layers: ConvLayers
+    activation: Activation = "relu"
+    affine_norm: bool = True
+    bias: bool = True
+    zero_padding: bool = False
+    residual_scale: float | None = 0.5
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_layers(self.layers, self.residual_scale)
+        strides = [stride for _, _, stride in self.layers]
+        if self.residual_scale is not None and max(strides) > 1:
+            raise ValueError(
+                f"aggregator layers that add their input must have stride 1, but have {strides}"
+            )
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """How each layer moves over its input; that it sees the past is not counted."""
+        return tuple(Window(size=1, stride=stride) for _, _, stride in self.layers)
+
+
+class ExtractorLayer(nn.Module):
+    """Convolution without padding or bias, group norm, activation, and a residual if asked."""
+
+    def __init__(self, config: ExtractorConfig, *, index: int) -> None:
+        super().__init__()
+        input_dim = config.layers[index - 1][0] if index else 1
+        dim, kernel, stride = config.layers[index]
+        self.window = config.geometry.windows[index]
+        self.activation = ACTIVATIONS[config.activation]
+        self.residual_scale = config.residual_scale if input_dim == dim else None
+        self.conv = nn.Conv1d(input_dim, dim, kernel, stride, bias=False)
+        self.norm = UtteranceGroupNorm(num_groups=1, dim=dim, affine=config.affine_norm)
+
+    def forward(self, x: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Output (B, C, T) for the input `x` (B, C', T'), and its true lengths."""
+        geometry = FrameGeometry((self.window,))
+        new_lengths = [geometry.num_frames(length) for length in lengths]
+        y = self.activation(self.norm(self.conv(x), new_lengths))
+        if self.residual_scale is not None:
+            steps = [old // new for old, new in zip(lengths, new_lengths, strict=True)]
+            y = (y + thinned(x, steps, y.shape[2])) * math.sqrt(self.residual_scale)
+        return y, new_lengths
+
+
+class ConvExtractor(nn.Module):
+    """Convolutions from samples to frames, each norm over the whole utterance."""
+
+    def __init__(self, config: ExtractorConfig) -> None:
+        super().__init__()
+        self.log_compression = config.log_compression
+        self.layers = nn.ModuleList(
+            ExtractorLayer(config, index=index) for index in range(len(config.layers))
+        )
+
+    def forward(self, waveforms: Tensor, num_samples: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Frames (B, D, T) of waveforms (B, S), and their true counts.
+
+        Past the true ends the waveforms hold zeros, the frames anything.
+        """
+        # Nothing is padded, so a true frame sees true samples alone, whatever follows them.
+        x, lengths = waveforms.unsqueeze(1), list(num_samples)
+        for layer in self.layers:
+            x, lengths = layer(x, lengths)
+        return torch.log1p(x.abs()) if self.log_compression else x, lengths
+
+
+class AggregatorLayer(nn.Module):
+    """Causal convolution, group norm, activation, and a residual if asked."""
+
+    def __init__(self, config: AggregatorConfig, *, index: int, input_dim: int) -> None:
+        super().__init__()
+        dim, kernel, stride = config.layers[index]
+        self.past_frames = kernel - 1
+        self.stride = stride
+        self.zero_padding = config.zero_padding
+        self.activation = ACTIVATIONS[config.activation]
+        self.dropout = config.dropout
+        self.residual_scale = config.residual_scale
+        self.conv = nn.Conv1d(input_dim, dim, kernel, stride, bias=config.bias)
+        self.norm = UtteranceGroupNorm(num_groups=1, dim=dim, affine=config.affine_norm)
+        self.residual: nn.Module = nn.Identity()
+        if config.residual_scale is not None and input_dim != dim:
+            self.residual = nn.Conv1d(input_dim, dim, 1, bias=False)
+
+    def forward(self, x: Tensor, num_frames: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Output (B, C, T) for the input `x` (B, C', T'), and its true frames."""
+        new_num_frames = [(count - 1) // self.stride + 1 for count in num_frames]
+        past = x[:, :, :1].expand(-1, -1, self.past_frames)
+        if self.zero_padding:
+            past = torch.zeros_like(past)
+        y = self.conv(torch.cat([past, x], dim=2))
+        y = F.dropout(y, self.dropout, self.training)
+        y = self.activation(self.norm(y, new_num_frames))
+        if self.residual_scale is not None:
+            y = (y + self.residual(x)) * math.sqrt(self.residual_scale)
+        return y, new_num_frames
+
+
+class CausalAggregator(nn.Module):
+    """Causal convolutions from frames to contexts, each norm over the whole utterance."""
+
+    def __init__(self, config: AggregatorConfig, *, input_dim: int) -> None:
+        super().__init__()
+        widths = [input_dim, *(dim for dim, _, _ in config.layers)]
+        self.layers = nn.ModuleList(
+            AggregatorLayer(config, index=index, input_dim=widths[index])
+            for index in range(len(config.layers))
+        )
+
+    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Iterator[Tensor]:
+        """Yield each layer's output (B, C, T) for the frames `x` (B, D, T)."""
+        # What is past a true end stays there, for no layer looks ahead.
+        lengths = list(num_frames)
+        for layer in self.layers:
+            x, lengths = layer(x, lengths)
+            yield x
+
+
+def thinned(x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
+    """(B, C, num_frames): of row b of `x` (B, C, T) every `steps[b]`-th frame from the first.
+
+    Where a row runs out of frames its last one is repeated.
+    """
+    step = torch.tensor(steps, device=x.device).unsqueeze(1)
+    frames = torch.arange(num_frames, device=x.device) * step
+    frames = frames.clamp(max=x.shape[2] - 1)
+    return x.gather(2, frames.unsqueeze(1).expand(-1, x.shape[1], -1))
+
+
+def _check_layers(layers: ConvLayers, residual_scale: float | None) -> None:
+    check_depth(len(layers))
+    for layer in layers:
+        if min(layer) < 1:
+            raise ValueError(
+                "channels, kernel size and stride of a convolution must be at least 1, but are "
+                f"{layer}"
+            )
+    if residual_scale is not None and residual_scale < 0:
+        raise ValueError(f"residual_scale must be at least 0, but is {residual_scale}")

@@ -1,0 +1,130 @@
+"""Positions from convolutions over the frames themselves (wav2vec 2.0, data2vec)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from auricle.nn.padding import zero_padding
+from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
+from auricle.outputs import Window
+
+STACK_NORM_EPS = 1e-5
+"""Of the norms between stacked convolutions, whatever the Transformer's own is."""
+
+MAX_DEPTH = 1000
+"""Deeper stacks are taken for damaged configurations."""
+
+
+class ConvPositionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of convolutional positions.
+
+    Attributes:
+        kind: `"weight_norm"` for one convolution with normalised weights (wav2vec 2.0),
+            `"batch_norm"` for one behind a batch norm (`conv_pos_batch_norm`), `"stack"` for
+            several, each with a norm over channels (data2vec).
+        kernel_size: Frames that a convolution spans (`conv_pos`, `num_conv_pos_embeddings`; in
+            data2vec `conv_pos_kernel_size`).
+        num_groups: Groups of each convolution (`conv_pos_groups`,
+            `num_conv_pos_embedding_groups`).
+        depth: Convolutions of a stack (`pos_conv_depth`; data2vec's `num_conv_pos_embeddings`).
+    """
+
+    kind: Literal["weight_norm", "batch_norm", "stack"] = "weight_norm"
+    kernel_size: int = 128
+    num_groups: int = 16
+    depth: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.kernel_size, self.num_groups) < 1 or not 1 <= self.depth <= MAX_DEPTH:
+            raise ValueError(
+                f"positions must have kernel_size and num_groups of at least 1 and a depth of 1 to "
+                f"{MAX_DEPTH}, but have {self.kernel_size}, {self.num_groups} and {self.depth}"
+            )
+        if self.depth > 1 and self.kind != "stack":
+            raise ValueError(f"positions of kind {self.kind} have a depth of 1, not {self.depth}")
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """What the convolutions slide over the frames; one frame in gives one frame out."""
+        left = self.kernel_size // 2
+        right = self.kernel_size - 1 - left
+        window = Window(size=self.kernel_size, pad_left=left, pad_right=right)
+        return (window,) * self.depth
+
+
+class ConvPositions(nn.Module):
+    """Positions (B, T, D) of frames (B, T, D) that hold zeros on padding."""
+
+    def __init__(
+        self, config: ConvPositionConfig, *, dim: int, activation: WaveformActivation
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.activation = WAVEFORM_ACTIVATIONS[activation]
+        if config.kind == "weight_norm":
+            self.convs = nn.ModuleList([WeightNormConv(config, dim=dim)])
+        else:
+            self.convs = nn.ModuleList(
+                nn.Conv1d(dim, dim, config.kernel_size, groups=config.num_groups)
+                for _ in range(config.depth)
+            )
+        if config.kind == "batch_norm":
+            self.batch_norm = nn.BatchNorm1d(dim)
+
+    def forward(self, frames: Tensor, padding: Tensor | None) -> Tensor:
+        """Positions of `frames`; `padding` (B, T) is True past each true end."""
+        if self.config.kind == "batch_norm":
+            frames = self._batch_norm(frames, padding)
+        x = frames.transpose(1, 2)
+        for index, conv in enumerate(self.convs):
+            if index > 0:
+                x = zero_padding(x, padding, time_dim=2)
+            window = self.config.windows[index]
+            x = conv(F.pad(x, (window.pad_left, window.pad_right)))
+            if self.config.kind == "stack":
+                normed = F.layer_norm(x.transpose(1, 2), (x.shape[1],), eps=STACK_NORM_EPS)
+                x = normed.transpose(1, 2)
+            x = self.activation(x)
+        return x.transpose(1, 2)
+
+    def _batch_norm(self, frames: Tensor, padding: Tensor | None) -> Tensor:
+        if padding is None:
+            normed: Tensor = self.batch_norm(frames.transpose(1, 2)).transpose(1, 2)
+            return normed
+        # True frames alone: in training padding must not count, and it must stay zero.
+        return torch.zeros_like(frames).masked_scatter(
+            ~padding.unsqueeze(-1), self.batch_norm(frames[~padding])
+        )
+
+
+class WeightNormConv(nn.Module):
+    """A grouped convolution whose weight has one learnt norm per tap (arXiv:1602.07868)."""
+
+    def __init__(self, config: ConvPositionConfig, *, dim: int) -> None:
+        super().__init__()
+        self.num_groups = config.num_groups
+        shape = (dim, dim // config.num_groups, config.kernel_size)
+        self.weight_g = nn.Parameter(torch.empty(1, 1, config.kernel_size))
+        self.weight_v = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.empty(dim))
+        # As fairseq starts it; a tap's norm is then close to the standard deviation times the
+        # root of the count of its weights.
+        std = math.sqrt(4.0 / (config.kernel_size * dim))
+        nn.init.normal_(self.weight_v, std=std)
+        nn.init.constant_(self.weight_g, std * math.sqrt(shape[0] * shape[1]))
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolution (B, D, T - kernel_size + 1) of `x` (B, D, T)."""
+        at_least_float32 = torch.promote_types(x.dtype, torch.float32)
+        norms = torch.linalg.vector_norm(
+            self.weight_v, dim=(0, 1), keepdim=True, dtype=at_least_float32
+        )
+        weight = self.weight_v * (self.weight_g / norms).to(x.dtype)
+        return F.conv1d(x, weight, self.bias, groups=self.num_groups)

@@ -1,0 +1,122 @@
+"""Norms whose statistics run over the utterance, in padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from auricle.nn.padding import padding_mask
+
+CPU_BLOCK_ELEMENTS = 2**18
+"""Elements that one step of a sum takes on the CPU, so that its copies stay in the cache."""
+
+DEVICE_BLOCK_ELEMENTS = 2**26
+"""The same on an accelerator, where memory alone limits it."""
+
+
+def masked_group_norm(
+    x: Tensor,
+    lengths: Sequence[int],
+    *,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Group norm of each utterance of a padded batch, as it is of the utterance alone.
+
+    Mean and variance of a group run over its channels and the utterance's true frames. They are
+    taken in two passes, the mean in float64: an offset does not swamp the variance, and what is
+    constant comes out as 0 exactly, whatever its length.
+
+    Args:
+        x: (B, C, T); past the true ends it may hold any finite values.
+        lengths: True frames of each row of `x`, at least 1 each.
+        num_groups: Groups of neighbouring channels that share statistics: 1 for all of them
+            together, C for each channel on its own. It must divide C.
+        weight: Scale of each channel (C,); None for 1.
+        bias: Shift of each channel (C,); None for 0.
+        eps: What is added to the variance.
+
+    Returns:
+        (B, C, T) in the type of `x`. Frames past a true end hold the bias, up to
+        rounding.
+    """
+    num_channels, num_frames = x.shape[1:]
+    values = x if x.dtype == torch.float64 else x.float()
+    padding = padding_mask(lengths, num_frames, x.device)
+    is_true = None if padding is None else padding.logical_not().unsqueeze(1).to(values.dtype)
+    per_channel = num_channels // num_groups
+    count = torch.tensor(lengths, dtype=torch.float64, device=x.device).view(-1, 1, 1) * per_channel
+
+    mean = _group_sums(_time_sums(values, is_true), num_groups) / count
+    mean = mean.repeat_interleave(per_channel, dim=1)
+    rounded_mean = mean.to(values.dtype)
+    deviations = values - rounded_mean
+    if is_true is not None:
+        deviations.mul_(is_true)
+    variance = _group_sums(_time_sums_of_squares(deviations), num_groups) / count
+    scale = (variance + eps).rsqrt().repeat_interleave(per_channel, dim=1)
+    if weight is not None:
+        scale = scale * weight.view(-1, 1)
+    shift = (rounded_mean - mean) * scale
+    if bias is not None:
+        shift = shift + bias.view(-1, 1)
+    # Without gradients nothing needs the deviations any more, so the result takes their place.
+    result = torch.addcmul(
+        shift.to(values.dtype),
+        deviations,
+        scale.to(values.dtype),
+        out=None if torch.is_grad_enabled() else deviations,
+    )
+    return result.to(x.dtype)
+
+
+class UtteranceGroupNorm(nn.Module):
+    """Group norm over channels and time of each utterance, with a scale and a shift per channel."""
+
+    def __init__(self, *, num_groups: int, dim: int, affine: bool = True) -> None:
+        super().__init__()
+        self.num_groups = num_groups
+        self.weight = nn.Parameter(torch.ones(dim)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(dim)) if affine else None
+
+    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+        """Normalised (B, C, T) of `x` (B, C, T), whose rows have `num_frames` true frames."""
+        return masked_group_norm(
+            x, num_frames, num_groups=self.num_groups, weight=self.weight, bias=self.bias
+        )
+
+
+def _time_sums(x: Tensor, is_true: Tensor | None) -> Tensor:
+    """Sums (B, C, 1), float64, over the true frames of `x` (B, C, T)."""
+    sums = x.new_zeros(x.shape[0], x.shape[1], 1, dtype=torch.float64)
+    # One split, not many slices: each slice would have a gradient of the size of `x`.
+    blocks = torch.split(x, _block_frames(x), dim=2)
+    kept = () if is_true is None else torch.split(is_true, _block_frames(x), dim=2)
+    for index, block in enumerate(blocks):
+        values = block.double() * kept[index] if kept else block.double()
+        sums = sums + values.sum(2, keepdim=True)
+    return sums
+
+
+def _time_sums_of_squares(x: Tensor) -> Tensor:
+    """Sums (B, C, 1), float64, over the squares of `x` (B, C, T)."""
+    sums = x.new_zeros(x.shape[0], x.shape[1], 1, dtype=torch.float64)
+    for block in torch.split(x, _block_frames(x), dim=2):
+        # Squares are all of one sign, so within a block their own type keeps them well enough.
+        sums = sums + block.square().sum(2, keepdim=True)
+    return sums
+
+
+def _block_frames(x: Tensor) -> int:
+    """Frames that one step of a sum over `x` (B, C, T) takes."""
+    elements = CPU_BLOCK_ELEMENTS if x.device.type == "cpu" else DEVICE_BLOCK_ELEMENTS
+    return max(elements // (x.shape[0] * x.shape[1]), 1)
+
+
+def _group_sums(channel_sums: Tensor, num_groups: int) -> Tensor:
+    """Sums (B, G, 1) over the channels of each group, from sums (B, C, 1) per channel."""
+    return channel_sums.reshape(len(channel_sums), num_groups, -1, 1).sum(2)

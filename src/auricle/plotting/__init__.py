@@ -1,0 +1,1 @@
+"""Pictures of representations; needs matplotlib (`pip install 'auricle[plot]'`)."""

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import auricle
+from auricle.cli.encoders import find_layer, layer_argument, load_encoder
+from auricle.cli.parser import build_parser
+from auricle.errors import AuricleError, CheckpointError, LayerError
+
+
+def load_as(*options: str) -> auricle.Encoder:
+    arguments = build_parser("1").parse_args(["extract", "a.wav", "--out", "o", *options])
+    return load_encoder(arguments)
+
+
+def test_options_reach_the_encoder(tera_checkpoint: Path) -> None:
+    encoder = load_as(
+        "--model", "tera", "--checkpoint", str(tera_checkpoint), "--dtype", "bfloat16"
+    )
+    assert encoder.family == "tera"
+    assert encoder.dtype == torch.bfloat16
+    assert encoder.device == torch.device("cpu")
+
+
+def test_a_device_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(AuricleError, match="cannot use device 'toaster'"):
+        load_as("--model", "fbank", "--device", "toaster")
+
+
+def test_a_checkpoint_of_another_family_is_refused(tera_checkpoint: Path) -> None:
+    with pytest.raises(CheckpointError):
+        load_as("--model", "apc", "--checkpoint", str(tera_checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("text", "layer"),
+    [(None, None), ("2", 2), ("-1", -1), ("all", "all"), ("layer_1", "layer_1"), ("-x", "-x")],
+)
+def test_a_layer_is_an_index_where_it_looks_like_one(
+    text: str | None, layer: int | str | None
+) -> None:
+    assert layer_argument(text) == layer
+
+
+def test_layers_are_found_by_index_name_and_default(tera_checkpoint: Path) -> None:
+    encoder = auricle.load(tera_checkpoint)
+    assert find_layer(encoder, None).name == "layer_3"
+    assert find_layer(encoder, 1).name == "layer_1"
+    assert find_layer(encoder, -2).name == "layer_2"
+    assert find_layer(encoder, "input").name == "input"
+    for wrong in (4, -5, "layer_4"):
+        with pytest.raises(LayerError, match="has no layer"):
+            find_layer(encoder, wrong)

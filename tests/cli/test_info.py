@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from auricle.__main__ import main
+from auricle.hub.catalogue import find
+from auricle.hub.download import cached_path
+
+
+def facts_of(capsys: pytest.CaptureFixture[str], model: str | Path) -> dict[str, str]:
+    """The last value of each label that `auricle info` prints."""
+    assert main(["info", str(model)]) == 0
+    pairs = (line.partition("  ") for line in capsys.readouterr().out.splitlines())
+    return {label: text.strip() for label, _, text in pairs if label}
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AURICLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("AURICLE_OFFLINE", "1")
+
+
+def test_a_name_without_weights_shows_the_published_size(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    facts = facts_of(capsys, "tera")
+    assert facts["name"] == "tera_960hr"
+    assert "tera" in facts["also called"].split(", ")
+    assert facts["published"] == "2020-07-12"
+    assert facts["input"] == "mel"
+    assert facts["stride"] == "160 samples (10 ms)"
+    assert facts["pretraining data"] == "LibriSpeech (960 h)"
+    assert facts["weights published"] == "yes"
+    assert facts["repository"] == "https://github.com/s3prl/s3prl"
+    assert facts["weights"].startswith("not on this machine")
+    assert facts["published size"] == "tera_base"
+    assert facts["parameters"] == "21,327,360"
+    assert facts["minimum length"] == "201 samples (12.5625 ms)"
+    assert facts["dim"] == "768 (layer_3, the default layer)"
+    assert facts["receptive field"].startswith("400 samples (25 ms); beyond it the whole utterance")
+    assert facts["layers"] == "input 768, layer_1 768, layer_2 768, layer_3 768"
+
+
+def test_weights_in_the_cache_are_read(
+    capsys: pytest.CaptureFixture[str], tera_checkpoint: Path
+) -> None:
+    path = cached_path(find("tera"))
+    path.parent.mkdir(parents=True)
+    shutil.copy(tera_checkpoint, path)
+    facts = facts_of(capsys, "tera")
+    assert facts["weights"].startswith("on this machine")
+    assert "published size" not in facts
+    assert facts["dim"] == "48 (layer_3, the default layer)"
+
+
+def test_a_path_is_read(capsys: pytest.CaptureFixture[str], tera_checkpoint: Path) -> None:
+    facts = facts_of(capsys, tera_checkpoint)
+    assert facts["file"] == str(tera_checkpoint)
+    assert facts["model"] == "TERA"
+    assert facts["sha256"] == hashlib.sha256(tera_checkpoint.read_bytes()).hexdigest()
+    assert facts["pretraining data"] == "not known"
+    assert facts["parameters"] == "60,864"
+
+
+def test_a_baseline(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = facts_of(capsys, "fbank")
+    assert facts["parameters"] == "0"
+    assert facts["receptive field"] == "400 samples (25 ms)"
+    assert facts.keys().isdisjoint({"paper", "published", "sha256", "source"})
+
+
+def test_what_does_not_exist_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "gone.ckpt"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("auricle: error: gone.ckpt does not exist; ")
+    assert captured.err.count("\n") == 1

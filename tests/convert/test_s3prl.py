@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from auricle.convert import s3prl
+from auricle.convert.options import Options
+from auricle.errors import CheckpointError
+from auricle.frontends import FbankConfig, LogMelConfig
+from auricle.nn.bert import BertConfig
+
+TRANSFORMER = {
+    "hidden_size": "8",
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "hidden_act": "swish",
+    "layer_norm_eps": "1e-7",
+}
+
+
+def bert(task: dict[str, object] | None = None, **options: object) -> BertConfig:
+    config = {"transformer": {**TRANSFORMER, **options}, "task": task or {}}
+    return s3prl.bert_config(Options(config, "Config"))
+
+
+def features(**audio: object) -> FbankConfig | LogMelConfig:
+    return s3prl.feature_config(Options(audio, "audio"))
+
+
+def test_transformer_options() -> None:
+    assert bert(task={"sequence_length": 40}, share_layer=True, pre_layer_norm=True) == BertConfig(
+        hidden_size=8,
+        num_layers=2,
+        num_heads=2,
+        ffn_size=12,
+        activation="swish",
+        layer_norm_eps=1e-7,
+        share_layer=True,
+        pre_layer_norm=True,
+        max_chunk_frames=40,
+    )
+
+
+def test_what_the_transformer_cannot_do_is_refused() -> None:
+    assert bert(downsample_rate=1) == bert()
+    with pytest.raises(CheckpointError, match="downsample_rate must be 1, but is 3"):
+        bert(downsample_rate=3)
+    with pytest.raises(CheckpointError, match="hidden_act must be one of"):
+        bert(hidden_act="mish")
+
+
+def test_log_mel_options() -> None:
+    feature = {"feat_type": "linear", "log": True, "delta": 2, "cmvn": False, "channel": 0}
+    audio = {"win_ms": 20, "hop_ms": 5, "n_freq": 257, "n_mels": 40, "target_level": -20}
+    assert features(input=feature, target={"feat_type": "mel"}, **audio) == LogMelConfig(
+        kind="linear",
+        num_mels=40,
+        num_freqs=257,
+        window_ms=20,
+        hop_ms=5,
+        target_level_db=-20,
+        delta_order=2,
+        cmvn=False,
+    )
+    mfcc = features(input={"feat_type": "mfcc", "cmvn": True}, n_mfcc=20)
+    assert mfcc == LogMelConfig(kind="mfcc", num_mfcc=20, log=False)
+    with pytest.raises(CheckpointError, match="feat_type must be one of mel, linear, mfcc"):
+        features(input={"feat_type": "wave"})
+
+
+def test_kaldi_options() -> None:
+    kaldi = {"feat_type": "fbank", "fbank": {"num_mel_bins": 40, "window_type": "hamming"}}
+    assert features(
+        kaldi=kaldi, delta={"order": 1, "win_length": 7}, cmvn={"use_cmvn": True}
+    ) == FbankConfig(num_mels=40, window="hamming", delta_order=1, delta_window=7, cmvn=True)
+    assert features(kaldi={"feat_type": "fbank"}) == FbankConfig(num_mels=23, window="povey")
+    with pytest.raises(CheckpointError, match="feat_type must be one of fbank, but is 'mfcc'"):
+        features(kaldi={"feat_type": "mfcc", "mfcc": {}})
+
+
+def test_old_norm_names_are_todays() -> None:
+    weights = {"encoder.layer.0.output.LayerNorm.gamma": torch.ones(1), "a.beta": torch.ones(1)}
+    assert list(s3prl.weights({"Transformer": weights}, bert())) == [
+        "encoder.layer.0.output.LayerNorm.weight",
+        "a.bias",
+    ]
+
+
+def repeated(config: BertConfig, repeat: str, first: str, value: float) -> dict[str, Any]:
+    weights = {first: torch.ones(1), repeat: torch.full((1,), value)}
+    return s3prl.weights({"Transformer": weights}, config)
+
+
+@pytest.mark.parametrize(
+    ("options", "repeat", "first"),
+    [
+        ({"pre_layer_norm": True}, "encoder.layer.1.LayerNorm.weight", "encoder.layer.1.output.LayerNorm.weight"),
+        ({"pre_layer_norm": True}, "encoder.layer.0.attention.LayerNorm.bias", "encoder.layer.0.attention.output.LayerNorm.bias"),
+        ({"share_layer": True}, "encoder.layer.1.output.dense.bias", "encoder.layer.0.output.dense.bias"),
+    ],
+)  # fmt: skip
+def test_repeated_tensors_are_dropped_where_they_are_the_same(
+    options: dict[str, object], repeat: str, first: str
+) -> None:
+    assert list(repeated(bert(**options), repeat, first, 1.0)) == [first]
+    with pytest.raises(CheckpointError, match="must be the same tensor"):
+        repeated(bert(**options), repeat, first, 2.0)
+    assert list(repeated(bert(), repeat, first, 2.0)) == [first, repeat]

@@ -1,0 +1,83 @@
+"""Every layer of every golden case equals its reference, alone and among any neighbours."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from auricle.models.families import FAMILIES
+from golden_cases import GoldenCase, deviation, golden_cases, shared_encoder
+
+CASES = golden_cases()
+every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+
+
+def test_every_family_has_a_case() -> None:
+    assert {case.family for case in CASES} == set(FAMILIES) - {"baseline"}
+
+
+@every_case
+def test_formats_are_recognised_and_every_layer_equals_the_reference(case: GoldenCase) -> None:
+    for checkpoint in case.checkpoints:
+        encoder = case.load(checkpoint)
+        assert encoder.family == case.family
+        assert set(case.layers) <= set(encoder.info.layers)
+        assert case.deviation(encoder) <= case.limit
+
+
+@every_case
+def test_frames_are_the_reference_s(case: GoldenCase) -> None:
+    encoder = shared_encoder(case.name)
+    for number, wav in case.wavs.items():
+        for layer, reference in case.references(number).items():
+            assert encoder.num_frames(len(wav), layer) == len(reference)
+
+
+@every_case
+def test_reference_holds_among_neighbours(case: GoldenCase) -> None:
+    encoder = shared_encoder(case.name)
+    rng = random.Random(case.name)
+    generator = torch.Generator().manual_seed(7)
+    shortest = encoder.min_samples
+    speech = case.wavs[1]
+    neighbours = [
+        torch.zeros(shortest),
+        torch.zeros(20_000),
+        0.3 * torch.randn(shortest, generator=generator),
+        0.3 * torch.randn(48_000, generator=generator),
+        torch.cat([torch.zeros(8_000), speech, torch.zeros(3_000)]),
+    ]
+    for _ in range(3):
+        batch = [(None, wav) for wav in rng.sample(neighbours, rng.randint(1, len(neighbours)))]
+        batch += list(case.wavs.items())
+        rng.shuffle(batch)
+        wavs = [wav for _, wav in batch]
+        with torch.inference_mode():
+            everything = encoder(wavs, "all")
+            default = encoder(wavs)
+        names = encoder.info.layers
+        for (number, _), layers, output in zip(batch, everything, default, strict=True):
+            if number is None:
+                continue
+            for layer, reference in case.references(number).items():
+                if layer is None:
+                    ours = output
+                else:
+                    ours = layers[layer if isinstance(layers, dict) else names.index(layer)]
+                assert deviation(ours, reference) <= case.limit, layer
+
+
+@every_case
+def test_codes_equal_the_reference(case: GoldenCase) -> None:
+    encoder = shared_encoder(case.name)
+    numbers = [number for number in case.wavs if f"codeids.{number}" in case.tensors]
+    if encoder.codes_layer is None:
+        assert not numbers
+        return
+    assert numbers
+    assert not case.codes_differ(encoder)
+    batched = encoder.codes([torch.zeros(30_000), *(case.wavs[number] for number in numbers)])
+    for number, codes in zip(numbers, batched[1:], strict=True):
+        assert torch.equal(codes, case.tensors[f"codeids.{number}"])

@@ -1,0 +1,132 @@
+"""The golden cases see every weight and every option: a change of one turns them red."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor
+
+from auricle.convert.keymap import KeyMap
+from auricle.errors import AuricleError
+from auricle.hub.checkpoints import assemble
+from auricle.models.base import Encoder
+from golden_cases import GoldenCase, golden_cases
+
+CASES = golden_cases()
+every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+
+PARTS = [(0.618 * step) % 1 for step in range(24)]
+"""Where in a tensor an element is changed, until one shows."""
+
+UNSEEN_WEIGHTS = (
+    "attention.key.bias",  # adds the same to every score of a query: softmax drops it
+    "attention.k_proj.bias",  # the same
+    "codebooks.*.vectors.weight",  # representations are taken before the quantiser
+    "num_batches_tracked",  # a counter of training steps
+)
+UNSEEN_OPTIONS = {
+    "commitment", "init_std", "gumbel_temperature", "num_future",  # for training, as all dropout
+    "blackman_coeff", "high_hz",  # other windows; its mutation names the same edge
+    "num_mfcc", "num_mels",  # only where the kind of feature has them
+    "delta_window", "subtract_mean",  # only with deltas; undone by mean normalisation
+}  # fmt: skip
+
+
+def rebuilt(encoder: Encoder, config: Any, weights: dict[str, Tensor]) -> Encoder:
+    return assemble(encoder.family, config, weights, (), KeyMap(()), "a mutation")
+
+
+def is_seen(name: str) -> bool:
+    return not any(all(part in name for part in pattern.split("*")) for pattern in UNSEEN_WEIGHTS)
+
+
+@every_case
+def test_every_weight_is_seen(case: GoldenCase) -> None:
+    encoder = case.load()
+    with torch.no_grad():
+        blind = [
+            name
+            for name, weight in encoder.state_dict().items()
+            if is_seen(name) and not any(turns_red(case, encoder, weight, part) for part in PARTS)
+        ]
+    assert not blind
+    assert case.deviation(encoder) <= case.limit
+
+
+def turns_red(case: GoldenCase, encoder: Encoder, weight: Tensor, part: float) -> bool:
+    """Whether a change of one element shows. Behind a dead unit it cannot."""
+    original = weight.clone()
+    flat = weight.view(-1)
+    index = int(part * len(flat))
+    flat[index] += 1.0
+    red = case.deviation(encoder) > case.limit
+    if not red and encoder.codes_layer is not None:
+        flat[index] += 100.0
+        red = case.codes_differ(encoder)
+    weight.copy_(original)
+    return red
+
+
+@every_case
+def test_every_option_is_seen(case: GoldenCase) -> None:
+    encoder = case.load()
+    seen: dict[str, bool] = {}
+    with torch.no_grad():
+        for name, config in mutated_configs(encoder.config):
+            option = name.rpartition(".")[2]
+            if option in UNSEEN_OPTIONS or "drop" in option or seen.get(name):
+                continue
+            if config is None:
+                seen[name] = True
+                continue
+            try:
+                mutant = rebuilt(encoder, config, encoder.state_dict())
+            except AuricleError:
+                seen[name] = True
+            else:
+                seen[name] = case.deviation(mutant) > case.limit
+    blind = {name for name, is_seen in seen.items() if not is_seen}
+    assert blind <= without_effect(encoder.config)
+
+
+def without_effect(config: Any) -> set[str]:
+    """Options that these other options switch off."""
+    features = getattr(config, "features", None)
+    if features is None or features.cmvn:
+        return set()
+    return {"features.cmvn_epsilon"}
+
+
+def mutated_configs(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Configs that differ in one option each, with its name; None where that is refused."""
+    for field in msgspec.structs.fields(config):
+        value = getattr(config, field.name)
+        name = f"{prefix}{field.name}"
+        if isinstance(value, msgspec.Struct):
+            mutants = list(mutated_configs(value, f"{name}."))
+        else:
+            mutants = [(name, other) for other in mutated_values(value, field.type)]
+        for inner, mutant in mutants:
+            if isinstance(value, msgspec.Struct) and mutant is None:
+                yield inner, None
+                continue
+            try:
+                yield inner, msgspec.structs.replace(config, **{field.name: mutant})
+            except ValueError:
+                yield inner, None
+
+
+def mutated_values(value: Any, kind: Any) -> list[Any]:
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, 2 * value]
+    if isinstance(value, float):
+        return [value * 1.5 + 0.1]
+    if isinstance(value, str):
+        return [choice for choice in get_args(kind) if choice != value]
+    return []

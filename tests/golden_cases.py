@@ -1,0 +1,135 @@
+"""The golden cases: original checkpoints and what their reference implementation gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import auricle
+from auricle.models.base import Encoder
+from auricle.models.families import FAMILIES
+
+FOLDER = Path(__file__).parent / "golden" / "cases"
+BATCH_LIMIT = 1e-4
+"""Largest deviation of a batched from a lone representation, in standard deviations."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GoldenCase:
+    """One folder of `golden/cases`."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        return FOLDER / self.name
+
+    @cached_property
+    def facts(self) -> dict[str, object]:
+        facts: dict[str, object] = json.loads((self.folder / "case.json").read_text())
+        return facts
+
+    @property
+    def family(self) -> str:
+        return str(self.facts["family"])
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        also = self.facts.get("also", [])
+        assert isinstance(also, list)
+        return [self.folder / str(name) for name in (self.facts["checkpoint"], *also)]
+
+    @property
+    def layers(self) -> list[str]:
+        layers = self.facts["layers"]
+        assert isinstance(layers, list)
+        return layers
+
+    @property
+    def limit(self) -> float:
+        """Largest deviation from the reference, in standard deviations of the reference."""
+        return 3e-4 if FAMILIES[self.family].input == "mel" else 1e-4
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        return load_file(self.folder / "golden.safetensors")
+
+    @property
+    def wavs(self) -> dict[int, Tensor]:
+        """Waveform by its number."""
+        return {
+            int(name.split(".")[1]): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith("wav.")
+        }
+
+    def references(self, number: int) -> dict[str | None, Tensor]:
+        """Reference output of waveform `number` by layer name; None is the default layer."""
+        references: dict[str | None, Tensor] = {None: self.tensors[f"out.{number}"]}
+        for index, layer in enumerate(self.layers):
+            if f"hidden.{index}.{number}" in self.tensors:
+                references[layer] = self.tensors[f"hidden.{index}.{number}"]
+        if f"codewords.{number}" in self.tensors:
+            references["quantized"] = self.tensors[f"codewords.{number}"]
+        return references
+
+    def load(self, checkpoint: Path | None = None) -> Encoder:
+        return auricle.load(checkpoint or self.checkpoints[0])
+
+    def deviation(self, encoder: Encoder) -> float:
+        """Worst deviation of any layer, each waveform alone; infinite where frames differ."""
+        worst = 0.0
+        with torch.inference_mode():
+            for number, wav in self.wavs.items():
+                for layer, reference in self.references(number).items():
+                    worst = max(worst, deviation(encoder([wav], layer)[0], reference))
+        return worst
+
+    def codes_differ(self, encoder: Encoder) -> bool:
+        return any(
+            not torch.equal(encoder.codes([wav])[0], self.tensors[f"codeids.{number}"])
+            for number, wav in self.wavs.items()
+            if f"codeids.{number}" in self.tensors
+        )
+
+
+def deviation(output: Tensor, reference: Tensor) -> float:
+    """Largest difference in standard deviations of the reference; infinite where shapes differ.
+
+    Where the reference is constant nothing but equality will do.
+    """
+    if output.shape != reference.shape:
+        return float("inf")
+    difference = float((output.double() - reference.double()).abs().max())
+    if difference == 0.0:
+        return 0.0
+    spread = float(reference.double().std()) if reference.numel() > 1 else 0.0
+    # Not a number compares as infinite, never as small.
+    ratio = difference / spread if spread > 0 else float("inf")
+    return ratio if ratio == ratio else float("inf")
+
+
+@lru_cache
+def golden_cases() -> tuple[GoldenCase, ...]:
+    """Every case, in order of name."""
+    return tuple(GoldenCase(path.name) for path in sorted(FOLDER.iterdir()))
+
+
+@lru_cache
+def shared_encoder(name: str) -> Encoder:
+    """An encoder that tests read but never change: a golden case's, or a baseline by name."""
+    case = GoldenCase(name)
+    return case.load() if case.folder.exists() else auricle.load(name)
+
+
+def encoder_names() -> list[str]:
+    """What the contract suite runs over: every golden case and every baseline."""
+    from auricle.models.baseline import PRESETS
+
+    return [*(case.name for case in golden_cases()), *PRESETS]

@@ -1,0 +1,59 @@
+"""Where the cache is, and when the network is forbidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from auricle.hub.cache import cache_folder, is_offline, offline_variable
+
+
+def test_the_variable_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AURICLE_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+    assert not cache_folder().exists()
+
+
+def test_a_relative_folder_and_a_tilde_are_resolved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setenv("AURICLE_CACHE", "here")
+    assert cache_folder() == tmp_path / "here"
+    monkeypatch.setenv("AURICLE_CACHE", "~/there")
+    assert cache_folder() == tmp_path / "home" / "there"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_otherwise_it_is_the_users_cache(
+    value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AURICLE_CACHE")
+    if value is not None:
+        monkeypatch.setenv("AURICLE_CACHE", value)
+    assert cache_folder() == Path(platformdirs.user_cache_dir("auricle", appauthor=False))
+
+
+@pytest.mark.parametrize("name", ["AURICLE_OFFLINE", "HF_HUB_OFFLINE"])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("1", True),
+        ("TRUE", True),
+        ("yes", True),
+        (" on ", True),
+        ("0", False),
+        ("false", False),
+        ("no", False),
+        ("", False),
+    ],
+)
+def test_offline(name: str, value: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_offline()
+    monkeypatch.setenv(name, value)
+    assert is_offline() is expected
+    assert offline_variable() == (name if expected else None)

@@ -1,0 +1,167 @@
+"""The catalogue: its data holds together, and names find what they mean."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from auricle.errors import UnknownModelError
+from auricle.hub import catalogue
+from auricle.hub.records import RECORDS, Record
+from auricle.models.families import FAMILIES
+
+BASELINES = ["fbank", "mel", "mfcc", "spectrogram"]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
+def test_record_is_complete(record: Record) -> None:
+    assert record.family in FAMILIES
+    assert all(name.isidentifier() for name in record.names)
+    if record.family == "baseline":
+        assert record.urls == ()
+        assert record.released == ""
+        return
+    assert record.urls
+    assert all(urlsplit(url).scheme == "https" for url in record.urls)
+    assert len({Path(urlsplit(url).path).suffix for url in record.urls}) == 1
+    on_hub = ["huggingface.co" in url for url in record.urls]
+    assert on_hub == sorted(on_hub, reverse=True), "Hugging Face comes first"
+    assert record.training_data is not None
+    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", record.released)
+    assert record.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", record.sha256)
+
+
+def test_names_and_urls_are_unique() -> None:
+    names = [name for record in RECORDS for name in record.names]
+    urls = [url for record in RECORDS for url in record.urls]
+    assert len(names) == len(set(names))
+    assert len(urls) == len(set(urls))
+
+
+def test_every_family_answers_to_its_own_name() -> None:
+    for stem in FAMILIES:
+        if stem != "baseline":
+            assert catalogue.find(stem).family == stem
+
+
+@pytest.mark.parametrize(
+    ("name", "first_url", "hours"),
+    [
+        (
+            "tera",
+            "https://huggingface.co/s3prl/tera/resolve/main/"
+            "tera_logMelBase_T_F_M_AdamW_b32_1m_960hr_drop1/states-1000000.ckpt",
+            "960 h",
+        ),
+        (
+            "mockingjay",
+            "https://huggingface.co/s3prl/mockingjay/resolve/main/"
+            "mockingjay_logMelLinearLarge_T_AdamW_b32_500k_360hr_drop1/states-500000.ckpt",
+            "360 h",
+        ),
+        (
+            "mockingjay_logMelBase_T_AdamW_b32_200k_100hr",
+            "https://www.dropbox.com/s/luorglf8mdg67l2/states-200000.ckpt?dl=1",
+            "100 h",
+        ),
+        (
+            "mockingjay_960hr",
+            "https://www.dropbox.com/s/7f9z6dzc7oix6qv/states-1000000.ckpt?dl=1",
+            "960 h",
+        ),
+        (
+            "npc",
+            "https://huggingface.co/leo19941227/apc_series/resolve/main/npc_360hr.ckpt",
+            "360 h",
+        ),
+    ],
+)
+def test_names_mean_what_they_always_meant(name: str, first_url: str, hours: str) -> None:
+    record = catalogue.find(name)
+    assert record.urls[0] == first_url
+    assert record.training_data is not None
+    assert hours in record.training_data
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"), [("tera_960h", "tera_960hr"), ("TERA", "tera"), ("vq-apc", "vq_apc")]
+)
+def test_an_unknown_name_gets_close_matches(typo: str, meant: str) -> None:
+    with pytest.raises(UnknownModelError, match=f"{typo}.*close matches:.*{meant}.*auricle list"):
+        catalogue.find(typo)
+
+
+@pytest.mark.parametrize("name", ["qqqqqqq", "", "\0"])
+def test_a_name_close_to_nothing_still_points_to_the_list(name: str) -> None:
+    with pytest.raises(UnknownModelError, match=r"see `auricle list`") as caught:
+        catalogue.find(name)
+    assert "close" not in str(caught.value)
+
+
+def test_list_is_by_date_then_name_with_baselines_last() -> None:
+    names = catalogue.list_models()
+    assert sorted(names) == sorted(record.name for record in RECORDS)
+    assert names[:2] == ["apc_360hr", "apc_960hr"]
+    assert names[-4:] == BASELINES
+    dates = [catalogue.find(name).released for name in names[:-4]]
+    assert dates == sorted(dates)
+    tera = [name for name in names if name.startswith("tera")]
+    assert tera == sorted(tera)
+
+
+def test_list_takes_a_pattern_and_a_family() -> None:
+    assert catalogue.list_models("tera") == ["tera_960hr"]
+    assert catalogue.list_models("*_logMelLinear*") == ["mockingjay_origin"]
+    assert catalogue.list_models("apc*") == ["apc_360hr", "apc_960hr"]
+    assert catalogue.list_models(family="baseline") == BASELINES
+    assert catalogue.list_models("*960*", family="npc") == ["npc_960hr"]
+    assert catalogue.list_models("nothing*") == []
+    with pytest.raises(UnknownModelError, match=r"hubert_x.*expected one of.*tera"):
+        catalogue.list_models(family="hubert_x")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("tera", False),
+        ("terra", False),
+        ("", False),
+        ("\0", False),
+        ("x" * 5000, False),
+        ("tera/", True),
+        ("./tera", True),
+        ("missing.ckpt", True),
+        ("missing.PT", True),
+        ("missing.safetensors", True),
+        ("tera_960hr.pth", True),
+        ("missing.bin", True),
+        ("notes.txt", False),
+        (Path("tera"), True),
+    ],
+)
+def test_paths_are_told_from_names(value: str | Path, expected: bool) -> None:
+    assert catalogue.looks_like_path(value) is expected
+
+
+def test_what_exists_is_a_path_unless_the_catalogue_has_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_bytes(b"")
+    (tmp_path / "tera").mkdir()
+    assert catalogue.looks_like_path("mine")
+    assert not catalogue.looks_like_path("tera")
+
+
+def test_the_catalogue_needs_no_heavy_import() -> None:
+    code = (
+        "import sys, auricle.hub.catalogue, auricle.hub.download; "
+        "print(sorted({'torch', 'numpy', 'msgspec', 'httpx', 'tqdm'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

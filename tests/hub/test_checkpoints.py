@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import auricle
+from auricle.errors import CheckpointError
+from golden_cases import GoldenCase
+
+APC = GoldenCase("apc")
+
+
+def content(case: GoldenCase = APC) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(case.checkpoints[0], weights_only=False)
+    return content
+
+
+def saved(tmp_path: Path, content: object) -> Path:
+    path = tmp_path / "checkpoint.ckpt"
+    torch.save(content, path)
+    return path
+
+
+def test_keys_that_do_not_fit_are_listed_by_their_original_names(tmp_path: Path) -> None:
+    broken = content()
+    weights = broken["model"]
+    del weights["rnn_layers.1.bias_hh_l0"]
+    weights["rnn_layers.0.weight_ih_l0"] = torch.zeros(3, 4)
+    weights["surprise"] = torch.zeros(1)
+    weights["rnn_layers.7.bias_hh_l0"] = torch.zeros(1)
+    with pytest.raises(CheckpointError) as caught:
+        auricle.load(saved(tmp_path, broken))
+    message = str(caught.value)
+    assert "missing: rnn_layers.1.bias_hh_l0;" in message
+    assert "unexpected: surprise, rnn_layers.7.bias_hh_l0;" in message
+    assert "mis-shaped: rnn_layers.0.weight_ih_l0 is 3x4, expected 96x80" in message
+
+
+def test_half_precision_weights_become_float32(tmp_path: Path) -> None:
+    half = content()
+    half["model"] = {key: weight.half() for key, weight in half["model"].items()}
+    encoder = auricle.load(saved(tmp_path, half))
+    assert encoder.dtype == torch.float32
+    wav = APC.wavs[1]
+    error = (encoder([wav])[0] - APC.tensors["out.1"]).abs().max()
+    assert 0 < error < 1e-2
+
+
+def test_an_old_batch_norm_has_no_step_counter(tmp_path: Path) -> None:
+    case = GoldenCase("npc")
+    old = content(case)
+    old["model"] = {k: v for k, v in old["model"].items() if "num_batches_tracked" not in k}
+    assert case.deviation(auricle.load(saved(tmp_path, old))) <= case.limit
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_layers": 10**9}, {"hidden_size": 10**12}, {"num_layers": "many"}]
+)
+def test_an_absurd_configuration_fails_promptly(tmp_path: Path, change: dict[str, Any]) -> None:
+    absurd = content()
+    absurd["config"]["model"]["paras"].update(change)
+    with pytest.raises(CheckpointError):
+        auricle.load(saved(tmp_path, absurd))
+
+
+def test_a_family_that_does_not_match_is_an_error(tmp_path: Path) -> None:
+    checkpoint = APC.checkpoints[0]
+    assert auricle.load("apc", checkpoint=checkpoint).family == "apc"
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint of apc \(format npc-repo\), not of tera"
+    ):
+        auricle.load("tera", checkpoint=checkpoint)
+    native = tmp_path / "apc.safetensors"
+    auricle.load(checkpoint).save(native)
+    with pytest.raises(CheckpointError, match="checkpoint of apc, not of npc"):
+        auricle.load("npc", checkpoint=native)
+
+
+def test_mockingjay_and_tera_files_look_the_same_so_the_name_decides() -> None:
+    checkpoint = GoldenCase("mockingjay").checkpoints[0]
+    assert auricle.load(checkpoint).family == "mockingjay"
+    assert auricle.load("tera", checkpoint=checkpoint).family == "tera"
+    with pytest.raises(CheckpointError, match="not of audio_albert"):
+        auricle.load("audio_albert", checkpoint=checkpoint)
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        auricle.load(tmp_path / "nothing.ckpt")
+    with pytest.raises(CheckpointError, match="expected the folder of a Hugging Face model"):
+        auricle.load(tmp_path)
+
+
+def test_weights_that_are_not_tensors_are_refused(tmp_path: Path) -> None:
+    broken = content()
+    broken["model"]["rnn_layers.0.weight_ih_l0"] = [1.0]
+    with pytest.raises(CheckpointError, match="must hold tensors by name"):
+        auricle.load(saved(tmp_path, broken))
+
+
+def test_an_encoder_does_not_share_memory_with_another() -> None:
+    first, second = APC.load(), APC.load()
+    with torch.no_grad():
+        next(first.parameters()).zero_()
+    assert next(second.parameters()).abs().sum() > 0

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+import auricle
+from auricle.errors import AuricleError
+from auricle.frontends import extract
+from auricle.models.baseline import PRESETS
+
+
+@pytest.mark.parametrize(
+    ("name", "dim"), [("fbank", 80), ("mel", 80), ("mfcc", 13), ("spectrogram", 201)]
+)
+def test_a_baseline_is_its_front_end(name: str, dim: int) -> None:
+    wav = 0.1 * torch.randn(8_000)
+    (output,) = auricle.load(name)([wav])
+    assert output.shape[1] == dim
+    assert torch.equal(output, extract(wav.unsqueeze(0), [8_000], PRESETS[name].features)[0])
+    assert auricle.load(name).info.num_parameters == 0
+
+
+def test_options_of_the_front_end() -> None:
+    config = {"cmvn": True, "delta_order": 2}
+    encoder = auricle.load("fbank", config=config)
+    (output,) = encoder([0.1 * torch.randn(8_000)])
+    assert output.shape[1] == 240
+    assert output.mean(dim=0).abs().max() < 1e-5
+    with pytest.raises(AuricleError, match="fbank.*speed"):
+        auricle.load("fbank", config={"speed": 2})
+    with pytest.raises(AuricleError, match="window"):
+        auricle.load("fbank", config={"window": "triangle"})

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from auricle.models.tera import PRESETS, Tera
+
+
+def test_the_published_size() -> None:
+    with torch.device("meta"):
+        model = Tera(PRESETS["tera_base"])
+    assert model.info.num_parameters == pytest.approx(21.3e6, rel=0.01)

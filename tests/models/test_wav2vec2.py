@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from auricle.models.wav2vec2 import PRESETS, Wav2Vec2
+
+PUBLISHED_MILLIONS = {
+    "wav2vec2_base_960": 95,
+    "wav2vec2_large_960": 317,
+    "wav2vec2_large_ll60k": 317,
+    "wav2vec2_large_lv60_cv_swbd_fsh": 317,
+    "xlsr_53": 317,
+    "xls_r_300m": 317,
+    "xls_r_1b": 965,
+    "xls_r_2b": 2162,
+}
+"""With the quantiser, as the papers count (arXiv:2006.11477, 2111.09296)."""
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_published_sizes(name: str) -> None:
+    with torch.device("meta"):
+        model = Wav2Vec2(PRESETS[name])
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert count == pytest.approx(PUBLISHED_MILLIONS[name] * 1e6, rel=0.01)
+    assert (model.min_samples, model.num_frames(16_000)) == (400, 49)
+
+
+def test_large_lv60_has_its_norms_elsewhere_and_reads_normalised_waveforms() -> None:
+    base, large = PRESETS["wav2vec2_base_960"], PRESETS["wav2vec2_large_ll60k"]
+    assert (base.normalize, base.extractor.norm, base.transformer.pre_layer_norm) == (
+        False,
+        "group",
+        False,
+    )
+    assert (large.normalize, large.extractor.norm, large.transformer.pre_layer_norm) == (
+        True,
+        "layer",
+        True,
+    )

@@ -1,0 +1,81 @@
+"""torch.hub: every name of the catalogue is an entry point, and the entry points work."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from auricle.hub.records import RECORDS
+from auricle.models.families import FAMILIES
+
+ROOT = Path(__file__).parents[1]
+CHECKPOINT = ROOT / "tests" / "golden" / "cases" / "tera" / "checkpoint.ckpt"
+
+
+def import_hubconf() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hubconf_under_test", ROOT / "hubconf.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_entry_points_are_the_catalogue_and_the_families() -> None:
+    hubconf = import_hubconf()
+    # The same rule by which torch.hub.list finds them.
+    entries = {
+        name
+        for name, value in vars(hubconf).items()
+        if callable(value) and not name.startswith("_")
+    }
+    families = [stem for stem in FAMILIES if stem != "baseline"]
+    expected = {name for record in RECORDS for name in record.names}
+    expected |= {f"{stem}_{kind}" for stem in families for kind in ("local", "url")}
+    assert entries == expected
+    for name in entries:
+        assert vars(hubconf)[name].__name__ == name
+        assert vars(hubconf)[name].__doc__
+
+
+def test_dependencies_are_there() -> None:
+    for name in import_hubconf().dependencies:
+        assert importlib.util.find_spec(name) is not None, name
+
+
+def test_without_an_installed_package_the_code_beside_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    find_spec = importlib.util.find_spec
+
+    def not_installed(name: str, package: str | None = None) -> Any:
+        return None if name == "auricle" else find_spec(name, package)
+
+    source = str(ROOT / "src")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != source])
+    monkeypatch.setattr(importlib.util, "find_spec", not_installed)
+    import_hubconf()
+    assert sys.path[-1] == source
+
+
+def test_torch_hub_loads_a_baseline() -> None:
+    encoder = torch.hub.load(str(ROOT), "fbank", source="local")
+    (frames,) = encoder([torch.sin(torch.arange(4000) / 10)])
+    assert frames.shape == (23, 80)
+
+
+def test_torch_hub_loads_a_checkpoint() -> None:
+    encoder = torch.hub.load(str(ROOT), "tera_local", CHECKPOINT, source="local")
+    assert encoder.info.family == "tera"
+
+
+def test_torch_hub_loads_from_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AURICLE_CACHE", str(tmp_path))
+    encoder = torch.hub.load(str(ROOT), "tera_url", ckpt=CHECKPOINT.as_uri(), source="local")
+    assert encoder.info.source_url == CHECKPOINT.as_uri()

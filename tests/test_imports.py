@@ -1,0 +1,84 @@
+"""Imports go one way, and importing the package is light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import auricle
+from auricle.models.families import FAMILIES
+
+ROOT = Path(auricle.__file__).parent
+
+LEVELS: dict[str, int] = {
+    "errors": 0,
+    "outputs": 0,
+    "writing": 1,
+    "native": 2,
+    "audio": 2,
+    "frontends": 2,
+    "nn": 2,
+    "models": 3,
+    "objectives": 4,
+    "convert": 4,
+    "extraction": 4,
+    "plotting": 4,
+    "hub": 5,
+    "training": 6,
+    "probing": 6,
+    "cli": 7,
+    "__init__": 8,
+    "__main__": 8,
+}
+"""Part of the package -> its level; a part imports from lower levels and from itself alone."""
+
+FREE_OF_TORCH = ("auricle", "auricle.models.families", "auricle.hub.catalogue", "auricle.__main__")
+
+
+def imported_parts(path: Path) -> set[str]:
+    """Parts of the package that a file imports anywhere, also inside functions."""
+    parts: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            first, _, rest = name.partition(".")
+            if first == "auricle":
+                part = rest.split(".")[0]
+                parts.add(part if part in LEVELS else "__init__")
+    return parts
+
+
+def test_imports_go_one_way() -> None:
+    for path in ROOT.rglob("*.py"):
+        part = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        for imported in imported_parts(path) - {part}:
+            allowed = LEVELS[imported] < LEVELS[part]
+            assert allowed, f"{path.relative_to(ROOT)} imports {imported}"
+
+
+def test_families_never_import_families() -> None:
+    stems = set(FAMILIES) - {"baseline"}
+    for stem in stems:
+        for layer in ("models", "convert"):
+            text = (ROOT / layer / f"{stem}.py").read_text()
+            others = [other for other in stems - {stem} if f"auricle.{layer}.{other} " in text]
+            assert not others, f"{layer}/{stem}.py imports {others}"
+
+
+def test_light_modules_do_not_import_torch() -> None:
+    for module in FREE_OF_TORCH:
+        code = (
+            f"import sys, {module}; "
+            "heavy = {'torch', 'numpy', 'soundfile', 'matplotlib', 'httpx'} & set(sys.modules); "
+            "sys.exit(', '.join(heavy) or 0)"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert result.returncode == 0, f"import {module} imports {result.stderr}"

@@ -1,0 +1,107 @@
+"""The command as a whole: exit statuses, one-line errors, quick help."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import auricle
+import auricle.cli.listing
+from auricle.__main__ import main
+
+
+def run_command(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "auricle", *arguments]
+    source = str(Path(auricle.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": source}
+    environment.pop("PYTHONUNBUFFERED", None)  # it would hide what is left unflushed
+    return subprocess.run(
+        command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment, check=False
+    )
+
+
+def test_list_prints_a_table() -> None:
+    result = run_command("list")
+    assert result.returncode == 0
+    assert "tera" in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["extract", "--help"], ["list"]])
+def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom auricle.__main__ import main\n"
+        f"try: main({arguments})\nexcept SystemExit as leave: assert leave.code == 0\n"
+        "heavy = {'torch', 'numpy', 'soundfile', 'matplotlib', 'httpx'} & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_reader_that_went_away_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        # Short enough to be held back until the end.
+        result = run_command("list", "fbank", stdout=writing)
+    finally:
+        os.close(writing)
+    assert result.returncode == 141
+    assert result.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_to_a_full_disk_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        result = run_command("list", "fbank", stdout=full.fileno())
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "No space left" in result.stderr
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leave:
+        main(["--version"])
+    assert leave.value.code == 0
+    assert capsys.readouterr().out == f"auricle {auricle.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["sing"], ["extract", "a.wav"], ["list", "--fam", "x"]])
+def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leave:
+        main(arguments)
+    assert leave.value.code == 2
+    assert "usage: auricle" in capsys.readouterr().err
+
+
+def test_an_error_of_the_library_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "terra"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("auricle: error: no model is called 'terra'")
+    assert captured.err.count("\n") == 1
+
+
+def test_an_interruption_is_status_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(auricle.cli.listing, "run", interrupt)
+    assert main(["list"]) == 130
+    assert capsys.readouterr().err == "auricle: interrupted\n"
+
+
+def test_a_fault_of_our_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(auricle.cli.listing, "run", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["list"])

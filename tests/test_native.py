@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import auricle
+from auricle.errors import CheckpointError, OutputError
+from auricle.native import NativeCheckpoint, read_native, write_native
+from auricle.outputs import Provenance
+
+ORIGIN = Provenance(name="x", licence="CC BY 4.0", source_url="https://example.org/x.pt")
+
+
+def checkpoint() -> NativeCheckpoint:
+    weights = {"weight": torch.arange(6.0).view(2, 3).T, "steps": torch.tensor(3)}
+    return NativeCheckpoint(family="apc", config="{}", provenance=ORIGIN, weights=weights)
+
+
+def test_reads_back_what_it_writes(tmp_path: Path) -> None:
+    write_native(tmp_path / "x.safetensors", checkpoint())
+    read = read_native(tmp_path / "x.safetensors")
+    assert (read.family, read.config, read.provenance) == ("apc", "{}", ORIGIN)
+    assert set(read.weights) == {"weight", "steps"}
+    for name, weight in checkpoint().weights.items():
+        assert torch.equal(read.weights[name], weight)
+
+
+def test_another_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"\.safetensors"):
+        write_native(tmp_path / "x.pt", checkpoint())
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_without_an_encoder_are_refused(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match="which encoder"):
+        auricle.load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_a_truncated_file_is_refused(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "x.safetensors"
+    write_native(path, checkpoint())
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+        read_native(path)
+
+
+def test_unknown_family_and_broken_config_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    native = checkpoint()
+    write_native(path, NativeCheckpoint(**{**vars(native), "family": "nothing"}))
+    with pytest.raises(CheckpointError, match="nothing"):
+        auricle.load(path)
+    write_native(path, NativeCheckpoint(**{**vars(native), "config": '{"num_layers": "x"}'}))
+    with pytest.raises(CheckpointError, match="num_layers"):
+        auricle.load(path)
