@@ -125,8 +125,9 @@ class Paper:
 class ReceptiveField:
     """What one frame of the default layer is computed from.
 
-    `samples` is the span of the analysis window and of the convolutions that look both ways,
-    `centre_samples` the middle of the first frame's span, counted from the first sample.
+    `samples` is the span of the analysis window or the feature extractor, with the convolutions
+    after it that look both ways unless attention follows, and `centre_samples` the middle of the
+    first frame's span, counted from the first sample.
     Beyond that span a frame may depend on the past (`sees_past`: recurrence, causal convolutions),
     on the whole utterance (`looks_ahead`: attention), or on statistics of the whole utterance
     (`uses_utterance_statistics`: mean and variance normalisation, level, group norm over time).

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from auricle.__main__ import main
-from auricle.cli.listing import WIDTH
+from auricle.cli.listing import HEADER, WIDTH
 from auricle.hub.catalogue import find, list_models
 
 
@@ -13,15 +13,19 @@ def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def names_in(table: str) -> list[str]:
-    """First word of each row; rows are indented by two, notes by more."""
-    lines = table.splitlines()[1:]
-    return [line.split()[0] for line in lines if line[:2] == "  " and line[2:3].strip()]
+    """The third cell of each row; what is indented are notes."""
+    lines = [line for line in table.splitlines()[1:] if not line.startswith(" ")]
+    return [cells(line)[2] for line in lines]
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.split("  ") if cell.strip()]
 
 
 def test_every_model_in_order_with_its_aliases(capsys: pytest.CaptureFixture[str]) -> None:
     table = listed(capsys)
     assert names_in(table) == list_models()
-    words = table.replace(",", " ").split()
+    words = table.replace(",", " ").replace(";", " ").split()
     for name in list_models():
         for alias in find(name).aliases:
             assert alias in words
@@ -31,22 +35,29 @@ def test_every_model_in_order_with_its_aliases(capsys: pytest.CaptureFixture[str
 def test_a_row_tells_what_the_catalogue_and_the_family_know(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    table = listed(capsys, "npc_960hr")
-    header, _, family, row = table.splitlines()[:4]
-    columns = ["name", "model", "published", "paper", "input", "pretraining data", "weights"]
-    assert header.split("  ")[1] == "name"
-    assert [column for column in columns if column in header] == columns
-    assert family == "NPC: CNN, reconstruction with masked convolution blocks"
-    assert [cell for cell in row.split("  ") if cell] == [
-        "npc_960hr", "NPC", "2020-11-01", "2011.00406", "mel", "LibriSpeech (960 h)", "yes"
+    header, row = listed(capsys, "npc_960hr").splitlines()[:2]
+    assert cells(header) == list(HEADER)
+    assert cells(row) == [
+        "2020-11-01", "NPC", "npc_960hr", "2011.00406", "mel", "LibriSpeech (960 h)", "yes",
+        "Alexander-H-Liu/NPC",
     ]  # fmt: skip
+    row = listed(capsys, "cpc_2018").splitlines()[1]
+    assert "no" in cells(row)
 
 
 def test_baselines_come_last_and_need_no_weights(capsys: pytest.CaptureFixture[str]) -> None:
     table = listed(capsys)
     assert names_in(table)[-4:] == ["fbank", "mel", "mfcc", "spectrogram"]
-    (row,) = (line for line in table.splitlines() if line.startswith("  mfcc "))
-    assert row.split()[2:] == ["-", "-", "wave", "-", "-"]
+    (row,) = (line for line in table.splitlines() if " mfcc " in line)
+    assert cells(row) == ["-", "Baseline", "mfcc", "-", "wave", "-", "-", "-"]
+
+
+def test_markdown_links_papers_and_repositories(capsys: pytest.CaptureFixture[str]) -> None:
+    header, _, row = listed(capsys, "modified_cpc", "--markdown").splitlines()
+    assert header.count("|") == row.count("|")
+    assert "[2002.02848](https://arxiv.org/abs/2002.02848)" in row
+    assert "`modified_cpc`, `cpc`" in row
+    assert "(https://github.com/facebookresearch/CPC_audio)" in row
 
 
 def test_patterns_and_families_narrow_it_down(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import pytest
@@ -94,11 +94,13 @@ def test_every_option_is_seen(case: GoldenCase) -> None:
 
 
 def without_effect(config: Any) -> set[str]:
-    """Options that these other options switch off."""
-    features = getattr(config, "features", None)
-    if features is None or features.cmvn:
-        return set()
-    return {"features.cmvn_epsilon"}
+    """Options that other options of the same config switch off."""
+    blind = set()
+    if not getattr(config, "normalize", True):
+        blind.add("normalize_eps")
+    if "features" in config.__struct_fields__ and not config.features.cmvn:
+        blind.add("features.cmvn_epsilon")
+    return blind
 
 
 def mutated_configs(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -127,6 +129,13 @@ def mutated_values(value: Any, kind: Any) -> list[Any]:
         return [value + 1, 2 * value]
     if isinstance(value, float):
         return [value * 1.5 + 0.1]
-    if isinstance(value, str):
-        return [choice for choice in get_args(kind) if choice != value]
+    if isinstance(value, str) or value is None:
+        return [choice for choice in literal_choices(kind) if choice != value]
     return []
+
+
+def literal_choices(kind: Any) -> list[str]:
+    """Every text that a type made of Literals allows."""
+    if get_origin(kind) is Literal:
+        return [choice for choice in get_args(kind) if isinstance(choice, str)]
+    return [choice for part in get_args(kind) for choice in literal_choices(part)]

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import auricle
 from auricle.errors import UnknownModelError
 from auricle.hub import catalogue
 from auricle.hub.records import RECORDS, Record
@@ -26,10 +27,10 @@ def test_record_is_complete(record: Record) -> None:
         assert record.urls == ()
         assert record.released == ""
         return
-    assert record.urls
-    assert all(urlsplit(url).scheme == "https" for url in record.urls)
-    assert len({Path(urlsplit(url).path).suffix for url in record.urls}) == 1
-    on_hub = ["huggingface.co" in url for url in record.urls]
+    assert record.urls or "never published" in record.note
+    assert all(urlsplit(url).scheme in ("https", "hf") for url in record.urls)
+    assert len({Path(urlsplit(url).path).suffix for url in record.urls if "hf:" not in url}) <= 1
+    on_hub = ["huggingface.co" in url or url.startswith("hf://") for url in record.urls]
     assert on_hub == sorted(on_hub, reverse=True), "Hugging Face comes first"
     assert record.training_data is not None
     assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", record.released)
@@ -41,6 +42,36 @@ def test_names_and_urls_are_unique() -> None:
     urls = [url for record in RECORDS for url in record.urls]
     assert len(names) == len(set(names))
     assert len(urls) == len(set(urls))
+
+
+def test_every_model_names_a_published_size_of_its_family() -> None:
+    sizes = auricle.list_sizes()
+    for record in RECORDS:
+        if record.family != "baseline":
+            assert record.size is not None
+            assert sizes[record.size] == record.family
+
+
+def test_the_seed_models_are_all_there() -> None:
+    """The twelve rows of the table that this library began with: name, paper, weights or not."""
+    rows = [
+        ("cpc_2018", "1807.03748", False),
+        ("apc", "1904.03240", True),
+        ("pase", "1904.03416", False),
+        ("wav2vec", "1904.05862", True),
+        ("vq_wav2vec", "1910.05453", True),
+        ("mockingjay", "1910.12638", True),
+        ("cpc", "2002.02848", True),
+        ("vq_apc", "2005.08392", True),
+        ("audio_albert", "2005.08575", True),
+        ("wav2vec2", "2006.11477", True),
+        ("tera", "2007.06028", True),
+        ("npc", "2011.00406", True),
+    ]
+    for name, arxiv, is_published in rows:
+        record = catalogue.find(name)
+        assert record.paper is not None
+        assert (record.paper.arxiv, bool(record.urls)) == (arxiv, is_published)
 
 
 def test_every_family_answers_to_its_own_name() -> None:
@@ -106,7 +137,7 @@ def test_a_name_close_to_nothing_still_points_to_the_list(name: str) -> None:
 def test_list_is_by_date_then_name_with_baselines_last() -> None:
     names = catalogue.list_models()
     assert sorted(names) == sorted(record.name for record in RECORDS)
-    assert names[:2] == ["apc_360hr", "apc_960hr"]
+    assert names[:3] == ["cpc_2018", "apc_360hr", "apc_960hr"]
     assert names[-4:] == BASELINES
     dates = [catalogue.find(name).released for name in names[:-4]]
     assert dates == sorted(dates)

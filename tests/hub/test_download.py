@@ -14,7 +14,8 @@ import pytest
 
 from auricle.errors import ChecksumError, DownloadError
 from auricle.hub import download as download_module
-from auricle.hub.download import cached_path, download, fetch, fetch_url
+from auricle.hub.catalogue import find
+from auricle.hub.download import cached_path, download, fetch, fetch_config, fetch_url
 from auricle.hub.partial import PartialFile
 from auricle.hub.records import Record
 from auricle.hub.transfer import Limits
@@ -236,9 +237,25 @@ def test_an_entry_comes_over_https_only(record: Record) -> None:
         fetch(record)
 
 
-def test_a_baseline_has_no_file() -> None:
-    with pytest.raises(DownloadError, match="fbank has no file"):
-        fetch(Record(name="fbank", family="baseline", urls=()))
+def test_weights_that_were_never_published_are_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(DownloadError, match=r'never published.*auricle\.build\("pase"\)'):
+        fetch(find("pase_2019"))
+
+
+def test_a_configuration_of_its_own_is_fetched_beside_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fetched: list[tuple[tuple[str, ...], Path]] = []
+
+    def take(urls: tuple[str, ...], path: Path, **options: object) -> Path:
+        fetched.append((urls, path))
+        return path
+
+    monkeypatch.setattr("auricle.hub.download.download", take)
+    record = find("pase_plus")
+    assert fetch_config(record) == cached_path(record).with_suffix(".cfg")
+    assert fetched == [((record.config_url,), cached_path(record).with_suffix(".cfg"))]
+    assert fetch_config(find("apc")) is None
 
 
 @pytest.mark.parametrize("variable", ["AURICLE_OFFLINE", "HF_HUB_OFFLINE"])

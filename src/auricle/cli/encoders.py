@@ -13,14 +13,20 @@ from auricle.outputs import LayerInfo
 
 
 def load_encoder(arguments: argparse.Namespace) -> Encoder:
-    """The encoder that `--model`, `--checkpoint`, `--device` and `--dtype` describe.
+    """The encoder that `--model`, `--checkpoint`, `--config`, `--device` and `--dtype` describe.
 
     Raises:
         AuricleError: It cannot be loaded, or this machine has no such device.
     """
     device = _device(arguments.device)
     dtype: torch.dtype = getattr(torch, arguments.dtype)
-    return load(arguments.model, checkpoint=arguments.checkpoint, device=device, dtype=dtype)
+    return load(
+        arguments.model,
+        checkpoint=arguments.checkpoint,
+        config=arguments.config,
+        device=device,
+        dtype=dtype,
+    )
 
 
 def _device(name: str) -> torch.device:

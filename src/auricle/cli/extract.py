@@ -26,7 +26,7 @@ from auricle.hub import catalogue
 from auricle.models.base import SAMPLE_RATE, Encoder
 
 Output: TypeAlias = Tensor | dict[str, Tensor]
-"""What the encoder gives for one waveform: (T, D), (L, T, D), or layers (T, D) by name."""
+"""What the encoder gives for one waveform: (T, D) or codes (T, K), (L, T, D), or layers by name."""
 
 ONE_FILE_ERRORS = frozenset(
     {errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EILSEQ}
@@ -121,10 +121,11 @@ class Extractor:
         self.channel: int | None = arguments.channel
         self.short: Literal["error", "pad"] = arguments.short
         self.format: str = arguments.format
-        self.layer = layer_argument(arguments.layer)
+        self.wants_codes: bool = arguments.codes
+        self.layer = _chosen_layer(encoder, arguments)
         is_all = self.layer == "all"
         layers = encoder.layer_infos if is_all else (find_layer(encoder, self.layer),)
-        self.layer_names = [info.name for info in layers]
+        self.names = ["codes"] if self.wants_codes else [info.name for info in layers]
         shapes = {(info.dim, info.geometry.frame_rule) for info in layers}
         if self.format == "npy" and len(shapes) > 1:
             raise OutputError(
@@ -185,7 +186,11 @@ class Extractor:
     def _run(self, waveforms: list[Tensor]) -> list[Output]:
         try:
             with torch.inference_mode():
-                outputs: list[Any] = self.encoder(waveforms, layer=self.layer, short=self.short)
+                outputs: list[Any]
+                if self.wants_codes:
+                    outputs = self.encoder.codes(waveforms, short=self.short)
+                else:
+                    outputs = self.encoder(waveforms, layer=self.layer, short=self.short)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -203,10 +208,28 @@ class Extractor:
             return
         if isinstance(output, Tensor):
             rows = output.unbind() if output.dim() == 3 else [output]
-            output = dict(zip(self.layer_names, rows, strict=True))
+            output = dict(zip(self.names, rows, strict=True))
         arrays = {name: layer.numpy() for name, layer in output.items()}
         metadata = {**self.metadata, **source_metadata(job.source)}
         write_safetensors(job.output, arrays, metadata)
+
+
+def _chosen_layer(encoder: Encoder, arguments: argparse.Namespace) -> int | str | None:
+    """The layer that is asked for; with `--codes` the one that the quantiser reads.
+
+    Raises:
+        AuricleError: There is no quantiser, or a layer is asked for besides.
+    """
+    if not arguments.codes:
+        return layer_argument(arguments.layer)
+    if arguments.layer is not None:
+        raise AuricleError("--codes come from the quantiser's own layer; leave --layer out")
+    if encoder.codes_layer is None:
+        raise AuricleError(
+            f"{arguments.model} has no quantiser, so it gives no codes; leave --codes out, or take "
+            "a model such as vq_wav2vec, vq_apc or npc"
+        )
+    return encoder.codes_layer
 
 
 def _on_cpu(output: Output) -> Output:

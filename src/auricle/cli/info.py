@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,7 +17,7 @@ from auricle.hub.loading import load
 from auricle.hub.records import Record
 from auricle.models.base import Config, Encoder
 from auricle.models.families import FAMILIES, Family
-from auricle.outputs import ModelInfo
+from auricle.outputs import ModelInfo, Paper
 
 Facts: TypeAlias = Iterator[tuple[str, str]]
 
@@ -48,27 +47,25 @@ def _record_facts(record: Record) -> Facts:
     if record.note:
         yield "note", record.note
     family = FAMILIES[record.family]
-    yield from _family_facts(family)
-    if family.paper is not None:
+    yield from _family_facts(family, record.title, record.paper)
+    if record.paper is not None:
         yield "pretraining data", record.training_data or UNKNOWN
         yield "weights published", "yes" if record.urls else "no"
         yield "licence", record.licence or UNKNOWN
     for url in record.urls:
         yield "source", url
-    if not record.urls:
-        if family.paper is None:
-            yield from _architecture_facts(load(record.name).info)
-        else:
-            yield from _preset_facts(family)
-        return
-    path = cached_path(record)
-    yield "sha256", record.sha256 or pinned_sha256(path) or _prefix(record)
-    if path.is_file():
-        yield "weights", f"on this machine, {path}"
+    if record.size is None:
         yield from _architecture_facts(load(record.name).info)
-    else:
-        yield "weights", "not on this machine; what follows are the sizes in the family's paper"
-        yield from _preset_facts(family)
+        return
+    if record.urls:
+        path = cached_path(record)
+        yield "sha256", record.sha256 or pinned_sha256(path) or _prefix(record)
+        if path.is_file():
+            yield "weights", f"on this machine, {path}"
+            yield from _architecture_facts(load(record.name).info)
+            return
+        yield "weights", "not on this machine; what follows is the published size"
+    yield from _size_facts(family, record.size)
 
 
 def _prefix(record: Record) -> str:
@@ -79,7 +76,8 @@ def _file_facts(path: Path) -> Facts:
     info = load(path).info
     yield "file", str(path)
     yield "name", info.name
-    yield from _family_facts(FAMILIES[info.family])
+    family = FAMILIES[info.family]
+    yield from _family_facts(family, family.title, family.paper)
     yield "pretraining data", info.training_data or UNKNOWN
     yield "licence", info.licence or UNKNOWN
     yield "source", info.source_url or UNKNOWN
@@ -89,27 +87,25 @@ def _file_facts(path: Path) -> Facts:
     yield from _architecture_facts(info)
 
 
-def _family_facts(family: Family) -> Facts:
-    yield "model", family.title
+def _family_facts(family: Family, title: str, paper: Paper | None) -> Facts:
+    yield "model", title
     yield "family", family.stem
-    if family.paper is not None:
-        yield "published", family.paper.date
-        yield "paper", f"{family.paper.title} ({family.paper.url})"
+    if paper is not None:
+        yield "published", paper.date
+        yield "paper", f"{paper.title} ({paper.url})"
         yield "loss", family.loss
     yield "input", family.input
     if family.repository is not None:
         yield "repository", family.repository
 
 
-def _preset_facts(family: Family) -> Facts:
-    """The architecture of each published size; on the meta device it takes no memory."""
-    presets: dict[str, Config] = import_module(f"auricle.models.{family.stem}").PRESETS
-    for name, config in presets.items():
-        with torch.device("meta"):
-            encoder: Encoder = family.encoder_type()(config)
-        yield "", ""
-        yield "published size", name
-        yield from _architecture_facts(encoder.info)
+def _size_facts(family: Family, size: str) -> Facts:
+    """The architecture of a published size; on the meta device it takes no memory."""
+    config: Config = family.encoder_module().PRESETS[size]
+    with torch.device("meta"):
+        encoder: Encoder = family.encoder_type()(config)
+    yield "published size", size
+    yield from _architecture_facts(encoder.info)
 
 
 def _architecture_facts(info: ModelInfo) -> Facts:

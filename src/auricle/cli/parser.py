@@ -27,14 +27,15 @@ exit status is 1 then.
 EXTRACT_EXAMPLES = """\
 examples:
   auricle extract LibriSpeech/dev-clean --model tera --out features
+  auricle extract corpus --model vq_wav2vec --codes --out codes
   auricle extract 'corpus/**/*.wav' --model tera --layer all --format safetensors --out layers
 """
 LIST_TEXT = """\
 List the models of the catalogue in order of publication, baselines last.
 
-Columns: name, model, publication date, paper (arXiv), input of the encoder, pretraining data,
-whether weights are published. Above the models of a family stands its kind and pretraining loss,
-below a name what sets it apart and the other names it goes by.
+Columns: publication date, model, name, paper (arXiv), input of the encoder, pretraining data,
+whether weights are published, the authors' repository. Below a row stand the other names that the
+model goes by and what sets it apart.
 """
 LIST_EXAMPLES = """\
 examples:
@@ -61,6 +62,18 @@ Needs matplotlib: pip install 'auricle[plot]'.
 PLOT_EXAMPLES = """\
 example:
   auricle plot utterance.flac --model tera --layer -1 --out tera.png
+"""
+CHECK_TEXT = """\
+Check that an encoder's weights are whole: run a second of bundled speech through every layer.
+
+Reports for each layer its frames, its dim, statistics, dims that never change ("flat"), and how
+far the batch moves it in standard deviations. The exit status is 1 where something is not sound:
+NaN or infinity, weights of zeros, a layer that is constant, a batch that matters.
+"""
+CHECK_EXAMPLES = """\
+examples:
+  auricle check tera
+  auricle check path/to/states-1000000.ckpt
 """
 DEMO_TEXT = """\
 Extract representations from the speech that comes with auricle and draw them; needs no network.
@@ -96,6 +109,7 @@ def build_parser(version: str) -> argparse.ArgumentParser:
     _add_list(add("list", "list the models", LIST_TEXT, LIST_EXAMPLES))
     _add_info(add("info", "show what a model is", INFO_TEXT, INFO_EXAMPLES))
     _add_plot(add("plot", "draw one utterance", PLOT_TEXT, PLOT_EXAMPLES))
+    _add_check(add("check", "check a model's weights", CHECK_TEXT, CHECK_EXAMPLES))
     _add_demo(add("demo", "try it on bundled speech", DEMO_TEXT, DEMO_EXAMPLES))
     return parser
 
@@ -109,6 +123,11 @@ def _add_extract(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--layer", metavar="LAYER", help=f"{LAYER_HELP}, or all (default: the model's own choice)"
+    )
+    parser.add_argument(
+        "--codes",
+        action="store_true",
+        help="write discrete codes, int64 (frames, codebooks), of a model with a quantiser",
     )
     parser.add_argument(
         "--format",
@@ -152,6 +171,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
         choices=tuple(FAMILIES),
         help=f"only one family: {', '.join(FAMILIES)}",
     )
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
 
 
 def _add_info(parser: argparse.ArgumentParser) -> None:
@@ -175,6 +195,13 @@ def _add_plot(parser: argparse.ArgumentParser) -> None:
     _add_device(parser)
 
 
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(module="auricle.cli.check")
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    _add_checkpoint(parser)
+    _add_device(parser)
+
+
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(module="auricle.cli.demo")
     parser.add_argument(
@@ -188,8 +215,19 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="MODEL", required=True, help=MODEL_HELP)
+    _add_checkpoint(parser)
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", metavar="PATH", type=Path, help="weights for a named MODEL, from this file"
+    )
+    parser.add_argument(
+        "--config",
+        metavar="PATH",
+        type=Path,
+        help="configuration of a checkpoint that keeps it in a file of its own (PASE), where that "
+        "does not lie beside it",
     )
 
 

@@ -22,6 +22,9 @@ from auricle.errors import CheckpointError
 FINE_TUNED_PREFIXES = ("w2v_encoder.w2v_model.", "encoder.w2v_model.")
 """Where CTC and sequence-to-sequence models keep the weights of the pretrained one."""
 
+TEACHER = "_ema"
+"""Where data2vec keeps its teacher's weights, which pretraining alone uses."""
+
 QUANTIZER_TYPES = ("none", "gumbel", "kmeans")
 
 MAX_LAYERS = 1_000
@@ -70,7 +73,8 @@ def sections(payload: Mapping[str, Any]) -> tuple[Options, Options, dict[str, Te
         model = Options(as_mapping(payload["model_cfg"]), "model_cfg")
         weights = state_dict(payload["model_weight"], "model_weight")
     else:
-        weights = state_dict(payload["model"], "model")
+        model_weights = {key: weight for key, weight in payload["model"].items() if key != TEACHER}
+        weights = state_dict(model_weights, "model")
         if matches_cfg(payload):
             cfg = Options(as_mapping(payload["cfg"]), "cfg")
             task, model = cfg.section("task"), cfg.section("model")

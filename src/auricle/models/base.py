@@ -223,9 +223,10 @@ class Encoder(nn.Module, abc.ABC):
     def frame_times(self, num_samples: int, layer: int | str | None = None) -> Tensor:
         """Start and end of the span of waveform that each frame sees, in seconds.
 
-        The span is that of the analysis window and of the convolutions that look both ways,
-        clipped to the waveform. Recurrence, causal convolutions, attention and statistics over
-        the utterance reach further; `info.receptive_field` tells which of them there are.
+        The span is that of the analysis window or the feature extractor, with the convolutions
+        after it that look both ways unless attention follows, clipped to the waveform.
+        Recurrence, causal convolutions, attention and statistics over the utterance reach
+        further; `info.receptive_field` tells which of them there are.
 
         Args:
             num_samples: Length of the waveform, in samples at 16 kHz.

@@ -198,7 +198,9 @@ class Pase(Encoder):
             if name in infos and (wants_embedding or name in wanted):
                 # The projection is linear and has no bias: after the average it costs less.
                 skips[name] = self.skips[index](average_groups(x, lengths, num_frames))
-        if self.config.rnn_dim is not None and not wanted <= skips.keys():
+            if wanted <= skips.keys():
+                break
+        if self.config.rnn_dim is not None and not wanted.isdisjoint({"rnn", "embedding"}):
             x = self.rnn(x.transpose(1, 2)).transpose(1, 2)
             yield "rnn", x.transpose(1, 2)
         for name, skip in skips.items():

@@ -68,7 +68,8 @@ class WaveformTransformerEncoder(Encoder):
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
         transformer = self.config.transformer
-        geometry = self.config.extractor.geometry.then(*transformer.positions.windows)
+        # The position convolutions reach further, but attention reaches everywhere as it is.
+        geometry = self.config.extractor.geometry
         names = ["input", *(f"layer_{index + 1}" for index in range(transformer.num_layers))]
         return tuple(
             LayerInfo(name=name, dim=transformer.hidden_size, geometry=geometry) for name in names

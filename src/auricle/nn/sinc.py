@@ -22,7 +22,7 @@ INITIAL_LOW_HZ = 30.0
 """Where the mel-spaced bands of a fresh filter bank begin (ibid.)."""
 
 
-CPU_TILE_FRAMES = 1024
+CPU_TILE_FRAMES = 4096
 """Frames that are computed at once on the CPU, so that their shifted copies stay in the cache."""
 
 DEVICE_TILE_FRAMES = 2**14

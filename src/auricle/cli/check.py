@@ -1,0 +1,124 @@
+"""`auricle check`: whether an encoder's weights are whole, told by what they do with speech."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from auricle.audio.files import read_audio
+from auricle.audio.samples import sample_paths
+from auricle.cli.encoders import load_encoder
+from auricle.models.base import SAMPLE_RATE, Encoder
+
+BATCH_LIMIT = 1e-4
+"""Largest difference from the batch, in standard deviations: the library's promise in float32."""
+
+HALF_BATCH_LIMIT = 0.1
+"""The same for 16-bit weights, whose sums round in another order."""
+
+ROW = "{:<16}{:>8}{:>6}{:>10}{:>10}{:>10}{:>10}{:>8}{:>12}"
+HEADER = ("layer", "frames", "dim", "mean", "std", "min", "max", "flat", "from batch")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+    """What one layer gives for a second of speech.
+
+    Attributes:
+        name: Of the layer.
+        output: (frames, dim), of the waveform alone.
+        batch_difference: Largest difference to the same in a batch, in standard deviations.
+    """
+
+    name: str
+    output: Tensor
+    batch_difference: float
+
+    @property
+    def num_flat(self) -> int:
+        """Dimensions that never change over the frames."""
+        return int((self.output.amax(dim=0) == self.output.amin(dim=0)).sum())
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what was found; the status is 1 where the encoder is not sound.
+
+    Raises:
+        AuricleError: It cannot be loaded.
+    """
+    encoder = load_encoder(arguments)
+    info = encoder.info
+    print(f"{info.name}: family {info.family}, {info.num_parameters:,} parameters, {encoder.dtype}")
+    reports = _reports(encoder)
+    print(ROW.format(*HEADER))
+    for report in reports:
+        x = report.output
+        numbers = (f"{value:.4g}" for value in (x.mean(), x.std(), x.min(), x.max()))
+        print(
+            ROW.format(
+                report.name, *x.shape, *numbers, report.num_flat, f"{report.batch_difference:.1e}"
+            )
+        )
+    problems = [*_weight_problems(encoder), *_layer_problems(encoder, reports)]
+    for problem in problems:
+        print(f"PROBLEM: {problem}")
+    if problems:
+        print("not sound: fetch the checkpoint again, and check that it is the one you mean")
+        return 1
+    print(
+        "sound: weights and representations are finite, none is constant, and the batch does not "
+        "matter"
+    )
+    return 0
+
+
+def _reports(encoder: Encoder) -> list[LayerReport]:
+    """Every layer for a second of speech, alone and between two neighbours."""
+    wav, other = (read_audio(path, sample_rate=SAMPLE_RATE) for path in sample_paths()[:2])
+    second = wav[SAMPLE_RATE : 2 * SAMPLE_RATE]
+    neighbours = (other[: 2 * SAMPLE_RATE], torch.zeros(SAMPLE_RATE // 2))
+    with torch.inference_mode():
+        alone = _by_name(encoder, encoder([second], layer="all")[0])
+        batch = encoder([neighbours[0], second, neighbours[1]], layer="all")
+        batched = _by_name(encoder, batch[1])
+    return [
+        LayerReport(name, output, _difference(batched[name], output))
+        for name, output in alone.items()
+    ]
+
+
+def _by_name(encoder: Encoder, output: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if isinstance(output, Mapping):
+        return {name: layer.cpu() for name, layer in output.items()}
+    return dict(zip(encoder.info.layers, output.cpu().unbind(), strict=True))
+
+
+def _difference(batched: Tensor, alone: Tensor) -> float:
+    difference = float((batched - alone).abs().max())
+    return difference / float(alone.std()) if difference else 0.0
+
+
+def _weight_problems(encoder: Encoder) -> Iterator[str]:
+    for name, weight in encoder.named_parameters():
+        if not bool(weight.isfinite().all()):
+            yield f"the weight {name} holds NaN or infinity"
+        elif weight.numel() > 1 and weight.dim() > 1 and not bool(weight.any()):
+            yield f"the weight {name} is all zeros"
+
+
+def _layer_problems(encoder: Encoder, reports: list[LayerReport]) -> Iterator[str]:
+    limit = BATCH_LIMIT if encoder.dtype.itemsize >= 4 else HALF_BATCH_LIMIT
+    for report in reports:
+        if not bool(report.output.isfinite().all()):
+            yield f"layer {report.name} holds NaN or infinity"
+        elif report.num_flat == report.output.shape[1]:
+            yield f"layer {report.name} gives the same for every frame of speech"
+        elif report.batch_difference > limit:
+            yield (
+                f"layer {report.name} differs by {report.batch_difference:.1e} standard "
+                f"deviations in a batch, more than {limit:g}"
+            )
