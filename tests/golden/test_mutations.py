@@ -98,6 +98,8 @@ def without_effect(config: Any) -> set[str]:
     blind = set()
     if not getattr(config, "normalize", True):
         blind.add("normalize_eps")
+    if getattr(config, "rnn_dim", 0) is None:
+        blind.add("num_rnn_layers")
     if "features" in config.__struct_fields__ and not config.features.cmvn:
         blind.add("features.cmvn_epsilon")
     return blind
