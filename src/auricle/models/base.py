@@ -54,8 +54,6 @@ class Encoder(nn.Module, abc.ABC):
 
     family: ClassVar[str]
     config_type: ClassVar[type[Config]]
-    sees_past: ClassVar[bool] = False
-    looks_ahead: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -96,6 +94,16 @@ class Encoder(nn.Module, abc.ABC):
     def min_samples(self) -> int:
         """The shortest waveform, in samples, for which every formula of the encoder is defined."""
         return max(info.geometry.min_samples() for info in self.layer_infos)
+
+    @property
+    def sees_past(self) -> bool:
+        """Whether recurrence or causal convolutions let a frame depend on all before it."""
+        return False
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether attention lets a frame depend on the whole utterance."""
+        return False
 
     @property
     def uses_utterance_statistics(self) -> bool:

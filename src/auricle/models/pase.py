@@ -152,7 +152,7 @@ class Pase(Encoder):
             self.output_norm = nn.BatchNorm1d(config.output_dim, affine=False)
 
     @property
-    def sees_past(self) -> bool:  # type: ignore[override] # here it is up to the config
+    def sees_past(self) -> bool:
         return self.config.rnn_dim is not None
 
     @property
