@@ -36,6 +36,11 @@ class Family:
         encoder_type: type[Encoder] = getattr(self.encoder_module(), self.class_name)
         return encoder_type
 
+    def objective_type(self) -> Any:
+        """The class of the family's pretraining loss; imports its module."""
+        module = import_module(f"auricle.objectives.{self.stem}")
+        return getattr(module, f"{self.class_name}Objective")
+
     def converter(self) -> Any:
         """The module that reads the family's original checkpoints; imports it."""
         return import_module(f"auricle.convert.{self.stem}")

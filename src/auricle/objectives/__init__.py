@@ -1,0 +1,1 @@
+"""The pretraining losses, one family per file; `base` is what they share."""
