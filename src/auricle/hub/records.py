@@ -378,4 +378,4 @@ RECORDS: tuple[Record, ...] = (
     _baseline("spectrogram", "log power spectrogram, 201 dims"),
 )
 # fmt: on
-"""Every entry of the catalogue, by date of its paper, the plainest of a family first."""
+"""Every entry of the catalogue, a family's together; `list_models` sorts them by date."""
