@@ -9,6 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from auricle.errors import AudioError as AudioError
+    from auricle.errors import AuricleError as AuricleError
+    from auricle.errors import CheckpointError as CheckpointError
+    from auricle.errors import ChecksumError as ChecksumError
+    from auricle.errors import DownloadError as DownloadError
+    from auricle.errors import LayerError as LayerError
+    from auricle.errors import MissingExtraError as MissingExtraError
+    from auricle.errors import OutputError as OutputError
+    from auricle.errors import UnknownModelError as UnknownModelError
     from auricle.hub.building import build as build
     from auricle.hub.building import list_sizes as list_sizes
     from auricle.hub.catalogue import list_models as list_models
@@ -17,7 +26,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+_ERRORS = (
+    "AudioError",
+    "AuricleError",
+    "CheckpointError",
+    "ChecksumError",
+    "DownloadError",
+    "LayerError",
+    "MissingExtraError",
+    "OutputError",
+    "UnknownModelError",
+)
+
 _EXPORTS = {
+    **dict.fromkeys(_ERRORS, "auricle.errors"),
     "Encoder": "auricle.models.base",
     "build": "auricle.hub.building",
     "list_models": "auricle.hub.catalogue",
@@ -26,7 +48,23 @@ _EXPORTS = {
 }
 """Public name -> the module it is imported from on first use, so that importing is quick."""
 
-__all__ = ["Encoder", "__version__", "build", "list_models", "list_sizes", "load"]
+__all__ = [
+    "AudioError",
+    "AuricleError",
+    "CheckpointError",
+    "ChecksumError",
+    "DownloadError",
+    "Encoder",
+    "LayerError",
+    "MissingExtraError",
+    "OutputError",
+    "UnknownModelError",
+    "__version__",
+    "build",
+    "list_models",
+    "list_sizes",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,3 +37,11 @@ class OutputError(AuricleError, OSError):
 
 class MissingExtraError(AuricleError, ImportError):
     """An optional dependency that is not installed; the message names the extra to install."""
+
+
+class RecipeError(AuricleError, ValueError):
+    """A pretraining recipe that cannot be read, or that does not fit what it is used with."""
+
+
+class TrainingError(AuricleError, RuntimeError):
+    """A training that cannot go on; the message names the last good checkpoint."""

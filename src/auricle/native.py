@@ -20,12 +20,16 @@ FORMAT_VERSION = "1"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NativeCheckpoint:
-    """What the file holds: a family, its config as JSON, weights by name, and their origin."""
+    """What the file holds: a family, its config as JSON, weights by name, and their origin.
+
+    `extra` holds whatever else its metadata says, such as the recipe it was trained by.
+    """
 
     family: str
     config: str
     provenance: Provenance
     weights: Mapping[str, Tensor]
+    extra: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def write_native(path: Path, checkpoint: NativeCheckpoint) -> None:
@@ -40,6 +44,7 @@ def write_native(path: Path, checkpoint: NativeCheckpoint) -> None:
     if path.suffix != ".safetensors":
         raise OutputError(f"cannot save to {path}: expected a name that ends in .safetensors")
     metadata = {
+        **checkpoint.extra,
         FORMAT_KEY: FORMAT_VERSION,
         "family": checkpoint.family,
         "config": checkpoint.config,
@@ -102,9 +107,11 @@ def read_native(path: Path) -> NativeCheckpoint:
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(missing)} in its metadata")
     origin = {field.name: metadata.get(field.name) for field in dataclasses.fields(Provenance)}
+    known = {FORMAT_KEY, "family", "config", *origin}
     return NativeCheckpoint(
         family=metadata["family"],
         config=metadata["config"],
         provenance=Provenance(**origin),
         weights=weights,
+        extra={key: value for key, value in metadata.items() if key not in known},
     )

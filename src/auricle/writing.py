@@ -34,8 +34,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"cannot write {path}: {reason}; free some space or choose a folder that you may "
-            "write to"
+            f"cannot write {path}: {reason}; choose a folder that you may write to and "
+            "that has space left"
         ) from error
     finally:
         if temporary is not None:

@@ -162,6 +162,7 @@ def test_the_minimum_is_the_shortest_that_works(name: str) -> None:
             assert output.isfinite().all()
         if shortest > 1:
             too_short = wav[: shortest - 1]
+            assert encoder.num_frames(shortest - 1) == 0
             with pytest.raises(AudioError, match=rf"1.*{shortest - 1}.*{shortest}"):
                 encoder([wav, too_short])
             padded = encoder([wav, too_short], short="pad")[1]

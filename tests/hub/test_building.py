@@ -40,6 +40,11 @@ def test_a_size_by_name_is_that_config() -> None:
     assert encoder.info.name == "fbank"
 
 
+def test_a_model_of_the_catalogue_names_its_size() -> None:
+    assert auricle.build("mel").config == auricle.load("mel").config
+    assert auricle.build("apc_360hr").info.dims["rnn_3"] == 512
+
+
 def test_unknown_sizes_offer_close_matches() -> None:
     with pytest.raises(UnknownModelError, match="tera_base"):
         auricle.build("tera_bas")

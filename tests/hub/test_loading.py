@@ -18,7 +18,7 @@ def test_device_and_dtype_are_the_weights_and_representations_stay_float32() -> 
     encoder = auricle.load(str(checkpoint), device="cpu", dtype=torch.bfloat16)
     assert encoder.dtype == torch.bfloat16
     assert encoder([torch.zeros(8_000)])[0].dtype == torch.float32
-    with pytest.raises(AuricleError, match="floating-point type, but is torch.int64"):
+    with pytest.raises(AuricleError, match="floating-point type .*, but is torch.int64"):
         auricle.load("fbank", dtype=torch.int64)
 
 
@@ -35,3 +35,20 @@ def test_config_is_for_baselines() -> None:
         auricle.load(GoldenCase("apc").checkpoints[0], config={"cmvn": True})
     with pytest.raises(CheckpointError, match="brings its own configuration"):
         auricle.load("apc", checkpoint=GoldenCase("apc").checkpoints[0], config={})
+
+
+def test_a_device_or_dtype_that_is_none_is_a_clear_error() -> None:
+    with pytest.raises(AuricleError, match="cannot use device 'nowhere'"):
+        auricle.load("fbank", device="nowhere")
+    with pytest.raises(AuricleError, match="such as torch.bfloat16, but is 'bfloat16'"):
+        auricle.load("fbank", dtype="bfloat16")  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_of_another_size_than_its_name_says_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    auricle.load("tera_960hr", checkpoint=GoldenCase("tera").checkpoints[0])
+    assert "tera_960hr is not of its size: it has 4 layers of up to 48 dims" in caplog.text
+    caplog.clear()
+    auricle.load("apc_360hr", checkpoint=GoldenCase("apc").checkpoints[0])
+    assert "expected 3 of up to 512" in caplog.text

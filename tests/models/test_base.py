@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from auricle.errors import AuricleError
 from auricle.models.base import Config, Encoder
 from auricle.outputs import FrameGeometry, LayerInfo, Provenance, Window
 
@@ -77,6 +78,14 @@ def test_info_takes_the_name_from_the_provenance() -> None:
     assert encoder.info.paper is not None
     assert encoder.info.paper.url == "https://arxiv.org/abs/1904.03240"
     assert encoder.device == torch.device("cpu")
+
+
+def test_lengths_are_whole_numbers() -> None:
+    encoder = Halves()
+    assert encoder.num_frames(torch.tensor([0, 5])).tolist() == [0, 3]
+    for wrong in (1.5, torch.tensor(1.5)):
+        with pytest.raises(AuricleError, match="num_samples must be"):
+            encoder.num_frames(wrong)  # type: ignore[type-var]
 
 
 def test_a_bare_waveform_is_not_a_list() -> None:

@@ -85,7 +85,7 @@ def test_the_shortest_waveform(norm: Any, fewest: int) -> None:
     model = encoder(norm=norm)
     assert model.min_samples == fewest
     assert model.num_frames(fewest) == (2 if norm == "instance" else 1)
-    assert model.num_frames(fewest - 1) == model.num_frames(fewest) - 1
+    assert model.num_frames(fewest - 1) == 0
     with torch.inference_mode():
         assert torch.isfinite(model([torch.randn(fewest)])[0]).all()
 

@@ -146,7 +146,7 @@ def test_other_endings_are_refused() -> None:
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'auricle\[plot\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install matplotlib"):
         check_plotting(Path("a.png"))
     with pytest.raises(MissingExtraError):
         draw_utterance(utterance())

@@ -121,7 +121,7 @@ def read_audio(
         if channel is not None and channel not in range(header.num_channels):
             raise AudioError(
                 f"{path} has {header.num_channels} channel(s), but channel={channel!r} was asked "
-                f"for: pass 0 to {header.num_channels - 1}, or None for their mean"
+                f"for: pass 0 to {header.num_channels - 1}, or leave the channel out for their mean"
             )
         start, num_samples = _span(path, header, start_seconds, duration_seconds)
         mono = _decode(path, sound, start, num_samples, channel)

@@ -6,7 +6,6 @@ import argparse
 
 import torch
 
-from auricle.errors import AuricleError
 from auricle.hub.loading import load
 from auricle.models.base import Encoder
 from auricle.outputs import LayerInfo
@@ -18,26 +17,14 @@ def load_encoder(arguments: argparse.Namespace) -> Encoder:
     Raises:
         AuricleError: It cannot be loaded, or this machine has no such device.
     """
-    device = _device(arguments.device)
     dtype: torch.dtype = getattr(torch, arguments.dtype)
     return load(
         arguments.model,
         checkpoint=arguments.checkpoint,
         config=arguments.config,
-        device=device,
+        device=arguments.device,
         dtype=dtype,
     )
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise AuricleError(
-            f"cannot use device {name!r}: {reason}; expected cpu, or cuda or mps where this "
-            "machine and this build of torch have it"
-        ) from error
 
 
 def layer_argument(text: str | None) -> int | str | None:

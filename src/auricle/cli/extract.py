@@ -136,6 +136,8 @@ class Extractor:
         if checkpoint is None and catalogue.looks_like_path(self.model):
             checkpoint = Path(self.model)
         self.metadata = encoder_metadata(encoder, self.model, checkpoint, layers)
+        if self.wants_codes:
+            del self.metadata["layers"]  # which tells the width of vectors, not of codes
 
     def extract(self, batch: Sequence[Job], progress: Progress) -> None:
         """Encode the files of a batch together and write the output of each.

@@ -39,7 +39,8 @@ def plan_jobs(inputs: Sequence[str], folder: Path, suffix: str) -> list[Job]:
             if other != source:
                 raise OutputError(
                     f"{other} and {source} would both be written to {output}; rename one, extract "
-                    "them to folders of their own, or pass the folder above both to keep its tree"
+                    "them to folders of their own, or choose one kind of file with a pattern such "
+                    "as 'corpus/**/*.wav'"
                 )
     return [Job(source, output) for output, source in sources.items()]
 

@@ -85,7 +85,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(
             f"{path.parent} has no {path.name}; expected the folder of a Hugging Face model, with "
-            f"{CONFIG_FILE}, {PREPROCESSOR_FILE} and {' or '.join(WEIGHT_FILES)}"
+            f"{CONFIG_FILE}, {PREPROCESSOR_FILE} and {' or '.join(WEIGHT_FILES)}; a checkpoint of "
+            "another kind is passed as the file itself"
         )
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])

@@ -32,6 +32,10 @@ _TAR_MAGIC = slice(257, 262)
 """Where a tar header holds `ustar` (POSIX.1-1988)."""
 _HEAD_BYTES = 512
 
+class _NoCheckpointError(CheckpointError):
+    """A file of another kind: no sandbox would make a checkpoint of it."""
+
+
 _NEXT_STEP = (
     "Fetch the file again if it may be damaged. If you trust it, convert it in a sandbox with "
     "torch.load and save its tensors as a safetensors file"
@@ -57,9 +61,11 @@ def read_legacy_checkpoint(path: Path) -> object:
     """
     try:
         if not path.is_file():
-            raise CheckpointError("there is no such file")
+            raise _NoCheckpointError("there is no such file")
         with path.open("rb") as file:
             return _read_checkpoint(file, path.stat().st_size)
+    except _NoCheckpointError as error:
+        raise CheckpointError(f"{path}: {error}. Check that it is the file you mean") from error
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}. {_NEXT_STEP}") from error
     except OSError as error:
@@ -93,7 +99,7 @@ def _read_checkpoint(file: io.BufferedReader, file_bytes: int) -> object:
         raise CheckpointError("a tar archive, as torch wrote before 2017, is not supported")
     if head.startswith(b"\x80"):  # the PROTO opcode, with which `torch.save` starts every pickle
         return _read_stream(file, file_bytes)
-    raise CheckpointError(f"not a file of torch.save: it is {_looks_like(head)}")
+    raise _NoCheckpointError(f"not a file of torch.save: it is {_looks_like(head)}")
 
 
 def _looks_like(head: bytes) -> str:

@@ -7,6 +7,7 @@ import difflib
 import torch
 
 from auricle.errors import UnknownModelError
+from auricle.hub.records import RECORDS
 from auricle.models.base import Config, Encoder
 from auricle.models.families import FAMILIES
 from auricle.outputs import Provenance
@@ -16,7 +17,8 @@ def build(size: str | Config, *, seed: int = 0) -> Encoder:
     """Build an encoder with random weights, for pretraining and for measurements.
 
     Args:
-        size: Name of a published size (`list_sizes()`), or a family's config.
+        size: Name of a published size (`list_sizes()`) or of a model of the catalogue, or a
+            family's config.
         seed: Of the random weights; the global random state is left as it was.
 
     Returns:
@@ -43,6 +45,8 @@ def list_sizes() -> dict[str, str]:
 
 def _by_name(name: str) -> tuple[str, Config]:
     sizes = list_sizes()
+    published = {known: record.size for record in RECORDS for known in record.names}
+    name = name if name in sizes else published.get(name) or name
     if name not in sizes:
         close = difflib.get_close_matches(name, sizes, n=3)
         hint = f"; close matches: {', '.join(close)}" if close else ""

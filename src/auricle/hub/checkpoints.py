@@ -45,7 +45,10 @@ def read_encoder(
             family, or its weights do not fit.
     """
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist; expected a checkpoint")
+        raise CheckpointError(
+            f"{path} does not exist; expected a checkpoint, the folder of a Hugging Face model, "
+            "or a name that `auricle list` shows"
+        )
     if is_native(path):
         refuse_config(config, path)
         return _read_native(path, family, provenance)

@@ -72,8 +72,8 @@ def fetch(record: Record, *, refresh: bool = False) -> Path:
     local_call = f'load("{record.name}", checkpoint="/path/to/file")'
     if not files:
         raise DownloadError(
-            f"cannot fetch {record.name}; tried {'; '.join(reasons)}\nGet the repository by other "
-            f"means and pass its folder: {local_call}"
+            f"cannot fetch {record.name}: {'; '.join(reasons)}.\nGet the repository by other means "
+            f"and pass its folder: {local_call}"
         )
     for reason in reasons:
         logger.warning("%s; trying other places", reason)
@@ -290,7 +290,7 @@ class _Job:
         is_wrong_file = any(isinstance(error, _WrongDigestError) for error in failures.values())
         places = "".join(f"\n  {url}: {failure}" for url, failure in failures.items())
         raise (ChecksumError if is_wrong_file else DownloadError)(
-            f"cannot fetch {self.label}; tried{places}\nGet the file by other means and pass it: "
+            f"cannot fetch {self.label}; tried{places}.\nGet the file by other means and pass it: "
             f"{self.local_call}, or put it at {self.destination}"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from auricle.hub import catalogue
 from auricle.hub.checkpoints import read_encoder, refuse_config
 from auricle.hub.digests import pinned_sha256
 from auricle.hub.download import fetch, fetch_config
+from auricle.hub.records import Record
 from auricle.models.base import Encoder
 from auricle.models.families import FAMILIES
 from auricle.outputs import Provenance
+
+logger = logging.getLogger(__name__)
 
 
 def load(
@@ -51,11 +55,26 @@ def load(
             not fit.
         DownloadError: The published file cannot be fetched.
         ChecksumError: The file that came is not the published one.
+        AuricleError: This machine has no such device; `dtype` is no floating-point type.
     """
-    if not dtype.is_floating_point:
-        raise AuricleError(f"dtype must be a floating-point type, but is {dtype}")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise AuricleError(
+            f"dtype must be a floating-point type such as torch.bfloat16, but is {dtype!r}"
+        )
+    device = _usable(device)
     encoder = _load(name_or_path, checkpoint, config, refresh)
     return encoder.to(device=device, dtype=dtype)
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise AuricleError(
+            f"cannot use device {str(device)!r}: {reason}; expected cpu, or cuda or mps where this "
+            "machine and this build of torch have it"
+        ) from error
 
 
 def _load(
@@ -71,7 +90,10 @@ def _load(
     if checkpoint is not None:
         family = name if name in FAMILIES else catalogue.find(name).family
         origin = Provenance(name=name)
-        return read_encoder(Path(checkpoint), family=family, provenance=origin, config=config)
+        encoder = read_encoder(Path(checkpoint), family=family, provenance=origin, config=config)
+        if name not in FAMILIES:
+            _warn_of_another_size(encoder, catalogue.find(name))
+        return encoder
     record = catalogue.find(name)
     if record.family == "baseline":
         return _baseline(record.name, config)
@@ -86,6 +108,24 @@ def _load(
         sha256=record.sha256 or pinned_sha256(path),
     )
     return read_encoder(path, family=record.family, provenance=provenance, config=config)
+
+
+def _warn_of_another_size(encoder: Encoder, record: Record) -> None:
+    """Say so where a checkpoint cannot be the one that its name stands for."""
+    if record.size is None:
+        return
+    with torch.device("meta"):
+        published = type(encoder)(FAMILIES[record.family].encoder_module().PRESETS[record.size])
+    if encoder.info.dims != published.info.dims:
+        logger.warning(
+            "the checkpoint given for %s is not of its size: it has %d layers of up to %d dims, "
+            "expected %d of up to %d",
+            record.name,
+            len(encoder.info.dims),
+            max(encoder.info.dims.values()),
+            len(published.info.dims),
+            max(published.info.dims.values()),
+        )
 
 
 def _baseline(name: str, config: Configuration | None) -> Encoder:

@@ -295,7 +295,8 @@ RECORDS: tuple[Record, ...] = (
     _apc_series("npc", 960),
     Record(
         name="cpc_2018", family="cpc", urls=(), size="cpc", training_data=LIBRILIGHT,
-        note="the first CPC: batch norm and a GRU; its weights were never published",
+        note="the first CPC: batch norm and a GRU; its weights were never published; its paper has "
+        "LibriSpeech train-clean-100",
     ),
     Record(
         name="modified_cpc", family="cpc", urls=(f"{CPC_FILES}/60k_epoch4-d0f474de.pt",),
@@ -306,13 +307,13 @@ RECORDS: tuple[Record, ...] = (
     Record(
         name="pase_2019", family="pase", urls=(), aliases=("pase",), size="pase",
         training_data=LIBRISPEECH_960,
-        note="the first PASE; its weights were never published",
+        note="the first PASE; its weights were never published; its paper has 10 h of LibriSpeech",
     ),
     Record(
         name="pase_plus", family="pase", urls=(f"{DROPBOX}/p8811o7eadv4pat/FE_e199.ckpt?dl=1",),
         config_url=f"{DROPBOX}/2p3ouod1k0ekfxn/PASE%2B.cfg?dl=1", size="pase_plus",
         own_title="PASE+", own_paper=PASE_PLUS, training_data=LIBRISPEECH_960,
-        note="QRNN and dense skips",
+        note="QRNN and dense skips; its paper has 50 h of LibriSpeech",
     ),
     _fairseq(
         "wav2vec", "wav2vec_large", "wav2vec_large.pt", size="wav2vec_large",

@@ -58,6 +58,9 @@ def fetch_repository(url: str, *, refresh: bool = False) -> Path:
         raise DownloadError(f"{url}: {error}") from error
     if config is None or weights is None:
         missing = CONFIG_FILE if config is None else " and ".join(WEIGHT_FILES)
-        reason = f"in the cache lacks {missing}, and {offline} forbids the network"
-        raise DownloadError(f"{url} " + (reason if offline else f"lacks {missing}"))
+        if offline:
+            raise DownloadError(
+                f"{url} is not in the cache (it lacks {missing}), and {offline} forbids the network"
+            )
+        raise DownloadError(f"{url} lacks {missing}")
     return config.parent

@@ -7,7 +7,7 @@ checks, padding, choice of layer, lengths, output) is here, once.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
@@ -221,12 +221,20 @@ class Encoder(nn.Module, abc.ABC):
             layer: Index or name of a layer; None for the default one.
 
         Returns:
-            The count of frames, of the same kind as `num_samples`; 0 where not one frame fits.
+            The count of frames, of the same kind as `num_samples`; 0 below `min_samples`.
 
         Raises:
             LayerError: The encoder has no such layer.
+            AuricleError: `num_samples` is not a whole number or a tensor of them.
         """
-        return self._layer_info(layer).geometry.num_frames(num_samples)
+        geometry = self._layer_info(layer).geometry
+        if isinstance(num_samples, Tensor):
+            if num_samples.is_floating_point():
+                raise AuricleError(f"num_samples must be integers, but are {num_samples.dtype}")
+            return geometry.num_frames(num_samples) * (num_samples >= self.min_samples)
+        if not isinstance(num_samples, int):
+            raise AuricleError(f"num_samples must be a whole number, but is {num_samples!r}")
+        return geometry.num_frames(num_samples) if num_samples >= self.min_samples else 0
 
     def frame_times(self, num_samples: int, layer: int | str | None = None) -> Tensor:
         """Start and end of the span of waveform that each frame sees, in seconds.
@@ -247,7 +255,7 @@ class Encoder(nn.Module, abc.ABC):
             LayerError: The encoder has no such layer.
         """
         geometry = self._layer_info(layer).geometry
-        frames = torch.arange(geometry.num_frames(num_samples), dtype=torch.float64)
+        frames = torch.arange(self.num_frames(num_samples, layer), dtype=torch.float64)
         starts = geometry.start_samples + frames * geometry.hop_samples
         spans = torch.stack([starts, starts + geometry.window_samples], dim=1)
         return spans.clamp(min=0, max=num_samples) / SAMPLE_RATE
@@ -291,8 +299,12 @@ class Encoder(nn.Module, abc.ABC):
         """Floating-point type of the weights; float32 for an encoder without weights."""
         return next((p.dtype for p in self.parameters()), torch.float32)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, extra: Mapping[str, str] | None = None) -> None:
         """Write weights, config and origin to one `.safetensors` file that `auricle.load` reads.
+
+        Args:
+            path: The file to write.
+            extra: Further facts for the file's metadata.
 
         Raises:
             OutputError: The file cannot be written; nothing half-written is left.
@@ -302,6 +314,7 @@ class Encoder(nn.Module, abc.ABC):
             config=msgspec.json.encode(self.config).decode(),
             provenance=self.provenance,
             weights=self.state_dict(),
+            extra=extra or {},
         )
         write_native(Path(path), native)
 

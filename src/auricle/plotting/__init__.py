@@ -1,1 +1,1 @@
-"""Pictures of representations; needs matplotlib (`pip install 'auricle[plot]'`)."""
+"""Pictures of representations; needs matplotlib (the extra `plot`)."""

@@ -76,7 +76,7 @@ def check_plotting(path: Path) -> None:
         import matplotlib  # noqa: F401 - asks only whether it is there
     except ImportError as error:
         raise MissingExtraError(
-            "drawing needs matplotlib, which is not installed; run pip install 'auricle[plot]'"
+            "drawing needs matplotlib, which is not installed; run pip install matplotlib"
         ) from error
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         raise OutputError(
