@@ -66,7 +66,7 @@ def test_log_mel_options() -> None:
         cmvn=False,
     )
     mfcc = features(input={"feat_type": "mfcc", "cmvn": True}, n_mfcc=20)
-    assert mfcc == LogMelConfig(kind="mfcc", num_mfcc=20, log=False)
+    assert mfcc == LogMelConfig(kind="mfcc", num_mfcc=20, num_mels=40, log=False)
     with pytest.raises(CheckpointError, match="feat_type must be one of mel, linear, mfcc"):
         features(input={"feat_type": "wave"})
 
@@ -76,7 +76,10 @@ def test_kaldi_options() -> None:
     assert features(
         kaldi=kaldi, delta={"order": 1, "win_length": 7}, cmvn={"use_cmvn": True}
     ) == FbankConfig(num_mels=40, window="hamming", delta_order=1, delta_window=7, cmvn=True)
-    assert features(kaldi={"feat_type": "fbank"}) == FbankConfig(num_mels=23, window="povey")
+    # The defaults of the reference: 23 bands, deltas twice.
+    default = FbankConfig(num_mels=23, window="povey", delta_order=2)
+    assert features(kaldi={"feat_type": "fbank"}) == default
+    assert features(kaldi={"feat_type": "fbank"}, delta={"order": 0}).delta_order == 0
     with pytest.raises(CheckpointError, match="feat_type must be one of fbank, but is 'mfcc'"):
         features(kaldi={"feat_type": "mfcc", "mfcc": {}})
 

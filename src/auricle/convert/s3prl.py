@@ -69,7 +69,7 @@ def feature_config(audio: Options) -> FbankConfig | LogMelConfig:
     kind = features.choice("feat_type", ("mel", "linear", "mfcc"), None)
     return LogMelConfig(
         kind=kind,
-        num_mels=audio.get("n_mels", int, 80),
+        num_mels=audio.get("n_mels", int, 40),
         num_freqs=audio.get("n_freq", int, 201),
         num_mfcc=audio.get("n_mfcc", int, 13),
         window_ms=audio.get("win_ms", float, 25.0),
@@ -88,10 +88,9 @@ def _kaldi_config(audio: Options) -> FbankConfig:
     fields.setdefault("window", "povey")
     fields.setdefault("num_mels", 23)  # torchaudio's default
     delta = audio.section("delta")
-    order = delta.get("order", int, 2) if "delta" in audio else 0
     return FbankConfig(
         **fields,
-        delta_order=order,
+        delta_order=delta.get("order", int, 2),
         delta_window=delta.get("win_length", int, 5),
         cmvn=audio.section("cmvn").get("use_cmvn", bool, False),
     )

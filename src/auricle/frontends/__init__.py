@@ -28,6 +28,10 @@ def extract(waveforms: Tensor, num_samples: Sequence[int], config: FrontendConfi
     `config.num_frames(n)` frames. Raises AudioError for an utterance shorter than
     `config.min_samples`.
     """
-    if isinstance(config, FbankConfig):
-        return fbank(waveforms, num_samples, config)
-    return log_mel(waveforms, num_samples, config)
+    import torch
+
+    # Half precision is for networks: a logarithm near its floor has no digits to spare.
+    with torch.autocast(waveforms.device.type, enabled=False):
+        if isinstance(config, FbankConfig):
+            return fbank(waveforms, num_samples, config)
+        return log_mel(waveforms, num_samples, config)

@@ -11,14 +11,9 @@ import msgspec
 import torch
 from torch import Tensor
 
-from auricle.frontends.cmvn import apply_cmvn, subtract_mean
+from auricle.frontends.cmvn import cmvn
 from auricle.frontends.deltas import append_deltas
-from auricle.frontends.framing import (
-    padding_mask,
-    power_spectrum,
-    transform_windows,
-    true_samples,
-)
+from auricle.frontends.framing import magnitudes, stacked, transform_windows, utterances
 from auricle.outputs import FrameGeometry, Window
 
 if TYPE_CHECKING:
@@ -28,6 +23,7 @@ if TYPE_CHECKING:
 ENERGY_FLOOR = 2.0**-23
 MS_TO_SECONDS = 0.001
 POVEY_EXPONENT = 0.85
+MEL_SCALE = 1127.0
 WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")
 
 
@@ -154,86 +150,82 @@ def fbank(waveforms: Tensor, num_samples: Sequence[int], config: FbankConfig) ->
 
     `waveforms` is (batch, samples) in [-1, 1], not scaled to int16, and `num_samples` holds the
     true lengths; what lies past them is ignored. Returns (batch, frames, `config.dim`) in float32
-    on the waveforms' device, zero past each utterance's `config.num_frames(n)` frames. Computed in
-    float64. Raises AudioError for an utterance shorter than `config.min_samples`.
+    on the waveforms' device, zero past each utterance's `config.num_frames(n)` frames. Raises
+    AudioError for an utterance shorter than `config.min_samples`.
     """
     if not num_samples:
         return waveforms.new_zeros((0, 0, config.dim), dtype=torch.float32)
-    samples, lengths = true_samples(waveforms, num_samples, config.min_samples)
-    num_frames = config.num_frames(lengths)
+    rows = utterances(waveforms, num_samples, config.min_samples)
+    return stacked([_features(row, config) for row in rows])
+
+
+def _features(waveform: Tensor, config: FbankConfig) -> Tensor:
+    """Features (T, D) of one utterance (S,)."""
     transform = functools.partial(
         _filterbank,
-        window=_window(config).to(samples.device),
-        filters=_mel_filters(config).to(samples.device),
+        window=_window(config).to(waveform.device),
+        filters=_mel_filters(config).to(waveform.device),
         config=config,
     )
     features = transform_windows(
-        samples, size=config.frame_samples, stride=config.hop_samples, transform=transform
+        waveform, size=config.frame_samples, stride=config.hop_samples, transform=transform
     )
     if config.subtract_mean:
-        features = subtract_mean(features, num_frames)
-    features = append_deltas(
-        features, num_frames, order=config.delta_order, window=config.delta_window
-    )
+        features = features - features.mean(0, keepdim=True)
+    features = append_deltas(features, order=config.delta_order, window=config.delta_window)
     if config.cmvn:
-        features = apply_cmvn(features, num_frames, epsilon=config.cmvn_epsilon)
-    padding = padding_mask(num_frames, features.shape[1]).unsqueeze(-1)
-    return features.masked_fill(padding, 0.0).to(waveforms.device)
+        features = cmvn(features, time_dim=0, epsilon=config.cmvn_epsilon)
+    return features
 
 
 def _filterbank(frames: Tensor, *, window: Tensor, filters: Tensor, config: FbankConfig) -> Tensor:
-    """Filter energies of (B, T, frame_samples): (B, T, num_mels), all float64."""
+    """Filter energies of (T, frame_samples): (T, num_mels)."""
     if config.remove_dc_offset:
-        frames = frames - frames.mean(-1, keepdim=True)
+        frames = frames - frames.mean(1, keepdim=True)
     if config.preemphasis:
         # The first sample's left neighbour is itself.
-        previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+        previous = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
         frames = frames - config.preemphasis * previous
-    spectrum = power_spectrum(frames * window, size=config.fft_samples)
-    if not config.use_power:
-        # The root has no gradient at zero: take it of the positive bins only.
-        is_zero = spectrum == 0.0
-        spectrum = spectrum.masked_fill(is_zero, 1.0).sqrt().masked_fill(is_zero, 0.0)
+    spectrum = magnitudes(frames * window, size=config.fft_samples)
+    if config.use_power:
+        spectrum = spectrum.pow(2.0)
     energies = spectrum @ filters
     return energies.clamp(min=ENERGY_FLOOR).log() if config.use_log else energies
 
 
 @functools.lru_cache(maxsize=32)
 def _window(config: FbankConfig) -> Tensor:
-    """The symmetric analysis window, (frame_samples,) float64 on the CPU."""
+    """The symmetric analysis window, (frame_samples,) float32 on the CPU."""
     size = config.frame_samples
     # A constant made inside inference mode could not be saved for a later backward pass.
-    with torch.inference_mode(False):
-        angle = 2.0 * math.pi * torch.arange(size, dtype=torch.float64, device="cpu") / (size - 1)
-        hann = 0.5 - 0.5 * angle.cos()
+    with torch.inference_mode(False), torch.device("cpu"):
         if config.window == "hamming":
-            return 0.54 - 0.46 * angle.cos()
+            return torch.hamming_window(size, periodic=False, alpha=0.54, beta=0.46)
         if config.window == "hanning":
-            return hann
+            return torch.hann_window(size, periodic=False)
         if config.window == "povey":
-            return hann.pow(POVEY_EXPONENT)
+            return torch.hann_window(size, periodic=False).pow(POVEY_EXPONENT)
         if config.window == "rectangular":
-            return torch.ones_like(angle)
+            return torch.ones(size)
+        angle = 2.0 * math.pi * torch.arange(size) / (size - 1)
         constant = config.blackman_coeff
         return constant - 0.5 * angle.cos() + (0.5 - constant) * (2.0 * angle).cos()
 
 
 @functools.lru_cache(maxsize=32)
 def _mel_filters(config: FbankConfig) -> Tensor:
-    """Triangles linear in mel, (fft_samples // 2 + 1, num_mels) float64 on the CPU."""
-    with torch.inference_mode(False):
-        edges_hz = torch.tensor([config.low_hz, config.top_hz], dtype=torch.float64, device="cpu")
-        low, high = _mel(edges_hz).tolist()
-        spacing = (high - low) / (config.num_mels + 1)
-        left = low + spacing * torch.arange(config.num_mels, dtype=torch.float64, device="cpu")
-        bins = torch.arange(config.fft_samples // 2, dtype=torch.float64, device="cpu")
-        bin_mel = _mel(bins * (config.sample_rate / config.fft_samples)).unsqueeze(1)
-        rising = (bin_mel - left) / spacing
-        triangles = torch.minimum(rising, 2.0 - rising).clamp(min=0.0)
+    """Triangles linear in mel, (fft_samples // 2 + 1, num_mels) float32 on the CPU."""
+    low, high = (MEL_SCALE * math.log(1.0 + hz / 700.0) for hz in (config.low_hz, config.top_hz))
+    spacing = (high - low) / (config.num_mels + 1)
+    with torch.inference_mode(False), torch.device("cpu"):
+        band = torch.arange(config.num_mels)
+        left = low + band * spacing
+        centre = low + (band + 1.0) * spacing
+        right = low + (band + 2.0) * spacing
+        bins_hz = (config.sample_rate / config.fft_samples) * torch.arange(config.fft_samples // 2)
+        bins = (MEL_SCALE * (1.0 + bins_hz / 700.0).log()).unsqueeze(1)
+        rising = (bins - left) / (centre - left)
+        falling = (right - bins) / (right - centre)
+        triangles = torch.minimum(rising, falling).clamp(min=0.0)
         # Kaldi leaves the Nyquist bin out, whatever the filters' upper edge.
         return torch.cat([triangles, torch.zeros_like(triangles[:1])])
-
-
-def _mel(hz: Tensor) -> Tensor:
-    """Kaldi's mel scale."""
-    return 1127.0 * torch.log1p(hz / 700.0)

@@ -1,4 +1,10 @@
-"""Padded batches: which samples are true, and how a waveform becomes windows."""
+"""Utterances out of a padded batch, windows out of an utterance, and back.
+
+Features are taken of each utterance by itself, in float32 and in the order of operations of the
+authors' code. Where a spectrum is near the floor of the logarithm, or frames are few and alike,
+that code's own rounding is larger than what the library promises, so nothing else equals it; and
+what is computed by itself cannot depend on a batch.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +15,16 @@ from torch import Tensor
 
 from auricle.errors import AudioError
 
-# Windows that are transformed at once: 2048 spectra of 512 float64 samples take 8 MB, so that the
-# memory of a long recording is that of its features.
-BLOCK_FRAMES = 2048
-
-DEVICES_WITHOUT_FLOAT64 = frozenset({"mps"})
+BLOCK_FRAMES = 16_384
+"""Windows that are transformed at once, so that the memory of an hour is that of its features."""
 
 
-def padding_mask(lengths: Tensor, size: int) -> Tensor:
-    """True on padding: (batch, `size`) from true `lengths` (batch,) on the same device."""
-    return torch.arange(size, device=lengths.device) >= lengths.unsqueeze(1)
-
-
-def true_samples(
-    waveforms: Tensor, num_samples: Sequence[int], min_samples: int
-) -> tuple[Tensor, Tensor]:
-    """The batch in float64, as long as its longest utterance, exactly zero on padding.
+def utterances(waveforms: Tensor, num_samples: Sequence[int], min_samples: int) -> list[Tensor]:
+    """The true samples (S,) of each utterance, float32.
 
     `waveforms` is (batch, samples); what it holds past an utterance's length, even NaN, is dropped.
-    Returns the samples and their lengths (batch,), both on the waveforms' device, or on the CPU
-    where that device has no float64. Raises AudioError for an utterance shorter than `min_samples`
-    and ValueError for lengths that do not describe the batch.
+    Raises AudioError for an utterance shorter than `min_samples` and ValueError for lengths that
+    do not describe the batch.
     """
     if waveforms.ndim != 2 or len(num_samples) != waveforms.shape[0]:
         raise ValueError(
@@ -48,11 +43,13 @@ def true_samples(
                 f"waveform {index} has {count} samples, but this front end needs at least "
                 f"{min_samples}: pad it with zeros or leave it out"
             )
-    no_float64 = waveforms.device.type in DEVICES_WITHOUT_FLOAT64
-    device = torch.device("cpu") if no_float64 else waveforms.device
-    lengths = torch.tensor(num_samples, dtype=torch.int64, device=device)
-    samples = waveforms[:, :longest].to(device).to(torch.float64)
-    return samples.masked_fill(padding_mask(lengths, longest), 0.0), lengths
+    # A copy lies in memory as a lone waveform does, and is computed with the same instructions.
+    return [row[:count].float().clone() for row, count in zip(waveforms, num_samples, strict=True)]
+
+
+def stacked(features: Sequence[Tensor]) -> Tensor:
+    """Features (T, D) of each utterance as a batch (B, T, D), zero past each true end."""
+    return torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True)
 
 
 def transform_windows(
@@ -60,24 +57,17 @@ def transform_windows(
 ) -> Tensor:
     """Apply `transform` to every window of `size` samples, moved by `stride`, a block at a time.
 
-    `samples` is (batch, samples), a whole window at least; `transform` takes (batch, frames, size)
-    to (batch, frames, features). Returns (batch, frames, features) in float32.
+    `samples` is (S,), a whole window at least; `transform` takes (frames, size) to (frames,
+    features). Returns (frames, features).
     """
-    windows = samples.unfold(1, size, stride)  # (B, T, size), a view
-    num_frames = windows.shape[1]
-    block = max(1, BLOCK_FRAMES // max(1, windows.shape[0]))
-    parts = [
-        transform(windows[:, start : start + block]).to(torch.float32)
-        for start in range(0, num_frames, block)
-    ]
-    return torch.cat(parts, dim=1)
+    windows = samples.unfold(0, size, stride)  # (T, size), a view
+    return torch.cat([transform(block) for block in torch.split(windows, BLOCK_FRAMES)])
 
 
-def power_spectrum(windows: Tensor, *, size: int) -> Tensor:
-    """Squared magnitude of the Fourier transform of (..., samples), zero-padded to `size`.
+def magnitudes(windows: Tensor, *, size: int) -> Tensor:
+    """Magnitude of the Fourier transform of (frames, samples), zero-padded to `size`.
 
-    Returns (..., size // 2 + 1). Real and imaginary parts are squared one by one, because the
-    gradient of a complex magnitude is undefined at zero.
+    Returns (frames, size // 2 + 1).
     """
-    spectrum = torch.view_as_real(torch.fft.rfft(windows, n=size))
-    return spectrum.square().sum(-1)
+    spectrum: Tensor = torch.fft.rfft(windows, n=size)
+    return spectrum.abs()

@@ -12,14 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.frontends.cmvn import apply_cmvn
+from auricle.frontends.cmvn import cmvn
 from auricle.frontends.deltas import append_deltas
-from auricle.frontends.framing import (
-    padding_mask,
-    power_spectrum,
-    transform_windows,
-    true_samples,
-)
+from auricle.frontends.framing import magnitudes, stacked, transform_windows, utterances
 from auricle.outputs import FrameGeometry, Window
 
 if TYPE_CHECKING:
@@ -141,66 +136,52 @@ def log_mel(waveforms: Tensor, num_samples: Sequence[int], config: LogMelConfig)
 
     `waveforms` is (batch, samples) in [-1, 1] and `num_samples` holds the true lengths; what lies
     past them is ignored. Returns (batch, frames, `config.dim`) in float32 on the waveforms'
-    device, zero past each utterance's `config.num_frames(n)` frames. Computed in float64. Raises
-    AudioError for an utterance shorter than `config.min_samples`.
+    device, zero past each utterance's `config.num_frames(n)` frames. Raises AudioError for an
+    utterance shorter than `config.min_samples`.
     """
     if not num_samples:
         return waveforms.new_zeros((0, 0, config.dim), dtype=torch.float32)
-    samples, lengths = true_samples(waveforms, num_samples, config.min_samples)
-    num_frames = config.num_frames(lengths)
-    window = _window(config).to(samples.device)
-    gain = _power_gain(samples, lengths, config.target_level_db)
+    rows = utterances(waveforms, num_samples, config.min_samples)
+    return stacked([_features(row, config) for row in rows])
+
+
+def _features(waveform: Tensor, config: LogMelConfig) -> Tensor:
+    """Features (T, D) of one utterance (S,)."""
+    window = _window(config).to(waveform.device)
 
     def features_of(frames: Tensor) -> Tensor:
-        # Scaling the power, not the samples, keeps the transform's input exact: the level's last
-        # bit depends on the batch, and in empty bins the transform's rounding is all there is.
-        power = gain * power_spectrum(frames * window, size=config.fft_samples)
-        return _from_power(power, config)
+        return _from_power(magnitudes(frames * window, size=config.fft_samples).pow(2), config)
 
-    padded = _reflect_ends(samples, lengths, pad=config.fft_samples // 2)
+    half = config.fft_samples // 2
+    levelled = _at_level(waveform, config.target_level_db)
+    padded = F.pad(levelled.view(1, 1, -1), (half, half), mode="reflect").view(-1)
     features = transform_windows(
         padded, size=config.fft_samples, stride=config.hop_samples, transform=features_of
     )
-    features = append_deltas(features, num_frames, order=config.delta_order, window=DELTA_WINDOW)
+    features = append_deltas(features, order=config.delta_order, window=DELTA_WINDOW)
     if config.cmvn:
-        features = apply_cmvn(features, num_frames, epsilon=EPSILON)
-    padding = padding_mask(num_frames, features.shape[1]).unsqueeze(-1)
-    return features.masked_fill(padding, 0.0).to(waveforms.device)
+        # The original holds its features the other way round, and so adds in another order.
+        features = cmvn(features.T.contiguous(), time_dim=1, epsilon=EPSILON).T
+    return features
 
 
-def _power_gain(samples: Tensor, lengths: Tensor, target_level_db: float | None) -> Tensor:
-    """What the power is multiplied by to bring each waveform to the level: (B, 1, 1) float64.
-
-    The amplitude's factor is `10^(level / 20) / (rms + 1e-10)`, rms over the true samples.
-    """
+def _at_level(waveform: Tensor, target_level_db: float | None) -> Tensor:
+    """The waveform times `10^(level / 20) / (rms + 1e-10)`."""
     if target_level_db is None:
-        return samples.new_ones((samples.shape[0], 1, 1))
-    mean_square = samples.square().sum(1) / lengths
+        return waveform
+    mean_square = waveform.pow(2).mean()
     # The root has no gradient at zero, which is digital silence.
     is_silent = mean_square == 0.0
     rms = mean_square.masked_fill(is_silent, 1.0).sqrt().masked_fill(is_silent, 0.0)
     gain: Tensor = 10.0 ** (target_level_db / 20.0) / (rms + EPSILON)
-    return gain.square().view(-1, 1, 1)
-
-
-def _reflect_ends(samples: Tensor, lengths: Tensor, *, pad: int) -> Tensor:
-    """Mirror `pad` samples about the first and the last true sample: (B, S) -> (B, S + 2 pad)."""
-    offsets = torch.arange(pad, device=samples.device).expand(samples.shape[0], -1)
-    ends = lengths.unsqueeze(1)
-    sources = torch.cat([pad - offsets, ends - 2 - offsets], dim=1)
-    targets = torch.cat([offsets, pad + ends + offsets], dim=1)
-    return F.pad(samples, (pad, pad)).scatter(1, targets, samples.gather(1, sources))
+    return waveform * gain
 
 
 def _from_power(power: Tensor, config: LogMelConfig) -> Tensor:
-    """The features of `config.kind` from the power spectrum, (B, T, bins) -> (B, T, D)."""
+    """The features of `config.kind` from the power spectrum, (T, bins) -> (T, D)."""
     if config.kind == "mfcc":
         bands = power @ _mel_filters(MFCC_NUM_MELS, config).to(power.device)
-        bands = (bands + MFCC_LOG_OFFSET).log()
-        # One sum per coefficient: the rounding of a matrix product depends on a row's place in it,
-        # and CMVN would blow that up where a coefficient vanishes, as in digital silence.
-        rows = _cosine_transform(config.num_mfcc).to(power.device)
-        return torch.stack([(bands * row).sum(-1) for row in rows], dim=-1)
+        return (bands + MFCC_LOG_OFFSET).log() @ _cosine_transform(config.num_mfcc).to(power.device)
     if config.kind == "mel":
         power = power @ _mel_filters(config.num_mels, config).to(power.device)
     return (power + EPSILON).log() if config.log else power
@@ -208,11 +189,11 @@ def _from_power(power: Tensor, config: LogMelConfig) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _window(config: LogMelConfig) -> Tensor:
-    """The periodic Hann window, centred in the transform: (fft_samples,) float64 on the CPU."""
+    """The periodic Hann window, centred in the transform: (fft_samples,) float32 on the CPU."""
     spare = config.fft_samples - config.window_samples
     # A constant made inside inference mode could not be saved for a later backward pass.
-    with torch.inference_mode(False):
-        hann = torch.hann_window(config.window_samples, dtype=torch.float64, device="cpu")
+    with torch.inference_mode(False), torch.device("cpu"):
+        hann = torch.hann_window(config.window_samples)
         return F.pad(hann, (spare // 2, spare - spare // 2))
 
 
@@ -220,16 +201,14 @@ def _window(config: LogMelConfig) -> Tensor:
 def _mel_filters(num_mels: int, config: LogMelConfig) -> Tensor:
     """Triangles linear in Hz from 0 to Nyquist, not area-normalised: (num_freqs, num_mels).
 
-    Float64 on the CPU; the edges are evenly spaced on the HTK scale, 2595 log10(1 + f / 700).
+    Float32 on the CPU; the edges are evenly spaced on the HTK scale, 2595 log10(1 + f / 700).
     """
     nyquist_hz = float(config.sample_rate // 2)
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), torch.device("cpu"):
         top_mel = 2595.0 * math.log10(1.0 + nyquist_hz / 700.0)
-        mel = torch.linspace(0.0, top_mel, num_mels + 2, dtype=torch.float64, device="cpu")
+        mel = torch.linspace(0.0, top_mel, num_mels + 2)
         edges_hz = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
-        bins_hz = torch.linspace(
-            0.0, nyquist_hz, config.num_freqs, dtype=torch.float64, device="cpu"
-        ).unsqueeze(1)
+        bins_hz = torch.linspace(0.0, nyquist_hz, config.num_freqs).unsqueeze(1)
         rising = (bins_hz - edges_hz[:-2]) / (edges_hz[1:-1] - edges_hz[:-2])
         falling = (edges_hz[2:] - bins_hz) / (edges_hz[2:] - edges_hz[1:-1])
         return torch.minimum(rising, falling).clamp(min=0.0)
@@ -237,11 +216,11 @@ def _mel_filters(num_mels: int, config: LogMelConfig) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _cosine_transform(num_mfcc: int) -> Tensor:
-    """The first `num_mfcc` rows of the orthonormal DCT-II: (num_mfcc, MFCC_NUM_MELS)."""
-    with torch.inference_mode(False):
-        band = torch.arange(MFCC_NUM_MELS, dtype=torch.float64, device="cpu")
-        order = torch.arange(num_mfcc, dtype=torch.float64, device="cpu").unsqueeze(1)
+    """The first `num_mfcc` columns of the orthonormal DCT-II: (MFCC_NUM_MELS, num_mfcc)."""
+    with torch.inference_mode(False), torch.device("cpu"):
+        band = torch.arange(float(MFCC_NUM_MELS))
+        order = torch.arange(float(num_mfcc)).unsqueeze(1)
         rows = torch.cos(math.pi / MFCC_NUM_MELS * (band + 0.5) * order)
-        rows = rows * math.sqrt(2.0 / MFCC_NUM_MELS)
-        rows[0] = math.sqrt(1.0 / MFCC_NUM_MELS)
-        return rows
+        rows[0] *= 1.0 / math.sqrt(2.0)
+        rows *= math.sqrt(2.0 / MFCC_NUM_MELS)
+        return rows.T.contiguous()
