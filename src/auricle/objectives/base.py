@@ -70,6 +70,12 @@ class Objective(nn.Module, abc.ABC):
         return self.encoder.min_samples
 
 
+def true_frames(num_frames: Sequence[int], size: int, device: torch.device) -> Tensor:
+    """Boolean (B, T) that is True on the true frames of a batch padded to `size` frames."""
+    lengths = torch.tensor(num_frames, device=device)
+    return torch.arange(size, device=device) < lengths.unsqueeze(1)
+
+
 def masked_mean(x: Tensor, weights: Tensor) -> Tensor:
     """Mean of `x` over the positions where `weights`, broadcast to it, is 1; 0 where none is."""
     weights = weights.to(x.dtype).expand_as(x)

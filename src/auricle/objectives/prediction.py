@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from auricle.objectives.base import masked_mean
+from auricle.objectives.base import masked_mean, true_frames
 
 
 def future_l1(predicted: Tensor, features: Tensor, num_frames: Sequence[int], ahead: int) -> Tensor:
@@ -20,7 +19,6 @@ def future_l1(predicted: Tensor, features: Tensor, num_frames: Sequence[int], ah
         ahead: How many frames ahead.
     """
     target = features[:, ahead:]
-    positions = torch.arange(target.shape[1], device=features.device)
-    lengths = torch.tensor(num_frames, device=features.device)
-    is_true = positions < (lengths - ahead).unsqueeze(1)
+    counts = [count - ahead for count in num_frames]
+    is_true = true_frames(counts, target.shape[1], features.device)
     return masked_mean((predicted[:, : target.shape[1]] - target).abs(), is_true.unsqueeze(2))

@@ -1,0 +1,184 @@
+"""CPC and Modified CPC: frames to come among negatives (arXiv:1807.03748, 2002.02848)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from auricle.models.cpc import WINDOWS, ConvBlock, Cpc
+from auricle.nn.lone_rows import convolve
+from auricle.nn.padding import padding_mask
+from auricle.objectives.base import Loss, Objective, ObjectiveConfig
+from auricle.objectives.causal_transformer import CausalTransformerLayer
+from auricle.objectives.contrastive import (
+    accuracy,
+    at_predicted_frames,
+    contrast,
+    draw_negatives,
+    info_nce,
+)
+from auricle.outputs import FrameGeometry
+
+
+class CpcObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
+    """Options of CPC's loss; the defaults are Modified CPC's (CPC_audio).
+
+    Attributes:
+        num_steps: K, how many of the next frames are predicted (`nPredicts`; 12 in both papers).
+        num_negatives: Frames among which each has to be found (`negativeSamplingExt`).
+        across_batch: Whether negatives come from the whole batch, or from the utterance of the
+            predicted frame alone (`samplingType`: the first, of batches of one speaker).
+        head: What predicts each step: a Transformer layer over the contexts so far (`rnnMode`
+            `transformer`), or a matrix (arXiv:1807.03748, section 2.2).
+        is_mean_score: Whether a score is the mean of the products over the channels, or their
+            sum, as in the first paper (eq. 3).
+        num_heads: Attention heads of a Transformer head.
+        ffn_dim: Width of its feed-forward part.
+        num_distances: How many frames back its attention tells apart (`sizeWindow` of 20,480
+            samples is 128 frames, less the 12 to come).
+        head_dropout: Dropout inside it, in training.
+        prediction_dropout: Dropout of the predictions, in training (0.5 with `dropout`, as the
+            published checkpoint has it).
+    """
+
+    num_steps: int = 12
+    num_negatives: int = 128
+    across_batch: bool = True
+    head: Literal["transformer", "linear"] = "transformer"
+    is_mean_score: bool = True
+    num_heads: int = 8
+    ffn_dim: int = 2048
+    num_distances: int = 116
+    head_dropout: float = 0.1
+    prediction_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        counts = {
+            name: getattr(self, name)
+            for name in ("num_steps", "num_negatives", "num_heads", "ffn_dim", "num_distances")
+        }
+        if min(counts.values()) < 1:
+            raise ValueError(f"counts and widths must be at least 1, but are {counts}")
+
+
+class CpcObjective(Objective):
+    """From the context of each frame, a head per step predicts the encoder's frames to come.
+
+    Each prediction has to find its frame among negatives, by InfoNCE. A frame is a context if all
+    its `num_steps` next frames are true ones. Batch norm sees true frames alone.
+    """
+
+    config_type = CpcObjectiveConfig
+    config: CpcObjectiveConfig
+    encoder: Cpc
+
+    def __init__(self, encoder: Cpc, config: CpcObjectiveConfig) -> None:
+        super().__init__(encoder, config)
+        self.heads = nn.ModuleList(self._head() for _ in range(config.num_steps))
+
+    def _head(self) -> nn.Module:
+        config = self.config
+        input_dim, dim = self.encoder.config.context_dim, self.encoder.config.encoder_dim
+        if config.head == "linear":
+            return nn.Linear(input_dim, dim, bias=False)
+        if dim % config.num_heads:
+            raise ValueError(
+                f"the encoder's encoder_dim must be a multiple of num_heads ({config.num_heads}), "
+                f"but is {dim}"
+            )
+        layer = CausalTransformerLayer(
+            dim,
+            num_heads=config.num_heads,
+            ffn_dim=config.ffn_dim,
+            num_distances=config.num_distances,
+            dropout=config.head_dropout,
+        )
+        # It keeps the width of its input.
+        if input_dim == dim:
+            return layer
+        return nn.Sequential(nn.Linear(input_dim, dim, bias=False), layer)
+
+    @property
+    def min_samples(self) -> int:
+        # One context, and all the frames that it predicts.
+        geometry = FrameGeometry(WINDOWS)
+        return max(geometry.min_samples(self.config.num_steps + 1), self.encoder.min_samples)
+
+    def forward(
+        self,
+        waveforms: Tensor,
+        num_samples: Sequence[int],
+        *,
+        step: int,
+        generator: torch.Generator,
+    ) -> Loss:
+        config = self.config
+        num_frames = [FrameGeometry(WINDOWS).num_frames(count) for count in num_samples]
+        frames = self.frames(waveforms[:, : max(num_samples)], num_samples)
+        context, _ = self.encoder.rnn(frames)
+        steps = range(1, config.num_steps + 1)
+        predictions = at_predicted_frames(self.predictions(context), steps)
+        if config.is_mean_score:
+            predictions = predictions / predictions.shape[-1]
+        negatives = draw_negatives(
+            num_frames,
+            config.num_negatives,
+            across_batch=config.across_batch,
+            generator=generator,
+        )
+        scores = contrast(predictions, frames, negatives)
+        is_predicted = _is_predicted(num_frames, config.num_steps).to(scores.device)
+        metrics = {
+            "accuracy": accuracy(scores, is_predicted),
+            "accuracy_first_step": accuracy(scores[:, :, 0], is_predicted[:, :, 0]),
+        }
+        return Loss(value=info_nce(scores, is_predicted), metrics=metrics)
+
+    def frames(self, waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
+        """The encoder's frames (B, T, D), batch norm being over true frames."""
+        if self.encoder.config.norm != "batch":
+            _, frames = next(self.encoder.encode(waveforms, num_samples, frozenset({"encoder"})))
+            return frames
+        x = waveforms.to(self.encoder.dtype).unsqueeze(1)
+        for index, block in enumerate(self.encoder.blocks):
+            assert isinstance(block, ConvBlock)
+            geometry = FrameGeometry(WINDOWS[: index + 1])
+            x = convolve(block.conv, x)
+            lengths = [geometry.num_frames(count) for count in num_samples]
+            x = _norm_of_true_frames(block.norm, x, lengths).relu()
+        return x.transpose(1, 2)
+
+    def predictions(self, context: Tensor) -> list[Tensor]:
+        """Per step the prediction (B, T, D) that each context of (B, T, C) makes."""
+        dropout = self.config.prediction_dropout
+        return [F.dropout(head(context), dropout, self.training) for head in self.heads]
+
+
+def _is_predicted(num_frames: Sequence[int], num_steps: int) -> Tensor:
+    """Booleans (B, T, K), by predicted frame: whether its context can see all steps come true."""
+    contexts = torch.arange(max(num_frames)).unsqueeze(1) - torch.arange(1, num_steps + 1)
+    num_contexts = torch.tensor(num_frames).view(-1, 1, 1) - num_steps
+    return (contexts >= 0) & (contexts < num_contexts)
+
+
+def _norm_of_true_frames(norm: nn.Module, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+    """`norm` of the true frames of `x` (B, C, T), zeros past them."""
+    padding = padding_mask(num_frames, x.shape[2], x.device)
+    if padding is None:
+        output: Tensor = norm(x)
+        return output
+    frames = x.transpose(1, 2)
+    normed = norm(frames[~padding])
+    result = torch.zeros_like(frames, dtype=normed.dtype)
+    return result.masked_scatter(~padding.unsqueeze(-1), normed).transpose(1, 2)
+
+
+PRESETS = {
+    "cpc": CpcObjectiveConfig(head="linear", is_mean_score=False),
+    "modified_cpc": CpcObjectiveConfig(prediction_dropout=0.5),
+}
+"""The first paper's loss, and that of the published checkpoint."""

@@ -1,0 +1,130 @@
+"""Gumbel softmax with straight-through gradients (arXiv:1611.01144)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from auricle.nn.quantizer import LogitCodebook, LogitQuantizer
+from auricle.objectives.base import ObjectiveConfig, true_frames
+
+SMALLEST_UNIFORM = 2.0**-25
+"""Half of what uniform draws are multiples of in float32."""
+
+
+class LogitQuantizerObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
+    """Options of a loss through a `LogitQuantizer`; its last temperature is the encoder's.
+
+    Attributes:
+        start_temperature: Temperature of the Gumbel softmax at the first update, or None for the
+            encoder's `gumbel_temperature` throughout, as in the originals (VQ-APC, NPC).
+        temperature_decay: Factor of the temperature from one update to the next (0.999995 in
+            vq-wav2vec, arXiv:1910.05453).
+    """
+
+    start_temperature: float | None = None
+    temperature_decay: float = 0.999995
+
+    def __post_init__(self) -> None:
+        if self.start_temperature is not None and self.start_temperature <= 0:
+            raise ValueError(f"start_temperature must be above 0, but is {self.start_temperature}")
+        if not 0 < self.temperature_decay <= 1:
+            raise ValueError(
+                f"temperature_decay must be above 0 and at most 1, but is {self.temperature_decay}"
+            )
+
+    def temperature(self, step: int, end_temperature: float) -> float:
+        """Temperature after `step` updates, on its way down to `end_temperature`."""
+        if self.start_temperature is None:
+            return end_temperature
+        return max(self.start_temperature * self.temperature_decay**step, end_temperature)
+
+
+def gumbel_noise(
+    shape: Sequence[int], generator: torch.Generator, device: torch.device | str
+) -> Tensor:
+    """Standard Gumbel noise in float32, drawn on the CPU, so equal on every device."""
+    uniform = torch.rand(*shape, generator=generator)
+    # A uniform draw may be 0, whose logarithm is not finite.
+    return uniform.clamp_(min=SMALLEST_UNIFORM).log_().neg_().log_().neg_().to(device)
+
+
+def straight_through_choice(
+    logits: Tensor, *, temperature: float = 1.0, noise: Tensor | None = None
+) -> Tensor:
+    """One-hot choice of the largest (noisy) logit, with the gradient of the softmax.
+
+    Args:
+        logits: (..., V).
+        temperature: Of the softmax that gives the gradient.
+        noise: (..., V) that is added to the logits, or None for none.
+
+    Returns:
+        (..., V) in float32.
+    """
+    scores = logits.float()
+    if noise is not None:
+        scores = scores + noise
+    soft = (scores / temperature).softmax(dim=-1)
+    hard = F.one_hot(scores.argmax(dim=-1), scores.shape[-1]).to(soft.dtype)
+    return hard + (soft - soft.detach())
+
+
+def quantize(
+    quantizer: LogitQuantizer,
+    x: Tensor,
+    *,
+    temperature: float,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, list[Tensor]]:
+    """Replace frames by code vectors (VQ-APC, arXiv:2005.08392, eq. 2).
+
+    Args:
+        quantizer: The codebooks.
+        x: Frames (B, T, D).
+        temperature: Of the Gumbel softmax.
+        generator: Source of its noise; None for the largest logit, as in evaluation.
+
+    Returns:
+        Code vectors (B, T, D), and per codebook the choices (B, T, V) as one-hot rows.
+    """
+    vectors, choices = [], []
+    columns = torch.split(x, quantizer.dims, dim=-1)
+    for codebook, group in zip(quantizer.codebooks, columns, strict=True):
+        assert isinstance(codebook, LogitCodebook)
+        logits = codebook(group)
+        noise = None
+        if generator is not None:
+            noise = gumbel_noise(logits.shape, generator, logits.device)
+        choice = straight_through_choice(logits, temperature=temperature, noise=noise)
+        vectors.append(codebook.vectors(choice))
+        choices.append(choice)
+    return torch.cat(vectors, dim=-1), choices
+
+
+def quantizer_metrics(
+    choices: Sequence[Tensor], num_frames: Sequence[int], temperature: float
+) -> dict[str, Tensor]:
+    """What is worth watching of a quantiser: how many entries are in use, and the temperature.
+
+    `code_perplexity` is exp of the entropy of the batch's choices, mean over the codebooks.
+
+    Args:
+        choices: Per codebook one-hot rows (B, T, V).
+        num_frames: True length of each utterance.
+        temperature: Of the Gumbel softmax.
+    """
+    is_true = true_frames(num_frames, choices[0].shape[1], choices[0].device)
+    padding = ~is_true.unsqueeze(-1)
+    perplexities = []
+    for choice in choices:
+        counts = choice.detach().masked_fill(padding, 0.0).sum(dim=(0, 1))
+        shares = counts / counts.sum().clamp(min=1)
+        perplexities.append(torch.special.entr(shares).sum().exp())
+    return {
+        "code_perplexity": torch.stack(perplexities).mean(),
+        "temperature": torch.tensor(temperature, device=choices[0].device),
+    }

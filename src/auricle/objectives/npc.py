@@ -1,0 +1,106 @@
+"""NPC: the centre frame from context that hides it (arXiv:2011.00406)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from auricle.models.npc import ConvBlock, Npc
+from auricle.nn.padding import padding_mask, zero_padding
+from auricle.objectives.base import Loss, Objective
+from auricle.objectives.gumbel import LogitQuantizerObjectiveConfig, quantize, quantizer_metrics
+from auricle.objectives.prediction import future_l1
+
+
+class NpcObjectiveConfig(LogitQuantizerObjectiveConfig, frozen=True, kw_only=True):
+    """Options of NPC's loss; what is hidden from a frame's prediction is the encoder's."""
+
+
+class NpcObjective(Objective):
+    """A linear layer on the code vectors (or the bottleneck) predicts each frame itself, by L1.
+
+    The codes are chosen by a Gumbel softmax with straight-through gradients in training, and
+    without noise in evaluation. Batch norm sees true frames alone.
+    """
+
+    config_type = NpcObjectiveConfig
+    config: NpcObjectiveConfig
+    encoder: Npc
+
+    def __init__(self, encoder: Npc, config: NpcObjectiveConfig) -> None:
+        super().__init__(encoder, config)
+        width = encoder.config.bottleneck_dim or encoder.config.hidden_size
+        self.head = nn.Linear(width, encoder.config.features.dim)
+
+    @property
+    def min_samples(self) -> int:
+        # Batch norm needs two frames, if a batch holds one utterance.
+        geometry = self.encoder.config.features.geometry
+        return max(geometry.min_samples(2), self.encoder.min_samples)
+
+    def forward(
+        self,
+        waveforms: Tensor,
+        num_samples: Sequence[int],
+        *,
+        step: int,
+        generator: torch.Generator,
+    ) -> Loss:
+        config = self.encoder.config
+        features = self.encoder.features(waveforms, num_samples)
+        num_frames = [config.features.num_frames(count) for count in num_samples]
+        context = self.context(features, num_frames)
+        metrics = {}
+        if config.bottleneck_dim is not None:
+            context = self.encoder.bottleneck(context)
+        if config.codebooks:
+            temperature = self.config.temperature(step, config.gumbel_temperature)
+            context, choices = quantize(
+                self.encoder.quantizer,
+                context,
+                temperature=temperature,
+                generator=generator if self.training else None,
+            )
+            metrics = quantizer_metrics(choices, num_frames, temperature)
+        loss = future_l1(self.head(context), features, num_frames, ahead=0)
+        return Loss(value=loss, metrics=metrics)
+
+    def context(self, features: Tensor, num_frames: Sequence[int]) -> Tensor:
+        """The encoder's `masked_sum` (B, T, D), batch norm being over true frames.
+
+        Args:
+            features: (B, T, D), zeros past each true end.
+            num_frames: True length of each utterance.
+        """
+        padding = padding_mask(num_frames, features.shape[1], features.device)
+        x = features.transpose(1, 2)
+        masked = []
+        for index, block in enumerate(self.encoder.blocks):
+            assert isinstance(block, ConvBlock)
+            x = zero_padding(_block_of_true_frames(block, x, padding), padding, time_dim=2)
+            if str(index) in self.encoder.masked_convs:
+                masked.append(self.encoder.masked_convs[str(index)](x))
+        return torch.stack(masked).sum(dim=0).transpose(1, 2)
+
+
+def _block_of_true_frames(block: ConvBlock, x: Tensor, padding: Tensor | None) -> Tensor:
+    """As `block(x)`, with statistics over the frames where `padding` (B, T) is False."""
+    if padding is None:
+        output: Tensor = block(x)
+        return output
+    y = block.activation(_norm_of_true_frames(block.bn1, block.conv(x), padding))
+    y = _norm_of_true_frames(block.bn2, block.linear(y), padding)
+    y = F.dropout(y, block.dropout, block.training)
+    return block.activation(y + x if block.residual else y)
+
+
+def _norm_of_true_frames(norm: nn.Module, x: Tensor, padding: Tensor) -> Tensor:
+    """`norm` of (B, C, T) over the frames where `padding` (B, T) is False, zeros elsewhere."""
+    frames = x.transpose(1, 2)
+    is_true = ~padding
+    normed = norm(frames[is_true])
+    result = torch.zeros_like(frames, dtype=normed.dtype)
+    return result.masked_scatter(is_true.unsqueeze(-1), normed).transpose(1, 2)

@@ -1,0 +1,147 @@
+"""vq-wav2vec: code vectors to come among negatives (arXiv:1910.05453)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from auricle.models.vq_wav2vec import VqWav2Vec
+from auricle.nn.padding import padding_mask
+from auricle.nn.vector_quantizer import GumbelQuantizer, KmeansQuantizer
+from auricle.objectives.base import Loss, masked_mean
+from auricle.objectives.future_contrast import FutureContrastConfig, FutureContrastObjective
+from auricle.objectives.gumbel import gumbel_noise, quantizer_metrics, straight_through_choice
+
+
+class VqWav2VecObjectiveConfig(FutureContrastConfig, frozen=True, kw_only=True):
+    """Options of vq-wav2vec's loss; temperatures and commitment are the quantiser's own.
+
+    Attributes:
+        num_steps: As in wav2vec, but 8 (arXiv:1910.05453, section 4).
+        diversity_weight: Weight of the share of unused entries, by the perplexity of the mean
+            softmax, for the Gumbel quantiser (0 in the paper; wav2vec 2.0 has 0.1).
+        codebook_weight: Weight of the codebook's and the commitment loss, for the k-means
+            quantiser (1; arXiv:1910.05453, eq. 3).
+    """
+
+    num_steps: int = 8
+    diversity_weight: float = 0.0
+    codebook_weight: float = 1.0
+
+
+class VqWav2VecObjective(FutureContrastObjective):
+    """An affine layer per step predicts the code vectors to come from contexts of code vectors."""
+
+    config_type = VqWav2VecObjectiveConfig
+    config: VqWav2VecObjectiveConfig
+    encoder: VqWav2Vec
+
+    def forward(
+        self,
+        waveforms: Tensor,
+        num_samples: Sequence[int],
+        *,
+        step: int,
+        generator: torch.Generator,
+    ) -> Loss:
+        z, num_frames = self.encoder.frames(waveforms[:, : max(num_samples)], num_samples)
+        quantizer = self.encoder.quantizer
+        if isinstance(quantizer, GumbelQuantizer):
+            quantizer.anneal(step)
+            noise_source = generator if self.training else None
+            vectors, quantized = gumbel_vectors(quantizer, z, num_frames, noise_source)
+            weight = self.config.diversity_weight
+        else:
+            vectors, quantized = kmeans_vectors(quantizer, z, num_frames)
+            weight = self.config.codebook_weight
+        contrast = self.future_contrast(vectors, num_frames, generator)
+        metrics = {"contrastive_loss": contrast.value.detach()}
+        return Loss(
+            value=contrast.value + weight * quantized.value,
+            metrics=metrics | contrast.metrics | quantized.metrics,
+        )
+
+
+def gumbel_vectors(
+    quantizer: GumbelQuantizer,
+    z: Tensor,
+    num_frames: Sequence[int],
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Loss]:
+    """Code vectors by a noisy choice, with the gradient of the softmax (section 3.1).
+
+    Args:
+        quantizer: The quantiser, at the temperature of the update.
+        z: (B, D, T), frames.
+        num_frames: True length of each utterance.
+        generator: Source of the Gumbel noise; None for the largest logit, as in evaluation.
+
+    Returns:
+        Code vectors (B, D, T), and the diversity loss: the share of entries that the mean
+        softmax over the batch leaves unused, by its perplexity (wav2vec 2.0, arXiv:2006.11477,
+        eq. 4, in the form of fairseq).
+    """
+    config = quantizer.config
+    x = z.transpose(1, 2)
+    for layer in quantizer.hidden:
+        x = quantizer.activation(layer(x))
+    logits = quantizer.output(x).float().unflatten(-1, (config.num_groups, config.num_entries))
+    noise = None if generator is None else gumbel_noise(logits.shape, generator, logits.device)
+    choice = straight_through_choice(logits, temperature=quantizer.temperature, noise=noise)
+    tables = quantizer.vectors.view(-1, config.num_entries, quantizer.vectors.shape[-1])
+    tables = tables.expand(config.num_groups, -1, -1)
+    vectors = torch.einsum("btgv,gvd->btgd", choice.to(tables.dtype), tables)
+
+    is_true = _is_true(num_frames, logits)
+    means = (logits.softmax(dim=-1) * is_true[..., None, None]).sum(dim=(0, 1)) / is_true.sum()
+    perplexities = torch.special.entr(means).sum(dim=-1).exp()
+    diversity = 1 - perplexities.mean() / config.num_entries
+    metrics = quantizer_metrics(choice.unbind(dim=2), num_frames, quantizer.temperature)
+    metrics["softmax_perplexity"] = perplexities.mean().detach()
+    return vectors.flatten(2).transpose(1, 2), Loss(value=diversity, metrics=metrics)
+
+
+def kmeans_vectors(
+    quantizer: KmeansQuantizer, z: Tensor, num_frames: Sequence[int]
+) -> tuple[Tensor, Loss]:
+    """Code vectors nearest to the projected frames, with the gradient of those (section 3.2).
+
+    Args:
+        quantizer: The quantiser.
+        z: (B, D, T), frames.
+        num_frames: True length of each utterance.
+
+    Returns:
+        Code vectors (B, D, T), and the loss that draws the chosen vectors to their frames and,
+        by the quantiser's `commitment`, frames to their vectors: mean squares over true frames.
+    """
+    config = quantizer.config
+    projected = quantizer.norm(quantizer.projection(z), num_frames)
+    with torch.no_grad():
+        codes = quantizer.indices(z, num_frames)
+    tables = quantizer.vectors.transpose(0, 1).expand(config.num_groups, -1, -1)
+    groups = torch.arange(config.num_groups, device=z.device)
+    chosen = tables[groups, codes].flatten(2).transpose(1, 2)
+    vectors = chosen.detach() + (projected - projected.detach())
+
+    is_true = _is_true(num_frames, z).unsqueeze(1)
+    frames = projected.float()
+    codebook = masked_mean((chosen.float() - frames.detach()).square(), is_true)
+    commitment = masked_mean((frames - chosen.detach().float()).square(), is_true)
+    choices = F.one_hot(codes, config.num_entries).float().unbind(dim=2)
+    metrics = {
+        "code_perplexity": quantizer_metrics(choices, num_frames, 1.0)["code_perplexity"],
+        "codebook_loss": codebook.detach(),
+    }
+    return vectors, Loss(value=codebook + config.commitment * commitment, metrics=metrics)
+
+
+def _is_true(num_frames: Sequence[int], like: Tensor) -> Tensor:
+    """(B, T) in float32, on the device of `like`: 1 for true frames, 0 for padding."""
+    padding = padding_mask(num_frames, max(num_frames), like.device)
+    if padding is None:
+        return torch.ones(len(num_frames), max(num_frames), device=like.device)
+    return (~padding).float()

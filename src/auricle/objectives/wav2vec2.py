@@ -1,0 +1,393 @@
+"""wav2vec 2.0: which quantised latent belongs to a masked frame (arXiv:2006.11477)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from auricle.models.wav2vec2 import Wav2Vec2
+from auricle.nn.padding import padding_mask
+from auricle.nn.waveform_norm import centred, normalized
+from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean
+from auricle.objectives.gumbel import gumbel_noise, straight_through_choice
+
+INITIAL_STD = 0.02
+"""Of the Transformer's weights before training (BERT; fairseq's `init_bert_params`)."""
+
+ENTROPY_EPS = 1e-7
+"""Added to probabilities under the logarithm (fairseq)."""
+
+
+class Wav2Vec2ObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
+    """Options of wav2vec 2.0's loss; the defaults are Base's (section 4.2 and fairseq).
+
+    Attributes:
+        initialise_encoder: Whether the objective starts the encoder afresh, as the authors do;
+            False to train on from the weights that it has.
+        mask_start_probability: Share of frames that start a span (p = 0.065, section 4.2;
+            fairseq: `mask_prob / mask_length`).
+        mask_span: Frames of a span (M = 10; `mask_length`).
+        min_spans: The fewest spans of an utterance (`min_masks`, 2 in fairseq's model).
+        num_distractors: Masked frames of the same utterance to tell from (K = 100;
+            `num_negatives`).
+        logit_temperature: What similarities are divided by (kappa = 0.1; `logit_temp`).
+        projection_dim: Width in which frames are compared (256, Large 768; `final_dim`).
+        num_groups: Codes of a latent (G = 2; `latent_groups`).
+        num_entries: Code vectors of a group (V = 320; `latent_vars`).
+        quantized_dim: Width of the code vectors of all groups together, or None for
+            `projection_dim` (`latent_dim`).
+        gumbel_temperature: Of the Gumbel softmax: at the start, at the end (Large 0.1), and the
+            factor from one update to the next (`latent_temp`).
+        diversity_weight: Of the codes' diversity (alpha = 0.1; the first of `loss_weights`).
+        penalty_weight: Of the latents' mean square (10; the second of `loss_weights`).
+        feature_gradient: What the extractor's gradient is multiplied by (`feature_grad_mult`).
+        feature_dropout: Dropout of the latents before the quantiser (`dropout_features`).
+    """
+
+    initialise_encoder: bool = True
+    mask_start_probability: float = 0.065
+    mask_span: int = 10
+    min_spans: int = 2
+    num_distractors: int = 100
+    logit_temperature: float = 0.1
+    projection_dim: int = 256
+    num_groups: int = 2
+    num_entries: int = 320
+    quantized_dim: int | None = None
+    gumbel_temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995)
+    diversity_weight: float = 0.1
+    penalty_weight: float = 10.0
+    feature_gradient: float = 0.1
+    feature_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("mask_start_probability", 0 <= self.mask_start_probability <= 1, "between 0 and 1"),
+            ("mask_span", self.mask_span >= 1, "at least 1"),
+            ("min_spans", self.min_spans >= 2, "at least 2, for a frame and its distractor"),
+            ("num_distractors", self.num_distractors >= 1, "at least 1"),
+            ("logit_temperature", self.logit_temperature > 0, "above 0"),
+            ("projection_dim", self.projection_dim >= 1, "at least 1"),
+            ("num_groups", self.num_groups >= 1, "at least 1"),
+            ("num_entries", self.num_entries >= 1, "at least 1"),
+            ("gumbel_temperature", min(self.gumbel_temperature) > 0, "above 0 throughout"),
+            ("feature_gradient", self.feature_gradient >= 0, "at least 0"),
+            ("feature_dropout", 0 <= self.feature_dropout < 1, "at least 0 and below 1"),
+        )
+        for name, holds, expected in checks:
+            if not holds:
+                raise ValueError(f"{name} must be {expected}, but is {getattr(self, name)!r}")
+        if self.code_dim % self.num_groups or self.code_dim < 1:
+            raise ValueError(
+                f"code vectors of {self.code_dim} columns cannot be divided evenly among "
+                f"{self.num_groups} groups"
+            )
+
+    @property
+    def code_dim(self) -> int:
+        """Width of the code vectors of all groups together."""
+        return self.projection_dim if self.quantized_dim is None else self.quantized_dim
+
+    def temperature(self, step: int) -> float:
+        """Temperature of the Gumbel softmax after `step` updates."""
+        start, end, decay = self.gumbel_temperature
+        return max(start * decay**step, end)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskedFrames:
+    """The masked frames of a batch, and what each is to be told from.
+
+    Attributes:
+        mask: (B, T), True on masked frames; never on padding.
+        positions: (B, M), the masked frames of each utterance in order, M the most of any.
+        is_masked: (B, M), False where an utterance has fewer than M.
+        distractors: (B, M, K), int64 indices into the columns of `positions`.
+    """
+
+    mask: Tensor
+    positions: Tensor
+    is_masked: Tensor
+    distractors: Tensor
+
+    def to(self, device: torch.device) -> MaskedFrames:
+        """The same on another device."""
+        return MaskedFrames(
+            mask=self.mask.to(device),
+            positions=self.positions.to(device),
+            is_masked=self.is_masked.to(device),
+            distractors=self.distractors.to(device),
+        )
+
+    def select(self, x: Tensor) -> Tensor:
+        """The masked frames (B, M, D) of `x` (B, T, D)."""
+        return x.gather(1, self.positions.unsqueeze(2).expand(-1, -1, x.shape[2]))
+
+
+class GumbelCodes(nn.Module):
+    """The quantiser: per group the code vector of the largest logit (section 2, eq. 1)."""
+
+    def __init__(self, config: Wav2Vec2ObjectiveConfig, *, dim: int) -> None:
+        super().__init__()
+        self.num_groups, self.num_entries = config.num_groups, config.num_entries
+        self.logits = nn.Linear(dim, self.num_groups * self.num_entries)
+        self.vectors = nn.Parameter(
+            torch.empty(self.num_groups, self.num_entries, config.code_dim // self.num_groups)
+        )
+        # As fairseq starts them: large logits make the first choices spread.
+        nn.init.normal_(self.logits.weight)
+        nn.init.zeros_(self.logits.bias)
+        nn.init.uniform_(self.vectors)
+
+    def forward(
+        self, x: Tensor, *, temperature: float, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantise frames.
+
+        Args:
+            x: (B, M, D).
+            temperature: Of the Gumbel softmax.
+            generator: Source of its noise; None for the largest logit, as in evaluation.
+
+        Returns:
+            Code vectors (B, M, code_dim), one-hot choices (B, M, G, V), and the probabilities
+            (B, M, G, V) without noise or temperature, both float32.
+        """
+        logits = self.logits(x).unflatten(-1, (self.num_groups, self.num_entries)).float()
+        noise = None
+        if generator is not None:
+            noise = gumbel_noise(logits.shape, generator, logits.device)
+        choices = straight_through_choice(logits, temperature=temperature, noise=noise)
+        vectors = torch.einsum("bmgv,gvd->bmgd", choices, self.vectors.to(choices.dtype))
+        return vectors.flatten(2), choices, logits.softmax(dim=-1)
+
+
+class Wav2Vec2Objective(Objective):
+    """Masked frames find their own quantised latent among those of other masked frames."""
+
+    config_type = Wav2Vec2ObjectiveConfig
+    encoder: Wav2Vec2
+    config: Wav2Vec2ObjectiveConfig
+
+    def __init__(self, encoder: Wav2Vec2, config: Wav2Vec2ObjectiveConfig) -> None:
+        super().__init__(encoder, config)
+        width = encoder.config.transformer.hidden_size
+        latent_dim = encoder.config.extractor.dim
+        self.mask_embedding = nn.Parameter(torch.rand(width))
+        self.quantizer = GumbelCodes(config, dim=latent_dim)
+        self.project_context = nn.Linear(width, config.projection_dim)
+        self.project_codes = nn.Linear(config.code_dim, config.projection_dim)
+        if config.initialise_encoder:
+            initialise(encoder)
+
+    @property
+    def min_samples(self) -> int:
+        # Two spans have to start at different frames.
+        fewest = self.config.mask_span + 1
+        return max(
+            self.encoder.min_samples, self.encoder.config.extractor.geometry.min_samples(fewest)
+        )
+
+    def forward(
+        self,
+        waveforms: Tensor,
+        num_samples: Sequence[int],
+        *,
+        step: int,
+        generator: torch.Generator,
+    ) -> Loss:
+        config = self.config
+        num_frames = [self.encoder.num_frames(count) for count in num_samples]
+        frames = draw_masked_frames(num_frames, config, generator).to(waveforms.device)
+        latents = scale_gradient(self._latents(waveforms, num_samples), config.feature_gradient)
+        padding = padding_mask(num_frames, latents.shape[1], latents.device)
+        squares = latents.float().square()
+        is_true = squares.new_ones(squares.shape[:2]) if padding is None else ~padding
+        penalty = masked_mean(squares, is_true.unsqueeze(2))
+
+        normed = self.encoder.projection_norm(latents)
+        contexts = self.project_context(
+            frames.select(self._contexts(normed, frames.mask, num_frames))
+        )
+        targets = F.dropout(frames.select(normed), config.feature_dropout, self.training)
+        temperature = config.temperature(step)
+        vectors, choices, probabilities = self.quantizer(
+            targets, temperature=temperature, generator=generator if self.training else None
+        )
+        contrast, accuracy = contrastive_loss(
+            contexts,
+            self.project_codes(vectors),
+            choices.argmax(dim=-1),
+            frames,
+            temperature=config.logit_temperature,
+        )
+        used = perplexities(probabilities, frames.is_masked)
+        diversity = 1 - used.sum() / (config.num_groups * config.num_entries)
+        value = contrast + config.diversity_weight * diversity + config.penalty_weight * penalty
+        metrics = {
+            "contrastive": contrast,
+            "diversity": diversity,
+            "feature_penalty": penalty,
+            "accuracy": accuracy,
+            "code_perplexity": perplexities(choices, frames.is_masked).mean(),
+            "temperature": value.new_tensor(temperature),
+        }
+        return Loss(value=value, metrics={name: part.detach() for name, part in metrics.items()})
+
+    def _latents(self, waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
+        """The extractor's frames (B, T, D), which hold anything past a true end."""
+        config = self.encoder.config
+        if config.normalize:
+            waveforms = normalized(waveforms, num_samples, eps=config.normalize_eps)
+        elif config.extractor.norm == "group":
+            waveforms = centred(waveforms, num_samples)
+        frames: Tensor = self.encoder.extractor(waveforms.to(self.encoder.dtype), num_samples)
+        return frames
+
+    def _contexts(self, normed: Tensor, mask: Tensor, num_frames: Sequence[int]) -> Tensor:
+        """The Transformer's output (B, T, D) for latents whose masked frames it does not see."""
+        x = self.encoder.projection(normed)
+        x = F.dropout(x, self.encoder.config.projection_dropout, self.training)
+        x = torch.where(mask.unsqueeze(2), self.mask_embedding.to(x.dtype), x)
+        contexts: Tensor
+        *_, contexts = self.encoder.transformer(x, num_frames)
+        return contexts
+
+
+@torch.no_grad()
+def initialise(encoder: Wav2Vec2) -> None:
+    """Start an encoder's weights as the authors do (fairseq), from torch's own generator.
+
+    Convolutions of the extractor by He's rule (arXiv:1502.01852), the Transformer's linear layers
+    normal with deviation 0.02 and without bias, as BERT's. Norms and positions are as constructed.
+    """
+    for module in encoder.extractor.modules():
+        if isinstance(module, nn.Conv1d):
+            nn.init.kaiming_normal_(module.weight)
+    for module in encoder.transformer.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=INITIAL_STD)
+            nn.init.zeros_(module.bias)
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """`x` itself, whose gradient is multiplied by `factor`."""
+    if not x.requires_grad or factor == 1.0:
+        return x
+    x = x.view_as(x)
+    x.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
+    return x
+
+
+def draw_masked_frames(
+    num_frames: Sequence[int], config: Wav2Vec2ObjectiveConfig, generator: torch.Generator
+) -> MaskedFrames:
+    """Draw what is masked and what it is to be told from, on the CPU (section 3.1).
+
+    Args:
+        num_frames: True frames of each utterance, each more than `config.mask_span`.
+        config: Probability and length of spans, and count of distractors.
+        generator: Source of the draws.
+    """
+    mask = draw_spans(
+        num_frames,
+        probability=config.mask_start_probability,
+        span=config.mask_span,
+        min_spans=config.min_spans,
+        generator=generator,
+    )
+    counts = mask.sum(dim=1)
+    most = int(counts.max())
+    # A stable sort leaves the masked frames of a row, which come first, in their order.
+    positions = mask.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
+    return MaskedFrames(
+        mask=mask,
+        positions=positions,
+        is_masked=torch.arange(most) < counts.unsqueeze(1),
+        distractors=draw_distractors(counts, config.num_distractors, generator),
+    )
+
+
+def draw_spans(
+    num_frames: Sequence[int],
+    *,
+    probability: float,
+    span: int,
+    min_spans: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Mask (B, T) of spans that may overlap and end inside their utterance.
+
+    A share `probability` of an utterance's frames are starts, all different; the fraction left
+    over is rounded up as often as its size says (fairseq's `compute_mask_indices`).
+    """
+    mask = torch.zeros(len(num_frames), max(num_frames), dtype=torch.bool)
+    offsets = torch.arange(span)
+    for row, count in enumerate(num_frames):
+        chance = torch.rand((), generator=generator).item()
+        num_spans = max(int(probability * count + chance), min_spans)
+        starts = torch.randperm(count - span + 1, generator=generator)[:num_spans]
+        mask[row, (starts.unsqueeze(1) + offsets).flatten()] = True
+    return mask
+
+
+def draw_distractors(counts: Tensor, num_distractors: int, generator: torch.Generator) -> Tensor:
+    """For each of `counts` (B,) things others of the same row, with repetition: (B, M, K).
+
+    M is the largest count. Where a row has fewer things, what is drawn for the rest lies in 0..M-1.
+    """
+    most = int(counts.max())
+    others = (counts - 1).clamp(min=1).view(-1, 1, 1)
+    # In float32 a product with a large count may round up to the count itself.
+    uniform = torch.rand(
+        len(counts), most, num_distractors, generator=generator, dtype=torch.float64
+    )
+    drawn = (uniform * others).long()
+    own = torch.arange(most).view(1, -1, 1)
+    return (drawn + (drawn >= own)).clamp(max=most - 1)
+
+
+def contrastive_loss(
+    contexts: Tensor, targets: Tensor, codes: Tensor, frames: MaskedFrames, *, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """InfoNCE over cosine similarities (eq. 3), and the share of frames that find their target.
+
+    A distractor with the same codes as the target is not one, and is left out.
+
+    Args:
+        contexts: (B, M, D), the Transformer's masked frames.
+        targets: (B, M, D), their quantised latents.
+        codes: (B, M, G), the codes of these.
+        frames: Which of the M are true, and their distractors.
+        temperature: What similarities are divided by.
+    """
+    # All pairs (B, M, M) take less than K vectors for each frame; half precision is too coarse.
+    with torch.autocast(contexts.device.type, enabled=False):
+        similarities = F.normalize(contexts.float(), dim=2) @ F.normalize(
+            targets.float(), dim=2
+        ).transpose(1, 2)
+    is_same = (codes.unsqueeze(2) == codes.unsqueeze(1)).all(dim=3)
+    others = similarities.gather(2, frames.distractors)
+    others = others.masked_fill(is_same.gather(2, frames.distractors), -torch.inf)
+    own = similarities.diagonal(dim1=1, dim2=2).unsqueeze(2)
+    logits = torch.cat([own, others], dim=2) / temperature
+    losses = -logits.log_softmax(dim=2)[..., 0]
+    is_found = logits.argmax(dim=2) == 0
+    return masked_mean(losses, frames.is_masked), masked_mean(is_found.float(), frames.is_masked)
+
+
+def perplexities(probabilities: Tensor, is_masked: Tensor) -> Tensor:
+    """How many entries of each group (G,) are in use: exp of the entropy of their mean.
+
+    Args:
+        probabilities: (B, M, G, V).
+        is_masked: (B, M), which of the frames count.
+    """
+    weights = is_masked.to(probabilities.dtype)
+    shares = torch.einsum("bmgv,bm->gv", probabilities, weights) / weights.sum()
+    entropies: Tensor = -(shares * (shares + ENTROPY_EPS).log()).sum(dim=1)
+    return entropies.exp()
