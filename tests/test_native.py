@@ -58,3 +58,12 @@ def test_unknown_family_and_broken_config_are_refused(tmp_path: Path) -> None:
     write_native(path, NativeCheckpoint(**{**vars(native), "config": '{"num_layers": "x"}'}))
     with pytest.raises(CheckpointError, match="num_layers"):
         auricle.load(path)
+
+
+def test_further_metadata_is_kept_and_never_in_the_way(tmp_path: Path) -> None:
+    extra = {"recipe": "[recipe]", "family": "another", "steps": "5"}
+    native = NativeCheckpoint(**{**vars(checkpoint()), "extra": extra})
+    write_native(tmp_path / "x.safetensors", native)
+    read = read_native(tmp_path / "x.safetensors")
+    assert (read.family, read.provenance) == ("apc", ORIGIN)
+    assert read.extra == {"recipe": "[recipe]", "steps": "5"}

@@ -57,7 +57,7 @@ examples:
 PLOT_TEXT = """\
 Draw one utterance: waveform, log mel, representation and its self-similarity, on one time axis.
 
-Needs matplotlib: pip install 'auricle[plot]'.
+Needs matplotlib: pip install matplotlib.
 """
 PLOT_EXAMPLES = """\
 example:
@@ -81,6 +81,39 @@ Extract representations from the speech that comes with auricle and draw them; n
 DEMO_EXAMPLES = """\
 example:
   auricle demo --out demo
+"""
+PRETRAIN_TEXT = """\
+Train an encoder from random weights by its family's own loss, as a recipe says.
+
+RECIPE is a TOML file; docs/pretraining.md describes it, recipes/ holds some for every family.
+DIR receives checkpoints, metrics.jsonl, TensorBoard events, a picture of the curves and, at the
+end, NAME.safetensors, which every command takes as a model. Where DIR holds a checkpoint of the
+same recipe and audio, training goes on from it. Ctrl-C or SIGTERM end it after a checkpoint.
+
+Several GPUs or machines: torchrun --nproc_per_node N -m auricle pretrain ...
+
+Needs more packages: pip install 'auricle[train]'.
+"""
+PRETRAIN_EXAMPLES = """\
+examples:
+  auricle pretrain recipes/mini/apc.toml --data LibriSpeech/train-clean-100 --out runs/apc_mini
+  auricle pretrain recipes/tera.toml --data manifest.tsv --split train --out runs/tera --workers 8
+"""
+PROBE_TEXT = """\
+Measure what the layers of frozen encoders make easy to tell, with linear classifiers.
+
+Tasks: phones (frames; librispeech/phones.tsv), words (means over time; arabic_words), speakers
+(means over time; librispeech, split speakers). FOLDER is the corpus or the folder that holds it
+under that name; docs/probing.md says what must be in it. What is tested is never trained on.
+
+DIR receives TASK.json, TASK.png (accuracy over layers) and table.md, anew after each model.
+
+Needs more packages: pip install scikit-learn matplotlib.
+"""
+PROBE_EXAMPLES = """\
+examples:
+  auricle probe --model tera --task phones --data corpora/librispeech --out probes
+  auricle probe --models fbank,mel,tera --task phones,words,speakers --data corpora --out probes
 """
 
 
@@ -110,6 +143,8 @@ def build_parser(version: str) -> argparse.ArgumentParser:
     _add_info(add("info", "show what a model is", INFO_TEXT, INFO_EXAMPLES))
     _add_plot(add("plot", "draw one utterance", PLOT_TEXT, PLOT_EXAMPLES))
     _add_check(add("check", "check a model's weights", CHECK_TEXT, CHECK_EXAMPLES))
+    _add_pretrain(add("pretrain", "train an encoder", PRETRAIN_TEXT, PRETRAIN_EXAMPLES))
+    _add_probe(add("probe", "measure what layers tell", PROBE_TEXT, PROBE_EXAMPLES))
     _add_demo(add("demo", "try it on bundled speech", DEMO_TEXT, DEMO_EXAMPLES))
     return parser
 
@@ -202,6 +237,47 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     _add_device(parser)
 
 
+def _add_pretrain(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(module="auricle.cli.pretrain")
+    parser.add_argument("recipe", metavar="RECIPE", type=Path, help="TOML file")
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="folders, searched recursively for audio, and manifests (TSV with the columns path, "
+        "samples and, if you like, split)",
+    )
+    parser.add_argument(
+        "--split", metavar="SPLIT", help="rows of the manifests to train on, by their column split"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="folder to write to, made if missing"
+    )
+    parser.add_argument(
+        "--steps", metavar="N", type=_count, help="train so many steps instead of the recipe's"
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=_whole_number,
+        default=1,
+        help="processes that decode audio ahead of training (default: 1)",
+    )
+    parser.add_argument(
+        "--cache-audio",
+        action="store_true",
+        help="decode all audio once and keep it in memory, 230 MB an hour",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to train; auto takes a GPU if there is one (default: auto)",
+    )
+
+
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(module="auricle.cli.demo")
     parser.add_argument(
@@ -211,6 +287,41 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         default=Path("demo"),
         help="folder for arrays and picture (default: demo)",
     )
+
+
+def _add_probe(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(module="auricle.cli.probe")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
+    model.add_argument(
+        "--models", metavar="MODEL,...", type=_words, help="several, for one table to compare them"
+    )
+    parser.add_argument(
+        "--task",
+        metavar="TASK,...",
+        type=_words,
+        required=True,
+        help="phones, words, speakers, or several of them",
+    )
+    parser.add_argument(
+        "--data", metavar="FOLDER", type=Path, required=True, help="the corpus of the task"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, help="folder to write results to")
+    parser.add_argument(
+        "--layers",
+        metavar="LAYER,...",
+        type=_words,
+        help=f"{LAYER_HELP} (default: all whose frames are 5 ms or more apart)",
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=_whole_number,
+        default=0,
+        help="decides which half of a speaker's utterances is held out (default: 0)",
+    )
+    _add_checkpoint(parser)
+    _add_device(parser)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -243,9 +354,22 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _words(text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(words) or len(set(words)) < len(words):
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, got {text!r}")
+    return words
+
+
 def _whole_number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
 
 

@@ -1,0 +1,1 @@
+"""Pretraining: a recipe and audio in, a checkpoint of the library's own out."""

@@ -1,0 +1,95 @@
+"""What a recipe makes: the loss with its encoder, the optimiser, the accelerator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import nn
+
+from auricle.errors import AuricleError, MissingExtraError, RecipeError
+from auricle.models.base import SAMPLE_RATE
+from auricle.models.families import FAMILIES
+from auricle.objectives.base import Objective
+from auricle.training.corpus import Corpus
+from auricle.training.recipe import OptimizerOptions, Recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def build_objective(recipe: Recipe) -> Objective:
+    """The recipe's encoder with the heads and the loss of its family, untrained.
+
+    Its weights come from torch's own generator.
+
+    Raises:
+        RecipeError: The options contradict each other.
+    """
+    family = FAMILIES[recipe.identity.family]
+    try:
+        encoder = family.encoder_type()(recipe.encoder)
+        objective: Objective = family.objective_type()(encoder, recipe.objective)
+    except (RuntimeError, ValueError) as error:
+        raise RecipeError(
+            f"the recipe {recipe.identity.name} does not make a {family.stem} to train: {error}"
+        ) from error
+    return objective
+
+
+def fitting_corpus(corpus: Corpus, recipe: Recipe, objective: Objective) -> Corpus:
+    """The utterances that the recipe takes and that the loss is defined for.
+
+    Raises:
+        RecipeError: The recipe cuts crops that are too short for the loss.
+        AudioError: No utterance is left.
+    """
+    options = recipe.data
+    min_samples, crop_seconds = objective.min_samples, options.crop_seconds
+    if crop_seconds is not None and round(crop_seconds * SAMPLE_RATE) < min_samples:
+        raise RecipeError(
+            f"crop_seconds is {crop_seconds:g}, but the loss of {recipe.identity.family} needs at "
+            f"least {min_samples / SAMPLE_RATE:g} s"
+        )
+    max_seconds = options.max_seconds
+    return corpus.within(
+        max(min_samples, round(options.min_seconds * SAMPLE_RATE)),
+        None if max_seconds is None else round(max_seconds * SAMPLE_RATE),
+    )
+
+
+def build_optimizer(objective: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
+    """AdamW over all parameters that are trained; vectors (biases, norms) do not decay."""
+    parameters = [p for p in objective.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": options.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=options.betas, eps=options.eps)
+
+
+def build_accelerator(recipe: Recipe, device: Device) -> Accelerator:
+    """What spreads training over devices, processes and machines; `auto` takes GPUs if any.
+
+    Raises:
+        MissingExtraError: Accelerate is not installed.
+        AuricleError: There is no such device.
+    """
+    try:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+    except ImportError as error:
+        raise MissingExtraError(
+            "training needs accelerate, which is not installed; run pip install 'auricle[train]'"
+        ) from error
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise AuricleError("there is no CUDA device here; pass --device cpu, or auto")
+    # Heads and layers may rest in a step (layer drop, a quantiser that nothing reads).
+    distributed = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(
+        cpu=device == "cpu" or not has_gpu,
+        mixed_precision="bf16" if recipe.run.precision == "bf16" else "no",
+        kwargs_handlers=[distributed],
+    )

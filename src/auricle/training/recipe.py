@@ -1,0 +1,264 @@
+"""A recipe: all that decides a pretraining besides the audio, in one TOML file."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from auricle.errors import RecipeError
+from auricle.models.base import Config
+from auricle.models.families import FAMILIES
+from auricle.objectives.base import ObjectiveConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of a recipe's sections: frozen, keyword-only, validated on construction."""
+
+
+class Identity(Section, frozen=True, kw_only=True):
+    """What is trained (`[recipe]`).
+
+    Attributes:
+        name: Name of the result, and of its file.
+        family: Stem of the family, as `auricle list --family` takes it.
+        steps: Updates of the weights.
+        seed: Decides initial weights, order of the data, crops, masks, negatives and dropout.
+        training_data: What the result is trained on, in words, for its metadata.
+        licence: Licence of the result, for its metadata.
+        save_as: Type of the weights in the result; training itself keeps float32.
+    """
+
+    name: str
+    family: str
+    steps: int
+    seed: int = 0
+    training_data: str | None = None
+    licence: str | None = None
+    save_as: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if not NAME_PATTERN.fullmatch(self.name):
+            raise ValueError(
+                f"name must be letters, digits, '_', '-' and '.', but is {self.name!r}"
+            )
+        if self.steps < 1 or self.seed < 0:
+            raise ValueError(
+                "steps must be at least 1 and seed at least 0, but they are "
+                f"{self.steps} and {self.seed}"
+            )
+
+
+class DataOptions(Section, frozen=True, kw_only=True):
+    """How audio becomes batches (`[data]`).
+
+    Attributes:
+        batch_seconds: Audio in a batch of one process, padding included.
+        crop_seconds: Longer utterances are cut into pieces of this length, at places that change
+            from epoch to epoch; None keeps them whole.
+        min_seconds: Shorter utterances are left out.
+        max_seconds: Longer utterances are left out; None for no limit.
+        num_buckets: Groups of similar length that batches are formed in: more of them save
+            padding, fewer mix lengths more freely.
+        batches_per_step: Batches whose gradients are averaged in one update, in each process.
+    """
+
+    batch_seconds: float
+    crop_seconds: float | None = None
+    min_seconds: float = 0.0
+    max_seconds: float | None = None
+    num_buckets: int = 8
+    batches_per_step: int = 1
+
+    def __post_init__(self) -> None:
+        lengths = (self.batch_seconds, self.crop_seconds, self.max_seconds)
+        if any(length is not None and not length > 0 for length in lengths):
+            raise ValueError("batch_seconds, crop_seconds and max_seconds must be above 0")
+        if self.min_seconds < 0 or self.num_buckets < 1 or self.batches_per_step < 1:
+            raise ValueError(
+                "min_seconds must be at least 0, num_buckets and batches_per_step at least 1"
+            )
+        if self.crop_seconds is not None and self.crop_seconds > self.batch_seconds:
+            raise ValueError(
+                f"crop_seconds must be at most batch_seconds ({self.batch_seconds:g}), but is "
+                f"{self.crop_seconds:g}"
+            )
+
+
+class OptimizerOptions(Section, frozen=True, kw_only=True):
+    """How the weights are updated (`[optimizer]`).
+
+    Attributes:
+        name: AdamW (arXiv:1711.05101); without decay it is Adam.
+        learning_rate: Highest learning rate of the schedule.
+        betas: Decay of the running means of the gradient and of its square.
+        eps: Added to the root of the latter.
+        weight_decay: Decay of weights; biases, norms and other vectors are left alone.
+        max_gradient_norm: Longer gradients are scaled down to this length; None for no limit.
+    """
+
+    learning_rate: float
+    name: Literal["adamw"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    max_gradient_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0 or self.weight_decay < 0 or not self.eps > 0:
+            raise ValueError("learning_rate and eps must be above 0, weight_decay at least 0")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be from 0 to below 1, but are {self.betas}")
+        if self.max_gradient_norm is not None and not self.max_gradient_norm > 0:
+            raise ValueError(f"max_gradient_norm must be above 0, but is {self.max_gradient_norm}")
+
+
+class ScheduleOptions(Section, frozen=True, kw_only=True):
+    """How the learning rate moves (`[schedule]`).
+
+    Attributes:
+        kind: After the warm-up: along a line or half a cosine down to `final_fraction`, or level.
+        warmup_steps: Updates over which the learning rate grows from 0, along a line.
+        final_fraction: Part of the highest learning rate that the last update has.
+    """
+
+    kind: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0 or not 0 <= self.final_fraction <= 1:
+            raise ValueError("warmup_steps must be at least 0, final_fraction from 0 to 1")
+
+
+class RunOptions(Section, frozen=True, kw_only=True):
+    """How it runs (`[run]`).
+
+    Attributes:
+        precision: Of the arithmetic; weights are float32 in either case, and so are losses.
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between lines of metrics, each a mean over them.
+    """
+
+    precision: Literal["float32", "bf16"] = "float32"
+    checkpoint_every: int = 1000
+    log_every: int = 20
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_every < 1 or self.log_every < 1:
+            raise ValueError("checkpoint_every and log_every must be at least 1")
+
+
+class RecipeFile(Section, frozen=True, kw_only=True):
+    """The file as it is written; the family decides what `encoder` and `objective` may hold."""
+
+    recipe: Identity
+    data: DataOptions
+    optimizer: OptimizerOptions
+    encoder: dict[str, Any] = {}
+    objective: dict[str, Any] = {}
+    schedule: ScheduleOptions = ScheduleOptions()
+    run: RunOptions = RunOptions()
+
+
+class Recipe(Section, frozen=True, kw_only=True):
+    """A recipe that has been read: every section typed, and the text that it came from."""
+
+    identity: Identity
+    encoder: Config
+    objective: ObjectiveConfig
+    data: DataOptions
+    optimizer: OptimizerOptions
+    schedule: ScheduleOptions
+    run: RunOptions
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides the course of training.
+
+        Comments, names, spelled-out defaults, how often to save or log and how many steps to take
+        are no part of it.
+        """
+        parts = {
+            "family": self.identity.family,
+            "seed": self.identity.seed,
+            "encoder": self.encoder,
+            "objective": self.objective,
+            "data": self.data,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "precision": self.run.precision,
+        }
+        return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+
+    def with_steps(self, steps: int) -> Recipe:
+        """The same recipe with another number of updates; its schedule follows."""
+        identity = msgspec.structs.replace(self.identity, steps=steps)
+        return msgspec.structs.replace(self, identity=identity)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        RecipeError: The file is missing, is no TOML, or an option is unknown, missing, of another
+            type or out of range; the message names the option.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise RecipeError(f"cannot read the recipe {path}: {reason}; pass a TOML file") from error
+    try:
+        return parse_recipe(text)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def parse_recipe(text: str) -> Recipe:
+    """The recipe that a TOML text holds; raises RecipeError as `read_recipe` does."""
+    try:
+        file = msgspec.convert(tomllib.loads(text), RecipeFile)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise RecipeError(str(error)) from error
+    return Recipe(
+        identity=file.recipe,
+        encoder=_section("encoder", file.encoder, _family_types(file.recipe.family)[0]),
+        objective=_section("objective", file.objective, _family_types(file.recipe.family)[1]),
+        data=file.data,
+        optimizer=file.optimizer,
+        schedule=file.schedule,
+        run=file.run,
+        text=text,
+    )
+
+
+def _family_types(family: str) -> tuple[type[Config], type[ObjectiveConfig]]:
+    if family not in FAMILIES:
+        raise RecipeError(f"family must be one of {', '.join(FAMILIES)}, but is {family!r}")
+    try:
+        objective_type = FAMILIES[family].objective_type()
+    except ModuleNotFoundError as error:
+        raise RecipeError(f"the family {family} has no pretraining objective here") from error
+    return FAMILIES[family].encoder_type().config_type, objective_type.config_type
+
+
+def _section(name: str, options: dict[str, Any], kind: Any) -> Any:
+    try:
+        return msgspec.convert(options, kind)
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"[{name}]: {error}") from error

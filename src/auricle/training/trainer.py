@@ -1,0 +1,358 @@
+"""The trainer of every family: from a recipe and a corpus to a checkpoint of the library's own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from auricle.errors import RecipeError, TrainingError
+from auricle.models.base import SAMPLE_RATE
+from auricle.objectives.base import Loss, Objective
+from auricle.training import checkpoints
+from auricle.training.batches import BatchStream, Position, draw
+from auricle.training.building import (
+    Device,
+    build_accelerator,
+    build_objective,
+    build_optimizer,
+    fitting_corpus,
+)
+from auricle.training.checkpoints import CheckpointFolder, TrainingState
+from auricle.training.corpus import Corpus
+from auricle.training.curves import check_curves, save_curves
+from auricle.training.loading import Batch, decode, load_batches
+from auricle.training.metrics import StepMeans, read_metrics
+from auricle.training.monitor import Monitor, check_monitoring
+from auricle.training.recipe import Recipe
+from auricle.training.result import write_result
+from auricle.training.schedule import learning_rate
+from auricle.training.stopping import StopRequests
+from auricle.writing import write_whole
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+logger = logging.getLogger(__name__)
+
+RECIPE_COPY = "recipe.toml"
+CURVES_FILE = "curves.png"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What may differ from run to run of one training without being part of it.
+
+    Attributes:
+        device: `auto` takes a GPU where there is one.
+        num_workers: Processes that decode ahead; 0 decodes between the steps.
+        caches_audio: Whether all audio is decoded once and kept in memory (230 MB an hour).
+    """
+
+    device: Device = "auto"
+    num_workers: int = 0
+    caches_audio: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        step: Updates done in all.
+        stopped_by: Number of the signal that ended it early, 0 for none.
+        result: The file that was written, None where the training is not complete.
+        is_main: Whether this process is the one that reports.
+    """
+
+    step: int
+    stopped_by: int
+    result: Path | None
+    is_main: bool
+
+
+def train(recipe: Recipe, corpus: Corpus, out: Path, settings: RunSettings) -> Outcome:
+    """Train as the recipe says, from the last checkpoint in `out` on where there is one.
+
+    Under `torchrun` every process calls it alike. On the CPU a training that was killed and goes
+    on gives the same weights, bit for bit, as one left alone, with as many threads and processes.
+    SIGINT and SIGTERM end it after a checkpoint at the end of the step.
+
+    Raises:
+        MissingExtraError: Accelerate, TensorBoard or matplotlib is not installed.
+        RecipeError: `out` holds a training by another recipe or on other audio, or the recipe
+            does not fit its encoder.
+        TrainingError: The loss or the gradient is not finite, or the checkpoint is damaged.
+        AudioError: Audio cannot be decoded, or none is of a length that the recipe takes.
+        OutputError: Something cannot be written.
+    """
+    check_monitoring()
+    check_curves()
+    accelerator = build_accelerator(recipe, settings.device)
+    torch.manual_seed(recipe.identity.seed)
+    objective = build_objective(recipe)
+    corpus = fitting_corpus(corpus, recipe, objective)
+    trainer = Trainer(recipe, corpus, out, accelerator, objective)
+    trainer.resume()
+    if accelerator.is_main_process:
+        write_whole(out / RECIPE_COPY, lambda path: _write_text(path, recipe.text))
+    try:
+        with StopRequests() as stop:
+            trainer.run(settings, stop)
+        result = trainer.finish()
+    finally:
+        accelerator.end_training()
+    return Outcome(
+        step=trainer.step,
+        stopped_by=stop.number,
+        result=result,
+        is_main=accelerator.is_main_process,
+    )
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+class Trainer:
+    """A training as it runs: the step it is at, and all that the next one depends on."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        corpus: Corpus,
+        out: Path,
+        accelerator: Accelerator,
+        objective: Objective,
+    ) -> None:
+        self.recipe = recipe
+        self.corpus = corpus
+        self.out = out
+        self.accelerator = accelerator
+        self.objective = objective.train()
+        optimizer = build_optimizer(objective, recipe.optimizer)
+        self.model, self.optimizer = accelerator.prepare(objective, optimizer)
+        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        self.checkpoints = CheckpointFolder(out)
+        self.step = 0
+        self.position = Position()
+        self.seconds = 0.0
+        self.audio_seconds = 0.0
+        # Each process draws masks and dropout of its own.
+        seed = draw(recipe.identity.seed, 0, "process", accelerator.process_index)
+        self.generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)
+
+    # Going on, and saving
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint, if there is one.
+
+        Raises:
+            RecipeError: It is of another recipe, other audio or another number of processes.
+            TrainingError: It is damaged.
+        """
+        folder = self.checkpoints.latest()
+        if folder is None:
+            return
+        self._check_same(checkpoints.read_state(folder), folder)
+        state = checkpoints.read_training(folder, self.objective, self.optimizer)
+        checkpoints.read_random(
+            folder / checkpoints.random_file(self.accelerator.process_index),
+            self.generator,
+            self.accelerator.device,
+        )
+        self.step = state.step
+        self.position = Position(state.epoch, state.batch)
+        self.seconds = state.seconds
+        self.audio_seconds = state.audio_seconds
+        logger.info("going on from %s", folder)
+
+    def _check_same(self, state: TrainingState, folder: Path) -> None:
+        num_processes = self.accelerator.num_processes
+        differing = []
+        if state.recipe != self.recipe.digest:
+            differing.append("by another recipe")
+        if state.data != self.corpus.digest:
+            differing.append("on other audio")
+        if state.num_processes != num_processes:
+            differing.append(f"in {state.num_processes} process(es), not {num_processes}")
+        if differing:
+            raise RecipeError(
+                f"{folder} is of a training {' and '.join(differing)}; choose another --out, or go "
+                "on with what it was begun with"
+            )
+
+    def _save(self) -> None:
+        """Write a checkpoint: every process its random states, the main one everything else."""
+        accelerator = self.accelerator
+        folder = self.checkpoints.temporary(self.step)
+        if accelerator.is_main_process:
+            self.checkpoints.begin(self.step)
+        accelerator.wait_for_everyone()
+        checkpoints.write_random(
+            folder / checkpoints.random_file(accelerator.process_index),
+            self.generator,
+            accelerator.device,
+        )
+        if accelerator.is_main_process:
+            state = TrainingState(
+                step=self.step,
+                epoch=self.position.epoch,
+                batch=self.position.batch,
+                seconds=self.seconds,
+                audio_seconds=self.audio_seconds,
+                num_processes=accelerator.num_processes,
+                recipe=self.recipe.digest,
+                data=self.corpus.digest,
+            )
+            checkpoints.write_training(folder, self.objective, self.optimizer, state)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            self.checkpoints.commit(self.step)
+
+    def finish(self) -> Path | None:
+        """Draw the curves; write the result and return its path if all steps are done."""
+        identity = self.recipe.identity
+        path = self.out / f"{identity.name}.safetensors"
+        is_complete = self.step >= identity.steps
+        if self.accelerator.is_main_process:
+            if lines := read_metrics(self.out):
+                save_curves(identity.name, lines, self.out / CURVES_FILE)
+            if is_complete:
+                write_result(path, self.objective.encoder, self.recipe, self.corpus, self.step)
+        self.accelerator.wait_for_everyone()
+        return path if is_complete else None
+
+    # Steps
+
+    def run(self, settings: RunSettings, stop: StopRequests) -> None:
+        """Train up to the recipe's number of steps, or to the end of the step of a request.
+
+        Raises:
+            TrainingError: The loss or the gradient is not finite.
+        """
+        num_steps, options = self.recipe.identity.steps, self.recipe.run
+        if self.step >= num_steps:
+            return
+        batches = self._open_data(settings)
+        means = StepMeans()
+        with contextlib.ExitStack() as stack:
+            monitor = None
+            if self.accelerator.is_main_process:
+                monitor = Monitor(self.out, first_step=self.step, num_steps=num_steps)
+                stack.enter_context(monitor)
+            is_last = False
+            while not is_last:
+                begun = time.monotonic()
+                self._update(batches, means, stop)
+                self.seconds += time.monotonic() - begun
+                is_last = stop.number > 0 or self.step == num_steps
+                if monitor is not None:
+                    monitor.stepped()
+                if is_last or self.step % options.log_every == 0:
+                    self._record(monitor, means)
+                if is_last or self.step % options.checkpoint_every == 0:
+                    self._save()
+
+    def _open_data(self, settings: RunSettings) -> Iterator[Batch]:
+        """Batches from the position on that training is at."""
+        decoded = None
+        if settings.caches_audio:
+            decoded = [decode(utterance) for utterance in self.corpus.utterances]
+        stream = BatchStream(
+            corpus=self.corpus,
+            options=self.recipe.data,
+            seed=self.recipe.identity.seed,
+            start=self.position,
+            rank=self.accelerator.process_index,
+            num_processes=self.accelerator.num_processes,
+        )
+        return load_batches(
+            stream,
+            num_workers=settings.num_workers,
+            decoded=decoded,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+
+    def _record(self, monitor: Monitor | None, means: StepMeans) -> None:
+        metrics = means.take()
+        if monitor is not None:
+            totals = {
+                "epoch": float(self.position.epoch),
+                "seconds": round(self.seconds, 1),
+                "audio_hours": self.audio_seconds / 3600,
+            }
+            monitor.record(self.step, metrics | totals)
+
+    def _update(self, batches: Iterator[Batch], means: StepMeans, stop: StopRequests) -> None:
+        """Take one step; afterwards all processes know of a request to stop."""
+        rate = learning_rate(
+            self.step,
+            self.recipe.identity.steps,
+            self.recipe.optimizer.learning_rate,
+            self.recipe.schedule,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        value, num_samples = self._accumulate(batches, means)
+        longest = self.recipe.optimizer.max_gradient_norm
+        norm = self.accelerator.clip_grad_norm_(
+            self.parameters, math.inf if longest is None else longest
+        )
+        own = [float(value), float(norm), float(stop.number), float(num_samples)]
+        facts = torch.tensor([own], dtype=torch.float64, device=self.accelerator.device)
+        values, norms, stops, counts = self.accelerator.gather(facts).unbind(1)
+        loss, gradient_norm = float(values.mean()), float(norms.max())
+        self._check_finite(loss, gradient_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        stop.number = int(stops.max())
+        audio_seconds = float(counts.sum()) / SAMPLE_RATE
+        self.audio_seconds += audio_seconds
+        step = {"loss": loss, "gradient_norm": gradient_norm, "learning_rate": rate}
+        means.add_step(step, audio_seconds)
+
+    def _accumulate(self, batches: Iterator[Batch], means: StepMeans) -> tuple[torch.Tensor, int]:
+        """Add up the gradients of a step's batches; their mean loss and their true samples."""
+        device = self.accelerator.device
+        num_batches = self.recipe.data.batches_per_step
+        value = torch.zeros((), device=device)
+        num_samples = 0
+        for index in range(num_batches):
+            batch = next(batches)
+            # Between processes gradients travel once a step.
+            is_last = index + 1 == num_batches
+            quiet = contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model)
+            with quiet:
+                loss: Loss = self.model(
+                    batch.waveforms.to(device, non_blocking=True),
+                    batch.num_samples,
+                    step=self.step,
+                    generator=self.generator,
+                )
+                self.accelerator.backward(loss.value / num_batches)
+            value += loss.value.detach() / num_batches
+            num_samples += sum(batch.num_samples)
+            means.add_parts(loss.metrics)
+            self.position = batch.following
+        return value, num_samples
+
+    def _check_finite(self, loss: float, gradient_norm: float) -> None:
+        if math.isfinite(loss) and math.isfinite(gradient_norm):
+            return
+        last = self.checkpoints.latest()
+        raise TrainingError(
+            f"step {self.step + 1} of {self.recipe.identity.name} has the loss {loss} and the "
+            f"gradient norm {gradient_norm}, which training cannot go on with; the last good "
+            f"checkpoint is {last or 'none'}: lower learning_rate or max_gradient_norm, or set "
+            'precision = "float32"'
+        )

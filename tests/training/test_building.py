@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from auricle.errors import AudioError, AuricleError, MissingExtraError, RecipeError
+from auricle.training.building import (
+    build_accelerator,
+    build_objective,
+    build_optimizer,
+    fitting_corpus,
+)
+from auricle.training.corpus import Corpus
+from auricle.training.recipe import Recipe
+
+
+def test_the_objective_is_of_the_recipe(recipe: Recipe) -> None:
+    objective = build_objective(recipe)
+    assert objective.encoder.config == recipe.encoder
+    assert objective.config == recipe.objective
+
+
+def test_vectors_do_not_decay(recipe: Recipe) -> None:
+    objective = build_objective(recipe)
+    optimizer = build_optimizer(objective, recipe.optimizer)
+    matrices, vectors = optimizer.param_groups
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.01, 0.0)
+    assert {p.dim() for p in matrices["params"]} == {2}
+    assert {p.dim() for p in vectors["params"]} == {1}
+    num_parameters = len(list(objective.parameters()))
+    assert len(matrices["params"]) + len(vectors["params"]) == num_parameters
+
+
+def test_crops_too_short_for_the_loss_are_refused(
+    corpus: Corpus, edited: Callable[..., Recipe]
+) -> None:
+    recipe = edited(("crop_seconds = 0.5", "crop_seconds = 0.02"))
+    with pytest.raises(RecipeError, match=r"crop_seconds is 0\.02.*apc needs at least"):
+        fitting_corpus(corpus, recipe, build_objective(recipe))
+
+
+def test_utterances_out_of_the_limits_are_left_out(
+    corpus: Corpus, edited: Callable[..., Recipe]
+) -> None:
+    limits = "min_seconds = 0.7\nmax_seconds = 1.3\ncrop_seconds = 0.5"
+    recipe = edited(("crop_seconds = 0.5", limits))
+    fitting = fitting_corpus(corpus, recipe, build_objective(recipe))
+    assert {u.num_samples for u in fitting.utterances} == {14_400, 19_200}
+    recipe = edited(("crop_seconds = 0.5", "min_seconds = 9.0"))
+    with pytest.raises(AudioError, match="none of the 7 utterances"):
+        fitting_corpus(corpus, recipe, build_objective(recipe))
+
+
+def test_a_gpu_that_is_not_there_is_refused(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(AuricleError, match="no CUDA device"):
+        build_accelerator(recipe, "cuda")
+
+
+def test_without_accelerate_the_extra_is_named(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(MissingExtraError, match=r"auricle\[train\]"):
+        build_accelerator(recipe, "cpu")

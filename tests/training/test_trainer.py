@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import auricle
+from auricle.errors import AudioError, RecipeError, TrainingError
+from auricle.objectives.apc import ApcObjective
+from auricle.objectives.base import Loss
+from auricle.training.building import build_accelerator, build_objective
+from auricle.training.checkpoints import CheckpointFolder, read_state
+from auricle.training.corpus import Corpus, read_corpus
+from auricle.training.metrics import StepMeans, read_metrics
+from auricle.training.recipe import Recipe
+from auricle.training.trainer import Outcome, RunSettings, Trainer, train
+
+CPU = RunSettings(device="cpu", caches_audio=True)
+NUM_STEPS = 8
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from auricle.training.corpus import read_corpus
+from auricle.training.recipe import read_recipe
+from auricle.training.trainer import RunSettings, Trainer, train
+
+check = Trainer._check_finite
+def kill(self, *values):
+    if self.step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    check(self, *values)
+Trainer._check_finite = kill
+recipe, speech, out = map(Path, sys.argv[1:])
+train(read_recipe(recipe), read_corpus([speech]), out, RunSettings(device="cpu"))
+"""
+
+EVERY_RANK = """
+import sys
+from pathlib import Path
+from safetensors.torch import save_file
+from auricle.training.corpus import read_corpus
+from auricle.training.recipe import read_recipe
+from auricle.training.trainer import RunSettings, Trainer, train
+
+finish = Trainer.finish
+def keep(self):
+    save_file(self.objective.state_dict(), out / f"rank_{self.accelerator.process_index}")
+    return finish(self)
+Trainer.finish = keep
+recipe, speech, out = map(Path, sys.argv[1:])
+out.mkdir(exist_ok=True)
+train(read_recipe(recipe), read_corpus([speech]), out, RunSettings(device="cpu"))
+"""
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    """What the last checkpoint holds besides scalars, heads and moments and random states too."""
+    folder = CheckpointFolder(out).latest()
+    assert folder is not None
+    tensors = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        tensors |= {f"{path.name} {name}": value for name, value in load_file(path).items()}
+    return tensors
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert set(one) == set(other)
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def run_python(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    source = str(Path(auricle.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    """As many threads as in the subprocesses that results are compared with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a training that was left alone is kept; made by the first test that asks."""
+    return tmp_path_factory.mktemp("alone")
+
+
+def left_alone(alone: Path, recipe: Recipe, corpus: Corpus) -> dict[str, torch.Tensor]:
+    train(recipe, corpus, alone, CPU)
+    return weights(alone)
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[Loss], Loss]) -> None:
+    """Have `do` change the loss of the update that follows `step` updates."""
+    forward = ApcObjective.forward
+
+    def changed(self: ApcObjective, *arguments: Any, **options: Any) -> Loss:
+        loss = forward(self, *arguments, **options)
+        return do(loss) if options["step"] == step else loss
+
+    monkeypatch.setattr(ApcObjective, "forward", changed)
+
+
+def test_it_leaves_an_encoder_and_what_was_seen(
+    recipe: Recipe, corpus: Corpus, alone: Path
+) -> None:
+    outcome = train(recipe, corpus, alone, CPU)
+    path = alone / "tiny.safetensors"
+    assert outcome == Outcome(step=NUM_STEPS, stopped_by=0, result=path, is_main=True)
+    lines = read_metrics(alone)
+    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert lines[-1]["audio_hours"] == pytest.approx(NUM_STEPS * 2 / 3600, rel=0.3)
+    assert (alone / "curves.png").exists()
+    assert (alone / "recipe.toml").read_text() == recipe.text
+    loaded, saved = auricle.load(path), weights(alone)
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, saved[f"model.safetensors encoder.{name}"])
+
+
+def test_the_loss_falls(corpus: Corpus, tmp_path: Path, edited: Callable[..., Recipe]) -> None:
+    recipe = edited(('kind = "cosine"', 'kind = "constant"'), ("log_every = 2", "log_every = 10"))
+    train(recipe.with_steps(60), corpus, tmp_path, CPU)
+    losses = [line["loss"] for line in read_metrics(tmp_path)]
+    assert losses[-1] < 0.85 * losses[0]
+
+
+def test_killed_and_resumed_is_as_if_left_alone(
+    recipe: Recipe, recipe_text: str, speech: Path, corpus: Corpus, alone: Path, tmp_path: Path
+) -> None:
+    expected = left_alone(alone, recipe, corpus)
+    (tmp_path / "recipe.toml").write_text(recipe_text)
+    (tmp_path / "kill.py").write_text(KILLED)
+    out = tmp_path / "out"
+    paths = [tmp_path / "kill.py", tmp_path / "recipe.toml", speech, out]
+    assert run_python([str(path) for path in paths]).returncode == -signal.SIGKILL
+    last = CheckpointFolder(out).latest()
+    assert last is not None
+    assert last.name == "step_00000004"
+    train(recipe, corpus, out, CPU)
+    assert_equal(weights(out), expected)
+    assert [line["step"] for line in read_metrics(out)] == [2, 4, 6, 8]
+
+
+def test_stopped_by_a_signal_and_resumed_is_as_if_left_alone(
+    recipe: Recipe, corpus: Corpus, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = left_alone(alone, recipe, corpus)
+
+    def terminate(loss: Loss) -> Loss:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    with monkeypatch.context() as patch:
+        at_step(patch, 4, terminate)
+        outcome = train(recipe, corpus, tmp_path, CPU)
+    assert outcome == Outcome(step=5, stopped_by=signal.SIGTERM, result=None, is_main=True)
+    assert not (tmp_path / "tiny.safetensors").exists()
+    train(recipe, corpus, tmp_path, RunSettings(device="cpu", num_workers=1))
+    assert_equal(weights(tmp_path), expected)
+
+
+def test_a_training_that_is_done_stays_as_it_is(
+    recipe: Recipe, corpus: Corpus, alone: Path
+) -> None:
+    expected = left_alone(alone, recipe, corpus)
+    (alone / "tiny.safetensors").unlink()
+    assert train(recipe, corpus, alone, CPU).result == alone / "tiny.safetensors"
+    assert_equal(weights(alone), expected)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_it(
+    recipe: Recipe,
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    value: float,
+) -> None:
+    at_step(monkeypatch, 5, lambda loss: Loss(value=loss.value * value))
+    with pytest.raises(TrainingError, match=r"step 6 of tiny.*step_00000004"):
+        train(recipe, corpus, tmp_path, CPU)
+    assert all(bool(torch.isfinite(value).all()) for value in weights(tmp_path).values())
+
+
+def test_a_gradient_that_is_not_finite_stops_it(
+    recipe: Recipe, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(loss: Loss) -> Loss:
+        value = loss.value * 1.0
+        value.register_hook(lambda gradient: gradient * float("nan"))
+        return Loss(value=value)
+
+    at_step(monkeypatch, 1, broken)
+    with pytest.raises(TrainingError, match=r"step 2 of tiny.*gradient norm nan.*is none"):
+        train(recipe, corpus, tmp_path, CPU)
+
+
+def test_another_training_in_the_folder_is_refused(
+    recipe: Recipe,
+    corpus: Corpus,
+    speech: Path,
+    alone: Path,
+    edited: Callable[..., Recipe],
+) -> None:
+    expected = left_alone(alone, recipe, corpus)
+    other = edited(("hidden_size = 16", "hidden_size = 24"))
+    with pytest.raises(RecipeError, match=r"step_00000008 is of a training by another recipe;"):
+        train(other, corpus, alone, CPU)
+    with pytest.raises(RecipeError, match=r"on other audio; choose another --out"):
+        train(recipe, read_corpus([speech / "1"]), alone, CPU)
+    assert_equal(weights(alone), expected)
+
+
+def test_more_steps_go_on_from_the_end(
+    corpus: Corpus, tmp_path: Path, edited: Callable[..., Recipe]
+) -> None:
+    recipe = edited(('kind = "cosine"', 'kind = "constant"'))
+    train(recipe.with_steps(3), corpus, tmp_path / "parts", CPU)
+    train(recipe, corpus, tmp_path / "parts", CPU)
+    train(recipe, corpus, tmp_path / "whole", CPU)
+    assert_equal(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+
+
+def test_the_seed_decides(
+    recipe: Recipe,
+    corpus: Corpus,
+    alone: Path,
+    tmp_path: Path,
+    edited: Callable[..., Recipe],
+) -> None:
+    expected = left_alone(alone, recipe, corpus)
+    train(recipe, corpus, tmp_path / "same", CPU)
+    assert_equal(weights(tmp_path / "same"), expected)
+    train(edited(("seed = 3", "seed = 4")), corpus, tmp_path / "other", CPU)
+    other = weights(tmp_path / "other")
+    assert not torch.equal(
+        other["model.safetensors head.weight"], expected["model.safetensors head.weight"]
+    )
+
+
+def test_a_step_of_several_batches_has_their_mean_gradient(
+    corpus: Corpus, tmp_path: Path, edited: Callable[..., Recipe]
+) -> None:
+    recipe = edited(
+        ("dropout = 0.2", "dropout = 0.0"), ("[optimizer]", "batches_per_step = 2\n[optimizer]")
+    )
+    accelerator = build_accelerator(recipe, "cpu")
+    objective = build_objective(recipe)
+    trainer = Trainer(recipe, corpus, tmp_path, accelerator, objective)
+    batches = trainer._open_data(CPU)
+    first, second = next(batches), next(batches)
+    gradients = []
+    for batch in (first, second):
+        loss = objective(
+            batch.waveforms, batch.num_samples, step=0, generator=trainer.generator
+        ).value
+        gradients.append(torch.autograd.grad(loss, trainer.parameters))
+    trainer._accumulate(iter([first, second]), StepMeans())
+    for parameter, one, other in zip(trainer.parameters, *gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, (one + other) / 2)
+    assert trainer.position == second.following
+
+
+def test_long_gradients_are_scaled_down(
+    corpus: Corpus, tmp_path: Path, edited: Callable[..., Recipe]
+) -> None:
+    recipe = edited(("max_gradient_norm = 5.0", "max_gradient_norm = 1e-12"), ("= 0.01", "= 0.0"))
+    train(recipe.with_steps(1), corpus, tmp_path, CPU)
+    folder = CheckpointFolder(tmp_path).latest()
+    assert folder is not None
+    # Adam's step has the size of the learning rate, unless eps outweighs the gradient.
+    moments = load_file(folder / "optimizer.safetensors")
+    assert max(float(m.abs().max()) for n, m in moments.items() if "exp_avg" in n) <= 1e-12
+    assert read_metrics(tmp_path)[0]["gradient_norm"] > 1e-3
+
+
+def test_bf16_trains_float32_weights(
+    corpus: Corpus, tmp_path: Path, edited: Callable[..., Recipe]
+) -> None:
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        train(edited(("[run]", '[run]\nprecision = "bf16"')), corpus, tmp_path, CPU)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    lines = read_metrics(tmp_path)
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    types = {v.dtype for n, v in weights(tmp_path).items() if n.startswith("model")}
+    assert types == {torch.float32}
+
+
+def test_a_damaged_file_stops_it_by_name(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "list.tsv").write_text("path\tsamples\ngone.wav\t16000\n")
+    with pytest.raises(AudioError, match=r"gone\.wav"):
+        train(recipe, read_corpus([tmp_path / "list.tsv"]), tmp_path / "out", CPU)
+
+
+def test_two_processes_are_one_with_two_batches_a_step(
+    speech: Path, corpus: Corpus, tmp_path: Path, edited: Callable[..., Recipe]
+) -> None:
+    changes = (
+        ("batch_seconds = 2.0", "batch_seconds = 1.0"),
+        ("dropout = 0.2", "dropout = 0.0"),
+        ("steps = 8", "steps = 3"),
+        ("log_every = 2", "log_every = 3"),
+    )
+    recipe = edited(*changes)
+    (tmp_path / "recipe.toml").write_text(recipe.text)
+    (tmp_path / "train.py").write_text(EVERY_RANK)
+    paths = [tmp_path / "train.py", tmp_path / "recipe.toml", speech, tmp_path / "two"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    result = run_python([*torchrun, *(str(path) for path in paths)])
+    assert result.returncode == 0, result.stderr
+    ranks = [load_file(tmp_path / "two" / f"rank_{rank}") for rank in (0, 1)]
+    assert_equal(*ranks)
+    folder = CheckpointFolder(tmp_path / "two").latest()
+    assert folder is not None
+    state = read_state(folder)
+    assert (state.step, state.num_processes) == (3, 2)
+    assert {"random_0.safetensors", "random_1.safetensors"} <= {p.name for p in folder.iterdir()}
+    one = edited(*changes, ("[optimizer]", "batches_per_step = 2\n[optimizer]"))
+    train(one, corpus, tmp_path / "one", CPU)
+    for name, value in weights(tmp_path / "one").items():
+        if name.startswith("model"):
+            torch.testing.assert_close(value, ranks[0][name.partition(" ")[2]])
+    one_folder = CheckpointFolder(tmp_path / "one").latest()
+    assert one_folder is not None
+    other_state = read_state(one_folder)
+    assert other_state.audio_seconds == pytest.approx(state.audio_seconds)
+    (line,), (other_line,) = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
+    assert other_line["loss"] == pytest.approx(line["loss"])
+    with pytest.raises(RecipeError, match=r"in 2 process\(es\), not 1"):
+        train(recipe, corpus, tmp_path / "two", CPU)
