@@ -32,6 +32,7 @@ _TAR_MAGIC = slice(257, 262)
 """Where a tar header holds `ustar` (POSIX.1-1988)."""
 _HEAD_BYTES = 512
 
+
 class _NoCheckpointError(CheckpointError):
     """A file of another kind: no sandbox would make a checkpoint of it."""
 

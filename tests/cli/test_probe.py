@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from auricle.__main__ import main
+from auricle.cli import probe as module
+from auricle.plotting import utterance
+from auricle.probing.results import read_results
+
+
+@pytest.fixture
+def corpora(tmp_path: Path) -> Path:
+    """Two words and two speakers that differ in pitch."""
+    folder = tmp_path / "corpora"
+    rows: dict[str, list[str]] = {"arabic_words": [], "librispeech": []}
+    for label, pitch in (("low", 300), ("high", 2000)):
+        for take in range(6):
+            time = np.arange(1600) / 16_000
+            noise = np.random.default_rng(pitch + take).standard_normal(1600)
+            wave = 0.3 * np.sin(2 * np.pi * pitch * time) + 0.01 * noise
+            for corpus, column in (
+                ("arabic_words", "test" if take > 3 else "train"),
+                ("librispeech", "speakers"),
+            ):
+                name = f"{label}-{take}.wav"
+                (folder / corpus).mkdir(parents=True, exist_ok=True)
+                soundfile.write(folder / corpus / name, wave, 16_000)
+                rows[corpus].append(f"{name}\t{column}\t{label}")
+    for corpus, label in (("arabic_words", "word"), ("librispeech", "speaker")):
+        lines = [f"path\tsplit\t{label}", *rows[corpus]]
+        (folder / corpus / "manifest.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_models_and_tasks_make_one_table(
+    corpora: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(utterance, "DPI", 20)
+    out = tmp_path / "out"
+    options = ["--models", "fbank,mel", "--task", "words,speakers", "--out", str(out)]
+    assert main(["probe", "--data", str(corpora), *options]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    table = (out / "table.md").read_text()
+    assert table in captured.out
+    assert table.splitlines()[2:] == [
+        f"| `{model}` | 100.0 (features) | 100.0 | 100.0 (features) | 100.0 |"
+        for model in ("fbank", "mel")
+    ]
+    for task in ("words", "speakers"):
+        results = read_results(out / f"{task}.json").results
+        assert [(result.model, result.task) for result in results] == [
+            ("fbank", task),
+            ("mel", task),
+        ]
+        assert (out / f"{task}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_layers_by_name_or_index_without_a_folder(
+    corpora: Path, tera_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model", str(tera_checkpoint), "--task", "words", "--layers=-1,0"]
+    assert main(["probe", "--data", str(corpora), *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    probed = [line.split()[0] for line in lines if " dims" in line]
+    assert len(probed) == 2
+    assert "not probed" in "".join(lines)
+
+
+def test_all_means_every_layer(
+    corpora: Path, tera_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model", "tera", "--checkpoint", str(tera_checkpoint), "--layers", "all"]
+    assert main(["probe", "--data", str(corpora), "--task", "words", *options]) == 0
+    assert "not probed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "fbank", "--task", "emotion"], "no task 'emotion'"),
+        (["--model", "fbank", "--task", "phones"], "phones.tsv"),
+        (["--model", "fbnk", "--task", "words"], "fbnk"),
+        (["--model", "fbank", "--task", "words", "--layers", "hidden_3"], "no layer 'hidden_3'"),
+        (["--model", "fbank", "--task", "words", "--layers", "4"], "no layer 4"),
+        (["--models", "fbank,mel", "--task", "words", "--checkpoint", "x"], "for one model"),
+    ],
+)
+def test_errors_are_one_line(
+    corpora: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["probe", "--data", str(corpora), *options]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("auricle: error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--task", "words"],
+        ["--model", "a", "--models", "a,b", "--task", "words"],
+        ["--models", "a,,b", "--task", "words"],
+        ["--models", "a,a", "--task", "words"],
+    ],
+)
+def test_usage_errors(options: list[str]) -> None:
+    with pytest.raises(SystemExit) as leave:
+        main(["probe", "--data", "x", *options])
+    assert leave.value.code == 2
+
+
+def test_what_is_missing_is_found_before_any_work(
+    corpora: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr(module, "load_encoder", fail)
+    command = ["probe", "--data", str(corpora), "--model", "fbank", "--task", "words"]
+    (tmp_path / "file").touch()
+    assert main([*command, "--out", str(tmp_path / "file")]) == 1
+    assert "is a file" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert main(command) == 1
+    assert "pip install scikit-learn" in capsys.readouterr().err
+
+
+def test_help_names_the_tasks_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["probe", "--help"])
+    text = capsys.readouterr().out
+    assert "phones, words, speakers" in text
+    assert "\n  auricle probe" in text.partition("example")[2]
