@@ -25,6 +25,7 @@ def test_a_sound_encoder(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [line.split() for line in output.splitlines() if line.startswith("rnn_")]
     assert [row[:3] for row in rows] == [[f"rnn_{k}", "98", "32"] for k in (1, 2, 3)]
     assert "PROBLEM" not in output
+    assert "not used by the encoder: postnet.weight, postnet.bias" in output
     assert output.splitlines()[-1].startswith("sound:")
 
 

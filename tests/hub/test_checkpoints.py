@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import auricle
 from auricle.errors import CheckpointError
@@ -106,3 +108,21 @@ def test_an_encoder_does_not_share_memory_with_another() -> None:
     with torch.no_grad():
         next(first.parameters()).zero_()
     assert next(second.parameters()).abs().sum() > 0
+
+
+def test_a_fine_tuned_head_is_listed_as_unused_and_changes_nothing(tmp_path: Path) -> None:
+    case = GoldenCase("hf_wav2vec2_base")
+    folder = tmp_path / "hf"
+    shutil.copytree(case.folder / "hf", folder)
+    weights = load_file(folder / "model.safetensors")
+    tuned = {f"wav2vec2.{key}": weight for key, weight in weights.items()}
+    tuned |= {"lm_head.weight": torch.zeros(32, 48), "lm_head.bias": torch.zeros(32)}
+    save_file(tuned, folder / "model.safetensors")
+    encoder = auricle.load(folder)
+    assert case.deviation(encoder) <= case.limit
+    assert {"lm_head.weight", "lm_head.bias"} <= set(encoder.unused_keys)
+    assert not set(encoder.unused_keys) & set(tuned) - {
+        "lm_head.weight",
+        "lm_head.bias",
+        "wav2vec2.masked_spec_embed",
+    }

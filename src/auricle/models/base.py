@@ -59,6 +59,8 @@ class Encoder(nn.Module, abc.ABC):
         super().__init__()
         self.config = config
         self.provenance = Provenance()
+        self.unused_keys: tuple[str, ...] = ()
+        """Keys of the checkpoint that the encoder does not need, such as a fine-tuned head's."""
 
     # What a family defines
 
