@@ -13,6 +13,7 @@ from auricle.models.cpc import WINDOWS, ConvBlock, Cpc
 from auricle.nn.lone_rows import convolve
 from auricle.nn.padding import padding_mask
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig
+from auricle.objectives.batch_norm import norm_of_true_frames
 from auricle.objectives.causal_transformer import CausalTransformerLayer
 from auricle.objectives.contrastive import (
     accuracy,
@@ -149,7 +150,8 @@ class CpcObjective(Objective):
             geometry = FrameGeometry(WINDOWS[: index + 1])
             x = convolve(block.conv, x)
             lengths = [geometry.num_frames(count) for count in num_samples]
-            x = _norm_of_true_frames(block.norm, x, lengths).relu()
+            padding = padding_mask(lengths, x.shape[2], x.device)
+            x = norm_of_true_frames(block.norm, x, padding).relu()
         return x.transpose(1, 2)
 
     def predictions(self, context: Tensor) -> list[Tensor]:
@@ -163,18 +165,6 @@ def _is_predicted(num_frames: Sequence[int], num_steps: int) -> Tensor:
     contexts = torch.arange(max(num_frames)).unsqueeze(1) - torch.arange(1, num_steps + 1)
     num_contexts = torch.tensor(num_frames).view(-1, 1, 1) - num_steps
     return (contexts >= 0) & (contexts < num_contexts)
-
-
-def _norm_of_true_frames(norm: nn.Module, x: Tensor, num_frames: Sequence[int]) -> Tensor:
-    """`norm` of the true frames of `x` (B, C, T), zeros past them."""
-    padding = padding_mask(num_frames, x.shape[2], x.device)
-    if padding is None:
-        output: Tensor = norm(x)
-        return output
-    frames = x.transpose(1, 2)
-    normed = norm(frames[~padding])
-    result = torch.zeros_like(frames, dtype=normed.dtype)
-    return result.masked_scatter(~padding.unsqueeze(-1), normed).transpose(1, 2)
 
 
 PRESETS = {

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from auricle.models.npc import ConvBlock, Npc
 from auricle.nn.padding import padding_mask, zero_padding
 from auricle.objectives.base import Loss, Objective
+from auricle.objectives.batch_norm import norm_of_true_frames
 from auricle.objectives.gumbel import LogitQuantizerObjectiveConfig, quantize, quantizer_metrics
 from auricle.objectives.prediction import future_l1
 
@@ -91,16 +92,7 @@ def _block_of_true_frames(block: ConvBlock, x: Tensor, padding: Tensor | None) -
     if padding is None:
         output: Tensor = block(x)
         return output
-    y = block.activation(_norm_of_true_frames(block.bn1, block.conv(x), padding))
-    y = _norm_of_true_frames(block.bn2, block.linear(y), padding)
+    y = block.activation(norm_of_true_frames(block.bn1, block.conv(x), padding))
+    y = norm_of_true_frames(block.bn2, block.linear(y), padding)
     y = F.dropout(y, block.dropout, block.training)
     return block.activation(y + x if block.residual else y)
-
-
-def _norm_of_true_frames(norm: nn.Module, x: Tensor, padding: Tensor) -> Tensor:
-    """`norm` of (B, C, T) over the frames where `padding` (B, T) is False, zeros elsewhere."""
-    frames = x.transpose(1, 2)
-    is_true = ~padding
-    normed = norm(frames[is_true])
-    result = torch.zeros_like(frames, dtype=normed.dtype)
-    return result.masked_scatter(is_true.unsqueeze(-1), normed).transpose(1, 2)
