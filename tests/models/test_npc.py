@@ -119,6 +119,30 @@ def test_dropout_acts_in_training() -> None:
     assert not torch.equal(model([wav])[0], model([wav])[0])
 
 
+@pytest.mark.parametrize("residual", [True, False])
+def test_in_training_statistics_are_over_true_frames(residual: bool) -> None:
+    features = torch.randn(2, 30, 6)
+    features[1, 12:] = 0.0
+    layers, states = [], []
+    for extra in (0, 40):
+        model = encoder(dropout=0.0, residual=residual).train()
+        padded = F.pad(features, (0, 0, 0, extra))
+        wanted = frozenset(model.info.layers)
+        layers.append(dict(model.encode_features(padded, [30, 12], wanted)))
+        states.append(model.state_dict())
+    for name, x in layers[0].items():
+        torch.testing.assert_close(layers[1][name][0, :30], x[0], msg=name)
+        torch.testing.assert_close(layers[1][name][1, :12], x[1, :12], msg=name)
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, msg=name)
+    # By hand: those of the first norm are over the 42 true frames.
+    before = encoder().state_dict()["blocks.0.bn1.running_mean"]
+    x = model.blocks[0].conv(features.transpose(1, 2)).transpose(1, 2)
+    mean = torch.cat([x[0], x[1, :12]]).mean(dim=0)
+    after = states[0]["blocks.0.bn1.running_mean"]
+    torch.testing.assert_close(after, 0.9 * before + 0.1 * mean)
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -86,20 +86,6 @@ def test_a_prediction_does_not_see_later_frames(head: str) -> None:
         assert gradient[0, :5].any(dim=1).all()
 
 
-def test_batch_norm_sees_true_frames_alone() -> None:
-    # The same utterances without padding and with much of it.
-    module = objective(norm="batch", head="linear", across_batch=False)
-    wavs = [torch.randn(1_600), torch.randn(1_600)]
-    padded = torch.cat([torch.stack(wavs), torch.zeros(2, 4_000)], dim=1)
-    frames = module.frames(padded[:, :1_600], [1_600] * 2)
-    means = [block.norm.running_mean.clone() for block in module.encoder.blocks]
-    for block in module.encoder.blocks:
-        block.norm.reset_running_stats()
-    torch.testing.assert_close(module.frames(padded, [1_600] * 2)[:, :10], frames)
-    for block, mean in zip(module.encoder.blocks, means, strict=True):
-        torch.testing.assert_close(block.norm.running_mean, mean)
-
-
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_more_padding_changes_nothing(norm: str) -> None:
     module = objective(norm=norm, head_dropout=0.0)
@@ -111,15 +97,6 @@ def test_more_padding_changes_nothing(norm: str) -> None:
         waveforms = torch.nn.functional.pad(padded, (0, extra))
         values.append(module(waveforms, [2_000, 900], step=0, generator=generator).value)
     torch.testing.assert_close(values[0], values[1])
-
-
-def test_in_evaluation_batch_norm_is_the_encoders() -> None:
-    module = objective(norm="batch").eval()
-    wavs = [torch.randn(1_600), torch.randn(900)]
-    padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
-    frames = module.frames(padded, [1_600, 900])
-    for row, expected in zip(frames, module.encoder(wavs, "encoder"), strict=True):
-        torch.testing.assert_close(row[: len(expected)], expected)
 
 
 def test_the_generator_decides() -> None:

@@ -78,38 +78,6 @@ def test_padding_never_enters_in_evaluation() -> None:
     torch.testing.assert_close(loss(module, [short, long]).value, expected)
 
 
-@pytest.mark.parametrize("residual", [True, False])
-def test_batch_norm_sees_true_frames_alone(residual: bool) -> None:
-    options: dict[str, Any] = {"codebooks": (), "residual": residual}
-    features = torch.randn(2, 30, 20)
-    features[1, 12:] = 0.0
-    states, contexts = [], []
-    for extra in (0, 40):
-        module = objective(**options)
-        padded = torch.nn.functional.pad(features, (0, 0, 0, extra))
-        contexts.append(module.context(padded, [30, 12]))
-        states.append(module.state_dict())
-    torch.testing.assert_close(contexts[1][0, :30], contexts[0][0])
-    torch.testing.assert_close(contexts[1][1, :12], contexts[0][1, :12])
-    for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, msg=name)
-    # By hand: the first norm's statistics are over the 42 true frames.
-    conv = objective(**options).encoder.blocks[0].conv
-    x = conv(features.transpose(1, 2)).transpose(1, 2)
-    true = torch.cat([x[0], x[1, :12]])
-    mean = states[0]["encoder.blocks.0.bn1.running_mean"]
-    torch.testing.assert_close(mean, 0.1 * true.mean(dim=0))
-
-
-def test_without_padding_the_context_is_the_encoders() -> None:
-    module = objective(codebooks=())
-    padded = torch.randn(2, 6_000)
-    features = module.encoder.features(padded, [6_000, 6_000])
-    *_, (name, expected) = module.encoder.encode(padded, [6_000, 6_000], frozenset({"masked_sum"}))
-    assert name == "masked_sum"
-    torch.testing.assert_close(module.context(features, [36, 36]), expected)
-
-
 def test_the_frame_that_is_predicted_is_not_seen() -> None:
     module = objective(codebooks=()).eval()
     features = torch.randn(1, 60, 20, requires_grad=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from auricle.models.base import Config, Encoder
+from auricle.nn.batch_norm import BatchNorm
 from auricle.nn.channel_norm import ChannelNorm
 from auricle.nn.depth import check_depth
 from auricle.nn.lone_rows import convolve
@@ -85,7 +86,7 @@ def _norm_layer(norm: Norm, num_channels: int) -> nn.Module:
         case "layer":
             return ChannelNorm(num_channels)
         case "batch":
-            return nn.BatchNorm1d(num_channels)
+            return BatchNorm(num_channels)
         case "instance":
             return InstanceNorm(num_channels)
         case "none":
@@ -112,7 +113,8 @@ class ConvBlock(nn.Module):
         `num_frames` are the true frames of the output.
         """
         x = convolve(self.conv, x)
-        x = self.norm(x, num_frames) if isinstance(self.norm, InstanceNorm) else self.norm(x)
+        is_over_frames = isinstance(self.norm, (BatchNorm, InstanceNorm))
+        x = self.norm(x, num_frames) if is_over_frames else self.norm(x)
         # The next convolution's padding of zeros begins at each utterance's own end.
         mask = padding_mask(num_frames, x.shape[2], x.device)
         return zero_padding(torch.relu(x), mask, time_dim=2)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from auricle.frontends import FbankConfig
 from auricle.models.base import FeatureConfig, FeatureEncoder
 from auricle.nn.activations import ACTIVATIONS
+from auricle.nn.batch_norm import BatchNorm
 from auricle.nn.depth import check_depth
 from auricle.nn.padding import padding_mask, zero_padding
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
@@ -91,13 +92,15 @@ class ConvBlock(nn.Module):
         width = config.hidden_size
         self.conv = nn.Conv1d(input_dim, width, BLOCK_KERNEL, padding=BLOCK_KERNEL // 2)
         self.linear = nn.Conv1d(width, width, 1)
-        self.bn1 = nn.BatchNorm1d(width) if config.batch_norm else nn.Identity()
-        self.bn2 = nn.BatchNorm1d(width) if config.batch_norm else nn.Identity()
+        self.bn1 = BatchNorm(width) if config.batch_norm else None
+        self.bn2 = BatchNorm(width) if config.batch_norm else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Output (B, hidden_size, T) for the input `x` (B, input_dim, T)."""
-        y = self.activation(self.bn1(self.conv(x)))
-        y = self.bn2(self.linear(y))
+    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+        """Output (B, hidden_size, T) for `x` (B, input_dim, T) with zeros past the true ends."""
+        y = self.conv(x)
+        y = self.activation(y if self.bn1 is None else self.bn1(y, num_frames))
+        y = self.linear(y)
+        y = y if self.bn2 is None else self.bn2(y, num_frames)
         y = F.dropout(y, self.dropout, self.training)
         return self.activation(y + x if self.residual else y)
 
@@ -196,14 +199,20 @@ class Npc(FeatureEncoder):
     def encode(
         self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
     ) -> Iterator[tuple[str, Tensor]]:
-        x = self.features(waveforms, num_samples)
+        features = self.features(waveforms, num_samples)
         num_frames = [self.config.features.num_frames(count) for count in num_samples]
-        padding = padding_mask(num_frames, x.shape[1], x.device)
-        x = x.transpose(1, 2)
+        yield from self.encode_features(features, num_frames, wanted)
+
+    def encode_features(
+        self, features: Tensor, num_frames: Sequence[int], wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """As `encode`, of features (B, T, D) with zeros past the true lengths `num_frames`."""
+        padding = padding_mask(num_frames, features.shape[1], features.device)
+        x = features.transpose(1, 2)
         wants_sum = not wanted.isdisjoint({"masked_sum", "bottleneck"})
         masked_sum = None
         for index, block in enumerate(self.blocks):
-            x = zero_padding(block(x), padding, time_dim=2)
+            x = zero_padding(block(x, num_frames), padding, time_dim=2)
             yield f"block_{index + 1}", x.transpose(1, 2)
             name = f"masked_{index + 1}"
             if index in self._masked_blocks and (wants_sum or name in wanted):

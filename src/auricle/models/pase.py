@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from auricle.models.base import Config, Encoder
+from auricle.nn.batch_norm import BatchNorm
 from auricle.nn.depth import check_depth
 from auricle.nn.frame_groups import average_groups
 from auricle.nn.lone_rows import convolve
@@ -101,9 +102,10 @@ class ConvBlock(nn.Module):
 
     def __init__(self, conv: nn.Module, window: Window, dim: int) -> None:
         super().__init__()
+        self.geometry = FrameGeometry((window,))
         self.window = window
         self.conv = conv
-        self.norm = nn.BatchNorm1d(dim)
+        self.norm = BatchNorm(dim)
         self.activation = nn.PReLU(dim)
 
     def forward(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -112,7 +114,7 @@ class ConvBlock(nn.Module):
         x = reflect_pad(x, lengths, left=window.pad_left, right=window.pad_right)
         # Step by step: of a long batch each tensor here takes gigabytes, and is freed at once.
         x = convolve(self.conv, x) if isinstance(self.conv, nn.Conv1d) else self.conv(x)
-        x = self.norm(x)
+        x = self.norm(x, [self.geometry.num_frames(length) for length in lengths])
         output: Tensor = self.activation(x)
         return output
 
@@ -149,7 +151,7 @@ class Pase(Encoder):
             last_dim = config.rnn_dim
         self.project = nn.Conv1d(last_dim, config.embedding_dim, 1)
         if config.normalizes_output:
-            self.output_norm = nn.BatchNorm1d(config.output_dim, affine=False)
+            self.output_norm = BatchNorm(config.output_dim, affine=False)
 
     @property
     def sees_past(self) -> bool:
@@ -206,9 +208,9 @@ class Pase(Encoder):
         for name, skip in skips.items():
             yield name, skip.transpose(1, 2)
         if wants_embedding:
-            yield "embedding", self._embed(x, list(skips.values())).transpose(1, 2)
+            yield "embedding", self._embed(x, list(skips.values()), num_frames).transpose(1, 2)
 
-    def _embed(self, x: Tensor, skips: list[Tensor]) -> Tensor:
+    def _embed(self, x: Tensor, skips: list[Tensor], num_frames: Sequence[int]) -> Tensor:
         """The embedding (B, output_dim, T) of the last features `x` (B, D, T)."""
         x = self.project(x)
         if self.config.skip_merge == "concat":
@@ -216,7 +218,7 @@ class Pase(Encoder):
         else:
             for skip in skips:
                 x = x + skip
-        return self.output_norm(x) if self.config.normalizes_output else x
+        return self.output_norm(x, num_frames) if self.config.normalizes_output else x
 
 
 def _lengths(geometry: FrameGeometry, num_samples: Sequence[int]) -> list[int]:

@@ -9,11 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.models.cpc import WINDOWS, ConvBlock, Cpc
-from auricle.nn.lone_rows import convolve
-from auricle.nn.padding import padding_mask
+from auricle.models.cpc import WINDOWS, Cpc
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig
-from auricle.objectives.batch_norm import norm_of_true_frames
 from auricle.objectives.causal_transformer import CausalTransformerLayer
 from auricle.objectives.contrastive import (
     accuracy,
@@ -70,7 +67,7 @@ class CpcObjective(Objective):
     """From the context of each frame, a head per step predicts the encoder's frames to come.
 
     Each prediction has to find its frame among negatives, by InfoNCE. A frame is a context if all
-    its `num_steps` next frames are true ones. Batch norm sees true frames alone.
+    its `num_steps` next frames are true ones.
     """
 
     config_type = CpcObjectiveConfig
@@ -119,8 +116,10 @@ class CpcObjective(Objective):
     ) -> Loss:
         config = self.config
         num_frames = [FrameGeometry(WINDOWS).num_frames(count) for count in num_samples]
-        frames = self.frames(waveforms[:, : max(num_samples)], num_samples)
-        context, _ = self.encoder.rnn(frames)
+        waveforms = waveforms[:, : max(num_samples)]
+        (_, frames), (_, context) = self.encoder.encode(
+            waveforms, num_samples, frozenset({"encoder", "context"})
+        )
         steps = range(1, config.num_steps + 1)
         predictions = at_predicted_frames(self.predictions(context), steps)
         if config.is_mean_score:
@@ -138,21 +137,6 @@ class CpcObjective(Objective):
             "accuracy_first_step": accuracy(scores[:, :, 0], is_predicted[:, :, 0]),
         }
         return Loss(value=info_nce(scores, is_predicted), metrics=metrics)
-
-    def frames(self, waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
-        """The encoder's frames (B, T, D), batch norm being over true frames."""
-        if self.encoder.config.norm != "batch":
-            _, frames = next(self.encoder.encode(waveforms, num_samples, frozenset({"encoder"})))
-            return frames
-        x = waveforms.to(self.encoder.dtype).unsqueeze(1)
-        for index, block in enumerate(self.encoder.blocks):
-            assert isinstance(block, ConvBlock)
-            geometry = FrameGeometry(WINDOWS[: index + 1])
-            x = convolve(block.conv, x)
-            lengths = [geometry.num_frames(count) for count in num_samples]
-            padding = padding_mask(lengths, x.shape[2], x.device)
-            x = norm_of_true_frames(block.norm, x, padding).relu()
-        return x.transpose(1, 2)
 
     def predictions(self, context: Tensor) -> list[Tensor]:
         """Per step the prediction (B, T, D) that each context of (B, T, C) makes."""

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.models.npc import ConvBlock, Npc
-from auricle.nn.padding import padding_mask, zero_padding
+from auricle.models.npc import Npc
 from auricle.objectives.base import Loss, Objective
-from auricle.objectives.batch_norm import norm_of_true_frames
 from auricle.objectives.gumbel import LogitQuantizerObjectiveConfig, quantize, quantizer_metrics
 from auricle.objectives.prediction import future_l1
 
@@ -24,7 +21,7 @@ class NpcObjective(Objective):
     """A linear layer on the code vectors (or the bottleneck) predicts each frame itself, by L1.
 
     The codes are chosen by a Gumbel softmax with straight-through gradients in training, and
-    without noise in evaluation. Batch norm sees true frames alone.
+    without noise in evaluation.
     """
 
     config_type = NpcObjectiveConfig
@@ -55,8 +52,6 @@ class NpcObjective(Objective):
         num_frames = [config.features.num_frames(count) for count in num_samples]
         context = self.context(features, num_frames)
         metrics = {}
-        if config.bottleneck_dim is not None:
-            context = self.encoder.bottleneck(context)
         if config.codebooks:
             temperature = self.config.temperature(step, config.gumbel_temperature)
             context, choices = quantize(
@@ -70,29 +65,12 @@ class NpcObjective(Objective):
         return Loss(value=loss, metrics=metrics)
 
     def context(self, features: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """The encoder's `masked_sum` (B, T, D), batch norm being over true frames.
+        """The encoder's last layer (B, T, D): `masked_sum`, or the bottleneck.
 
         Args:
             features: (B, T, D), zeros past each true end.
             num_frames: True length of each utterance.
         """
-        padding = padding_mask(num_frames, features.shape[1], features.device)
-        x = features.transpose(1, 2)
-        masked = []
-        for index, block in enumerate(self.encoder.blocks):
-            assert isinstance(block, ConvBlock)
-            x = zero_padding(_block_of_true_frames(block, x, padding), padding, time_dim=2)
-            if str(index) in self.encoder.masked_convs:
-                masked.append(self.encoder.masked_convs[str(index)](x))
-        return torch.stack(masked).sum(dim=0).transpose(1, 2)
-
-
-def _block_of_true_frames(block: ConvBlock, x: Tensor, padding: Tensor | None) -> Tensor:
-    """As `block(x)`, with statistics over the frames where `padding` (B, T) is False."""
-    if padding is None:
-        output: Tensor = block(x)
-        return output
-    y = block.activation(norm_of_true_frames(block.bn1, block.conv(x), padding))
-    y = norm_of_true_frames(block.bn2, block.linear(y), padding)
-    y = F.dropout(y, block.dropout, block.training)
-    return block.activation(y + x if block.residual else y)
+        last = self.encoder.layer_infos[-1].name
+        *_, (_, context) = self.encoder.encode_features(features, num_frames, frozenset({last}))
+        return context

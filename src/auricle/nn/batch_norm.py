@@ -1,0 +1,34 @@
+"""Batch norm that counts true frames alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm over the true frames of a padded batch.
+
+    In training, mean and variance are those of the true frames of all utterances together, and so
+    are the running statistics that evaluation uses: padding changes neither.
+    """
+
+    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:  # type: ignore[override]
+        """Output (B, C, T) for the input `x` (B, C, T) with true lengths `num_frames`.
+
+        What it holds past the true ends is finite, nothing more.
+
+        Raises:
+            ValueError: In training, the batch has one true frame alone.
+        """
+        length = x.shape[2]
+        if not self.training or all(count == length for count in num_frames):
+            return super().forward(x)
+        # Slices of rows, not a mask: the gradient of indexing by a mask is slow.
+        true = torch.cat([row[:, :count] for row, count in zip(x, num_frames, strict=True)], dim=1)
+        normed = super().forward(true.unsqueeze(0)).squeeze(0)
+        rows = torch.split(normed, list(num_frames), dim=1)
+        return torch.stack([F.pad(row, (0, length - row.shape[1])) for row in rows])
