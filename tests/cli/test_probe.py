@@ -64,6 +64,38 @@ def test_models_and_tasks_make_one_table(
         assert (out / f"{task}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_folder_of_results_grows_and_a_model_measured_again_is_replaced(
+    corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(utterance, "DPI", 20)
+    out = tmp_path / "out"
+    runs = (("fbank", "words"), ("mel", "words"), ("mel", "speakers"), ("fbank", "words"))
+    for model, task in runs:
+        options = ["--data", str(corpora), "--model", model, "--task", task, "--out", str(out)]
+        assert main(["probe", *options]) == 0
+    words = [result.model for result in read_results(out / "words.json").results]
+    assert words == ["fbank", "mel"]
+    header, _, *rows = (out / "table.md").read_text().splitlines()
+    assert "speakers, best" in header
+    assert [row.split("|")[1].strip() for row in rows] == ["`fbank`", "`mel`"]
+
+
+def test_results_measured_in_another_way_are_not_mixed(
+    corpora: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(utterance, "DPI", 20)
+    options = ["--data", str(corpora), "--task", "words", "--out", str(tmp_path / "out")]
+    assert main(["probe", "--model", "fbank", *options]) == 0
+    path = tmp_path / "out" / "words.json"
+    path.write_text(path.read_text().replace('"penalty": 0.01', '"penalty": 0.1'))
+    assert main(["probe", "--model", "mel", *options]) == 1
+    assert "choose another --out" in capsys.readouterr().err
+    assert [result.model for result in read_results(path).results] == ["fbank"]
+
+
 def test_layers_by_name_or_index_without_a_folder(
     corpora: Path, tera_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

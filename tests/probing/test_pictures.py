@@ -24,6 +24,7 @@ def result(model: str, accuracies: dict[str, float]) -> ProbeResult:
         model=model,
         family="apc",
         num_parameters=10,
+        weights_sha256=None,
         task="words",
         folds=("test",),
         seed=0,

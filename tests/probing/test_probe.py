@@ -27,6 +27,7 @@ def test_tones_are_told_by_their_spectrum(librispeech: Path, arabic_words: Path,
     assert len(layer.fold_accuracies) == len(task.folds) == len(result.folds)
     assert result.num_classes == (2 if name == "words" else 3)
     assert result.majority_accuracy < 0.6
+    assert result.weights_sha256 is None
     assert (result.task, result.model, result.seed) == (name, "fbank", 3)
     assert (result.best, result.default) == (layer, layer)
     num_folds = 1 if name == "words" else len(task.folds)
@@ -52,7 +53,9 @@ def test_labels_by_chance_are_not_told(arabic_words: Path) -> None:
 def test_every_layer_is_probed_and_the_encoder_left_alone(librispeech: Path) -> None:
     encoder = auricle.load(CASES / "tera" / "checkpoint.ckpt")
     before = {name: weight.clone() for name, weight in encoder.state_dict().items()}
+    encoder.provenance = dataclasses.replace(encoder.provenance, sha256="ab12")
     result = probe(encoder, read_task("phones", librispeech))
+    assert result.weights_sha256 == "ab12"
     assert tuple(layer.name for layer in result.layers) == encoder.info.layers
     assert result.default_layer == encoder.default_layer
     assert result.best.accuracy == max(layer.accuracy for layer in result.layers)

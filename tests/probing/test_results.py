@@ -28,6 +28,7 @@ RESULT = ProbeResult(
     model="m",
     family="apc",
     num_parameters=10,
+    weights_sha256="ab12",
     task="words",
     folds=("test",),
     seed=0,

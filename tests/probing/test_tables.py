@@ -28,6 +28,7 @@ def result(model: str, task: str, accuracies: dict[str, float], **changes: Any) 
         model=model,
         family="apc",
         num_parameters=10,
+        weights_sha256=None,
         task=task,
         folds=("one", "two"),
         seed=0,

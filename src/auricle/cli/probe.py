@@ -17,9 +17,14 @@ from auricle.plotting.utterance import check_plotting, save_figure
 from auricle.probing.classifier import check_classifier
 from auricle.probing.pictures import draw_layers
 from auricle.probing.probe import probe
-from auricle.probing.results import ProbeResult, write_results
+from auricle.probing.results import (
+    ProbeResult,
+    read_comparable_results,
+    with_result,
+    write_results,
+)
 from auricle.probing.tables import layer_lines, markdown_table
-from auricle.probing.tasks import Task, read_task
+from auricle.probing.tasks import TASKS, Task, read_task
 from auricle.writing import write_whole
 
 
@@ -41,21 +46,35 @@ def run(arguments: argparse.Namespace) -> int:
         check_folder(arguments.out)
         check_plotting(arguments.out / "figure.png")
     tasks = [read_task(name, arguments.data, seed=arguments.seed) for name in arguments.task]
-    results: list[ProbeResult] = []
+    results = _earlier_results(arguments.out)
+    own: list[ProbeResult] = []
     for model in models:
         arguments.model = model
         encoder = load_encoder(arguments)
         layers = _layers(encoder, arguments.layers)
         for task in tasks:
             result = _probe(encoder, task, layers, arguments)
-            results.append(result)
+            own.append(result)
+            results = with_result(results, result)
             if arguments.out is not None:
                 _write(arguments.out, task, results)
             print("\n".join(layer_lines(result)), flush=True)
-    print("", *markdown_table(results), sep="\n")
+    print("", *markdown_table(own), sep="\n")
     if arguments.out is not None:
         print(f"\nwrote results and pictures to {arguments.out}")
     return 0
+
+
+def _earlier_results(folder: Path | None) -> list[ProbeResult]:
+    """What the folder holds from earlier runs, of other models or other tasks as a rule.
+
+    Raises:
+        AuricleError: A file is no result, or was measured in another way.
+    """
+    if folder is None:
+        return []
+    paths = (folder / f"{task}.json" for task in TASKS)
+    return [result for path in paths if path.exists() for result in read_comparable_results(path)]
 
 
 def _probe(

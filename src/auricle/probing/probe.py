@@ -70,6 +70,7 @@ def probe(
         model=model or encoder.info.name,
         family=encoder.family,
         num_parameters=encoder.info.num_parameters,
+        weights_sha256=encoder.provenance.sha256,
         task=task.name,
         folds=tuple(fold.name for fold in task.folds),
         seed=task.seed,

@@ -50,6 +50,8 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
         model: What the user called it.
         family: Of the model.
         num_parameters: Of the encoder.
+        weights_sha256: Digest of the file of weights in hex; None for a baseline, and where the
+            encoder does not know it, as of a file that was named by its path.
         task: Name of the task.
         folds: Names of the folds.
         seed: Of the task.
@@ -65,6 +67,7 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     family: str
     num_parameters: int
+    weights_sha256: str | None
     task: str
     folds: tuple[str, ...]
     seed: int
@@ -131,6 +134,29 @@ def read_results(path: Path) -> Report:
         raise AuricleError(f"cannot open {path}: {error.strerror}; check the path") from error
     except msgspec.MsgspecError as error:
         raise AuricleError(f"{path} holds no results of `auricle probe`: {error}") from error
+
+
+def read_comparable_results(path: Path) -> tuple[ProbeResult, ...]:
+    """Results that new ones may stand beside: of the same classifier and the same versions.
+
+    Raises:
+        AuricleError: The file is none of results, or they were measured in another way.
+    """
+    report = read_results(path)
+    own = Settings(versions=_versions())
+    if report.settings != own:
+        raise AuricleError(
+            f"the results in {path} were measured with {report.settings}, which those of this run, "
+            f"{own}, cannot be compared to; choose another --out, or remove the file"
+        )
+    return report.results
+
+
+def with_result(results: Sequence[ProbeResult], new: ProbeResult) -> list[ProbeResult]:
+    """Results with a new one, in the place of one of the same model and task if there is one."""
+    place = (new.model, new.task)
+    replaced = [new if (old.model, old.task) == place else old for old in results]
+    return replaced if new in replaced else [*replaced, new]
 
 
 def _versions() -> dict[str, str]:
