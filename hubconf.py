@@ -36,6 +36,7 @@ _url = _entrypoints.url
 apc = _named("apc")
 apc_360hr = _named("apc_360hr")
 apc_960hr = _named("apc_960hr")
+apc_mini = _named("apc_mini")
 apc_local = _local("apc")
 apc_url = _url("apc")
 

@@ -21,14 +21,16 @@ def test_it_writes_what_it_prints(
     assert main(["demo", "--out", str(tmp_path)]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
+    assert "apc_mini is small" in captured.out
+    assert "auricle list" in captured.out
     header, *rows = captured.out.splitlines()
     assert header.split()[:5] == ["model", "file", "seconds", "frames", "dim"]
-    assert (tmp_path / "fbank.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "apc_mini.png").read_bytes().startswith(b"\x89PNG")
     source = sample_paths()[0]
-    array = np.load(tmp_path / "mel" / f"{source.stem}.npy")
-    alone = auricle.load("mel")([source])[0].numpy()
+    array = np.load(tmp_path / "fbank" / f"{source.stem}.npy")
+    alone = auricle.load("fbank")([source])[0].numpy()
     np.testing.assert_allclose(array, alone, atol=1e-4 * alone.std())
-    (row,) = (row for row in rows if row.split()[:2] == ["mel", source.name])
+    (row,) = (row for row in rows if row.split()[:2] == ["fbank", source.name])
     frames, dim, hop_ms, mean, std = row.split()[3:]
     assert (int(frames), int(dim), hop_ms) == (*array.shape, "10")
     assert float(mean) == pytest.approx(array.mean(), abs=1e-3)

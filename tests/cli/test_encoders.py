@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import auricle
-from auricle.cli.encoders import find_layer, layer_argument, load_encoder
+from auricle.cli.encoders import choose_model, find_layer, layer_argument, load_encoder
 from auricle.cli.parser import build_parser
 from auricle.errors import AuricleError, CheckpointError, LayerError
+from auricle.hub.records import DEFAULT_MODEL
 
 
 def load_as(*options: str) -> auricle.Encoder:
@@ -54,3 +55,24 @@ def test_layers_are_found_by_index_name_and_default(tera_checkpoint: Path) -> No
     for wrong in (4, -5, "layer_4"):
         with pytest.raises(LayerError, match="has no layer"):
             find_layer(encoder, wrong)
+
+
+def test_without_a_model_the_embedded_one_is_taken_and_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = build_parser("1").parse_args(["extract", "a.wav", "--out", "o"])
+    choose_model(arguments)
+    assert arguments.model == DEFAULT_MODEL
+    notice = capsys.readouterr().err
+    assert DEFAULT_MODEL in notice
+    assert "auricle list" in notice
+    choose_model(arguments)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_checkpoint_needs_a_model() -> None:
+    arguments = build_parser("1").parse_args(
+        ["extract", "a.wav", "--out", "o", "--checkpoint", "c"]
+    )
+    with pytest.raises(AuricleError, match="--model PATH"):
+        choose_model(arguments)

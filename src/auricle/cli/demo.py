@@ -16,9 +16,10 @@ from auricle.cli.folders import check_folder
 from auricle.cli.plot import draw_file
 from auricle.errors import MissingExtraError
 from auricle.hub.loading import load
+from auricle.hub.records import DEFAULT_MODEL
 from auricle.models.base import SAMPLE_RATE
 
-DEMO_MODELS = ("fbank", "mel")
+DEMO_MODELS = (DEFAULT_MODEL, "fbank")
 """What needs no download, the one to draw first."""
 
 ROW = "{:<8}{:<24}{:>9}{:>8}{:>6}{:>9}{:>9}{:>8}"
@@ -53,4 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"drew {sources[0].name} in {picture}")
     print(f"wrote the representations below {arguments.out}")
+    print(
+        f"{DEFAULT_MODEL} is small, trained on two hours of speech, and in the package; published "
+        'models are better:\n`auricle list` shows them, and auricle.load("tera") or --model tera '
+        "downloads one"
+    )
     return 0

@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 import torch
 
+from auricle.errors import AuricleError
 from auricle.hub.loading import load
+from auricle.hub.records import DEFAULT_MODEL
 from auricle.models.base import Encoder
 from auricle.outputs import LayerInfo
+
+
+def choose_model(arguments: argparse.Namespace) -> None:
+    """Set the embedded default as the model where none is named, and say so.
+
+    Raises:
+        AuricleError: A checkpoint is given without a name that says what it is.
+    """
+    if arguments.model is not None:
+        return
+    if arguments.checkpoint is not None or arguments.config is not None:
+        raise AuricleError(
+            "--checkpoint and --config go with --model NAME, the model that they are of; a "
+            "checkpoint whose format tells that itself can be passed as --model PATH"
+        )
+    arguments.model = DEFAULT_MODEL
+    print(f"auricle: {default_notice()}", file=sys.stderr)
+
+
+def default_notice() -> str:
+    """What a user should know who has not chosen a model."""
+    return (
+        f"no --model is named, so this is {DEFAULT_MODEL}: small, trained on two hours of speech, "
+        "in the package; published models are better: `auricle list` shows them, and --model tera "
+        "downloads one"
+    )
 
 
 def load_encoder(arguments: argparse.Namespace) -> Encoder:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from auricle.audio.files import read_audio, read_header
 from auricle.cli.arrays import write_npy, write_safetensors
 from auricle.cli.batches import group_by_length
-from auricle.cli.encoders import find_layer, layer_argument, load_encoder
+from auricle.cli.encoders import choose_model, find_layer, layer_argument, load_encoder
 from auricle.cli.folders import check_folder
 from auricle.cli.inputs import Job, plan_jobs
 from auricle.cli.metadata import encoder_metadata, source_metadata
@@ -81,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AuricleError: Nothing can be extracted, or nothing more can be written.
     """
+    choose_model(arguments)
     jobs = plan_jobs(arguments.inputs, arguments.out, f".{arguments.format}")
     check_folder(arguments.out)
     extractor = None

@@ -13,6 +13,7 @@ import torch
 from auricle.hub import catalogue
 from auricle.hub.digests import file_sha256, pinned_sha256
 from auricle.hub.download import cached_path
+from auricle.hub.embedded import embedded_path
 from auricle.hub.loading import load
 from auricle.hub.records import Record
 from auricle.models.base import Config, Encoder
@@ -50,10 +51,14 @@ def _record_facts(record: Record) -> Facts:
     yield from _family_facts(family, record.title, record.paper)
     if record.paper is not None:
         yield "pretraining data", record.training_data or UNKNOWN
-        yield "weights published", "yes" if record.urls else "no"
+        if not record.embedded:
+            yield "weights published", "yes" if record.urls else "no"
         yield "licence", record.licence or UNKNOWN
     for url in record.urls:
         yield "source", url
+    if record.embedded:
+        yield "weights", f"in the package, {embedded_path(record)}"
+        yield "sha256", record.sha256 or UNKNOWN
     if record.size is None:
         yield from _architecture_facts(load(record.name).info)
         return

@@ -83,9 +83,15 @@ def _cells(record: Record, *, shorten: bool = True) -> tuple[str, ...]:
         record.paper.arxiv if record.paper else NOTHING,
         family.input,
         data,
-        NOTHING if record.paper is None else "yes" if record.urls else "no",
+        _weights(record),
         (family.repository or NOTHING).removeprefix("https://github.com/"),
     )
+
+
+def _weights(record: Record) -> str:
+    if record.paper is None:
+        return NOTHING
+    return "embedded" if record.embedded else "yes" if record.urls else "no"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

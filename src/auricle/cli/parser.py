@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from auricle.hub.records import DEFAULT_MODEL
 from auricle.models.families import FAMILIES
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -26,6 +27,7 @@ exit status is 1 then.
 """
 EXTRACT_EXAMPLES = """\
 examples:
+  auricle extract speech.wav --out features
   auricle extract LibriSpeech/dev-clean --model tera --out features
   auricle extract corpus --model vq_wav2vec --codes --out codes
   auricle extract 'corpus/**/*.wav' --model tera --layer all --format safetensors --out layers
@@ -34,8 +36,8 @@ LIST_TEXT = """\
 List the models of the catalogue in order of publication, baselines last.
 
 Columns: publication date, model, name, paper (arXiv), input of the encoder, pretraining data,
-whether weights are published, the authors' repository. Below a row stand the other names that the
-model goes by and what sets it apart.
+whether weights are published or embedded in the package, the authors' repository. Below a row
+stand the other names that the model goes by and what sets it apart.
 """
 LIST_EXAMPLES = """\
 examples:
@@ -107,6 +109,7 @@ Tasks: phones (frames; librispeech/phones.tsv), words (means over time; arabic_w
 under that name; docs/probing.md says what must be in it. What is tested is never trained on.
 
 DIR receives TASK.json, TASK.png (accuracy over layers) and table.md, anew after each model.
+Results of other models that it holds stay there, so a comparison can grow.
 
 Needs more packages: pip install scikit-learn matplotlib.
 """
@@ -325,7 +328,12 @@ def _add_probe(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="MODEL", required=True, help=MODEL_HELP)
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help=f"{MODEL_HELP} (default: {DEFAULT_MODEL}, small and in the package; published models "
+        "are better)",
+    )
     _add_checkpoint(parser)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from auricle.audio.files import read_audio
-from auricle.cli.encoders import find_layer, layer_argument, load_encoder
+from auricle.cli.encoders import choose_model, find_layer, layer_argument, load_encoder
 from auricle.errors import AuricleError
 from auricle.hub.loading import load
 from auricle.models.base import SAMPLE_RATE, Encoder
@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
             picture cannot be written.
     """
     check_plotting(arguments.out)
+    choose_model(arguments)
     waveform = read_audio(arguments.file, sample_rate=SAMPLE_RATE, channel=arguments.channel)
     encoder = load_encoder(arguments)
     layer = layer_argument(arguments.layer)

@@ -19,7 +19,7 @@ from auricle.errors import AuricleError, ChecksumError, DownloadError
 from auricle.hub.cache import CACHE_VARIABLE, cache_folder, offline_variable
 from auricle.hub.digests import checked_digits, file_sha256, pin, pinned_sha256, unpin
 from auricle.hub.partial import PartialFile
-from auricle.hub.records import Record
+from auricle.hub.records import RECORDS, Record
 from auricle.hub.repositories import SCHEME, fetch_repository
 from auricle.hub.transfer import Limits, RefusedError, Transfer
 
@@ -54,10 +54,12 @@ def fetch(record: Record, *, refresh: bool = False) -> Path:
         ChecksumError: What came is not the file on record.
     """
     if not record.urls:
+        small = [f'load("{r.name}")' for r in RECORDS if r.embedded and r.family == record.family]
         raise DownloadError(
             f"the weights of {record.name} were never published; pass a checkpoint of your own, "
-            f'load("{record.name}", checkpoint="/path/to/file"), or build the encoder with random '
-            f'weights, auricle.build("{record.size}")'
+            f'load("{record.name}", checkpoint="/path/to/file"), build the published size with '
+            f'random weights, auricle.build("{record.size}"), or take a small encoder of the '
+            f"family that ships with the library: {' or '.join(small) or 'there is none'}"
         )
     files = tuple(url for url in record.urls if not url.startswith(SCHEME))
     path = cached_path(record)

@@ -15,6 +15,7 @@ from auricle.hub import catalogue
 from auricle.hub.checkpoints import read_encoder, refuse_config
 from auricle.hub.digests import pinned_sha256
 from auricle.hub.download import fetch, fetch_config
+from auricle.hub.embedded import whole_embedded_path
 from auricle.hub.records import Record
 from auricle.models.base import Encoder
 from auricle.models.families import FAMILIES
@@ -44,7 +45,8 @@ def load(
             options of its front end (`load("fbank", config={"cmvn": True})`).
         device: Where the weights go.
         dtype: Floating-point type of the weights; representations are float32 whatever it is.
-        refresh: Download the published checkpoint again, even if it is in the cache.
+        refresh: Download the published checkpoint again, even if it is in the cache; an embedded
+            one needs no download.
 
     Returns:
         The encoder in eval mode; gradients are possible (`model.train()` to fine-tune).
@@ -98,13 +100,16 @@ def _load(
     if record.family == "baseline":
         return _baseline(record.name, config)
     refuse_config(config, name)
-    path = fetch(record, refresh=refresh)
-    config = fetch_config(record, refresh=refresh)
+    if record.embedded:
+        path = whole_embedded_path(record)
+    else:
+        path = fetch(record, refresh=refresh)
+        config = fetch_config(record, refresh=refresh)
     provenance = Provenance(
         name=record.name,
         training_data=record.training_data,
         licence=record.licence,
-        source_url=record.urls[0],
+        source_url=record.urls[0] if record.urls else None,
         sha256=record.sha256 or pinned_sha256(path),
     )
     return read_encoder(path, family=record.family, provenance=provenance, config=config)

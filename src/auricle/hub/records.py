@@ -19,11 +19,16 @@ FAIRSEQ_LICENCE = "MIT, stated by the repository facebookresearch/fairseq"
 CPC_LICENCE = "MIT, stated by the repository facebookresearch/CPC_audio"
 NPC_LICENCE = "MIT, stated by the repository Alexander-H-Liu/NPC"
 S3PRL_LICENCE = "Apache-2.0, stated by the repository s3prl/s3prl"
+MINI_LICENCE = (
+    "CC BY 4.0, as its speech: LibriSpeech, (c) 2014 Vassil Panayotov (Panayotov, Chen, Povey, "
+    "Khudanpur, ICASSP 2015)"
+)
 
 LIBRISPEECH_100 = "LibriSpeech train-clean-100 (100 h)"
 LIBRISPEECH_360 = "LibriSpeech train-clean-360 (360 h)"
 LIBRISPEECH_960 = "LibriSpeech (960 h)"
 LIBRILIGHT = "LibriLight (60k h)"
+MINI_DATA = "LibriSpeech train-clean-100, 615 utterances (2.0 h)"
 WAVLM_DATA = "LibriLight, GigaSpeech, VoxPopuli (94k h)"
 XLS_R_DATA = "128 languages of VoxPopuli, MLS, CommonVoice, VoxLingua107 and BABEL (436k h)"
 
@@ -54,14 +59,19 @@ XLS_R = Paper(
 )
 
 
+DEFAULT_MODEL = "apc_mini"
+"""The embedded model that the commands take where none is named: the best of them on phones."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """One published checkpoint, or one baseline, which needs none.
+    """One checkpoint, published or embedded in the library, or one baseline, which needs none.
 
-    `urls` are mirrors of one and the same model, in order of preference: `https:` files, and
-    `hf://` repositories in the format of Hugging Face. It is empty where no weights were
-    published, and for a baseline. `config_url` is where a file's configuration lies if that is a
-    file of its own. `size` names the published size, one of the family's `PRESETS`.
+    `embedded` says that the weights lie in the package. `urls` are mirrors of one and the same
+    model, in order of preference: `https:` files, and `hf://` repositories in the format of
+    Hugging Face. It is empty where no weights were published, for an embedded checkpoint and for a
+    baseline. `config_url` is where a file's configuration lies if that is a file of its own.
+    `size` names the published size, one of the family's `PRESETS`.
     `sha256` is the whole digest in hex, `sha256_prefix` its first digits where only those are
     known. `title` and `paper` are the family's unless this model is a later variant with its own.
     `licence` is what the repository states; None where nothing is stated.
@@ -80,6 +90,7 @@ class Record:
     training_data: str | None = None
     licence: str | None = None
     note: str = ""
+    embedded: bool = False
 
     @property
     def title(self) -> str:
@@ -161,6 +172,30 @@ def _baseline(name: str, note: str) -> Record:
     return Record(name=name, family="baseline", urls=(), note=note)
 
 
+def _mini(
+    family: str,
+    sha256: str,
+    *,
+    name: str | None = None,
+    title: str | None = None,
+    paper: Paper | None = None,
+) -> Record:
+    """A small encoder that ships with the library, trained by the recipe of its name."""
+    name = name or family
+    return Record(
+        name=f"{name}_mini",
+        family=family,
+        urls=(),
+        own_title=title,
+        own_paper=paper,
+        sha256=sha256,
+        training_data=MINI_DATA,
+        licence=MINI_LICENCE,
+        note="small, trained by auricle, in the package: works offline",
+        embedded=True,
+    )
+
+
 def _apc_series(family: str, hours: int) -> Record:
     """APC, VQ-APC or NPC: the authors' files, one for each size of the training set."""
     name = f"{family}_{hours}hr"
@@ -214,6 +249,7 @@ def _s3prl(
 RECORDS: tuple[Record, ...] = (
     _apc_series("apc", 360),
     _apc_series("apc", 960),
+    _mini("apc", "72c75756c137aea04782a1263c9397aa1d3b6f69822dc2180d136ea77c9ad5a5"),
     _s3prl(
         "mockingjay", "mockingjay_origin", "logMelLinearLarge_T_AdamW_b32_500k_360hr_drop1",
         data=LIBRISPEECH_360, hub=True, default=True,

@@ -1,0 +1,34 @@
+"""The small encoders that ship with the library: where they lie, and that they are whole."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from auricle.errors import ChecksumError
+from auricle.hub.digests import file_sha256
+from auricle.hub.records import Record
+
+FOLDER = "pretrained"
+
+
+def embedded_path(record: Record) -> Path:
+    """Where the weights of an embedded record lie in the installed package."""
+    folder = resources.files("auricle") / FOLDER
+    return Path(str(folder / f"{record.name}.safetensors"))
+
+
+def whole_embedded_path(record: Record) -> Path:
+    """The same, once the file has the digest on record.
+
+    Raises:
+        ChecksumError: The file is missing or has changed.
+    """
+    path = embedded_path(record)
+    found = file_sha256(path) if path.is_file() else "no such file"
+    if found != record.sha256:
+        raise ChecksumError(
+            f"{path} is not the {record.name} that ships with the library: its sha256 is {found}, "
+            f"expected {record.sha256}; install auricle again"
+        )
+    return path
