@@ -8,6 +8,7 @@ import auricle
 
 SOURCES = Path(auricle.__file__).parent
 TESTS = Path(__file__).parent
+TOOLS = TESTS.parent / "tools"
 
 TESTED_BY_THE_SUITES = {
     # The contract and golden suites run over every family and every converter.
@@ -29,6 +30,11 @@ def test_every_source_file_has_its_test_file() -> None:
         test = TESTS / relative.parent / f"test_{path.stem.strip('_')}.py"
         if not test.exists():
             missing.append(str(relative))
+    missing += [
+        f"tools/{path.name}"
+        for path in TOOLS.rglob("*.py")
+        if not (TESTS / "tools" / f"test_{path.name}").exists()
+    ]
     assert not missing
 
 
@@ -40,7 +46,7 @@ def test_every_test_file_has_its_source_file() -> None:
         if relative.parts[0] in own_suites or len(relative.parts) == 1:
             continue
         stem = path.stem.removeprefix("test_")
-        folder = SOURCES / relative.parent
+        folder = TOOLS if relative.parts[0] == "tools" else SOURCES / relative.parent
         if stem == folder.name and (folder / "__init__.py").exists():
             continue
         # A file with much to test may have several: test_<stem>_<aspect>.py.

@@ -168,3 +168,17 @@ def test_it_learns_to_tell_speech_to_come(head: str) -> None:
         losses.append(result.value.item())
     assert losses[0] == pytest.approx(torch.tensor(16.0).log().item(), abs=0.5)
     assert sum(losses[-5:]) / 5 < 0.88 * losses[0]
+
+
+@pytest.mark.parametrize("zeroed", [True, False])
+def test_convolutions_start_without_bias_where_that_is_asked_for(zeroed: bool) -> None:
+    torch.manual_seed(1)
+    encoder = Cpc(CpcConfig(encoder_dim=16, context_dim=16))
+    before = {name: value.clone() for name, value in encoder.named_parameters()}
+    CpcObjective(encoder, CpcObjectiveConfig(head="linear", zero_conv_biases=zeroed))
+    for name, value in encoder.named_parameters():
+        if zeroed and name.endswith("conv.bias"):
+            assert not value.any()
+        else:
+            assert torch.equal(value, before[name])
+    assert any(name.endswith("conv.bias") for name in before)

@@ -41,6 +41,9 @@ class CpcObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
         head_dropout: Dropout inside it, in training.
         prediction_dropout: Dropout of the predictions, in training (0.5 with `dropout`, as the
             published checkpoint has it).
+        zero_conv_biases: Whether the encoder's convolutions start without bias. Torch's initial
+            biases outweigh a waveform of usual level; where norms run over the channels, as in
+            Modified CPC, all frames then begin nearly alike, and a short training ends there.
     """
 
     num_steps: int = 12
@@ -53,6 +56,7 @@ class CpcObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
     num_distances: int = 116
     head_dropout: float = 0.1
     prediction_dropout: float = 0.0
+    zero_conv_biases: bool = False
 
     def __post_init__(self) -> None:
         counts = {
@@ -76,6 +80,10 @@ class CpcObjective(Objective):
 
     def __init__(self, encoder: Cpc, config: CpcObjectiveConfig) -> None:
         super().__init__(encoder, config)
+        if config.zero_conv_biases:
+            for part in encoder.modules():
+                if isinstance(part, nn.Conv1d) and part.bias is not None:
+                    nn.init.zeros_(part.bias)
         self.heads = nn.ModuleList(self._head() for _ in range(config.num_steps))
 
     def _head(self) -> nn.Module:

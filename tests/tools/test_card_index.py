@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from typing import Any
+
+from card_index import index, readme_part, shortfalls
+from card_sources import read_sources
+
+
+def test_the_readme_has_a_row_for_each_mini_and_baseline(repository: Any) -> None:
+    part = readme_part(repository.sources())
+    rows = [line for line in part.splitlines() if line.startswith("|")][2:]
+    assert [row.split("|")[1].strip() for row in rows] == [
+        "[`apc_mini`](docs/models/apc_mini.md)",
+        "[`tera_mini`](docs/models/tera_mini.md)",
+        "`fbank`",
+        "`mel`",
+    ]
+    assert "62.0 (" in rows[0]
+    assert "without their phones" in " ".join(part.split())
+    assert part.endswith("\n")
+
+
+def test_the_readme_says_nothing_where_nothing_is_embedded(repository: Any) -> None:
+    assert readme_part(read_sources(repository.folder, [])) == ""
+
+
+def test_gains_are_counted_by_best_and_by_default_layer(repository: Any) -> None:
+    text = " ".join(index(repository.sources()).split())
+    assert "On phones 1 of 2 beat `fbank` by 8 points or more with their best layer, 1 with" in text
+    assert "1 of 2 beat it on at least one task by 5 points or more" in text
+    assert "| [`apc_mini`](apc_mini.md) | +12.0 | +12.0 | +20.0 | +20.0 | -3.0 | -3.0 |" in text
+    assert text.index("| +12.0 |") < text.index("| +4.0 |")
+
+
+def test_what_falls_short_is_said_with_its_reason(repository: Any) -> None:
+    (repository.folder / "notes" / "tera_mini.md").write_text("It has\none layer.\n")
+    sources = repository.sources()
+    apc, tera = (list(shortfalls(mini, sources)) for mini in sources.minis)
+    assert apc == ["- [`apc_mini`](apc_mini.md): 3.0 points below `fbank` on speakers."]
+    assert tera == [
+        "- [`tera_mini`](tera_mini.md): +4.0 points on phones, where 8 were asked for; no task by "
+        "5 points or more. It has one layer."
+    ]
+    text = index(sources).replace("\n  ", " ")
+    assert apc[0] in text
+    assert tera[0] in text
+
+
+def test_the_commands_name_every_mini(repository: Any) -> None:
+    lines = index(repository.sources()).splitlines()
+    trained = [line for line in lines if line.startswith("auricle pretrain")]
+    assert trained == [
+        "auricle pretrain recipes/mini/apc.toml --data corpora/librispeech/train "
+        "--out runs/apc_mini --cache-audio --steps 20",
+        "auricle pretrain recipes/mini/tera.toml --data corpora/librispeech/train "
+        "--out runs/tera_mini --cache-audio",
+    ]
+    assert "auricle probe --models apc_mini,tera_mini,fbank,mel \\" in lines
