@@ -43,12 +43,14 @@ apc_url = _url("apc")
 vq_apc = _named("vq_apc")
 vq_apc_360hr = _named("vq_apc_360hr")
 vq_apc_960hr = _named("vq_apc_960hr")
+vq_apc_mini = _named("vq_apc_mini")
 vq_apc_local = _local("vq_apc")
 vq_apc_url = _url("vq_apc")
 
 npc = _named("npc")
 npc_360hr = _named("npc_360hr")
 npc_960hr = _named("npc_960hr")
+npc_mini = _named("npc_mini")
 npc_local = _local("npc")
 npc_url = _url("npc")
 
@@ -71,6 +73,7 @@ mockingjay_960hr_seq3k = _named("mockingjay_960hr_seq3k")
 mockingjay_logMelBase_T_AdamW_b32_1m_960hr_seq3k = _named(
     "mockingjay_logMelBase_T_AdamW_b32_1m_960hr_seq3k"
 )
+mockingjay_mini = _named("mockingjay_mini")
 mockingjay_local = _local("mockingjay")
 mockingjay_url = _url("mockingjay")
 
@@ -95,6 +98,7 @@ tera_logMelBase_T_F_AdamW_b32_1m_960hr_seq3k = _named(
 )
 tera_fbank_100hr = _named("tera_fbank_100hr")
 tera_fbankBase_T_F_AdamW_b32_200k_100hr = _named("tera_fbankBase_T_F_AdamW_b32_200k_100hr")
+tera_mini = _named("tera_mini")
 tera_local = _local("tera")
 tera_url = _url("tera")
 
@@ -103,12 +107,15 @@ audio_albert_960hr = _named("audio_albert_960hr")
 audio_albert_logMelBase_T_share_AdamW_b32_1m_960hr_drop1 = _named(
     "audio_albert_logMelBase_T_share_AdamW_b32_1m_960hr_drop1"
 )
+audio_albert_mini = _named("audio_albert_mini")
 audio_albert_local = _local("audio_albert")
 audio_albert_url = _url("audio_albert")
 
 cpc_2018 = _named("cpc_2018")
 cpc = _named("cpc")
 modified_cpc = _named("modified_cpc")
+cpc_mini = _named("cpc_mini")
+modified_cpc_mini = _named("modified_cpc_mini")
 cpc_local = _local("cpc")
 cpc_url = _url("cpc")
 
@@ -120,6 +127,7 @@ pase_url = _url("pase")
 
 wav2vec = _named("wav2vec")
 wav2vec_large = _named("wav2vec_large")
+wav2vec_mini = _named("wav2vec_mini")
 wav2vec_local = _local("wav2vec")
 wav2vec_url = _url("wav2vec")
 
@@ -138,6 +146,7 @@ xlsr_53 = _named("xlsr_53")
 xls_r_300m = _named("xls_r_300m")
 xls_r_1b = _named("xls_r_1b")
 xls_r_2b = _named("xls_r_2b")
+wav2vec2_mini = _named("wav2vec2_mini")
 wav2vec2_local = _local("wav2vec2")
 wav2vec2_url = _url("wav2vec2")
 

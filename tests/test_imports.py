@@ -15,6 +15,7 @@ ROOT = Path(auricle.__file__).parent
 LEVELS: dict[str, int] = {
     "errors": 0,
     "outputs": 0,
+    "plug_ins": 1,
     "writing": 1,
     "native": 2,
     "audio": 2,
@@ -34,7 +35,14 @@ LEVELS: dict[str, int] = {
 }
 """Part of the package -> its level; a part imports from lower levels and from itself alone."""
 
-FREE_OF_TORCH = ("auricle", "auricle.models.families", "auricle.hub.catalogue", "auricle.__main__")
+FREE_OF_TORCH = (
+    "auricle",
+    "auricle.models.families",
+    "auricle.hub.catalogue",
+    "auricle.cli.info",
+    "auricle.cli.listing",
+    "auricle.__main__",
+)
 
 
 def imported_parts(path: Path) -> set[str]:

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 import auricle
 from auricle.errors import CheckpointError, OutputError
-from auricle.native import NativeCheckpoint, read_native, write_native
+from auricle.native import NativeCheckpoint, is_native, read_native, write_native
 from auricle.outputs import Provenance
 
 ORIGIN = Provenance(name="x", licence="CC BY 4.0", source_url="https://example.org/x.pt")
@@ -67,3 +67,18 @@ def test_further_metadata_is_kept_and_never_in_the_way(tmp_path: Path) -> None:
     read = read_native(tmp_path / "x.safetensors")
     assert (read.family, read.provenance) == ("apc", ORIGIN)
     assert read.extra == {"recipe": "[recipe]", "steps": "5"}
+
+
+def test_the_library_s_own_file_is_known_by_its_content(tmp_path: Path) -> None:
+    write_native(tmp_path / "x.safetensors", checkpoint())
+    renamed = tmp_path / "download"
+    renamed.write_bytes((tmp_path / "x.safetensors").read_bytes())
+    assert is_native(renamed)
+    (tmp_path / "config.json").write_text("{}")
+    assert is_native(tmp_path / "x.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "y.safetensors")
+    for content in (b"", b"PK\3\4", b"\x80\2" + b"x" * 100):
+        renamed.write_bytes(content)
+        assert not is_native(renamed)
+    assert not is_native(tmp_path / "y.safetensors")
+    assert not is_native(tmp_path)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from auricle.convert.huggingface_export import (
+        export_to_transformers as export_to_transformers,
+    )
     from auricle.errors import AudioError as AudioError
     from auricle.errors import AuricleError as AuricleError
     from auricle.errors import CheckpointError as CheckpointError
@@ -42,6 +45,7 @@ _EXPORTS = {
     **dict.fromkeys(_ERRORS, "auricle.errors"),
     "Encoder": "auricle.models.base",
     "build": "auricle.hub.building",
+    "export_to_transformers": "auricle.convert.huggingface_export",
     "list_models": "auricle.hub.catalogue",
     "list_sizes": "auricle.hub.building",
     "load": "auricle.hub.loading",
@@ -61,6 +65,7 @@ __all__ = [
     "UnknownModelError",
     "__version__",
     "build",
+    "export_to_transformers",
     "list_models",
     "list_sizes",
     "load",

@@ -45,3 +45,7 @@ class RecipeError(AuricleError, ValueError):
 
 class TrainingError(AuricleError, RuntimeError):
     """A training that cannot go on; the message names the last good checkpoint."""
+
+
+class PlugInError(AuricleError, RuntimeError):
+    """A plug-in that cannot be used; the message names its package and its entry point."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 
 FORMAT_KEY = "auricle_format"
 FORMAT_VERSION = "1"
+PADDING_KEY = "padding"
+
+ALIGNMENT_BYTES = 64
+"""What PyTorch aligns memory to; weights mapped from a file lie where the file has them."""
+
+_TYPE_NAMES = {"bool": "BOOL", "bfloat16": "BF16"}
+"""How the format names types, where it takes other than three letters; the length counts here."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +60,7 @@ def write_native(path: Path, checkpoint: NativeCheckpoint) -> None:
     origin = dataclasses.asdict(checkpoint.provenance)
     metadata.update({key: value for key, value in origin.items() if value is not None})
     weights = {name: weight.contiguous() for name, weight in checkpoint.weights.items()}
+    metadata[PADDING_KEY] = " " * _lacking_bytes({**metadata, PADDING_KEY: ""}, weights)
 
     def write(temporary: Path) -> None:
         try:
@@ -62,15 +71,37 @@ def write_native(path: Path, checkpoint: NativeCheckpoint) -> None:
     write_whole(path, write)
 
 
+def _lacking_bytes(metadata: Mapping[str, str], weights: Mapping[str, Tensor]) -> int:
+    """Bytes that the header lacks for the weights after it to be aligned in memory.
+
+    The header is JSON after 8 bytes of its length, padded to a multiple of 8; wider types come
+    first, then order is by name (https://github.com/huggingface/safetensors, "Format").
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, weight in sorted(
+        weights.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])
+    ):
+        start, end = end, end + weight.nbytes
+        kind = _TYPE_NAMES.get(str(weight.dtype).removeprefix("torch."), "F32")
+        header[name] = {"dtype": kind, "shape": [*weight.shape], "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False)
+    num_bytes = 8 + len(text.encode())
+    return -(num_bytes + -num_bytes % 8) % ALIGNMENT_BYTES
+
+
 def is_native(path: Path) -> bool:
     """Whether `path` is to be read as one of the library's own files.
 
-    That is a safetensors file, unless it lies in the folder of a Hugging Face model and does not
-    say that it is ours.
+    That is a file that says so, whatever it is called, and any other `.safetensors` file that
+    does not lie in the folder of a Hugging Face model.
     """
-    if path.suffix != ".safetensors" or not path.is_file():
+    if not path.is_file():
         return False
-    return not (path.parent / "config.json").is_file() or FORMAT_KEY in _metadata(path)
+    is_in_model_folder = (path.parent / "config.json").is_file()
+    if path.suffix == ".safetensors" and not is_in_model_folder:
+        return True
+    return FORMAT_KEY in _metadata(path)
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -107,7 +138,7 @@ def read_native(path: Path) -> NativeCheckpoint:
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(missing)} in its metadata")
     origin = {field.name: metadata.get(field.name) for field in dataclasses.fields(Provenance)}
-    known = {FORMAT_KEY, "family", "config", *origin}
+    known = {FORMAT_KEY, PADDING_KEY, "family", "config", *origin}
     return NativeCheckpoint(
         family=metadata["family"],
         config=metadata["config"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,56 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_whole_folder(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder of files so that nobody ever sees half of it.
+
+    `write` is given a temporary folder beside it; what it wrote there is flushed to disk, and the
+    folder takes the name `path` in one step.
+
+    Raises:
+        OutputError: `path` is there and not an empty folder, or cannot be written; nothing
+            half-written is left.
+    """
+    path = path.absolute()
+    temporary: Path | None = None
+    try:
+        refuse_used_folder(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:80]}.", dir=path.parent))
+        write(temporary)
+        for file in temporary.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+            file.chmod(0o666 & ~_umask())
+        temporary.chmod(0o777 & ~_umask())
+        if path.is_dir():  # not every system lets a folder take the place of an empty one
+            path.rmdir()
+        temporary.rename(path)
+        temporary = None
+    except OutputError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"cannot write {path}: {reason}; choose a folder that you may write to and "
+            "that has space left"
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_used_folder(path: Path) -> None:
+    """Raise OutputError where `path` is there and is not an empty folder."""
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists() or path.is_symlink():
+        raise OutputError(
+            f"cannot write the folder {path}: it is there and not an empty folder; choose "
+            "another, or remove it first"
+        )
 
 
 def _umask() -> int:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from auricle.__main__ import main
 from auricle.hub.catalogue import find
 from auricle.hub.download import cached_path
+from auricle.hub.embedded import embedded_path
 
 
 def facts_of(capsys: pytest.CaptureFixture[str], model: str | Path) -> dict[str, str]:
@@ -36,6 +40,7 @@ def test_a_name_without_weights_shows_the_published_size(
     assert facts["pretraining data"] == "LibriSpeech (960 h)"
     assert facts["weights published"] == "yes"
     assert facts["repository"] == "https://github.com/s3prl/s3prl"
+    assert facts["size of the weights"] == "not known"
     assert facts["weights"].startswith("not on this machine")
     assert facts["published size"] == "tera_base"
     assert facts["parameters"] == "21,327,360"
@@ -61,6 +66,7 @@ def test_a_path_is_read(capsys: pytest.CaptureFixture[str], tera_checkpoint: Pat
     facts = facts_of(capsys, tera_checkpoint)
     assert facts["file"] == str(tera_checkpoint)
     assert facts["model"] == "TERA"
+    assert facts["size of the weights"] == f"{tera_checkpoint.stat().st_size:,} bytes"
     assert facts["sha256"] == hashlib.sha256(tera_checkpoint.read_bytes()).hexdigest()
     assert facts["pretraining data"] == "not known"
     assert facts["parameters"] == "60,864"
@@ -78,3 +84,38 @@ def test_what_does_not_exist_is_one_line(capsys: pytest.CaptureFixture[str]) -> 
     captured = capsys.readouterr()
     assert captured.err.startswith("auricle: error: gone.ckpt does not exist; ")
     assert captured.err.count("\n") == 1
+
+
+def test_the_size_of_embedded_weights_is_the_files(capsys: pytest.CaptureFixture[str]) -> None:
+    num_bytes = embedded_path(find("apc_mini")).stat().st_size
+    assert facts_of(capsys, "apc_mini")["size of the weights"] == f"{num_bytes:,} bytes"
+
+
+def test_a_url_is_read(capsys: pytest.CaptureFixture[str], tera_checkpoint: Path) -> None:
+    facts = facts_of(capsys, tera_checkpoint.as_uri())
+    assert facts["url"] == tera_checkpoint.as_uri()
+    assert facts["family"] == "tera"
+
+
+@pytest.mark.parametrize(
+    ("model", "hint"),
+    [
+        ("terra", "no model is called 'terra'; close matches: tera"),
+        ("gone.ckpt", "gone.ckpt does not exist"),
+        ("owner/name", "a repository of Hugging Face is written hf://owner/name"),
+    ],
+)
+def test_an_unknown_model_fails_before_torch_is_imported(model: str, hint: str) -> None:
+    code = (
+        "import sys; from auricle.__main__ import main; status = main(['info', sys.argv[1]]); "
+        "sys.exit(99 if 'torch' in sys.modules else status)"
+    )
+    path = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        [sys.executable, "-c", code, model],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 1, done.stderr
+    assert hint in done.stderr

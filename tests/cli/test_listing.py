@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from auricle.__main__ import main
 from auricle.cli.listing import HEADER, WIDTH
 from auricle.hub.catalogue import find, list_models
+from auricle.hub.download import cached_path
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AURICLE_CACHE", str(tmp_path / "cache"))
 
 
 def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -13,9 +21,9 @@ def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def names_in(table: str) -> list[str]:
-    """The third cell of each row; what is indented are notes."""
+    """The second cell of each row; what is indented are notes."""
     lines = [line for line in table.splitlines()[1:] if not line.startswith(" ")]
-    return [cells(line)[2] for line in lines]
+    return [cells(line)[1] for line in lines]
 
 
 def cells(row: str) -> list[str]:
@@ -38,18 +46,39 @@ def test_a_row_tells_what_the_catalogue_and_the_family_know(
     header, row = listed(capsys, "npc_960hr").splitlines()[:2]
     assert cells(header) == list(HEADER)
     assert cells(row) == [
-        "2020-11-01", "NPC", "npc_960hr", "2011.00406", "mel", "LibriSpeech (960 h)", "yes",
-        "Alexander-H-Liu/NPC",
+        "2020-11-01", "npc_960hr", "2011.00406", "mel", "LibriSpeech (960 h)", "download",
     ]  # fmt: skip
-    row = listed(capsys, "cpc_2018").splitlines()[1]
-    assert "no" in cells(row)
+
+
+def test_a_mark_says_where_the_weights_are(capsys: pytest.CaptureFixture[str]) -> None:
+    path = cached_path(find("npc_960hr"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    for name, mark in (
+        ("npc_360hr", "download"), ("npc_960hr", "cached"), ("apc_mini", "embedded"),
+        ("cpc_2018", "never published"), ("fbank", "-"),
+    ):  # fmt: skip
+        assert cells(listed(capsys, name).splitlines()[1])[-1] == mark
+    assert "| download |" in listed(capsys, "npc_960hr", "--markdown"), "the same on every machine"
+
+
+def test_offline_shows_only_what_needs_no_network(capsys: pytest.CaptureFixture[str]) -> None:
+    path = cached_path(find("tera"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    embedded = [name for name in list_models() if find(name).embedded]
+    names = names_in(listed(capsys, "--offline"))
+    assert sorted(names) == sorted([*embedded, "tera_960hr", "fbank", "mel", "mfcc", "spectrogram"])
+    assert names_in(listed(capsys, "--offline", "tera*")) == ["tera_960hr", "tera_mini"]
+    assert main(["list", "--offline", "hubert"]) == 1
+    assert "'hubert' and works offline" in capsys.readouterr().err
 
 
 def test_baselines_come_last_and_need_no_weights(capsys: pytest.CaptureFixture[str]) -> None:
     table = listed(capsys)
     assert names_in(table)[-4:] == ["fbank", "mel", "mfcc", "spectrogram"]
     (row,) = (line for line in table.splitlines() if " mfcc " in line)
-    assert cells(row) == ["-", "Baseline", "mfcc", "-", "wave", "-", "-", "-"]
+    assert cells(row) == ["-", "mfcc", "-", "wave", "-", "-"]
 
 
 def test_markdown_links_papers_and_repositories(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,10 +90,13 @@ def test_markdown_links_papers_and_repositories(capsys: pytest.CaptureFixture[st
 
 
 def test_patterns_and_families_narrow_it_down(capsys: pytest.CaptureFixture[str]) -> None:
-    assert names_in(listed(capsys, "--family", "npc")) == ["npc_360hr", "npc_960hr"]
+    names = names_in(listed(capsys, "--family", "npc"))
+    assert [name for name in names if not find(name).embedded] == ["npc_360hr", "npc_960hr"]
     assert names_in(listed(capsys, "vq_*_360hr")) == ["vq_apc_360hr"]
 
 
 def test_no_match_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "wav", "--family", "tera"]) == 1
     assert "no model's name is like 'wav' in the family tera" in capsys.readouterr().err
+    assert main(["list", "--family", "terra"]) == 1
+    assert "no family is called 'terra'; expected one of apc" in capsys.readouterr().err

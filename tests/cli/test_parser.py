@@ -10,7 +10,7 @@ from auricle.cli.parser import build_parser
 EXTRACT = ["extract", "a.wav", "--model", "m", "--out", "o"]
 
 
-@pytest.mark.parametrize("command", ["extract", "list", "info", "plot", "demo"])
+@pytest.mark.parametrize("command", ["extract", "list", "info", "plot", "export", "demo"])
 def test_help_shows_purpose_options_and_an_example(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -37,6 +37,18 @@ def test_what_extract_takes_by_default() -> None:
     assert (arguments.layer, arguments.channel, arguments.checkpoint) == (None, None, None)
     assert (arguments.format, arguments.device, arguments.dtype) == ("npy", "cpu", "float32")
     assert (arguments.short, arguments.batch_seconds) == ("error", 120.0)
+
+
+def test_a_checkpoint_may_be_a_url() -> None:
+    parse = build_parser("1").parse_args
+    assert parse([*EXTRACT, "--checkpoint", "https://h/x"]).checkpoint == "https://h/x"
+    assert parse([*EXTRACT, "--checkpoint", "a/x.pt"]).checkpoint == Path("a/x.pt")
+
+
+def test_what_export_takes() -> None:
+    arguments = build_parser("1").parse_args(["export", "m", "--to", "transformers", "dir"])
+    assert (arguments.model, arguments.to, arguments.out) == ("m", "transformers", Path("dir"))
+    assert find_spec(arguments.module)
 
 
 def test_a_negative_layer_is_a_value() -> None:

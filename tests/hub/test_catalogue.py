@@ -141,7 +141,8 @@ def test_a_name_close_to_nothing_still_points_to_the_list(name: str) -> None:
 def test_list_is_by_date_then_name_with_baselines_last() -> None:
     names = catalogue.list_models()
     assert sorted(names) == sorted(record.name for record in RECORDS)
-    assert names[:3] == ["cpc_2018", "apc_360hr", "apc_960hr"]
+    published = [name for name in names if not catalogue.find(name).embedded]
+    assert published[:3] == ["cpc_2018", "apc_360hr", "apc_960hr"]
     assert names[-4:] == BASELINES
     dates = [catalogue.find(name).released for name in names[:-4]]
     assert dates == sorted(dates)

@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 
 import auricle
 from auricle.errors import CheckpointError
+from auricle.hub.checkpoints import read_encoder
+from auricle.outputs import Provenance
 from golden_cases import GoldenCase
 
 APC = GoldenCase("apc")
@@ -126,3 +128,19 @@ def test_a_fine_tuned_head_is_listed_as_unused_and_changes_nothing(tmp_path: Pat
         "lm_head.bias",
         "wav2vec2.masked_spec_embed",
     }
+
+
+def test_a_file_s_own_source_and_digest_stay_together(tmp_path: Path) -> None:
+    encoder = auricle.load(APC.checkpoints[0])
+    encoder.provenance = Provenance(source_url="https://example.org/original.pt")
+    encoder.save(tmp_path / "x.safetensors")
+    found = Provenance(name="found", source_url="https://example.org/x", sha256="1" * 64)
+    again = read_encoder(tmp_path / "x.safetensors", family=None, provenance=found)
+    # The digest is of the file that was found, not of the original.
+    assert again.provenance == Provenance(
+        name="found", source_url="https://example.org/original.pt"
+    )
+    encoder.provenance = Provenance()
+    encoder.save(tmp_path / "x.safetensors")
+    again = read_encoder(tmp_path / "x.safetensors", family=None, provenance=found)
+    assert again.provenance == found

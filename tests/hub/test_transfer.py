@@ -6,10 +6,14 @@ import dataclasses
 import email.utils
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 
+from auricle.hub import download as download_module
 from auricle.hub.partial import PartialFile
 from auricle.hub.transfer import Limits, RefusedError, check_redirect, retry_after_seconds
 
@@ -294,3 +298,25 @@ def test_retry_after_as_a_date() -> None:
     assert 50 < retry_after_seconds(soon) <= 100
     assert retry_after_seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0
     assert retry_after_seconds("Wed, 21 Oct 2015 07:28:00 -0000") == 0
+
+
+def test_a_server_that_redirects_from_https_to_http_is_not_followed(
+    fetcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        if request.url.scheme == "https":
+            return httpx.Response(302, headers={"Location": "http://host/f"})
+        return httpx.Response(200, content=b"from anybody")
+
+    @contextmanager
+    def client(limits: Limits) -> Iterator[httpx.Client]:
+        with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+            yield client
+
+    monkeypatch.setattr(download_module, "_client", client)
+    fetcher.refuse("https to http, which is not safe", "https://host/f")
+    assert asked == ["https://host/f"]
+    assert fetcher.left() == []

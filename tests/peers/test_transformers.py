@@ -11,11 +11,17 @@ import torch
 from torch import Tensor
 
 import auricle
-from golden_cases import deviation
+from auricle.models.wav2vec2 import Wav2Vec2Config
+from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
+from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.waveform_extractor import ExtractorConfig
+from auricle.nn.waveform_transformer import TransformerConfig
+from golden_cases import GoldenCase, deviation
 
 transformers = pytest.importorskip("transformers", reason="the group peers is not installed")
 
 LIMIT = 1e-4
+EXPORT_LIMIT = 1e-6
 SIZES = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
@@ -102,6 +108,67 @@ def test_every_layer_alone_and_in_a_batch(kind: str, tmp_path: Path) -> None:
             for index, reference in enumerate(expected):
                 assert deviation(alone[index], reference) <= LIMIT
                 assert deviation(batched[index], reference) <= LIMIT
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_exported_loads_to_the_same_numbers(kind: str, tmp_path: Path) -> None:
+    model, preprocessor = build(kind, "Model")
+    model.save_pretrained(tmp_path / "theirs")
+    preprocessor.save_pretrained(tmp_path / "theirs")
+    encoder = auricle.load(tmp_path / "theirs")
+    auricle.export_to_transformers(encoder, tmp_path / "ours")
+    again, info = transformers.AutoModel.from_pretrained(
+        tmp_path / "ours", output_loading_info=True
+    )
+    assert type(again) is type(model)
+    assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    reader = transformers.AutoFeatureExtractor.from_pretrained(tmp_path / "ours")
+    for wav in waveforms():
+        with torch.inference_mode():
+            expected = hidden_states(model, preprocessor, wav)
+            states = hidden_states(again.eval(), reader, wav)
+        for state, reference in zip(states, expected, strict=True):
+            assert deviation(state, reference) <= EXPORT_LIMIT
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_base", "wav2vec2_large_lv60"])
+def test_a_checkpoint_of_fairseq_exports(name: str, tmp_path: Path) -> None:
+    encoder = GoldenCase(name).load()
+    assert isinstance(encoder.config, WaveformTransformerConfig)
+    auricle.export_to_transformers(encoder, tmp_path)
+    model = transformers.AutoModel.from_pretrained(tmp_path).eval()
+    reader = transformers.AutoFeatureExtractor.from_pretrained(tmp_path)
+    (wav, *_) = waveforms()
+    with torch.inference_mode():
+        states = hidden_states(model, reader, wav)
+        for state, reference in zip(states, encoder([wav], "all")[0], strict=True):
+            # What transformers adds to the variance of a waveform differs from fairseq's.
+            limit = 1e-2 if encoder.config.normalize else LIMIT
+            assert deviation(state, reference) <= limit
+
+
+def test_without_a_projection_transformers_has_the_identity(tmp_path: Path) -> None:
+    config = Wav2Vec2Config(
+        extractor=ExtractorConfig(layers=((24, 10, 5), (24, 3, 2))),
+        projection=False,
+        transformer=TransformerConfig(
+            hidden_size=24,
+            num_layers=2,
+            num_heads=2,
+            ffn_size=8,
+            activation="gelu_tanh",
+            positions=ConvPositionConfig(kernel_size=6, num_groups=2),
+        ),
+    )
+    encoder = auricle.build(config)
+    auricle.export_to_transformers(encoder, tmp_path)
+    model = transformers.AutoModel.from_pretrained(tmp_path).eval()
+    reader = transformers.AutoFeatureExtractor.from_pretrained(tmp_path)
+    (wav, *_) = waveforms()
+    with torch.inference_mode():
+        states = hidden_states(model, reader, wav)
+        for state, reference in zip(states, encoder([wav], "all")[0], strict=True):
+            assert deviation(state, reference) <= LIMIT
 
 
 @pytest.mark.parametrize(

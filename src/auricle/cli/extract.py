@@ -23,6 +23,7 @@ from auricle.cli.inputs import Job, plan_jobs
 from auricle.cli.metadata import encoder_metadata, source_metadata
 from auricle.errors import AudioError, AuricleError, OutputError
 from auricle.hub import catalogue
+from auricle.hub.locations import is_location
 from auricle.models.base import SAMPLE_RATE, Encoder
 
 Output: TypeAlias = Tensor | dict[str, Tensor]
@@ -136,6 +137,8 @@ class Extractor:
         checkpoint = arguments.checkpoint
         if checkpoint is None and catalogue.looks_like_path(self.model):
             checkpoint = Path(self.model)
+        elif is_location(checkpoint):
+            checkpoint = None  # the encoder knows the digest of what was fetched
         self.metadata = encoder_metadata(encoder, self.model, checkpoint, layers)
         if self.wants_codes:
             del self.metadata["layers"]  # which tells the width of vectors, not of codes

@@ -8,22 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-import torch
-
+from auricle.errors import CheckpointError
 from auricle.hub import catalogue
+from auricle.hub.availability import availability, is_converted, known_num_bytes
 from auricle.hub.digests import file_sha256, pinned_sha256
 from auricle.hub.download import cached_path
 from auricle.hub.embedded import embedded_path
-from auricle.hub.loading import load
+from auricle.hub.locations import is_location, repository_hint
 from auricle.hub.records import Record
-from auricle.models.base import Config, Encoder
-from auricle.models.families import FAMILIES, Family
+from auricle.models.families import Family, find_family
 from auricle.outputs import ModelInfo, Paper
 
 Facts: TypeAlias = Iterator[tuple[str, str]]
 
 UNKNOWN = "not known"
-LABEL_WIDTH = 19
+LABEL_WIDTH = 21
 WIDTH = 120
 
 
@@ -33,11 +32,22 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UnknownModelError: The name is not in the catalogue.
         CheckpointError: The path is no checkpoint that can be loaded.
+        DownloadError: The URL does not give one.
+        PlugInError: The model is from a plug-in that is broken.
     """
-    if catalogue.looks_like_path(arguments.model):
-        _print(_file_facts(Path(arguments.model)))
+    model: str = arguments.model
+    if is_location(model):
+        _print(_own_facts(model))
+    elif catalogue.looks_like_path(model):
+        # Told here, because the loader, which would tell it too, takes long to import.
+        if not Path(model).exists():
+            raise CheckpointError(
+                f"{model} does not exist; expected a checkpoint, the folder of a Hugging Face "
+                f"model, or a name that `auricle list` shows{repository_hint(model)}"
+            )
+        _print(_own_facts(Path(model)))
     else:
-        _print(_record_facts(catalogue.find(arguments.model)))
+        _print(_record_facts(catalogue.find(model)))
     return 0
 
 
@@ -47,7 +57,7 @@ def _record_facts(record: Record) -> Facts:
         yield "also called", ", ".join(record.aliases)
     if record.note:
         yield "note", record.note
-    family = FAMILIES[record.family]
+    family = find_family(record.family)
     yield from _family_facts(family, record.title, record.paper)
     if record.paper is not None:
         yield "pretraining data", record.training_data or UNKNOWN
@@ -56,39 +66,53 @@ def _record_facts(record: Record) -> Facts:
         yield "licence", record.licence or UNKNOWN
     for url in record.urls:
         yield "source", url
+    has_copy = record.embedded or record.family == "baseline"
+    if record.embedded or record.urls:
+        num_bytes = known_num_bytes(record)
+        yield "size of the weights", UNKNOWN if num_bytes is None else f"{num_bytes:,} bytes"
     if record.embedded:
         yield "weights", f"in the package, {embedded_path(record)}"
         yield "sha256", record.sha256 or UNKNOWN
-    if record.size is None:
-        yield from _architecture_facts(load(record.name).info)
-        return
-    if record.urls:
+    elif record.urls:
         path = cached_path(record)
         yield "sha256", record.sha256 or pinned_sha256(path) or _prefix(record)
-        if path.is_file():
-            yield "weights", f"on this machine, {path}"
-            yield from _architecture_facts(load(record.name).info)
-            return
-        yield "weights", "not on this machine; what follows is the published size"
-    yield from _size_facts(family, record.size)
+        # A repository is asked for its latest commit before it loads, so it does not count here.
+        works_offline = availability(record).works_offline
+        has_copy = is_converted(record) or (path.is_file() and works_offline)
+        if works_offline:
+            yield "weights", f"on this machine{f', {path}' if path.is_file() else ''}"
+        else:
+            yield "weights", "not on this machine; what follows is the published size"
+    if record.size is None or has_copy:
+        yield from _architecture_facts(_info_of(record.name))
+    else:
+        yield from _size_facts(family, record.size)
+
+
+def _info_of(model: str | Path) -> ModelInfo:
+    from auricle.hub.loading import load
+
+    return load(model).info
 
 
 def _prefix(record: Record) -> str:
     return f"{record.sha256_prefix}..." if record.sha256_prefix else UNKNOWN
 
 
-def _file_facts(path: Path) -> Facts:
-    info = load(path).info
-    yield "file", str(path)
+def _own_facts(place: str | Path) -> Facts:
+    """What is known of a checkpoint of the user's own, at a path or a URL."""
+    info = _info_of(place)
+    yield "file" if isinstance(place, Path) else "url", str(place)
     yield "name", info.name
-    family = FAMILIES[info.family]
+    family = find_family(info.family)
     yield from _family_facts(family, family.title, family.paper)
     yield "pretraining data", info.training_data or UNKNOWN
     yield "licence", info.licence or UNKNOWN
     yield "source", info.source_url or UNKNOWN
     yield "source sha256", info.sha256 or UNKNOWN
-    if path.is_file():  # a checkpoint may be a folder
-        yield "sha256", file_sha256(path)
+    if isinstance(place, Path) and place.is_file():  # a checkpoint may be a folder
+        yield "size of the weights", f"{place.stat().st_size:,} bytes"
+        yield "sha256", file_sha256(place)
     yield from _architecture_facts(info)
 
 
@@ -106,9 +130,9 @@ def _family_facts(family: Family, title: str, paper: Paper | None) -> Facts:
 
 def _size_facts(family: Family, size: str) -> Facts:
     """The architecture of a published size; on the meta device it takes no memory."""
-    config: Config = family.encoder_module().PRESETS[size]
-    with torch.device("meta"):
-        encoder: Encoder = family.encoder_type()(config)
+    from auricle.hub.skeletons import skeleton
+
+    encoder = skeleton(family.encoder_type(), family.preset(size))
     yield "published size", size
     yield from _architecture_facts(encoder.info)
 

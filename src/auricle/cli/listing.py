@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import textwrap
 from collections.abc import Sequence
 
 from auricle.errors import UnknownModelError
-from auricle.hub.catalogue import find, list_models
+from auricle.hub.availability import availability
+from auricle.hub.catalogue import select
 from auricle.hub.records import Record
-from auricle.models.families import FAMILIES
+from auricle.models.families import find_family
 
-WIDTH = 156
+WIDTH = 120
 """Columns of text that the table may take."""
 
-HEADER = (
+HEADER = ("published", "name", "paper", "input", "pretraining data", "weights")
+MARKDOWN_HEADER = (
     "published",
     "model",
     "name",
@@ -26,23 +29,28 @@ HEADER = (
 )
 NOTHING = "-"
 MAX_DATA_WIDTH = 36
-INDENT = " " * 11
+INDENT = " " * 12
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the models that the arguments ask for.
+    """Print the models that the arguments ask for; what is wrong with plug-ins goes to stderr.
 
     Raises:
-        UnknownModelError: There are none.
+        UnknownModelError: There are none, or no such family.
+        PlugInError: The family is from a plug-in that is broken.
     """
-    names = list_models(arguments.pattern, family=arguments.family)
-    if not names:
+    records, problems = select(arguments.pattern, family=arguments.family)
+    for problem in problems:
+        sys.stderr.write(f"auricle: warning: {' '.join(str(problem).split())}\n")
+    if arguments.offline:
+        records = [record for record in records if availability(record).works_offline]
+    if not records:
         family = f" in the family {arguments.family}" if arguments.family else ""
+        offline = " and works offline" if arguments.offline else ""
         raise UnknownModelError(
-            f"no model's name is like {arguments.pattern!r}{family}; `auricle list` shows all, "
-            f"and '*{arguments.pattern.strip('*')}*' matches a part of a name"
+            f"no model's name is like {arguments.pattern!r}{family}{offline}; `auricle list` shows "
+            f"all, and '*{arguments.pattern.strip('*')}*' matches a part of a name"
         )
-    records = [find(name) for name in names]
     if arguments.markdown:
         for line in markdown_table(records):
             print(line)
@@ -58,40 +66,38 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def markdown_table(records: Sequence[Record]) -> list[str]:
-    """The lines of the same table in Markdown, names and aliases in one column."""
-    lines = [f"| {' | '.join(HEADER)} |", "|" + "---|" * len(HEADER)]
+    """The lines of a wider table in Markdown, the same on every machine."""
+    lines = [f"| {' | '.join(MARKDOWN_HEADER)} |", "|" + "---|" * len(MARKDOWN_HEADER)]
     for record in records:
-        published, title, _, arxiv, kind, data, weights, repository = _cells(record, shorten=False)
-        names = ", ".join(f"`{name}`" for name in record.names if len(name) < MAX_DATA_WIDTH)
-        paper = f"[{arxiv}]({record.paper.url})" if record.paper else NOTHING
-        if repository != NOTHING:
-            repository = f"[{repository}]({FAMILIES[record.family].repository})"
-        cells = (published, title, names, paper, kind, data, weights, repository)
+        family = find_family(record.family)
+        repository = NOTHING
+        if family.repository is not None:
+            short = family.repository.removeprefix("https://github.com/")
+            repository = f"[{short}]({family.repository})"
+        cells = (
+            record.released or NOTHING,
+            record.title,
+            ", ".join(f"`{name}`" for name in record.names if len(name) < MAX_DATA_WIDTH),
+            f"[{record.paper.arxiv}]({record.paper.url})" if record.paper else NOTHING,
+            family.input,
+            record.training_data or NOTHING,
+            availability(record, look_into_cache=False).value,
+            repository,
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _cells(record: Record, *, shorten: bool = True) -> tuple[str, ...]:
-    family = FAMILIES[record.family]
+def _cells(record: Record) -> tuple[str, ...]:
     data = record.training_data or NOTHING
-    if shorten:
-        data = textwrap.shorten(data, MAX_DATA_WIDTH, placeholder="...")
     return (
         record.released or NOTHING,
-        record.title,
         record.name,
         record.paper.arxiv if record.paper else NOTHING,
-        family.input,
-        data,
-        _weights(record),
-        (family.repository or NOTHING).removeprefix("https://github.com/"),
+        find_family(record.family).input,
+        textwrap.shorten(data, MAX_DATA_WIDTH, placeholder="..."),
+        availability(record).value,
     )
-
-
-def _weights(record: Record) -> str:
-    if record.paper is None:
-        return NOTHING
-    return "embedded" if record.embedded else "yes" if record.urls else "no"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

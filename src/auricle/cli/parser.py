@@ -5,13 +5,28 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from auricle.cli.cache_arguments import (
+    CACHE_EXAMPLES,
+    CACHE_TEXT,
+    CONVERT_EXAMPLES,
+    CONVERT_TEXT,
+    VERIFY_EXAMPLES,
+    VERIFY_TEXT,
+    add_cache,
+    add_convert,
+    add_verify,
+)
+from auricle.hub.locations import is_location
 from auricle.hub.records import DEFAULT_MODEL
 from auricle.models.families import FAMILIES
 
 DTYPES = ("float32", "float16", "bfloat16")
 DEFAULT_BATCH_SECONDS = 120.0
 
-MODEL_HELP = "a catalogue name (see `auricle list`) or the path of a checkpoint"
+MODEL_HELP = (
+    "a catalogue name (see `auricle list`), the path or URL of a checkpoint, or "
+    "hf://owner/name[@revision][/file]"
+)
 LAYER_HELP = "index (negative counts from the end) or name; `auricle info` lists them"
 
 EXTRACT_TEXT = """\
@@ -35,15 +50,18 @@ examples:
 LIST_TEXT = """\
 List the models of the catalogue in order of publication, baselines last.
 
-Columns: publication date, model, name, paper (arXiv), input of the encoder, pretraining data,
-whether weights are published or embedded in the package, the authors' repository. Below a row
-stand the other names that the model goes by and what sets it apart.
+Columns: publication date, name, paper (arXiv), input of the encoder, pretraining data, and where
+the weights are: embedded (in an installed package), cached (on this machine), download, or never
+published. Below a row stand the other names that the model goes by and what sets it apart.
+
+Models that plug-ins add are among them; a plug-in that is broken is reported on standard error.
 """
 LIST_EXAMPLES = """\
 examples:
   auricle list
   auricle list 'tera*'
   auricle list --family npc
+  auricle list --offline
 """
 INFO_TEXT = """\
 Show what a model is: publication, input, stride, layers, size, origin and licence.
@@ -55,6 +73,7 @@ INFO_EXAMPLES = """\
 examples:
   auricle info tera
   auricle info path/to/states-1000000.ckpt
+  auricle info hf://owner/name
 """
 PLOT_TEXT = """\
 Draw one utterance: waveform, log mel, representation and its self-similarity, on one time axis.
@@ -64,6 +83,17 @@ Needs matplotlib: pip install matplotlib.
 PLOT_EXAMPLES = """\
 example:
   auricle plot utterance.flac --model tera --layer -1 --out tera.png
+"""
+EXPORT_TEXT = """\
+Write an encoder as a folder that transformers loads to the same numbers.
+
+For wav2vec 2.0, HuBERT, WavLM and data2vec audio. DIR, which must not be there yet or be empty,
+receives config.json, preprocessor_config.json and model.safetensors, all at once.
+"""
+EXPORT_EXAMPLES = """\
+examples:
+  auricle export hubert --to transformers hubert-folder
+  auricle export path/to/checkpoint_best.pt --to transformers my-wav2vec2
 """
 CHECK_TEXT = """\
 Check that an encoder's weights are whole: run a second of bundled speech through every layer.
@@ -146,6 +176,10 @@ def build_parser(version: str) -> argparse.ArgumentParser:
     _add_info(add("info", "show what a model is", INFO_TEXT, INFO_EXAMPLES))
     _add_plot(add("plot", "draw one utterance", PLOT_TEXT, PLOT_EXAMPLES))
     _add_check(add("check", "check a model's weights", CHECK_TEXT, CHECK_EXAMPLES))
+    add_convert(add("convert", "write as one own file", CONVERT_TEXT, CONVERT_EXAMPLES))
+    _add_export(add("export", "write for another library", EXPORT_TEXT, EXPORT_EXAMPLES))
+    add_verify(add("verify", "check what is cached", VERIFY_TEXT, VERIFY_EXAMPLES))
+    add_cache(add("cache", "show or empty the cache", CACHE_TEXT, CACHE_EXAMPLES))
     _add_pretrain(add("pretrain", "train an encoder", PRETRAIN_TEXT, PRETRAIN_EXAMPLES))
     _add_probe(add("probe", "measure what layers tell", PROBE_TEXT, PROBE_EXAMPLES))
     _add_demo(add("demo", "try it on bundled speech", DEMO_TEXT, DEMO_EXAMPLES))
@@ -206,8 +240,10 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--family",
         metavar="FAMILY",
-        choices=tuple(FAMILIES),
-        help=f"only one family: {', '.join(FAMILIES)}",
+        help=f"only one family: {', '.join(FAMILIES)}, or one that a plug-in adds",
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="only what works on this machine without a network"
     )
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
 
@@ -238,6 +274,17 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     _add_checkpoint(parser)
     _add_device(parser)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    # Weights are written as they were read into the machine's memory, in float32.
+    parser.set_defaults(module="auricle.cli.export", device="cpu", dtype="float32")
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument(
+        "--to", choices=("transformers",), required=True, help="which library is to read it"
+    )
+    parser.add_argument("out", metavar="DIR", type=Path, help="folder to write")
+    _add_checkpoint(parser)
 
 
 def _add_pretrain(parser: argparse.ArgumentParser) -> None:
@@ -339,7 +386,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--checkpoint", metavar="PATH", type=Path, help="weights for a named MODEL, from this file"
+        "--checkpoint",
+        metavar="PATH",
+        type=_path_or_url,
+        help="weights for a named MODEL, from this file or URL",
     )
     parser.add_argument(
         "--config",
@@ -367,6 +417,10 @@ def _words(text: str) -> list[str]:
     if not all(words) or len(set(words)) < len(words):
         raise argparse.ArgumentTypeError(f"expected names with commas between them, got {text!r}")
     return words
+
+
+def _path_or_url(text: str) -> Path | str:
+    return text if is_location(text) else Path(text)
 
 
 def _whole_number(text: str) -> int:

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_folder(arguments.out)
         check_plotting(arguments.out / "figure.png")
     tasks = [read_task(name, arguments.data, seed=arguments.seed) for name in arguments.task]
-    results = _earlier_results(arguments.out)
+    _earlier_results(arguments.out)  # a folder that results cannot be added to is found at once
     own: list[ProbeResult] = []
     for model in models:
         arguments.model = model
@@ -55,9 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
         for task in tasks:
             result = _probe(encoder, task, layers, arguments)
             own.append(result)
-            results = with_result(results, result)
             if arguments.out is not None:
-                _write(arguments.out, task, results)
+                # Read again, as another run may have added to the folder meanwhile.
+                earlier = _earlier_results(arguments.out)
+                _write(arguments.out, task, with_result(earlier, result))
             print("\n".join(layer_lines(result)), flush=True)
     print("", *markdown_table(own), sep="\n")
     if arguments.out is not None:

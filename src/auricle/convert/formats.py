@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from auricle.convert import fairseq, huggingface
@@ -32,8 +32,12 @@ class Format:
     needs_config: bool = False
 
 
-def recognise(content: object) -> tuple[Format, Payload]:
+def recognise(content: object, formats: Iterable[Format] | None = None) -> tuple[Format, Payload]:
     """The format of a legacy checkpoint's content.
+
+    Args:
+        content: What the file holds.
+        formats: The formats to try, in this order, as far as needed; None for the library's own.
 
     Raises:
         CheckpointError: It has none of the known layouts; the message lists what it holds.
@@ -42,12 +46,14 @@ def recognise(content: object) -> tuple[Format, Payload]:
         raise CheckpointError(
             f"the checkpoint holds a {type(content).__name__}, expected a mapping"
         )
-    for layout in FORMATS:
+    tried = []
+    for layout in FORMATS if formats is None else formats:
         if layout.matches(content):
             return layout, content
+        tried.append(layout.name)
     keys = ", ".join(map(str, list(content)[:12]))
     raise CheckpointError(
-        f"the checkpoint's layout is not one of {', '.join(f.name for f in FORMATS)}: it holds "
+        f"the checkpoint's layout is not one of {', '.join(tried)}: it holds "
         f"{keys or 'nothing'}; weights from Hugging Face need their config.json beside them"
     )
 

@@ -40,6 +40,9 @@ EXTRACTOR_KEYS = (
     ("feature_projection.layer_norm.{rest}", "projection_norm.{rest}"),
     ("feature_projection.projection.{rest}", "projection.{rest}"),
 )
+STACK_KEY = "encoder.pos_conv_embed.layers.{i}.conv.{rest}"
+"""Of data2vec's positions, which are several convolutions."""
+
 POSITION_KEYS = (
     (
         "encoder.pos_conv_embed.conv.parametrizations.weight.original0",
@@ -51,7 +54,7 @@ POSITION_KEYS = (
     ),
     ("encoder.pos_conv_embed.conv.{rest}", "transformer.positions.convs.0.{rest}"),
     ("encoder.pos_conv_embed.batch_norm.{rest}", "transformer.positions.batch_norm.{rest}"),
-    ("encoder.pos_conv_embed.layers.{i}.conv.{rest}", "transformer.positions.convs.{i}.{rest}"),
+    (STACK_KEY, "transformer.positions.convs.{i}.{rest}"),
 )
 _ATTENTION = "encoder.layers.{i}.attention."
 _OUR_ATTENTION = "transformer.layers.{i}.attention."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,25 @@ Configuration = str | Path | Mapping[str, Any]
 """A configuration: the path of a JSON file, or what such a file holds."""
 
 
-def read_original(path: Path, config: Configuration | None) -> tuple[Format, Payload]:
+def read_original(
+    path: Path, config: Configuration | None, formats: Iterable[Format] | None = None
+) -> tuple[Format, Payload]:
     """The format of an original checkpoint and what its converter reads; nothing is executed.
 
     Args:
         path: A checkpoint file, or the folder of a Hugging Face model.
         config: The configuration, for a format that keeps it in a file of its own; None to take
             the one that lies beside the checkpoint.
+        formats: The formats to try, in this order; None for the library's own.
 
     Raises:
         CheckpointError: A file is missing, unsafe, damaged or in no known format; `config` is
             given for a checkpoint that holds its own.
     """
     if path.is_dir() or _is_huggingface_file(path):
-        layout, content = recognise(huggingface.read_huggingface(path))
+        layout, content = recognise(huggingface.read_huggingface(path), formats)
     else:
-        layout, content = recognise(read_legacy_checkpoint(path))
+        layout, content = recognise(read_legacy_checkpoint(path), formats)
     if layout.needs_config:
         weights = content.get("state_dict", content)
         return layout, {"weights": weights, "config": _configuration(path, config)}

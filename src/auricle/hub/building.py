@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import logging
 
 import torch
 
-from auricle.errors import UnknownModelError
-from auricle.hub.records import RECORDS
+from auricle.errors import PlugInError, UnknownModelError
+from auricle.hub.catalogue import find
 from auricle.models.base import Config, Encoder
-from auricle.models.families import FAMILIES
+from auricle.models.families import FAMILIES, Family, find_family, plug_in_families
 from auricle.outputs import Provenance
+
+logger = logging.getLogger(__name__)
 
 
 def build(size: str | Config, *, seed: int = 0) -> Encoder:
@@ -26,41 +29,72 @@ def build(size: str | Config, *, seed: int = 0) -> Encoder:
 
     Raises:
         UnknownModelError: No size has that name, or the config is of no family.
+        PlugInError: The plug-in that the size or the config is of is broken.
     """
     family, config = _by_name(size) if isinstance(size, str) else (_family_of(size), size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = FAMILIES[family].encoder_type()(config)
+        encoder = family.encoder_type()(config)
     if isinstance(size, str):
         encoder.provenance = Provenance(name=size)
     return encoder.eval()
 
 
 def list_sizes() -> dict[str, str]:
-    """Every published size and the family it is of, by name."""
-    return {
-        name: stem for stem, family in FAMILIES.items() for name in family.encoder_module().PRESETS
-    }
+    """Every published size and the family it is of, by name; those of plug-ins come last.
+
+    A plug-in that is broken is left out with a warning.
+    """
+    sizes = {name: stem for stem, family in FAMILIES.items() for name in family.presets()}
+    families, problems = plug_in_families()
+    for family in families:
+        try:
+            names = list(family.presets())
+        except PlugInError as problem:
+            problems.append(problem)
+        else:
+            sizes.update({name: family.stem for name in names if name not in sizes})
+    for told in problems:
+        logger.warning("%s", told)
+    return sizes
 
 
-def _by_name(name: str) -> tuple[str, Config]:
+def _by_name(name: str) -> tuple[Family, Config]:
+    """The size of that name, or that of the model of that name."""
+    for family in FAMILIES.values():  # first, so that no plug-in is imported for them
+        if name in family.presets():
+            return family, family.preset(name)
+    try:
+        record = find(name)
+    except UnknownModelError:
+        record = None
+    if record is not None and record.size is not None:
+        family = find_family(record.family)
+        return family, family.preset(record.size)
     sizes = list_sizes()
-    published = {known: record.size for record in RECORDS for known in record.names}
-    name = name if name in sizes else published.get(name) or name
-    if name not in sizes:
-        close = difflib.get_close_matches(name, sizes, n=3)
-        hint = f"; close matches: {', '.join(close)}" if close else ""
-        raise UnknownModelError(
-            f"no size is called {name!r}{hint}; auricle.list_sizes() gives all of them"
-        )
-    config: Config = FAMILIES[sizes[name]].encoder_module().PRESETS[name]
-    return sizes[name], config
-
-
-def _family_of(config: Config) -> str:
-    for stem, family in FAMILIES.items():
-        if family.encoder_type().config_type is type(config):
-            return stem
+    if name in sizes:
+        family = find_family(sizes[name])
+        return family, family.preset(name)
+    close = difflib.get_close_matches(name, sizes, n=3)
+    hint = f"; close matches: {', '.join(close)}" if close else ""
     raise UnknownModelError(
-        f"{type(config).__name__} is the config of no family; expected one of {', '.join(FAMILIES)}"
+        f"no size is called {name!r}{hint}; auricle.list_sizes() gives all of them"
+    )
+
+
+def _family_of(config: Config) -> Family:
+    for family in FAMILIES.values():
+        if family.encoder_type().config_type is type(config):
+            return family
+    families, problems = plug_in_families()
+    for family in families:
+        try:
+            if family.encoder_type().config_type is type(config):
+                return family
+        except PlugInError as problem:
+            problems.append(problem)
+    unread = "".join(f"; {problem}" for problem in problems)
+    raise UnknownModelError(
+        f"{type(config).__name__} is the config of no family; expected one of "
+        f"{', '.join([*FAMILIES, *(family.stem for family in families)])}{unread}"
     )

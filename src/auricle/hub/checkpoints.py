@@ -13,10 +13,13 @@ from torch import Tensor
 from auricle.convert.converted import Converted
 from auricle.convert.keymap import KeyMap
 from auricle.convert.originals import Configuration, read_original
-from auricle.errors import CheckpointError
+from auricle.errors import CheckpointError, UnknownModelError
+from auricle.hub.locations import repository_hint
+from auricle.hub.plug_in_formats import formats_for
+from auricle.hub.skeletons import skeleton
 from auricle.models.base import Config, Encoder
-from auricle.models.families import FAMILIES
-from auricle.native import is_native, read_native
+from auricle.models.families import find_family
+from auricle.native import ALIGNMENT_BYTES, is_native, read_native
 from auricle.outputs import Provenance
 
 OPTIONAL_SUFFIX = "num_batches_tracked"
@@ -43,16 +46,17 @@ def read_encoder(
     Raises:
         CheckpointError: The file is missing, unsafe, damaged, of no known format, of another
             family, or its weights do not fit.
+        PlugInError: The plug-in that adds its family is broken.
     """
     if not path.exists():
         raise CheckpointError(
             f"{path} does not exist; expected a checkpoint, the folder of a Hugging Face model, "
-            "or a name that `auricle list` shows"
+            f"or a name that `auricle list` shows{repository_hint(path)}"
         )
     if is_native(path):
         refuse_config(config, path)
         return _read_native(path, family, provenance)
-    layout, payload = read_original(path, config)
+    layout, payload = read_original(path, config, formats_for(family))
     families = layout.families(payload)
     if family is not None and family not in families:
         raise CheckpointError(
@@ -60,7 +64,7 @@ def read_encoder(
             f"{family}; load it under its own name, or by its path alone"
         )
     family = family or families[0]
-    converted: Converted = FAMILIES[family].converter().convert(payload)
+    converted: Converted = find_family(family).converter().convert(payload)
     renamed = converted.keymap.apply(converted.weights)
     encoder = assemble(
         family, converted.config, renamed.weights, renamed.unknown, converted.keymap, str(path)
@@ -72,17 +76,19 @@ def read_encoder(
 
 def _read_native(path: Path, family: str | None, provenance: Provenance) -> Encoder:
     native = read_native(path)
-    if native.family not in FAMILIES:
+    try:
+        native_family = find_family(native.family)
+    except UnknownModelError as error:
         raise CheckpointError(
-            f"{path} is of the family {native.family!r}, which this version does not know; "
-            f"expected one of {', '.join(FAMILIES)}"
-        )
+            f"{path} is of the family {native.family!r}, which neither this version nor a plug-in "
+            f"that is installed knows: {error}"
+        ) from error
     if family not in (None, native.family):
         raise CheckpointError(
             f"{path} is a checkpoint of {native.family}, not of {family}; load it under its own "
             "name, or by its path alone"
         )
-    config_type = FAMILIES[native.family].encoder_type().config_type
+    config_type = native_family.encoder_type().config_type
     try:
         config = msgspec.json.decode(native.config, type=config_type)
     except msgspec.DecodeError as error:
@@ -93,6 +99,9 @@ def _read_native(path: Path, family: str | None, provenance: Provenance) -> Enco
         for name, value in dataclasses.asdict(native.provenance).items()
         if value is not None
     }
+    if native.provenance.source_url or native.provenance.sha256:
+        # These two belong together: a digest is that of the file at its own source.
+        provenance = dataclasses.replace(provenance, source_url=None, sha256=None)
     encoder.provenance = dataclasses.replace(provenance, **known)
     return encoder
 
@@ -111,16 +120,14 @@ def assemble(
         CheckpointError: Keys are missing, unexpected (`unknown` ones among them) or mis-shaped;
             the message lists them as `keymap`'s originals.
     """
-    # On the meta device no memory is taken and no random numbers are drawn.
     try:
-        with torch.device("meta"):
-            encoder = FAMILIES[family].encoder_type()(config)
+        encoder = skeleton(find_family(family).encoder_type(), config)
     except (RuntimeError, ValueError, OverflowError) as error:
         raise CheckpointError(
             f"the configuration in {source} does not make a {family} encoder: {error}"
         ) from error
-    expected = encoder.state_dict()
-    weights = dict(weights)
+    expected = encoder.state_dict(keep_vars=True)  # only shapes count
+    weights = {name: _settled(weight) for name, weight in weights.items()}
     for name in expected:
         if name.endswith(OPTIONAL_SUFFIX):
             weights.setdefault(name, torch.zeros((), dtype=torch.int64))
@@ -139,6 +146,16 @@ def assemble(
     for parameter in encoder.parameters():
         parameter.requires_grad_(True)
     return encoder.eval()
+
+
+def _settled(weight: Tensor) -> Tensor:
+    """The weight as every other way to load it would place it in memory.
+
+    Some matrix products round differently where memory begins or strides elsewhere, and a
+    conversion must give the same bits as the original.
+    """
+    weight = weight.contiguous()
+    return weight.clone() if weight.data_ptr() % ALIGNMENT_BYTES else weight
 
 
 def refuse_config(config: object, what: str | Path) -> None:

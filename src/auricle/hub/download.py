@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import logging
 import re
@@ -18,6 +19,7 @@ from urllib.request import url2pathname
 from auricle.errors import AuricleError, ChecksumError, DownloadError
 from auricle.hub.cache import CACHE_VARIABLE, cache_folder, offline_variable
 from auricle.hub.digests import checked_digits, file_sha256, pin, pinned_sha256, unpin
+from auricle.hub.locks import locked
 from auricle.hub.partial import PartialFile
 from auricle.hub.records import RECORDS, Record
 from auricle.hub.repositories import SCHEME, fetch_repository
@@ -72,9 +74,12 @@ def fetch(record: Record, *, refresh: bool = False) -> Path:
                 except DownloadError as error:
                     reasons.append(str(error))
     local_call = f'load("{record.name}", checkpoint="/path/to/file")'
+    label = record.name
+    if record.num_bytes is not None:
+        label += f" ({record.num_bytes:,} bytes)"
     if not files:
         raise DownloadError(
-            f"cannot fetch {record.name}: {'; '.join(reasons)}.\nGet the repository by other means "
+            f"cannot fetch {label}: {'; '.join(reasons)}.\nGet the repository by other means "
             f"and pass its folder: {local_call}"
         )
     for reason in reasons:
@@ -84,7 +89,7 @@ def fetch(record: Record, *, refresh: bool = False) -> Path:
         path,
         sha256=record.sha256,
         sha256_prefix=record.sha256_prefix,
-        label=record.name,
+        label=label,
         local_call=local_call,
         schemes=CATALOGUE_SCHEMES,
         refresh=refresh,
@@ -206,7 +211,7 @@ def download(
     job.refuse_offline(refresh=refresh)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(destination, job.limits):
+        with locked(destination, job.limits.total_seconds):
             # Another process may have been first while this one waited.
             if refresh or not destination.is_file():
                 job.run(urls, None if refresh else pinned_sha256(destination))
@@ -214,8 +219,7 @@ def download(
         raise
     except OSError as error:
         raise DownloadError(
-            f"cannot write {destination}: {error.strerror or error}; free some space or set "
-            f"{CACHE_VARIABLE} to a folder that you may write to"
+            f"cannot write {destination}: {error.strerror or error}; {_remedy(error, destination)}"
         ) from error
     return destination
 
@@ -368,28 +372,15 @@ def _tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-@contextmanager
-def _locked(destination: Path, limits: Limits) -> Iterator[None]:
-    """Hold the file's lock, so that no other process downloads it meanwhile."""
-    import filelock
-
-    path = destination.with_name(f".{destination.name}.lock")
-    lock = filelock.FileLock(path, timeout=limits.total_seconds)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise DownloadError(
-            f"another process has held {path} for {limits.total_seconds:g} s; end it, or try again"
-        ) from error
-    except NotImplementedError as error:
-        raise DownloadError(
-            f"files cannot be locked in {path.parent}; set {CACHE_VARIABLE} to a folder on a "
-            "local disk"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+def _remedy(error: OSError, destination: Path) -> str:
+    """What helps against an error of writing to the cache."""
+    elsewhere = f"set {CACHE_VARIABLE} to a folder that you may write to"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return (
+            f"have the owner of {destination.parent} fetch it or let your group write there, or "
+            f"{elsewhere}"
+        )
+    return f"free some space or {elsewhere}"
 
 
 def _local_file(url: str, sha256: str | None) -> Path:

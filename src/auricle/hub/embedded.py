@@ -1,4 +1,4 @@
-"""The small encoders that ship with the library: where they lie, and that they are whole."""
+"""The encoders that ship with installed packages: where they lie, and that they are whole."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FOLDER = "pretrained"
 
 
 def embedded_path(record: Record) -> Path:
-    """Where the weights of an embedded record lie in the installed package."""
-    folder = resources.files("auricle") / FOLDER
+    """Where the weights of an embedded record lie in the package that brings them."""
+    folder = resources.files(record.package) / FOLDER
     return Path(str(folder / f"{record.name}.safetensors"))
 
 
@@ -28,7 +28,7 @@ def whole_embedded_path(record: Record) -> Path:
     found = file_sha256(path) if path.is_file() else "no such file"
     if found != record.sha256:
         raise ChecksumError(
-            f"{path} is not the {record.name} that ships with the library: its sha256 is {found}, "
-            f"expected {record.sha256}; install auricle again"
+            f"{path} is not the {record.name} that ships with {record.package}: its sha256 is "
+            f"{found}, expected {record.sha256}; install {record.package} again"
         )
     return path

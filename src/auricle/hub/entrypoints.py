@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auricle.hub import catalogue
-from auricle.hub.digests import pinned_sha256
-from auricle.hub.download import fetch_url
 from auricle.models.families import FAMILIES
 
 if TYPE_CHECKING:
@@ -124,14 +122,12 @@ def url(family: str) -> Callable[..., Encoder]:
         device: str | torch.device = "cpu",
         refresh: bool = False,
     ) -> Encoder:
-        from auricle.hub.loading import load
+        from auricle.hub.loading import load_location
 
-        path = fetch_url(ckpt, sha256=sha256, refresh=refresh)
-        encoder = load(family, checkpoint=path, config=config, device=device)
-        encoder.provenance = dataclasses.replace(
-            encoder.provenance, source_url=ckpt, sha256=sha256 or pinned_sha256(path)
-        )
-        return encoder
+        encoder = load_location(ckpt, family, sha256=sha256, config=config, refresh=refresh)
+        if encoder.provenance.name is None:
+            encoder.provenance = dataclasses.replace(encoder.provenance, name=family)
+        return encoder.to(device)
 
     return _titled(
         entry,
@@ -144,7 +140,7 @@ def url(family: str) -> Callable[..., Encoder]:
             config: Its configuration where the file does not hold one: a path, or what it
                 holds.
             device: Where the weights go.
-            refresh: Download the file again, even if it is in the cache.
+            refresh: Download and convert the file again, even if it is in the cache.
 
         Raises:
             DownloadError: The file cannot be fetched.

@@ -1,7 +1,8 @@
-"""`load`: from a catalogue name or a path to a ready encoder."""
+"""`load`: from a catalogue name, a path or a URL to a ready encoder."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,17 @@ from auricle.convert.originals import Configuration
 from auricle.errors import AuricleError
 from auricle.hub import catalogue
 from auricle.hub.checkpoints import read_encoder, refuse_config
+from auricle.hub.conversions import Wanted
+from auricle.hub.converting import configuration_sha256, load_once_converted
 from auricle.hub.digests import pinned_sha256
 from auricle.hub.download import fetch, fetch_config
 from auricle.hub.embedded import whole_embedded_path
+from auricle.hub.fetching import Fetched, fetch_location, without_password
+from auricle.hub.locations import is_location, is_repository_url
 from auricle.hub.records import Record
+from auricle.hub.skeletons import skeleton
 from auricle.models.base import Encoder
-from auricle.models.families import FAMILIES
+from auricle.models.families import find_family, is_family
 from auricle.outputs import Provenance
 
 logger = logging.getLogger(__name__)
@@ -36,27 +42,31 @@ def load(
     """Load an encoder by name or from a checkpoint.
 
     Args:
-        name_or_path: A catalogue name (`auricle list`), or the path of a checkpoint, whose
-            format and family are recognised from its content.
-        checkpoint: Path of a checkpoint for a named family or catalogue entry, instead of the
-            published one.
+        name_or_path: A catalogue name (`auricle list`), or where a checkpoint is, whose format
+            and family are recognised from its content: a path, a URL (`https:`, `http:`,
+            `file:`), or a Hugging Face repository, `hf://owner/name[@revision][/file]` (`%2F`
+            for a slash in the revision).
+        checkpoint: Path or URL of a checkpoint for a named family or catalogue entry, instead of
+            the published one.
         config: For a checkpoint whose configuration is a file of its own (PASE): its path, or
             what it holds; without it the file beside the checkpoint is taken. For a baseline:
             options of its front end (`load("fbank", config={"cmvn": True})`).
         device: Where the weights go.
         dtype: Floating-point type of the weights; representations are float32 whatever it is.
-        refresh: Download the published checkpoint again, even if it is in the cache; an embedded
-            one needs no download.
+        refresh: Download and convert the checkpoint again, even if it is in the cache; an
+            embedded one needs neither.
 
     Returns:
         The encoder in eval mode; gradients are possible (`model.train()` to fine-tune).
 
     Raises:
         UnknownModelError: The name is not in the catalogue.
+        PlugInError: The plug-in that has the name, or the family, is broken.
         CheckpointError: The checkpoint is missing, unsafe, damaged, of another family, or does
             not fit.
-        DownloadError: The published file cannot be fetched.
-        ChecksumError: The file that came is not the published one.
+        DownloadError: The published file, or the URL, cannot be fetched.
+        ChecksumError: The file that came is not the published one, or not what the URL gave the
+            first time.
         AuricleError: This machine has no such device; `dtype` is no floating-point type.
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -85,42 +95,114 @@ def _load(
     config: Configuration | None,
     refresh: bool,
 ) -> Encoder:
-    if checkpoint is None and catalogue.looks_like_path(name_or_path):
-        path = Path(name_or_path)
-        return read_encoder(path, family=None, provenance=Provenance(), config=config)
+    if checkpoint is None and (
+        is_location(name_or_path) or catalogue.looks_like_path(name_or_path)
+    ):
+        return _own(name_or_path, None, config, refresh)
     name = str(name_or_path)
     if checkpoint is not None:
-        family = name if name in FAMILIES else catalogue.find(name).family
-        origin = Provenance(name=name)
-        encoder = read_encoder(Path(checkpoint), family=family, provenance=origin, config=config)
-        if name not in FAMILIES:
+        family = name if is_family(name) else catalogue.find(name).family
+        encoder = _own(checkpoint, family, config, refresh)
+        if encoder.provenance.name is None:
+            encoder.provenance = dataclasses.replace(encoder.provenance, name=name)
+        if not is_family(name):
             _warn_of_another_size(encoder, catalogue.find(name))
         return encoder
     record = catalogue.find(name)
     if record.family == "baseline":
         return _baseline(record.name, config)
     refuse_config(config, name)
-    if record.embedded:
-        path = whole_embedded_path(record)
-    else:
-        path = fetch(record, refresh=refresh)
-        config = fetch_config(record, refresh=refresh)
-    provenance = Provenance(
+    facts = Provenance(
         name=record.name,
         training_data=record.training_data,
         licence=record.licence,
         source_url=record.urls[0] if record.urls else None,
-        sha256=record.sha256 or pinned_sha256(path),
+        sha256=record.sha256,
     )
-    return read_encoder(path, family=record.family, provenance=provenance, config=config)
+    if record.embedded:
+        path = whole_embedded_path(record)
+        return read_encoder(path, family=record.family, provenance=facts)
+    return _published(record, facts, refresh)
+
+
+def _published(record: Record, facts: Provenance, refresh: bool) -> Encoder:
+    """The encoder of a record whose weights are to be fetched, or were."""
+
+    def fetch_record() -> Fetched:
+        path = fetch(record, refresh=refresh)
+        config = fetch_config(record, refresh=refresh)
+        known = dataclasses.replace(facts, sha256=record.sha256 or pinned_sha256(path))
+        return Fetched(path=path, provenance=known, config=config)
+
+    # The digest on record is that of a file, not of a repository that holds the same weights.
+    is_file = not any(map(is_repository_url, record.urls))
+    wanted = Wanted(
+        label=record.name,
+        places=(*record.urls, record.config_url or ""),
+        family=record.family,
+        sha256=(record.sha256 or record.sha256_prefix) if is_file else None,
+    )
+    encoder = load_once_converted(wanted, fetch_record, refresh=refresh)
+    # What the catalogue says now counts, not what it said when the conversion was made.
+    current = {name: value for name, value in dataclasses.asdict(facts).items() if value}
+    encoder.provenance = dataclasses.replace(encoder.provenance, **current)
+    return encoder
+
+
+def _own(
+    location: str | Path, family: str | None, config: Configuration | None, refresh: bool
+) -> Encoder:
+    """A checkpoint of the user's own: at a path, or fetched from a URL."""
+    if is_location(location):
+        return load_location(str(location), family, config=config, refresh=refresh)
+    return read_encoder(Path(location), family=family, provenance=Provenance(), config=config)
+
+
+def load_location(
+    url: str,
+    family: str | None,
+    *,
+    sha256: str | None = None,
+    config: Configuration | None = None,
+    refresh: bool = False,
+) -> Encoder:
+    """The encoder of a checkpoint at a URL, by way of its conversion in the cache.
+
+    Args:
+        url: As `fetch_location` takes it.
+        family: The family it must be of; None to take the one that its content tells.
+        sha256: The digest that a single file must have, in hex.
+        config: As `load` takes it.
+        refresh: Fetch and convert again.
+
+    Raises:
+        DownloadError: The URL is of no use, or does not give the file.
+        ChecksumError: What came is not what came the first time, or has another digest.
+        CheckpointError: It cannot be loaded.
+    """
+    fetched = None
+    if is_repository_url(url):  # a branch is looked up each time, so its commit decides
+        fetched = fetch_location(url, refresh=refresh)
+    wanted = Wanted(
+        label=(fetched.provenance.source_url if fetched else None) or without_password(url),
+        places=() if fetched else (url,),
+        family=family,
+        sha256=sha256.lower() if sha256 else None,
+        config_sha256=configuration_sha256(config),
+    )
+
+    def fetch_again() -> Fetched:
+        come = fetched or fetch_location(url, sha256=sha256, refresh=refresh)
+        return dataclasses.replace(come, config=config)
+
+    return load_once_converted(wanted, fetch_again, refresh=refresh)
 
 
 def _warn_of_another_size(encoder: Encoder, record: Record) -> None:
     """Say so where a checkpoint cannot be the one that its name stands for."""
     if record.size is None:
         return
-    with torch.device("meta"):
-        published = type(encoder)(FAMILIES[record.family].encoder_module().PRESETS[record.size])
+    published = skeleton(type(encoder), find_family(record.family).preset(record.size))
     if encoder.info.dims != published.info.dims:
         logger.warning(
             "the checkpoint given for %s is not of its size: it has %d layers of up to %d dims, "

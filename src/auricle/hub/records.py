@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from auricle.models.families import FAMILIES
+from auricle.models.families import find_family
 from auricle.outputs import Paper
 
 APC_SERIES = "https://huggingface.co/leo19941227/apc_series/resolve/main"
@@ -67,14 +67,16 @@ DEFAULT_MODEL = "apc_mini"
 class Record:
     """One checkpoint, published or embedded in the library, or one baseline, which needs none.
 
-    `embedded` says that the weights lie in the package. `urls` are mirrors of one and the same
+    `embedded` says that the weights lie in an installed package: in `package`, which is the library
+    itself or a plug-in, as `pretrained/<name>.safetensors`. `urls` are mirrors of one and the same
     model, in order of preference: `https:` files, and `hf://` repositories in the format of
     Hugging Face. It is empty where no weights were published, for an embedded checkpoint and for a
     baseline. `config_url` is where a file's configuration lies if that is a file of its own.
     `size` names the published size, one of the family's `PRESETS`.
     `sha256` is the whole digest in hex, `sha256_prefix` its first digits where only those are
-    known. `title` and `paper` are the family's unless this model is a later variant with its own.
-    `licence` is what the repository states; None where nothing is stated.
+    known; `num_bytes` is the size of the file at `urls` where that is known. `title` and `paper`
+    are the family's unless this model is a later variant with its own. `licence` is what the
+    repository states; None where nothing is stated.
     """
 
     name: str
@@ -91,16 +93,18 @@ class Record:
     licence: str | None = None
     note: str = ""
     embedded: bool = False
+    package: str = "auricle"
+    num_bytes: int | None = None
 
     @property
     def title(self) -> str:
         """What the model is called in print."""
-        return self.own_title or FAMILIES[self.family].title
+        return self.own_title or find_family(self.family).title
 
     @property
     def paper(self) -> Paper | None:
         """The publication it comes from; None for a baseline."""
-        return self.own_paper or FAMILIES[self.family].paper
+        return self.own_paper or find_family(self.family).paper
 
     @property
     def released(self) -> str:
@@ -277,14 +281,17 @@ RECORDS: tuple[Record, ...] = (
         note="base: 3 layers; trained on sequences of up to 3000 frames, not 1500",
         size="mockingjay_base",
     ),
+    _mini("mockingjay", "645b8537d6d36b4dae813a266dae7b12c59a17ef3e5f1567db28ba6bdf00f035"),
     _apc_series("vq_apc", 360),
     _apc_series("vq_apc", 960),
+    _mini("vq_apc", "05bea16a0f52b2f98da89f4800ab439769defd16ad71a88dd8c929bbe9a44ab2"),
     _s3prl(
         "audio_albert", "audio_albert_960hr", "logMelBase_T_share_AdamW_b32_1m_960hr_drop1",
         data=LIBRISPEECH_960, hub=True, default=True,
         note="base: 3 layers that share weights; dropout 0.1",
         size="audio_albert_3",
     ),
+    _mini("audio_albert", "8659f6c71af939b7300e010340d2dd2a9fda78b215d23d015a6397ef596b6224"),
     _s3prl(
         "tera", "tera_960hr", "logMelBase_T_F_M_AdamW_b32_1m_960hr_drop1",
         data=LIBRISPEECH_960, hub=True, default=True,
@@ -327,8 +334,10 @@ RECORDS: tuple[Record, ...] = (
         note="base: 3 layers; Kaldi fbank with deltas (240 dims) in; time and frequency",
         size="tera_base",
     ),
+    _mini("tera", "72b03df7be02d4f9275925719bbf6fa041eb9ffa01379d6ecc1beb707ef9bfbb"),
     _apc_series("npc", 360),
     _apc_series("npc", 960),
+    _mini("npc", "62fab04ce76de9235f0f2b528c7872f3262eed26d071ef6e46c8dba3127cb80b"),
     Record(
         name="cpc_2018", family="cpc", urls=(), size="cpc", training_data=LIBRILIGHT,
         note="the first CPC: batch norm and a GRU; its weights were never published; its paper has "
@@ -339,6 +348,11 @@ RECORDS: tuple[Record, ...] = (
         aliases=("cpc",), size="modified_cpc", own_title="Modified CPC", own_paper=MODIFIED_CPC,
         sha256_prefix="d0f474de", training_data=LIBRILIGHT, licence=CPC_LICENCE,
         note="channel norm and an LSTM",
+    ),
+    _mini("cpc", "265aeda9b556db6085adbc44ea37039a5afb1427ea4526e24db5db2247b34136"),
+    _mini(
+        "cpc", "471e961ef3669caffabc5c4961c21564b6eb798825db41afe47b4d61b8563546",
+        name="modified_cpc", title="Modified CPC", paper=MODIFIED_CPC,
     ),
     Record(
         name="pase_2019", family="pase", urls=(), aliases=("pase",), size="pase",
@@ -355,6 +369,7 @@ RECORDS: tuple[Record, ...] = (
         "wav2vec", "wav2vec_large", "wav2vec_large.pt", size="wav2vec_large",
         data=LIBRISPEECH_960, aliases=("wav2vec",), converted=True,
     ),
+    _mini("wav2vec", "ddb3a8ddd9bec6411d9a788cc5a6685ca20e5f2646d3d2e697d051120890c29b"),
     _fairseq(
         "vq_wav2vec", "vq_wav2vec_gumbel", "vq-wav2vec.pt", size="vq_wav2vec",
         data=LIBRISPEECH_960, aliases=("vq_wav2vec",), converted=True,
@@ -399,6 +414,7 @@ RECORDS: tuple[Record, ...] = (
         "wav2vec2", "xls_r_2b", "xlsr2_2B_1000k.pt", size="xls_r_2b", paper=XLS_R,
         data=XLS_R_DATA, hub="facebook/wav2vec2-xls-r-2b",
     ),
+    _mini("wav2vec2", "59affa8e7494fe340c4ebff9cbf8b4ebd2b7fce61ba78066ae41c89ad3e352ca"),
     _hub("hubert", "hubert_base", "facebook/hubert-base-ls960", data=LIBRISPEECH_960,
          aliases=("hubert",)),
     _hub("hubert", "hubert_large", "facebook/hubert-large-ll60k", data=LIBRILIGHT),

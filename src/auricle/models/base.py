@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from auricle.audio.waveforms import Waveform, as_waveforms
 from auricle.errors import AuricleError, LayerError
 from auricle.frontends import FbankConfig, LogMelConfig, extract
-from auricle.models.families import FAMILIES
+from auricle.models.families import find_family
 from auricle.native import NativeCheckpoint, write_native
 from auricle.nn.padding import pad_waveforms
 from auricle.outputs import LayerInfo, ModelInfo, Provenance, ReceptiveField
@@ -284,7 +284,7 @@ class Encoder(nn.Module, abc.ABC):
             default_layer=self.default_layer,
             dims={info.name: info.dim for info in layers},
             num_parameters=sum(parameter.numel() for parameter in self.parameters()),
-            paper=FAMILIES[self.family].paper,
+            paper=find_family(self.family).paper,
             training_data=self.provenance.training_data,
             licence=self.provenance.licence,
             source_url=self.provenance.source_url,

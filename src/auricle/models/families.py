@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from auricle.errors import PlugInError, UnknownModelError
 from auricle.outputs import Paper
+from auricle.plug_ins import FAMILY_GROUP, PlugIn, described, find_plug_in, plug_ins
 
 if TYPE_CHECKING:
-    from auricle.models.base import Encoder
+    from auricle.models.base import Config, Encoder
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
     """A family: its stem, its class, and what its paper says.
 
-    `stem` names its file in every layer (`models/<stem>.py`, `convert/<stem>.py`, ...).
+    `stem` names its file in every layer (`models/<stem>.py`, `convert/<stem>.py`, ...). A family
+    from a plug-in names its modules instead, of which that of the encoder is required; `plug_in`
+    is set by `find_family`.
     """
 
     stem: str
@@ -26,24 +31,65 @@ class Family:
     loss: str
     repository: str | None
     paper: Paper | None
+    encoder_module_name: str | None = None
+    objective_module_name: str | None = None
+    converter_module_name: str | None = None
+    plug_in: PlugIn | None = None
 
     def encoder_module(self) -> Any:
         """The module with the family's encoder, config and published sizes; imports it."""
-        return import_module(f"auricle.models.{self.stem}")
+        return self._module("models", self.encoder_module_name)
 
     def encoder_type(self) -> type[Encoder]:
         """The encoder's class; imports its module."""
-        encoder_type: type[Encoder] = getattr(self.encoder_module(), self.class_name)
+        encoder_type: type[Encoder] = self._attribute(self.encoder_module(), self.class_name)
+        if self.plug_in is not None:
+            self._check_encoder_type(self.plug_in, encoder_type)
         return encoder_type
+
+    def presets(self) -> Mapping[str, Config]:
+        """The published sizes by name; imports the encoder's module."""
+        presets: Mapping[str, Config] = self._attribute(self.encoder_module(), "PRESETS")
+        return presets
+
+    def preset(self, size: str) -> Config:
+        """The config of a published size; imports the encoder's module."""
+        presets = self.presets()
+        if self.plug_in is not None and size not in presets:
+            raise self.plug_in.broken(f"it has no size {size}, only {', '.join(presets)}")
+        return presets[size]
 
     def objective_type(self) -> Any:
         """The class of the family's pretraining loss; imports its module."""
-        module = import_module(f"auricle.objectives.{self.stem}")
-        return getattr(module, f"{self.class_name}Objective")
+        module = self._module("objectives", self.objective_module_name)
+        return self._attribute(module, f"{self.class_name}Objective")
 
     def converter(self) -> Any:
         """The module that reads the family's original checkpoints; imports it."""
-        return import_module(f"auricle.convert.{self.stem}")
+        return self._module("convert", self.converter_module_name)
+
+    def _module(self, layer: str, own_name: str | None) -> Any:
+        if self.plug_in is None:
+            return import_module(f"auricle.{layer}.{self.stem}")
+        if own_name is None:
+            raise ModuleNotFoundError(f"the plug-in {self.plug_in} brings nothing for {layer}")
+        try:
+            return import_module(own_name)
+        except Exception as error:  # somebody else's module may raise anything
+            raise self.plug_in.broken(f"{own_name}: {described(error)}") from error
+
+    def _attribute(self, module: Any, name: str) -> Any:
+        if self.plug_in is not None and not hasattr(module, name):
+            raise self.plug_in.broken(f"{module.__name__} has no {name}")
+        return getattr(module, name)
+
+    def _check_encoder_type(self, plug_in: PlugIn, encoder_type: object) -> None:
+        from auricle.models.base import Encoder
+
+        if not isinstance(encoder_type, type) or not issubclass(encoder_type, Encoder):
+            raise plug_in.broken(f"{self.class_name} must be a subclass of auricle.Encoder")
+        if getattr(encoder_type, "family", None) != self.stem:
+            raise plug_in.broken(f"{self.class_name}.family must be {self.stem!r}")
 
 
 S3PRL = "https://github.com/s3prl/s3prl"
@@ -241,3 +287,48 @@ FAMILIES: dict[str, Family] = {
         Family("baseline", "Baseline", "Baseline", "wave", "none", None, None),
     )
 }
+"""The library's own families by stem; `find_family` knows those of plug-ins too."""
+
+
+def find_family(stem: str) -> Family:
+    """A family of the library or of a plug-in, by its stem.
+
+    A plug-in is imported only where its own family is asked for.
+
+    Raises:
+        UnknownModelError: There is no such family; the message lists those there are.
+        PlugInError: The plug-in that adds it is broken.
+    """
+    if stem in FAMILIES:
+        return FAMILIES[stem]
+    plug_in = find_plug_in(FAMILY_GROUP, stem)
+    if plug_in is None:
+        known = ", ".join((*FAMILIES, *plug_ins(FAMILY_GROUP)))
+        raise UnknownModelError(f"no family is called {stem!r}; expected one of {known}")
+    family = plug_in.load(Family)
+    if family.stem != plug_in.name or not family.stem.isidentifier():
+        raise plug_in.broken(
+            f"its family's stem is {family.stem!r}, expected {plug_in.name!r}, the name of the "
+            "entry point, which must be a Python identifier"
+        )
+    if family.encoder_module_name is None:
+        raise plug_in.broken("its family names no encoder_module_name")
+    return dataclasses.replace(family, plug_in=plug_in)
+
+
+def is_family(stem: str) -> bool:
+    """Whether the library or a plug-in, perhaps a broken one, has a family of that stem."""
+    return stem in FAMILIES or stem in plug_ins(FAMILY_GROUP)
+
+
+def plug_in_families() -> tuple[list[Family], list[PlugInError]]:
+    """The families of plug-ins, all of which are imported, and what is wrong with the others."""
+    families, problems = [], []
+    for stem, claims in plug_ins(FAMILY_GROUP).items():
+        try:
+            if stem in FAMILIES:
+                raise claims[0].broken(f"the library has a family {stem} of its own")
+            families.append(find_family(stem))
+        except PlugInError as problem:
+            problems.append(problem)
+    return families, problems

@@ -9,7 +9,7 @@ from torch import nn
 
 from auricle.errors import AuricleError, MissingExtraError, RecipeError
 from auricle.models.base import SAMPLE_RATE
-from auricle.models.families import FAMILIES
+from auricle.models.families import find_family
 from auricle.objectives.base import Objective
 from auricle.training.corpus import Corpus
 from auricle.training.recipe import OptimizerOptions, Recipe
@@ -28,7 +28,7 @@ def build_objective(recipe: Recipe) -> Objective:
     Raises:
         RecipeError: The options contradict each other.
     """
-    family = FAMILIES[recipe.identity.family]
+    family = find_family(recipe.identity.family)
     try:
         encoder = family.encoder_type()(recipe.encoder)
         objective: Objective = family.objective_type()(encoder, recipe.objective)

@@ -12,7 +12,7 @@ import msgspec
 
 from auricle.errors import RecipeError
 from auricle.models.base import Config
-from auricle.models.families import FAMILIES
+from auricle.models.families import FAMILIES, find_family, is_family
 from auricle.objectives.base import ObjectiveConfig
 
 if sys.version_info >= (3, 11):
@@ -248,13 +248,16 @@ def parse_recipe(text: str) -> Recipe:
 
 
 def _family_types(family: str) -> tuple[type[Config], type[ObjectiveConfig]]:
-    if family not in FAMILIES:
-        raise RecipeError(f"family must be one of {', '.join(FAMILIES)}, but is {family!r}")
+    if not is_family(family):
+        raise RecipeError(
+            f"family must be one of {', '.join(FAMILIES)}, or one that a plug-in adds, but is "
+            f"{family!r}"
+        )
     try:
-        objective_type = FAMILIES[family].objective_type()
+        objective_type = find_family(family).objective_type()
     except ModuleNotFoundError as error:
         raise RecipeError(f"the family {family} has no pretraining objective here") from error
-    return FAMILIES[family].encoder_type().config_type, objective_type.config_type
+    return find_family(family).encoder_type().config_type, objective_type.config_type
 
 
 def _section(name: str, options: dict[str, Any], kind: Any) -> Any:

@@ -1,0 +1,136 @@
+"""How fast 95 M parameters load: from our cache, as transformers loads them, as bytes of a file.
+
+    python benchmarks/load_speed.py [--repetitions 9] [--transformers-python PYTHON] [--out FILE]
+
+The size is wav2vec 2.0 base, with random weights, saved as a transformers folder in the cache of
+a temporary folder and loaded once, so that its conversion is there. Every measurement is a process
+of its own, after its imports; ways take turns, and the median over repetitions counts. The file is
+in the system's cache, as it is on any but the first load after a start. `load` is the call, `use`
+the call and one sum over every weight, which makes a mapped file's pages come in.
+
+    read          a plain read of the file's bytes
+    auricle       the conversion in the cache
+    transformers  Wav2Vec2Model.from_pretrained, where transformers is installed; another
+                  interpreter that has it may be named
+
+s3prl is not measured. It needs an older PyTorch and torchaudio, so an interpreter of its own, and
+does not read these files: it would load an original fairseq checkpoint of the same weights, by
+s3prl.hub.wav2vec2_custom(ckpt=...), after its conversion to the format of s3prl; the time to
+compare is that of the call after imports, as below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+SIZE = "wav2vec2_base_960"
+LABEL = "load_speed"
+
+TIMING = """
+import json, sys, time
+{imports}
+start = time.perf_counter()
+{load}
+loaded = time.perf_counter()
+{use}
+used = time.perf_counter()
+print(json.dumps({{"load": loaded - start, "use": used - start}}))
+"""
+SUM_OF_WEIGHTS = "total = sum(float(weight.sum()) for weight in model.state_dict().values())"
+
+READ = TIMING.format(
+    imports="from pathlib import Path",
+    load="content = Path(sys.argv[1]).read_bytes()",
+    use="",
+)
+AURICLE = TIMING.format(
+    imports=(
+        "import auricle.hub.loading, auricle.models.wav2vec2\n"
+        "from auricle.hub.conversions import Wanted\n"
+        "from auricle.hub.converting import load_once_converted"
+    ),
+    load=f"model = load_once_converted(Wanted(label={LABEL!r}), None)",
+    use=SUM_OF_WEIGHTS,
+)
+TRANSFORMERS = TIMING.format(
+    imports=(
+        "import torch, transformers\n"
+        "from transformers import Wav2Vec2Model\n"
+        "transformers.logging.disable_progress_bar()"
+    ),
+    load="model = Wav2Vec2Model.from_pretrained(sys.argv[1])",
+    use=SUM_OF_WEIGHTS,
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--transformers-python", default=sys.executable, metavar="PYTHON")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["AURICLE_CACHE"] = folder
+        original, converted, num_parameters = prepare(Path(folder))
+        ways = {
+            "read": (sys.executable, READ, converted),
+            "auricle": (sys.executable, AURICLE, converted),
+        }
+        if has_transformers(arguments.transformers_python):
+            ways["transformers"] = (arguments.transformers_python, TRANSFORMERS, original)
+        runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+        for _ in range(arguments.repetitions):
+            for way, (python, program, path) in ways.items():
+                command = (python, "-c", program, str(path))
+                output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                runs[way].append(json.loads(output.splitlines()[-1]))
+        figures = {
+            "parameters": num_parameters,
+            "bytes": converted.stat().st_size,
+            "repetitions": arguments.repetitions,
+            "seconds": {
+                way: {kind: median(run[kind] for run in of_way) for kind in ("load", "use")}
+                for way, of_way in runs.items()
+            },
+        }
+    text = json.dumps(figures, indent=1)
+    print(text)
+    if arguments.out is not None:
+        arguments.out.write_text(f"{text}\n", encoding="utf-8")
+    return 0
+
+
+def prepare(folder: Path) -> tuple[Path, Path, int]:
+    """The weights as a transformers folder, and their conversion; the count of parameters."""
+    import auricle
+    from auricle.convert.huggingface_export import export_to_transformers
+    from auricle.hub.conversions import Wanted
+    from auricle.hub.converting import load_once_converted
+    from auricle.hub.fetching import Fetched
+    from auricle.outputs import Provenance
+
+    original = folder / "original"
+    export_to_transformers(auricle.build(SIZE), original)
+    wanted = Wanted(label=LABEL)
+    fetched = Fetched(path=original, provenance=Provenance())
+    encoder = load_once_converted(wanted, lambda: fetched)
+    return original, wanted.path, encoder.info.num_parameters
+
+
+def has_transformers(python: str) -> bool:
+    """Whether that interpreter has transformers."""
+    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('transformers') is None)"
+    return subprocess.run((python, "-c", code), check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,241 @@
+"""Convert once: what was fetched is kept as the library's own file, which later loads map."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+from torch import Tensor
+
+from auricle.convert.huggingface import is_huggingface_folder
+from auricle.convert.originals import Configuration
+from auricle.errors import CheckpointError, ChecksumError
+from auricle.hub.cache import CACHE_VARIABLE, cache_folder
+from auricle.hub.checkpoints import read_encoder
+from auricle.hub.conversions import (
+    CONVERTER_VERSION,
+    Conversion,
+    Stamp,
+    Wanted,
+    conversion_key,
+    find,
+    is_as_stamped,
+    note_path,
+    stamp,
+    write_note,
+)
+from auricle.hub.digests import pinned_sha256
+from auricle.hub.fetching import Fetched
+from auricle.hub.locks import locked
+from auricle.hub.repositories import WEIGHT_FILES
+from auricle.models.base import Encoder
+from auricle.models.families import FAMILIES
+from auricle.native import NativeCheckpoint, is_native, read_native, write_native
+from auricle.outputs import Provenance
+
+logger = logging.getLogger(__name__)
+
+WAIT_SECONDS = 600.0
+"""How long to wait for another process that converts the same checkpoint."""
+
+KEY = "conversion"
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+UNUSED_KEYS = "unused_keys"
+VERSION = "converter_version"
+
+
+def load_once_converted(
+    wanted: Wanted, fetch: Callable[[], Fetched], *, refresh: bool = False
+) -> Encoder:
+    """The encoder of a checkpoint, by way of its conversion in the cache.
+
+    Where there is a conversion that holds, it is mapped into memory and nothing is fetched. Else
+    the checkpoint is fetched, read and converted, by one of all processes that want it. A file
+    that needs no conversion, or does not lie in the cache, is read as it is. Where the conversion
+    cannot be kept a warning says why.
+
+    Args:
+        wanted: What is asked for.
+        fetch: Gives the checkpoint where it has to be read.
+        refresh: Fetch and convert again.
+
+    Returns:
+        The encoder in eval mode on the CPU; its numbers, provenance and unused keys are the same
+        either way.
+
+    Raises:
+        CheckpointError: The checkpoint is unsafe, damaged, of another family, or does not fit.
+        ChecksumError: Its weights do not have the digest that they came with or should have.
+        AuricleError: Whatever `fetch` raises.
+    """
+    if not refresh and (encoder := _converted_encoder(wanted)):
+        return encoder
+    fetched = fetch()
+    if is_native(fetched.path) or not fetched.path.is_relative_to(cache_folder()):
+        return _read(wanted, fetched)
+    with ExitStack() as stack:
+        try:
+            wanted.path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(wanted.path, WAIT_SECONDS))
+        except OSError as error:
+            _warn(wanted, error.strerror or str(error))
+            return _stamped_encoder(wanted, fetched)[0]
+        # Another process may have been first while this one waited.
+        if not refresh and (encoder := _converted_encoder(wanted)):
+            return encoder
+        encoder, sources = _stamped_encoder(wanted, fetched)
+        if encoder.family in FAMILIES:  # of a plug-in nothing tells when its converter changes
+            try:
+                _keep(wanted, sources, encoder)
+            except OSError as error:
+                _warn(wanted, error.strerror or str(error))
+        return encoder
+
+
+def configuration_sha256(config: Configuration | None) -> str | None:
+    """The digest of a user's own configuration, a file or what it holds.
+
+    Raises:
+        CheckpointError: There is no such file.
+    """
+    if config is None:
+        return None
+    if isinstance(config, Mapping):
+        content = json.dumps(config, sort_keys=True, default=str).encode()
+    else:
+        try:
+            content = Path(config).read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{config} cannot be read: {error.strerror}") from error
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read(wanted: Wanted, fetched: Fetched) -> Encoder:
+    return read_encoder(
+        fetched.path, family=wanted.family, provenance=fetched.provenance, config=fetched.config
+    )
+
+
+def _warn(wanted: Wanted, reason: str) -> None:
+    logger.warning(
+        "the conversion of %s is not kept, so the next load converts it again: %s; set %s to a "
+        "folder that you may write to and that has space left",
+        wanted.label,
+        reason,
+        CACHE_VARIABLE,
+    )
+
+
+def _converted_encoder(wanted: Wanted) -> Encoder | None:
+    """The encoder that the cache holds converted; None where it does not."""
+    conversion = find(wanted)
+    if conversion is None:
+        return None
+    try:
+        extra = read_native(wanted.path).extra
+        encoder = read_encoder(wanted.path, family=wanted.family, provenance=Provenance())
+        unused_keys = msgspec.json.decode(extra.get(UNUSED_KEYS, ""), type=tuple[str, ...])
+    except (CheckpointError, msgspec.DecodeError) as error:
+        logger.warning("the conversion of %s is damaged, it is made again: %s", wanted.label, error)
+        return None
+    if extra.get(KEY) != conversion.key:  # another process has just replaced it
+        return None
+    encoder.unused_keys = unused_keys
+    return encoder
+
+
+def _stamped_encoder(wanted: Wanted, fetched: Fetched) -> tuple[Encoder, tuple[Stamp, ...]]:
+    """The encoder that the fetched files hold, and the stamps of exactly these files."""
+    while True:
+        try:
+            weights, configs = _source_files(fetched)
+            sources = tuple(stamp(path) for path in (*weights, *configs))
+        except OSError as error:
+            raise CheckpointError(f"{fetched.path} cannot be read: {error}") from error
+        for source in sources:
+            _check_pinned(source)
+        if wanted.sha256 and not sources[0].sha256.startswith(wanted.sha256):
+            raise _changed(sources[0], f"expected {wanted.sha256}")
+        encoder = _read(wanted, fetched)
+        if all(map(is_as_stamped, sources)):
+            break
+    if len(weights) == 1:
+        encoder.provenance = dataclasses.replace(encoder.provenance, sha256=sources[0].sha256)
+    return encoder, sources
+
+
+def _source_files(fetched: Fetched) -> tuple[list[Path], list[Path]]:
+    """Every file of the cache that decides what the encoder is: weights, and configurations."""
+    path, config = fetched.path, fetched.config
+    folder = path if path.is_dir() else path.parent
+    weights = [path]
+    if path.is_dir():
+        usual = [path / name for name in WEIGHT_FILES if (path / name).is_file()]
+        shards = [file for file in path.iterdir() if file.suffix in WEIGHT_SUFFIXES]
+        weights = usual[:1] or sorted(shards)
+    configs = sorted(folder.glob("*.json")) if is_huggingface_folder(folder) else []
+    if isinstance(config, str | Path) and Path(config).is_relative_to(cache_folder()):
+        configs.append(Path(config))
+    return weights, configs
+
+
+def _check_pinned(source: Stamp) -> None:
+    pinned = pinned_sha256(source.full_path)
+    if pinned not in (None, source.sha256):
+        raise _changed(source, f"but was {pinned} when it was downloaded")
+
+
+def _changed(source: Stamp, expectation: str) -> ChecksumError:
+    return ChecksumError(
+        f"the sha256 of {source.full_path} is {source.sha256}, {expectation}; download it again "
+        "with refresh=True, or remove the file"
+    )
+
+
+def _keep(wanted: Wanted, sources: tuple[Stamp, ...], encoder: Encoder) -> None:
+    """Write the conversion and, once it is whole, its note; the lock is held.
+
+    Raises:
+        OutputError: They cannot be written.
+        OSError: Likewise.
+    """
+    path = wanted.path
+    note = note_path(path)
+    # In this order a crash leaves a conversion without a note, never one with another's note.
+    note.unlink(missing_ok=True)
+    for file in (path, note):
+        for debris in path.parent.glob(f".{file.name}.*"):
+            if debris != path.with_name(f".{path.name}.lock"):
+                debris.unlink(missing_ok=True)
+    write_native(
+        path,
+        NativeCheckpoint(
+            family=encoder.family,
+            config=msgspec.json.encode(encoder.config).decode(),
+            provenance=encoder.provenance,
+            weights=_unshared(encoder.state_dict()),
+            extra={
+                KEY: conversion_key(sources),
+                VERSION: str(CONVERTER_VERSION),
+                UNUSED_KEYS: json.dumps(encoder.unused_keys),
+            },
+        ),
+    )
+    write_note(Conversion(label=wanted.label, sources=sources, file=stamp(path)))
+
+
+def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, each in memory of its own, as their file needs them."""
+    seen: set[int] = set()
+    unshared = {}
+    for name, weight in weights.items():
+        address = weight.untyped_storage().data_ptr()
+        unshared[name] = weight.clone() if address in seen else weight
+        seen.add(address)
+    return unshared

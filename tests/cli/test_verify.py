@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from auricle.__main__ import main
+from auricle.hub.digests import pin
+
+
+def test_a_flipped_byte_is_status_1_and_says_what_mends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AURICLE_CACHE", str(tmp_path))
+    path = tmp_path / "checkpoints" / "tera_960hr.ckpt"
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    pin(path, hashlib.sha256(b"weights").hexdigest())
+    assert main(["verify", "tera"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "whole    tera_960hr  checkpoints/tera_960hr.ckpt",
+        "1 whole, 0 changed, 0 unknown",
+    ]
+    path.write_bytes(b"weightz")
+    assert main(["verify"]) == 1
+    output = capsys.readouterr().out
+    assert "changed  tera_960hr  checkpoints/tera_960hr.ckpt: its sha256 is" in output
+    assert "mend it: `auricle cache remove tera_960hr --originals`" in output
+    assert main(["cache", "remove", "tera_960hr", "--originals"]) == 0
+    assert main(["verify", "tera"]) == 0
+    assert capsys.readouterr().out.endswith("nothing of that is on this machine\n")
+    assert main(["verify", "terra"]) == 1

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from auricle.hub.availability import Availability, availability, known_num_bytes
+from auricle.hub.catalogue import find
+from auricle.hub.conversions import CONVERTER_VERSION, Conversion, Stamp, write_note
+from auricle.hub.download import cached_path
+from auricle.hub.embedded import embedded_path
+
+
+def put(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "works_offline"),
+    [
+        ("fbank", Availability.NOT_NEEDED, True),
+        ("apc_mini", Availability.EMBEDDED, True),
+        ("tera", Availability.DOWNLOAD, False),
+        ("hubert", Availability.DOWNLOAD, False),
+        ("cpc_2018", Availability.NEVER_PUBLISHED, False),
+    ],
+)
+def test_with_an_empty_cache(name: str, expected: Availability, works_offline: bool) -> None:
+    assert availability(find(name)) is expected
+    assert expected.works_offline is works_offline
+
+
+def test_a_file_in_the_cache_counts_with_its_configuration() -> None:
+    tera, pase = find("tera"), find("pase_plus")
+    put(cached_path(tera))
+    assert availability(tera) is Availability.CACHED
+    assert Availability.CACHED.works_offline
+    assert availability(tera, look_into_cache=False) is Availability.DOWNLOAD
+    put(cached_path(pase))
+    assert availability(pase) is Availability.DOWNLOAD
+    put(cached_path(pase).with_suffix(".cfg"))
+    assert availability(pase) is Availability.CACHED
+
+
+def test_a_repository_counts_once_its_weights_are_there(cache: Path) -> None:
+    commit = cache / "huggingface" / "models--facebook--hubert-base-ls960" / "snapshots" / "c0ffee"
+    put(commit / "config.json")
+    assert availability(find("hubert")) is Availability.DOWNLOAD
+    put(commit / "pytorch_model.bin")
+    assert availability(find("hubert")) is Availability.CACHED
+    assert availability(find("hubert_large")) is Availability.DOWNLOAD
+
+
+def test_a_conversion_does_without_the_original(cache: Path) -> None:
+    file = Stamp(path="converted/tera_960hr-0.safetensors", num_bytes=1, mtime_ns=0, sha256="0")
+    note = Conversion(label="tera_960hr", sources=(file,), file=file)
+    put(file.full_path)
+    write_note(dataclasses.replace(note, converter_version=CONVERTER_VERSION - 1))
+    assert availability(find("tera")) is Availability.DOWNLOAD
+    write_note(note)
+    assert availability(find("tera")) is Availability.CACHED
+    assert availability(find("apc")) is Availability.DOWNLOAD
+    file.full_path.unlink()
+    assert availability(find("tera")) is Availability.DOWNLOAD
+
+
+def test_sizes_are_the_files_or_those_on_record() -> None:
+    mini = find("apc_mini")
+    assert known_num_bytes(mini) == embedded_path(mini).stat().st_size
+    assert known_num_bytes(find("tera")) is None
+    assert known_num_bytes(dataclasses.replace(find("tera"), num_bytes=7)) == 7

@@ -1,0 +1,247 @@
+"""Convert once: the same encoder either way, and never a conversion of something else."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import auricle
+from auricle.errors import CheckpointError, ChecksumError, DownloadError
+from auricle.hub import catalogue, converting
+from auricle.hub.conversions import Wanted, find, note_path
+from auricle.hub.converting import load_once_converted
+from auricle.hub.digests import file_sha256, pin
+from auricle.hub.download import cached_path
+from auricle.hub.fetching import Fetched
+from auricle.models.base import Encoder
+from auricle.native import is_native, read_native
+from auricle.outputs import Provenance
+from golden_cases import GoldenCase
+
+CASES = (
+    "apc",
+    "cpc",
+    "hf_wavlm_base_plus",
+    "npc_bottleneck",
+    "pase_plus",
+    "vq_apc",
+    "wav2vec2_base",
+)
+TERA = GoldenCase("tera").checkpoints[0]
+ORIGIN = Provenance(source_url="https://host/file", licence="none")
+
+
+def in_cache(name: str, cache: Path) -> Fetched:
+    """A golden case as it lies in the cache after its download."""
+    case = GoldenCase(name)
+    folder = cache / "urls" / name
+    shutil.copytree(case.folder, folder)
+    path = folder / case.checkpoints[0].relative_to(case.folder)
+    return Fetched(path=path, provenance=ORIGIN)
+
+
+def never() -> Fetched:
+    pytest.fail("this was to come from the conversion")
+
+
+def assert_same(one: Encoder, other: Encoder) -> None:
+    assert type(one) is type(other)
+    assert one.config == other.config
+    assert one.provenance == other.provenance
+    assert one.unused_keys == other.unused_keys
+    weights, others = one.state_dict(), other.state_dict()
+    assert list(weights) == list(others)
+    for name, weight in weights.items():
+        assert weight.dtype == others[name].dtype
+        assert torch.equal(weight, others[name]), name
+    assert all(parameter.requires_grad for parameter in other.parameters())
+    assert not other.training
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_conversion_gives_the_same_bits(name: str, cache: Path) -> None:
+    fetched = in_cache(name, cache)
+    wanted = Wanted(label=name)
+    direct = load_once_converted(wanted, lambda: fetched)
+    mapped = load_once_converted(wanted, never)
+    assert_same(direct, mapped)
+    assert mapped.provenance.sha256 is not None
+    case = GoldenCase(name)
+    wav = case.wavs[min(case.wavs)]
+    with torch.inference_mode():
+        assert torch.equal(direct([wav])[0], mapped([wav])[0])
+
+
+def test_it_is_the_librarys_own_file_and_says_what_it_was_made_of(cache: Path) -> None:
+    wanted = Wanted(label="t")
+    load_once_converted(wanted, lambda: in_cache("tera", cache))
+    native = read_native(wanted.path)
+    assert is_native(wanted.path)
+    assert native.provenance.source_url == ORIGIN.source_url
+    assert native.provenance.sha256 == file_sha256(TERA)
+    assert native.extra["converter_version"] == "1"
+    assert file_sha256(TERA) in native.extra["conversion"]
+
+
+def test_weights_are_mapped_not_copied(cache: Path) -> None:
+    wanted = Wanted(label="t")
+    load_once_converted(wanted, lambda: in_cache("tera", cache))
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("needs /proc")
+    encoder = load_once_converted(wanted, never)
+    spans = [
+        tuple(int(end, 16) for end in line.split()[0].split("-"))
+        for line in maps.read_text().splitlines()
+        if line.endswith(wanted.path.name)
+    ]
+    for weight in encoder.state_dict().values():
+        assert any(start <= weight.data_ptr() < end for start, end in spans)
+    with torch.no_grad():  # and nobody can spoil the file by training
+        next(encoder.parameters()).zero_()
+    assert_same(load_once_converted(wanted, never), load_once_converted(wanted, never))
+    assert next(load_once_converted(wanted, never).parameters()).any()
+
+
+def test_refresh_converts_again(cache: Path) -> None:
+    fetched = in_cache("tera", cache)
+    wanted = Wanted(label="t")
+    load_once_converted(wanted, lambda: fetched)
+    shutil.copy(GoldenCase("apc").checkpoints[0], fetched.path)
+    assert load_once_converted(wanted, lambda: fetched, refresh=True).family == "apc"
+    assert load_once_converted(wanted, never).family == "apc"
+
+
+def test_a_changed_original_is_converted_again(cache: Path) -> None:
+    fetched = in_cache("tera", cache)
+    wanted = Wanted(label="t")
+    load_once_converted(wanted, lambda: fetched)
+    shutil.copy(GoldenCase("apc").checkpoints[0], fetched.path)
+    assert load_once_converted(wanted, lambda: fetched).family == "apc"
+
+
+def test_a_configuration_of_its_own_counts(cache: Path) -> None:
+    fetched = in_cache("pase", cache)
+    (config,) = fetched.path.parent.glob("*.cfg")
+    fetched = Fetched(path=fetched.path, provenance=ORIGIN, config=config)
+    wanted = Wanted(label="p")
+    load_once_converted(wanted, lambda: fetched)
+    assert find(wanted) is not None
+    config.write_text(config.read_text() + "\n")
+    assert find(wanted) is None
+    one, other = ({"a": 1}, {"a": 2})
+    assert converting.configuration_sha256(one) != converting.configuration_sha256(other)
+    assert converting.configuration_sha256(None) is None
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        converting.configuration_sha256(cache / "missing.cfg")
+
+
+def test_an_original_that_is_not_what_was_downloaded_is_refused(cache: Path) -> None:
+    fetched = in_cache("tera", cache)
+    pin(fetched.path, "ab" * 32)
+    with pytest.raises(ChecksumError, match=r"but was abab.*refresh=True"):
+        load_once_converted(Wanted(label="t"), lambda: fetched)
+    pin(fetched.path, file_sha256(fetched.path))
+    with pytest.raises(ChecksumError, match="expected cdcd"):
+        load_once_converted(Wanted(label="t", sha256="cdcd"), lambda: fetched)
+
+
+@pytest.mark.parametrize("spoil", ["cut", "flip", "no note", "rubbish", "another's note"])
+def test_a_damaged_conversion_is_made_again(spoil: str, cache: Path) -> None:
+    fetched = in_cache("tera", cache)
+    wanted = Wanted(label="t")
+    direct = load_once_converted(wanted, lambda: fetched)
+    content = bytearray(wanted.path.read_bytes())
+    if spoil == "cut":
+        wanted.path.write_bytes(content[:-1])
+    elif spoil == "flip":
+        content[-1] ^= 1
+        wanted.path.write_bytes(content)
+    elif spoil == "rubbish":
+        wanted.path.write_bytes(b"\xff" * len(content))
+    elif spoil == "no note":
+        note_path(wanted.path).unlink()
+    else:
+        other = Wanted(label="u")
+        load_once_converted(other, lambda: in_cache("apc", cache))
+        shutil.copy(note_path(other.path), note_path(wanted.path))
+    assert_same(load_once_converted(wanted, lambda: fetched), direct)
+    assert_same(load_once_converted(wanted, never), direct)
+
+
+def test_a_disk_that_is_full_costs_the_conversion_only(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fill_up(weights: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fetched = in_cache("tera", cache)
+    monkeypatch.setattr("safetensors.torch.save_file", fill_up)
+    encoder = load_once_converted(Wanted(label="t"), lambda: fetched)
+    assert encoder.provenance.sha256 == file_sha256(TERA)
+    assert "not kept, so the next load converts it again" in caplog.text
+    assert "No space left" in caplog.text
+    assert "AURICLE_CACHE" in caplog.text
+    assert [path.suffix for path in (cache / "converted").iterdir()] == [".lock"]
+
+
+def test_a_cache_that_takes_no_folder_costs_the_conversion_only(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fetched = in_cache("tera", cache)
+    (cache / "converted").write_bytes(b"")
+    assert load_once_converted(Wanted(label="t"), lambda: fetched).family == "tera"
+    assert "is not kept" in caplog.text
+
+
+def test_what_lies_elsewhere_or_is_our_own_is_not_converted(cache: Path, tmp_path: Path) -> None:
+    elsewhere = Fetched(path=TERA, provenance=ORIGIN)
+    encoder = load_once_converted(Wanted(label="t"), lambda: elsewhere)
+    own = cache / "own.safetensors"
+    encoder.save(own)
+    load_once_converted(Wanted(label="t"), lambda: Fetched(path=own, provenance=ORIGIN))
+    auricle.load(own)
+    assert not (cache / "converted").exists()
+
+
+def test_debris_of_a_killed_writer_is_swept(cache: Path) -> None:
+    wanted = Wanted(label="t")
+    wanted.path.parent.mkdir(parents=True)
+    debris = wanted.path.with_name(f".{wanted.path.name}.x1y2z3")
+    debris.write_bytes(b"half")
+    load_once_converted(wanted, lambda: in_cache("tera", cache))
+    assert not debris.exists()
+
+
+def test_a_name_loads_without_its_original(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AURICLE_OFFLINE", "1")
+    record = catalogue.find("tera")
+    path = cached_path(record)
+    path.parent.mkdir(parents=True)
+    shutil.copy(TERA, path)
+    direct = auricle.load("tera")
+    path.unlink()
+    mapped = auricle.load("tera")
+    assert_same(direct, mapped)
+    assert (mapped.info.name, mapped.info.licence) == (record.name, record.licence)
+    with pytest.raises(DownloadError, match="refreshed"):
+        auricle.load("tera", refresh=True)
+
+
+def test_a_url_is_converted_once_for_each_family_that_is_asked_for(
+    server: Any, reply: Any, cache: Path
+) -> None:
+    url = server.say("/a.ckpt", reply(body=TERA.read_bytes()))
+    direct = auricle.load(url)
+    assert_same(direct, auricle.load(url))
+    assert auricle.load("tera_100hr", checkpoint=url).info.name == "tera_100hr"
+    assert len(list((cache / "converted").glob("*.safetensors"))) == 2
+    with pytest.raises(CheckpointError, match="not of apc"):
+        auricle.load("apc", checkpoint=url)
+    assert len(server.requests) == 1
