@@ -1,5 +1,6 @@
 # make demo   extract representations from the bundled speech, offline, and draw them
 # make test   everything that must pass: style, types, tests
+# make cards  write the model cards and the README's table of the small encoders anew
 # make clean  remove what the other two made
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test clean
+.PHONY: demo test cards clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/auricle demo --out demo
@@ -17,6 +18,9 @@ test: $(VENV)/test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest --numprocesses auto
+
+cards: $(VENV)/test-installed
+	$(BIN)/python tools/model_cards.py
 
 clean:
 	rm -rf $(VENV) demo

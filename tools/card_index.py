@@ -1,0 +1,256 @@
+"""What is said of the embedded encoders together: the page over all cards, the README's part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from card_pages import ATTRIBUTION, joined, steps_option, table
+from card_sources import BASELINE, BASELINES, TASKS, Mini, Sources
+
+from auricle.hub.records import DEFAULT_MODEL
+from auricle.probing.results import LayerResult, ProbeResult
+from auricle.probing.tables import NOTHING, markdown_table, percent
+
+PHONES_POINTS = 8.0
+"""What a mini should have over the baseline on phones, in points of accuracy."""
+
+CLEAR_POINTS = 5.0
+"""A clear margin: over twice the standard error of the accuracy in the 480 test words."""
+
+BEHIND_POINTS = 1.0
+"""How far below the baseline a task has to be to be named as one where a mini falls short."""
+
+READING = (
+    "Accuracy of linear probes in percent, for each task of the best layer (its name in brackets) "
+    "and of the default one."
+)
+HEARD = (
+    "The utterances of the phone probe are part of the minis' training audio: they have heard "
+    "them, without their phones. Words and speakers they have never heard."
+)
+
+
+def readme_part(sources: Sources) -> str:
+    """What stands between the README's markers; nothing where no encoder is embedded."""
+    if not sources.minis:
+        return ""
+    lines = [
+        "### In the package",
+        "",
+        _ships(sources.minis),
+        "",
+        f"{READING} {_in_sum(sources)} {HEARD}",
+        "",
+        *_linked(markdown_table(sources.results), sources.minis, "docs/models/"),
+        "",
+        "How the numbers were made, what falls short and a card for each encoder: "
+        "[docs/models](docs/models/README.md).",
+    ]
+    return joined([lines])
+
+
+def index(sources: Sources) -> str:
+    """The page over all cards."""
+    sections = (
+        ["# The small encoders in the package", "", _ships(sources.minis)],
+        _table(sources),
+        _against_baseline(sources),
+        _falls_short(sources),
+        _how_measured(sources),
+        _again(sources),
+        ["## Licence", "", "CC BY 4.0, as the speech they were trained on.", "", ATTRIBUTION],
+    )
+    return joined(sections)
+
+
+def _ships(minis: Sequence[Mini]) -> str:
+    megabytes = sum(mini.num_bytes for mini in minis) / 1e6
+    hours = max(mini.audio.hours for mini in minis)
+    return (
+        f"{len(minis)} small encoders ({megabytes:.1f} MB together) ship with auricle and need no "
+        f'network: `auricle.load("{DEFAULT_MODEL}")`. Each was pretrained by its family\'s own '
+        f"loss on {hours:.1f} hours of LibriSpeech, to try things out, to test and to teach. The "
+        'published models are better: `auricle.load("tera")` fetches one, and `auricle list` '
+        "names them all."
+    )
+
+
+def _table(sources: Sources) -> Iterator[str]:
+    yield from ("## Table", "", READING, "")
+    yield from _linked(markdown_table(sources.results), sources.minis, "")
+    speakers = sources.baselines[BASELINE]["speakers"].best.accuracy
+    yield ""
+    yield (
+        "The best layer is the one of the highest accuracy on the test itself; the default layer "
+        f"is chosen by nobody. {HEARD} Each speaker has a microphone and a room of their own, by "
+        f"which `{BASELINE}` tells {percent(speakers)} % of the utterances: that task shows what "
+        "an encoder loses rather than what it gains."
+    )
+
+
+def _linked(lines: Sequence[str], minis: Sequence[Mini], folder: str) -> list[str]:
+    """The table with every mini's name a link to its card in `folder`."""
+    linked = list(lines)
+    for mini in minis:
+        start, link = f"| `{mini.name}` |", f"| [`{mini.name}`]({folder}{mini.name}.md) |"
+        linked = [line.replace(start, link, 1) for line in linked]
+    return linked
+
+
+def gain(result: ProbeResult, sources: Sources, *, layer: LayerResult | None = None) -> float:
+    """Points of accuracy that a layer, the best one where none is given, has over the baseline."""
+    layer = layer or result.best
+    baseline = sources.baselines[BASELINE][result.task].best
+    return 100 * (layer.accuracy - baseline.accuracy)
+
+
+def best_gains(mini: Mini, sources: Sources) -> dict[str, float]:
+    """Gains of a mini's best layers, by task."""
+    return {task: gain(mini.results[task], sources) for task in TASKS}
+
+
+def _against_baseline(sources: Sources) -> Iterator[str]:
+    yield from (f"## Against `{BASELINE}`", "", _in_sum(sources), "")
+    yield f"Points of accuracy over `{BASELINE}`:"
+    yield ""
+    rows = []
+    for mini in sorted(sources.minis, key=lambda mini: -gain(mini.results["phones"], sources)):
+        cells = [f"[`{mini.name}`]({mini.name}.md)"]
+        for task in TASKS:
+            result = mini.results[task]
+            cells.append(_signed(gain(result, sources)))
+            default = result.default
+            cells.append(
+                NOTHING if default is None else _signed(gain(result, sources, layer=default))
+            )
+        rows.append(cells)
+    header = ["model", *(f"{task}, {which}" for task in TASKS for which in ("best", "default"))]
+    yield from table(header, rows, num_text=1)
+
+
+def _in_sum(sources: Sources) -> str:
+    """How many do how well, in two sentences."""
+    total = len(sources.minis)
+    phones = [mini.results["phones"] for mini in sources.minis]
+    ahead = sum(gain(result, sources) >= PHONES_POINTS for result in phones)
+    defaults = [(result, result.default) for result in phones]
+    ahead_by_default = sum(
+        layer is not None and gain(result, sources, layer=layer) >= PHONES_POINTS
+        for result, layer in defaults
+    )
+    clear = sum(max(best_gains(mini, sources).values()) >= CLEAR_POINTS for mini in sources.minis)
+    return (
+        f"On phones {ahead} of {total} beat `{BASELINE}` by {PHONES_POINTS:g} points or more with "
+        f"their best layer, {ahead_by_default} with their default one; {clear} of {total} beat it "
+        f"on at least one task by {CLEAR_POINTS:g} points or more."
+    )
+
+
+def _falls_short(sources: Sources) -> Iterator[str]:
+    yield from ("## What falls short", "")
+    lines = [line for mini in sources.minis for line in shortfalls(mini, sources)]
+    yield from lines or [
+        f"Every best layer has {PHONES_POINTS:g} points or more over `{BASELINE}` on phones, and "
+        f"none is {BEHIND_POINTS:g} point or more below it on any task."
+    ]
+
+
+def shortfalls(mini: Mini, sources: Sources) -> Iterator[str]:
+    """A line of a list on where a mini's best layers do too little, with what is noted about it."""
+    gains = best_gains(mini, sources)
+    reasons = []
+    if gains["phones"] < PHONES_POINTS:
+        reasons.append(
+            f"{_signed(gains['phones'])} points on phones, where {PHONES_POINTS:g} were asked for"
+        )
+    if max(gains.values()) < CLEAR_POINTS:
+        reasons.append(f"no task by {CLEAR_POINTS:g} points or more")
+    reasons += [
+        f"{-points:.1f} points below `{BASELINE}` on {task}"
+        for task, points in gains.items()
+        if points <= -BEHIND_POINTS
+    ]
+    if reasons:
+        note = f" {' '.join(mini.note.split())}" if mini.note else ""
+        yield f"- [`{mini.name}`]({mini.name}.md): {'; '.join(reasons)}.{note}"
+
+
+def _how_measured(sources: Sources) -> Iterator[str]:
+    yield from ("## How the numbers were made", "")
+    yield (
+        "`auricle probe` trained a linear classifier on each frozen layer, with the same settings "
+        "for every model, layer and task: [Probing](../probing.md). Each result states the sha256 "
+        "of the weights that it was measured on, and the tests compare it with the file in the "
+        "package. The settings of some recipes (learning rates, lengths of crops, negatives, the "
+        "front end of the masked ones) were chosen with the phone probe on a third of its "
+        "utterances in view, so the phones flatter a little; words and speakers had no part in it."
+    )
+    yield ""
+    yield from table(
+        (
+            "task",
+            "labels",
+            "most frequent label",
+            "folds",
+            "training, test examples",
+            "all numbers",
+        ),
+        [_task_row(sources.baselines[BASELINE][task]) for task in TASKS],
+    )
+    yield ""
+    for task in TASKS:
+        yield f"![Accuracy of every layer on {task}](probes/{task}.png)"
+    settings = sources.settings[TASKS[0]]
+    versions = ", ".join(f"{name} {version}" for name, version in settings.versions.items())
+    yield from (
+        "",
+        f"Measured with {versions}: {settings.classifier}, penalty {settings.penalty:g}.",
+    )
+
+
+def _task_row(result: ProbeResult) -> Sequence[str]:
+    layer = result.best
+    return (
+        result.task,
+        str(result.num_classes),
+        f"{100 * result.majority_accuracy:.1f} %",
+        str(len(result.folds)),
+        f"{layer.num_train:.0f}, {layer.num_test:.0f}",
+        f"[JSON](probes/{result.task}.json)",
+    )
+
+
+def _again(sources: Sources) -> Iterator[str]:
+    names = [mini.name for mini in sources.minis]
+    yield "## Making them again"
+    yield ""
+    yield (
+        "`corpora/` holds `librispeech` and `arabic_words` as [Probing](../probing.md) describes "
+        "them; [Pretraining](../pretraining.md) says when a training gives the same weights again, "
+        "bit for bit. Each is resumed by the same command."
+    )
+    yield from ("", "```sh", "pip install -e '.[train,probe]'", "export OMP_NUM_THREADS=1")
+    for mini in sources.minis:
+        steps = f" {option}" if (option := steps_option(mini)) else ""
+        yield (
+            f"auricle pretrain recipes/mini/{mini.recipe_stem}.toml "
+            f"--data corpora/librispeech/train --out runs/{mini.name} --cache-audio{steps}"
+        )
+    yield from ("```", "", "Put weights and logs where they belong, and the digests into")
+    yield from ("`src/auricle/hub/records.py`:", "", "```sh", f"for name in {' '.join(names)}; do")
+    yield "    cp runs/$name/$name.safetensors src/auricle/pretrained/"
+    yield "    cp runs/$name/metrics.jsonl docs/models/training/$name.jsonl"
+    yield from ("done", "sha256sum src/auricle/pretrained/*.safetensors", "```", "")
+    yield "Probe them, in one run or in several, and write the cards:"
+    yield from ("", "```sh", f"auricle probe --models {','.join([*names, *BASELINES])} \\")
+    yield f"    --task {','.join(TASKS)} --data corpora --out docs/models/probes"
+    yield from ("make cards", "```", "")
+    yield (
+        "What only a person can know of an encoder, such as why it falls short, goes into "
+        "`docs/models/notes/NAME.md` and from there onto its card and into the list above. "
+        "`python tools/model_cards.py --check` says whether everything is current."
+    )
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.1f}"
