@@ -22,7 +22,7 @@ from auricle.models.base import SAMPLE_RATE
 DEMO_MODELS = (DEFAULT_MODEL, "fbank")
 """What needs no download, the one to draw first."""
 
-ROW = "{:<8}{:<24}{:>9}{:>8}{:>6}{:>9}{:>9}{:>8}"
+ROW = "{:<10}{:<24}{:>9}{:>8}{:>6}{:>9}{:>9}{:>8}"
 HEADER = ("model", "file", "seconds", "frames", "dim", "hop ms", "mean", "std")
 
 
