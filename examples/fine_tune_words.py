@@ -219,4 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except auricle.AuricleError as error:
+        raise SystemExit(f"error: {error}") from None

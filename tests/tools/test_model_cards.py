@@ -44,7 +44,6 @@ def test_results_are_of_the_weights_in_the_package(record: Record, task: str) ->
     assert own.weights_sha256 == file_sha256(embedded_path(record))
 
 
-@pytest.mark.skipif(not MINIS, reason="no encoder is embedded")
 @pytest.mark.parametrize("task", TASKS)
 def test_the_baselines_were_probed_as_the_minis_were(task: str) -> None:
     results = read_results(cards_folder(ROOT) / "probes" / f"{task}.json").results

@@ -24,7 +24,7 @@ Read what is cached, and the models in the package, and compare every digest.
 
 Originals are compared with the catalogue and with the digest noted when they were downloaded,
 conversions with the digest noted when they were written. The exit status is 1 where one has
-changed; the command that mends it stands below it.
+changed, with the command that mends it below it, or where nothing is there of what was named.
 """
 VERIFY_EXAMPLES = """\
 examples:

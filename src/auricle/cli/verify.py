@@ -8,7 +8,8 @@ from auricle.hub.verification import shown, verify
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a line for each file; the status is 1 where one has changed.
+    """Print a line for each file; the status is 1 where one has changed,
+    or where nothing is there of what was named.
 
     Raises:
         UnknownModelError: There is no such model.
@@ -22,6 +23,6 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{'':<8} mend it: {finding.remedy}")
     if not any(counts.values()):
         print("nothing of that is on this machine")
-        return 0
+        return 1 if arguments.names else 0  # what was asked for by name is not whole
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     return 1 if counts["changed"] else 0
