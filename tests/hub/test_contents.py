@@ -13,7 +13,7 @@ from auricle.errors import OutputError, UnknownModelError
 from auricle.hub import catalogue
 from auricle.hub.contents import items, items_of, remove
 from auricle.hub.digests import file_sha256, pin, pinned_sha256
-from auricle.hub.download import cached_path
+from auricle.hub.download import cached_path, url_folder
 from auricle.hub.locks import locked
 from golden_cases import GoldenCase
 
@@ -63,6 +63,15 @@ def test_files_of_urls_are_named_by_the_url_once_loaded(
     (item,) = (item for item in items() if item.kind == "original")
     assert item.name.startswith("urls/")
     assert items_of(item.name)
+
+
+def test_a_digest_alone_is_found_by_its_url(cache: Path) -> None:
+    url = "https://example.org/x.ckpt"
+    folder = url_folder(url)
+    folder.mkdir(parents=True)
+    (folder / "x.ckpt.sha256").write_text("")
+    assert [item.kind for item in items_of(url)] == ["digest"]
+    assert items_of("https://example.org/y.ckpt") == []
 
 
 def test_what_is_not_whole_says_so(cache: Path, original: Path) -> None:

@@ -12,7 +12,7 @@ from auricle.errors import AuricleError, OutputError
 from auricle.hub import catalogue
 from auricle.hub.cache import cache_folder
 from auricle.hub.conversions import Conversion, conversions_folder, note_path, notes, read_note
-from auricle.hub.download import cached_path
+from auricle.hub.download import cached_path, url_folder
 from auricle.hub.locations import SCHEME, is_repository_url
 from auricle.hub.locks import SUFFIX as LOCK_SUFFIX
 from auricle.hub.locks import locked
@@ -64,7 +64,13 @@ def items_of(name: str) -> list[Item]:
         UnknownModelError: There is no such model, nor anything in the cache by that name.
     """
     everything = items()
-    found = [item for item in everything if name in (item.name, _relative(item.path))]
+    # Without its conversion nothing but the folder tells which URL a file, or a digest, is of.
+    folder = url_folder(name)
+    found = [
+        item
+        for item in everything
+        if name in (item.name, _relative(item.path)) or item.path.parent == folder
+    ]
     if found or is_repository_url(name) or "/" in name:
         return found
     record = catalogue.find(name)

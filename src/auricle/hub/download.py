@@ -140,17 +140,21 @@ def fetch_url(
         raise DownloadError(f"{url!r} cannot be fetched; expected a https, http or file URL")
     stem = PurePosixPath(unquote(parts.path)).name
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", stem)[-MAX_NAME_LENGTH:].lstrip(".") or "checkpoint"
-    digest = hashlib.sha256(url.encode()).hexdigest()[:URL_DIGITS]
-    destination = cache_folder() / "urls" / digest / name
     return download(
         (url,),
-        destination,
+        url_folder(url) / name,
         sha256=sha256,
         label=name,
         schemes=TYPED_SCHEMES,
         refresh=refresh,
         limits=limits,
     )
+
+
+def url_folder(url: str) -> Path:
+    """The folder of the cache that holds what comes from a URL, or would."""
+    digest = hashlib.sha256(url.encode()).hexdigest()[:URL_DIGITS]
+    return cache_folder() / "urls" / digest
 
 
 def cached_path(record: Record) -> Path:
