@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from auricle.cli.parser import build_parser
+from auricle.cli.parser import COMMANDS, build_parser
 
 EXTRACT = ["extract", "a.wav", "--model", "m", "--out", "o"]
 
 
-@pytest.mark.parametrize("command", ["extract", "list", "info", "plot", "export", "demo"])
+@pytest.mark.parametrize("command", list(COMMANDS))
 def test_help_shows_purpose_options_and_an_example(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -24,7 +24,21 @@ def test_help_shows_purpose_options_and_an_example(
 
 @pytest.mark.parametrize(
     "arguments",
-    [EXTRACT, ["list"], ["info", "m"], ["plot", "a.wav", "--model", "m", "--out", "p"], ["demo"]],
+    [
+        EXTRACT,
+        ["list"],
+        ["info", "m"],
+        ["plot", "a.wav", "--model", "m", "--out", "p"],
+        ["demo"],
+        ["check", "m"],
+        ["convert", "a.pt", "--out", "b"],
+        ["export", "m", "--to", "transformers", "dir"],
+        ["verify"],
+        ["cache", "path"],
+        ["cache", "remove", "m"],
+        ["pretrain", "r.toml", "--data", "d", "--out", "o"],
+        ["probe", "--model", "m", "--task", "phones", "--data", "d"],
+    ],
 )
 def test_every_command_names_the_module_that_runs_it(arguments: list[str]) -> None:
     assert find_spec(build_parser("1").parse_args(arguments).module)
@@ -75,3 +89,38 @@ def test_values_out_of_range_are_refused(
         build_parser("1").parse_args([*EXTRACT, f"{option}={value}"])
     assert leave.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [EXTRACT, ["info", "m"], ["check", "m"], ["convert", "a.pt", "--out", "b"]],
+)
+def test_what_is_cached_can_be_refreshed(arguments: list[str]) -> None:
+    parse = build_parser("1").parse_args
+    assert not parse(arguments).refresh
+    assert parse([*arguments, "--refresh"]).refresh
+
+
+def test_what_commands_about_the_cache_take() -> None:
+    parse = build_parser("1").parse_args
+    convert = parse(["convert", "a.pt", "--out", "b.safetensors"])
+    assert (convert.checkpoint, convert.out) == ("a.pt", Path("b.safetensors"))
+    assert (convert.model, convert.config, convert.dtype) == (None, None, "float32")
+    assert parse(["verify", "a", "b"]).names == ["a", "b"]
+    remove = parse(["cache", "remove", "--originals"])
+    assert (remove.name, remove.all, remove.originals, remove.converted) == (
+        None, False, True, False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["convert", "a.pt"], ["cache"], ["cache", "remove", "--originals", "--converted"]],
+)
+def test_wrong_usage_of_commands_about_the_cache(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leave:
+        build_parser("1").parse_args(arguments)
+    assert leave.value.code == 2
+    assert "usage: auricle" in capsys.readouterr().err

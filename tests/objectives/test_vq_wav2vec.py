@@ -17,6 +17,7 @@ from auricle.objectives.vq_wav2vec import (
     VqWav2VecObjectiveConfig,
     gumbel_vectors,
     kmeans_vectors,
+    restart_unused,
 )
 
 EXTRACTOR = ExtractorConfig(layers=((16, 10, 5), (16, 8, 4), *((16, 4, 2),) * 3), activation="gelu")
@@ -197,3 +198,53 @@ def test_it_learns_to_tell_speech_to_come(quantizer: Any) -> None:
         optimizer.step()
         losses.append(result.value.item())
     assert sum(losses[-5:]) / 5 < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_entries_that_no_frame_chose_become_frames_and_others_stay(is_shared: bool) -> None:
+    quantizer = KmeansQuantizerConfig(num_groups=2, num_entries=6, is_shared=is_shared)
+    module = objective(quantizer, restart_every=1)
+    z = torch.randn(2, 16, 5, generator=torch.Generator().manual_seed(3))
+    num_frames = [5, 3]
+    table = module.encoder.quantizer
+    with torch.no_grad():
+        table.vectors[:3] = torch.randn(table.vectors[:3].shape)
+        table.vectors[3:] = 100.0  # as far from any frame as nothing that is chosen
+    before = table.vectors.detach().clone()
+    frames = table.norm(table.projection(z), num_frames).transpose(1, 2)
+    frames = torch.cat([frames[0, :5], frames[1, :3]]).unflatten(1, (2, -1)).transpose(0, 1)
+    codes = table.indices(z, num_frames)
+    codes = torch.cat([codes[0, :5], codes[1, :3]]).T
+
+    restart_unused(table, z, num_frames, torch.Generator().manual_seed(0))
+
+    groups = [slice(None)] if is_shared else [0, 1]
+    for index, group in enumerate(groups):
+        used = set(codes[group].flatten().tolist())
+        assert used
+        assert not used & {3, 4, 5}
+        candidates = frames[group].flatten(0, -2)
+        for entry in range(6):
+            vector = table.vectors[entry, index]
+            if entry in used:
+                assert torch.equal(vector, before[entry, index])
+            else:
+                assert (candidates == vector).all(dim=-1).any()
+
+
+def test_unused_entries_restart_in_training_alone_and_when_asked() -> None:
+    config = KmeansQuantizerConfig(num_groups=2, num_entries=200, is_shared=True)
+    wavs = [torch.randn(4000, generator=torch.Generator().manual_seed(1))]
+
+    def changed(restart_every: int | None, step: int, training: bool) -> bool:
+        module = objective(config, restart_every=restart_every).train(training)
+        before = module.encoder.quantizer.vectors.detach().clone()
+        loss(module, wavs, step=step)
+        return not torch.equal(module.encoder.quantizer.vectors, before)
+
+    assert changed(4, 8, True)
+    assert not changed(4, 7, True)
+    assert not changed(4, 8, False)
+    assert not changed(None, 8, True)
+    with pytest.raises(ValueError, match="at least 1"):
+        objective(config, restart_every=0)

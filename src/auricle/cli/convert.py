@@ -25,10 +25,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
     dtype: torch.dtype = getattr(torch, arguments.dtype)
     source: str = arguments.checkpoint
-    if arguments.model is None:
-        encoder = load(source, config=arguments.config, dtype=dtype)
-    else:
-        encoder = load(arguments.model, checkpoint=source, config=arguments.config, dtype=dtype)
+    name, checkpoint = (source, None) if arguments.model is None else (arguments.model, source)
+    encoder = load(
+        name,
+        checkpoint=checkpoint,
+        config=arguments.config,
+        dtype=dtype,
+        refresh=arguments.refresh,
+    )
     if encoder.provenance.sha256 is None and Path(source).is_file():
         digest = file_sha256(Path(source))
         encoder.provenance = dataclasses.replace(encoder.provenance, sha256=digest)

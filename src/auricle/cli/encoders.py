@@ -41,7 +41,7 @@ def default_notice() -> str:
 
 
 def load_encoder(arguments: argparse.Namespace) -> Encoder:
-    """The encoder that `--model`, `--checkpoint`, `--config`, `--device` and `--dtype` describe.
+    """The encoder that the options of the model, its weights and the device describe.
 
     Raises:
         AuricleError: It cannot be loaded, or this machine has no such device.
@@ -53,6 +53,7 @@ def load_encoder(arguments: argparse.Namespace) -> Encoder:
         config=arguments.config,
         device=arguments.device,
         dtype=dtype,
+        refresh=arguments.refresh,
     )
 
 

@@ -36,8 +36,11 @@ def run(arguments: argparse.Namespace) -> int:
         PlugInError: The model is from a plug-in that is broken.
     """
     model: str = arguments.model
-    if is_location(model):
-        _print(_own_facts(model))
+    place = arguments.checkpoint or arguments.config
+    if place is not None:
+        _print(_own_facts(place, arguments))
+    elif is_location(model):
+        _print(_own_facts(model, arguments))
     elif catalogue.looks_like_path(model):
         # Told here, because the loader, which would tell it too, takes long to import.
         if not Path(model).exists():
@@ -45,13 +48,15 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{model} does not exist; expected a checkpoint, the folder of a Hugging Face "
                 f"model, or a name that `auricle list` shows{repository_hint(model)}"
             )
-        _print(_own_facts(Path(model)))
+        _print(_own_facts(Path(model), arguments))
     else:
-        _print(_record_facts(catalogue.find(model)))
+        _print(_record_facts(catalogue.find(model), arguments))
     return 0
 
 
-def _record_facts(record: Record) -> Facts:
+def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
+    if arguments.refresh and record.urls:
+        _info_of(arguments)
     yield "name", record.name
     if record.aliases:
         yield "also called", ", ".join(record.aliases)
@@ -84,24 +89,24 @@ def _record_facts(record: Record) -> Facts:
         else:
             yield "weights", "not on this machine; what follows is the published size"
     if record.size is None or has_copy:
-        yield from _architecture_facts(_info_of(record.name))
+        yield from _architecture_facts(_info_of(arguments))
     else:
         yield from _size_facts(family, record.size)
 
 
-def _info_of(model: str | Path) -> ModelInfo:
-    from auricle.hub.loading import load
+def _info_of(arguments: argparse.Namespace) -> ModelInfo:
+    from auricle.cli.encoders import load_encoder
 
-    return load(model).info
+    return load_encoder(arguments).info
 
 
 def _prefix(record: Record) -> str:
     return f"{record.sha256_prefix}..." if record.sha256_prefix else UNKNOWN
 
 
-def _own_facts(place: str | Path) -> Facts:
+def _own_facts(place: str | Path, arguments: argparse.Namespace) -> Facts:
     """What is known of a checkpoint of the user's own, at a path or a URL."""
-    info = _info_of(place)
+    info = _info_of(arguments)
     yield "file" if isinstance(place, Path) else "url", str(place)
     yield "name", info.name
     family = find_family(info.family)

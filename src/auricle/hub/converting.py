@@ -194,7 +194,7 @@ def _check_pinned(source: Stamp) -> None:
 def _changed(source: Stamp, expectation: str) -> ChecksumError:
     return ChecksumError(
         f"the sha256 of {source.full_path} is {source.sha256}, {expectation}; download it again "
-        "with refresh=True, or remove the file"
+        "with refresh=True (on the command line --refresh), or remove the file"
     )
 
 

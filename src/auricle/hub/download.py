@@ -247,7 +247,7 @@ class _Job:
         if noted is not None and expected is not None and not noted.startswith(expected):
             raise ChecksumError(
                 f"the sha256 of {self.destination} is {noted}, expected {expected}; "
-                "download it again with refresh=True"
+                "download it again with refresh=True (on the command line --refresh)"
             )
 
     def refuse_offline(self, *, refresh: bool) -> None:
@@ -341,7 +341,8 @@ class _Job:
         if self.sha256 is None and pinned not in (None, digest):
             raise _WrongDigestError(
                 f"its sha256 is {digest}, but was {pinned} when it was first downloaded; the "
-                "file was removed; if the change is meant, pass refresh=True"
+                "file was removed; if the change is meant, pass refresh=True (on the command "
+                "line --refresh)"
             )
 
     def _keep(self, part: PartialFile, digest: str) -> None:

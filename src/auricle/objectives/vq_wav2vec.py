@@ -25,11 +25,22 @@ class VqWav2VecObjectiveConfig(FutureContrastConfig, frozen=True, kw_only=True):
             softmax, for the Gumbel quantiser (0 in the paper; wav2vec 2.0 has 0.1).
         codebook_weight: Weight of the codebook's and the commitment loss, for the k-means
             quantiser (1; arXiv:1910.05453, eq. 3).
+        restart_every: Every so many updates, from the first, entries of the k-means quantiser
+            that no frame of the batch has chosen become frames of the batch, drawn at random
+            (random restarts; arXiv:2005.00341, section 3.1). None, as in the paper: never.
     """
 
     num_steps: int = 8
     diversity_weight: float = 0.0
     codebook_weight: float = 1.0
+    restart_every: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.restart_every is not None and self.restart_every < 1:
+            raise ValueError(
+                f"restart_every must be at least 1 or None, but is {self.restart_every}"
+            )
 
 
 class VqWav2VecObjective(FutureContrastObjective):
@@ -55,6 +66,9 @@ class VqWav2VecObjective(FutureContrastObjective):
             vectors, quantized = gumbel_vectors(quantizer, z, num_frames, noise_source)
             weight = self.config.diversity_weight
         else:
+            every = self.config.restart_every
+            if self.training and every is not None and step % every == 0:
+                restart_unused(quantizer, z, num_frames, generator)
             vectors, quantized = kmeans_vectors(quantizer, z, num_frames)
             weight = self.config.codebook_weight
         contrast = self.future_contrast(vectors, num_frames, generator)
@@ -137,6 +151,40 @@ def kmeans_vectors(
         "codebook_loss": codebook.detach(),
     }
     return vectors, Loss(value=codebook + config.commitment * commitment, metrics=metrics)
+
+
+@torch.no_grad()
+def restart_unused(
+    quantizer: KmeansQuantizer,
+    z: Tensor,
+    num_frames: Sequence[int],
+    generator: torch.Generator,
+) -> None:
+    """Make entries that no frame has chosen anew from frames drawn at random, in place.
+
+    Where several processes train, all take what the first one drew from its own batch.
+
+    Args:
+        quantizer: The quantiser; groups that share a table share its entries' use.
+        z: (B, D, T), frames.
+        num_frames: True length of each utterance.
+        generator: Source of the draws.
+    """
+    config = quantizer.config
+    num_entries, num_tables, group_dim = quantizer.vectors.shape
+    projected = quantizer.norm(quantizer.projection(z), num_frames).transpose(1, 2)
+    is_true = _is_true(num_frames, z).bool()
+    codes = quantizer.indices(z, num_frames)[is_true].T.reshape(num_tables, -1)
+    frames = projected[is_true].unflatten(1, (config.num_groups, group_dim)).transpose(0, 1)
+    frames = frames.reshape(num_tables, -1, group_dim)
+    for table in range(num_tables):
+        is_used = codes[table].bincount(minlength=num_entries) > 0
+        drawn = torch.randint(frames.shape[1], (num_entries,), generator=generator)
+        fresh = frames[table, drawn.to(z.device)].to(quantizer.vectors.dtype)
+        kept = quantizer.vectors[:, table]
+        quantizer.vectors[:, table] = torch.where(is_used.unsqueeze(1), kept, fresh)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast(quantizer.vectors, src=0)
 
 
 def _is_true(num_frames: Sequence[int], like: Tensor) -> Tensor:

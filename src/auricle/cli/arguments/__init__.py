@@ -1,0 +1,1 @@
+"""What each command takes: arguments, help and examples. Imports nothing heavy."""

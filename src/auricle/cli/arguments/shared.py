@@ -1,0 +1,101 @@
+"""Arguments that several commands take, and what turns their words into values."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from auricle.hub.locations import is_location
+from auricle.hub.records import DEFAULT_MODEL
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+MODEL_HELP = (
+    "a catalogue name (see `auricle list`), the path or URL of a checkpoint, or "
+    "hf://owner/name[@revision][/file]"
+)
+LAYER_HELP = "index (negative counts from the end) or name; `auricle info` lists them"
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Which encoder, where a small one in the package is taken if none is named."""
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help=f"{MODEL_HELP} (default: {DEFAULT_MODEL}, small and in the package; published models "
+        "are better)",
+    )
+    add_weights(parser)
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Where the weights of the model come from, if not from where its name says."""
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        type=path_or_url,
+        help="weights for a named MODEL, from this file or URL",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="PATH",
+        type=Path,
+        help="configuration of a checkpoint that keeps it in a file of its own (PASE), where that "
+        "does not lie beside it",
+    )
+    parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="download and convert again what is cached, also where the file has changed since",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where the encoder runs, and in which precision."""
+    parser.add_argument(
+        "--device", default="cpu", help="where the model runs, as torch says it (default: cpu)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="type of the weights; outputs are float32 whatever it is (default: float32)",
+    )
+
+
+def words(text: str) -> list[str]:
+    """Several words, with commas between them."""
+    several = [word.strip() for word in text.split(",")]
+    if not all(several) or len(set(several)) < len(several):
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, got {text!r}")
+    return several
+
+
+def path_or_url(text: str) -> Path | str:
+    """A URL as it is, anything else as a path."""
+    return text if is_location(text) else Path(text)
+
+
+def whole_number(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number

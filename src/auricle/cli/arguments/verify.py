@@ -1,0 +1,27 @@
+"""Arguments of `auricle verify`."""
+
+from __future__ import annotations
+
+import argparse
+
+SUMMARY = "check what is cached"
+TEXT = """\
+Read what is cached, and the models in the package, and compare every digest.
+
+Originals are compared with the catalogue and with the digest noted when they were downloaded,
+conversions with the digest noted when they were written. The exit status is 1 where one has
+changed, with the command that mends it below it, or where nothing is there of what was named.
+"""
+EXAMPLES = """\
+examples:
+  auricle verify
+  auricle verify tera hubert
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them to the parser of the command."""
+    parser.set_defaults(module="auricle.cli.verify")
+    parser.add_argument(
+        "names", metavar="NAME", nargs="*", help="models or URLs (default: all there is)"
+    )
