@@ -1,6 +1,7 @@
 """How fast 95 M parameters load: from our cache, as transformers loads them, as bytes of a file.
 
-    python benchmarks/load_speed.py [--repetitions 9] [--transformers-python PYTHON] [--out FILE]
+    python benchmarks/load_speed.py [--repetitions 9] [--out FILE]
+        [--transformers-python PYTHON] [--s3prl-python PYTHON]
 
 The size is wav2vec 2.0 base, with random weights, saved as a transformers folder in the cache of
 a temporary folder and loaded once, so that its conversion is there. Every measurement is a process
@@ -12,11 +13,8 @@ the call and one sum over every weight, which makes a mapped file's pages come i
     auricle       the conversion in the cache
     transformers  Wav2Vec2Model.from_pretrained, where transformers is installed; another
                   interpreter that has it may be named
-
-s3prl is not measured. It needs an older PyTorch and torchaudio, so an interpreter of its own, and
-does not read these files: it would load an original fairseq checkpoint of the same weights, by
-s3prl.hub.wav2vec2_custom(ckpt=...), after its conversion to the format of s3prl; the time to
-compare is that of the call after imports, as below.
+    s3prl         its wav2vec 2.0, Base as well, from a checkpoint in its own format, where an
+                  interpreter that has it is named (it does not import on a current install)
 """
 
 from __future__ import annotations
@@ -68,6 +66,25 @@ TRANSFORMERS = TIMING.format(
     load="model = Wav2Vec2Model.from_pretrained(sys.argv[1])",
     use=SUM_OF_WEIGHTS,
 )
+S3PRL = TIMING.format(
+    imports="from s3prl.upstream.wav2vec2.expert import UpstreamExpert",
+    load="model = UpstreamExpert(sys.argv[1])",
+    use=SUM_OF_WEIGHTS,
+)
+S3PRL_CHECKPOINT = """
+import dataclasses, sys, torch
+from s3prl.upstream.wav2vec2 import wav2vec2_model as s3prl
+config = s3prl.Wav2Vec2Config()
+torch.save(
+    {
+        "task_cfg": dataclasses.asdict(s3prl.AudioPretrainingConfig()),
+        "model_cfg": dataclasses.asdict(config),
+        "model_weight": s3prl.Wav2Vec2Model(config).state_dict(),
+        "dictionaries_symbols": [],
+    },
+    sys.argv[1],
+)
+"""
 
 
 def main() -> int:
@@ -76,6 +93,7 @@ def main() -> int:
     )
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--transformers-python", default=sys.executable, metavar="PYTHON")
+    parser.add_argument("--s3prl-python", metavar="PYTHON")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -87,6 +105,11 @@ def main() -> int:
         }
         if has_transformers(arguments.transformers_python):
             ways["transformers"] = (arguments.transformers_python, TRANSFORMERS, original)
+        if arguments.s3prl_python is not None:
+            checkpoint = Path(folder) / "s3prl.pt"
+            write = (arguments.s3prl_python, "-c", S3PRL_CHECKPOINT, str(checkpoint))
+            subprocess.run(write, check=True)
+            ways["s3prl"] = (arguments.s3prl_python, S3PRL, checkpoint)
         runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for _ in range(arguments.repetitions):
             for way, (python, program, path) in ways.items():
