@@ -32,7 +32,17 @@ def test_list_shows_names_kinds_sizes_and_dates(
     assert header.split() == ["name", "what", "bytes", "written"]
     assert apc.split()[:3] == ["apc_360hr", "unfinished", "4"]
     assert tera.split()[:3] == ["tera_960hr", "original", "1,234"]
-    assert total == f"1,238 bytes in {cache}"
+    digest = (cache / "checkpoints" / "tera_960hr.ckpt.sha256").stat().st_size
+    assert total == f"{1238 + digest:,} bytes in {cache}"
+
+
+def test_list_shows_a_digest_that_has_outlived_its_original(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cache / "checkpoints" / "tera_960hr.ckpt").unlink()
+    assert main(["cache", "list"]) == 0
+    _, _, tera, _ = capsys.readouterr().out.splitlines()
+    assert tera.split()[:2] == ["tera_960hr", "digest"]
 
 
 def test_remove_says_what_it_freed(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,8 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list() -> None:
-    found = [item for item in items() if item.kind != "digest"]
-    rows = [HEADER, *map(_row, found)]
+    found = items()
+    originals = {item.path for item in found if item.kind == "original"}
+    # A digest goes without saying beside its original; alone it still pins what is downloaded.
+    shown = [i for i in found if i.kind != "digest" or i.path.with_suffix("") not in originals]
+    rows = [HEADER, *map(_row, shown)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, kind, size, written in rows:
         print(f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {size:>{widths[2]}}  {written}")

@@ -8,7 +8,8 @@ SUMMARY = "show or empty the cache"
 TEXT = """\
 Show and remove downloaded weights, which are kept in AURICLE_CACHE or the user's cache folder.
 
-path prints the folder, list all that is in it. remove asks nothing and prints what it freed:
+path prints the folder, list all that is in it; a digest is listed where its original is gone.
+remove asks nothing and prints what it freed:
   remove NAME         all of one model, and the digest that it was pinned to
   remove --all        all of all models
   --originals         only what was downloaded: conversions stay and load, and so do the digests
