@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPS = 1e-5
@@ -20,6 +23,14 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, C, T), in the type of `x`, for the input `x` (B, C, T)."""
         values = x if x.dtype == torch.float64 else x.float()
-        variance, mean = torch.var_mean(values, dim=1, correction=1, keepdim=True)
-        normed = (values - mean) * torch.rsqrt(variance + EPS)
-        return (normed * self.weight + self.bias).to(x.dtype)
+        num_channels = x.shape[1]
+        # Layer norm divides by the biased variance; this makes up for it, epsilon included.
+        share = (num_channels - 1) / num_channels
+        normed = F.layer_norm(
+            values.transpose(1, 2),
+            (num_channels,),
+            self.weight.flatten().to(values.dtype) * math.sqrt(share),
+            self.bias.flatten().to(values.dtype),
+            EPS * share,
+        )
+        return normed.transpose(1, 2).to(x.dtype)
