@@ -105,3 +105,20 @@ def test_a_fault_of_our_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(auricle.cli.listing, "run", fail)
     with pytest.raises(ZeroDivisionError):
         main(["list"])
+
+
+def test_warnings_are_told_as_such() -> None:
+    weights = Path(auricle.__file__).parent / "pretrained" / "tera_mini.safetensors"
+    result = run_command("info", "tera_960hr", "--checkpoint", str(weights))
+    assert result.returncode == 0
+    assert result.stderr.startswith("auricle: warning: the checkpoint given for tera_960hr is")
+
+
+def test_a_configuration_may_be_a_url(tmp_path: Path) -> None:
+    config = tmp_path / "own.cfg"
+    weights = Path(auricle.__file__).parent / "pretrained" / "apc_mini.safetensors"
+    result = run_command("info", str(weights), "--config", config.as_uri())
+    assert f"'{config.as_uri()}' names, is not a file" in result.stderr
+    config.write_text("{}")
+    result = run_command("info", str(weights), "--config", config.as_uri())
+    assert "brings its own configuration" in result.stderr

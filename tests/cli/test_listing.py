@@ -97,6 +97,14 @@ def test_patterns_and_families_narrow_it_down(capsys: pytest.CaptureFixture[str]
 
 def test_no_match_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "wav", "--family", "tera"]) == 1
-    assert "no model's name is like 'wav' in the family tera" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no model's name is like 'wav' in the family tera" in error
+    assert "'*wav*' matches a part of a name" in error
+    assert main(["list", "nothing"]) == 1
+    assert "part of a name" not in capsys.readouterr().err
+
+
+def test_case_does_not_matter(capsys: pytest.CaptureFixture[str]) -> None:
+    assert names_in(listed(capsys, "TERA")) == names_in(listed(capsys, "tera"))
     assert main(["list", "--family", "terra"]) == 1
     assert "no family is called 'terra'; expected one of apc" in capsys.readouterr().err

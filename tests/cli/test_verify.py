@@ -20,7 +20,7 @@ def test_a_flipped_byte_is_status_1_and_says_what_mends_it(
     assert main(["verify", "tera"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "whole    tera_960hr  checkpoints/tera_960hr.ckpt",
-        "1 whole, 0 changed, 0 unknown",
+        "1 whole, 0 changed, 0 unknown, 0 missing",
     ]
     path.write_bytes(b"weightz")
     assert main(["verify"]) == 1
@@ -28,6 +28,12 @@ def test_a_flipped_byte_is_status_1_and_says_what_mends_it(
     assert "changed  tera_960hr  checkpoints/tera_960hr.ckpt: its sha256 is" in output
     assert "mend it: `auricle cache remove tera_960hr --originals`" in output
     assert main(["cache", "remove", "tera_960hr", "--originals"]) == 0
+    capsys.readouterr()
     assert main(["verify", "tera"]) == 1
-    assert capsys.readouterr().out.endswith("nothing of that is on this machine\n")
+    assert capsys.readouterr().out.splitlines() == [
+        "missing  tera: nothing of it is on this machine",
+        "0 whole, 0 changed, 0 unknown, 1 missing",
+    ]
+    assert main(["verify", "apc_mini", "tera"]) == 1
+    assert "1 whole, 0 changed, 0 unknown, 1 missing" in capsys.readouterr().out
     assert main(["verify", "terra"]) == 1

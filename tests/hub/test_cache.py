@@ -7,6 +7,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+from auricle.errors import AuricleError
 from auricle.hub.cache import cache_folder, is_offline, offline_variable
 
 
@@ -57,3 +58,10 @@ def test_offline(name: str, value: str, expected: bool, monkeypatch: pytest.Monk
     monkeypatch.setenv(name, value)
     assert is_offline() is expected
     assert offline_variable() == (name if expected else None)
+
+
+def test_a_file_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AURICLE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(AuricleError, match=r"AURICLE_CACHE is .*file, a file; set it to a folder"):
+        cache_folder()

@@ -110,7 +110,12 @@ def _own_facts(place: str | Path, arguments: argparse.Namespace) -> Facts:
     yield "file" if isinstance(place, Path) else "url", str(place)
     yield "name", info.name
     family = find_family(info.family)
-    yield from _family_facts(family, family.title, family.paper)
+    # Where a family has models of several papers, nothing tells which of them a file is.
+    titles = {record.title for record in catalogue.select(family=family.stem)[0]}
+    if len(titles) > 1:
+        yield from _family_facts(family, " or ".join(sorted(titles)), None)
+    else:
+        yield from _family_facts(family, family.title, family.paper)
     yield "pretraining data", info.training_data or UNKNOWN
     yield "licence", info.licence or UNKNOWN
     yield "source", info.source_url or UNKNOWN

@@ -47,9 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     if not records:
         family = f" in the family {arguments.family}" if arguments.family else ""
         offline = " and works offline" if arguments.offline else ""
+        wider = f"*{arguments.pattern.strip('*')}*"
+        hint = f", and {wider!r} matches a part of a name" if select(wider)[0] else ""
         raise UnknownModelError(
             f"no model's name is like {arguments.pattern!r}{family}{offline}; `auricle list` shows "
-            f"all, and '*{arguments.pattern.strip('*')}*' matches a part of a name"
+            f"all{hint}"
         )
     if arguments.markdown:
         for line in markdown_table(records):

@@ -14,15 +14,18 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UnknownModelError: There is no such model.
     """
-    counts = {"whole": 0, "changed": 0, "unknown": 0}
-    for finding in verify(arguments.names):
-        counts[finding.state] += 1
-        line = f"{finding.state:<8} {finding.name}  {shown(finding.path)}"
-        print(f"{line}: {finding.reason}" if finding.reason else line)
-        if finding.remedy:
-            print(f"{'':<8} mend it: {finding.remedy}")
-    if not any(counts.values()):
-        print("nothing of that is on this machine")
-        return 1 if arguments.names else 0  # what was asked for by name is not whole
+    counts = {"whole": 0, "changed": 0, "unknown": 0, "missing": 0}
+    for name in arguments.names or (None,):
+        num_found = 0
+        for finding in verify(() if name is None else (name,)):
+            num_found += 1
+            counts[finding.state] += 1
+            line = f"{finding.state:<8} {finding.name}  {shown(finding.path)}"
+            print(f"{line}: {finding.reason}" if finding.reason else line)
+            if finding.remedy:
+                print(f"{'':<8} mend it: {finding.remedy}")
+        if name is not None and not num_found:
+            counts["missing"] += 1
+            print(f"missing  {name}: nothing of it is on this machine")
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    return 1 if counts["changed"] else 0
+    return 1 if counts["changed"] or counts["missing"] else 0

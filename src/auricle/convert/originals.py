@@ -79,6 +79,7 @@ def _beside(path: Path) -> Path:
                 "with the path of the right one"
             )
     raise CheckpointError(
-        f"{path} needs its configuration, a JSON file, and there is none beside it; pass config= "
-        "with its path"
+        f"{path} needs its configuration, the JSON file that its authors publish with it "
+        "(PASE.cfg, PASE+.cfg), and there is none beside it; pass config= (on the command line "
+        "--config) with its path"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from auricle.errors import AuricleError
+
 CACHE_VARIABLE = "AURICLE_CACHE"
 OFFLINE_VARIABLES = ("AURICLE_OFFLINE", "HF_HUB_OFFLINE")
 _YES = frozenset({"1", "true", "yes", "on"})
@@ -14,10 +16,16 @@ def cache_folder() -> Path:
     """The folder for downloaded files: `AURICLE_CACHE`, else the user's cache folder.
 
     The folder need not exist yet.
+
+    Raises:
+        AuricleError: `AURICLE_CACHE` names a file.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        folder = Path(chosen).expanduser().absolute()
+        if folder.is_file():
+            raise AuricleError(f"{CACHE_VARIABLE} is {folder}, a file; set it to a folder")
+        return folder
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("auricle", appauthor=False))

@@ -54,8 +54,8 @@ def list_models(pattern: str = "*", *, family: str | None = None) -> list[str]:
     Models of plug-ins are among them; a plug-in that is broken is left out with a warning.
 
     Args:
-        pattern: A shell pattern (`tera*`); a model is listed, under its own name, when its name
-            or one of its aliases matches.
+        pattern: A shell pattern (`tera*`, in any case); a model is listed, under its own name,
+            when its name or one of its aliases matches.
         family: List this family only.
 
     Raises:
@@ -84,7 +84,7 @@ def select(
         record
         for record in (*RECORDS, *added)
         if family in (None, record.family)
-        and any(fnmatch.fnmatchcase(name, pattern) for name in record.names)
+        and any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for name in record.names)
     ]
     chosen.sort(key=lambda record: (not record.released, record.released, record.name))
     # A broken family is told once, not again for each of its records.

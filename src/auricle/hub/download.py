@@ -73,7 +73,10 @@ def fetch(record: Record, *, refresh: bool = False) -> Path:
                     return fetch_repository(url, refresh=refresh)
                 except DownloadError as error:
                     reasons.append(str(error))
-    local_call = f'load("{record.name}", checkpoint="/path/to/file")'
+    local_call = (
+        f'load("{record.name}", checkpoint="/path/to/file"), on the command line '
+        f"{record.name} --checkpoint /path/to/file"
+    )
     label = record.name
     if record.num_bytes is not None:
         label += f" ({record.num_bytes:,} bytes)"

@@ -48,9 +48,9 @@ def load(
             for a slash in the revision).
         checkpoint: Path or URL of a checkpoint for a named family or catalogue entry, instead of
             the published one.
-        config: For a checkpoint whose configuration is a file of its own (PASE): its path, or
-            what it holds; without it the file beside the checkpoint is taken. For a baseline:
-            options of its front end (`load("fbank", config={"cmvn": True})`).
+        config: For a checkpoint whose configuration is a file of its own (PASE): its path or
+            URL, or what it holds; without it the file beside the checkpoint is taken. For a
+            baseline: options of its front end (`load("fbank", config={"cmvn": True})`).
         device: Where the weights go.
         dtype: Floating-point type of the weights; representations are float32 whatever it is.
         refresh: Download and convert the checkpoint again, even if it is in the cache; an
@@ -95,6 +95,8 @@ def _load(
     config: Configuration | None,
     refresh: bool,
 ) -> Encoder:
+    if isinstance(config, str) and is_location(config):
+        config = fetch_location(config, refresh=refresh).path
     if checkpoint is None and (
         is_location(name_or_path) or catalogue.looks_like_path(name_or_path)
     ):

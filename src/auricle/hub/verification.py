@@ -78,7 +78,7 @@ def _embedded(record: Record) -> Finding:
         record.name,
         embedded_path(record),
         (record.sha256 or "",),
-        "install auricle again",
+        f"install {record.package} again",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from auricle.cli.arguments.shared import DTYPES
+from auricle.cli.arguments.shared import DTYPES, path_or_url
 
 SUMMARY = "write as one own file"
 TEXT = """\
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="PATH",
-        type=Path,
+        type=path_or_url,
         help="its configuration where that is a file of its own (PASE) and not beside it",
     )
     parser.add_argument(

@@ -39,9 +39,9 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="PATH",
-        type=Path,
-        help="configuration of a checkpoint that keeps it in a file of its own (PASE), where that "
-        "does not lie beside it",
+        type=path_or_url,
+        help="configuration, a file or URL, of a checkpoint that keeps it in a file of its own "
+        "(PASE), where that does not lie beside it",
     )
     parser.add_argument(
         "--refresh",

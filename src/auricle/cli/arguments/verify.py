@@ -9,8 +9,9 @@ TEXT = """\
 Read what is cached, and the models in the package, and compare every digest.
 
 Originals are compared with the catalogue and with the digest noted when they were downloaded,
-conversions with the digest noted when they were written. The exit status is 1 where one has
-changed, with the command that mends it below it, or where nothing is there of what was named.
+conversions with the digest noted when they were written; of what is called unknown no digest was
+ever noted. The exit status is 1 where one has changed, with the command that mends it below it, or
+where nothing is there of a model that was named.
 """
 EXAMPLES = """\
 examples:
