@@ -120,6 +120,13 @@ def test_layers_by_index_by_name_and_all_at_once_agree(name: str) -> None:
             )
             assert everything[layer].dtype == torch.float32
         assert torch.equal(encoder([wav])[0], everything[info.default_layer])
+        last, first = info.layers[-1], info.layers[0]
+        for keys in ([last, first], (-1, 0)):
+            several = encoder([wav, wav[:9000]], layer=keys)[0]
+            assert list(several) == list(dict.fromkeys((last, first)))
+            for layer, x in several.items():
+                torch.testing.assert_close(x, everything[layer], rtol=0, atol=1e-3)
+        assert encoder([wav], layer=[])[0] == {}
 
 
 @every_encoder

@@ -126,7 +126,7 @@ class Encoder(nn.Module, abc.ABC):
     def forward(
         self,
         wavs: Sequence[Waveform],
-        layer: int | str | None = None,
+        layer: int | str | Sequence[int | str] | None = None,
         *,
         short: Literal["error", "pad"] = "error",
     ) -> list[Tensor] | list[dict[str, Tensor]]:
@@ -136,14 +136,16 @@ class Encoder(nn.Module, abc.ABC):
             wavs: List of waveforms. Each is a 1-D float tensor or NumPy array of samples at
                 16 kHz in [-1, 1], a path of an audio file, or a `(samples, sample_rate)` pair.
             layer: Index (negative counts from the end) or name of the layer to return, computed
-                only as deep as that layer; `"all"` for every layer; None for the default one.
+                only as deep as that layer; a list of them for several; `"all"` for every layer;
+                None for the default one.
             short: What to do with a waveform shorter than `min_samples`: `"error"`, or `"pad"`
                 to append zeros up to it.
 
         Returns:
             One float32 tensor (frames, dim) per waveform, on the encoder's device. With
             `layer="all"`, per waveform a tensor (layers, frames, dim) where all layers share
-            frames and width, else a dict of layer name to (frames, dim).
+            frames and width, else a dict of layer name to (frames, dim). With a list of layers
+            always such a dict, in the order of the list.
 
         Raises:
             AudioError: A waveform is empty, too short, not 1-D, not floating point, or holds NaN
@@ -156,6 +158,9 @@ class Encoder(nn.Module, abc.ABC):
             if len({(info.dim, info.geometry.frame_rule) for info in layers}) > 1:
                 return outputs
             return [torch.stack(list(output.values())) for output in outputs]
+        if not (layer is None or isinstance(layer, int | str)):
+            names = [self._layer_info(one).name for one in layer]
+            return [{n: output[n] for n in names} for output in self._run(wavs, names, short)]
         name = self._layer_info(layer).name
         return [output[name] for output in self._run(wavs, [name], short)]
 
@@ -167,6 +172,15 @@ class Encoder(nn.Module, abc.ABC):
         *,
         short: Literal["error", "pad"] = "error",
     ) -> list[Any]: ...
+
+    @overload
+    def __call__(
+        self,
+        wavs: Sequence[Waveform],
+        layer: list[int | str] | list[int] | list[str] | tuple[int | str, ...],
+        *,
+        short: Literal["error", "pad"] = "error",
+    ) -> list[dict[str, Tensor]]: ...
 
     @overload
     def __call__(
