@@ -134,6 +134,7 @@ wav2vec_url = _url("wav2vec")
 vq_wav2vec = _named("vq_wav2vec")
 vq_wav2vec_gumbel = _named("vq_wav2vec_gumbel")
 vq_wav2vec_kmeans = _named("vq_wav2vec_kmeans")
+vq_wav2vec_mini = _named("vq_wav2vec_mini")
 vq_wav2vec_local = _local("vq_wav2vec")
 vq_wav2vec_url = _url("vq_wav2vec")
 

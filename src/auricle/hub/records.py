@@ -351,7 +351,7 @@ RECORDS: tuple[Record, ...] = (
     ),
     _mini("cpc", "265aeda9b556db6085adbc44ea37039a5afb1427ea4526e24db5db2247b34136"),
     _mini(
-        "cpc", "471e961ef3669caffabc5c4961c21564b6eb798825db41afe47b4d61b8563546",
+        "cpc", "a3f2256d9c47f2dc7c776a489ec23c96b4b2dc4c9bbcfbfd904c62a9da0b491d",
         name="modified_cpc", title="Modified CPC", paper=MODIFIED_CPC,
     ),
     Record(
@@ -369,7 +369,7 @@ RECORDS: tuple[Record, ...] = (
         "wav2vec", "wav2vec_large", "wav2vec_large.pt", size="wav2vec_large",
         data=LIBRISPEECH_960, aliases=("wav2vec",), converted=True,
     ),
-    _mini("wav2vec", "ddb3a8ddd9bec6411d9a788cc5a6685ca20e5f2646d3d2e697d051120890c29b"),
+    _mini("wav2vec", "c5610052be8cf39cea1a40ac960ddf1a6a4d2279cf23464fd4c7af4acb61bfe8"),
     _fairseq(
         "vq_wav2vec", "vq_wav2vec_gumbel", "vq-wav2vec.pt", size="vq_wav2vec",
         data=LIBRISPEECH_960, aliases=("vq_wav2vec",), converted=True,
@@ -378,6 +378,7 @@ RECORDS: tuple[Record, ...] = (
         "vq_wav2vec", "vq_wav2vec_kmeans", "vq-wav2vec_kmeans.pt", size="vq_wav2vec_kmeans",
         data=LIBRISPEECH_960, converted=True,
     ),
+    _mini("vq_wav2vec", "c2804d40f2dab82a05f4a6c7d99dea1d9747489e21cd87cea1495ea9a7568b8f"),
     _fairseq(
         "wav2vec2", "wav2vec2_base_960", "wav2vec_small.pt", size="wav2vec2_base_960",
         data=LIBRISPEECH_960, aliases=("wav2vec2",), converted=True,
