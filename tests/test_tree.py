@@ -16,6 +16,7 @@ TESTED_BY_THE_SUITES = {
     "models/gru_encoder.py",
     "convert/converted.py",
     "errors.py",
+    "extraction/utterances.py",
     # Data, which the tests of the catalogue check record by record.
     "hub/records.py",
 }

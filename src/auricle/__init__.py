@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from auricle.errors import MissingExtraError as MissingExtraError
     from auricle.errors import OutputError as OutputError
     from auricle.errors import UnknownModelError as UnknownModelError
+    from auricle.extraction.store.reader import open as open  # noqa: A004 - the library's public name
     from auricle.hub.building import build as build
     from auricle.hub.building import list_sizes as list_sizes
     from auricle.hub.catalogue import list_models as list_models
@@ -49,6 +50,7 @@ _EXPORTS = {
     "list_models": "auricle.hub.catalogue",
     "list_sizes": "auricle.hub.building",
     "load": "auricle.hub.loading",
+    "open": "auricle.extraction.store.reader",
 }
 """Public name -> the module it is imported from on first use, so that importing is quick."""
 
@@ -69,6 +71,7 @@ __all__ = [
     "list_models",
     "list_sizes",
     "load",
+    "open",
 ]
 
 

@@ -49,3 +49,7 @@ class TrainingError(AuricleError, RuntimeError):
 
 class PlugInError(AuricleError, RuntimeError):
     """A plug-in that cannot be used; the message names its package and its entry point."""
+
+
+class ExtractionError(AuricleError, RuntimeError):
+    """An extraction that stopped at an utterance, as it was told to."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -11,7 +12,16 @@ import soundfile
 import torch
 
 from auricle.audio import files
-from auricle.audio.files import AudioHeader, list_audio_files, read_audio, read_header
+from auricle.audio.files import (
+    AudioHeader,
+    decode_audio,
+    list_audio_files,
+    open_audio_bytes,
+    read_audio,
+    read_header,
+    stream_header,
+)
+from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError
 
 RATE = 16_000
@@ -287,6 +297,44 @@ def test_cut_files(tmp_path: Path, container: str, subtype: str, part: float) ->
     cut(path, int(path.stat().st_size * part))
     with pytest.raises(AudioError, match=r"sound (is damaged or )?has been cut short"):
         read_audio(path)
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype", "rate"),
+    [("OGG", "VORBIS", RATE), ("OGG", "OPUS", RATE), ("WAV", "GSM610", 8_000)],
+)
+def test_a_part_of_a_lossy_file_is_that_of_the_whole(
+    tmp_path: Path, container: str, subtype: str, rate: int
+) -> None:
+    # libsndfile alone lands elsewhere in the last page, and cannot seek in GSM at all.
+    spoken, _ = soundfile.read(sample_paths()[1])
+    path = write(tmp_path / "sound", spoken, rate, format=container, subtype=subtype)
+    whole = read_audio(path, sample_rate=rate)
+    for start in (12_345, len(whole) // 2, len(whole) - 9_400, len(whole) - 9_000):
+        part = read_audio(
+            path, sample_rate=rate, start_seconds=start / rate, duration_seconds=3_000 / rate
+        )
+        assert torch.equal(part, whole[start : start + 3_000])
+
+
+def test_a_part_may_overshoot_by_what_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", noise(1_600))
+    part = read_audio(path, start_seconds=0.05, duration_seconds=0.06, overshoot_seconds=0.01)
+    assert torch.equal(part, read_audio(path)[800:])
+    with pytest.raises(AudioError, match="the part ends at 0.11 s"):
+        read_audio(path, start_seconds=0.05, duration_seconds=0.06, overshoot_seconds=0.009)
+
+
+def test_bytes_are_read_as_files_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac", noise(1_600, 2), format="FLAC")
+    stream = io.BytesIO(path.read_bytes())
+    options = {"channel": 1, "start_seconds": 0.01, "duration_seconds": 0.05}
+    assert torch.equal(decode_audio(stream, "it", **options), read_audio(path, **options))
+    assert stream_header(io.BytesIO(path.read_bytes()), "it") == read_header(path)
+    with pytest.raises(AudioError, match="cannot read it as audio"):
+        stream_header(io.BytesIO(b"no audio"), "it")
+    with open_audio_bytes(path) as opened:
+        assert opened.read() == path.read_bytes()
 
 
 def test_cut_mp3(tmp_path: Path) -> None:

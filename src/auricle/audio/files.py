@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
@@ -31,6 +32,10 @@ AUDIO_SUFFIXES = frozenset(
 
 BLOCK_VALUES = 1 << 20
 """Samples of all channels decoded at once (4 MB), so that many channels do not multiply memory."""
+
+OGG_LEAD_SECONDS = 10.0
+"""How far before a part decoding begins in an Ogg file, more than a page lasts: libsndfile lands
+elsewhere when it seeks into the last page, and Opus needs about a second to settle."""
 
 UNKNOWN_LENGTH = 1 << 60
 """libsndfile reports about 2^63 frames where the header leaves the length open."""
@@ -70,9 +75,12 @@ def list_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = (Path(parent, name) for name in names if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
-    return sorted(found)
+        found += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and PurePath(name).suffix.lower() in AUDIO_SUFFIXES
+        ]
+    return sorted(found, key=lambda path: path.parts)  # the order of paths, found once for each
 
 
 def read_header(path: str | os.PathLike[str]) -> AudioHeader:
@@ -81,7 +89,17 @@ def read_header(path: str | os.PathLike[str]) -> AudioHeader:
     Raises:
         AudioError: The file is missing, is no audio, holds no samples or has been cut short.
     """
-    with _opened(Path(path)) as sound:
+    with open_audio_bytes(path) as stream:
+        return stream_header(stream, str(path))
+
+
+def stream_header(stream: BinaryIO, name: str) -> AudioHeader:
+    """Length, rate and channels of a file's bytes; `name` stands for them in messages.
+
+    Raises:
+        AudioError: As `read_header`.
+    """
+    with _opened(stream, name) as sound:
         return _header(sound)
 
 
@@ -92,6 +110,7 @@ def read_audio(
     channel: int | None = None,
     start_seconds: float = 0.0,
     duration_seconds: float | None = None,
+    overshoot_seconds: float = 0.0,
 ) -> Tensor:
     """Decode a file, or a part of it, into one waveform.
 
@@ -106,6 +125,8 @@ def read_audio(
         start_seconds: Where to begin.
         duration_seconds: How much to read; None for all up to the end. Both ends are rounded to
             the file's nearest sample.
+        overshoot_seconds: By how much the part may end behind the file's end, where it is then
+            cut off: durations in lists are rounded.
 
     Returns:
         Tensor (S,), float32, on the CPU. A part is resampled alone, without its surroundings.
@@ -114,34 +135,84 @@ def read_audio(
         AudioError: The file is missing, unreadable, no audio, empty, cut short or damaged, or holds
             NaN or infinity; there is no such channel; the part is not within the file.
     """
-    path = Path(path)
+    with open_audio_bytes(path) as stream:
+        return decode_audio(
+            stream,
+            str(path),
+            sample_rate=sample_rate,
+            channel=channel,
+            start_seconds=start_seconds,
+            duration_seconds=duration_seconds,
+            overshoot_seconds=overshoot_seconds,
+        )
+
+
+def decode_audio(
+    stream: BinaryIO,
+    name: str,
+    *,
+    sample_rate: int = 16_000,
+    channel: int | None = None,
+    start_seconds: float = 0.0,
+    duration_seconds: float | None = None,
+    overshoot_seconds: float = 0.0,
+) -> Tensor:
+    """`read_audio` of a file's bytes, wherever they lie; `name` stands for them in messages.
+
+    Raises:
+        AudioError: As `read_audio`.
+    """
     checked_rate(sample_rate)
-    with _opened(path) as sound:
+    with _opened(stream, name) as sound:
         header = _header(sound)
         if channel is not None and channel not in range(header.num_channels):
             raise AudioError(
-                f"{path} has {header.num_channels} channel(s), but channel={channel!r} was asked "
+                f"{name} has {header.num_channels} channel(s), but channel={channel!r} was asked "
                 f"for: pass 0 to {header.num_channels - 1}, or leave the channel out for their mean"
             )
-        start, num_samples = _span(path, header, start_seconds, duration_seconds)
-        mono = _decode(path, sound, start, num_samples, channel)
+        start, num_samples = _span(name, header, start_seconds, duration_seconds, overshoot_seconds)
+        mono = _decode(name, sound, start, num_samples, channel)
     if reason := non_finite_reason(torch.from_numpy(mono)):
-        raise AudioError(f"{path}: {reason}")
+        raise AudioError(f"{name}: {reason}")
     try:
         resampled = resample(mono, header.sample_rate, sample_rate)
     except AudioError as error:
-        raise AudioError(f"{path}: {error}") from error
+        raise AudioError(f"{name}: {error}") from error
     if len(resampled) == 0:
         raise AudioError(
-            f"{path}: {len(mono)} sample(s) at {header.sample_rate} Hz are less than one sample at "
+            f"{name}: {len(mono)} sample(s) at {header.sample_rate} Hz are less than one sample at "
             f"{sample_rate} Hz: leave the file out"
         )
     return torch.from_numpy(resampled)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(stream: BinaryIO, name: str) -> Iterator[Any]:
     """A `soundfile.SoundFile` of a file that looks whole; AudioError for every other file."""
+    import soundfile
+
+    missing = missing_bytes(stream)
+    if missing:
+        raise AudioError(
+            f"{name} has been cut short: its header promises {missing} bytes more than it "
+            "holds; copy or convert it again"
+        )
+    try:
+        sound = _sound_class()(stream)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise AudioError(
+            f"cannot read {name} as audio: {_cause(error)}; expected WAV, FLAC, OGG, MP3 or "
+            "another format of libsndfile: check its contents or convert it"
+        ) from error
+    with sound:
+        if sound.frames == 0:
+            raise AudioError(f"{name} holds no samples, only a header: leave it out")
+        yield sound
+
+
+@functools.cache
+def _sound_class() -> Any:
+    """`soundfile.SoundFile` that reads straight on; made once, for soundfile is imported late."""
     import soundfile
 
     class Sequential(soundfile.SoundFile):  # type: ignore[misc]  # soundfile ships no types
@@ -151,28 +222,20 @@ def _opened(path: Path) -> Iterator[Any]:
         def seekable(self) -> bool:
             return False
 
-    with _open_bytes(path) as stream:
-        missing = missing_bytes(stream)
-        if missing:
-            raise AudioError(
-                f"{path} has been cut short: its header promises {missing} bytes more than it "
-                "holds; copy or convert it again"
-            )
-        try:
-            sound = Sequential(stream)
-        except (soundfile.SoundFileError, RuntimeError) as error:
-            raise AudioError(
-                f"cannot read {path} as audio: {_cause(error)}; expected WAV, FLAC, OGG, MP3 or "
-                "another format of libsndfile: check its contents or convert it"
-            ) from error
-        with sound:
-            if sound.frames == 0:
-                raise AudioError(f"{path} holds no samples, only a header: leave it out")
-            yield sound
+        @property
+        def can_seek(self) -> bool:
+            return bool(super().seekable())
+
+    return Sequential
 
 
-def _open_bytes(path: Path) -> BinaryIO:
-    """The file as a stream of bytes, once it is known to be a regular file with contents."""
+def open_audio_bytes(path: str | os.PathLike[str]) -> BinaryIO:
+    """The file as a stream of bytes, once it is known to be a regular file with contents.
+
+    Raises:
+        AudioError: It is missing, empty, no regular file, or raw samples.
+    """
+    path = Path(path)
     if path.suffix.lower() == ".raw":
         raise AudioError(
             f"{path}: raw samples carry no header, so nothing is known of them: "
@@ -212,17 +275,21 @@ def _header(sound: Any) -> AudioHeader:
 
 
 def _span(
-    path: Path, header: AudioHeader, start_seconds: float, duration_seconds: float | None
+    name: str,
+    header: AudioHeader,
+    start_seconds: float,
+    duration_seconds: float | None,
+    overshoot_seconds: float,
 ) -> tuple[int, int | None]:
     """First sample and number of samples to decode; the number is None for "up to the end"."""
     rate, available = header.sample_rate, header.num_samples
     length = "unknown length" if available is None else f"{available / rate:g} s long"
     if not (math.isfinite(start_seconds) and start_seconds >= 0):
-        raise AudioError(f"{path}: start_seconds is {start_seconds!r}, expected 0 or more seconds")
+        raise AudioError(f"{name}: start_seconds is {start_seconds!r}, expected 0 or more seconds")
     start = math.floor(start_seconds * rate + 0.5)
     if available is not None and start >= available:
         raise AudioError(
-            f"{path}: start_seconds={start_seconds:g} is past the end, the file is {length}"
+            f"{name}: start_seconds={start_seconds:g} is past the end, the file is {length}"
         )
     if duration_seconds is None:
         return start, None if available is None else available - start
@@ -232,19 +299,21 @@ def _span(
         num_samples = math.floor((start_seconds + duration_seconds) * rate + 0.5) - start
     if num_samples < 1:
         raise AudioError(
-            f"{path}: duration_seconds is {duration_seconds!r}, expected at least one sample, or "
+            f"{name}: duration_seconds is {duration_seconds!r}, expected at least one sample, or "
             "None for all up to the end"
         )
     if available is not None and start + num_samples > available:
+        if start + num_samples <= available + overshoot_seconds * rate:
+            return start, available - start
         raise AudioError(
-            f"{path}: the part ends at {start_seconds + duration_seconds:g} s, but the file is "
+            f"{name}: the part ends at {start_seconds + duration_seconds:g} s, but the file is "
             f"{length}: pass duration_seconds=None to read up to the end"
         )
     return start, num_samples
 
 
 def _decode(
-    path: Path, sound: Any, start: int, num_samples: int | None, channel: int | None
+    name: str, sound: Any, start: int, num_samples: int | None, channel: int | None
 ) -> NDArray[np.float32]:
     """Decode `num_samples` from `start` on, one channel or the mean, block by block: (S,)."""
     import numpy as np
@@ -254,8 +323,7 @@ def _decode(
     parts: list[NDArray[np.float32]] = []
     num_done = 0
     try:
-        if start:
-            sound.seek(start)
+        _go_to(sound, start, block)
         while num_samples is None or num_done < num_samples:
             size = block if num_samples is None else min(block, num_samples - num_done)
             decoded = sound.read(size, dtype="float32", always_2d=True)
@@ -265,15 +333,29 @@ def _decode(
             num_done += len(decoded)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise AudioError(
-            f"{path} is damaged or has been cut short: decoding stopped after {num_done} samples "
+            f"{name} is damaged or has been cut short: decoding stopped after {num_done} samples "
             f"({_cause(error)}); copy or convert it again"
         ) from error
     if num_done == 0 or (num_samples is not None and num_done < num_samples):
         raise AudioError(
-            f"{path} has been cut short: its header promises {start + (num_samples or 1)} samples, "
+            f"{name} has been cut short: its header promises {start + (num_samples or 1)} samples, "
             f"but only {start + num_done} could be decoded; copy or convert it again"
         )
     return np.concatenate(parts)
+
+
+def _go_to(sound: Any, start: int, block: int) -> None:
+    """Move to sample `start` so that what follows is what decoding from the beginning gives."""
+    landing = start if sound.can_seek else 0
+    if sound.format == "OGG":
+        landing = max(0, landing - math.ceil(OGG_LEAD_SECONDS * sound.samplerate))
+    if landing:
+        sound.seek(landing)
+    while landing < start:
+        num_skipped = len(sound.read(min(block, start - landing), dtype="float32"))
+        if num_skipped == 0:
+            break
+        landing += num_skipped
 
 
 def _mono(decoded: NDArray[np.float32], channel: int | None) -> NDArray[np.float32]:

@@ -1,0 +1,1 @@
+"""From what a user names to utterances: folders, patterns, manifests, data sets, archives."""

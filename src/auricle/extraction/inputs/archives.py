@@ -1,0 +1,249 @@
+"""Audio in tar archives, as WebDataset keeps it: listed by their headers, read in place."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import tarfile
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO
+
+from auricle.audio.files import AUDIO_SUFFIXES
+from auricle.errors import AudioError
+from auricle.extraction.inputs.folders import expand_files
+from auricle.extraction.inputs.identifiers import id_reason, without_suffix
+from auricle.extraction.inputs.paths import PathChecker
+from auricle.extraction.inputs.records import Listing, Problem, Scope
+from auricle.extraction.utterances import Utterance
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_CACHED_MEMBERS = 4_000_000
+"""Members whose places a process remembers, 24 bytes each: some 10,000 hours."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """A member with an audio suffix.
+
+    `offset` and `num_bytes` say where its contents lie in the archive; `reason` why they cannot be
+    read from there, None if they can.
+    """
+
+    name: str
+    offset: int
+    num_bytes: int
+    reason: str | None = None
+
+
+def list_archives(text: str, scope: Scope) -> Listing:
+    """The utterances of tar archives: a file, a pattern, a range `{000..012}`, a folder of them.
+
+    Each member with an audio suffix is one; its id is its name without that suffix, so names differ
+    from archive to archive. Names that are absolute or hold `..` are problems. What is whole of an
+    archive that has been cut short is listed, and the cut is a problem.
+
+    Raises:
+        AudioError: An archive is compressed or is none, a pattern matches nothing.
+    """
+    listing = Listing()
+    checker = PathChecker()
+    root = None if scope.root is None else os.path.abspath(scope.root)  # noqa: PTH100 - keeps links
+    for name in expand_files(text, "*.tar"):
+        path = os.path.abspath(name)  # noqa: PTH100 - a link keeps its place
+        if wrong := checker.verdict(path, root):
+            kind, reason = wrong
+            listing.problems.append(Problem(kind=kind, manifest=text, source=path, reason=reason))
+        else:
+            listing.extend(_list_archive(path, scope.channel))
+    return listing
+
+
+def _list_archive(path: str, channel: int | None) -> Listing:
+    listing = Listing()
+    try:
+        for member in audio_members(path):
+            name = without_suffix(member.name.removeprefix("./"))
+            reason = id_reason(name)
+            if reason is None and member.reason is None:
+                utterance = Utterance(
+                    id=name, source=path, container="tar", member=member.name, channel=channel
+                )
+                listing.utterances.append(utterance)
+                continue
+            is_unsafe = member.name.startswith("/") or ".." in member.name.split("/")
+            listing.problems.append(
+                Problem(
+                    kind="escape" if is_unsafe else "unreadable",
+                    manifest=path,
+                    source=path,
+                    reason=f"member {member.name!r}: {reason or member.reason}",
+                )
+            )
+    except tarfile.TarError as error:
+        if not listing.utterances and not listing.problems:
+            raise AudioError(_no_archive(path, error)) from error
+        listing.problems.append(
+            Problem(
+                kind="unreadable",
+                manifest=path,
+                source=path,
+                reason=f"the archive is damaged or has been cut short ({error}): members after "
+                f"the first {len(listing.utterances)} are lost; copy it again",
+            )
+        )
+    return listing
+
+
+def audio_members(path: str) -> Iterator[Member]:
+    """The members of an uncompressed archive that have an audio suffix, in its order.
+
+    Raises:
+        AudioError: The archive cannot be opened.
+        tarfile.TarError: It is none, is compressed or damaged; what came before is whole.
+    """
+    try:
+        num_archive_bytes = Path(path).stat().st_size
+        archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise AudioError(f"cannot open {path}: {error.strerror}; check the path") from error
+    with archive:
+        while (info := archive.next()) is not None:
+            # Else every header stays in memory.
+            archive.members = []  # type: ignore[attr-defined]  # typeshed leaves it out
+            path_in_archive = PurePosixPath(info.name)
+            is_audio = path_in_archive.suffix.lower() in AUDIO_SUFFIXES
+            if info.isdir() or not is_audio or path_in_archive.name.startswith("."):
+                continue
+            reason = None
+            if not info.isreg() or info.issparse():
+                reason = "it is a link or a special file, expected a regular file: pack it again"
+            elif info.offset_data + info.size > num_archive_bytes:
+                reason = "the archive ends within it: copy the archive again"
+            yield Member(
+                name=info.name, offset=info.offset_data, num_bytes=info.size, reason=reason
+            )
+        _check_end(path, archive.offset)
+
+
+def _check_end(path: str, offset: int) -> None:
+    """tarfile takes a damaged header for the end of the archive, which is a block of zeros."""
+    with Path(path).open("rb") as file:
+        file.seek(offset)
+        if any(file.read(tarfile.BLOCKSIZE)):
+            raise tarfile.ReadError(f"damaged header at byte {offset}")
+
+
+def _no_archive(path: str, error: tarfile.TarError) -> str:
+    return (
+        f"cannot read {path} as a tar archive: {error}; a compressed one must be unpacked first, "
+        "its members cannot be reached one by one"
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Index:
+    """Where the members of one archive lie, sorted by the hashes of their names."""
+
+    hashes: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
+class ArchiveIndexes:
+    """Places of members of the archives read last; each archive's headers are read once.
+
+    Beyond `max_members` the archives that were used longest ago are forgotten. Threads may share
+    it.
+    """
+
+    def __init__(self, max_members: int = MAX_CACHED_MEMBERS) -> None:
+        self._max_members = max_members
+        self._lock = threading.Lock()
+        self._indexes: OrderedDict[tuple[str, int, int], _Index] = OrderedDict()
+
+    @property
+    def num_members(self) -> int:
+        """Members whose places are remembered now."""
+        return sum(len(index.hashes) for index in self._indexes.values())
+
+    def place(self, path: str, member: str) -> tuple[int, int]:
+        """Where a member's contents begin, and their length, in bytes.
+
+        Raises:
+            AudioError: The archive cannot be read, or has no such member.
+        """
+        try:
+            status = Path(path).stat()
+        except OSError as error:
+            raise AudioError(f"cannot open {path}: {error.strerror}; check the path") from error
+        key = (path, status.st_mtime_ns, status.st_size)
+        with self._lock:
+            index = self._indexes.get(key)
+            if index is None:
+                index = self._indexes[key] = _read_index(path)
+                while len(self._indexes) > 1 and self.num_members > self._max_members:
+                    self._indexes.popitem(last=False)
+            self._indexes.move_to_end(key)
+        wanted = hash(member)
+        position = int(index.hashes.searchsorted(wanted))
+        if position == len(index.hashes) or index.hashes[position] != wanted:
+            raise AudioError(f"{path} has no readable member {member!r}: has it been replaced?")
+        return int(index.offsets[position]), int(index.sizes[position])
+
+
+def _read_index(path: str) -> _Index:
+    import numpy as np
+
+    try:
+        members = [member for member in audio_members(path) if member.reason is None]
+    except tarfile.TarError as error:
+        raise AudioError(_no_archive(path, error)) from error
+    table = np.array([(hash(m.name), m.offset, m.num_bytes) for m in members], np.int64)
+    table = table.reshape(-1, 3)
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    if len(np.unique(table[:, 0])) < len(table):
+        raise AudioError(f"{path} has two members of one name: pack it again")
+    return _Index(*(np.ascontiguousarray(column) for column in table.T))
+
+
+class Stretch(io.RawIOBase):
+    """Some bytes of a file as a file of their own; closing it closes the file."""
+
+    def __init__(self, path: str, offset: int, num_bytes: int) -> None:
+        self._file: BinaryIO = Path(path).open("rb")  # noqa: SIM115 - closed in close()
+        self._offset = offset
+        self._num_bytes = num_bytes
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._num_bytes}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]  # Buffer is of Python 3.12
+        count = max(0, min(len(view), self._num_bytes - self._position))
+        self._file.seek(self._offset + self._position)
+        num_read = self._file.readinto(view[:count])  # type: ignore[attr-defined]  # a BufferedReader
+        self._position += num_read
+        return int(num_read)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

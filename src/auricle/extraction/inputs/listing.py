@@ -1,0 +1,195 @@
+"""Utterances of everything that a user may name."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+
+from auricle.audio.files import AUDIO_SUFFIXES
+from auricle.errors import AudioError
+from auricle.extraction.inputs.archives import list_archives
+from auricle.extraction.inputs.cuts import is_cut, list_cuts
+from auricle.extraction.inputs.datasets import SCHEME, is_saved_dataset, list_dataset
+from auricle.extraction.inputs.fairseq import list_fairseq
+from auricle.extraction.inputs.folders import expand_files, list_audio
+from auricle.extraction.inputs.kaldi import SCRIPT_NAME, list_kaldi
+from auricle.extraction.inputs.records import Lister, Listing, Problem, Scope, unreadable
+from auricle.extraction.inputs.tables import (
+    has_path_column,
+    json_objects,
+    list_table,
+    open_text,
+)
+
+LISTERS: dict[str, Lister] = {
+    "audio": list_audio,
+    "fairseq": list_fairseq,
+    "table": list_table,
+    "kaldi": list_kaldi,
+    "lhotse": list_cuts,
+    "dataset": list_dataset,
+    "webdataset": list_archives,
+}
+"""Names of the formats of inputs, and what lists each."""
+
+MANIFEST_FORMATS = ("fairseq", "table", "kaldi", "lhotse")
+"""Those whose inputs are expanded here; the others do it by themselves."""
+
+TABLE_SUFFIXES = (".csv", ".parquet", ".tsv")
+JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+
+def list_utterances(
+    inputs: Sequence[str],
+    *,
+    input_format: str | None = None,
+    root: Path | None = None,
+    channel: int | None = None,
+) -> Listing:
+    """List the utterances of inputs, in their order; no audio is opened.
+
+    What an input is follows from what it looks like: a folder, a pattern or a file of audio; a
+    manifest of fairseq's (`.tsv`), with a column of paths (`.tsv`, `.csv`, `.parquet`, `.jsonl`),
+    of Kaldi's (`wav.scp` or its folder) or of Lhotse's (`.jsonl`, `.jsonl.gz`); a tar archive,
+    or several; a Hugging Face data set (`hf-dataset://NAME`, or a folder saved to disk).
+
+    A file named by several folders, files and patterns under one id counts once. Every other id
+    that comes twice is an error.
+
+    Args:
+        inputs: Paths, patterns or names.
+        input_format: One of `LISTERS`, instead of looking.
+        root: A folder that no audio may lie outside of, links followed. Without it, the relative
+            paths of a manifest may not leave its folder; absolute ones lie anywhere.
+        channel: The channel of utterances for which the input names none, counted from 0; None
+            for the mean of all.
+
+    Returns:
+        The utterances, and a problem for each row whose file is missing, lies outside of the root
+        or that cannot be read.
+
+    Raises:
+        AudioError: An input cannot be read, holds nothing, or two utterances have one id.
+        MissingExtraError: An input needs a package that is not installed.
+    """
+    if input_format is not None and input_format not in LISTERS:
+        raise AudioError(f"the format is {input_format!r}, expected one of {', '.join(LISTERS)}")
+    scope = Scope(root=root, channel=channel)
+    listing = Listing()
+    parts: list[tuple[str, str]] = []
+    firsts: list[int] = []
+    for text in inputs:
+        for name, found_format in _inputs_of(text, input_format):
+            found = _list_one(name, found_format, scope)
+            parts.append((name, found_format))
+            firsts.append(len(listing.utterances))
+            listing.extend(found)
+    _drop_repeated(listing, parts, firsts)
+    return listing
+
+
+def _list_one(text: str, input_format: str, scope: Scope) -> Listing:
+    found = LISTERS[input_format](text, scope)
+    if not found.utterances and not found.problems:
+        raise AudioError(f"{text} names no audio (read as {input_format}); check its contents")
+    return found
+
+
+def _inputs_of(text: str, input_format: str | None) -> list[tuple[str, str]]:
+    """What an input stands for, with the format of each; patterns of manifests are expanded."""
+    if not text:
+        raise AudioError("an input is empty text; pass a file, a folder or a pattern")
+    if text.startswith(SCHEME):
+        return [(text, "dataset")]
+    if input_format in MANIFEST_FORMATS:
+        return [(file, input_format) for file in expand_files(text)]
+    if input_format is not None:
+        return [(text, input_format)]
+    name = text.lower()
+    if name.endswith(PACKED_SUFFIXES):
+        raise AudioError(
+            f"{text} is compressed, so its members cannot be reached one by one: unpack it to .tar"
+        )
+    if Path(text).is_dir():
+        return [(text, _format_of_folder(text))]
+    if name.endswith(".tar"):
+        return [(text, "webdataset")]
+    if name.endswith(".scp"):
+        return [(file, "kaldi") for file in expand_files(text)]
+    if name.endswith(TABLE_SUFFIXES + JSON_SUFFIXES):
+        return [(file, _format_of_manifest(file)) for file in expand_files(text)]
+    return [(text, "audio")]
+
+
+def _format_of_folder(folder: str) -> str:
+    if Path(folder, SCRIPT_NAME).is_file():
+        return "kaldi"
+    if is_saved_dataset(folder):
+        return "dataset"
+    if _holds_audio(folder):
+        return "audio"
+    has_archives = next(Path(folder).rglob("*.tar"), None) is not None
+    return "webdataset" if has_archives else "audio"
+
+
+def _holds_audio(folder: str) -> bool:
+    """Is there a file with an audio suffix at any depth? Stops at the first."""
+    return any(
+        name.lower().endswith(tuple(AUDIO_SUFFIXES)) and not name.startswith(".")
+        for _, _, names in os.walk(folder)
+        for name in names
+    )
+
+
+def _format_of_manifest(path: str) -> str:
+    name = path.lower()
+    if name.endswith(".tsv"):
+        try:
+            with open_text(path) as file:
+                return "table" if has_path_column(file.readline()) else "fairseq"
+        except OSError as error:
+            raise unreadable(path, error) from error
+    if name.endswith(JSON_SUFFIXES):
+        first = next(json_objects(path), None)
+        if first is not None and not isinstance(first[1], Problem) and is_cut(first[1]):
+            return "lhotse"
+    return "table"
+
+
+def _drop_repeated(listing: Listing, parts: list[tuple[str, str]], firsts: list[int]) -> None:
+    """Keep files once that folders and patterns name twice; refuse all other repeated ids."""
+    seen: dict[str, int] = {}
+    repeated: set[int] = set()
+    clashes: list[tuple[int, int]] = []
+    for place, utterance in enumerate(listing.utterances):
+        other = seen.setdefault(utterance.id, place)
+        if other == place:
+            continue
+        formats = {parts[bisect_right(firsts, index) - 1][1] for index in (place, other)}
+        if formats == {"audio"} and listing.utterances[other] == utterance:
+            repeated.add(place)
+        else:
+            clashes.append((other, place))
+    if clashes:
+        first, second = clashes[0]
+        sources = [
+            f"{_source(listing, place)} (of {parts[bisect_right(firsts, place) - 1][0]})"
+            for place in (first, second)
+        ]
+        more = "" if len(clashes) == 1 else f"; {len(clashes) - 1} more ids come twice"
+        raise AudioError(
+            f"{sources[0]} and {sources[1]} have one id, {listing.utterances[first].id!r}{more}: "
+            "give them ids in a manifest, rename one, choose one kind of file with a pattern such "
+            "as 'corpus/**/*.wav', or extract them to stores of their own"
+        )
+    if repeated:
+        kept = [u for place, u in enumerate(listing.utterances) if place not in repeated]
+        listing.utterances[:] = kept
+
+
+def _source(listing: Listing, place: int) -> str:
+    utterance = listing.utterances[place]
+    return f"{utterance.source}:{utterance.member}" if utterance.member else utterance.source

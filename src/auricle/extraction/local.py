@@ -1,0 +1,149 @@
+"""Shards on this machine: in this process, or with several devices in a process for each."""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue as ProcessQueue
+from typing import TypeAlias
+
+import torch
+from torch import multiprocessing
+
+from auricle.errors import AuricleError, ExtractionError
+from auricle.extraction.engine import Failure, Stages
+from auricle.extraction.work import Shard, Work
+
+POLL_SECONDS = 1.0
+"""How often processes that have gone silent are looked at."""
+
+
+def all_devices() -> tuple[str, ...]:
+    """All GPUs of this machine, or the CPU where there are none."""
+    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) or ("cpu",)
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalEngine:
+    """Runs shards on devices of this machine, every so-manieth on each."""
+
+    devices: tuple[str, ...]
+
+    def __call__(
+        self,
+        work: Work,
+        shards: Sequence[Shard],
+        *,
+        advance: Callable[[float], None],
+        fail: Callable[[Failure], None],
+    ) -> Stages:
+        """Run shards.
+
+        Raises:
+            AuricleError: What a process raises, or that one has died.
+        """
+        if not shards:
+            return Stages()
+        if len(self.devices) == 1:
+            return work.run(self.devices[0], shards, advance=advance, fail=fail)
+        return _run_processes(self.devices, work, shards, advance, fail)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ended:
+    """A process has come to its end."""
+
+    number: int
+    stages: Stages
+    error: AuricleError | None = None
+
+
+Message: TypeAlias = "float | Failure | _Ended"
+
+
+def _run_processes(
+    devices: Sequence[str],
+    work: Work,
+    shards: Sequence[Shard],
+    advance: Callable[[float], None],
+    fail: Callable[[Failure], None],
+) -> Stages:
+    context = multiprocessing.get_context("spawn")
+    messages: ProcessQueue[Message] = context.Queue()
+    processes = {
+        number: context.Process(
+            target=_work,
+            args=(number, work, device, shards[number :: len(devices)], messages),
+        )
+        for number, device in enumerate(devices)
+    }
+    stages = Stages()
+    for process in processes.values():
+        process.start()
+    try:
+        while processes:
+            message = _next_message(messages, processes, devices)
+            if isinstance(message, _Ended):
+                if message.error is not None:
+                    raise message.error
+                processes.pop(message.number).join()
+                stages += message.stages
+            elif isinstance(message, Failure):
+                fail(message)
+            else:
+                advance(message)
+    finally:
+        for process in processes.values():
+            process.terminate()
+            process.join()
+    return stages
+
+
+def _next_message(
+    messages: ProcessQueue[Message],
+    processes: Mapping[int, BaseProcess],
+    devices: Sequence[str],
+) -> Message:
+    while True:
+        dead = {number: p.exitcode for number, p in processes.items() if p.exitcode is not None}
+        try:
+            # What a process said before it ended is there by now.
+            return messages.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            for number, status in dead.items():
+                raise ExtractionError(
+                    f"the process of {devices[number]} has died (exit status {status}; -9 is often "
+                    "a lack of memory); run the same command again to go on, with a smaller "
+                    "--batch-seconds if it was memory"
+                ) from None
+
+
+def _work(
+    number: int,
+    work: Work,
+    device: str,
+    shards: Sequence[Shard],
+    messages: ProcessQueue[Message],
+) -> None:
+    """What each process runs."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        ended = _Ended(number, work.run(device, shards, advance=messages.put, fail=messages.put))
+    except AuricleError as error:
+        ended = _Ended(number, Stages(), error)
+    messages.put(ended)
+
+
+def _end_with_parent() -> None:
+    """Leave nothing running where the parent is killed."""
+    import os
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

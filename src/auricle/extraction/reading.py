@@ -1,0 +1,134 @@
+"""The audio of utterances, wherever it lies: decoded, and measured by headers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import BinaryIO, cast
+
+from torch import Tensor
+
+from auricle.audio.files import (
+    AudioHeader,
+    decode_audio,
+    open_audio_bytes,
+    stream_header,
+)
+from auricle.errors import AudioError
+from auricle.extraction.inputs.archives import ArchiveIndexes, Stretch
+from auricle.extraction.inputs.datasets import row_audio
+from auricle.extraction.utterances import Utterance
+
+OVERSHOOT_SECONDS = 0.01
+"""By how much a stretch may end behind its file and is cut there: lists round to hundredths."""
+
+_indexes = ArchiveIndexes()
+
+
+def read_utterance(utterance: Utterance, *, sample_rate: int) -> Tensor:
+    """Decode an utterance into one waveform; of a stretch, no more than that is decoded.
+
+    Both ends of a stretch are rounded to samples of the file's own rate, and it is resampled alone,
+    without what surrounds it. It may end `OVERSHOOT_SECONDS` behind the file's end, not more.
+
+    Args:
+        utterance: What to read.
+        sample_rate: Rate of the result in Hz.
+
+    Returns:
+        Tensor (S,), float32, on the CPU, mono.
+
+    Raises:
+        AudioError: It cannot be read; the message begins with the id and names the source.
+        MissingExtraError: Its container needs a package that is not installed.
+    """
+    try:
+        with _opened(utterance) as (stream, name):
+            return decode_audio(
+                stream,
+                name,
+                sample_rate=sample_rate,
+                channel=utterance.channel,
+                start_seconds=utterance.start,
+                duration_seconds=utterance.seconds,
+                overshoot_seconds=OVERSHOOT_SECONDS,
+            )
+    except AudioError as error:
+        raise AudioError(f"{utterance.id}: {error}") from error
+
+
+def utterance_seconds(
+    utterances: Sequence[Utterance],
+    num_threads: int,
+    known_seconds: Mapping[str, float] | None = None,
+) -> list[float | AudioError]:
+    """How long utterances are: as they say, else as `known_seconds` says, else by their headers.
+
+    Only a header that leaves the length open, as that of a recording written to a pipe, makes the
+    whole file be decoded. Utterances that cannot be read give the error.
+
+    Args:
+        utterances: What to measure.
+        num_threads: Headers read at once.
+        known_seconds: By id, `Listing.known_seconds`: good for planning, not to the sample.
+    """
+    told = known_seconds or {}
+    lengths: list[float | AudioError | None] = [
+        told.get(utterance.id) if utterance.seconds is None else utterance.seconds
+        for utterance in utterances
+    ]
+    missing = [place for place, length in enumerate(lengths) if length is None]
+    with ThreadPoolExecutor(max(1, num_threads)) as pool:
+        measured = pool.map(_measure, (utterances[place] for place in missing))
+        for place, length in zip(missing, measured, strict=True):
+            lengths[place] = length
+    return [length for length in lengths if length is not None]
+
+
+def _measure(utterance: Utterance) -> float | AudioError:
+    try:
+        with _opened(utterance) as (stream, name):
+            header = stream_header(stream, name)
+            seconds = header.seconds
+            if seconds is None:
+                seconds = _decoded_seconds(stream, name, header)
+    except AudioError as error:
+        return AudioError(f"{utterance.id}: {error}")
+    if seconds <= utterance.start:
+        return AudioError(
+            f"{utterance.id}: {name} is {seconds:g} s long, but the stretch begins at "
+            f"{utterance.start:g} s"
+        )
+    return seconds - utterance.start
+
+
+def _decoded_seconds(stream: BinaryIO, name: str, header: AudioHeader) -> float:
+    waveform = decode_audio(stream, name, sample_rate=header.sample_rate)
+    return len(waveform) / header.sample_rate
+
+
+@contextmanager
+def _opened(utterance: Utterance) -> Iterator[tuple[BinaryIO, str]]:
+    """The bytes of the file that an utterance lies in, and what to call it."""
+    if utterance.container == "file":
+        with open_audio_bytes(utterance.source) as stream:
+            yield stream, utterance.source
+    elif utterance.container == "tar":
+        name = f"{utterance.source}:{utterance.member}"
+        offset, num_bytes = _indexes.place(utterance.source, utterance.member)
+        try:
+            stretch = Stretch(utterance.source, offset, num_bytes)
+        except OSError as error:
+            raise AudioError(f"cannot open {name}: {error.strerror}; check the path") from error
+        with io.BufferedReader(stretch) as buffered:
+            yield cast(BinaryIO, buffered), name
+    else:
+        contents, path = row_audio(utterance.source, utterance.member)
+        name = f"{utterance.source} ({utterance.member})"
+        if contents is None:
+            with open_audio_bytes(path) as stream:
+                yield stream, f"{path} of {name}"
+        else:
+            yield io.BytesIO(contents), name

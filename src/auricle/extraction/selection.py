@@ -1,0 +1,221 @@
+"""What is kept of an encoder's output: layers or codes, summed, pooled, in a type."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from auricle.errors import AuricleError
+from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.outputs import LayerInfo
+
+Pool: TypeAlias = Literal["mean", "max", "meanstd"]
+DType: TypeAlias = Literal["float32", "float16", "bfloat16"]
+
+CODES = "codes"
+"""Name under which codes are kept."""
+
+WEIGHTED_SUM = "weighted_sum"
+"""Name under which a weighted sum of layers is kept."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kept:
+    """One of the arrays that are kept of an utterance."""
+
+    name: str
+    dim: int
+    hop_samples: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What is kept of an encoder's output, and how.
+
+    Attributes:
+        layers: Names of layers, at least one unless `wants_codes`.
+        weights: Of a sum of the layers, one each; None to keep them as they are.
+        pool: Over time: mean, maximum, or mean and standard deviation (of all frames, not of a
+            sample of them) beside each other; None to keep all frames.
+        wants_codes: Keep the quantiser's codes instead of layers.
+        dtype: Type in which layers are kept; codes are int64.
+    """
+
+    layers: tuple[str, ...] = ()
+    weights: tuple[float, ...] | None = None
+    pool: Pool | None = None
+    wants_codes: bool = False
+    dtype: DType = "float32"
+
+    @classmethod
+    def of(
+        cls,
+        encoder: Encoder,
+        layers: Sequence[int | str] | Literal["all"] | None = None,
+        *,
+        weights: Sequence[float] | None = None,
+        pool: Pool | None = None,
+        wants_codes: bool = False,
+        dtype: DType = "float32",
+    ) -> Selection:
+        """A selection, checked against an encoder.
+
+        Args:
+            encoder: Whose output it is.
+            layers: Indices or names, "all", or None for the default layer.
+            weights: As in the attributes.
+            pool: As in the attributes.
+            wants_codes: As in the attributes.
+            dtype: As in the attributes.
+
+        Raises:
+            LayerError: The encoder has no such layer.
+            AuricleError: The encoder has no codes, weights do not match the layers, layers of
+                different width or rate are to be summed, or options contradict each other.
+        """
+        if wants_codes:
+            if layers is not None or weights is not None or pool is not None:
+                raise AuricleError(
+                    "codes come from the quantiser's own layer, frame by frame; leave layers, "
+                    "weights and pooling out"
+                )
+            if encoder.codes_layer is None:
+                raise AuricleError(
+                    f"{encoder.info.name} has no quantiser, so it gives no codes; keep a layer, "
+                    "or take a model such as vq_wav2vec, vq_apc or npc"
+                )
+            return cls(wants_codes=True)
+        infos = _infos(encoder, layers)
+        names = tuple(info.name for info in infos)
+        if len(set(names)) < len(names):
+            raise AuricleError(f"a layer is named twice: {', '.join(names)}; name each once")
+        if weights is not None:
+            _check_weights(infos, weights)
+            weights = tuple(float(weight) for weight in weights)
+        return cls(layers=names, weights=weights, pool=pool, dtype=dtype)
+
+    def kept(self, encoder: Encoder) -> tuple[Kept, ...]:
+        """The arrays that are kept of an utterance of this encoder."""
+        if self.wants_codes:
+            assert encoder.codes_layer is not None
+            info = _info(encoder, encoder.codes_layer)
+            num_codebooks = encoder.codes([torch.zeros(encoder.min_samples)])[0].shape[1]
+            return (Kept(name=CODES, dim=num_codebooks, hop_samples=info.geometry.hop_samples),)
+        infos = [_info(encoder, name) for name in self.layers]
+        if self.weights is not None:
+            infos = infos[:1]
+        factor = 2 if self.pool == "meanstd" else 1
+        return tuple(
+            Kept(
+                name=WEIGHTED_SUM if self.weights is not None else info.name,
+                dim=factor * info.dim,
+                hop_samples=info.geometry.hop_samples,
+            )
+            for info in infos
+        )
+
+    def num_bytes(self, encoder: Encoder, kept: Sequence[Kept], seconds: float) -> int:
+        """Bytes of what is kept of so many seconds."""
+        item = 8 if self.wants_codes else torch.empty(0, dtype=getattr(torch, self.dtype)).itemsize
+        num_samples = round(seconds * SAMPLE_RATE)
+        total = 0
+        for array in kept:
+            rows = 1 if self.pool else math.ceil(num_samples / array.hop_samples)
+            total += rows * array.dim * item
+        return total
+
+    def run(
+        self, encoder: Encoder, waveforms: Sequence[Tensor], *, short: Literal["error", "pad"]
+    ) -> list[dict[str, Tensor]]:
+        """Encode waveforms and keep what is selected, on the CPU.
+
+        Args:
+            encoder: What encodes.
+            waveforms: 1-D float32, in samples at 16 kHz.
+            short: What to do with a waveform shorter than the encoder's minimum, as there.
+
+        Returns:
+            For each waveform (frames, dim) by name, with pooling (1, dim).
+
+        Raises:
+            AudioError: A waveform cannot be encoded.
+            AuricleError: A representation holds NaN or infinity, in the type in which it is kept.
+        """
+        with torch.inference_mode():
+            if self.wants_codes:
+                return [{CODES: row.cpu()} for row in encoder.codes(waveforms, short=short)]
+            outputs = encoder(waveforms, list(self.layers), short=short)
+            return [self._keep(output) for output in outputs]
+
+    def _keep(self, layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        arrays = dict(layers)
+        if self.weights is not None:
+            pairs = zip(self.weights, arrays.values(), strict=True)
+            total = sum((weight * array for weight, array in pairs), torch.zeros(()))
+            arrays = {WEIGHTED_SUM: total}
+        return {name: self._narrow(name, _pool(array, self.pool)) for name, array in arrays.items()}
+
+    def _narrow(self, name: str, array: Tensor) -> Tensor:
+        narrow = array.to("cpu", getattr(torch, self.dtype))
+        if not bool(torch.isfinite(narrow).all()):
+            if bool(torch.isfinite(array).all()):
+                raise AuricleError(
+                    f"{name} holds values up to {float(array.abs().max()):.3g}, which {self.dtype} "
+                    "cannot hold; keep bfloat16 or float32"
+                )
+            raise AuricleError(
+                f"{name} holds NaN or infinity; run the model in float32 if it is not, and check "
+                "the checkpoint with `auricle check`"
+            )
+        return narrow
+
+
+def _pool(x: Tensor, pool: Pool | None) -> Tensor:
+    """(1, D) for (T, D), or all frames; mean and standard deviation give (1, 2 D)."""
+    if pool == "mean":
+        return x.mean(dim=0, keepdim=True)
+    if pool == "max":
+        return x.amax(dim=0, keepdim=True)
+    if pool == "meanstd":
+        spread, mean = torch.std_mean(x, dim=0, correction=0, keepdim=True)
+        return torch.cat([mean, spread], dim=1)
+    return x
+
+
+def _infos(
+    encoder: Encoder, layers: Sequence[int | str] | Literal["all"] | None
+) -> tuple[LayerInfo, ...]:
+    if layers == "all":
+        return encoder.layer_infos
+    if layers is None:
+        return (_info(encoder, encoder.default_layer),)
+    if not layers:
+        raise AuricleError("no layer is named; name one or more, or leave layers out")
+    return tuple(_info(encoder, layer) for layer in layers)
+
+
+def _info(encoder: Encoder, layer: int | str) -> LayerInfo:
+    encoder.num_frames(0, layer)  # says which layers there are where this is none of them
+    if isinstance(layer, int):
+        return encoder.layer_infos[layer]
+    return next(info for info in encoder.layer_infos if info.name == layer)
+
+
+def _check_weights(infos: Sequence[LayerInfo], weights: Sequence[float]) -> None:
+    if len(weights) != len(infos):
+        raise AuricleError(
+            f"{len(weights)} weights are given for {len(infos)} layers "
+            f"({', '.join(info.name for info in infos)}); give one each"
+        )
+    if not all(math.isfinite(weight) for weight in weights):
+        raise AuricleError(f"weights must be finite numbers, but are {tuple(weights)}")
+    if len({(info.dim, info.geometry.frame_rule) for info in infos}) > 1:
+        raise AuricleError(
+            "layers of different width or rate cannot be summed: "
+            + ", ".join(f"{info.name} {info.dim}" for info in infos)
+        )

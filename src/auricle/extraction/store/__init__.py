@@ -1,0 +1,1 @@
+"""A folder of representations: what lies where, written so that a kill loses nothing, read back."""

@@ -1,0 +1,172 @@
+"""What lies where in a store, and what its meta.json says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from auricle.errors import OutputError
+from auricle.extraction.store.errors import StoreError
+from auricle.extraction.store.folder import Folder
+
+META = "meta.json"
+INDEX = "index.parquet"
+ERRORS = "errors.jsonl"
+PLANS, SHARDS, PARTS, DATA = "plans", "shards", "parts", "data"
+
+STORE_VERSION = 1
+
+MAY_DIFFER = {"closed", "library_version"}
+"""What a later run into the same store need not agree with. Each part says the version of the
+library that wrote it."""
+
+
+class ShardKey(NamedTuple):
+    """A shard's number, and the generation (the run that planned it), both from 0."""
+
+    generation: int
+    shard: int
+
+    @property
+    def stem(self) -> str:
+        return f"{self.generation:05d}-{self.shard:06d}"
+
+    @property
+    def part(self) -> str:
+        """Name of the shard's part of the index."""
+        return f"{PARTS}/{self.stem}.parquet"
+
+    def file(self, suffix: str) -> str:
+        """Name of the shard's file; `suffix` begins with its dot."""
+        return f"{SHARDS}/{self.stem}{suffix}"
+
+
+def parse_stem(stem: str) -> ShardKey | None:
+    """The shard that `stem` names; None where it names none."""
+    found = re.fullmatch(r"(\d{5,})-(\d{6,})", stem)
+    return ShardKey(int(found[1]), int(found[2])) if found else None
+
+
+def plan_file(generation: int) -> str:
+    """Name of a generation's plan."""
+    return f"{PLANS}/{generation:05d}.parquet"
+
+
+class LayerMeta(msgspec.Struct, frozen=True, kw_only=True):
+    """One array that is kept of every utterance: its name, its columns, its hop in samples.
+
+    `hop_samples` is None where rows are not frames: after pooling.
+    """
+
+    name: str
+    dim: int
+    hop_samples: int | None
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """How what is kept follows from what the encoder gives.
+
+    Attributes:
+        layers: Layers of the encoder that were taken.
+        weights: Their weights in a sum; None where they are kept apart.
+        pool: What made one row of all frames ("mean", "max", "meanstd"); None where nothing did.
+        codes: Whether the indices of codebook entries are kept in place of layers.
+    """
+
+    layers: tuple[str, ...]
+    weights: tuple[float, ...] | None = None
+    pool: str | None = None
+    codes: bool = False
+
+
+class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store holds (`meta.json`).
+
+    Attributes:
+        format: Format of the shards: "store" for the library's own.
+        model: Name of the encoder, or path of its checkpoint.
+        family: Stem of its family.
+        layers: What is kept of every utterance.
+        sample_rate: Rate that the hops count in, in Hz.
+        dtype: Type of the values: "float32", "float16", "bfloat16" or "int64".
+        selection: How it was made of the encoder's layers.
+        encoder_dtype: Type that the encoder computed in.
+        model_sha256: Digest of the encoder's weights.
+        source_url: Where the weights come from.
+        licence: Licence of the weights.
+        library_version: Version of the library that began the store.
+        closed: Whether index.parquet holds all of it.
+        version: Version of this layout.
+    """
+
+    format: str
+    model: str
+    family: str
+    layers: tuple[LayerMeta, ...]
+    sample_rate: int
+    dtype: str
+    selection: Selection
+    encoder_dtype: str
+    model_sha256: str
+    library_version: str
+    source_url: str | None = None
+    licence: str | None = None
+    closed: bool = False
+    version: int = STORE_VERSION
+
+
+def read_meta(folder: Folder) -> StoreMeta | None:
+    """What the store in `folder` holds; None where there is no meta.json.
+
+    Raises:
+        StoreError: meta.json cannot be understood.
+    """
+    try:
+        with folder.open(META) as file:
+            text = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        meta = msgspec.json.decode(text, type=StoreMeta)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"{folder.where(META)} does not describe a store: {error}") from error
+    if meta.version != STORE_VERSION:
+        raise StoreError(
+            f"{folder.where(META)} is of version {meta.version}, expected {STORE_VERSION}; read "
+            f"it with auricle {meta.library_version}"
+        )
+    return meta
+
+
+def write_meta(folder: Folder, meta: StoreMeta) -> None:
+    """Write meta.json whole.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    text = msgspec.json.format(msgspec.json.encode(meta), indent=2) + b"\n"
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(text)
+
+    folder.write_whole(META, write)
+
+
+def refuse_difference(folder: Folder, found: StoreMeta, wanted: StoreMeta) -> None:
+    """Raise OutputError where a run does not give what a store holds already."""
+    for field in found.__struct_fields__:
+        if field in MAY_DIFFER:
+            continue
+        old, new = getattr(found, field), getattr(wanted, field)
+        if old != new:
+            raise OutputError(
+                f"{folder.location} holds another extraction: its {field} is {_shown(old)}, this "
+                f"run's is {_shown(new)}; take another folder, or give the same arguments as then"
+            )
+
+
+def _shown(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

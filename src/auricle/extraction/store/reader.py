@@ -1,0 +1,242 @@
+"""Reading a store back: by id, in order, as a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from auricle.errors import LayerError
+from auricle.extraction.formats.base import import_optional
+from auricle.extraction.store.checking import Damage, verify
+from auricle.extraction.store.errors import StoreError, UnknownUtteranceError
+from auricle.extraction.store.folder import Folder, open_folder
+from auricle.extraction.store.ids import SortedIds
+from auricle.extraction.store.index import read_index
+from auricle.extraction.store.layout import StoreMeta, read_meta
+from auricle.extraction.store.mapping import ShardMaps
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+
+def open(location: str | Path) -> Store:  # noqa: A001 - the library's public name
+    """Open a folder of representations, whichever format its shards have.
+
+    Args:
+        location: Path of the folder, or an address that fsspec knows (`s3://...`).
+
+    Raises:
+        StoreError: There is no store, or its index is damaged.
+        MissingExtraError: The package that reads from such an address is not installed.
+    """
+    folder = open_folder(location)
+    meta = read_meta(folder)
+    if meta is None:
+        raise StoreError(f"{folder.location} is not a store: it has no meta.json")
+    return Store(folder, meta)
+
+
+class Store:
+    """Representations by the ids of utterances; `open` makes it.
+
+    `store[id]` is (T, D), or a dict of such by layer where several are kept. Arrays are mapped
+    from disk, not copied: what is written to one does not reach the disk, but may be seen by
+    who asks for it again; clone what you change. Iterating gives ids, sorted.
+
+    A store that is still being written is read as far as it was when opened. It can be pickled,
+    and read from any number of threads.
+    """
+
+    def __init__(self, folder: Folder, meta: StoreMeta) -> None:
+        self.meta = meta
+        self._folder = folder
+        self._maps = ShardMaps(folder)
+        self._layers = tuple(layer.name for layer in meta.layers)
+        self._ids, self._rows = _read_rows(folder, meta)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the run that writes it was done when it was opened."""
+        return self.meta.closed
+
+    @property
+    def location(self) -> str:
+        """Path or address of the store."""
+        return self._folder.location
+
+    @property
+    def ids(self) -> list[str]:
+        """All ids, sorted."""
+        return list(self._ids)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of what is kept of every utterance."""
+        return self._layers
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, utterance_id: object) -> bool:
+        return isinstance(utterance_id, str) and self._ids.find(utterance_id) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __getitem__(self, utterance_id: str) -> Tensor | dict[str, Tensor]:
+        return self.at(self._position(utterance_id))
+
+    def get(self, utterance_id: str, *, layer: str | None = None) -> Tensor:
+        """The array (T, D) of an utterance.
+
+        Args:
+            id: Its id.
+            layer: Which of its arrays; may be left out where one is kept.
+
+        Raises:
+            UnknownUtteranceError: The store does not hold it.
+            LayerError: It keeps no such layer, or several and none was named.
+            StoreError: The shard is cut or not there.
+        """
+        number = self._layer_number(layer)
+        return self._array(self._position(utterance_id), number)
+
+    def id_at(self, index: int) -> str:
+        """The id at `index` in sorted order."""
+        return self._ids[index]
+
+    def at(self, index: int, *, layer: str | None = None) -> Tensor | dict[str, Tensor]:
+        """What `store[id]` gives for the id at `index` in sorted order, or one layer of it."""
+        if layer is None and len(self._layers) > 1:
+            return {name: self._array(index, i) for i, name in enumerate(self._layers)}
+        return self._array(index, self._layer_number(layer))
+
+    def items(self) -> Iterator[tuple[str, Tensor | dict[str, Tensor]]]:
+        """Ids, sorted, each with what `store[id]` gives."""
+        for position, utterance_id in enumerate(self._ids):
+            yield utterance_id, self.at(position)
+
+    def num_frames(self, utterance_id: str, *, layer: str | None = None) -> int:
+        """Rows of the array of an utterance, without reading it; errors are those of `get`."""
+        number = self._layer_number(layer)
+        return int(self._rows.frames[self._position(utterance_id) * len(self._layers) + number])
+
+    def dataset(self, *, layer: str | None = None) -> StoreDataset:
+        """Pairs of id and array for a `DataLoader`, in the order of ids.
+
+        Args:
+            layer: Which array; where several are kept and none is named, each comes as a dict.
+
+        Raises:
+            LayerError: The store keeps no such layer.
+        """
+        if layer is not None:
+            self._layer_number(layer)
+        return StoreDataset(self, layer)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The index as it is on disk now: a row per utterance and layer.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            StoreError: The index is damaged.
+        """
+        import_optional("pandas", "to_pandas")
+        return read_index(self._folder, closed=self.is_closed).to_pandas()
+
+    def verify(self) -> list[Damage]:
+        """Read all files and say which are not as they were written; none where all is well."""
+        return verify(self._folder)
+
+    def _position(self, utterance_id: str) -> int:
+        position = self._ids.find(utterance_id)
+        if position is None:
+            near = self._ids.near(utterance_id)
+            hint = f"; close matches: {', '.join(near)}" if near else ""
+            raise UnknownUtteranceError(
+                f"{self.location} holds {len(self)} utterances, but not {utterance_id!r}{hint}"
+            )
+        return position
+
+    def _layer_number(self, layer: str | None) -> int:
+        if layer is None and len(self._layers) == 1:
+            return 0
+        if layer not in self._layers:
+            raise LayerError(f"layer must be one of {', '.join(self._layers)}, but is {layer}")
+        return self._layers.index(layer)
+
+    def _array(self, position: int, number: int) -> Tensor:
+        rows = self._rows
+        row = position * len(self._layers) + number
+        shape = int(rows.frames[row]), self.meta.layers[number].dim
+        shard = rows.shards[rows.shard_numbers[row]]
+        return self._maps.array(shard, int(rows.offsets[row]), shape, self.meta.dtype)
+
+
+class StoreDataset(Dataset[tuple[str, "Tensor | dict[str, Tensor]"]]):
+    """Pairs of id and array of a store; `Store.dataset` makes it.
+
+    Utterances differ in length: give the `DataLoader` a `collate_fn`, such as `list`.
+    """
+
+    def __init__(self, store: Store, layer: str | None) -> None:
+        self._store = store
+        self._layer = layer
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __getitem__(self, index: int) -> tuple[str, Tensor | dict[str, Tensor]]:
+        return self._store.id_at(index), self._store.at(index, layer=self._layer)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Where arrays lie: a row per id and layer, in the order of both."""
+
+    shards: list[str]
+    shard_numbers: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    frames: NDArray[np.int64]
+
+
+_COLUMNS = ("id", "layer", "shard", "offset", "frames")
+"""What finding an array takes; the rest stays on disk."""
+
+
+def _read_rows(folder: Folder, meta: StoreMeta) -> tuple[SortedIds, _Rows]:
+    table = read_index(folder, closed=meta.closed, columns=_COLUMNS)
+    num_layers = len(meta.layers)
+    _refuse_other_layers(folder, meta, table)
+    encoded = table["shard"].dictionary_encode().unify_dictionaries().combine_chunks()
+    rows = _Rows(
+        shards=encoded.dictionary.to_pylist(),
+        shard_numbers=encoded.indices.to_numpy(),
+        offsets=table["offset"].to_numpy(),
+        frames=table["frames"].to_numpy(),
+    )
+    return SortedIds(table["id"].take(np.arange(0, table.num_rows, num_layers))), rows
+
+
+def _refuse_other_layers(folder: Folder, meta: StoreMeta, table: pyarrow.Table) -> None:
+    """An utterance's rows are its layers in the order of meta.json; positions rely on it."""
+    import pyarrow.compute as pc
+
+    num_layers = len(meta.layers)
+    is_regular = table.num_rows % num_layers == 0
+    for number, layer in enumerate(meta.layers):
+        names = table["layer"].take(np.arange(number, table.num_rows, num_layers))
+        is_regular = is_regular and pc.all(pc.equal(names, layer.name), min_count=0).as_py()
+    if not is_regular:
+        raise StoreError(
+            f"the index of {folder.location} does not have the layers of meta.json for every "
+            "utterance; run the extraction again"
+        )

@@ -1,0 +1,33 @@
+"""What is extracted one by one: a stretch of audio, under an id."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, TypeAlias
+
+Container: TypeAlias = Literal["file", "tar", "dataset"]
+"""Where audio lies: in a file of its own, in a tar archive, in a Hugging Face dataset."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Utterance:
+    """A stretch of audio, and the name under which its representation is kept.
+
+    Attributes:
+        id: Unique in a store. Relative paths without their suffix, keys of a manifest.
+        source: Path of the file, the archive or the dataset's folder; a dataset's name.
+        container: What `source` is.
+        member: Name of the file in the archive, or "split:row" of the dataset; "" for a file.
+        start: Where the stretch begins, in seconds.
+        seconds: How long it is; None where nobody has said so, which for a `start` of 0 means
+            all of the source.
+        channel: Which channel, counted from 0; None for the mean of all.
+    """
+
+    id: str
+    source: str
+    container: Container = "file"
+    member: str = ""
+    start: float = 0.0
+    seconds: float | None = None
+    channel: int | None = None

@@ -1,0 +1,91 @@
+"""What one process does: load the encoder, encode shards, write each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from auricle.extraction.engine import EncodedShard, Encoding, Failure, Stages, run_shards
+from auricle.extraction.plan import ShardPlan
+from auricle.extraction.selection import Selection
+from auricle.extraction.store.layout import ShardKey
+from auricle.extraction.store.writer import StoreWriter
+from auricle.models.base import Encoder
+
+
+class LoadOn(Protocol):
+    """Loads an encoder; `functools.partial(auricle.load, "tera")` is one."""
+
+    def __call__(self, *, device: str) -> Encoder: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A shard of a plan, and its place in the store."""
+
+    key: ShardKey
+    plan: ShardPlan
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """All that a process needs to know; it can be pickled if `load` can.
+
+    Attributes:
+        load: Gives the encoder, on the `device` that it is told by name.
+        selection: What is kept.
+        short: What to do with audio shorter than the encoder's minimum.
+        writer: Writes shards into the store.
+        num_workers: Processes that decode ahead.
+    """
+
+    load: LoadOn
+    selection: Selection
+    short: Literal["error", "pad"]
+    writer: StoreWriter
+    num_workers: int
+
+    def run(
+        self,
+        device: str,
+        shards: Sequence[Shard],
+        *,
+        advance: Callable[[float], None],
+        fail: Callable[[Failure], None],
+    ) -> Stages:
+        """Encode shards on a device and write them, in order.
+
+        Args:
+            device: Where the encoder runs, as torch says it.
+            shards: What to encode.
+            advance: Called with the seconds of audio of every batch that is done.
+            fail: Called for each utterance that gives nothing; what it raises stops the run, and
+                the shard is not written.
+
+        Returns:
+            Where the time went.
+
+        Raises:
+            AuricleError: The encoder cannot be loaded, or a shard cannot be written.
+        """
+        encoding = Encoding(
+            encoder=self.load(device=device), selection=self.selection, short=self.short, fail=fail
+        )
+        keys = {id(shard.plan): shard.key for shard in shards}
+
+        def write(done: EncodedShard) -> None:
+            lengths = {timed.utterance.id: timed.seconds for timed in done.plan.utterances}
+            items = [
+                (dataclasses.replace(utterance, seconds=lengths[utterance.id]), arrays)
+                for utterance, arrays in done.items
+            ]
+            self.writer.write(keys[id(done.plan)], items)
+
+        return run_shards(
+            [shard.plan for shard in shards],
+            encoding,
+            write,
+            num_workers=self.num_workers,
+            advance=advance,
+        )

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+import auricle
+from auricle.audio.files import read_audio
+from auricle.audio.samples import sample_paths
+from auricle.extraction.engine import Failure
+from auricle.extraction.selection import Selection
+from auricle.extraction.store.layout import LayerMeta, StoreMeta
+from auricle.extraction.store.layout import Selection as SelectionMeta
+from auricle.extraction.store.writer import StoreWriter
+from auricle.extraction.utterances import Utterance
+from auricle.extraction.work import Work
+from auricle.models.base import SAMPLE_RATE, Encoder
+
+MODEL = "apc_mini"
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    return auricle.load(MODEL)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> list[Utterance]:
+    """Twelve files of speech of a quarter of a second to two seconds."""
+    speech = read_audio(sample_paths()[0], sample_rate=SAMPLE_RATE)
+    utterances = []
+    for index in range(12):
+        name = f"s{index % 3}/u{index}"
+        path = tmp_path / "corpus" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        piece = speech[500 * index : 500 * index + 4000 + 2500 * index]
+        soundfile.write(path, piece.numpy(), SAMPLE_RATE)
+        utterances.append(Utterance(id=name, source=str(path)))
+    return utterances
+
+
+@pytest.fixture
+def make_work(encoder: Encoder) -> Callable[[Path], Work]:
+    """What writes the default layer into a store at a path."""
+
+    def make(out: Path, selection: Selection | None = None, num_workers: int = 0) -> Work:
+        selection = selection or Selection.of(encoder)
+        kept = selection.kept(encoder)
+        meta = StoreMeta(
+            format="store",
+            model=MODEL,
+            family=encoder.family,
+            layers=tuple(
+                LayerMeta(name=one.name, dim=one.dim, hop_samples=one.hop_samples) for one in kept
+            ),
+            sample_rate=SAMPLE_RATE,
+            dtype=selection.dtype,
+            selection=SelectionMeta(layers=selection.layers),
+            encoder_dtype="float32",
+            model_sha256="0" * 64,
+            library_version="1",
+        )
+        return Work(
+            load=functools.partial(auricle.load, MODEL),
+            selection=selection,
+            short="error",
+            writer=StoreWriter.begin(out, meta),
+            num_workers=num_workers,
+        )
+
+    return make
+
+
+@dataclasses.dataclass
+class Heard:
+    """Progress, as a test looks at it."""
+
+    seconds: float = 0.0
+    num_utterances: int = 0
+    advanced: float = 0.0
+    failures: list[Failure] = dataclasses.field(default_factory=list)
+
+    def start(self, seconds: float, num_utterances: int) -> None:
+        self.seconds, self.num_utterances = seconds, num_utterances
+
+    def advance(self, seconds: float) -> None:
+        self.advanced += seconds
+
+    def fail(self, failure: Failure) -> None:
+        self.failures.append(failure)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Small models lose more to the handing over between threads than they gain."""
+    torch.set_num_threads(1)

@@ -1,0 +1,98 @@
+"""What holds of every format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from auricle.errors import OutputError
+from auricle.extraction.formats.base import path_text, raw_bytes, values
+from auricle.extraction.formats.registry import FORMAT_NAMES, open_format
+from auricle.extraction.store.layout import ShardKey, StoreMeta
+from auricle.extraction.store.reader import open as open_store
+from auricle.extraction.store.writer import StoreWriter
+
+
+@pytest.mark.parametrize("form", FORMAT_NAMES)
+@pytest.mark.parametrize("dims", [{"only": 6}, {"z": 5, "a.b/c": 1, "m": 8}])
+def test_the_reader_maps_any_format_and_no_id_leaves_the_folder(
+    tmp_path: Path,
+    make_meta: Callable[..., StoreMeta],
+    make_items: Callable[..., list],
+    hostile_ids: tuple[str, ...],
+    form: str,
+    dims: dict[str, int],
+) -> None:
+    meta = make_meta(dims, format=form)
+    writer = StoreWriter.begin(tmp_path / "store", meta)
+    for name in hostile_ids:
+        writer.format.check_id(name)
+    items = make_items(meta, hostile_ids)
+    writer.write(ShardKey(0, 0), items[:9])
+    writer.write(ShardKey(0, 1), items[9:])
+    writer.close()
+    store = open_store(tmp_path / "store")
+    assert store.ids == sorted(hostile_ids)
+    for utterance, arrays in items:
+        for layer, x in arrays.items():
+            assert torch.equal(store.get(utterance.id, layer=layer), x)
+    assert store.verify() == []
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+@pytest.mark.parametrize("form", [name for name in FORMAT_NAMES if name != "kaldi"])
+@pytest.mark.parametrize("dtype", ["float16", "int64"])
+def test_halves_and_codes(
+    tmp_path: Path,
+    make_meta: Callable[..., StoreMeta],
+    make_items: Callable[..., list],
+    form: str,
+    dtype: str,
+) -> None:
+    meta = make_meta({"codes": 3}, format=form, dtype=dtype)
+    writer = StoreWriter.begin(tmp_path, meta)
+    items = make_items(meta, ["a", "b"])
+    writer.write(ShardKey(0, 0), items)
+    store = open_store(tmp_path)
+    for utterance, arrays in items:
+        assert torch.equal(store.get(utterance.id), arrays["codes"])
+
+
+@pytest.mark.parametrize("form", FORMAT_NAMES)
+def test_an_utterance_without_frames(
+    tmp_path: Path, make_meta: Callable[..., StoreMeta], make_items: Callable[..., list], form: str
+) -> None:
+    meta = make_meta({"a": 4}, format=form)
+    items = make_items(meta, ["before", "empty", "after"])
+    items[1][1]["a"] = torch.ones(0, 4)
+    writer = StoreWriter.begin(tmp_path, meta)
+    writer.write(ShardKey(0, 0), items)
+    writer.close()
+    store = open_store(tmp_path)
+    assert store.get("empty").shape == (0, 4)
+    assert torch.equal(store.get("after"), items[2][1]["a"])
+
+
+@pytest.mark.parametrize("form", FORMAT_NAMES)
+@pytest.mark.parametrize("name", ["", "a\0b", "\ud800"])
+def test_ids_that_are_no_text_are_refused(
+    make_meta: Callable[..., StoreMeta], form: str, name: str
+) -> None:
+    with pytest.raises(OutputError, match="an id must be text"):
+        open_format(make_meta(format=form)).check_id(name)
+
+
+def test_values_and_bytes_share_memory_where_they_can() -> None:
+    x = torch.arange(6.0).view(2, 3)
+    assert values(x).ctypes.data == x.data_ptr()
+    assert raw_bytes(x).ctypes.data == x.data_ptr()
+    assert raw_bytes(x.T).tobytes() == x.T.contiguous().numpy().tobytes()
+    assert len(raw_bytes(torch.ones(0, 3))) == 0
+
+
+def test_paths_become_text() -> None:
+    assert path_text("é.wav") == "é.wav"
+    assert path_text("\udce9.wav") == r"\udce9.wav"

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from auricle.extraction.inputs.identifiers import id_of_part, id_of_path, id_reason
+
+
+@pytest.mark.parametrize("name", ["a", "a/b", "ملف/ä b", "1", "a..b", "...", "x" * 240, "日" * 80])
+def test_names_that_are_ids(name: str) -> None:
+    assert id_reason(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "empty"),
+        ("/a", "absolute"),
+        ("a/../b", "part '..'"),
+        ("..", "part '..'"),
+        ("./a", "part '.'"),
+        ("a//b", "part ''"),
+        ("a/", "part ''"),
+        ("a\nb", "control character '\\n'"),
+        ("a\0", "control character"),
+        ("ä\x1b[2J", "control character"),
+        ("a\u2028b", "control character"),
+        ("a\udcff", "not UTF-8"),
+        ("x" * 241, "241 bytes"),
+        ("日" * 81, "243 bytes"),
+    ],
+)
+def test_names_that_are_none(name: str, reason: str) -> None:
+    assert reason in (id_reason(name) or "")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/c/s/a.wav", "s/a"),
+        ("/c/a.1.mp3", "a.1"),
+        ("/c/s/../a.wav", "a"),
+        ("/d/s/a.wav", "s/a"),
+        ("/e/s/a.wav", "a"),
+        ("/cc/a.wav", "a"),
+        ("/c/v.1/a", "v.1/a"),
+    ],
+)
+def test_ids_of_paths(path: str, expected: str) -> None:
+    assert id_of_path(path, ("/c", "/d")) == expected
+
+
+def test_ids_of_parts_sort_by_time() -> None:
+    assert id_of_part("a", 1.5, 12.3456) == "a-000001500-000012346"
+    assert id_of_part("a", 2, None) == "a-000002000"

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from auricle.errors import AudioError
+from auricle.extraction.inputs.kaldi import list_kaldi
+from auricle.extraction.inputs.records import Scope
+
+Touch = Callable[..., list[Path]]
+
+
+def write(folder: Path, **files: str) -> str:
+    for name, text in files.items():
+        (folder / name.replace("wav_scp", "wav.scp")).write_text(text, encoding="utf-8")
+    return str(folder)
+
+
+def test_recordings(tmp_path: Path, touch: Touch) -> None:
+    touch("a b.wav", "far/c.wav")
+    folder = write(
+        tmp_path, wav_scp=f"ä a b.wav\nrec-2\t{tmp_path}/far/c.wav\n", utt2dur="ä 1.25\nrec-2 3\n"
+    )
+    for text in (folder, f"{folder}/wav.scp"):
+        listing = list_kaldi(text, Scope())
+        assert [(u.id, u.source, u.seconds) for u in listing.utterances] == [
+            ("ä", f"{tmp_path}/a b.wav", None),
+            ("rec-2", f"{tmp_path}/far/c.wav", None),
+        ]
+        assert listing.known_seconds == {"ä": 1.25, "rec-2": 3.0}
+
+
+def test_segments_and_channels(tmp_path: Path, touch: Touch) -> None:
+    touch("a.wav", "b.wav")
+    folder = write(
+        tmp_path,
+        wav_scp="ra a.wav\nrb b.wav\n",
+        segments="u1 ra 0.5 2\nu2 ra 2 -1\nu3 rb 0 1.5\nu4 rb 0 1 0\n",
+        reco2file_and_channel="rb call B\n",
+        utt2dur="u1 1.5\n",
+    )
+    listing = list_kaldi(folder, Scope())
+    assert [(u.id, u.start, u.seconds, u.channel) for u in listing.utterances] == [
+        ("u1", 0.5, 1.5, None),
+        ("u2", 2.0, None, None),
+        ("u3", 0.0, 1.5, 1),
+        ("u4", 0.0, 1.0, 0),
+    ]
+    assert listing.problems == []
+
+
+def test_another_script_has_no_segments(tmp_path: Path, touch: Touch) -> None:
+    touch("a.wav")
+    write(tmp_path, segments="u1 r 0 1\n")
+    (tmp_path / "other.scp").write_text("r a.wav\n")
+    assert [u.id for u in list_kaldi(str(tmp_path / "other.scp"), Scope()).utterances] == ["r"]
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("sox a.wav -t wav - |", "commands are never run"),
+        ("touch ran |", "commands are never run"),
+        ("| touch ran", "commands are never run"),
+        ("-", "standard input"),
+        ("wav.ark:123", "wav-copy"),
+        ("wav.ark:123[0:5]", "wav-copy"),
+        ("", "no path"),
+        ("gone.wav", "No such file"),
+        ("../out.wav", "outside of"),
+        ("link.wav", "outside of"),
+    ],
+)
+def test_sources_that_are_no_files(
+    tmp_path: Path, touch: Touch, source: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch("data/a.wav", "out.wav")
+    (tmp_path / "data/link.wav").symlink_to(tmp_path / "out.wav")
+    monkeypatch.chdir(tmp_path)
+    listing = list_kaldi(write(tmp_path / "data", wav_scp=f"bad {source}\ngood a.wav\n"), Scope())
+    assert [u.id for u in listing.utterances] == ["good"]
+    (problem,) = listing.problems
+    assert (problem.id, problem.line) == ("bad", 1)
+    assert reason in problem.reason
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("segment", "reason"),
+    [
+        ("u r 0", "got 3 words"),
+        ("u x 0 1", "no recording 'x'"),
+        ("u pipe 0 1", "commands are never run"),
+        ("u r 2 1", "not after the start"),
+        ("u r a 1", "the start is 'a'"),
+        ("u r 0 1 A", "the channel is 'A'"),
+    ],
+)
+def test_segments_that_do_not_hold(tmp_path: Path, touch: Touch, segment: str, reason: str) -> None:
+    touch("a.wav")
+    folder = write(
+        tmp_path, wav_scp="r a.wav\npipe cat a.wav |\n", segments=f"\n{segment}\ngood r 0 1\n"
+    )
+    listing = list_kaldi(folder, Scope())
+    assert [u.id for u in listing.utterances] == ["good"]
+    (problem,) = listing.problems
+    assert (problem.id, problem.line, problem.manifest) == ("u", 2, f"{tmp_path}/segments")
+    assert reason in problem.reason
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({}, "cannot read .*wav.scp"),
+        ({"wav_scp": "r a.wav\nr b.wav\n"}, "line 2: the id 'r' stands there twice"),
+        ({"wav_scp": "r a.wav\n", "reco2file_and_channel": "r x C\n"}, "expected: recording file"),
+        ({"wav_scp": "r a.wav\n", "utt2dur": "r long\n"}, "line 1: the duration is 'long'"),
+    ],
+)
+def test_folders_that_do_not_hold(tmp_path: Path, files: dict[str, str], reason: str) -> None:
+    with pytest.raises(AudioError, match=reason):
+        list_kaldi(write(tmp_path, **files), Scope())
+
+
+def test_a_root_holds_for_absolute_paths(tmp_path: Path, touch: Touch) -> None:
+    touch("in/a.wav", "out.wav")
+    folder = write(tmp_path / "in", wav_scp=f"a {tmp_path}/in/a.wav\nb {tmp_path}/out.wav\n")
+    listing = list_kaldi(folder, Scope(root=tmp_path / "in"))
+    assert [u.id for u in listing.utterances] == ["a"]
+    assert [p.kind for p in listing.problems] == ["escape"]

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auricle.errors import CheckpointError, ExtractionError
+from auricle.extraction.local import LocalEngine, all_devices
+from auricle.extraction.plan import Limits, Timed, plan_shards
+from auricle.extraction.reading import utterance_seconds
+from auricle.extraction.store.layout import ShardKey
+from auricle.extraction.store.reader import open as open_store
+from auricle.extraction.utterances import Utterance
+from auricle.extraction.work import LoadOn, Shard, Work
+from auricle.models.base import Encoder
+
+
+def die(*, device: str) -> Encoder:
+    os._exit(7)
+
+
+def refuse(*, device: str) -> Encoder:
+    raise CheckpointError(f"nothing loads on {device}")
+
+
+@pytest.fixture
+def shards(corpus: list[Utterance]) -> list[Shard]:
+    Path(corpus[2].source).write_bytes(b"no audio at all")
+    seconds = [1.0 if isinstance(s, Exception) else s for s in utterance_seconds(corpus, 1)]
+    timed = [Timed(utterance=u, seconds=s) for u, s in zip(corpus, seconds, strict=True)]
+    plans = plan_shards(timed, lambda _: 0, Limits(batch_seconds=3, shard_seconds=2))
+    assert len(plans) > 3
+    return [Shard(key=ShardKey(0, plan.number), plan=plan) for plan in plans]
+
+
+def test_several_processes_write_what_one_does(
+    shards: list[Shard], make_work: Callable[..., Work], tmp_path: Path
+) -> None:
+    written: list[dict[str, bytes]] = []
+    for name, devices in (("one", ("cpu",)), ("two", ("cpu", "cpu"))):
+        seconds: list[float] = []
+        failures: list[Any] = []
+        work = make_work(tmp_path / name, num_workers=len(devices) - 1)
+        stages = LocalEngine(devices)(work, shards, advance=seconds.append, fail=failures.append)
+        work.writer.close()
+        assert sum(seconds) == pytest.approx(sum(shard.plan.seconds for shard in shards))
+        assert [failure.utterance.id for failure in failures] == ["s2/u2"]
+        assert stages.encoding > 0
+        store = open_store(tmp_path / name)
+        written.append({id_: store[id_].numpy().tobytes() for id_ in store.ids})
+    assert len(written[0]) == 11
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize(
+    ("load", "error", "message"),
+    [
+        (die, ExtractionError, r"process of cpu has died \(exit status 7"),
+        (refuse, CheckpointError, "nothing loads on cpu"),
+    ],
+)
+def test_a_process_that_fails_ends_the_run(
+    load: LoadOn,
+    error: type[Exception],
+    message: str,
+    shards: list[Shard],
+    make_work: Callable[..., Work],
+    tmp_path: Path,
+) -> None:
+    work = dataclasses.replace(make_work(tmp_path / "out"), load=load)
+    engine = LocalEngine(("cpu", "cpu"))
+    with pytest.raises(error, match=message):
+        engine(work, shards, advance=lambda _: None, fail=lambda _: None)
+
+
+def test_no_shards_load_nothing(make_work: Callable[..., Work], tmp_path: Path) -> None:
+    work = dataclasses.replace(make_work(tmp_path / "out"), load=refuse)
+    LocalEngine(("cpu",))(work, [], advance=lambda _: None, fail=lambda _: None)
+
+
+def test_without_a_gpu_the_cpu_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert all_devices() == ("cpu",)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert all_devices() == ("cuda:0", "cuda:1")

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import random
+
+from auricle.extraction.plan import Limits, Timed, padding_share, plan_batches, plan_shards
+from auricle.extraction.utterances import Utterance
+
+
+def timed(*lengths: float) -> list[Timed]:
+    return [
+        Timed(utterance=Utterance(id=f"u{index}", source=f"u{index}.wav"), seconds=seconds)
+        for index, seconds in enumerate(lengths)
+    ]
+
+
+def ids(batches: list[tuple[Timed, ...]]) -> list[list[str]]:
+    return [[item.utterance.id for item in batch] for batch in batches]
+
+
+def test_longest_first_within_the_budget_padding_included() -> None:
+    assert ids(plan_batches(timed(9.9, 10, 1, 10, 9.8), 30)) == [["u1", "u3", "u0"], ["u4"], ["u2"]]
+
+
+def test_what_is_longer_than_the_budget_goes_alone() -> None:
+    assert ids(plan_batches(timed(5, 50, 49), 30)) == [["u1"], ["u2"], ["u0"]]
+
+
+def test_a_batch_is_at_most_a_twentieth_padding() -> None:
+    # 10 and 9: half of a tenth is lost. A third of 9 would lose 2 of 30.
+    assert ids(plan_batches(timed(10, 9, 9), 100)) == [["u0", "u1"], ["u2"]]
+    assert ids(plan_batches(timed(10, 8.99), 100)) == [["u0"], ["u1"]]
+
+
+def test_the_same_utterances_give_the_same_batches_in_any_order() -> None:
+    rng = random.Random(0)
+    utterances = timed(*(rng.choice([3.0, 4.0, rng.uniform(1, 20)]) for _ in range(200)))
+    expected = plan_batches(utterances, 60)
+    rng.shuffle(utterances)
+    assert plan_batches(utterances, 60) == expected
+
+
+def test_every_utterance_is_in_one_shard_and_shards_are_bounded() -> None:
+    rng = random.Random(1)
+    utterances = timed(*(rng.uniform(1, 16) for _ in range(500)))
+    limits = Limits(batch_seconds=60, shard_bytes=300_000, shard_seconds=500)
+    shards = plan_shards(utterances, lambda seconds: round(1000 * seconds), limits)
+    assert [shard.number for shard in shards] == list(range(len(shards)))
+    kept = [item.utterance.id for shard in shards for item in shard.utterances]
+    assert sorted(kept) == sorted(item.utterance.id for item in utterances)
+    for shard in shards[:-1]:
+        assert 300 <= shard.seconds < 300 + 60
+    assert 0 < padding_share(shards) < 0.05
+
+
+def test_a_shard_ends_at_so_many_seconds_too() -> None:
+    shards = plan_shards(
+        timed(*[10.0] * 6), lambda _: 0, Limits(batch_seconds=10, shard_seconds=20)
+    )
+    assert [shard.seconds for shard in shards] == [20, 20, 20]
+    assert padding_share(shards) == 0
+
+
+def test_nothing_needs_no_shard() -> None:
+    assert plan_batches([], 60) == []
+    assert plan_shards([], lambda _: 1, Limits()) == []
+    assert padding_share([]) == 0

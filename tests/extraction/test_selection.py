@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+import auricle
+from auricle.audio.files import read_audio
+from auricle.audio.samples import sample_paths
+from auricle.errors import AuricleError, LayerError
+from auricle.extraction.selection import CODES, WEIGHTED_SUM, Selection
+from auricle.models.base import SAMPLE_RATE, Encoder
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return auricle.load("tera_mini")
+
+
+@pytest.fixture(scope="module")
+def waveforms() -> list[torch.Tensor]:
+    speech = read_audio(sample_paths()[0], sample_rate=SAMPLE_RATE)
+    return [speech[:20_000], speech[3000:17_321]]
+
+
+def run(encoder: Encoder, waveforms: list[torch.Tensor], *args: Any, **options: Any) -> Any:
+    selection = Selection.of(encoder, *args, **options)
+    outputs = selection.run(encoder, waveforms, short="error")
+    kept = selection.kept(encoder)
+    for waveform, output in zip(waveforms, outputs, strict=True):
+        assert [array.name for array in kept] == list(output)
+        assert [array.dim for array in kept] == [x.shape[1] for x in output.values()]
+        expected = sum(x.numel() * x.element_size() for x in output.values())
+        estimate = selection.num_bytes(encoder, kept, len(waveform) / SAMPLE_RATE)
+        assert expected <= estimate <= 1.05 * expected
+    return outputs
+
+
+def test_default_some_and_all_layers(encoder: Encoder, waveforms: list[torch.Tensor]) -> None:
+    names = list(encoder.info.layers)
+    everything = run(encoder, waveforms, "all")
+    assert [list(output) for output in everything] == [names, names]
+    (default,) = run(encoder, waveforms[:1])
+    assert list(default) == [encoder.info.default_layer]
+    some = run(encoder, waveforms, [-1, names[0]])
+    assert [list(output) for output in some] == [[names[-1], names[0]]] * 2
+    for one, all_layers in zip(some, everything, strict=True):
+        for name, x in one.items():
+            torch.testing.assert_close(x, all_layers[name], rtol=0, atol=1e-5)
+
+
+def test_a_weighted_sum(encoder: Encoder, waveforms: list[torch.Tensor]) -> None:
+    names = [info.name for info in encoder.layer_infos if info.dim == encoder.layer_infos[-1].dim]
+    pair = names[-2:]
+    summed = run(encoder, waveforms, pair, weights=[0.25, -2])
+    for output, layers in zip(summed, encoder(waveforms, pair), strict=True):
+        expected = 0.25 * layers[pair[0]] - 2 * layers[pair[1]]
+        torch.testing.assert_close(output[WEIGHTED_SUM], expected, rtol=0, atol=1e-5)
+
+
+def test_pooling_is_over_true_frames(encoder: Encoder, waveforms: list[torch.Tensor]) -> None:
+    name = encoder.info.default_layer
+    for waveform in waveforms:
+        x = encoder([waveform])[0]
+        pooled = {
+            "mean": x.mean(dim=0),
+            "max": x.max(dim=0).values,
+            "meanstd": torch.cat([x.mean(dim=0), x.var(dim=0, correction=0).sqrt()]),
+        }
+        for pool, expected in pooled.items():
+            (output,) = run(encoder, [waveform], pool=pool)
+            torch.testing.assert_close(output[name], expected[None], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_types(encoder: Encoder, waveforms: list[torch.Tensor], dtype: str) -> None:
+    name = encoder.info.default_layer
+    narrow = run(encoder, waveforms, dtype=dtype)
+    for x, output in zip(encoder(waveforms), narrow, strict=True):
+        assert torch.equal(output[name], x.to(getattr(torch, dtype)))
+
+
+def test_codes(waveforms: list[torch.Tensor]) -> None:
+    encoder = auricle.load("vq_apc_mini")
+    for codes, output in zip(
+        encoder.codes(waveforms), run(encoder, waveforms, wants_codes=True), strict=True
+    ):
+        assert output[CODES].dtype == torch.int64
+        assert torch.equal(output[CODES], codes)
+
+
+def test_values_that_a_type_cannot_hold_are_refused(
+    encoder: Encoder, waveforms: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = encoder.info.default_layer
+    for value, message in ((1e5, "float16 cannot hold"), (math.nan, "NaN or infinity")):
+        output = [{name: torch.full((3, 2), value)}]
+        monkeypatch.setattr(type(encoder), "forward", lambda *_, output=output, **__: output)
+        with pytest.raises(AuricleError, match=message):
+            Selection.of(encoder, dtype="float16").run(encoder, waveforms[:1], short="error")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"wants_codes": True}, "no quantiser"),
+        ({"wants_codes": True, "layers": [0]}, "leave layers"),
+        ({"layers": []}, "no layer is named"),
+        ({"layers": [0, 0]}, "named twice"),
+        ({"layers": [0, 1], "weights": [1.0]}, "1 weights are given for 2 layers"),
+        ({"layers": [1, 2], "weights": [1.0, math.inf]}, "finite"),
+    ],
+)
+def test_selections_that_make_no_sense(
+    encoder: Encoder, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(AuricleError, match=message):
+        Selection.of(encoder, **options)
+
+
+def test_layers_of_different_width_cannot_be_summed() -> None:
+    encoder = auricle.load("modified_cpc_mini")
+    widths = {info.dim: info.name for info in encoder.layer_infos}
+    assert len(widths) > 1
+    with pytest.raises(AuricleError, match="different width"):
+        Selection.of(encoder, list(widths.values())[:2], weights=[1.0, 1.0])
+
+
+def test_an_unknown_layer(encoder: Encoder) -> None:
+    with pytest.raises(LayerError, match="has no layer 'nine'"):
+        Selection.of(encoder, ["nine"])
