@@ -122,6 +122,7 @@ cpc_url = _url("cpc")
 pase = _named("pase")
 pase_2019 = _named("pase_2019")
 pase_plus = _named("pase_plus")
+pase_mini = _named("pase_mini")
 pase_local = _local("pase")
 pase_url = _url("pase")
 

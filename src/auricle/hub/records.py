@@ -365,6 +365,7 @@ RECORDS: tuple[Record, ...] = (
         own_title="PASE+", own_paper=PASE_PLUS, training_data=LIBRISPEECH_960,
         note="QRNN and dense skips; its paper has 50 h of LibriSpeech",
     ),
+    _mini("pase", "8dbcd646a2627fb4a80e70044ff7242db945389f097f84d7d2283e57b58c0237"),
     _fairseq(
         "wav2vec", "wav2vec_large", "wav2vec_large.pt", size="wav2vec_large",
         data=LIBRISPEECH_960, aliases=("wav2vec",), converted=True,
