@@ -158,7 +158,7 @@ class Encoder(nn.Module, abc.ABC):
             if len({(info.dim, info.geometry.frame_rule) for info in layers}) > 1:
                 return outputs
             return [torch.stack(list(output.values())) for output in outputs]
-        if not (layer is None or isinstance(layer, int | str)):
+        if isinstance(layer, Sequence) and not isinstance(layer, str):
             names = [self._layer_info(one).name for one in layer]
             return [{n: output[n] for n in names} for output in self._run(wavs, names, short)]
         name = self._layer_info(layer).name
