@@ -1,0 +1,23 @@
+"""Long sequences a stretch at a time, so that memory stays bounded."""
+
+from __future__ import annotations
+
+import torch
+
+MAX_CHUNK_BYTES = 64 << 20
+"""What the largest intermediate value of a stretch may take."""
+
+
+def chunks(num_frames: int, bytes_per_frame: int) -> list[slice]:
+    """Stretches of a sequence in order, each small enough to be computed at once.
+
+    Where gradients are recorded there is one stretch, for autograd keeps all of them anyway.
+
+    Args:
+        num_frames: Length of the sequence.
+        bytes_per_frame: Of the largest intermediate value, over the whole batch.
+    """
+    size = max(1, MAX_CHUNK_BYTES // max(1, bytes_per_frame))
+    if torch.is_grad_enabled() or num_frames <= size:
+        return [slice(0, num_frames)]
+    return [slice(start, min(start + size, num_frames)) for start in range(0, num_frames, size)]
