@@ -29,6 +29,7 @@ LEVELS: dict[str, int] = {
     "hub": 5,
     "training": 6,
     "probing": 6,
+    "corpora": 6,
     "cli": 7,
     "__init__": 8,
     "__main__": 8,

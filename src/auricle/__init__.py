@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from auricle.convert.huggingface_export import (
         export_to_transformers as export_to_transformers,
     )
+    from auricle.corpora import extract as extract
     from auricle.errors import AudioError as AudioError
     from auricle.errors import AuricleError as AuricleError
     from auricle.errors import CheckpointError as CheckpointError
@@ -47,6 +48,7 @@ _EXPORTS = {
     "Encoder": "auricle.models.base",
     "build": "auricle.hub.building",
     "export_to_transformers": "auricle.convert.huggingface_export",
+    "extract": "auricle.corpora",
     "list_models": "auricle.hub.catalogue",
     "list_sizes": "auricle.hub.building",
     "load": "auricle.hub.loading",
@@ -68,6 +70,7 @@ __all__ = [
     "__version__",
     "build",
     "export_to_transformers",
+    "extract",
     "list_models",
     "list_sizes",
     "load",

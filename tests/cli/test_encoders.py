@@ -13,7 +13,7 @@ from auricle.hub.records import DEFAULT_MODEL
 
 
 def load_as(*options: str) -> auricle.Encoder:
-    arguments = build_parser("1").parse_args(["extract", "a.wav", "--out", "o", *options])
+    arguments = build_parser("1").parse_args(["plot", "a.wav", "--out", "o", *options])
     return load_encoder(arguments)
 
 

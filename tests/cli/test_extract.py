@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Callable
@@ -9,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 
 import auricle
+from auricle import corpora
 from auricle.__main__ import main
-from auricle.cli import extract
 from auricle.models.base import Encoder
+from auricle.models.npc import Npc, NpcConfig
 
 SaveWave = Callable[..., Path]
 
@@ -27,135 +26,138 @@ def files_in(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def expected(encoder: Encoder, path: Path, layer: int | str | None = None) -> np.ndarray:
+def alone(encoder: Encoder, path: Path, layer: int | str | None = None) -> np.ndarray:
     """What the encoder gives for the file alone."""
     with torch.inference_mode():
         return encoder([path], layer=layer)[0].numpy()
+
+
+def errors_in(out: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
 
 
 def test_a_tree_of_files_in_batches(
     save_wave: SaveWave, tmp_path: Path, tera_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = {
-        f"{name}.npy": save_wave(f"in/{name}.wav", num_samples)
+        name: save_wave(f"in/{name}.wav", num_samples)
         for name, num_samples in (("a", 4000), ("sub/b", 9000), ("sub/c", 2500), ("d", 3999))
     }
     out = tmp_path / "out"
-    status = extract_as(
-        tmp_path / "in", "--model", tera_checkpoint, "--batch-seconds", "0.6", "--out", out
-    )
-    assert status == 0
-    assert capsys.readouterr() == ("wrote 4 of 4\n", "")
-    assert files_in(out) == sorted(paths)
+    options = ["--model", tera_checkpoint, "--batch-seconds", "0.6", "--out", out]
+    assert extract_as(tmp_path / "in", *options) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    first, second, third = captured.out.splitlines()
+    assert first == f"wrote 4 of 4 utterances to {out}"
+    assert second.startswith("1.2 s of audio in ")
+    assert "x real time" in second
+    assert "bound by" in second
+    assert third.startswith("read them by id: auricle.open(")
+    store = auricle.open(out)
+    assert list(store.ids) == sorted(paths)
     encoder = auricle.load(tera_checkpoint)
     for name, path in paths.items():
-        alone = expected(encoder, path)
-        got = np.load(out / name)
+        expected = alone(encoder, path)
+        got = store[name].numpy()
         assert got.dtype == np.float32
-        assert got.shape == alone.shape
-        assert np.abs(got - alone).max() <= 1e-4 * alone.std()
+        assert got.shape == expected.shape
+        assert np.abs(got - expected).max() <= 1e-4 * expected.std()
+    assert store.meta.model == str(tera_checkpoint)
+    assert store.meta.family == "tera"
+    assert store.meta.layers[0].hop_samples == 160
 
 
-def test_batches_keep_to_the_budget(
-    save_wave: SaveWave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_same_command_again_does_what_is_new(
+    save_wave: SaveWave, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sizes = []
-    run = extract.Extractor._run
-
-    def count(self: extract.Extractor, waveforms: list[torch.Tensor]) -> list[extract.Output]:
-        assert torch.is_inference_mode_enabled() is False
-        sizes.append([len(waveform) for waveform in waveforms])
-        return run(self, waveforms)
-
-    monkeypatch.setattr(extract.Extractor, "_run", count)
-    for index, num_samples in enumerate((1600, 3200, 1600, 4800, 1600)):
-        save_wave(f"in/{index}.wav", num_samples)
-    assert (
-        extract_as(
-            tmp_path / "in", "--model", "fbank", "--out", tmp_path / "o", "--batch-seconds", "0.4"
-        )
-        == 0
-    )
-    assert sizes == [[4800], [3200, 1600], [1600, 1600]]
+    save_wave("in/a.wav", 4000)
+    command = [tmp_path / "in", "--model", "fbank", "--out", tmp_path / "out"]
+    assert extract_as(*command) == 0
+    save_wave("in/b.wav", 5000)
+    capsys.readouterr()
+    assert extract_as(*command) == 0
+    assert "wrote 1 of 1 utterances" in (text := capsys.readouterr().out)
+    assert "1 were there before" in text
+    assert extract_as(*command) == 0
+    assert f"nothing is new for {tmp_path / 'out'}; 2 were there" in capsys.readouterr().out
+    assert list(auricle.open(tmp_path / "out").ids) == ["a", "b"]
 
 
 @pytest.mark.parametrize("layer", ["1", "-2", "input"])
 def test_one_layer(save_wave: SaveWave, tmp_path: Path, tera_checkpoint: Path, layer: str) -> None:
     path = save_wave("a.wav")
     options = ["--model", "tera", "--checkpoint", tera_checkpoint, "--layer", layer]
-    assert extract_as(path, *options, "--out", tmp_path) == 0
+    assert extract_as(path, *options, "--out", tmp_path / "o") == 0
     number = layer if layer == "input" else int(layer)
-    alone = expected(auricle.load(tera_checkpoint), path, number)
-    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), alone, atol=1e-5)
+    expected = alone(auricle.load(tera_checkpoint), path, number)
+    np.testing.assert_allclose(auricle.open(tmp_path / "o")["a"], expected, atol=1e-5)
 
 
-def test_all_layers_as_one_array(
-    save_wave: SaveWave, tmp_path: Path, tera_checkpoint: Path
+@pytest.mark.parametrize("layer", ["all", "input,1,layer_2,-1"])
+def test_several_layers(
+    save_wave: SaveWave, tmp_path: Path, tera_checkpoint: Path, layer: str
 ) -> None:
     path = save_wave("a.wav")
-    assert extract_as(path, "--model", tera_checkpoint, "--layer", "all", "--out", tmp_path) == 0
-    alone = expected(auricle.load(tera_checkpoint), path, "all")
-    assert alone.shape == (4, 26, 48)
-    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), alone, atol=1e-5)
-
-
-def test_all_layers_by_name_with_metadata(
-    save_wave: SaveWave, tmp_path: Path, tera_checkpoint: Path
-) -> None:
-    path = save_wave("a.wav")
-    options = ["--model", tera_checkpoint, "--layer", "all", "--format", "safetensors"]
-    assert extract_as(path, *options, "--out", tmp_path) == 0
+    command = [path, "--model", tera_checkpoint, "--layer", layer, "--out", tmp_path / "o"]
+    assert extract_as(*command) == 0
     encoder = auricle.load(tera_checkpoint)
-    with safe_open(tmp_path / "a.safetensors", framework="np") as file:
-        metadata = file.metadata()
-        for index, name in enumerate(encoder.info.layers):
-            np.testing.assert_allclose(
-                file.get_tensor(name), expected(encoder, path, index), atol=1e-5
-            )
-        assert set(file.keys()) == set(encoder.info.layers)
-    assert metadata["family"] == "tera"
-    assert metadata["sample_rate"] == "16000"
-    assert metadata["hop_samples"] == "160"
-    assert metadata["source"] == str(path)
-    assert len(metadata["source_sha256"]) == len(metadata["checkpoint_sha256"]) == 64
-    assert list(json.loads(metadata["layers"])) == list(encoder.info.layers)
+    expected = alone(encoder, path, "all")
+    got = auricle.open(tmp_path / "o")["a"]
+    assert list(got) == list(encoder.info.layers)
+    for name, layer_expected in zip(encoder.info.layers, expected, strict=True):
+        np.testing.assert_allclose(got[name], layer_expected, atol=1e-5)
 
 
-def test_layers_of_different_widths_need_safetensors(
-    save_wave: SaveWave,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_layers_of_different_widths(save_wave: SaveWave, tmp_path: Path) -> None:
     path = save_wave("a.wav")
     checkpoint = tmp_path / "npc.safetensors"
-    _npc_with_bottleneck().save(checkpoint)
-    options = [path, "--model", checkpoint, "--layer", "all", "--out", tmp_path / "o"]
-    assert extract_as(*options) == 1
-    assert "use --format safetensors" in capsys.readouterr().err
-    assert not (tmp_path / "o").exists()
-    assert extract_as(*options, "--format", "safetensors") == 0
-    with safe_open(tmp_path / "o" / "a.safetensors", framework="np") as file:
-        assert file.get_tensor("bottleneck").shape[1] == 4
-        assert file.get_tensor("block_1").shape[1] == 8
+    config = NpcConfig(num_blocks=1, hidden_size=8, bottleneck_dim=4, codebooks=())
+    Npc(config).eval().save(checkpoint)
+    out = tmp_path / "o"
+    command = [path, "--model", checkpoint, "--layer", "all", "--format", "npy", "--out", out]
+    assert extract_as(*command) == 0
+    assert np.load(out / "data" / "bottleneck" / "a.npy").shape[1] == 4
+    assert np.load(out / "data" / "block_1" / "a.npy").shape[1] == 8
 
 
-def _npc_with_bottleneck() -> Encoder:
-    from auricle.models.npc import Npc, NpcConfig
+def test_a_weighted_sum_pooled_in_halves(
+    save_wave: SaveWave, tmp_path: Path, tera_checkpoint: Path
+) -> None:
+    path = save_wave("a.wav")
+    options = ["--layer", "0,2", "--weights", "0.25,-2", "--pool", "meanstd", "--dtype", "float16"]
+    command = [path, "--model", tera_checkpoint, *options, "--out", tmp_path / "o"]
+    assert extract_as(*command) == 0
+    encoder = auricle.load(tera_checkpoint)
+    total = 0.25 * alone(encoder, path, 0) - 2 * alone(encoder, path, 2)
+    got = auricle.open(tmp_path / "o")["a"]
+    assert got.dtype == torch.float16
+    expected = np.concatenate([total.mean(0), total.std(0)])[None]
+    np.testing.assert_allclose(got.float(), expected, atol=2e-3)
 
-    return Npc(NpcConfig(num_blocks=1, hidden_size=8, bottleneck_dim=4, codebooks=())).eval()
+
+def test_codes(save_wave: SaveWave, tmp_path: Path) -> None:
+    path = save_wave("a.wav")
+    out = tmp_path / "o"
+    assert extract_as(path, "--model", "vq_apc_mini", "--codes", "--out", out) == 0
+    with torch.inference_mode():
+        (expected,) = auricle.load("vq_apc_mini").codes([path])
+    assert torch.equal(auricle.open(out)["a"], expected)
+    assert auricle.open(out).meta.dtype == "int64"
 
 
 def test_a_channel_can_be_chosen(save_wave: SaveWave, tmp_path: Path) -> None:
     path = save_wave("a.wav", num_channels=2)
     arrays = []
-    for options in ([], ["--channel", "0"], ["--channel", "1"]):
-        assert extract_as(path, "--model", "fbank", "--out", tmp_path, *options) == 0
-        arrays.append(np.load(tmp_path / "a.npy"))
+    for index, options in enumerate(([], ["--channel", "0"], ["--channel", "1"])):
+        out = tmp_path / str(index)
+        assert extract_as(path, "--model", "fbank", "--out", out, *options) == 0
+        arrays.append(auricle.open(out)["a"].numpy())
     assert not np.allclose(arrays[1], arrays[2])
     from auricle.audio.files import read_audio
 
-    alone = auricle.load("fbank")([read_audio(path, channel=1)])[0].numpy()
-    np.testing.assert_array_equal(arrays[2], alone)
+    expected = auricle.load("fbank")([read_audio(path, channel=1)])[0].numpy()
+    np.testing.assert_array_equal(arrays[2], expected)
 
 
 def test_bad_files_are_reported_and_do_not_stop_the_rest(
@@ -169,56 +171,82 @@ def test_bad_files_are_reported_and_do_not_stop_the_rest(
     cut.write_bytes(good[0].read_bytes()[:1000])
     missing = tmp_path / "gone.wav"
     out = tmp_path / "out"
-    assert extract_as(tmp_path / "in", missing, "--model", "fbank", "--out", out) == 1
+    command = [tmp_path / "in", missing, "--model", "fbank", "--out", out]
+    assert extract_as(*command) == 1
     captured = capsys.readouterr()
-    assert captured.out == "wrote 3 of 7; 4 failed\n"
+    assert captured.out.startswith(f"wrote 3 of 7 utterances to {out}; 4 failed")
     lines = captured.err.splitlines()
     assert len(lines) == 4
     for path in (short, text, cut, missing):
         (line,) = (line for line in lines if str(path) in line)
         assert line.startswith("auricle: error: ")
     assert any("at least 400" in line and "--short pad" in line for line in lines)
-    assert files_in(out) == ["a.npy", "m.npy", "z.npy"]
+    assert list(auricle.open(out).ids) == ["a", "m", "z"]
+    assert {Path(entry["source"]) for entry in errors_in(out)} == {short, text, cut, missing}
+    save_wave("in/text.wav")
+    cut.unlink()
+    short.unlink()
+    assert extract_as(tmp_path / "in", "--model", "fbank", "--out", out) == 0
+    assert list(auricle.open(out).ids) == ["a", "m", "text", "z"]
+
+
+def test_the_first_bad_file_can_stop_the_run(
+    save_wave: SaveWave, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_wave("in/a.wav")
+    (tmp_path / "in" / "b.wav").write_text("this is no audio")
+    out = tmp_path / "out"
+    command = [tmp_path / "in", "--model", "fbank", "--out", out]
+    assert extract_as(*command, "--on-error", "stop") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "b.wav" in captured.err
+    assert "--on-error report" in captured.err
+    assert [entry["id"] for entry in errors_in(out)] == ["b"]
+
+
+def test_rows_of_a_manifest_that_cannot_be_used_are_failures(
+    save_wave: SaveWave, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_wave("in/a.wav")
+    manifest = tmp_path / "in" / "list.csv"
+    manifest.write_text("id,path\nuno,a.wav\ndue,gone.wav\ntre,../../a.wav\n")
+    out = tmp_path / "out"
+    assert extract_as(manifest, "--model", "fbank", "--out", out) == 1
+    captured = capsys.readouterr()
+    assert f"wrote 1 of 3 utterances to {out}; 2 failed" in captured.out
+    assert "list.csv, line 3" in captured.err
+    assert [entry["id"] for entry in errors_in(out)] == ["due", "tre"]
+    assert list(auricle.open(out).ids) == ["uno"]
+
+
+def test_an_id_that_the_format_cannot_hold_is_a_failure(
+    save_wave: SaveWave, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("kaldiio")
+    save_wave("in/a b.wav")
+    save_wave("in/c.wav")
+    out = tmp_path / "out"
+    command = [tmp_path / "in", "--model", "fbank", "--format", "kaldi", "--out", out]
+    assert extract_as(*command) == 1
+    assert "a b" in capsys.readouterr().err
+    assert list(auricle.open(out).ids) == ["c"]
 
 
 def test_a_short_file_can_be_padded(save_wave: SaveWave, tmp_path: Path) -> None:
     path = save_wave("a.wav", 100)
-    options = ["--model", "fbank", "--short", "pad", "--out", tmp_path]
+    options = ["--model", "fbank", "--short", "pad", "--out", tmp_path / "o"]
     assert extract_as(path, *options) == 0
-    assert np.load(tmp_path / "a.npy").shape == (1, 80)
-
-
-def test_one_file_that_the_encoder_refuses_does_not_take_its_batch_along(
-    save_wave: SaveWave,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    for index, num_samples in enumerate((3000, 3001, 3002)):
-        save_wave(f"in/{index}.wav", num_samples)
-    run = extract.Extractor._run
-
-    def refuse(self: extract.Extractor, waveforms: list[torch.Tensor]) -> list[extract.Output]:
-        if any(len(waveform) == 3001 for waveform in waveforms):
-            raise auricle.errors.AudioError("waveform 0: odd")
-        return run(self, waveforms)
-
-    monkeypatch.setattr(extract.Extractor, "_run", refuse)
-    out = tmp_path / "o"
-    assert extract_as(tmp_path / "in", "--model", "fbank", "--out", out) == 1
-    captured = capsys.readouterr()
-    assert captured.out == "wrote 2 of 3; 1 failed\n"
-    assert captured.err == f"auricle: error: {tmp_path / 'in' / '1.wav'}: waveform 0: odd\n"
+    assert auricle.open(tmp_path / "o")["a"].shape == (1, 80)
 
 
 def test_a_mistyped_path_alone_loads_no_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(extract, "load_encoder", pytest.fail)
-    assert extract_as(tmp_path / "a.wav", "--model", "tera", "--out", tmp_path) == 1
-    captured = capsys.readouterr()
-    assert captured.out == "wrote 0 of 1; 1 failed\n"
-    assert str(tmp_path / "a.wav") in captured.err
+    monkeypatch.setattr(corpora, "load", pytest.fail)
+    assert extract_as(tmp_path / "a.wav", "--model", "tera", "--out", tmp_path / "o") == 1
+    assert str(tmp_path / "a.wav") in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize(
@@ -226,8 +254,14 @@ def test_a_mistyped_path_alone_loads_no_model(
     [
         (["--model", "terra"], "no model is called 'terra'"),
         (["--model", "fbank", "--layer", "7"], "has no layer 7"),
+        (["--model", "fbank", "--layer", "0", "--weights", "1,2"], "2 weights are given"),
+        (["--model", "fbank", "--codes"], "has no quantiser"),
+        (["--model", "fbank", "--codes", "--layer", "0"], "leave --layer out"),
         (["--model", "gone.ckpt"], "gone.ckpt does not exist"),
         (["--model", "fbank", "--device", "toaster"], "cannot use device 'toaster'"),
+        (["--model", "fbank", "--format", "npy", "--dtype", "bfloat16"], "npy has no bfloat16"),
+        (["--model", "fbank", "--actors", "2"], "--engine ray"),
+        (["--model", "fbank", "--engine", "ray", "--device", "cpu"], "leave --device out"),
     ],
 )
 def test_wrong_options_are_one_line_and_write_nothing(
@@ -244,107 +278,70 @@ def test_wrong_options_are_one_line_and_write_nothing(
     assert not (tmp_path / "o").exists()
 
 
-def test_two_files_for_one_output_stop_before_any_work(
+def test_two_files_of_one_id_stop_before_any_work(
     save_wave: SaveWave, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = [save_wave("a.wav"), save_wave("a.flac")]
     assert extract_as(*paths, "--model", "fbank", "--out", tmp_path / "o") == 1
-    assert "would both be written" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert all(str(path) in error for path in paths)
     assert not (tmp_path / "o").exists()
 
 
-def test_a_full_disk_stops_at_once_and_leaves_nothing_half_written(
-    save_wave: SaveWave,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    for index in range(4):
-        save_wave(f"in/{index}.wav", 4000 - index)
-    calls = []
-
-    def fill(descriptor: int) -> None:
-        calls.append(descriptor)
-        if len(calls) == 2:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", fill)
-    out = tmp_path / "o"
-    assert extract_as(tmp_path / "in", "--model", "fbank", "--out", out) == 1
-    captured = capsys.readouterr()
-    assert captured.out == "wrote 1 of 4; stopped\n"
-    assert captured.err.count("\n") == 1
-    assert "No space left on device" in captured.err
-    assert files_in(out) == ["0.npy"]
-    assert len(calls) == 2
-
-
-def test_an_output_that_cannot_be_replaced_is_one_failure(
-    save_wave: SaveWave, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save_wave("in/a.wav")
-    save_wave("in/b.wav")
-    out = tmp_path / "o"
-    (out / "a.npy").mkdir(parents=True)
-    assert extract_as(tmp_path / "in", "--model", "fbank", "--out", out) == 1
-    captured = capsys.readouterr()
-    assert captured.out == "wrote 1 of 2; 1 failed\n"
-    assert "a.npy" in captured.err
-    assert files_in(out) == ["b.npy"]
-
-
-def test_out_that_is_a_file(
+def test_another_model_into_the_same_folder_is_refused(
     save_wave: SaveWave, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = save_wave("a.wav")
-    assert extract_as(path, "--model", "fbank", "--out", path) == 1
-    assert "is a file; choose another folder" in capsys.readouterr().err
+    assert extract_as(path, "--model", "fbank", "--out", tmp_path / "o") == 0
+    before = (tmp_path / "o" / "meta.json").read_bytes()
+    assert extract_as(path, "--model", "mel", "--out", tmp_path / "o") == 1
+    assert "holds another extraction" in capsys.readouterr().err
+    assert (tmp_path / "o" / "meta.json").read_bytes() == before
 
 
-def test_an_interruption_leaves_whole_files_alone(
+@pytest.mark.parametrize("name", ["a.wav", "."])
+def test_out_that_is_a_file_or_no_store(
+    save_wave: SaveWave, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = save_wave("a.wav")
+    assert extract_as(path, "--model", "fbank", "--out", tmp_path / name) == 1
+    assert "another folder" in capsys.readouterr().err
+    assert files_in(tmp_path) == ["a.wav"]
+
+
+def test_an_interruption_is_told_how_to_go_on(
     save_wave: SaveWave,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def interrupt(descriptor: int) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    path = save_wave("a.wav")
-    monkeypatch.setattr(os, "fsync", interrupt)
-    assert extract_as(path, "--model", "fbank", "--out", tmp_path / "o") == 130
+    command = [save_wave("a.wav"), "--model", "fbank", "--out", tmp_path / "o"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Encoder, "__call__", interrupt)
+        assert extract_as(*command) == 130
     captured = capsys.readouterr()
-    assert captured == ("wrote 0 of 1; stopped\n", "auricle: interrupted\n")
-    assert files_in(tmp_path / "o") == []
+    assert captured.out == ""
+    assert "the same command goes on" in captured.err
+    assert extract_as(*command) == 0
+    assert list(auricle.open(tmp_path / "o").ids) == ["a"]
 
 
-def test_an_output_that_is_there_is_replaced(save_wave: SaveWave, tmp_path: Path) -> None:
-    (tmp_path / "a.npy").write_text("old")
-    assert extract_as(save_wave("a.wav"), "--model", "fbank", "--out", tmp_path) == 0
-    assert np.load(tmp_path / "a.npy").shape == (23, 80)
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (MemoryError(), "lower --batch-seconds"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"), "--batch-seconds"),
-    ],
-)
-def test_too_little_memory_says_what_to_do(
+def test_no_memory_says_what_to_do(
     save_wave: SaveWave,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    error: Exception,
-    message: str,
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise error
+        raise MemoryError
 
+    command = [save_wave("a.wav"), "--model", "fbank", "--out", tmp_path / "o"]
     monkeypatch.setattr(Encoder, "__call__", fail)
-    assert extract_as(save_wave("a.wav"), "--model", "fbank", "--out", tmp_path) == 1
-    assert message in capsys.readouterr().err
+    assert extract_as(*command) == 1
+    assert "out of memory" in capsys.readouterr().err
 
 
 def test_a_fault_of_our_own_is_not_taken_for_a_bad_file(
@@ -353,19 +350,19 @@ def test_a_fault_of_our_own_is_not_taken_for_a_bad_file(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("shapes do not match")
 
+    command = [save_wave("a.wav"), "--model", "fbank", "--out", tmp_path / "o"]
     monkeypatch.setattr(Encoder, "__call__", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        extract_as(save_wave("a.wav"), "--model", "fbank", "--out", tmp_path)
+        extract_as(*command)
 
 
-def test_representations_that_are_no_numbers_are_not_written(
-    save_wave: SaveWave,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_the_default_device_is_every_gpu(
+    save_wave: SaveWave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Encoder, "__call__", lambda *_, **__: [torch.tensor([[1.0, torch.nan]])])
-    out = tmp_path / "o"
-    assert extract_as(save_wave("a.wav"), "--model", "fbank", "--out", out) == 1
-    assert "holds NaN or infinity" in capsys.readouterr().err
-    assert not out.exists()
+    monkeypatch.setattr(corpora, "all_devices", lambda: ("cpu", "cpu"))
+    names = [str(save_wave(f"in/{index}.wav", 4000 + index)) for index in range(4)]
+    options = ["--batch-seconds", "0.3", "--shard-mib", "0.001"]
+    command = [*names, "--model", "fbank", *options, "--out", tmp_path / "o"]
+    assert extract_as(*command) == 0
+    assert len(auricle.open(tmp_path / "o")) == 4
+    assert os.listdir(tmp_path / "o" / "shards")[1:]  # noqa: PTH208 - names alone

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from auricle.cli.arguments import extract
 from auricle.cli.parser import COMMANDS, build_parser
 
 EXTRACT = ["extract", "a.wav", "--model", "m", "--out", "o"]
@@ -47,10 +48,30 @@ def test_every_command_names_the_module_that_runs_it(arguments: list[str]) -> No
 def test_what_extract_takes_by_default() -> None:
     arguments = build_parser("1").parse_args(EXTRACT)
     assert arguments.inputs == ["a.wav"]
-    assert arguments.out == Path("o")
+    assert arguments.out == "o"
     assert (arguments.layer, arguments.channel, arguments.checkpoint) == (None, None, None)
-    assert (arguments.format, arguments.device, arguments.dtype) == ("npy", "cpu", "float32")
-    assert (arguments.short, arguments.batch_seconds) == ("error", 120.0)
+    assert (arguments.format, arguments.device) == ("store", ["auto"])
+    assert (arguments.dtype, arguments.model_dtype) == ("float32", "float32")
+    assert (arguments.short, arguments.on_error, arguments.engine) == ("error", "report", "local")
+
+
+def test_what_extract_repeats_of_the_library_is_current() -> None:
+    from auricle.extraction import plan
+    from auricle.extraction.formats.registry import FORMAT_NAMES
+    from auricle.extraction.inputs.listing import LISTERS
+
+    assert extract.BATCH_SECONDS == plan.DEFAULT_BATCH_SECONDS
+    assert extract.SHARD_MIB << 20 == plan.DEFAULT_SHARD_BYTES
+    assert FORMAT_NAMES == extract.FORMATS
+    assert tuple(LISTERS) == extract.INPUT_FORMATS
+
+
+def test_what_extract_keeps_may_be_several() -> None:
+    options = ["--layer", "0,hidden_9", "--weights=-0.5,2", "--device", "cuda:0,cuda:1"]
+    arguments = build_parser("1").parse_args([*EXTRACT, *options])
+    assert arguments.layer == ["0", "hidden_9"]
+    assert arguments.weights == [-0.5, 2.0]
+    assert arguments.device == ["cuda:0", "cuda:1"]
 
 
 def test_a_checkpoint_may_be_a_url() -> None:
@@ -66,7 +87,7 @@ def test_what_export_takes() -> None:
 
 
 def test_a_negative_layer_is_a_value() -> None:
-    assert build_parser("1").parse_args([*EXTRACT, "--layer", "-1"]).layer == "-1"
+    assert build_parser("1").parse_args([*EXTRACT, "--layer", "-1"]).layer == ["-1"]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +100,9 @@ def test_a_negative_layer_is_a_value() -> None:
         ("--channel", "-1", "whole number"),
         ("--channel", "left", "whole number"),
         ("--format", "mat", "npy"),
+        ("--layer", "1,,2", "commas"),
+        ("--weights", "1,half", "numbers"),
+        ("--actors", "0", "from 1"),
         ("--dtype", "int8", "float16"),
     ],
 )

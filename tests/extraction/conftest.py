@@ -12,7 +12,6 @@ import torch
 import auricle
 from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
-from auricle.extraction.engine import Failure
 from auricle.extraction.selection import Selection
 from auricle.extraction.store.layout import LayerMeta, StoreMeta
 from auricle.extraction.store.layout import Selection as SelectionMeta
@@ -83,7 +82,7 @@ class Heard:
     seconds: float = 0.0
     num_utterances: int = 0
     advanced: float = 0.0
-    failures: list[Failure] = dataclasses.field(default_factory=list)
+    failures: list[str] = dataclasses.field(default_factory=list)
 
     def start(self, seconds: float, num_utterances: int) -> None:
         self.seconds, self.num_utterances = seconds, num_utterances
@@ -91,8 +90,8 @@ class Heard:
     def advance(self, seconds: float) -> None:
         self.advanced += seconds
 
-    def fail(self, failure: Failure) -> None:
-        self.failures.append(failure)
+    def fail(self, reason: str) -> None:
+        self.failures.append(reason)
 
 
 @pytest.fixture

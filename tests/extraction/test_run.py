@@ -12,6 +12,7 @@ import torch
 
 from auricle.errors import ExtractionError, OutputError
 from auricle.extraction.engine import Stages
+from auricle.extraction.inputs.records import Problem
 from auricle.extraction.local import LocalEngine
 from auricle.extraction.plan import Limits
 from auricle.extraction.run import Summary, extract, locked
@@ -139,7 +140,9 @@ def test_what_fails_is_told_and_tried_again(
     assert {line["id"] for line in lines} == {corpus[3].id, corpus[5].id}
     assert {line["source"] for line in lines} == {corpus[3].source, short}
     assert any("needs at least" in line["error"] for line in lines)
-    assert [failure.utterance.id for failure in heard.failures] == [line["id"] for line in lines]
+    for line, reason in zip(lines, heard.failures, strict=True):
+        assert line["id"] in reason
+        assert line["source"] in reason
 
     plans = sorted((out / "plans").iterdir())
     assert run(corpus, out).num_failed == 2
@@ -168,9 +171,41 @@ def test_a_run_may_stop_at_the_first_failure(
         soundfile.write(path, samples, rate, subtype="FLOAT")
     else:
         path.write_bytes(content)
-    with pytest.raises(ExtractionError, match=r"s1/u7 .*run the same command again"):
+    with pytest.raises(ExtractionError, match=r"s1/u7.*run the same command again"):
         run(corpus, tmp_path / "out", on_error="stop")
     assert corpus[7].id in (tmp_path / "out" / "errors.jsonl").read_text()
+
+
+def test_rows_that_are_no_utterances_are_failures_of_the_last_run(
+    corpus: list[Utterance], run: Any, tmp_path: Path, heard: Any
+) -> None:
+    out = tmp_path / "out"
+    problems = [
+        Problem(kind="missing", manifest="list.csv", line=4, id="due", source="b.wav", reason="no"),
+        Problem(kind="unreadable", manifest="list.csv", line=5, reason="not a number"),
+    ]
+    assert run(corpus[:2], out, problems=problems).num_failed == 2
+    assert heard.failures == [
+        "due (b.wav): list.csv, line 4: no",
+        "list.csv, line 5: not a number",
+    ]
+    lines = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["due", ""]
+    run(corpus[:3], out)  # another list, which says nothing of "due"
+    lines = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["due"]
+    with pytest.raises(ExtractionError, match="line 5: not a number; mend"):
+        run(corpus[:2], out, problems=problems[1:], on_error="stop")
+
+
+def test_an_id_that_the_format_cannot_hold_is_a_failure(
+    corpus: list[Utterance], run: Any, tmp_path: Path, heard: Any
+) -> None:
+    unnamed = dataclasses.replace(corpus[1], id="a\0b")
+    summary = run([corpus[0], unnamed], tmp_path / "out")
+    assert (summary.num_encoded, summary.num_failed) == (1, 1)
+    assert summary.example == corpus[0].id
+    assert "an id must be text" in heard.failures[0]
 
 
 def test_two_runs_do_not_write_to_one_store(

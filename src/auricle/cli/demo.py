@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
@@ -10,14 +11,15 @@ import torch
 
 from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
-from auricle.cli.arrays import write_npy
 from auricle.cli.encoders import find_layer
 from auricle.cli.folders import check_folder
 from auricle.cli.plot import draw_file
 from auricle.errors import MissingExtraError
+from auricle.extraction.formats.npy import save_npy
 from auricle.hub.loading import load
 from auricle.hub.records import DEFAULT_MODEL
 from auricle.models.base import SAMPLE_RATE
+from auricle.writing import write_whole
 
 DEMO_MODELS = (DEFAULT_MODEL, "fbank")
 """What needs no download, the one to draw first."""
@@ -45,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
             seconds = f"{len(waveform) / SAMPLE_RATE:.2f}"
             facts = (*x.shape, f"{hop_ms:g}", f"{x.mean():.3f}", f"{x.std():.3f}")
             print(ROW.format(name, source.name, seconds, *facts))
-            write_npy(arguments.out / name / f"{source.stem}.npy", x.numpy())
+            target = arguments.out / name / f"{source.stem}.npy"
+            write_whole(target, functools.partial(save_npy, array=x.numpy()))
     picture: Path = arguments.out / f"{DEMO_MODELS[0]}.png"
     try:
         draw_file(sources[0], waveforms[0], encoders[0], find_layer(encoders[0], None), picture)

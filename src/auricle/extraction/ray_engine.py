@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from auricle.errors import AuricleError, ExtractionError, MissingExtraError
 from auricle.extraction.engine import Failure, Stages
-from auricle.extraction.work import Shard, Work
-
-if TYPE_CHECKING:
-    from auricle.models.base import Encoder
+from auricle.extraction.work import Loaded, Shard, Work
 
 HALF_A_CPU = 0.5
 """What an actor asks for of a machine's only CPU; reading asks for the other half."""
@@ -169,9 +166,9 @@ class _ShardActor:
         import torch
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        if not isinstance(self.work.load, _Loaded):
+        if not isinstance(self.work.load, Loaded):
             encoder = self.work.load(device=device)
-            self.work = dataclasses.replace(self.work, load=_Loaded(encoder))
+            self.work = dataclasses.replace(self.work, load=Loaded(encoder))
 
         def fail(failure: Failure) -> None:
             report.failures[failure.utterance.id] = failure.reason
@@ -180,16 +177,6 @@ class _ShardActor:
         stages = self.work.run(device, [shard], advance=lambda _: None, fail=fail)
         report.decoding, report.encoding = stages.decoding, stages.encoding
         report.writing = stages.writing
-
-
-@dataclasses.dataclass(frozen=True)
-class _Loaded:
-    """An encoder that is loaded already."""
-
-    encoder: Encoder
-
-    def __call__(self, *, device: str) -> Encoder:
-        return self.encoder
 
 
 def _import_ray() -> Any:

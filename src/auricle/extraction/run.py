@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 
 from auricle.errors import AudioError, ExtractionError, OutputError
 from auricle.extraction.engine import Failure, Stages
+from auricle.extraction.formats.base import path_text
+from auricle.extraction.inputs.records import Problem
 from auricle.extraction.plan import Limits, ShardPlan, Timed, padding_share, plan_shards
 from auricle.extraction.plans import Generation, read_plans, write_plan
 from auricle.extraction.reading import utterance_seconds
@@ -47,8 +49,8 @@ class Progress(Protocol):
     def advance(self, seconds: float) -> None:
         """So much more is done."""
 
-    def fail(self, failure: Failure) -> None:
-        """An utterance gave nothing."""
+    def fail(self, reason: str) -> None:
+        """Something gave nothing, which is named with the reason."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,7 @@ class Summary:
         num_before: Utterances that were in the store already.
         num_failed: Utterances that gave nothing.
         seconds: Audio that it encoded, in seconds.
+        example: Id of one of them, None where there are none.
         padding: Share of what the model computed that was padding.
         stages: Where the time went.
     """
@@ -68,6 +71,7 @@ class Summary:
     num_before: int
     num_failed: int
     seconds: float
+    example: str | None
     padding: float
     stages: Stages
 
@@ -81,6 +85,7 @@ def extract(
     progress: Progress,
     limits: Limits,
     known_seconds: Mapping[str, float] | None = None,
+    problems: Sequence[Problem] = (),
     on_error: Literal["report", "stop"] = "report",
 ) -> Summary:
     """Encode what a store does not hold yet, and close it.
@@ -96,6 +101,7 @@ def extract(
         progress: Hears how it goes on.
         limits: How large batches and shards grow.
         known_seconds: Lengths by id where a list tells them.
+        problems: Rows of the inputs that are no utterances: failures too.
         on_error: Whether an utterance that gives nothing is reported or ends the run.
 
     Raises:
@@ -112,7 +118,9 @@ def extract(
         waiting = {timed.utterance.id for shard in pending for timed in shard.plan.utterances}
         new = [u for u in utterances if u.id not in kept and u.id not in waiting]
         failures.forget({u.id for u in new} | waiting)
-        timed = _timed(new, known_seconds, failures)
+        for problem in problems:
+            failures.add_problem(problem)
+        timed = _timed(_nameable(new, work, failures), known_seconds, failures)
         added = _add_generation(folder, len(generations), timed, num_bytes, limits)
         shards = [*pending, *added]
         if shards:
@@ -124,6 +132,7 @@ def extract(
         stages = engine(work, shards, advance=progress.advance, fail=failures.add)
         failures.write()
         num_failed = failures.num_new - num_before_failures
+        example = _example(work, shards)
         _forget_barren(work, shards)
         work.writer.close()
     return Summary(
@@ -131,20 +140,25 @@ def extract(
         num_before=len(kept),
         num_failed=failures.num_new,
         seconds=sum(plan.seconds for plan in plans),
+        example=example,
         padding=padding_share(plans),
         stages=stages,
     )
 
 
 class Failures:
-    """What gave nothing, in errors.jsonl: a line of JSON each, by id."""
+    """What gave nothing, in errors.jsonl: a line of JSON each.
+
+    What has an id stays until it is tried again; rows of lists that have none are those of the
+    last run.
+    """
 
     def __init__(self, folder: Folder, progress: Progress, *, stops: bool) -> None:
         self.num_new = 0
         self._folder = folder
         self._progress = progress
         self._stops = stops
-        self._entries = dict(_read_errors(folder))
+        self._entries = {entry["id"]: entry for entry in _read_errors(folder) if entry["id"]}
 
     def forget(self, ids: Iterable[str]) -> None:
         """Drop what is to be tried again."""
@@ -157,18 +171,26 @@ class Failures:
         Raises:
             ExtractionError: The run is to stop at the first.
         """
-        utterance = failure.utterance
-        source = utterance.source.encode("utf-8", "backslashreplace").decode()
-        entry = {"id": utterance.id, "source": source, "error": failure.reason}
-        self._entries[utterance.id] = entry
+        self._add(failure.utterance.id, failure.utterance.source, failure.reason)
+
+    def add_problem(self, problem: Problem) -> None:
+        """The same for a row of an input that is no utterance."""
+        self._add(problem.id, problem.source, str(problem))
+
+    def _add(self, name: str, source: str, reason: str) -> None:
+        source = path_text(source)
+        reason = " ".join(reason.split())
+        self._entries[name or reason] = {"id": name, "source": source, "error": reason}
         self.num_new += 1
+        where = " ".join(part for part in (name, f"({source})" if source else "") if part)
+        line = reason if source in reason and name in reason else f"{where}: {reason}"
         if self._stops:
             self.write()
             raise ExtractionError(
-                f"{utterance.id} ({source}): {failure.reason}; mend or leave it out and run the "
-                "same command again, or go on past such files with --on-error report"
+                f"{line}; mend or leave it out and run the same command again, or go on past such "
+                "files with --on-error report"
             )
-        self._progress.fail(failure)
+        self._progress.fail(line)
 
     def write(self) -> None:
         """Write the file, or remove it where there are none.
@@ -214,15 +236,14 @@ def locked(folder: Folder) -> Iterator[None]:
         os.close(handle)
 
 
-def _read_errors(folder: Folder) -> Iterator[tuple[str, dict[str, Any]]]:
+def _read_errors(folder: Folder) -> Iterator[dict[str, Any]]:
     try:
         with folder.open(ERRORS) as file:
             text = file.read().decode()
     except FileNotFoundError:
         return
     for line in text.splitlines():
-        entry = json.loads(line)
-        yield entry["id"], entry
+        yield json.loads(line)
 
 
 def _kept_ids(folder: Folder, done: Iterable[ShardKey]) -> set[str]:
@@ -238,16 +259,29 @@ def _pending(generations: Iterable[Generation], done: frozenset[ShardKey]) -> li
     ]
 
 
+def _nameable(
+    utterances: Iterable[Utterance], work: Work, failures: Failures
+) -> Iterator[Utterance]:
+    """Utterances whose ids the format can hold; the others have failed."""
+    for utterance in utterances:
+        try:
+            work.writer.format.check_id(utterance.id)
+        except OutputError as error:
+            failures.add(Failure(utterance=utterance, reason=str(error)))
+        else:
+            yield utterance
+
+
 def _timed(
-    utterances: Sequence[Utterance], known_seconds: Mapping[str, float] | None, failures: Failures
+    utterances: Iterable[Utterance], known_seconds: Mapping[str, float] | None, failures: Failures
 ) -> list[Timed]:
     """Utterances with their lengths; what cannot be read has failed."""
     timed = []
+    utterances = list(utterances)
     lengths = utterance_seconds(utterances, HEADER_THREADS, known_seconds)
     for utterance, seconds in zip(utterances, lengths, strict=True):
         if isinstance(seconds, AudioError):
-            reason = " ".join(str(seconds).split())
-            failures.add(Failure(utterance=utterance, reason=reason))
+            failures.add(Failure(utterance=utterance, reason=str(seconds)))
         else:
             timed.append(Timed(utterance=utterance, seconds=seconds))
     return timed
@@ -266,6 +300,14 @@ def _add_generation(
     generation = Generation(number=number, shards=plans)
     write_plan(folder, generation)
     return [Shard(key=generation.key(plan), plan=plan) for plan in plans]
+
+
+def _example(work: Work, shards: Sequence[Shard]) -> str | None:
+    """An utterance of the last shard that has any."""
+    for shard in reversed(shards):
+        for name in read_part(work.writer.folder, shard.key).rows["id"].to_pylist():
+            return str(name)
+    return None
 
 
 def _forget_barren(work: Work, shards: Sequence[Shard]) -> None:

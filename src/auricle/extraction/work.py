@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
+
+import torch
 
 from auricle.extraction.engine import EncodedShard, Encoding, Failure, Stages, run_shards
 from auricle.extraction.plan import ShardPlan
@@ -13,11 +16,27 @@ from auricle.extraction.store.layout import ShardKey
 from auricle.extraction.store.writer import StoreWriter
 from auricle.models.base import Encoder
 
+FEW_SECONDS = 600.0
+"""Audio for which decoding processes are not worth their start."""
+
+MAX_WORKERS = 8
+"""Decoding processes of a GPU; more of them wait for the disk."""
+
 
 class LoadOn(Protocol):
     """Loads an encoder; `functools.partial(auricle.load, "tera")` is one."""
 
     def __call__(self, *, device: str) -> Encoder: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """An encoder that is where it is to run already."""
+
+    encoder: Encoder
+
+    def __call__(self, *, device: str) -> Encoder:
+        return self.encoder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,14 +56,15 @@ class Work:
         selection: What is kept.
         short: What to do with audio shorter than the encoder's minimum.
         writer: Writes shards into the store.
-        num_workers: Processes that decode ahead.
+        num_workers: Processes that decode ahead; 0 for a thread, None for what suits the device
+            and the amount of audio.
     """
 
     load: LoadOn
     selection: Selection
     short: Literal["error", "pad"]
     writer: StoreWriter
-    num_workers: int
+    num_workers: int | None
 
     def run(
         self,
@@ -82,10 +102,24 @@ class Work:
             ]
             self.writer.write(keys[id(done.plan)], items)
 
+        num_workers = self.num_workers
+        if num_workers is None:
+            num_workers = suitable_workers(device, sum(shard.plan.seconds for shard in shards))
         return run_shards(
             [shard.plan for shard in shards],
             encoding,
             write,
-            num_workers=self.num_workers,
+            num_workers=num_workers,
             advance=advance,
         )
+
+
+def suitable_workers(device: str, seconds: float) -> int:
+    """Processes that decode `seconds` of audio for a device; 0 for a thread.
+
+    A model on the CPU uses all cores itself, and a thread decodes faster than it reads.
+    """
+    if torch.device(device).type == "cpu" or seconds < FEW_SECONDS:
+        return 0
+    cpus_of_device = (os.cpu_count() or 1) // max(1, torch.cuda.device_count())
+    return max(1, min(MAX_WORKERS, cpus_of_device - 1))

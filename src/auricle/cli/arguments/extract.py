@@ -6,58 +6,71 @@ import argparse
 from pathlib import Path
 
 from auricle.cli.arguments.shared import (
+    DTYPES,
     LAYER_HELP,
-    add_device,
     add_model,
+    count,
     positive_number,
     whole_number,
+    words,
 )
 
-DEFAULT_BATCH_SECONDS = 120.0
+INPUT_FORMATS = ("audio", "fairseq", "table", "kaldi", "lhotse", "dataset", "webdataset")
+FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow")
 
-SUMMARY = "write representations of files"
+BATCH_SECONDS = 120.0
+SHARD_MIB = 256
+
+SUMMARY = "write representations of a corpus"
 TEXT = """\
-Write the representation of every audio file as one array file.
+Write the representations of a corpus into a folder that auricle.open("DIR")["ID"] reads.
 
-INPUT is an audio file, a folder (searched recursively for audio files), or a pattern in quotes
-(* ? [] and ** across folders). Outputs keep the tree below an input folder or below the fixed
-part of a pattern; a file given by itself goes to DIR/name.npy. Hidden files are left out of
-folders. An output that is already there is overwritten, in one step: nobody sees half of it.
+INPUT is an audio file, a folder (searched recursively), a pattern in quotes (* ? [] and ** across
+folders), a manifest (fairseq's or another .tsv, .csv, .parquet, .jsonl, Kaldi's wav.scp, Lhotse's
+cuts), WebDataset archives, or a Hugging Face data set (hf-dataset://NAME@SPLIT). An utterance's ID
+is its path below the folder or below the fixed part of the pattern, without suffix, or what the
+manifest says.
 
-A file that cannot be encoded is reported on standard error and does not stop the others; the
-exit status is 1 then.
+A run that was stopped, or killed, goes on when the same command is given again; over a corpus that
+has grown it does what is new. What cannot be encoded is reported on standard error and in
+DIR/errors.jsonl and does not stop the rest; the exit status is 1 then.
 """
 EXAMPLES = """\
 examples:
   auricle extract speech.wav --out features
   auricle extract LibriSpeech/dev-clean --model tera --out features
+  auricle extract train.tsv --model wav2vec2 --layer 6,9 --dtype float16 --out features
+  auricle extract corpus --model tera --layer all --pool mean --format npy --out vectors
   auricle extract corpus --model vq_wav2vec --codes --out codes
-  auricle extract 'corpus/**/*.wav' --model tera --layer all --format safetensors --out layers
+  auricle extract data/train/wav.scp --format kaldi --out feats
+  auricle extract corpus --model tera --engine ray --address auto --out s3://bucket/features
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them to the parser of the command."""
     parser.set_defaults(module="auricle.cli.extract")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="file, folder or pattern")
+    _add_inputs(parser)
     add_model(parser)
+    _add_selection(parser)
+    _add_output(parser)
+    _add_engine(parser)
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="folder to write to, made if missing"
+        "inputs", metavar="INPUT", nargs="+", help="file, folder, pattern, manifest or data set"
     )
     parser.add_argument(
-        "--layer", metavar="LAYER", help=f"{LAYER_HELP}, or all (default: the model's own choice)"
+        "--input-format",
+        choices=INPUT_FORMATS,
+        help="what the inputs are, where that is not to be told by looking",
     )
     parser.add_argument(
-        "--codes",
-        action="store_true",
-        help="write discrete codes, int64 (frames, codebooks), of a model with a quantiser",
-    )
-    parser.add_argument(
-        "--format",
-        choices=("npy", "safetensors"),
-        default="npy",
-        help="npy: one float32 array (frames, dim), with --layer all (layers, frames, dim); "
-        "safetensors: a tensor for each layer by its name, and metadata (default: npy)",
+        "--root",
+        metavar="DIR",
+        type=Path,
+        help="folder that no audio may lie outside of, links followed",
     )
     parser.add_argument(
         "--channel",
@@ -69,15 +82,125 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--short",
         choices=("error", "pad"),
         default="error",
-        help="a file shorter than the model's minimum fails, or is padded with zeros "
+        help="audio shorter than the model's minimum fails, or is padded with zeros "
         "(default: error)",
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=("report", "stop"),
+        default="report",
+        help="go on past what cannot be encoded, or stop there (default: report)",
+    )
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--layer",
+        metavar="LAYERS",
+        type=words,
+        help=f"{LAYER_HELP}; several with commas, or all (default: the model's own choice); "
+        "where the first is negative, --layer=-1,-2",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="NUMBERS",
+        type=numbers,
+        help="keep the sum of the layers under these weights, with commas, one each",
+    )
+    parser.add_argument(
+        "--pool",
+        choices=("mean", "max", "meanstd"),
+        help="keep one vector of all frames (default: every frame)",
+    )
+    parser.add_argument(
+        "--codes",
+        action="store_true",
+        help="keep discrete codes, int64 (frames, codebooks), of a model with a quantiser",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="type of what is kept (default: float32)",
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        required=True,
+        help="folder to write to, made if missing, or an address such as s3://bucket/features",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="store",
+        help="store: safetensors shards with an index; npy: a file each; the others as their own "
+        "libraries read them (default: store)",
+    )
+    parser.add_argument(
+        "--shard-mib",
+        metavar="MIB",
+        type=positive_number,
+        default=SHARD_MIB,
+        help=f"size at which a shard ends, in MiB (default: {SHARD_MIB})",
+    )
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        metavar="DEVICES",
+        type=words,
+        default=["auto"],
+        help="where the model runs, as torch says it, several with commas (default: auto, all "
+        "GPUs, or the CPU where there are none)",
+    )
+    parser.add_argument(
+        "--model-dtype",
+        choices=DTYPES,
+        default="float32",
+        help="type of the weights (default: float32)",
     )
     parser.add_argument(
         "--batch-seconds",
         metavar="SECONDS",
         type=positive_number,
-        default=DEFAULT_BATCH_SECONDS,
+        default=BATCH_SECONDS,
         help="audio that goes through the model at once, padding included; a longer file goes "
-        f"alone (default: {DEFAULT_BATCH_SECONDS:g})",
+        f"alone (default: {BATCH_SECONDS:g})",
     )
-    add_device(parser)
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=whole_number,
+        help="processes that decode for each device; 0 for a thread (default: what suits)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local: this machine; ray: a Ray cluster (default: local)",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="of the Ray cluster; auto for the one that this machine is in (default: start one)",
+    )
+    parser.add_argument(
+        "--actors",
+        metavar="N",
+        type=count,
+        help="processes that encode on the cluster (default: as many as fit)",
+    )
+
+
+def numbers(text: str) -> list[float]:
+    """Several numbers, with commas between them."""
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers with commas between them, got {text!r}"
+        ) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from auricle.extraction.formats.base import Placement, ShardFormat, WrittenShard, values
 from auricle.extraction.formats.naming import component, file_stem
@@ -12,6 +12,7 @@ from auricle.extraction.store.folder import Folder
 from auricle.extraction.store.layout import DATA, ShardKey
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from auricle.extraction.formats.base import Item
@@ -39,10 +40,16 @@ class NpyFormat(ShardFormat):
 
 
 def _writing(x: Tensor) -> Callable[[Path], None]:
-    def write(temporary: Path) -> None:
-        import numpy as np
+    return lambda temporary: save_npy(temporary, values(x))
 
-        with temporary.open("wb") as file:
-            np.save(file, values(x))
 
-    return write
+def save_npy(path: Path, array: NDArray[Any]) -> None:
+    """Write one array as `numpy.save` does; raises OSError that says why where it cannot."""
+    import numpy as np
+
+    contiguous = np.ascontiguousarray(array)
+    # np.save writes past Python's file object and so loses the reason of a failure (disk full).
+    with path.open("wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(contiguous)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(contiguous.data)

@@ -43,7 +43,7 @@ class IndexRow(NamedTuple):
         source: File, archive or data set that the audio came from.
         start: Where the utterance begins in it, in seconds.
         seconds: How long it is; None where nobody said so.
-        model_sha256: Digest of the encoder's weights.
+        model_sha256: Digest of the encoder's family, configuration and weights.
     """
 
     id: str

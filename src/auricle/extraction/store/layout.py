@@ -93,8 +93,10 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
         sample_rate: Rate that the hops count in, in Hz.
         dtype: Type of the values: "float32", "float16", "bfloat16" or "int64".
         selection: How it was made of the encoder's layers.
+        short: What happened to audio shorter than the encoder's minimum: "error" or "pad".
         encoder_dtype: Type that the encoder computed in.
-        model_sha256: Digest of the encoder's weights.
+        model_sha256: Digest of the encoder's family, configuration and weights.
+        checkpoint_sha256: Digest of the file that the weights came in, where it is known.
         source_url: Where the weights come from.
         licence: Licence of the weights.
         library_version: Version of the library that began the store.
@@ -109,9 +111,11 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate: int
     dtype: str
     selection: Selection
+    short: str = "error"
     encoder_dtype: str
     model_sha256: str
     library_version: str
+    checkpoint_sha256: str | None = None
     source_url: str | None = None
     licence: str | None = None
     closed: bool = False

@@ -1,0 +1,197 @@
+"""From a corpus to a store of representations: what `auricle.extract` and the command line do."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from auricle.errors import AudioError, AuricleError
+from auricle.extraction.describing import describe
+from auricle.extraction.inputs.listing import list_utterances
+from auricle.extraction.local import LocalEngine, all_devices
+from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, Limits
+from auricle.extraction.ray_engine import RayEngine
+from auricle.extraction.run import Engine, Progress, Summary
+from auricle.extraction.run import extract as run
+from auricle.extraction.selection import DType, Pool, Selection
+from auricle.extraction.store.writer import StoreWriter
+from auricle.extraction.work import Loaded, LoadOn, Work
+from auricle.hub import catalogue
+from auricle.hub.loading import load
+from auricle.hub.locations import is_location
+from auricle.hub.records import DEFAULT_MODEL
+from auricle.models.base import Encoder
+
+Layers: TypeAlias = Sequence[int | str] | Literal["all"]
+
+MAX_REASONS = 3
+"""Reasons that are given where not one input can be used."""
+
+
+class Silence:
+    """Hears how a run goes on, and says nothing."""
+
+    def start(self, seconds: float, num_utterances: int) -> None:
+        """Nothing is said of what is to be done."""
+
+    def advance(self, seconds: float) -> None:
+        """Nothing is said of what is done."""
+
+    def fail(self, reason: str) -> None:
+        """Nothing is said of what failed; errors.jsonl holds it."""
+
+
+def extract(
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    model: str | Path | Encoder = DEFAULT_MODEL,
+    checkpoint: str | Path | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
+    refresh: bool = False,
+    model_dtype: torch.dtype = torch.float32,
+    devices: Sequence[str] = (),
+    layers: Layers | None = None,
+    weights: Sequence[float] | None = None,
+    pool: Pool | None = None,
+    codes: bool = False,
+    dtype: DType = "float32",
+    output_format: str = "store",
+    input_format: str | None = None,
+    root: str | Path | None = None,
+    channel: int | None = None,
+    short: Literal["error", "pad"] = "error",
+    on_error: Literal["report", "stop"] = "report",
+    batch_seconds: float = DEFAULT_BATCH_SECONDS,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+    num_workers: int | None = 0,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    num_actors: int | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Write the representations of a corpus into a store that `auricle.open` reads.
+
+    What the store holds already is left as it is: a run that was killed goes on where it was, and
+    a corpus that has grown costs what is new.
+
+    Args:
+        inputs: Files, folders, patterns, manifests, archives, data sets.
+        out: Folder of the store, or an address that fsspec knows (`s3://bucket/features`).
+        model: As `auricle.load` takes it; or an encoder, which runs where it is.
+        checkpoint: As `auricle.load` takes it.
+        config: As `auricle.load` takes it.
+        refresh: As `auricle.load` takes it.
+        model_dtype: Type of the weights.
+        devices: As torch names them, with a process for each where there are several; none for
+            all GPUs, or the CPU where there are none.
+        layers: Indices or names, "all", or None for the default layer.
+        weights: Of a sum of the layers, one each; None to keep them apart.
+        pool: "mean", "max" or "meanstd" over the frames; None to keep them.
+        codes: Keep the quantiser's codes instead of layers.
+        dtype: Type in which layers are kept.
+        output_format: "store", "npy", "kaldi", "webdataset", "hdf5" or "arrow".
+        input_format: What the inputs are, where that is not to be told by looking.
+        root: A folder that no audio may lie outside of.
+        channel: Counted from 0; None for the mean of all.
+        short: What to do with audio shorter than the encoder's minimum.
+        on_error: Whether an utterance that gives nothing is reported or ends the run.
+        batch_seconds: Audio that goes through the model at once, padding included.
+        shard_bytes: Size at which a shard ends.
+        num_workers: Processes that decode for each device; 0 for a thread, None for what suits
+            (in a script then, calls belong under `if __name__ == "__main__"`).
+        engine: "local" for this machine, "ray" for a Ray cluster.
+        address: Of the cluster; "auto" for the one that this machine is in, None to start one.
+        num_actors: How many processes encode on the cluster; None for as many as fit.
+        progress: Hears how it goes on; None for nobody.
+
+    Returns:
+        What was done.
+
+    Raises:
+        AudioError: Inputs cannot be read, hold nothing usable, or two utterances have one id.
+        AuricleError: The encoder cannot be loaded, or does not give what is asked for.
+        OutputError: `out` holds another extraction, or cannot be written.
+        ExtractionError: An utterance gave nothing, and `on_error` is "stop".
+    """
+    texts = [inputs] if isinstance(inputs, str | Path) else inputs
+    listing = list_utterances(
+        [os.fspath(text) for text in texts],
+        input_format=input_format,
+        root=None if root is None else Path(root),
+        channel=channel,
+    )
+    if not listing.utterances:
+        reasons = "; ".join(map(str, listing.problems[:MAX_REASONS]))
+        raise AudioError(f"no audio to extract: {reasons}")
+    runner: Engine = RayEngine(address, num_actors)
+    if engine == "local":
+        runner = LocalEngine(tuple(devices) or all_devices())
+    encoder, load_on = _encoder(
+        model, runner, refresh, {"checkpoint": checkpoint, "config": config, "dtype": model_dtype}
+    )
+    selection = Selection.of(
+        encoder, layers, weights=weights, pool=pool, wants_codes=codes, dtype=dtype
+    )
+    meta = describe(
+        encoder,
+        selection,
+        model=encoder.info.name if isinstance(model, Encoder) else str(model),
+        store_format=output_format,
+        short=short,
+        library_version=import_module("auricle").__version__,
+    )
+    return run(
+        listing.utterances,
+        Work(
+            load=load_on,
+            selection=selection,
+            short=short,
+            writer=StoreWriter.begin(out, meta),
+            num_workers=num_workers,
+        ),
+        runner,
+        num_bytes=functools.partial(selection.num_bytes, encoder, selection.kept(encoder)),
+        progress=progress or Silence(),
+        limits=Limits(batch_seconds=batch_seconds, shard_bytes=shard_bytes),
+        known_seconds=listing.known_seconds,
+        problems=listing.problems,
+        on_error=on_error,
+    )
+
+
+def _encoder(
+    model: str | Path | Encoder, runner: Engine, refresh: bool, options: Mapping[str, Any]
+) -> tuple[Encoder, LoadOn]:
+    """The encoder here, and what gives it to each process that encodes."""
+    only_device = None
+    if isinstance(runner, LocalEngine) and len(runner.devices) == 1:
+        (only_device,) = runner.devices
+    if isinstance(model, Encoder):
+        if only_device is None:
+            raise AuricleError(
+                "an encoder that is loaded runs in this process alone; pass the name or the path "
+                "of the model to use several devices, or Ray"
+            )
+        return model, Loaded(model)
+    encoder = load(model, device=only_device or "cpu", refresh=refresh, **options)
+    if only_device is not None:
+        return encoder, Loaded(encoder)
+    # A process may run in another folder, and need not fetch anew what has just been fetched.
+    is_path = catalogue.looks_like_path(model)
+    elsewhere = {name: _absolute(value) for name, value in options.items()}
+    return encoder, functools.partial(
+        load, _absolute(Path(model)) if is_path else model, **elsewhere
+    )
+
+
+def _absolute(option: Any) -> Any:
+    """An option of `load`, with a path made absolute."""
+    is_path = isinstance(option, str | Path) and not is_location(option)
+    return Path(option).absolute() if is_path else option

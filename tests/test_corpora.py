@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+import auricle
+from auricle.audio.samples import sample_paths
+from auricle.errors import AudioError, AuricleError
+
+
+@dataclasses.dataclass
+class Heard:
+    seconds: float = 0.0
+    advanced: float = 0.0
+    reasons: list[str] = dataclasses.field(default_factory=list)
+
+    def start(self, seconds: float, num_utterances: int) -> None:
+        self.seconds = seconds
+
+    def advance(self, seconds: float) -> None:
+        self.advanced += seconds
+
+    def fail(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    samples, rate = soundfile.read(sample_paths()[0], dtype="float32")
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for index in range(4):
+        soundfile.write(folder / f"u{index}.wav", samples[: 6000 + 1000 * index], rate)
+    return folder
+
+
+def test_a_corpus_becomes_a_store(folder: Path, tmp_path: Path) -> None:
+    heard = Heard()
+    summary = auricle.extract(folder, tmp_path / "out", model="apc_mini", progress=heard)
+    assert (summary.num_encoded, summary.num_failed) == (4, 0)
+    assert heard.advanced == pytest.approx(heard.seconds) == pytest.approx(summary.seconds)
+    assert heard.reasons == []
+    encoder = auricle.load("apc_mini")
+    store = auricle.open(tmp_path / "out")
+    for index in range(4):
+        with torch.inference_mode():
+            (expected,) = encoder([folder / f"u{index}.wav"])
+        torch.testing.assert_close(store[f"u{index}"], expected, rtol=0, atol=1e-4)
+
+
+def test_an_encoder_that_is_loaded_is_taken_as_it_is(folder: Path, tmp_path: Path) -> None:
+    encoder = auricle.load("apc_mini")
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.mul_(0.5)
+    paths = [folder / "u0.wav", str(folder / "u1.wav")]
+    summary = auricle.extract(paths, tmp_path / "out", model=encoder, layers=[0], dtype="float16")
+    assert summary.num_encoded == 2
+    with torch.inference_mode():
+        (expected,) = encoder([folder / "u0.wav"], layer=0)
+    got = auricle.open(tmp_path / "out")["u0"]
+    torch.testing.assert_close(got.float(), expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises(AuricleError, match="model_sha256"):
+        auricle.extract(paths, tmp_path / "out", model="apc_mini", layers=[0], dtype="float16")
+
+
+def test_an_encoder_that_is_loaded_stays_in_its_process(folder: Path, tmp_path: Path) -> None:
+    encoder = auricle.load("fbank")
+    with pytest.raises(AuricleError, match="pass the name"):
+        auricle.extract(folder, tmp_path / "out", model=encoder, devices=["cpu", "cpu"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_by_a_relative_path_reaches_other_processes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    auricle.load("apc_mini").save("own.safetensors")
+    summary = auricle.extract(
+        folder, "out", model="own.safetensors", devices=["cpu", "cpu"], shard_bytes=1
+    )
+    assert summary.num_encoded == 4
+    assert len(auricle.open("out")) == 4
+
+
+def test_inputs_of_which_nothing_can_be_used(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="gone.wav"):
+        auricle.extract(tmp_path / "gone.wav", tmp_path / "out", model="fbank")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_root_keeps_audio_below_it(folder: Path, tmp_path: Path) -> None:
+    (folder / "list.csv").write_text(f"path\n{tmp_path / 'corpus' / 'u0.wav'}\n/u1.wav\n")
+    summary = auricle.extract(folder / "list.csv", tmp_path / "out", model="fbank", root=folder)
+    assert (summary.num_encoded, summary.num_failed) == (1, 1)
