@@ -97,3 +97,41 @@ def test_a_root_keeps_audio_below_it(folder: Path, tmp_path: Path) -> None:
     (folder / "list.csv").write_text(f"path\n{tmp_path / 'corpus' / 'u0.wav'}\n/u1.wav\n")
     summary = auricle.extract(folder / "list.csv", tmp_path / "out", model="fbank", root=folder)
     assert (summary.num_encoded, summary.num_failed) == (1, 1)
+
+
+def test_a_data_set_is_read_as_a_stream(folder: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = [
+        {"id": path.stem, "audio": {"bytes": path.read_bytes(), "path": path.name}}
+        for path in sorted(folder.iterdir())
+    ]
+    table = datasets.Dataset.from_list(rows).cast_column("audio", datasets.Audio(decode=False))
+    saved = tmp_path / "set"
+    table.save_to_disk(saved)
+    heard = Heard()
+    summary = auricle.extract(
+        f"hf-dataset://{saved}", tmp_path / "out", streaming=True, progress=heard
+    )
+    assert (summary.num_encoded, summary.num_failed) == (4, 0)
+    assert heard.seconds is None
+    store = auricle.open(tmp_path / "out")
+    assert list(store.ids) == ["u0", "u1", "u2", "u3"]
+    assert store.to_pandas()["source"][2] == f"{saved}:train:2"
+    assert auricle.extract(saved, tmp_path / "out", streaming=True).num_before == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "is no data set of Hugging Face"),
+        ({"root": "."}, "leave the input format and the root out"),
+        ({"input_format": "audio"}, "leave the input format and the root out"),
+        ({"engine": "ray"}, "take the local engine"),
+    ],
+)
+def test_what_is_not_streamed(
+    folder: Path, tmp_path: Path, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(AuricleError, match=message):
+        auricle.extract(folder, tmp_path / "out", streaming=True, **options)
+    assert not (tmp_path / "out").exists()

@@ -14,13 +14,16 @@ import torch
 from auricle.errors import AudioError, AuricleError
 from auricle.extraction.describing import describe
 from auricle.extraction.inputs.listing import list_utterances
+from auricle.extraction.inputs.records import Listing
+from auricle.extraction.inputs.streams import GROUP_ROWS, Stream, open_stream
 from auricle.extraction.local import LocalEngine, all_devices
 from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, Limits
 from auricle.extraction.ray_engine import RayEngine
 from auricle.extraction.run import Engine, Progress, Summary
 from auricle.extraction.run import extract as run
-from auricle.extraction.selection import DType, Pool, Selection
+from auricle.extraction.selection import DType, Pool, Selection, Windows
 from auricle.extraction.store.writer import StoreWriter
+from auricle.extraction.streamed import extract_streams as run_streams
 from auricle.extraction.work import Loaded, LoadOn, Work
 from auricle.hub import catalogue
 from auricle.hub.loading import load
@@ -30,6 +33,9 @@ from auricle.models.base import Encoder
 
 Layers: TypeAlias = Sequence[int | str] | Literal["all"]
 
+DEFAULT_OVERLAP_SECONDS = 5.0
+"""What windows have in common where nobody says."""
+
 MAX_REASONS = 3
 """Reasons that are given where not one input can be used."""
 
@@ -37,7 +43,7 @@ MAX_REASONS = 3
 class Silence:
     """Hears how a run goes on, and says nothing."""
 
-    def start(self, seconds: float, num_utterances: int) -> None:
+    def start(self, seconds: float | None, num_utterances: int | None) -> None:
         """Nothing is said of what is to be done."""
 
     def advance(self, seconds: float) -> None:
@@ -65,7 +71,10 @@ def extract(
     output_format: str = "store",
     input_format: str | None = None,
     root: str | Path | None = None,
+    streaming: bool = False,
     channel: int | None = None,
+    window_seconds: float | None = None,
+    overlap_seconds: float = DEFAULT_OVERLAP_SECONDS,
     short: Literal["error", "pad"] = "error",
     on_error: Literal["report", "stop"] = "report",
     batch_seconds: float = DEFAULT_BATCH_SECONDS,
@@ -99,7 +108,12 @@ def extract(
         output_format: "store", "npy", "kaldi", "webdataset", "hdf5" or "arrow".
         input_format: What the inputs are, where that is not to be told by looking.
         root: A folder that no audio may lie outside of.
+        streaming: Read Hugging Face data sets row after row instead of downloading them first; a
+            group of rows at a time lies in the system's temporary folder.
         channel: Counted from 0; None for the mean of all.
+        window_seconds: Encode what is longer in windows of this length, see
+            `auricle.encode_windows`; None to encode everything whole.
+        overlap_seconds: What neighbouring windows have in common.
         short: What to do with audio shorter than the encoder's minimum.
         on_error: Whether an utterance that gives nothing is reported or ends the run.
         batch_seconds: Audio that goes through the model at once, padding included.
@@ -120,24 +134,31 @@ def extract(
         OutputError: `out` holds another extraction, or cannot be written.
         ExtractionError: An utterance gave nothing, and `on_error` is "stop".
     """
-    texts = [inputs] if isinstance(inputs, str | Path) else inputs
-    listing = list_utterances(
-        [os.fspath(text) for text in texts],
-        input_format=input_format,
-        root=None if root is None else Path(root),
-        channel=channel,
-    )
-    if not listing.utterances:
-        reasons = "; ".join(map(str, listing.problems[:MAX_REASONS]))
-        raise AudioError(f"no audio to extract: {reasons}")
-    runner: Engine = RayEngine(address, num_actors)
-    if engine == "local":
-        runner = LocalEngine(tuple(devices) or all_devices())
+    texts = [os.fspath(i) for i in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    streams: list[Stream] = []
+    listing = Listing()
+    if streaming:
+        _check_streaming(input_format, root, engine)
+        streams = [open_stream(text) for text in texts]
+    else:
+        listing = _list(texts, input_format, root, channel)
+    devices = tuple(devices) or all_devices()
+    runner: Engine = LocalEngine(devices)
+    if engine == "ray":
+        runner = RayEngine(address, num_actors)
     encoder, load_on = _encoder(
         model, runner, refresh, {"checkpoint": checkpoint, "config": config, "dtype": model_dtype}
     )
     selection = Selection.of(
-        encoder, layers, weights=weights, pool=pool, wants_codes=codes, dtype=dtype
+        encoder,
+        layers,
+        weights=weights,
+        pool=pool,
+        wants_codes=codes,
+        dtype=dtype,
+        windows=None
+        if window_seconds is None
+        else Windows(window_seconds=window_seconds, overlap_seconds=overlap_seconds),
     )
     meta = describe(
         encoder,
@@ -147,23 +168,70 @@ def extract(
         short=short,
         library_version=import_module("auricle").__version__,
     )
+    work = Work(
+        load=load_on,
+        selection=selection,
+        short=short,
+        writer=StoreWriter.begin(out, meta),
+        num_workers=num_workers,
+    )
+    num_bytes = functools.partial(selection.num_bytes, encoder, selection.kept(encoder))
+    limits = Limits(batch_seconds=batch_seconds, shard_bytes=shard_bytes)
+    if streaming:
+        return run_streams(
+            streams,
+            work,
+            runner,
+            num_bytes=num_bytes,
+            progress=progress or Silence(),
+            limits=limits,
+            channel=channel,
+            on_error=on_error,
+            group_rows=GROUP_ROWS * len(devices),
+        )
     return run(
         listing.utterances,
-        Work(
-            load=load_on,
-            selection=selection,
-            short=short,
-            writer=StoreWriter.begin(out, meta),
-            num_workers=num_workers,
-        ),
+        work,
         runner,
-        num_bytes=functools.partial(selection.num_bytes, encoder, selection.kept(encoder)),
+        num_bytes=num_bytes,
         progress=progress or Silence(),
-        limits=Limits(batch_seconds=batch_seconds, shard_bytes=shard_bytes),
+        limits=limits,
         known_seconds=listing.known_seconds,
         problems=listing.problems,
         on_error=on_error,
     )
+
+
+def _check_streaming(
+    input_format: str | None, root: str | Path | None, engine: Literal["local", "ray"]
+) -> None:
+    """Raise AuricleError where options do not go with streams."""
+    if input_format not in (None, "dataset") or root is not None:
+        raise AuricleError(
+            "streams are data sets whose rows hold their audio: leave the input format and the "
+            "root out"
+        )
+    if engine == "ray":
+        raise AuricleError(
+            "rows of a stream lie on this machine until they are encoded, where a cluster does not "
+            "see them: take the local engine, or leave streaming out"
+        )
+
+
+def _list(
+    texts: Sequence[str], input_format: str | None, root: str | Path | None, channel: int | None
+) -> Listing:
+    """Utterances of inputs, of which there are some."""
+    listing = list_utterances(
+        texts,
+        input_format=input_format,
+        root=None if root is None else Path(root),
+        channel=channel,
+    )
+    if not listing.utterances:
+        reasons = "; ".join(map(str, listing.problems[:MAX_REASONS]))
+        raise AudioError(f"no audio to extract: {reasons}")
+    return listing
 
 
 def _encoder(

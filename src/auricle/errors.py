@@ -52,4 +52,15 @@ class PlugInError(AuricleError, RuntimeError):
 
 
 class ExtractionError(AuricleError, RuntimeError):
-    """An extraction that stopped at an utterance, as it was told to."""
+    """An extraction that stopped at an utterance, as it was told to, or because a process died."""
+
+
+class StoreError(AuricleError, ValueError):
+    """A store that cannot be read: not there, cut or damaged; the message says what mends it."""
+
+
+class UnknownUtteranceError(AuricleError, KeyError):
+    """An id that a store does not hold; the message lists close matches."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show the message in quotes

@@ -146,6 +146,20 @@ def test_codes(save_wave: SaveWave, tmp_path: Path) -> None:
     assert auricle.open(out).meta.dtype == "int64"
 
 
+def test_long_audio_in_windows(save_wave: SaveWave, tmp_path: Path, tera_checkpoint: Path) -> None:
+    path = save_wave("a.wav", 48_000)
+    command = [path, "--model", tera_checkpoint, "--out", tmp_path / "o"]
+    windows = ["--window-seconds", "1", "--overlap-seconds", "0.25"]
+    assert extract_as(*command, *windows) == 0
+    with torch.inference_mode():
+        (expected,) = auricle.encode_windows(
+            auricle.load(tera_checkpoint), [path], window_seconds=1, overlap_seconds=0.25
+        )
+    assert torch.equal(auricle.open(tmp_path / "o")["a"], expected)
+    assert auricle.open(tmp_path / "o").meta.selection.window_seconds == 1
+    assert extract_as(*command) == 1  # whole is another extraction
+
+
 def test_a_channel_can_be_chosen(save_wave: SaveWave, tmp_path: Path) -> None:
     path = save_wave("a.wav", num_channels=2)
     arrays = []
@@ -261,6 +275,7 @@ def test_a_mistyped_path_alone_loads_no_model(
         (["--model", "fbank", "--device", "toaster"], "cannot use device 'toaster'"),
         (["--model", "fbank", "--format", "npy", "--dtype", "bfloat16"], "npy has no bfloat16"),
         (["--model", "fbank", "--actors", "2"], "--engine ray"),
+        (["--model", "fbank", "--streaming"], "is no data set of Hugging Face"),
         (["--model", "fbank", "--engine", "ray", "--device", "cpu"], "leave --device out"),
     ],
 )

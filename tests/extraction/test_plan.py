@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from auricle.extraction.plan import Limits, Timed, padding_share, plan_batches, plan_shards
+from auricle.extraction.plan import Limits, Timed, plan_batches, plan_shards
 from auricle.extraction.utterances import Utterance
 
 
@@ -49,7 +49,8 @@ def test_every_utterance_is_in_one_shard_and_shards_are_bounded() -> None:
     assert sorted(kept) == sorted(item.utterance.id for item in utterances)
     for shard in shards[:-1]:
         assert 300 <= shard.seconds < 300 + 60
-    assert 0 < padding_share(shards) < 0.05
+    padded = sum(shard.padded_seconds for shard in shards)
+    assert 0 < 1 - sum(shard.seconds for shard in shards) / padded < 0.05
 
 
 def test_a_shard_ends_at_so_many_seconds_too() -> None:
@@ -57,10 +58,9 @@ def test_a_shard_ends_at_so_many_seconds_too() -> None:
         timed(*[10.0] * 6), lambda _: 0, Limits(batch_seconds=10, shard_seconds=20)
     )
     assert [shard.seconds for shard in shards] == [20, 20, 20]
-    assert padding_share(shards) == 0
+    assert [shard.padded_seconds for shard in shards] == [20, 20, 20]
 
 
 def test_nothing_needs_no_shard() -> None:
     assert plan_batches([], 60) == []
     assert plan_shards([], lambda _: 1, Limits()) == []
-    assert padding_share([]) == 0

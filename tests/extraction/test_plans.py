@@ -4,9 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from auricle.errors import StoreError
 from auricle.extraction.plan import Limits, Timed, plan_shards
-from auricle.extraction.plans import Generation, read_plans, write_plan
-from auricle.extraction.store.errors import StoreError
+from auricle.extraction.plans import (
+    Generation,
+    plan_numbers,
+    planned_keys,
+    read_plans,
+    write_plan,
+)
 from auricle.extraction.store.folder import open_folder
 from auricle.extraction.utterances import Utterance
 
@@ -39,16 +45,18 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
         write_plan(folder, one)
     assert read_plans(folder) == written
     assert written[1].key(written[1].shards[0]) == (1, 0)
+    assert plan_numbers(folder) == [0, 1]
+    assert planned_keys(folder, 0) == {written[0].key(shard) for shard in written[0].shards}
 
 
-def test_a_damaged_or_missing_plan_is_an_error(tmp_path: Path) -> None:
+def test_a_damaged_plan_is_an_error_and_a_missing_one_is_not(tmp_path: Path) -> None:
     folder = open_folder(tmp_path)
     for number in (0, 1):
         write_plan(folder, generation(number, UTTERANCES))
     path = tmp_path / "plans" / "00001.parquet"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(StoreError, match=r"00001.parquet is not a readable plan"):
+    with pytest.raises(StoreError, match=r"00001.parquet cannot be read: .*; remove it"):
         read_plans(folder)
+    path.write_bytes((tmp_path / "plans" / "00000.parquet").read_bytes())
     (tmp_path / "plans" / "00000.parquet").unlink()
-    with pytest.raises(StoreError, match=r"00001.parquet is there, but plans/00000.parquet is not"):
-        read_plans(folder)
+    assert [one.number for one in read_plans(folder)] == plan_numbers(folder) == [1]

@@ -144,7 +144,7 @@ def test_rows_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         row = utterance(Path("set"), container="dataset", member=member)
         assert torch.equal(read_utterance(row, sample_rate=RATE), read_audio(path))
         assert utterance_seconds([row], 1) == [0.1]
-    with pytest.raises(AudioError, match=r"^u: cannot read set \(s:2\) as audio"):
+    with pytest.raises(AudioError, match=r"^u: cannot read set:s:2 as audio"):
         read_utterance(utterance(Path("set"), container="dataset", member="s:2"), sample_rate=RATE)
 
 

@@ -10,8 +10,9 @@ import auricle
 from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
 from auricle.errors import AuricleError, LayerError
-from auricle.extraction.selection import CODES, WEIGHTED_SUM, Selection
+from auricle.extraction.selection import CODES, WEIGHTED_SUM, Selection, Windows
 from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.models.windows import encode_windows, window_codes
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +132,34 @@ def test_layers_of_different_width_cannot_be_summed() -> None:
 def test_an_unknown_layer(encoder: Encoder) -> None:
     with pytest.raises(LayerError, match="has no layer 'nine'"):
         Selection.of(encoder, ["nine"])
+
+
+def test_long_audio_in_windows() -> None:
+    encoder = auricle.load("tera_mini")
+    windows = Windows(window_seconds=1.0, overlap_seconds=0.5)
+    selection = Selection.of(encoder, windows=windows)
+    wav = read_audio(sample_paths()[0], sample_rate=SAMPLE_RATE)[:40_000]
+    with torch.inference_mode():
+        (expected,) = encode_windows(encoder, [wav], window_seconds=1.0, overlap_seconds=0.5)
+        (whole,) = encoder([wav])
+    (got,) = selection.run(encoder, [wav], short="error")
+    assert torch.equal(got[encoder.default_layer], expected)
+    assert not torch.equal(expected, whole)
+
+
+def test_codes_of_long_audio_in_windows() -> None:
+    encoder = auricle.load("vq_apc_mini")
+    windows = Windows(window_seconds=1.0, overlap_seconds=0.5)
+    selection = Selection.of(encoder, wants_codes=True, windows=windows)
+    wav = read_audio(sample_paths()[0], sample_rate=SAMPLE_RATE)[:40_000]
+    with torch.inference_mode():
+        (expected,) = window_codes(encoder, [wav], window_seconds=1.0, overlap_seconds=0.5)
+    assert torch.equal(selection.run(encoder, [wav], short="error")[0]["codes"], expected)
+
+
+@pytest.mark.parametrize("wants_codes", [False, True])
+def test_windows_that_cannot_be_are_refused_before_any_work(wants_codes: bool) -> None:
+    encoder = auricle.load("vq_apc_mini")
+    windows = Windows(window_seconds=1.0, overlap_seconds=2.0)
+    with pytest.raises(AuricleError, match="window_seconds must be longer"):
+        Selection.of(encoder, wants_codes=wants_codes, windows=windows)

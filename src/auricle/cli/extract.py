@@ -18,6 +18,7 @@ from auricle.errors import AuricleError
 from auricle.extraction.run import Summary
 
 BYTES_PER_MIB = 1 << 20
+COUNT = "{n:.0f} s of audio [{elapsed}{postfix}]"
 BAR = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}{postfix}]"
 
 
@@ -47,10 +48,11 @@ class Progress:
             if error is not None:
                 print("stopped; the same command goes on where this one was", file=sys.stderr)
 
-    def start(self, seconds: float, num_utterances: int) -> None:
-        """Show the bar."""
+    def start(self, seconds: float | None, num_utterances: int | None) -> None:
+        """Show the bar, or where nobody knows how much there is, a count of seconds."""
         self._start = time.perf_counter()
-        self._bar = tqdm(total=seconds, bar_format=BAR, disable=None, leave=False)
+        bar_format = BAR if seconds is not None else COUNT
+        self._bar = tqdm(total=seconds, bar_format=bar_format, disable=None, leave=False)
 
     def advance(self, seconds: float) -> None:
         """Move the bar."""
@@ -90,7 +92,10 @@ def run(arguments: argparse.Namespace) -> int:
             output_format=arguments.format,
             input_format=arguments.input_format,
             root=arguments.root,
+            streaming=arguments.streaming,
             channel=arguments.channel,
+            window_seconds=arguments.window_seconds,
+            overlap_seconds=arguments.overlap_seconds,
             short=arguments.short,
             on_error=arguments.on_error,
             batch_seconds=arguments.batch_seconds,

@@ -32,6 +32,7 @@ def describe(
         library_version: Version of this library.
     """
     info = encoder.info
+    windows = selection.windows
     layers = tuple(
         layout.LayerMeta(
             name=one.name,
@@ -52,6 +53,8 @@ def describe(
             weights=selection.weights,
             pool=selection.pool,
             codes=selection.wants_codes,
+            window_seconds=windows.window_seconds if windows else None,
+            overlap_seconds=windows.overlap_seconds if windows else None,
         ),
         short=short,
         encoder_dtype=str(encoder.dtype).removeprefix("torch."),

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from auricle.errors import AudioError, AuricleError
+from auricle.errors import AudioError, AuricleError, ExtractionError
 from auricle.extraction.plan import ShardPlan, Timed
+from auricle.extraction.processes import end_with_parent, shielded_from_interrupts
 from auricle.extraction.reading import read_utterance
 from auricle.extraction.selection import Selection
 from auricle.extraction.utterances import Utterance
@@ -166,8 +167,28 @@ def run_shards(
         Where the time went.
 
     Raises:
-        AuricleError: What `write` raises; nothing of a later shard has been written then.
+        AuricleError: What `write` raises, or that a process that decodes has died; nothing of a
+            later shard has been written then.
     """
+    try:
+        return _run_shards(shards, encoding, write, num_workers, advance)
+    except RuntimeError as error:
+        # The loader raises it wherever this thread is when the process dies, not only in `next`.
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise ExtractionError(
+            "a process that decodes audio has died (out of memory, or killed); run the same "
+            "command again to go on, with fewer --workers if it was memory"
+        ) from error
+
+
+def _run_shards(
+    shards: Sequence[ShardPlan],
+    encoding: Encoding,
+    write: Callable[[EncodedShard], None],
+    num_workers: int,
+    advance: Callable[[float], None],
+) -> Stages:
     stages = Stages()
     audio = _decoded(shards, num_workers)
     with _Writer(write) as writer:
@@ -222,15 +243,19 @@ def _decoded(shards: Sequence[ShardPlan], num_workers: int) -> Iterator[Decoded]
     """The audio of all batches, in order, decoded ahead."""
     batches = _Batches([batch for shard in shards for batch in shard.batches])
     if num_workers:
-        yield from DataLoader(
+        loader = DataLoader(
             batches,
             batch_size=None,
             collate_fn=_unchanged,
             num_workers=num_workers,
             prefetch_factor=PREFETCHED_BATCHES,
+            worker_init_fn=_begin_worker,
             # Forked, a process would share the locks that the model's threads hold at that moment.
             multiprocessing_context="spawn",
         )
+        with shielded_from_interrupts():
+            iterator = iter(loader)
+        yield from iterator
         return
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting: deque[Future[Decoded]] = deque()
@@ -244,6 +269,10 @@ def _decoded(shards: Sequence[ShardPlan], num_workers: int) -> Iterator[Decoded]
 
 def _unchanged(decoded: Decoded) -> Decoded:
     return decoded
+
+
+def _begin_worker(_number: int) -> None:
+    end_with_parent()
 
 
 class _Writer:

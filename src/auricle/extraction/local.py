@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import queue
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue as ProcessQueue
@@ -15,6 +14,7 @@ from torch import multiprocessing
 
 from auricle.errors import AuricleError, ExtractionError
 from auricle.extraction.engine import Failure, Stages
+from auricle.extraction.processes import end_with_parent, shielded_from_interrupts
 from auricle.extraction.work import Shard, Work
 
 POLL_SECONDS = 1.0
@@ -81,8 +81,9 @@ def _run_processes(
         for number, device in enumerate(devices)
     }
     stages = Stages()
-    for process in processes.values():
-        process.start()
+    with shielded_from_interrupts():
+        for process in processes.values():
+            process.start()
     try:
         while processes:
             message = _next_message(messages, processes, devices)
@@ -129,7 +130,7 @@ def _work(
     messages: ProcessQueue[Message],
 ) -> None:
     """What each process runs."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     if device == "cpu":
         torch.set_num_threads(1)
     try:
@@ -137,13 +138,3 @@ def _work(
     except AuricleError as error:
         ended = _Ended(number, Stages(), error)
     messages.put(ended)
-
-
-def _end_with_parent() -> None:
-    """Leave nothing running where the parent is killed."""
-    import os
-
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from auricle.extraction.utterances import Utterance
 
@@ -116,9 +116,3 @@ def plan_shards(
         for number, batches in enumerate(shards)
         if batches
     ]
-
-
-def padding_share(shards: Sequence[ShardPlan]) -> float:
-    """Share of what the model computes that is padding."""
-    padded = sum(shard.padded_seconds for shard in shards)
-    return 1 - sum(shard.seconds for shard in shards) / padded if padded else 0.0

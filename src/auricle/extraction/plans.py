@@ -13,10 +13,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from auricle.errors import StoreError
 from auricle.extraction.plan import ShardPlan, Timed
-from auricle.extraction.store.errors import StoreError
 from auricle.extraction.store.folder import Folder
-from auricle.extraction.store.layout import PLANS, ShardKey, plan_file
+from auricle.extraction.store.index import PLAN_REMEDY, read_checked
+from auricle.extraction.store.layout import PLANS, ShardKey, parse_plan_file, plan_file
 from auricle.extraction.utterances import Container, Utterance
 
 if TYPE_CHECKING:
@@ -57,41 +58,56 @@ def write_plan(folder: Folder, generation: Generation) -> None:
     table = pyarrow.Table.from_pylist(rows, schema=_schema())
 
     def write(temporary: Path) -> None:
-        pyarrow.parquet.write_table(table, temporary, compression="zstd")
+        pyarrow.parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
     folder.write_whole(plan_file(generation.number), write)
+
+
+def plan_numbers(folder: Folder) -> list[int]:
+    """Numbers of the runs that have left a plan, in order; one that was damaged may be missing."""
+    return sorted(
+        number for name in folder.sizes(PLANS) if (number := parse_plan_file(name)) is not None
+    )
 
 
 def read_plans(folder: Folder) -> list[Generation]:
     """The plans of all runs, in order.
 
     Raises:
-        StoreError: One cannot be read, or one is missing.
+        StoreError: One cannot be read.
     """
-    import pyarrow
-    import pyarrow.parquet
+    return [read_plan(folder, number) for number in plan_numbers(folder)]
 
-    names = list(folder.sizes(PLANS))
-    generations = []
-    for number, name in enumerate(names):
-        if name != plan_file(number):
-            raise StoreError(
-                f"{folder.where(name)} is there, but {plan_file(number)} is not; put it back, or "
-                "extract to another folder"
-            )
-        try:
-            with folder.open(name) as file:
-                table = pyarrow.parquet.read_table(pyarrow.PythonFile(file))
-            if not table.schema.equals(_schema()):
-                raise StoreError(f"its columns are {', '.join(table.column_names)}")
-            rows = table.to_pylist()
-        except (OSError, pyarrow.ArrowInvalid, StoreError) as error:
-            raise StoreError(
-                f"{folder.where(name)} is not a readable plan ({error}); restore it, or extract "
-                "to another folder"
-            ) from error
-        generations.append(Generation(number=number, shards=tuple(_shards(rows))))
-    return generations
+
+def read_plan(folder: Folder, number: int) -> Generation:
+    """The plan of one run.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    rows = _table(folder, number).to_pylist()
+    return Generation(number=number, shards=tuple(_shards(rows)))
+
+
+def planned_keys(folder: Folder, number: int) -> set[ShardKey]:
+    """The shards of one run, without what they hold: of millions of rows that is little.
+
+    Raises:
+        StoreError: The plan cannot be read.
+    """
+    shards = _table(folder, number)["shard"].unique().to_pylist()
+    return {ShardKey(number, shard) for shard in shards}
+
+
+def _table(folder: Folder, number: int) -> pyarrow.Table:
+    name = plan_file(number)
+    table = read_checked(folder, name, PLAN_REMEDY)
+    if not table.schema.equals(_schema()):
+        raise StoreError(
+            f"{folder.where(name)} is no plan: its columns are {', '.join(table.column_names)}; "
+            f"{PLAN_REMEDY}"
+        )
+    return table
 
 
 def _schema() -> pyarrow.Schema:

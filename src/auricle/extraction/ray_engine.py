@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -73,7 +75,8 @@ class RayEngine:
                 "or leave --address out to use this machine alone"
             ) from error
         try:
-            return self._run(ray, work, shards, advance, fail)
+            with _quiet("ray.data"):
+                return self._run(ray, work, shards, advance, fail)
         except ray.exceptions.RayError as error:
             raise ExtractionError(
                 f"Ray gave up: {' '.join(str(error).split())}; run the same command again to go on"
@@ -177,6 +180,18 @@ class _ShardActor:
         stages = self.work.run(device, [shard], advance=lambda _: None, fail=fail)
         report.decoding, report.encoding = stages.decoding, stages.encoding
         report.writing = stages.writing
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep what a logger tells of its work, and is not an error, from the command's reader."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _import_ray() -> Any:

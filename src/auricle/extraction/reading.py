@@ -115,8 +115,16 @@ def _opened(utterance: Utterance) -> Iterator[tuple[BinaryIO, str]]:
     if utterance.container == "file":
         with open_audio_bytes(utterance.source) as stream:
             yield stream, utterance.source
+    elif utterance.container == "stream":
+        if not utterance.spooled:
+            raise AudioError(
+                f"{utterance.origin} has not come with its stream: go on with --streaming; where "
+                "that says the same, the data set has been changed"
+            )
+        with open_audio_bytes(utterance.spooled) as stream:
+            yield stream, utterance.origin
     elif utterance.container == "tar":
-        name = f"{utterance.source}:{utterance.member}"
+        name = utterance.origin
         offset, num_bytes = _indexes.place(utterance.source, utterance.member)
         try:
             stretch = Stretch(utterance.source, offset, num_bytes)
@@ -126,7 +134,7 @@ def _opened(utterance: Utterance) -> Iterator[tuple[BinaryIO, str]]:
             yield cast(BinaryIO, buffered), name
     else:
         contents, path = row_audio(utterance.source, utterance.member)
-        name = f"{utterance.source} ({utterance.member})"
+        name = utterance.origin
         if contents is None:
             with open_audio_bytes(path) as stream:
                 yield stream, f"{path} of {name}"

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from auricle.errors import AudioError, ExtractionError, OutputError
+from auricle.errors import AudioError, OutputError
 from auricle.extraction.engine import Failure, Stages
-from auricle.extraction.formats.base import path_text
+from auricle.extraction.failures import Failures
 from auricle.extraction.inputs.records import Problem
-from auricle.extraction.plan import Limits, ShardPlan, Timed, padding_share, plan_shards
-from auricle.extraction.plans import Generation, read_plans, write_plan
+from auricle.extraction.plan import Limits, Timed, plan_shards
+from auricle.extraction.plans import (
+    Generation,
+    plan_numbers,
+    planned_keys,
+    read_plan,
+    write_plan,
+)
 from auricle.extraction.reading import utterance_seconds
 from auricle.extraction.store.folder import Folder, LocalFolder
-from auricle.extraction.store.index import read_part
-from auricle.extraction.store.layout import ERRORS, ShardKey, plan_file
+from auricle.extraction.store.index import part_keys, read_part
+from auricle.extraction.store.layout import plan_file
 from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Shard, Work
+
+if TYPE_CHECKING:
+    import pyarrow
 
 HEADER_THREADS = 16
 """Headers read at once: what takes long is waiting for a disk or a network."""
@@ -43,8 +50,8 @@ class Engine(Protocol):
 class Progress(Protocol):
     """Hears how a run goes on."""
 
-    def start(self, seconds: float, num_utterances: int) -> None:
-        """So much is to be encoded."""
+    def start(self, seconds: float | None, num_utterances: int | None) -> None:
+        """So much is to be encoded; None where nobody knows, of a stream."""
 
     def advance(self, seconds: float) -> None:
         """So much more is done."""
@@ -108,106 +115,165 @@ def extract(
         ExtractionError: An utterance gave nothing, and `on_error` is "stop".
         OutputError: The store cannot be written, or another run is writing to it.
     """
-    folder = work.writer.folder
-    failures = Failures(folder, progress, stops=on_error == "stop")
-    with locked(folder):
-        generations = read_plans(folder)
-        done = work.writer.completed()
-        kept = _kept_ids(folder, done)
-        pending = _pending(generations, done)
+    failures = Failures(work.writer.folder, progress.fail, stops=on_error == "stop")
+    with locked(work.writer.folder):
+        run = Run(work, engine, num_bytes=num_bytes, limits=limits, failures=failures)
+        kept = {name for part in run.kept_parts() for name in part["id"].to_pylist()}
+        pending = [shard for shard in run.pending() if not shard.is_streamed]
         waiting = {timed.utterance.id for shard in pending for timed in shard.plan.utterances}
         new = [u for u in utterances if u.id not in kept and u.id not in waiting]
         failures.forget({u.id for u in new} | waiting)
         for problem in problems:
             failures.add_problem(problem)
-        timed = _timed(_nameable(new, work, failures), known_seconds, failures)
-        added = _add_generation(folder, len(generations), timed, num_bytes, limits)
-        shards = [*pending, *added]
-        if shards:
-            work.writer.reopen()
+        shards = [*pending, *run.add(new, known_seconds)]
         plans = [shard.plan for shard in shards]
         num_utterances = sum(1 for plan in plans for _ in plan.utterances)
         progress.start(sum(plan.seconds for plan in plans), num_utterances)
-        num_before_failures = failures.num_new
-        stages = engine(work, shards, advance=progress.advance, fail=failures.add)
-        failures.write()
-        num_failed = failures.num_new - num_before_failures
-        example = _example(work, shards)
-        _forget_barren(work, shards)
+        run.encode(shards, progress.advance)
+        run.forget_barren()
         work.writer.close()
-    return Summary(
-        num_encoded=num_utterances - num_failed,
-        num_before=len(kept),
-        num_failed=failures.num_new,
-        seconds=sum(plan.seconds for plan in plans),
-        example=example,
-        padding=padding_share(plans),
-        stages=stages,
-    )
+    return run.summary(num_before=len(kept))
 
 
-class Failures:
-    """What gave nothing, in errors.jsonl: a line of JSON each.
+class Run:
+    """A store while a run adds to it: what it holds and what waits, more plans, their shards.
 
-    What has an id stays until it is tried again; rows of lists that have none are those of the
-    last run.
+    Args:
+        work: How utterances are encoded and written; its writer has begun the store.
+        engine: What runs it.
+        num_bytes: Bytes that the representation of so many seconds takes.
+        limits: How large batches and shards grow.
+        failures: Where what gives nothing is noted.
     """
 
-    def __init__(self, folder: Folder, progress: Progress, *, stops: bool) -> None:
-        self.num_new = 0
-        self._folder = folder
-        self._progress = progress
-        self._stops = stops
-        self._entries = {entry["id"]: entry for entry in _read_errors(folder) if entry["id"]}
+    def __init__(
+        self,
+        work: Work,
+        engine: Engine,
+        *,
+        num_bytes: Callable[[float], int],
+        limits: Limits,
+        failures: Failures,
+    ) -> None:
+        self._work = work
+        self._engine = engine
+        self._num_bytes = num_bytes
+        self._limits = limits
+        self._failures = failures
+        self._folder = work.writer.folder
+        self._plans = plan_numbers(self._folder)
+        self._done = work.writer.completed()
+        self._is_open = False
+        self._num_encoded = 0
+        self._seconds = self._padded_seconds = 0.0
+        self._stages = Stages()
+        self._example: str | None = None
 
-    def forget(self, ids: Iterable[str]) -> None:
-        """Drop what is to be tried again."""
-        for name in ids:
-            self._entries.pop(name, None)
+    def kept_parts(self) -> Iterator[pyarrow.Table]:
+        """Rows of the index of every shard that was done when the run began."""
+        return (read_part(self._folder, key).rows for key in self._done)
 
-    def add(self, failure: Failure) -> None:
-        """Note and report a failure.
+    def pending(self) -> list[Shard]:
+        """Shards that are planned and not done."""
+        keys = {number: planned_keys(self._folder, number) for number in self._plans}
+        # What a lost plan held is planned anew; a part whose shard is damaged would hold it too.
+        for key in set(part_keys(self._folder)) - self._done - set().union(*keys.values()):
+            self._folder.remove(key.part)
+        numbers = [number for number in self._plans if not keys[number] <= self._done]
+        generations = (read_plan(self._folder, number) for number in numbers)
+        return [
+            Shard(key=generation.key(plan), plan=plan)
+            for generation in generations
+            for plan in generation.shards
+            if generation.key(plan) not in self._done
+        ]
+
+    def add(
+        self, utterances: Iterable[Utterance], known_seconds: Mapping[str, float] | None = None
+    ) -> list[Shard]:
+        """Plan utterances that no plan holds, and write the plan down; what cannot be has failed.
 
         Raises:
-            ExtractionError: The run is to stop at the first.
+            ExtractionError: An utterance has failed, and the run is to stop there.
+            OutputError: The plan cannot be written.
         """
-        self._add(failure.utterance.id, failure.utterance.source, failure.reason)
+        timed = self._timed(self._nameable(utterances), known_seconds)
+        plans = tuple(plan_shards(timed, self._num_bytes, self._limits))
+        if not plans:
+            return []
+        # Shards of a plan that was lost are there still.
+        taken = {*self._plans, *(key.generation for key in part_keys(self._folder))}
+        generation = Generation(number=max(taken, default=-1) + 1, shards=plans)
+        write_plan(self._folder, generation)
+        self._plans.append(generation.number)
+        return [Shard(key=generation.key(plan), plan=plan) for plan in plans]
 
-    def add_problem(self, problem: Problem) -> None:
-        """The same for a row of an input that is no utterance."""
-        self._add(problem.id, problem.source, str(problem))
-
-    def _add(self, name: str, source: str, reason: str) -> None:
-        source = path_text(source)
-        reason = " ".join(reason.split())
-        self._entries[name or reason] = {"id": name, "source": source, "error": reason}
-        self.num_new += 1
-        where = " ".join(part for part in (name, f"({source})" if source else "") if part)
-        line = reason if source in reason and name in reason else f"{where}: {reason}"
-        if self._stops:
-            self.write()
-            raise ExtractionError(
-                f"{line}; mend or leave it out and run the same command again, or go on past such "
-                "files with --on-error report"
-            )
-        self._progress.fail(line)
-
-    def write(self) -> None:
-        """Write the file, or remove it where there are none.
+    def encode(self, shards: Sequence[Shard], advance: Callable[[float], None]) -> None:
+        """Run shards, and note what failed.
 
         Raises:
-            OutputError: It cannot be written.
+            AuricleError: As the engine does.
         """
-        if not self._entries:
-            self._folder.remove(ERRORS)
+        if shards and not self._is_open:
+            self._work.writer.reopen()
+            self._is_open = True
+        num_failed = self._failures.num_new
+        self._stages += self._engine(self._work, shards, advance=advance, fail=self._failures.add)
+        self._failures.write()
+        num_utterances = sum(1 for shard in shards for _ in shard.plan.utterances)
+        self._num_encoded += num_utterances - (self._failures.num_new - num_failed)
+        self._seconds += sum(shard.plan.seconds for shard in shards)
+        self._padded_seconds += sum(shard.plan.padded_seconds for shard in shards)
+        for shard in reversed(shards):
+            for name in read_part(self._folder, shard.key).rows["id"][:1].to_pylist():
+                self._example = name
+                return
+
+    def forget_barren(self) -> None:
+        """Remove the last plan if nothing came of it, so that what fails again leaves no trace."""
+        if not self._plans:
             return
-        lines = (json.dumps(entry, ensure_ascii=False) for entry in self._entries.values())
-        text = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+        keys = planned_keys(self._folder, self._plans[-1])
+        if any(read_part(self._folder, key).rows.num_rows for key in keys):
+            return
+        self._folder.remove(plan_file(self._plans[-1]))
+        for key in keys:
+            self._folder.remove(key.part)
 
-        def write(temporary: Path) -> None:
-            temporary.write_bytes(text)
+    def summary(self, *, num_before: int) -> Summary:
+        """What was done; the store held `num_before` utterances before."""
+        padded = self._padded_seconds
+        return Summary(
+            num_encoded=self._num_encoded,
+            num_before=num_before,
+            num_failed=self._failures.num_new,
+            seconds=self._seconds,
+            example=self._example,
+            padding=1 - self._seconds / padded if padded else 0.0,
+            stages=self._stages,
+        )
 
-        self._folder.write_whole(ERRORS, write)
+    def _nameable(self, utterances: Iterable[Utterance]) -> Iterator[Utterance]:
+        """Utterances whose ids the format can hold; the others have failed."""
+        for utterance in utterances:
+            try:
+                self._work.writer.format.check_id(utterance.id)
+            except OutputError as error:
+                self._failures.add(Failure(utterance=utterance, reason=str(error)))
+            else:
+                yield utterance
+
+    def _timed(
+        self, utterances: Iterable[Utterance], known_seconds: Mapping[str, float] | None
+    ) -> Iterator[Timed]:
+        """Utterances with their lengths; what cannot be read has failed."""
+        utterances = list(utterances)
+        lengths = utterance_seconds(utterances, HEADER_THREADS, known_seconds)
+        for utterance, seconds in zip(utterances, lengths, strict=True):
+            if isinstance(seconds, AudioError):
+                self._failures.add(Failure(utterance=utterance, reason=str(seconds)))
+            else:
+                yield Timed(utterance=utterance, seconds=seconds)
 
 
 @contextmanager
@@ -234,91 +300,3 @@ def locked(folder: Folder) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _read_errors(folder: Folder) -> Iterator[dict[str, Any]]:
-    try:
-        with folder.open(ERRORS) as file:
-            text = file.read().decode()
-    except FileNotFoundError:
-        return
-    for line in text.splitlines():
-        yield json.loads(line)
-
-
-def _kept_ids(folder: Folder, done: Iterable[ShardKey]) -> set[str]:
-    return {name for key in done for name in read_part(folder, key).rows["id"].to_pylist()}
-
-
-def _pending(generations: Iterable[Generation], done: frozenset[ShardKey]) -> list[Shard]:
-    return [
-        Shard(key=generation.key(plan), plan=plan)
-        for generation in generations
-        for plan in generation.shards
-        if generation.key(plan) not in done
-    ]
-
-
-def _nameable(
-    utterances: Iterable[Utterance], work: Work, failures: Failures
-) -> Iterator[Utterance]:
-    """Utterances whose ids the format can hold; the others have failed."""
-    for utterance in utterances:
-        try:
-            work.writer.format.check_id(utterance.id)
-        except OutputError as error:
-            failures.add(Failure(utterance=utterance, reason=str(error)))
-        else:
-            yield utterance
-
-
-def _timed(
-    utterances: Iterable[Utterance], known_seconds: Mapping[str, float] | None, failures: Failures
-) -> list[Timed]:
-    """Utterances with their lengths; what cannot be read has failed."""
-    timed = []
-    utterances = list(utterances)
-    lengths = utterance_seconds(utterances, HEADER_THREADS, known_seconds)
-    for utterance, seconds in zip(utterances, lengths, strict=True):
-        if isinstance(seconds, AudioError):
-            failures.add(Failure(utterance=utterance, reason=str(seconds)))
-        else:
-            timed.append(Timed(utterance=utterance, seconds=seconds))
-    return timed
-
-
-def _add_generation(
-    folder: Folder,
-    number: int,
-    timed: Sequence[Timed],
-    num_bytes: Callable[[float], int],
-    limits: Limits,
-) -> list[Shard]:
-    plans: tuple[ShardPlan, ...] = tuple(plan_shards(timed, num_bytes, limits))
-    if not plans:
-        return []
-    generation = Generation(number=number, shards=plans)
-    write_plan(folder, generation)
-    return [Shard(key=generation.key(plan), plan=plan) for plan in plans]
-
-
-def _example(work: Work, shards: Sequence[Shard]) -> str | None:
-    """An utterance of the last shard that has any."""
-    for shard in reversed(shards):
-        for name in read_part(work.writer.folder, shard.key).rows["id"].to_pylist():
-            return str(name)
-    return None
-
-
-def _forget_barren(work: Work, shards: Sequence[Shard]) -> None:
-    """Remove the last plan if nothing came of it: a run over what fails again leaves no trace."""
-    folder = work.writer.folder
-    generations = read_plans(folder)
-    if not generations:
-        return
-    keys = [generations[-1].key(plan) for plan in generations[-1].shards]
-    if any(read_part(folder, key).rows.num_rows for key in keys):
-        return
-    folder.remove(plan_file(generations[-1].number))
-    for key in keys:
-        folder.remove(key.part)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from auricle.errors import AuricleError
 from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.models.windows import encode_windows, window_codes
 from auricle.outputs import LayerInfo
 
 Pool: TypeAlias = Literal["mean", "max", "meanstd"]
@@ -22,6 +23,14 @@ CODES = "codes"
 
 WEIGHTED_SUM = "weighted_sum"
 """Name under which a weighted sum of layers is kept."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Windows that long audio is encoded in, as `encode_windows` takes them, in seconds."""
+
+    window_seconds: float
+    overlap_seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +53,8 @@ class Selection:
             sample of them) beside each other; None to keep all frames.
         wants_codes: Keep the quantiser's codes instead of layers.
         dtype: Type in which layers are kept; codes are int64.
+        windows: What is longer is encoded in windows with overlap, their lengths in seconds; None
+            to encode everything whole.
     """
 
     layers: tuple[str, ...] = ()
@@ -51,6 +62,7 @@ class Selection:
     pool: Pool | None = None
     wants_codes: bool = False
     dtype: DType = "float32"
+    windows: Windows | None = None
 
     @classmethod
     def of(
@@ -62,6 +74,7 @@ class Selection:
         pool: Pool | None = None,
         wants_codes: bool = False,
         dtype: DType = "float32",
+        windows: Windows | None = None,
     ) -> Selection:
         """A selection, checked against an encoder.
 
@@ -72,11 +85,13 @@ class Selection:
             pool: As in the attributes.
             wants_codes: As in the attributes.
             dtype: As in the attributes.
+            windows: As in the attributes.
 
         Raises:
             LayerError: The encoder has no such layer.
             AuricleError: The encoder has no codes, weights do not match the layers, layers of
-                different width or rate are to be summed, or options contradict each other.
+                different width or rate are to be summed, windows are too short, or options
+                contradict each other.
         """
         if wants_codes:
             if layers is not None or weights is not None or pool is not None:
@@ -89,7 +104,7 @@ class Selection:
                     f"{encoder.info.name} has no quantiser, so it gives no codes; keep a layer, "
                     "or take a model such as vq_wav2vec, vq_apc or npc"
                 )
-            return cls(wants_codes=True)
+            return cls(wants_codes=True, windows=windows)._checked(encoder)
         infos = _infos(encoder, layers)
         names = tuple(info.name for info in infos)
         if len(set(names)) < len(names):
@@ -97,7 +112,8 @@ class Selection:
         if weights is not None:
             _check_weights(infos, weights)
             weights = tuple(float(weight) for weight in weights)
-        return cls(layers=names, weights=weights, pool=pool, dtype=dtype)
+        selection = cls(layers=names, weights=weights, pool=pool, dtype=dtype, windows=windows)
+        return selection._checked(encoder)
 
     def kept(self, encoder: Encoder) -> tuple[Kept, ...]:
         """The arrays that are kept of an utterance of this encoder."""
@@ -148,9 +164,41 @@ class Selection:
         """
         with torch.inference_mode():
             if self.wants_codes:
-                return [{CODES: row.cpu()} for row in encoder.codes(waveforms, short=short)]
-            outputs = encoder(waveforms, list(self.layers), short=short)
-            return [self._keep(output) for output in outputs]
+                return [{CODES: row.cpu()} for row in self._codes(encoder, waveforms, short)]
+            return [self._keep(output) for output in self._encode(encoder, waveforms, short)]
+
+    def _checked(self, encoder: Encoder) -> Selection:
+        if self.windows is not None:
+            self.run(encoder, [], short="error")  # raises where windows are too short
+        return self
+
+    def _encode(
+        self, encoder: Encoder, waveforms: Sequence[Tensor], short: Literal["error", "pad"]
+    ) -> list[dict[str, Tensor]]:
+        layers: list[int | str] = list(self.layers)
+        if self.windows is None:
+            return encoder(waveforms, layers, short=short)
+        return encode_windows(
+            encoder,
+            waveforms,
+            layers,
+            window_seconds=self.windows.window_seconds,
+            overlap_seconds=self.windows.overlap_seconds,
+            short=short,
+        )
+
+    def _codes(
+        self, encoder: Encoder, waveforms: Sequence[Tensor], short: Literal["error", "pad"]
+    ) -> list[Tensor]:
+        if self.windows is None:
+            return encoder.codes(waveforms, short=short)
+        return window_codes(
+            encoder,
+            waveforms,
+            window_seconds=self.windows.window_seconds,
+            overlap_seconds=self.windows.overlap_seconds,
+            short=short,
+        )
 
     def _keep(self, layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
         arrays = dict(layers)

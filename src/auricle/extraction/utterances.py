@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, TypeAlias
 
-Container: TypeAlias = Literal["file", "tar", "dataset"]
-"""Where audio lies: in a file of its own, in a tar archive, in a Hugging Face dataset."""
+Container: TypeAlias = Literal["file", "tar", "dataset", "stream"]
+"""Where audio lies: in a file of its own, in a tar archive, in a Hugging Face dataset, in one that
+is read as a stream, row after row."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +23,7 @@ class Utterance:
         seconds: How long it is; None where nobody has said so, which for a `start` of 0 means
             all of the source.
         channel: Which channel, counted from 0; None for the mean of all.
+        spooled: Path of the file in which this run keeps a row of a stream; "" for all else.
     """
 
     id: str
@@ -31,3 +33,9 @@ class Utterance:
     start: float = 0.0
     seconds: float | None = None
     channel: int | None = None
+    spooled: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Where the audio comes from, in one text: the source, and the member where it has any."""
+        return f"{self.source}:{self.member}" if self.member else self.source

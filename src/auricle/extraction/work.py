@@ -46,6 +46,11 @@ class Shard:
     key: ShardKey
     plan: ShardPlan
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether its audio comes with streams; a plan has none but such, or none of them."""
+        return next(self.plan.utterances).utterance.container == "stream"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Work:

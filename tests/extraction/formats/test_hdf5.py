@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,20 +54,21 @@ def test_every_dataset_says_whose_it_is_whatever_the_id(
             np.testing.assert_array_equal(found[utterance.id, layer], x.numpy())
 
 
-def test_what_h5py_says_of_a_full_disk_is_an_output_error(
+def test_the_hdf5_library_writes_no_file_itself(
     tmp_path: Path,
     make_meta: Callable[..., StoreMeta],
     make_items: Callable[..., list],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """It crashes the process where the disk fills while it closes a file."""
     meta = make_meta(format="hdf5")
     writer = StoreWriter.begin(tmp_path, meta)
 
-    def fail(self: h5py.File) -> None:
-        raise RuntimeError("Can't decrement id ref count (No space left on device)")
+    def fail(path: Path, content: bytes) -> int:
+        assert path.stat().st_size == 0
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    close = h5py.File.close
-    monkeypatch.setattr(h5py.File, "__exit__", lambda self, *_: (close(self), fail(self)))
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OutputError, match="cannot write .*No space left"):
         writer.write(ShardKey(0, 0), make_items(meta, ["a"]))
     assert list(writer.folder.sizes("shards")) == []

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from auricle.extraction.store.checking import Damage, completed_shards, verify
-from auricle.extraction.store.errors import StoreError
+from auricle.errors import StoreError
+from auricle.extraction.store.checking import SHARD_REMEDY, Damage, completed_shards, verify
 from auricle.extraction.store.folder import LocalFolder
+from auricle.extraction.store.index import INDEX_REMEDY
 from auricle.extraction.store.layout import ShardKey, StoreMeta
 from auricle.extraction.store.writer import StoreWriter
 
@@ -47,7 +48,8 @@ def test_cut_shards_are_found_at_once(store: Path, caplog: pytest.LogCaptureFixt
     assert completed_shards(LocalFolder(store)) == {KEYS[0], KEYS[2]}
     reason = f"has {size - 1} bytes, expected {size}"
     assert reason in caplog.text
-    assert verify(LocalFolder(store)) == [Damage(path.relative_to(store).as_posix(), reason)]
+    name = path.relative_to(store).as_posix()
+    assert verify(LocalFolder(store)) == [Damage(name, reason, SHARD_REMEDY)]
     path.unlink()
     assert completed_shards(LocalFolder(store)) == {KEYS[0], KEYS[2]}
     assert [damage.reason for damage in verify(LocalFolder(store))] == ["is not there"]
@@ -74,11 +76,11 @@ def test_a_damaged_part_does_not_count(store: Path) -> None:
 def test_an_index_that_lacks_rows_is_found(store: Path) -> None:
     (store / KEYS[2].part).unlink()
     (damage,) = verify(LocalFolder(store))
-    assert damage == Damage("index.parquet", "has 6 rows, but parts/ has 4")
+    assert damage == Damage("index.parquet", "has 6 rows, but parts/ has 4", INDEX_REMEDY)
     (store / "index.parquet").write_bytes(b"PAR1")
     (damage,) = verify(LocalFolder(store))
     assert damage.file == "index.parquet"
-    assert "merges it anew" in damage.reason
+    assert "merges it anew" in damage.remedy
 
 
 def test_what_is_no_store_cannot_be_verified(tmp_path: Path) -> None:

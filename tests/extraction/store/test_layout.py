@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from auricle.errors import OutputError
-from auricle.extraction.store.errors import StoreError
+from auricle.errors import OutputError, StoreError
 from auricle.extraction.store.folder import LocalFolder
 from auricle.extraction.store.layout import (
     LayerMeta,

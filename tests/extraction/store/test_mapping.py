@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from auricle.extraction.store.errors import StoreError
+from auricle.errors import StoreError
 from auricle.extraction.store.folder import LocalFolder
 from auricle.extraction.store.mapping import ShardMaps
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from auricle.errors import StoreError
 from auricle.extraction.store import merging
-from auricle.extraction.store.errors import StoreError
 from auricle.extraction.store.folder import LocalFolder
 from auricle.extraction.store.index import IndexRow, index_schema, read_index, write_part
 from auricle.extraction.store.layout import ShardKey

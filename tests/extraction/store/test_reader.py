@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from auricle.errors import LayerError, MissingExtraError
-from auricle.extraction.store.errors import StoreError, UnknownUtteranceError
+from auricle.errors import LayerError, MissingExtraError, StoreError, UnknownUtteranceError
 from auricle.extraction.store.layout import ShardKey, StoreMeta
 from auricle.extraction.store.reader import open as open_store
 from auricle.extraction.store.writer import StoreWriter

@@ -19,6 +19,7 @@ INPUT_FORMATS = ("audio", "fairseq", "table", "kaldi", "lhotse", "dataset", "web
 FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow")
 
 BATCH_SECONDS = 120.0
+OVERLAP_SECONDS = 5.0
 SHARD_MIB = 256
 
 SUMMARY = "write representations of a corpus"
@@ -43,6 +44,7 @@ examples:
   auricle extract corpus --model tera --layer all --pool mean --format npy --out vectors
   auricle extract corpus --model vq_wav2vec --codes --out codes
   auricle extract data/train/wav.scp --format kaldi --out feats
+  auricle extract hf-dataset://owner/name@train --streaming --out features
   auricle extract corpus --model tera --engine ray --address auto --out s3://bucket/features
 """
 
@@ -71,6 +73,11 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         help="folder that no audio may lie outside of, links followed",
+    )
+    parser.add_argument(
+        "--streaming",
+        action="store_true",
+        help="read Hugging Face data sets row after row, without downloading them first",
     )
     parser.add_argument(
         "--channel",
@@ -170,6 +177,20 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         default=BATCH_SECONDS,
         help="audio that goes through the model at once, padding included; a longer file goes "
         f"alone (default: {BATCH_SECONDS:g})",
+    )
+    parser.add_argument(
+        "--window-seconds",
+        metavar="SECONDS",
+        type=positive_number,
+        help="encode longer audio in windows with overlap, each like an utterance of its own: "
+        "faster with attention, not exact (default: whole)",
+    )
+    parser.add_argument(
+        "--overlap-seconds",
+        metavar="SECONDS",
+        type=positive_number,
+        default=OVERLAP_SECONDS,
+        help=f"what neighbouring windows have in common (default: {OVERLAP_SECONDS:g})",
     )
     parser.add_argument(
         "--workers",

@@ -102,7 +102,7 @@ def _batch(schema: pyarrow.Schema, item: Item, layers: Sequence[str]) -> pyarrow
     import pyarrow as pa
 
     utterance, arrays = item
-    own = [utterance.id, path_text(utterance.source), utterance.start, utterance.seconds]
+    own = [utterance.id, path_text(utterance.origin), utterance.start, utterance.seconds]
     columns = [pa.array([value], schema.field(i).type) for i, value in enumerate(own)]
     for layer in layers:
         frames, dim = arrays[layer].shape

@@ -37,11 +37,11 @@ class Hdf5Format(ShardFormat):
 
         def write(temporary: Path) -> None:
             h5py = import_optional("h5py", "the hdf5 format")
-            try:
-                with h5py.File(temporary, "w") as file:
-                    self._fill(file, name, items, placements)
-            except RuntimeError as error:  # what h5py says of a disk that fills while it closes
-                raise OSError(str(error)) from error
+            # Made in memory: the HDF5 library crashes where the disk fills while it closes a file.
+            with h5py.File(temporary, "w", driver="core", backing_store=False) as file:
+                self._fill(file, name, items, placements)
+                file.flush()
+                temporary.write_bytes(file.id.get_file_image())
 
         return WrittenShard(placements, {name: folder.write_whole(name, write)})
 

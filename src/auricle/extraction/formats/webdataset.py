@@ -74,7 +74,7 @@ def _npy(x: Tensor) -> bytes:
 def _json(utterance: Utterance) -> bytes:
     content = {
         "id": utterance.id,
-        "source": utterance.source,
+        "source": utterance.origin,
         "start": utterance.start,
         "seconds": utterance.seconds,
     }

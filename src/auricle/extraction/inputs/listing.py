@@ -176,7 +176,7 @@ def _drop_repeated(listing: Listing, parts: list[tuple[str, str]], firsts: list[
     if clashes:
         first, second = clashes[0]
         sources = [
-            f"{_source(listing, place)} (of {parts[bisect_right(firsts, place) - 1][0]})"
+            f"{listing.utterances[place].origin} (of {parts[bisect_right(firsts, place) - 1][0]})"
             for place in (first, second)
         ]
         more = "" if len(clashes) == 1 else f"; {len(clashes) - 1} more ids come twice"
@@ -188,8 +188,3 @@ def _drop_repeated(listing: Listing, parts: list[tuple[str, str]], firsts: list[
     if repeated:
         kept = [u for place, u in enumerate(listing.utterances) if place not in repeated]
         listing.utterances[:] = kept
-
-
-def _source(listing: Listing, place: int) -> str:
-    utterance = listing.utterances[place]
-    return f"{utterance.source}:{utterance.member}" if utterance.member else utterance.source

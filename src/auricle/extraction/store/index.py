@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +12,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from auricle.extraction.store.errors import StoreError
+from auricle.errors import StoreError
 from auricle.extraction.store.folder import FileDigest, Folder
-from auricle.extraction.store.layout import INDEX, PARTS, ShardKey, parse_stem
+from auricle.extraction.store.layout import INDEX, PARTS, ShardKey, StoreMeta, parse_stem
 
 if TYPE_CHECKING:
     import pyarrow
 
 FILES_KEY = b"auricle_files"
 VERSION_KEY = b"auricle_version"
+META_KEY = b"auricle_meta"
+DIGEST_KEY = b"auricle_sha256"
+"""Of the values of the others: Parquet's checksums do not cover them."""
+
+PART_REMEDY = "run the same extraction again, which makes this shard anew"
+PLAN_REMEDY = (
+    "remove it, and streams.json where there is one, and run the same extraction again, which "
+    "plans anew what is not done"
+)
+INDEX_REMEDY = "run the same extraction again, which merges it anew"
 
 NUM_READERS = 16
 PARTS_AT_ONCE = 32
@@ -61,12 +72,13 @@ class IndexRow(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One shard's part of the index: its rows, and its files by name."""
+    """One shard's part of the index: its rows, its files by name, and what store it is of."""
 
     key: ShardKey
     rows: pyarrow.Table
     files: Mapping[str, FileDigest]
     library_version: str
+    meta: StoreMeta | None
 
 
 def index_schema() -> pyarrow.Schema:
@@ -100,8 +112,11 @@ def write_part(
     files: Mapping[str, FileDigest],
     *,
     library_version: str,
+    meta: StoreMeta | None = None,
 ) -> None:
     """Write the part of a shard whose files are whole: from now on the shard counts.
+
+    `meta` is kept in it, so that a meta.json that is lost can be written anew.
 
     Raises:
         OutputError: It cannot be written.
@@ -112,6 +127,9 @@ def write_part(
         FILES_KEY: msgspec.json.encode(dict(files)),
         VERSION_KEY: library_version.encode(),
     }
+    if meta is not None:
+        metadata[META_KEY] = msgspec.json.encode(msgspec.structs.replace(meta, closed=False))
+    metadata[DIGEST_KEY] = _digest_of(metadata)
     table = rows_table(rows).replace_schema_metadata(metadata)
 
     def write(temporary: Path) -> None:
@@ -127,23 +145,45 @@ def read_part(folder: Folder, key: ShardKey) -> Part:
         StoreError: It is not there or damaged.
     """
     import pyarrow as pa
+
+    table = read_checked(folder, key.part, PART_REMEDY)
+    metadata = table.schema.metadata or {}
+    try:
+        if metadata[DIGEST_KEY] != _digest_of(metadata):
+            raise ValueError("what it says of its files has changed")
+        files = msgspec.json.decode(metadata[FILES_KEY], type=dict[str, FileDigest])
+        version = metadata[VERSION_KEY].decode()
+        meta = metadata.get(META_KEY)
+        found = None if meta is None else msgspec.json.decode(meta, type=StoreMeta)
+        rows = table.replace_schema_metadata(None).cast(index_schema())
+    except (KeyError, ValueError, msgspec.DecodeError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{folder.where(key.part)} cannot be understood: {error!r}; {PART_REMEDY}"
+        ) from error
+    return Part(key=key, rows=rows, files=files, library_version=version, meta=found)
+
+
+def _digest_of(metadata: Mapping[bytes, bytes]) -> bytes:
+    values = (metadata.get(key, b"") for key in (FILES_KEY, VERSION_KEY, META_KEY))
+    return hashlib.sha256(b"\n".join(values)).hexdigest().encode()
+
+
+def read_checked(folder: Folder, name: str, remedy: str) -> pyarrow.Table:
+    """Read all of a small Parquet file, and compare its checksums.
+
+    Raises:
+        StoreError: It is not there or damaged; the message ends with `remedy`.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with folder.open(key.part) as file:
-            text = file.read()
+        with folder.open(name) as file:
+            content = file.read()
         # Read from memory: what tells a damaged file is then all that can go wrong.
-        table = pq.ParquetFile(io.BytesIO(text), page_checksum_verification=True).read()
-        metadata = table.schema.metadata or {}
-        files = msgspec.json.decode(metadata[FILES_KEY], type=dict[str, FileDigest])
-        version = metadata[VERSION_KEY].decode()
-        rows = table.replace_schema_metadata(None).cast(index_schema())
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise StoreError(
-            f"{folder.where(key.part)} cannot be read: {error}; run the extraction again, which "
-            "makes this shard anew"
-        ) from error
-    return Part(key=key, rows=rows, files=files, library_version=version)
+        return pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError(f"{folder.where(name)} cannot be read: {error}; {remedy}") from error
 
 
 def read_parts(folder: Folder, keys: Sequence[ShardKey]) -> Iterator[Part | StoreError]:
@@ -194,11 +234,11 @@ def index_batches(
 
     try:
         with folder.open(INDEX) as file:
-            yield from pq.ParquetFile(file).iter_batches(columns=list(columns))
+            whole = pq.ParquetFile(file, page_checksum_verification=True)
+            yield from whole.iter_batches(columns=list(columns))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StoreError(
-            f"{folder.where(INDEX)} cannot be read: {error}; remove it and run the extraction "
-            "again, which merges it anew"
+            f"{folder.where(INDEX)} cannot be read: {error}; {INDEX_REMEDY}"
         ) from error
 
 

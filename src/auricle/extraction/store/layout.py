@@ -8,16 +8,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from auricle.errors import OutputError
-from auricle.extraction.store.errors import StoreError
+from auricle.errors import OutputError, StoreError
 from auricle.extraction.store.folder import Folder
 
 META = "meta.json"
 INDEX = "index.parquet"
 ERRORS = "errors.jsonl"
+STREAMS = "streams.json"
 PLANS, SHARDS, PARTS, DATA = "plans", "shards", "parts", "data"
 
 STORE_VERSION = 1
+
+META_REMEDY = "remove it and run the same extraction again, which writes it anew"
 
 MAY_DIFFER = {"closed", "library_version"}
 """What a later run into the same store need not agree with. Each part says the version of the
@@ -55,6 +57,12 @@ def plan_file(generation: int) -> str:
     return f"{PLANS}/{generation:05d}.parquet"
 
 
+def parse_plan_file(name: str) -> int | None:
+    """The generation whose plan is called `name`; None where it is no plan's name."""
+    found = re.fullmatch(rf"{PLANS}/(\d{{5,}})\.parquet", name)
+    return int(found[1]) if found else None
+
+
 class LayerMeta(msgspec.Struct, frozen=True, kw_only=True):
     """One array that is kept of every utterance: its name, its columns, its hop in samples.
 
@@ -74,12 +82,16 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         weights: Their weights in a sum; None where they are kept apart.
         pool: What made one row of all frames ("mean", "max", "meanstd"); None where nothing did.
         codes: Whether the indices of codebook entries are kept in place of layers.
+        window_seconds: Length of the windows in which longer audio was encoded; None for whole.
+        overlap_seconds: What neighbouring windows had in common.
     """
 
     layers: tuple[str, ...]
     weights: tuple[float, ...] | None = None
     pool: str | None = None
     codes: bool = False
+    window_seconds: float | None = None
+    overlap_seconds: float | None = None
 
 
 class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,8 +147,10 @@ def read_meta(folder: Folder) -> StoreMeta | None:
         return None
     try:
         meta = msgspec.json.decode(text, type=StoreMeta)
-    except msgspec.DecodeError as error:
-        raise StoreError(f"{folder.where(META)} does not describe a store: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreError(
+            f"{folder.where(META)} does not describe a store: {error}; {META_REMEDY}"
+        ) from error
     if meta.version != STORE_VERSION:
         raise StoreError(
             f"{folder.where(META)} is of version {meta.version}, expected {STORE_VERSION}; read "

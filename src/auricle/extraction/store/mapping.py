@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from auricle.extraction.store.errors import StoreError
+from auricle.errors import StoreError
 from auricle.extraction.store.folder import Folder
 from auricle.extraction.store.index import ITEM_BYTES
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from auricle.errors import OutputError
 from auricle.extraction.store.folder import Folder
 from auricle.extraction.store.index import index_schema, part_tables, sorted_rows
 from auricle.extraction.store.layout import INDEX
@@ -34,14 +35,23 @@ def merge_parts(folder: Folder, *, run_rows: int = RUN_ROWS, block_rows: int = B
         OutputError: The index cannot be written.
     """
     num_rows = 0
-    with tempfile.TemporaryDirectory(prefix="auricle-") as scratch:
-        runs = list(_spilled_runs(folder, Path(scratch), run_rows, block_rows))
+    try:
+        with tempfile.TemporaryDirectory(prefix="auricle-") as scratch:
+            runs = list(_spilled_runs(folder, Path(scratch), run_rows, block_rows))
 
-        def write(temporary: Path) -> None:
-            nonlocal num_rows
-            num_rows = _write_index(temporary, _merged([_blocks(run) for run in runs]))
+            def write(temporary: Path) -> None:
+                nonlocal num_rows
+                num_rows = _write_index(temporary, _merged([_blocks(run) for run in runs]))
 
-        folder.write_whole(INDEX, write)
+            folder.write_whole(INDEX, write)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write temporary files for {folder.where(INDEX)}: {error.strerror or error}; "
+            "let the environment variable TMPDIR name a folder that has space left, and run the "
+            "same command again"
+        ) from error
     return num_rows
 
 

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from auricle.errors import LayerError
+from auricle.errors import LayerError, StoreError, UnknownUtteranceError
 from auricle.extraction.formats.base import import_optional
 from auricle.extraction.store.checking import Damage, verify
-from auricle.extraction.store.errors import StoreError, UnknownUtteranceError
 from auricle.extraction.store.folder import Folder, open_folder
 from auricle.extraction.store.ids import SortedIds
 from auricle.extraction.store.index import read_index

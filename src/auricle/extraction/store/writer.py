@@ -11,7 +11,7 @@ import msgspec
 from auricle.errors import OutputError
 from auricle.extraction.formats.base import path_text
 from auricle.extraction.formats.registry import open_format
-from auricle.extraction.store.checking import completed_shards
+from auricle.extraction.store.checking import completed_shards, meta_of_parts
 from auricle.extraction.store.folder import Folder, open_folder
 from auricle.extraction.store.index import IndexRow, index_batches, write_part
 from auricle.extraction.store.layout import (
@@ -49,6 +49,8 @@ class StoreWriter:
     def begin(cls, location: str | Path, meta: StoreMeta) -> StoreWriter:
         """Prepare a new store, or go on with one, which stays as it is until `reopen`.
 
+        A meta.json that is not there is written anew if parts of the index say what it said.
+
         Raises:
             OutputError: The folder cannot be written, holds something else, or holds another
                 extraction; the message names the field that differs.
@@ -60,6 +62,10 @@ class StoreWriter:
         found = read_meta(folder)
         if found is not None:
             refuse_difference(folder, found, meta)
+            return writer
+        if (described := meta_of_parts(folder)) is not None:
+            refuse_difference(folder, described, meta)
+            write_meta(folder, described)
             return writer
         if strangers := list(folder.sizes()):
             raise OutputError(
@@ -105,6 +111,7 @@ class StoreWriter:
             self._rows(items, written) if written else [],
             written.files if written else {},
             library_version=self.meta.library_version,
+            meta=self.meta,
         )
 
     def close(self) -> int:
@@ -157,7 +164,7 @@ class StoreWriter:
                 frames=frames,
                 dim=dim,
                 dtype=self.meta.dtype,
-                source=path_text(utterance.source),
+                source=path_text(utterance.origin),
                 start=utterance.start,
                 seconds=utterance.seconds,
                 model_sha256=self.meta.model_sha256,

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from auricle.errors import AuricleError
-from auricle.extraction.store.errors import UnknownUtteranceError
+from auricle.errors import AuricleError, UnknownUtteranceError
 
 
 def test_an_unknown_id_is_a_key_error_that_reads_well() -> None:

@@ -1,0 +1,103 @@
+"""What gave nothing in a run, and why: `errors.jsonl`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from auricle.errors import ExtractionError, StoreError
+from auricle.extraction.engine import Failure
+from auricle.extraction.formats.base import path_text
+from auricle.extraction.inputs.records import Problem
+from auricle.extraction.store.folder import Folder
+from auricle.extraction.store.layout import ERRORS
+
+
+class Failures:
+    """What gave nothing, in errors.jsonl: a line of JSON each.
+
+    What has an id stays until it is tried again; rows of lists that have none are those of the
+    last run.
+    """
+
+    def __init__(self, folder: Folder, tell: Callable[[str], None], *, stops: bool) -> None:
+        """Read what failed before.
+
+        Args:
+            folder: Of the store.
+            tell: Called with a line for each new failure.
+            stops: Whether the first new one ends the run.
+        """
+        self.num_new = 0
+        self._folder = folder
+        self._tell = tell
+        self._stops = stops
+        self._entries = {entry["id"]: entry for entry in _read_errors(folder) if entry["id"]}
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Drop what is to be tried again."""
+        for name in ids:
+            self._entries.pop(name, None)
+
+    def add(self, failure: Failure) -> None:
+        """Note and report a failure.
+
+        Raises:
+            ExtractionError: The run is to stop at the first.
+        """
+        self._add(failure.utterance.id, failure.utterance.origin, failure.reason)
+
+    def add_problem(self, problem: Problem) -> None:
+        """The same for a row of an input that is no utterance."""
+        self._add(problem.id, problem.source, str(problem))
+
+    def _add(self, name: str, source: str, reason: str) -> None:
+        source = path_text(source)
+        reason = " ".join(reason.split())
+        self._entries[name or reason] = {"id": name, "source": source, "error": reason}
+        self.num_new += 1
+        where = " ".join(part for part in (name, f"({source})" if source else "") if part)
+        line = reason if source in reason and name in reason else f"{where}: {reason}"
+        if self._stops:
+            self.write()
+            raise ExtractionError(
+                f"{line}; mend or leave it out and run the same command again, or go on past such "
+                "files with --on-error report"
+            )
+        self._tell(line)
+
+    def write(self) -> None:
+        """Write the file, or remove it where there are none.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        if not self._entries:
+            self._folder.remove(ERRORS)
+            return
+        lines = (json.dumps(entry, ensure_ascii=False) for entry in self._entries.values())
+        text = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+
+        def write(temporary: Path) -> None:
+            temporary.write_bytes(text)
+
+        self._folder.write_whole(ERRORS, write)
+
+
+def _read_errors(folder: Folder) -> Iterator[dict[str, Any]]:
+    try:
+        with folder.open(ERRORS) as file:
+            text = file.read()
+    except FileNotFoundError:
+        return
+    try:
+        for line in text.decode().splitlines():
+            entry = json.loads(line)
+            yield {**entry, "id": str(entry["id"])}
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(
+            f"{folder.where(ERRORS)} is not what a run wrote: {error}; remove it, what failed is "
+            "tried again in any case"
+        ) from error

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from auricle.errors import ExtractionError
+from auricle.extraction.engine import Failure
+from auricle.extraction.failures import Failures
+from auricle.extraction.inputs.records import Problem
+from auricle.extraction.store.folder import open_folder
+from auricle.extraction.utterances import Utterance
+
+
+def failure(name: str) -> Failure:
+    utterance = Utterance(id=name, source="set.tar", container="tar", member=f"{name}.wav")
+    return Failure(utterance=utterance, reason="is\nnoise")
+
+
+def entries(folder: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (folder / "errors.jsonl").read_text().splitlines()]
+
+
+def test_failures_stay_until_they_are_tried_again(tmp_path: Path) -> None:
+    told: list[str] = []
+    failures = Failures(open_folder(tmp_path), told.append, stops=False)
+    failures.add(failure("a"))
+    failures.add(failure("b"))
+    failures.add_problem(Problem(kind="missing", manifest="list.csv", line=2, reason="gone"))
+    failures.write()
+    assert told == [
+        "a (set.tar:a.wav): is noise",
+        "b (set.tar:b.wav): is noise",
+        "list.csv, line 2: gone",
+    ]
+    assert entries(tmp_path)[0] == {"id": "a", "source": "set.tar:a.wav", "error": "is noise"}
+    again = Failures(open_folder(tmp_path), told.append, stops=False)
+    again.forget(["a"])
+    assert again.num_new == 0
+    again.write()
+    assert [entry["id"] for entry in entries(tmp_path)] == ["b"]
+    again.forget(["b"])
+    again.write()
+    assert not (tmp_path / "errors.jsonl").exists()
+
+
+def test_the_first_may_stop_a_run(tmp_path: Path) -> None:
+    failures = Failures(open_folder(tmp_path), pytest.fail, stops=True)
+    with pytest.raises(ExtractionError, match="a .set.tar:a.wav.: is noise; mend"):
+        failures.add(failure("a"))
+    assert [entry["id"] for entry in entries(tmp_path)] == ["a"]

@@ -1,0 +1,265 @@
+"""The command, killed at whatever moment: nothing is lost, nothing whole is made again."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+import soundfile
+
+import auricle
+from auricle.audio.samples import sample_paths
+from auricle.extraction.store.checking import completed_shards
+from auricle.extraction.store.folder import LocalFolder
+from auricle.extraction.store.reader import open as open_store
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills groups of processes")
+
+NUM_FILES = 44
+MODEL = "tera_mini"
+SHARDS = ("--shard-mib", "0.05", "--batch-seconds", "1")
+"""A shard of each file or two: what a kill can fall into."""
+
+POLL_SECONDS = 0.001
+PATIENCE_SECONDS = 120.0
+"""What no step takes; a test that hangs fails."""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    samples, rate = soundfile.read(sample_paths()[0])
+    for index in range(NUM_FILES):
+        start, num_samples = 700 * index, 4000 + 200 * index
+        soundfile.write(folder / f"u{index:02d}.wav", samples[start : start + num_samples], rate)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a run that nothing happened to, and what it printed in `report`."""
+    out = tmp_path_factory.mktemp("stores") / "undisturbed"
+    result = finish(corpus, out)
+    assert (result.returncode, result.stderr) == (0, "")
+    (out.parent / "report").write_text(result.stdout)
+    return out
+
+
+def command(corpus: Path, out: Path, *options: str) -> list[str]:
+    arguments = [str(corpus), "--model", MODEL, "--out", str(out), *SHARDS, *options]
+    return [sys.executable, "-m", "auricle", "extract", *arguments]
+
+
+def environment() -> dict[str, str]:
+    path = str(Path(auricle.__file__).parents[1])
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+
+
+def finish(corpus: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        command(corpus, out, *options),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+@contextmanager
+def running(corpus: Path, out: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a group of processes of its own, of which nothing is left afterwards."""
+    with subprocess.Popen(
+        command(corpus, out, *options),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            kill_group(process)
+
+
+def kill_group(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):  # all gone; macOS says so for what has ended
+        return
+
+
+def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    """Wait until something has happened, or the process has ended."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not happened() and process.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(POLL_SECONDS)
+
+
+def kill_at(process: subprocess.Popen[str], happened: Callable[[], bool], seconds: float) -> bool:
+    """Kill all of the command so long after something has happened; whether that ended it."""
+    wait_for(process, happened)
+    time.sleep(seconds)
+    kill_group(process)
+    return process.wait() == -signal.SIGKILL
+
+
+def num_parts(out: Path) -> int:
+    return sum(not path.name.startswith(".") for path in (out / "parts").glob("*"))
+
+
+def bytes_of(out: Path) -> dict[str, bytes]:
+    store = open_store(out)
+    assert store.is_closed
+    return {name: store[name].numpy().tobytes() for name in store.ids}
+
+
+def files_of(out: Path) -> set[str]:
+    """All files, temporary ones too."""
+    return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+
+
+def finished_files(out: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of the files of shards that count."""
+    done = {key.stem for key in completed_shards(LocalFolder(out))}
+    found = [path for path in (out / "shards").glob("*") if path.stem in done]
+    found += [path for path in (out / "parts").glob("*") if path.stem in done]
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+
+
+def test_twenty_kills_at_random_moments_change_nothing(
+    corpus: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    chance = random.Random(6)
+    out = tmp_path / "out"
+    num_shards = num_parts(undisturbed)
+    shard_seconds = elapsed_seconds(undisturbed) / num_shards
+    seen: dict[str, tuple[int, int]] = {}
+    progress: list[int] = []
+    num_killed = 0
+
+    def kill(happened: Callable[[], bool], seconds: float) -> None:
+        nonlocal num_killed
+        with running(corpus, out) as process:
+            num_killed += kill_at(process, happened, chance.uniform(0, seconds))
+        progress.append(num_parts(out))
+        seen.update(finished_files(out))
+
+    kill(lambda: True, 2)  # while it starts
+    for _ in range(3):  # while it plans
+        kill((out / "meta.json").exists, 2 * shard_seconds)
+    for _ in range(12):  # while it encodes and writes
+        next_part = min(num_parts(out) + 1, num_shards)
+        kill(lambda next_part=next_part: num_parts(out) >= next_part, 1.5 * shard_seconds)
+    for _ in range(4):  # while it does the rest, and merges the index
+        kill(lambda: num_parts(out) == num_shards, shard_seconds)
+
+    result = finish(corpus, out)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert num_killed >= 12  # some may be over before
+    assert len({count for count in progress if 0 < count < num_shards}) >= 5
+    assert len(seen) == 2 * num_shards
+    assert finished_files(out) == seen
+    assert len(bytes_of(out)) == NUM_FILES
+    assert bytes_of(out) == bytes_of(undisturbed)
+    assert index_of(out).equals(index_of(undisturbed))
+    assert open_store(out).verify() == []
+    assert files_of(out) == files_of(undisturbed)
+
+
+def elapsed_seconds(out: Path) -> float:
+    """What the run into `out` said that it took, its start left out."""
+    found = re.search(r"s of audio in ([\d.]+) s", (out.parent / "report").read_text())
+    assert found is not None
+    return float(found[1])
+
+
+def index_of(out: Path) -> pyarrow.Table:
+    return pyarrow.parquet.read_table(out / "index.parquet")
+
+
+def test_files_per_utterance_survive_kills(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    out = tmp_path / "out"
+    options = ("--format", "npy", "--shard-mib", "0.3")
+    for _ in range(3):
+
+        def begun(before: int = len(list((out / "data").glob("[!.]*.npy")))) -> bool:
+            return len(list((out / "data").glob("[!.]*.npy"))) > before
+
+        with running(corpus, out, *options) as process:
+            assert kill_at(process, begun, chance.uniform(0, 0.05))
+    assert finish(corpus, out, *options).returncode == 0
+    assert bytes_of(out) == bytes_of(undisturbed)
+    assert open_store(out).verify() == []
+    assert not [name for name in files_of(out) if Path(name).name.startswith(".")]
+
+
+def test_decoding_processes_end_with_the_command(
+    corpus: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for how in ("kill all", "kill the command alone", "interrupt all"):
+        before = num_parts(out)
+        with running(corpus, out, "--workers", "2") as process:
+            wait_for(process, lambda before=before: num_parts(out) > before)
+            if how == "kill the command alone":
+                process.kill()
+            else:
+                kill_group(process, signal.SIGINT if how == "interrupt all" else signal.SIGKILL)
+            # Over once nobody is left who could write.
+            stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
+        assert stdout == ""
+        if how != "interrupt all":
+            assert process.returncode == -signal.SIGKILL
+            continue
+        assert process.returncode == 130
+        assert stderr.splitlines() == [
+            "stopped; the same command goes on where this one was",
+            "auricle: interrupted",
+        ]
+    assert 2 < num_parts(out) < num_parts(undisturbed)
+    assert finish(corpus, out).returncode == 0
+    assert bytes_of(out) == bytes_of(undisturbed)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes below /proc")
+def test_a_decoding_process_that_is_killed_is_an_error_that_says_what_to_do(
+    corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with running(corpus, out, "--workers", "1") as process:
+        wait_for(process, lambda: bool(decoding_processes(process.pid)))
+        os.kill(decoding_processes(process.pid)[0], signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 1
+    assert stdout == ""
+    first, second = stderr.splitlines()
+    assert first == "stopped; the same command goes on where this one was"
+    assert second.startswith("auricle: error: a process that decodes audio has died")
+    assert "run the same command again to go on" in second
+
+
+def decoding_processes(parent: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            state = (path / "stat").read_text().rpartition(")")[2].split()
+            if int(state[1]) == parent and b"spawn_main" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
