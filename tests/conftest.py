@@ -1,8 +1,28 @@
-"""What all tests share: property tests without a stop watch, on machines that are busy."""
+"""What all tests share: property tests without a stop watch, on machines that are busy; tiny stretches."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(params=["whole", "stretches", "nothing held"])
+def any_stretch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs a test three times: as it is, with tiny stretches, and with no layer held on the way."""
+    if request.param == "whole":
+        yield
+        return
+    import torch
+
+    from auricle.nn import chunks, conv_stack
+
+    monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", 300)
+    if request.param == "nothing held":
+        monkeypatch.setattr(conv_stack, "HELD_BYTES", 0)
+    with torch.no_grad():
+        yield

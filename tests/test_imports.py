@@ -25,6 +25,7 @@ LEVELS: dict[str, int] = {
     "objectives": 4,
     "convert": 4,
     "extraction": 4,
+    "streaming": 4,
     "plotting": 4,
     "hub": 5,
     "training": 6,

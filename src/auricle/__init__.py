@@ -18,16 +18,22 @@ if TYPE_CHECKING:
     from auricle.errors import CheckpointError as CheckpointError
     from auricle.errors import ChecksumError as ChecksumError
     from auricle.errors import DownloadError as DownloadError
+    from auricle.errors import ExtractionError as ExtractionError
     from auricle.errors import LayerError as LayerError
     from auricle.errors import MissingExtraError as MissingExtraError
     from auricle.errors import OutputError as OutputError
+    from auricle.errors import StoreError as StoreError
     from auricle.errors import UnknownModelError as UnknownModelError
+    from auricle.errors import UnknownUtteranceError as UnknownUtteranceError
     from auricle.extraction.store.reader import open as open  # noqa: A004 - the library's public name
     from auricle.hub.building import build as build
     from auricle.hub.building import list_sizes as list_sizes
     from auricle.hub.catalogue import list_models as list_models
     from auricle.hub.loading import load as load
     from auricle.models.base import Encoder as Encoder
+    from auricle.models.stream import StreamSession as StreamSession
+    from auricle.models.stream import StreamStatistics as StreamStatistics
+    from auricle.models.windows import encode_windows as encode_windows
 
 __version__ = "0.1.0"
 
@@ -37,16 +43,22 @@ _ERRORS = (
     "CheckpointError",
     "ChecksumError",
     "DownloadError",
+    "ExtractionError",
     "LayerError",
     "MissingExtraError",
     "OutputError",
+    "StoreError",
     "UnknownModelError",
+    "UnknownUtteranceError",
 )
 
 _EXPORTS = {
     **dict.fromkeys(_ERRORS, "auricle.errors"),
     "Encoder": "auricle.models.base",
+    "StreamSession": "auricle.models.stream",
+    "StreamStatistics": "auricle.models.stream",
     "build": "auricle.hub.building",
+    "encode_windows": "auricle.models.windows",
     "export_to_transformers": "auricle.convert.huggingface_export",
     "extract": "auricle.corpora",
     "list_models": "auricle.hub.catalogue",
@@ -63,12 +75,18 @@ __all__ = [
     "ChecksumError",
     "DownloadError",
     "Encoder",
+    "ExtractionError",
     "LayerError",
     "MissingExtraError",
     "OutputError",
+    "StoreError",
+    "StreamSession",
+    "StreamStatistics",
     "UnknownModelError",
+    "UnknownUtteranceError",
     "__version__",
     "build",
+    "encode_windows",
     "export_to_transformers",
     "extract",
     "list_models",

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auricle.models.cpc import PRESETS, Cpc, CpcConfig
+from auricle.nn import chunks
 
 STEPS = ((5, 3), (4, 2), (2, 1), (2, 1), (2, 1))
 """Stride and padding of each convolution."""
@@ -64,6 +65,7 @@ def reference(model: Cpc, wav: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("norm", ["layer", "batch", "instance", "none"])
 @pytest.mark.parametrize("recurrence", ["lstm", "gru", "rnn"])
+@pytest.mark.usefixtures("any_stretch")
 def test_layers_in_a_ragged_batch(norm: Any, recurrence: Any) -> None:
     model = encoder(norm=norm, recurrence=recurrence)
     lengths = (model.min_samples, 2000, 777, 333)
@@ -90,7 +92,11 @@ def test_the_shortest_waveform(norm: Any, fewest: int) -> None:
         assert torch.isfinite(model([torch.randn(fewest)])[0]).all()
 
 
-def test_a_steady_tone_keeps_its_digits_under_a_norm_over_time() -> None:
+@pytest.mark.parametrize("stretch_bytes", [64 << 20, 1 << 16])
+def test_a_steady_tone_keeps_its_digits_under_a_norm_over_time(
+    monkeypatch: pytest.MonkeyPatch, stretch_bytes: int
+) -> None:
+    monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", stretch_bytes)
     # Its period is the hop, so that deep layers are constant but for rounding and the ends.
     model = encoder(norm="instance")
     tone = torch.sin(2 * torch.pi * torch.arange(16_000) / 160)

@@ -87,6 +87,7 @@ def reference(model: Npc, wav: torch.Tensor) -> dict[str, torch.Tensor]:
         {"num_blocks": 1, "kernel_size": 7},
     ],
 )
+@pytest.mark.usefixtures("any_stretch")
 def test_layers_follow_the_formulas(options: dict[str, Any]) -> None:
     model = encoder(**options)
     wav = 0.1 * torch.randn(3_000)

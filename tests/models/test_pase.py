@@ -100,6 +100,7 @@ def reference(model: Pase, wav: Tensor) -> dict[str, Tensor]:
     ],
     ids=["pase", "plus", "concat", "no rnn", "strided sinc"],
 )
+@pytest.mark.usefixtures("any_stretch")
 def test_layers_in_a_ragged_batch(options: dict[str, Any]) -> None:
     model = encoder(**options)
     # 24479 and its like: the groups of a skip are not as wide as the product of strides.

@@ -61,6 +61,7 @@ def extracted(config: ExtractorConfig, model: ConvExtractor, wav: torch.Tensor) 
         {"residual_scale": 0.3, "log_compression": False},
     ],
 )
+@pytest.mark.usefixtures("any_stretch")
 def test_the_extractor_follows_the_formulas(options: dict[str, Any]) -> None:
     config = ExtractorConfig(layers=EXTRACTOR_LAYERS, **options)
     model = randomised(ConvExtractor(config))
@@ -117,6 +118,7 @@ def aggregated(
         {"residual_scale": None, "layers": ((4, 3, 2), (5, 4, 1), (2, 2, 3))},
     ],
 )
+@pytest.mark.usefixtures("any_stretch")
 def test_the_aggregator_follows_the_formulas(options: dict[str, Any]) -> None:
     config = AggregatorConfig(**{"layers": AGGREGATOR_LAYERS, **options})
     model = randomised(CausalAggregator(config, input_dim=4))

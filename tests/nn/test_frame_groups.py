@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
-from auricle.nn.frame_groups import average_groups
+from auricle.nn.frame_groups import average_groups, partial_averages
 
 
 def test_each_row_is_averaged_by_its_own_lengths() -> None:
@@ -31,3 +32,16 @@ def test_gradients_stay_within_the_groups() -> None:
     assert x.grad is not None
     assert torch.allclose(x.grad[0, 0], torch.tensor([0.5] * 6 + [0.0]))
     assert torch.allclose(x.grad[1, 0], torch.tensor([0.2] * 5 + [0.0] * 2))
+
+
+@pytest.mark.parametrize("stretch", [1, 3, 4, 5, 13, 40])
+def test_stretches_add_up_to_the_averages(stretch: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, 39)
+    averages = average_groups(x, [39], [9])[0]
+    sums = torch.zeros(3, 9)
+    for first in range(0, 39, stretch):
+        part = x[0, :, first : first + stretch]
+        group, share = partial_averages(part, first=first, group_size=4, num_groups=9)
+        sums[:, group : group + share.shape[1]] += share
+    assert torch.allclose(sums, averages, atol=1e-6)

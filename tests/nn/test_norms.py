@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from auricle.nn import norms
-from auricle.nn.norms import UtteranceGroupNorm, masked_group_norm
+from auricle.nn.norms import UtteranceGroupNorm, UtteranceStatistics, masked_group_norm
 
 LENGTHS = [200, 50, 7]
 
@@ -80,3 +80,37 @@ def test_a_norm_without_scale_and_shift_has_no_weights() -> None:
     x = torch.randn(1, 4, 50)
     assert not norm.state_dict()
     assert torch.allclose(norm(x, [50]), F.group_norm(x, 1), atol=1e-6)
+
+
+def by_stretches(x: torch.Tensor, norm: UtteranceGroupNorm, size: int) -> torch.Tensor:
+    statistics = UtteranceStatistics(len(x), norm.num_groups, x.device)
+    starts = range(0, x.shape[2], size)
+    with torch.no_grad():
+        for start in starts:
+            rows = [row for row, length in enumerate(LENGTHS) if length > start]
+            lengths = [min(LENGTHS[row] - start, size, x.shape[2] - start) for row in rows]
+            statistics.add(x[rows, :, start : start + size], lengths, rows)
+        terms = statistics.terms(norm, torch.float32)
+        return torch.cat([terms(x[:, :, s : s + size], range(len(x))) for s in starts], dim=2)
+
+
+@pytest.mark.parametrize("num_groups", [1, 2, 8])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+@pytest.mark.parametrize("size", [1, 7, 64, 200])
+def test_statistics_of_stretches_are_those_of_the_whole(
+    num_groups: int, offset: float, size: int
+) -> None:
+    torch.manual_seed(0)
+    norm = UtteranceGroupNorm(num_groups=num_groups, dim=8)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x = torch.randn(3, 8, 200) * torch.linspace(0.1, 2, 200) + offset
+    whole, stretched = norm(x, LENGTHS), by_stretches(x, norm, size)
+    for row, other, length in zip(whole, stretched, LENGTHS, strict=True):
+        assert torch.allclose(row[:, :length], other[:, :length], atol=2e-6 + 1e-7 * offset)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.05, 1e4, -1 / 3])
+def test_stretches_of_a_constant_have_no_variance(constant: float) -> None:
+    norm = UtteranceGroupNorm(num_groups=1, dim=8)
+    assert not by_stretches(torch.full((3, 8, 200), constant), norm, 33).any()

@@ -29,6 +29,15 @@ def test_running_average(num_frames: int) -> None:
     assert torch.allclose(running_average(x, weight), average_by_hand(x, weight), atol=1e-6)
 
 
+def test_an_average_goes_on_from_where_it_was() -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 200, 3), torch.rand(2, 200, 3)
+    whole = running_average(x, weight)
+    for cut in (1, CHUNK_FRAMES, 77):
+        later = running_average(x[:, cut:], weight[:, cut:], whole[:, cut - 1])
+        assert torch.allclose(later, whole[:, cut:], atol=1e-6)
+
+
 def test_a_frame_does_not_depend_on_the_length_of_the_sequence() -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(3, 300, 4), torch.rand(3, 300, 4)
@@ -58,6 +67,7 @@ def test_gradients() -> None:
         assert torch.allclose(grad, expected, atol=1e-10)
 
 
+@pytest.mark.usefixtures("any_stretch")
 def test_layers_follow_the_equations() -> None:
     torch.manual_seed(0)
     stack = QrnnStack(input_dim=3, hidden_dim=4, num_layers=2, dropout=0.5).eval()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from auricle.nn import chunks
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
 
 
@@ -17,6 +18,22 @@ def test_each_codebook_reads_its_own_columns() -> None:
         second.logits.bias.copy_(torch.tensor([0.0, 0.5]))
     x = torch.tensor([[[2.0, 1.0, 1.0], [1.0, 2.0, 0.2], [-3.0, -3.0, -1.0]]])
     assert quantizer.indices(x).tolist() == [[[0, 0], [1, 1], [2, 1]]]
+
+
+def test_long_sequences_by_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    configs = [CodebookConfig(num_entries=9, dim=2), CodebookConfig(num_entries=4, dim=1)]
+    quantizer = LogitQuantizer(configs)
+    lengths: list[int] = []
+    quantizer.codebooks[1].register_forward_pre_hook(
+        lambda _, inputs: lengths.append(inputs[0].shape[1])
+    )
+    x = torch.randn(2, 30, 3)
+    whole = quantizer.indices(x)
+    monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", 2 * 9 * 4 * 7)
+    with torch.inference_mode():
+        assert torch.equal(quantizer.indices(x), whole)
+    assert lengths == [30, 7, 7, 7, 7, 2]
 
 
 def test_widths_must_cover_the_representation() -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auricle.nn.recurrent import GruStack
+from auricle.nn import chunks
+from auricle.nn.recurrent import GruStack, recur
 
 
 def run_by_hand(stack: GruStack, x: torch.Tensor, *, residual: bool) -> list[torch.Tensor]:
@@ -28,6 +29,7 @@ def run_by_hand(stack: GruStack, x: torch.Tensor, *, residual: bool) -> list[tor
 
 
 @pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.usefixtures("any_stretch")
 def test_layers_and_residuals(residual: bool) -> None:
     torch.manual_seed(0)
     stack = GruStack(input_dim=3, hidden_dim=4, num_layers=3, dropout=0.5, residual=residual)
@@ -43,3 +45,21 @@ def test_dropout_acts_in_training_on_all_layers_but_the_last() -> None:
     first, last = stack.train()(torch.randn(1, 20, 3))
     assert 0.3 < (first == 0).float().mean() < 0.7
     assert (last != 0).all()
+
+
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
+def test_states_are_carried_from_stretch_to_stretch(
+    monkeypatch: pytest.MonkeyPatch, kind: type[torch.nn.RNNBase]
+) -> None:
+    torch.manual_seed(0)
+    layers = kind(3, 4, num_layers=2, batch_first=True)
+    x = torch.randn(2, 50, 3)
+    lengths: list[int] = []
+    layers.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
+    whole = recur(layers, x)
+    monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", 400)
+    with torch.inference_mode():
+        assert torch.allclose(recur(layers, x), whole, atol=1e-6)
+    assert lengths[0] == 50
+    assert len(lengths) > 2
+    assert max(lengths[1:]) < 50

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from auricle.nn import chunks
 from auricle.nn.vector_quantizer import (
     GumbelQuantizer,
     GumbelQuantizerConfig,
@@ -140,3 +141,16 @@ def test_kmeans_passes_gradients_on_to_the_projected_frame() -> None:
 def test_configurations_that_do_not_hold_are_refused(make: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         make()
+
+
+@pytest.mark.parametrize("make", [lambda: gumbel(depth=2), kmeans, lambda: kmeans(is_shared=True)])
+def test_long_sequences_by_stretches(monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
+    quantizer = make()
+    x, num_frames = torch.randn(3, DIM, 40), [40, 11, 3]
+    with torch.inference_mode():
+        vectors, codes = quantizer(x, num_frames), quantizer.indices(x, num_frames)
+        monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", 1_000)
+        stretched = quantizer(x, num_frames), quantizer.indices(x, num_frames)
+    for row, count in enumerate(num_frames):
+        assert torch.equal(stretched[0][row, :, :count], vectors[row, :, :count])
+        assert torch.equal(stretched[1][row, :count], codes[row, :count])

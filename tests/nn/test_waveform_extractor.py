@@ -46,6 +46,7 @@ def straight_line(extractor: WaveformExtractor, wav: Tensor) -> Tensor:
         ExtractorConfig(layers=LAYERS, norm="layer", bias=True, activation="relu"),
     ],
 )
+@pytest.mark.usefixtures("any_stretch")
 def test_each_waveform_as_alone(config: ExtractorConfig) -> None:
     extractor = randomised(config)
     generator = torch.Generator().manual_seed(2)

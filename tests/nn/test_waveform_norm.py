@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from auricle.nn import chunks
 from auricle.nn.waveform_norm import centred, normalized
 
 EPS = 1e-5
@@ -27,6 +29,16 @@ def test_each_waveform_by_its_true_samples_alone() -> None:
         torch.testing.assert_close(norm[:length].double(), expected, atol=1e-6, rtol=1e-6)
         assert not centre[length:].any()
         assert not norm[length:].any()
+
+
+def test_parts_of_a_long_waveform_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    waveforms, lengths = ragged()
+    whole = (centred(waveforms, lengths), normalized(waveforms, lengths, eps=EPS))
+    monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", 3 * 8 * 9)
+    with torch.inference_mode():
+        parts = (centred(waveforms, lengths), normalized(waveforms, lengths, eps=EPS))
+    for ours, theirs in zip(parts, whole, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-6)
 
 
 def test_the_epsilon_counts_where_it_is_quiet() -> None:

@@ -85,7 +85,7 @@ class StraightLine:
             for index, row in enumerate(query):
                 scores = key @ row / 4**0.5
                 if self.config.relative_positions is not None:
-                    bias = self.transformer.relative_bias(len(x))[head, index]
+                    bias = self.transformer.relative_bias(len(x)).flip(1)[head, index]
                     scores = scores + self.gate(x[index, columns], prefix, head) * bias
                 rows.append(scores.softmax(0) @ value)
             contexts.append(torch.stack(rows))

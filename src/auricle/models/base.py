@@ -24,6 +24,7 @@ from auricle.nn.padding import pad_waveforms
 from auricle.outputs import LayerInfo, ModelInfo, Provenance, ReceptiveField
 
 if TYPE_CHECKING:
+    from auricle.models.stream import StreamSession, StreamStatistics
     from auricle.outputs import IntOrTensor
 
 SAMPLE_RATE = 16_000
@@ -212,12 +213,7 @@ class Encoder(nn.Module, abc.ABC):
             AuricleError: The encoder has no quantiser.
             AudioError: As in a call of the encoder.
         """
-        if self.codes_layer is None:
-            raise AuricleError(
-                f"{self._name} ({self.family}) has no quantiser, so it gives no codes; call the "
-                "encoder itself for continuous representations"
-            )
-        info = self._layer_info(self.codes_layer)
+        info = self._codes_info()
         waveforms = self._waveforms(wavs, short)
         if not waveforms:
             return []
@@ -228,6 +224,52 @@ class Encoder(nn.Module, abc.ABC):
                 codes = self.code_indices(x, num_frames)
                 break
         return [row[:count] for row, count in zip(codes, num_frames, strict=True)]
+
+    def stream(
+        self,
+        layer: int | str | None = None,
+        *,
+        codes: bool = False,
+        normalisation: Literal["running"] | StreamStatistics = "running",
+    ) -> StreamSession:
+        """Open a session that takes samples as they come and gives frames as they are decided.
+
+        Args:
+            layer: Index or name of the layer; None for the default one.
+            codes: Whether codes come out, not a layer.
+            normalisation: What norms over the whole utterance go by, in encoders that have them:
+                `"running"` for mean and variance of all frames up to and including each, or
+                statistics, the same for each frame, that `stream_statistics` has measured.
+
+        Raises:
+            LayerError: The encoder has no such layer.
+            AuricleError: The family cannot stream (the message says why), the encoder is in
+                training mode, has no quantiser, or the statistics are not its own.
+        """
+        from auricle.models.stream import StreamSession
+
+        if codes and layer is not None:
+            raise AuricleError(f"codes come from no layer but their own: leave out layer={layer!r}")
+        info = self._codes_info() if codes else self._layer_info(layer)
+        return StreamSession(self, info, gives_codes=codes, normalisation=normalisation)
+
+    def stream_statistics(self, wavs: Sequence[Waveform]) -> StreamStatistics:
+        """Measure, over waveforms, the statistics that streams of this encoder may go by.
+
+        With those of an utterance a stream gives what the encoder gives for it. Means and
+        variances are those over all frames of all waveforms. What one layer makes of the
+        waveforms is held in memory: some minutes of speech are enough.
+
+        Args:
+            wavs: As in a call of the encoder; one waveform at least.
+
+        Raises:
+            AudioError: As in a call of the encoder.
+            AuricleError: The family cannot stream, or the encoder is in training mode.
+        """
+        from auricle.models.stream import measured
+
+        return measured(self, self._waveforms(wavs, "error"))
 
     def num_frames(self, num_samples: IntOrTensor, layer: int | str | None = None) -> IntOrTensor:
         """Exact number of frames for `num_samples` samples at 16 kHz, by arithmetic alone.
@@ -337,6 +379,14 @@ class Encoder(nn.Module, abc.ABC):
     @property
     def _name(self) -> str:
         return self.provenance.name or self.family
+
+    def _codes_info(self) -> LayerInfo:
+        if self.codes_layer is None:
+            raise AuricleError(
+                f"{self._name} ({self.family}) has no quantiser, so it gives no codes; call the "
+                "encoder itself for continuous representations"
+            )
+        return self._layer_info(self.codes_layer)
 
     def _layer_info(self, layer: int | str | None) -> LayerInfo:
         layers = self.layer_infos

@@ -102,5 +102,6 @@ class ConvEncoder(Encoder):
         """Yield the aggregator's layers (B, T, D) by name, for frames (B, D, T)."""
         x = F.dropout(frames, self.config.frame_dropout, self.training)
         outputs = self.aggregator(x, num_frames)
+        del frames, x  # long ones make room for what comes next
         for name, output in zip(self.context_names, outputs, strict=True):
             yield name, output.transpose(1, 2)

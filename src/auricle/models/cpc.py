@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from auricle.models.base import Config, Encoder
 from auricle.nn.batch_norm import BatchNorm
 from auricle.nn.channel_norm import ChannelNorm
+from auricle.nn.conv_stack import StackLayer, run_stack
 from auricle.nn.depth import check_depth
 from auricle.nn.lone_rows import convolve
-from auricle.nn.norms import masked_group_norm
+from auricle.nn.norms import UtteranceGroupNorm
 from auricle.nn.padding import padding_mask, zero_padding
+from auricle.nn.recurrent import recur
 from auricle.outputs import FrameGeometry, LayerInfo, Window
 
 WINDOWS = (
@@ -65,22 +67,6 @@ class CpcConfig(Config, frozen=True, kw_only=True):
             raise ValueError("encoder_dim must be at least 2 under a norm over channels, but is 1")
 
 
-class InstanceNorm(nn.Module):
-    """Norm of each channel over the true frames of each utterance, then scale and shift."""
-
-    def __init__(self, num_channels: int) -> None:
-        super().__init__()
-        self.num_channels = num_channels
-        self.weight = nn.Parameter(torch.ones(num_channels))
-        self.bias = nn.Parameter(torch.zeros(num_channels))
-
-    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """Output (B, C, T) for the input `x` (B, C, T)."""
-        return masked_group_norm(
-            x, num_frames, num_groups=self.num_channels, weight=self.weight, bias=self.bias
-        )
-
-
 def _norm_layer(norm: Norm, num_channels: int) -> nn.Module:
     match norm:
         case "layer":
@@ -88,7 +74,7 @@ def _norm_layer(norm: Norm, num_channels: int) -> nn.Module:
         case "batch":
             return BatchNorm(num_channels)
         case "instance":
-            return InstanceNorm(num_channels)
+            return UtteranceGroupNorm(num_groups=num_channels, dim=num_channels)
         case "none":
             return nn.Identity()
 
@@ -96,28 +82,35 @@ def _norm_layer(norm: Norm, num_channels: int) -> nn.Module:
 class ConvBlock(nn.Module):
     """A convolution over zero-padded ends, a norm, ReLU."""
 
+    has_shortcut = False
+
     def __init__(self, config: CpcConfig, window: Window, *, input_dim: int) -> None:
         super().__init__()
+        self.window = window
+        self.dim = config.encoder_dim
         self.conv = nn.Conv1d(
-            input_dim,
-            config.encoder_dim,
-            window.size,
-            stride=window.stride,
-            padding=window.pad_left,
+            input_dim, self.dim, window.size, stride=window.stride, padding=window.pad_left
         )
-        self.norm = _norm_layer(config.norm, config.encoder_dim)
+        self.norm = _norm_layer(config.norm, self.dim)
 
-    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """Output (B, C, T), zeros past the true ends, for `x` (B, D, S) with zeros past them.
+    @property
+    def utterance_norm(self) -> UtteranceGroupNorm | None:
+        return self.norm if isinstance(self.norm, UtteranceGroupNorm) else None
 
-        `num_frames` are the true frames of the output.
-        """
-        x = convolve(self.conv, x)
-        is_over_frames = isinstance(self.norm, (BatchNorm, InstanceNorm))
-        x = self.norm(x, num_frames) if is_over_frames else self.norm(x)
+    def convolved(self, x: Tensor) -> Tensor:
+        return convolve(self.conv, x)
+
+    def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
+        raise NotImplementedError  # pragma: no cover - there is none
+
+    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
+        if isinstance(self.norm, BatchNorm):
+            y = self.norm(y, num_frames)
+        elif not isinstance(self.norm, UtteranceGroupNorm):
+            y = self.norm(y)
         # The next convolution's padding of zeros begins at each utterance's own end.
-        mask = padding_mask(num_frames, x.shape[2], x.device)
-        return zero_padding(torch.relu(x), mask, time_dim=2)
+        mask = padding_mask(num_frames, y.shape[2], y.device)
+        return zero_padding(torch.relu(y), mask, time_dim=2)
 
 
 class Cpc(Encoder):
@@ -166,13 +159,11 @@ class Cpc(Encoder):
         # and the two ends, to the level of the others: in float32 five of them lose three digits.
         is_wide = self.config.norm == "instance"
         x = waveforms.to(torch.float64 if is_wide else self.dtype).unsqueeze(1)
-        for index, block in enumerate(self.blocks):
-            geometry = FrameGeometry(WINDOWS[: index + 1])
-            x = block(x, [geometry.num_frames(count) for count in num_samples])
+        blocks = cast("list[StackLayer]", list(self.blocks))
+        x, _ = run_stack(blocks, x, num_samples, is_training=self.training)
         x = x.transpose(1, 2).to(self.dtype)
         yield "encoder", x
-        context, _ = self.rnn(x)
-        yield "context", context
+        yield "context", recur(self.rnn, x)
 
 
 PRESETS = {

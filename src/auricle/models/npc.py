@@ -13,13 +13,16 @@ from auricle.frontends import FbankConfig
 from auricle.models.base import FeatureConfig, FeatureEncoder
 from auricle.nn.activations import ACTIVATIONS
 from auricle.nn.batch_norm import BatchNorm
+from auricle.nn.cuts import cuts
 from auricle.nn.depth import check_depth
 from auricle.nn.padding import padding_mask, zero_padding
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
-from auricle.outputs import LayerInfo, Window
+from auricle.outputs import FrameGeometry, LayerInfo, Window
 
 BLOCK_KERNEL = 3
 """Frames that a block's convolution spans; each side of the mask grows by one per block."""
+
+BLOCK_WINDOW = Window(size=BLOCK_KERNEL, pad_left=BLOCK_KERNEL // 2, pad_right=BLOCK_KERNEL // 2)
 
 
 class NpcConfig(FeatureConfig, frozen=True, kw_only=True):
@@ -75,6 +78,12 @@ class NpcConfig(FeatureConfig, frozen=True, kw_only=True):
         if self.bottleneck_dim is not None and self.codebooks:
             raise ValueError("an NPC has a bottleneck or codebooks, but this one has both")
         check_codebook_widths(self.codebooks, self.hidden_size)
+
+    @property
+    def masked_window(self) -> Window:
+        """How a masked convolution moves over its input."""
+        half = self.kernel_size // 2
+        return Window(size=self.kernel_size, pad_left=half, pad_right=half)
 
     def mask_taps(self, block: int) -> int:
         """Middle taps that the masked convolution after block `block` (from 0) hides."""
@@ -164,14 +173,8 @@ class Npc(FeatureEncoder):
         config = self.config
         layers = []
         frames = config.features.geometry
-        masked = Window(
-            size=config.kernel_size,
-            pad_left=config.kernel_size // 2,
-            pad_right=config.kernel_size // 2,
-        )
-        block = Window(size=BLOCK_KERNEL, pad_left=BLOCK_KERNEL // 2, pad_right=BLOCK_KERNEL // 2)
         for index in range(config.num_blocks):
-            frames = frames.then(block)
+            frames = frames.then(BLOCK_WINDOW)
             layers.append(
                 LayerInfo(name=f"block_{index + 1}", dim=config.hidden_size, geometry=frames)
             )
@@ -180,10 +183,10 @@ class Npc(FeatureEncoder):
                     LayerInfo(
                         name=f"masked_{index + 1}",
                         dim=config.hidden_size,
-                        geometry=frames.then(masked),
+                        geometry=frames.then(config.masked_window),
                     )
                 )
-        summed = frames.then(masked)
+        summed = frames.then(config.masked_window)
         layers.append(LayerInfo(name="masked_sum", dim=config.hidden_size, geometry=summed))
         if config.bottleneck_dim is not None:
             layers.append(LayerInfo(name="bottleneck", dim=config.bottleneck_dim, geometry=summed))
@@ -207,8 +210,40 @@ class Npc(FeatureEncoder):
         self, features: Tensor, num_frames: Sequence[int], wanted: frozenset[str]
     ) -> Iterator[tuple[str, Tensor]]:
         """As `encode`, of features (B, T, D) with zeros past the true lengths `num_frames`."""
-        padding = padding_mask(num_frames, features.shape[1], features.device)
         x = features.transpose(1, 2)
+        parts = cuts(num_frames, self._reach, self._bytes_per_frame(x))
+        if len(parts) == 1:
+            yield from self._layers(x, num_frames, wanted)
+            return
+        outputs: dict[str, Tensor] = {}
+        for part in parts:
+            missing = set(wanted)
+            for name, y in self._layers(part.of(x), part.lengths, wanted):
+                if name in wanted:
+                    missing.remove(name)
+                    if name not in outputs:
+                        outputs[name] = y.new_zeros(len(x), y.shape[2], x.shape[2])
+                    part.write(outputs[name], part.own(y.transpose(1, 2), hop=1), hop=1)
+                if not missing:
+                    break
+        for name in list(outputs):
+            yield name, outputs.pop(name).transpose(1, 2)
+
+    @property
+    def _reach(self) -> FrameGeometry:
+        """What a frame of the deepest layer sees of the features."""
+        blocks = (BLOCK_WINDOW,) * self.config.num_blocks
+        return FrameGeometry((*blocks, self.config.masked_window))
+
+    def _bytes_per_frame(self, x: Tensor) -> int:
+        # In training, batch norm needs the whole at once.
+        return 0 if self.training else len(x) * self.config.hidden_size * x.element_size()
+
+    def _layers(
+        self, x: Tensor, num_frames: Sequence[int], wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """As `encode_features`, of features (B, D, T)."""
+        padding = padding_mask(num_frames, x.shape[2], x.device)
         wants_sum = not wanted.isdisjoint({"masked_sum", "bottleneck"})
         masked_sum = None
         for index, block in enumerate(self.blocks):

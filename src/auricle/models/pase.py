@@ -10,18 +10,24 @@ from torch import Tensor, nn
 
 from auricle.models.base import Config, Encoder
 from auricle.nn.batch_norm import BatchNorm
+from auricle.nn.cuts import Cut, cuts
 from auricle.nn.depth import check_depth
-from auricle.nn.frame_groups import average_groups
+from auricle.nn.frame_groups import average_groups, partial_averages
 from auricle.nn.lone_rows import convolve
 from auricle.nn.qrnn import QrnnStack
 from auricle.nn.reflect import reflect_pad
 from auricle.nn.sinc import SincConv
+from auricle.nn.stretches import by_stretches
 from auricle.outputs import FrameGeometry, LayerInfo, Window
 
 PASE_KERNEL_SIZES = (251, 20, 11, 11, 11, 11, 11, 11)
 PASE_STRIDES = (1, 10, 2, 1, 2, 1, 2, 2)
 PASE_DIMS = (64, 64, 128, 128, 256, 256, 512, 512)
 """The blocks of both papers' models; 160 samples from frame to frame."""
+
+
+SUM_OF_SKIPS = "sum of skips"
+"""Name of what the embedding adds of all skips, where none is wanted for itself."""
 
 
 class PaseConfig(Config, frozen=True, kw_only=True):
@@ -186,42 +192,140 @@ class Pase(Encoder):
     def encode(
         self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
     ) -> Iterator[tuple[str, Tensor]]:
-        infos = {info.name: info for info in self.layer_infos}
-        num_frames = _lengths(infos["embedding"].geometry, num_samples)
-        wants_embedding = "embedding" in wanted
-        skips: dict[str, Tensor] = {}
+        config = self.config
+        num_frames = _lengths(config.windows, num_samples)
         x = waveforms.unsqueeze(1)
-        lengths: Sequence[int] = num_samples
-        for index, block in enumerate(self.blocks):
-            x = block(x, lengths)
-            lengths = _lengths(infos[f"block_{index + 1}"].geometry, num_samples)
-            yield f"block_{index + 1}", x.transpose(1, 2)
-            name = f"skip_{index + 1}"
-            if name in infos and (wants_embedding or name in wanted):
-                # The projection is linear and has no bias: after the average it costs less.
-                skips[name] = self.skips[index](average_groups(x, lengths, num_frames))
-            if wanted <= skips.keys():
-                break
-        if self.config.rnn_dim is not None and not wanted.isdisjoint({"rnn", "embedding"}):
+        parts = cuts(num_samples, FrameGeometry(config.windows), self._bytes_per_frame(x))
+        layers = (
+            self._blocks_in_parts(x, num_samples, parts, wanted)
+            if len(parts) > 1
+            else self._blocks_whole(x, num_samples, wanted)
+        )
+        skips: dict[str, Tensor] = {}
+        for name, y in layers:
+            if name.startswith("block"):
+                x = y
+                yield name, x.transpose(1, 2)
+            else:
+                skips[name] = y
+            del y  # no second name keeps a long layer
+        if config.rnn_dim is not None and not wanted.isdisjoint({"rnn", "embedding"}):
             x = self.rnn(x.transpose(1, 2)).transpose(1, 2)
             yield "rnn", x.transpose(1, 2)
         for name, skip in skips.items():
-            yield name, skip.transpose(1, 2)
-        if wants_embedding:
-            yield "embedding", self._embed(x, list(skips.values()), num_frames).transpose(1, 2)
+            if name != SUM_OF_SKIPS:
+                yield name, skip.transpose(1, 2)
+        if "embedding" in wanted:
+            yield "embedding", self._embed(x, list(skips.values()), num_frames)
+
+    def _depth(self, wanted: frozenset[str]) -> int:
+        """How many blocks are needed."""
+        num_blocks = len(self.blocks)
+        if not wanted.isdisjoint({"rnn", "embedding"}):
+            return num_blocks
+        names = [{f"block_{index}", f"skip_{index}"} for index in range(1, num_blocks + 1)]
+        return max(index for index, pair in enumerate(names, 1) if not wanted.isdisjoint(pair))
+
+    def _needs_skip(self, index: int, wanted: frozenset[str]) -> bool:
+        names = {"embedding", f"skip_{index + 1}"}
+        return index < self.config.num_skips and not wanted.isdisjoint(names)
+
+    def _blocks_whole(
+        self, x: Tensor, lengths: Sequence[int], wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Blocks and the skips that are needed (B, D, T), by name, for waveforms (B, 1, S)."""
+        windows = self.config.windows
+        num_frames = _lengths(windows, lengths)
+        for index, block in enumerate(self.blocks[: self._depth(wanted)]):
+            x = block(x, _lengths(windows[:index], lengths))
+            yield f"block_{index + 1}", x
+            if self._needs_skip(index, wanted):
+                # The projection is linear and has no bias: after the average it costs less.
+                of_block = _lengths(windows[: index + 1], lengths)
+                averages = average_groups(x, of_block, num_frames)
+                yield f"skip_{index + 1}", self.skips[index](averages)
+
+    def _blocks_in_parts(
+        self, x: Tensor, lengths: Sequence[int], parts: list[Cut], wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """As `_blocks_whole`, but the last block and those that are wanted alone.
+
+        Skips that only the embedding needs are added up as they come, as `SUM_OF_SKIPS`.
+        """
+        config, depth = self.config, self._depth(wanted)
+        # What follows the blocks reads the last one.
+        kept = wanted if wanted.isdisjoint({"rnn", "embedding"}) else {*wanted, f"block_{depth}"}
+        outputs: dict[str, Tensor] = {}
+        for part in parts:
+            y = part.of(x)
+            for index, block in enumerate(self.blocks[:depth]):
+                y = block(y, _lengths(config.windows[:index], part.lengths))
+                geometry = FrameGeometry(config.windows[: index + 1])
+                own = part.own(y, geometry.hop_samples)
+                name, skip_name = f"block_{index + 1}", f"skip_{index + 1}"
+                if name in kept:
+                    shape = (len(x), y.shape[1], geometry.num_frames(max(lengths)))
+                    if name not in outputs:
+                        outputs[name] = y.new_zeros(shape)
+                    part.write(outputs[name], own, geometry.hop_samples)
+                if self._needs_skip(index, wanted):
+                    is_summed = config.skip_merge == "sum" and skip_name not in wanted
+                    key = SUM_OF_SKIPS if is_summed else skip_name
+                    if key not in outputs:
+                        most = max(_lengths(config.windows, lengths))
+                        outputs[key] = y.new_zeros(len(x), config.embedding_dim, most)
+                    self._add_skip(outputs[key], index, own, part, lengths)
+        for name in list(outputs):
+            yield name, outputs.pop(name)
+
+    def _add_skip(
+        self, skip: Tensor, index: int, own: Tensor, part: Cut, lengths: Sequence[int]
+    ) -> None:
+        """Add to `skip` (B, embedding_dim, T) what a block's `own` frames of a part give."""
+        windows = self.config.windows
+        geometry, whole = FrameGeometry(windows[: index + 1]), FrameGeometry(windows)
+        for row, frames in zip(part.rows, own, strict=True):
+            num_groups = whole.num_frames(lengths[row])
+            first, shares = partial_averages(
+                frames,
+                first=part.first(geometry.hop_samples),
+                group_size=geometry.num_frames(lengths[row]) // num_groups,
+                num_groups=num_groups,
+            )
+            if shares.shape[1] > 0:
+                projected = self.skips[index](shares.unsqueeze(0))
+                skip[row, :, first : first + shares.shape[1]] += projected[0]
+
+    def _bytes_per_frame(self, x: Tensor) -> int:
+        """What a batch's largest block takes, per frame of the last one."""
+        if self.training:
+            return 0  # batch norm needs the whole at once
+        hop, largest = 1, 0
+        for index in reversed(range(len(self.blocks))):
+            largest = max(largest, hop * self.config.block_dims[index])
+            hop *= self.config.strides[index]
+        return len(x) * largest * x.element_size()
 
     def _embed(self, x: Tensor, skips: list[Tensor], num_frames: Sequence[int]) -> Tensor:
-        """The embedding (B, output_dim, T) of the last features `x` (B, D, T)."""
-        x = self.project(x)
-        if self.config.skip_merge == "concat":
-            x = torch.cat([x, *skips], dim=1)
-        else:
-            for skip in skips:
-                x = x + skip
-        return self.output_norm(x, num_frames) if self.config.normalizes_output else x
+        """The embedding (B, T, output_dim) of the last features `x` (B, D, T)."""
+
+        def embed(stretch: slice) -> Tensor:
+            y = self.project(x[:, :, stretch])
+            if self.config.skip_merge == "concat":
+                y = torch.cat([y, *(skip[:, :, stretch] for skip in skips)], dim=1)
+            else:
+                for skip in skips:
+                    y = y + skip[:, :, stretch]
+            normed: Tensor = self.output_norm(y, num_frames) if self.config.normalizes_output else y
+            return normed.transpose(1, 2)
+
+        widest = max(x.shape[1], self.config.output_dim)
+        frame_bytes = 0 if self.training else len(x) * widest * x.element_size()
+        return by_stretches(embed, x.shape[2], frame_bytes)
 
 
-def _lengths(geometry: FrameGeometry, num_samples: Sequence[int]) -> list[int]:
+def _lengths(windows: tuple[Window, ...], num_samples: Sequence[int]) -> list[int]:
+    geometry = FrameGeometry(windows)
     return [geometry.num_frames(count) for count in num_samples]
 
 

@@ -74,11 +74,13 @@ class VqWav2Vec(ConvEncoder):
     def encode(
         self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
     ) -> Iterator[tuple[str, Tensor]]:
-        z, num_frames = self.frames(waveforms, num_samples)
-        yield "z", z.transpose(1, 2)
-        quantized = self.quantizer(z, num_frames)
-        yield "quantized", quantized.transpose(1, 2)
-        yield from self.contexts(quantized, num_frames)
+        x, num_frames = self.frames(waveforms, num_samples)
+        yield "z", x.transpose(1, 2)
+        x = self.quantizer(x, num_frames)
+        yield "quantized", x.transpose(1, 2)
+        contexts = self.contexts(x, num_frames)
+        del x  # a long one makes room for what comes next
+        yield from contexts
 
 
 PRESETS = {

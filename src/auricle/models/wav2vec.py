@@ -23,9 +23,11 @@ class Wav2Vec(ConvEncoder):
     def encode(
         self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
     ) -> Iterator[tuple[str, Tensor]]:
-        z, num_frames = self.frames(waveforms, num_samples)
-        yield "z", z.transpose(1, 2)
-        yield from self.contexts(z, num_frames)
+        x, num_frames = self.frames(waveforms, num_samples)
+        yield "z", x.transpose(1, 2)
+        contexts = self.contexts(x, num_frames)
+        del x  # a long one makes room for what comes next
+        yield from contexts
 
 
 PRESETS = {"wav2vec_large": Wav2VecConfig()}

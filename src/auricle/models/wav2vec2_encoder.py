@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.models.base import Config, Encoder
+from auricle.nn.stretches import by_stretches
 from auricle.nn.waveform_extractor import ExtractorConfig, WaveformExtractor
 from auricle.nn.waveform_norm import centred, normalized
 from auricle.nn.waveform_transformer import TransformerConfig, WaveformTransformer
@@ -88,10 +89,27 @@ class WaveformTransformerEncoder(Encoder):
         elif config.extractor.norm == "group":
             # The norm removes what an offset adds to a channel; here it goes without loss.
             waveforms = centred(waveforms, num_samples)
-        frames = self.extractor(waveforms.to(self.dtype), num_samples)
-        x = self.projection(self.projection_norm(frames))
-        x = F.dropout(x, config.projection_dropout, self.training)
+        waveforms = waveforms.to(self.dtype)
         geometry = config.extractor.geometry
         num_frames = [geometry.num_frames(count) for count in num_samples]
-        for info, state in zip(self.layer_infos, self.transformer(x, num_frames), strict=True):
-            yield info.name, state
+        states = self.transformer(
+            self._projected(self.extractor(waveforms, num_samples)), num_frames
+        )
+        del waveforms
+        for info in self.layer_infos:
+            # Held by nobody, so that a long one makes room for what comes next.
+            if info.name in wanted:
+                yield info.name, next(states)
+            else:
+                next(states)
+
+    def _projected(self, frames: Tensor) -> Tensor:
+        """What enters the Transformer (B, T, D) of the extractor's frames."""
+
+        def project(stretch: slice) -> Tensor:
+            projected: Tensor = self.projection(self.projection_norm(frames[:, stretch]))
+            return projected
+
+        frame_bytes = frames.shape[0] * self.transformer.config.hidden_size * frames.element_size()
+        x = by_stretches(project, frames.shape[1], 2 * frame_bytes)
+        return F.dropout(x, self.config.projection_dropout, self.training)

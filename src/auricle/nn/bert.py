@@ -15,10 +15,18 @@ from torch import Tensor, nn
 
 from auricle.nn.activations import ACTIVATIONS
 from auricle.nn.depth import check_depth
+from auricle.nn.long_layers import is_long, run_layer
 from auricle.nn.padding import padding_mask
+from auricle.nn.stretches import by_stretches
 
 POSITION_BASE = 10_000.0
 """Longest wavelength of the sinusoids over 2 pi (Vaswani et al. 2017, section 3.5)."""
+
+MAX_TABLE_FRAMES = 1 << 14
+"""Longer tables of positions are not kept."""
+
+EMBEDDING_VALUES = 8
+"""Values per feature that stand in memory while positions are computed."""
 
 
 class BertConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,22 +78,35 @@ class BertConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"max_chunk_frames must be 0 or more, but is {self.max_chunk_frames}")
 
 
-@lru_cache(maxsize=4)
-def _position_table(num_frames: int, dim: int) -> Tensor:
-    """Sinusoids (T, D) float32, sine in even columns and cosine in odd ones."""
+def _sinusoids(start: int, stop: int, dim: int) -> Tensor:
+    """Sinusoids of frames `start` to `stop`, sine in even columns and cosine in odd ones."""
     with torch.inference_mode(False):
         columns = torch.arange(dim)
         exponents = 2 * (columns // 2).double() / dim
-        frames = torch.arange(num_frames, dtype=torch.float64).unsqueeze(1)
+        frames = torch.arange(start, stop, dtype=torch.float64).unsqueeze(1)
         angles = frames / POSITION_BASE**exponents
         return torch.where(columns % 2 == 0, angles.sin(), angles.cos()).float()
 
 
-def sinusoidal_positions(num_frames: int, dim: int) -> Tensor:
-    """Position encodings (T, D), float32, computed in float64 (Vaswani et al. 2017, 3.5)."""
+@lru_cache(maxsize=4)
+def _position_table(num_frames: int, dim: int) -> Tensor:
+    return _sinusoids(0, num_frames, dim)
+
+
+def sinusoidal_positions(num_frames: int, dim: int, *, start: int = 0) -> Tensor:
+    """Position encodings (T, D), float32, computed in float64 (Vaswani et al. 2017, 3.5).
+
+    Args:
+        num_frames: How many.
+        dim: Their width.
+        start: The first one's position.
+    """
+    stop = start + num_frames
+    if stop > MAX_TABLE_FRAMES:
+        return _sinusoids(start, stop, dim)
     # Tables of a few sizes serve every length.
-    size = 1 << max(num_frames - 1, 1).bit_length()
-    return _position_table(size, dim)[:num_frames]
+    size = 1 << max(stop - 1, 1).bit_length()
+    return _position_table(size, dim)[start:stop]
 
 
 class SelfAttention(nn.Module):
@@ -106,15 +127,15 @@ class SelfAttention(nn.Module):
             projection(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )
-        context = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=None if padding is None else ~padding[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        seen = None if padding is None else ~padding[:, None, None, :]
+        context = self.attend(query, key, value, seen)
         output: Tensor = self.out(context.transpose(1, 2).flatten(-2))
         return output
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
+        """Contexts (B, H, T, D / H); `seen` (B, 1, 1, T) is False where nobody attends to."""
+        dropout = self.dropout if self.training else 0.0
+        return F.scaled_dot_product_attention(query, key, value, seen, dropout)
 
 
 class BertLayer(nn.Module):
@@ -175,14 +196,29 @@ class BertEncoder(nn.Module):
         if limit and max(num_frames) > limit:
             yield from self._forward_chunks(features, num_frames)
             return
-        positions = sinusoidal_positions(features.shape[1], self.config.hidden_size).to(features)
-        x = self.input_norm(self.project(features) + positions)
-        x = F.dropout(x, self.config.hidden_dropout, self.training)
-        padding = padding_mask(num_frames, features.shape[1], features.device)
+        x = F.dropout(self._embed(features), self.config.hidden_dropout, self.training)
+        del features
+        padding = padding_mask(num_frames, x.shape[1], x.device)
         yield self._emit(x, 0)
         for index in range(self.config.num_layers):
-            x = self.layers[0 if self.config.share_layer else index](x, padding)
+            layer = self.layers[0 if self.config.share_layer else index]
+            assert isinstance(layer, BertLayer)
+            x = run_layer(layer, x, num_frames) if is_long(x, layer) else layer(x, padding)
             yield self._emit(x, index + 1)
+
+    def _embed(self, features: Tensor) -> Tensor:
+        """What the first layer reads (B, T, D)."""
+        num_rows, num_frames, _ = features.shape
+        width = self.config.hidden_size
+
+        def embed(stretch: slice) -> Tensor:
+            count = stretch.stop - stretch.start
+            positions = sinusoidal_positions(count, width, start=stretch.start).to(features)
+            embedded: Tensor = self.input_norm(self.project(features[:, stretch]) + positions)
+            return embedded
+
+        frame_bytes = EMBEDDING_VALUES * num_rows * width * features.element_size()
+        return by_stretches(embed, num_frames, frame_bytes)
 
     def _emit(self, x: Tensor, index: int) -> Tensor:
         """State `index` as others see it: through its own norm in pre-norm models."""
@@ -205,4 +241,9 @@ class BertEncoder(nn.Module):
                 torch.cat(chunks[end - count : end])
                 for count, end in zip(counts, accumulate(counts), strict=True)
             ]
-            yield nn.utils.rnn.pad_sequence(joined, batch_first=True)
+            # A lone one needs no copy, which of a long one would be large.
+            yield (
+                joined[0].unsqueeze(0)
+                if len(joined) == 1
+                else nn.utils.rnn.pad_sequence(joined, batch_first=True)
+            )

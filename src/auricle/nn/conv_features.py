@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import msgspec
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.activations import ACTIVATIONS, Activation
+from auricle.nn.conv_stack import StackLayer, run_stack
 from auricle.nn.depth import check_depth
 from auricle.nn.norms import UtteranceGroupNorm
 from auricle.outputs import FrameGeometry, Window
@@ -100,22 +102,30 @@ class ExtractorLayer(nn.Module):
     def __init__(self, config: ExtractorConfig, *, index: int) -> None:
         super().__init__()
         input_dim = config.layers[index - 1][0] if index else 1
-        dim, kernel, stride = config.layers[index]
+        self.dim, kernel, stride = config.layers[index]
         self.window = config.geometry.windows[index]
         self.activation = ACTIVATIONS[config.activation]
-        self.residual_scale = config.residual_scale if input_dim == dim else None
-        self.conv = nn.Conv1d(input_dim, dim, kernel, stride, bias=False)
-        self.norm = UtteranceGroupNorm(num_groups=1, dim=dim, affine=config.affine_norm)
+        self.residual_scale = config.residual_scale if input_dim == self.dim else None
+        self.conv = nn.Conv1d(input_dim, self.dim, kernel, stride, bias=False)
+        self.norm = UtteranceGroupNorm(num_groups=1, dim=self.dim, affine=config.affine_norm)
 
-    def forward(self, x: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
-        """Output (B, C, T) for the input `x` (B, C', T'), and its true lengths."""
-        geometry = FrameGeometry((self.window,))
-        new_lengths = [geometry.num_frames(length) for length in lengths]
-        y = self.activation(self.norm(self.conv(x), new_lengths))
-        if self.residual_scale is not None:
-            steps = [old // new for old, new in zip(lengths, new_lengths, strict=True)]
-            y = (y + thinned(x, steps, y.shape[2])) * math.sqrt(self.residual_scale)
-        return y, new_lengths
+    @property
+    def utterance_norm(self) -> UtteranceGroupNorm:
+        return self.norm
+
+    @property
+    def has_shortcut(self) -> bool:
+        return self.residual_scale is not None
+
+    def convolved(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        return y
+
+    def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
+        return thinned(x, steps, num_frames)
+
+    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
+        return _joined(self.activation(y), shortcut, self.residual_scale)
 
 
 class ConvExtractor(nn.Module):
@@ -134,10 +144,12 @@ class ConvExtractor(nn.Module):
         Past the true ends the waveforms hold zeros, the frames anything.
         """
         # Nothing is padded, so a true frame sees true samples alone, whatever follows them.
-        x, lengths = waveforms.unsqueeze(1), list(num_samples)
-        for layer in self.layers:
-            x, lengths = layer(x, lengths)
-        return torch.log1p(x.abs()) if self.log_compression else x, lengths
+        layers = cast("list[StackLayer]", list(self.layers))
+        x, lengths = run_stack(layers, waveforms.unsqueeze(1), num_samples)
+        if not self.log_compression:
+            return x, lengths
+        # Without gradients nothing needs the frames as they were.
+        return torch.log1p(x.abs()) if torch.is_grad_enabled() else x.abs_().log1p_(), lengths
 
 
 class AggregatorLayer(nn.Module):
@@ -145,31 +157,40 @@ class AggregatorLayer(nn.Module):
 
     def __init__(self, config: AggregatorConfig, *, index: int, input_dim: int) -> None:
         super().__init__()
-        dim, kernel, stride = config.layers[index]
-        self.past_frames = kernel - 1
-        self.stride = stride
+        self.dim, kernel, stride = config.layers[index]
+        self.window = Window(size=kernel, stride=stride, pad_left=kernel - 1)
         self.zero_padding = config.zero_padding
         self.activation = ACTIVATIONS[config.activation]
         self.dropout = config.dropout
         self.residual_scale = config.residual_scale
-        self.conv = nn.Conv1d(input_dim, dim, kernel, stride, bias=config.bias)
-        self.norm = UtteranceGroupNorm(num_groups=1, dim=dim, affine=config.affine_norm)
+        self.conv = nn.Conv1d(input_dim, self.dim, kernel, stride, bias=config.bias)
+        self.norm = UtteranceGroupNorm(num_groups=1, dim=self.dim, affine=config.affine_norm)
         self.residual: nn.Module = nn.Identity()
-        if config.residual_scale is not None and input_dim != dim:
-            self.residual = nn.Conv1d(input_dim, dim, 1, bias=False)
+        if config.residual_scale is not None and input_dim != self.dim:
+            self.residual = nn.Conv1d(input_dim, self.dim, 1, bias=False)
 
-    def forward(self, x: Tensor, num_frames: Sequence[int]) -> tuple[Tensor, list[int]]:
-        """Output (B, C, T) for the input `x` (B, C', T'), and its true frames."""
-        new_num_frames = [(count - 1) // self.stride + 1 for count in num_frames]
-        past = x[:, :, :1].expand(-1, -1, self.past_frames)
+    @property
+    def utterance_norm(self) -> UtteranceGroupNorm:
+        return self.norm
+
+    @property
+    def has_shortcut(self) -> bool:
+        return self.residual_scale is not None
+
+    def convolved(self, x: Tensor) -> Tensor:
+        past = x[:, :, :1].expand(-1, -1, self.window.pad_left)
         if self.zero_padding:
             past = torch.zeros_like(past)
         y = self.conv(torch.cat([past, x], dim=2))
-        y = F.dropout(y, self.dropout, self.training)
-        y = self.activation(self.norm(y, new_num_frames))
-        if self.residual_scale is not None:
-            y = (y + self.residual(x)) * math.sqrt(self.residual_scale)
-        return y, new_num_frames
+        return F.dropout(y, self.dropout, self.training)
+
+    def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
+        # Layers with a residual have stride 1.
+        residual: Tensor = self.residual(x[:, :, :num_frames])
+        return residual
+
+    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
+        return _joined(self.activation(y), shortcut, self.residual_scale)
 
 
 class CausalAggregator(nn.Module):
@@ -187,9 +208,16 @@ class CausalAggregator(nn.Module):
         """Yield each layer's output (B, C, T) for the frames `x` (B, D, T)."""
         # What is past a true end stays there, for no layer looks ahead.
         lengths = list(num_frames)
-        for layer in self.layers:
-            x, lengths = layer(x, lengths)
+        for layer in cast("list[StackLayer]", list(self.layers)):
+            x, lengths = run_stack([layer], x, lengths)
             yield x
+
+
+def _joined(y: Tensor, shortcut: Tensor | None, residual_scale: float | None) -> Tensor:
+    """The output of a layer from its activations and its input's share."""
+    if shortcut is None or residual_scale is None:
+        return y
+    return (y + shortcut) * math.sqrt(residual_scale)
 
 
 def thinned(x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:

@@ -77,8 +77,25 @@ class ConvPositions(nn.Module):
         if config.kind == "batch_norm":
             self.batch_norm = nn.BatchNorm1d(dim)
 
-    def forward(self, frames: Tensor, padding: Tensor | None) -> Tensor:
-        """Positions of `frames`; `padding` (B, T) is True past each true end."""
+    def forward(
+        self, frames: Tensor, padding: Tensor | None, stretch: slice | None = None
+    ) -> Tensor:
+        """Positions of `frames`, or of a stretch of them.
+
+        `padding` (B, T) is True past each true end.
+        """
+        num_frames = frames.shape[1]
+        if stretch is None or (stretch.start, stretch.stop) == (0, num_frames):
+            return self._positions(frames, padding)
+        # What a cut does to frames near it goes no further than the convolutions reach.
+        windows = self.config.windows
+        start = max(stretch.start - sum(window.pad_left for window in windows), 0)
+        stop = min(stretch.stop + sum(window.pad_right for window in windows), num_frames)
+        seen = None if padding is None else padding[:, start:stop]
+        positions = self._positions(frames[:, start:stop], seen)
+        return positions[:, stretch.start - start : stretch.stop - start]
+
+    def _positions(self, frames: Tensor, padding: Tensor | None) -> Tensor:
         if self.config.kind == "batch_norm":
             frames = self._batch_norm(frames, padding)
         x = frames.transpose(1, 2)

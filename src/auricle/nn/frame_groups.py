@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -33,3 +34,26 @@ def average_groups(x: Tensor, lengths: Sequence[int], num_groups: Sequence[int])
     for row, count in enumerate(num_groups):
         averages[row, :, count:] = 0
     return averages
+
+
+def partial_averages(
+    x: Tensor, *, first: int, group_size: int, num_groups: int
+) -> tuple[int, Tensor]:
+    """What a stretch of one utterance's frames adds to the averages of its groups.
+
+    Args:
+        x: (C, T), the frames from `first` on.
+        first: Where the stretch begins.
+        group_size: Frames of each group.
+        num_groups: Groups of the utterance; frames beyond them are dropped.
+
+    Returns:
+        The first group that the stretch adds to, and what it adds to that and the following ones,
+        (C, groups).
+    """
+    first_group, skipped = divmod(first, group_size)
+    kept = x[:, : max(num_groups * group_size - first, 0)]
+    most = -(-(skipped + kept.shape[1]) // group_size)
+    rest = most * group_size - skipped - kept.shape[1]
+    groups = F.pad(kept, (skipped, rest)).view(len(x), most, group_size)
+    return first_group, groups.sum(2) / group_size

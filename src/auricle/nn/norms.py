@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from auricle.nn.padding import padding_mask
 
+EPS = 1e-5
+"""What is added to a variance (torch's default)."""
+
 CPU_BLOCK_ELEMENTS = 2**18
 """Elements that one step of a sum takes on the CPU, so that its copies stay in the cache."""
 
@@ -23,7 +26,7 @@ def masked_group_norm(
     num_groups: int,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
-    eps: float = 1e-5,
+    eps: float = EPS,
 ) -> Tensor:
     """Group norm of each utterance of a padded batch, as it is of the utterance alone.
 
@@ -44,32 +47,14 @@ def masked_group_norm(
         (B, C, T) in the type of `x`. Frames past a true end hold the bias, up to
         rounding.
     """
-    num_channels, num_frames = x.shape[1:]
     values = x if x.dtype == torch.float64 else x.float()
-    padding = padding_mask(lengths, num_frames, x.device)
-    is_true = None if padding is None else padding.logical_not().unsqueeze(1).to(values.dtype)
-    per_channel = num_channels // num_groups
-    count = torch.tensor(lengths, dtype=torch.float64, device=x.device).view(-1, 1, 1) * per_channel
-
-    mean = _group_sums(_time_sums(values, is_true), num_groups) / count
-    mean = mean.repeat_interleave(per_channel, dim=1)
-    rounded_mean = mean.to(values.dtype)
-    deviations = values - rounded_mean
-    if is_true is not None:
-        deviations.mul_(is_true)
-    variance = _group_sums(_time_sums_of_squares(deviations), num_groups) / count
-    scale = (variance + eps).rsqrt().repeat_interleave(per_channel, dim=1)
-    if weight is not None:
-        scale = scale * weight.view(-1, 1)
-    shift = (rounded_mean - mean) * scale
-    if bias is not None:
-        shift = shift + bias.view(-1, 1)
+    count, mean, deviations, squares = _moments(values, lengths, num_groups)
+    _, scale, shift = _norm_terms(
+        mean, squares / count, x.shape[1], values.dtype, weight, bias, eps
+    )
     # Without gradients nothing needs the deviations any more, so the result takes their place.
     result = torch.addcmul(
-        shift.to(values.dtype),
-        deviations,
-        scale.to(values.dtype),
-        out=None if torch.is_grad_enabled() else deviations,
+        shift, deviations, scale, out=None if torch.is_grad_enabled() else deviations
     )
     return result.to(x.dtype)
 
@@ -80,6 +65,7 @@ class UtteranceGroupNorm(nn.Module):
     def __init__(self, *, num_groups: int, dim: int, affine: bool = True) -> None:
         super().__init__()
         self.num_groups = num_groups
+        self.dim = dim
         self.weight = nn.Parameter(torch.ones(dim)) if affine else None
         self.bias = nn.Parameter(torch.zeros(dim)) if affine else None
 
@@ -88,6 +74,107 @@ class UtteranceGroupNorm(nn.Module):
         return masked_group_norm(
             x, num_frames, num_groups=self.num_groups, weight=self.weight, bias=self.bias
         )
+
+
+class UtteranceStatistics:
+    """Mean and variance of each utterance's groups of channels, gathered a stretch at a time.
+
+    Stretches are merged in float64 by their means and sums of squared deviations (Chan, Golub &
+    LeVeque 1979), which keeps what `masked_group_norm` does: no offset swamps a variance, and what
+    is constant has a variance of exactly 0.
+    """
+
+    def __init__(self, num_utterances: int, num_groups: int, device: torch.device) -> None:
+        self.num_groups = num_groups
+        zeros = torch.zeros(num_utterances, num_groups, 1, dtype=torch.float64, device=device)
+        self.count, self.mean, self.squares = zeros[:, :1].clone(), zeros, zeros.clone()
+
+    def add(self, x: Tensor, lengths: Sequence[int], rows: Sequence[int]) -> None:
+        """Count in a stretch `x` (b, C, T) of utterances `rows`, of which `lengths` are true."""
+        values = x if x.dtype == torch.float64 else x.float()
+        added, mean, _, squares = _moments(values, lengths, self.num_groups)
+        index = torch.tensor(rows, device=x.device)
+        known = self.count[index]
+        count = known + added
+        share = added / count
+        step = mean - self.mean[index]
+        self.mean[index] += step * share
+        self.squares[index] += squares + step.square() * known * share
+        self.count[index] = count
+
+    def terms(self, norm: UtteranceGroupNorm, dtype: torch.dtype) -> NormTerms:
+        """What `norm` does to values that are computed in `dtype`, by these statistics."""
+        return NormTerms(
+            *_norm_terms(
+                self.mean,
+                self.squares / self.count,
+                norm.dim,
+                dtype,
+                norm.weight,
+                norm.bias,
+                EPS,
+            )
+        )
+
+
+class NormTerms:
+    """A norm whose statistics are known: mean, scale and shift (B, C, 1)."""
+
+    def __init__(self, mean: Tensor, scale: Tensor, shift: Tensor) -> None:
+        self.mean, self.scale, self.shift = mean, scale, shift
+
+    def __call__(self, x: Tensor, rows: Sequence[int]) -> Tensor:
+        """Normalised (b, C, T), in the type of `x` (b, C, T), a stretch of utterances `rows`."""
+        index = torch.tensor(rows, device=x.device)
+        deviations = x.to(self.mean.dtype) - self.mean[index]
+        return torch.addcmul(self.shift[index], deviations, self.scale[index], out=deviations).to(
+            x.dtype
+        )
+
+
+def _moments(
+    values: Tensor, lengths: Sequence[int], num_groups: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """How many true values of (B, C, T) each group has, their mean and their deviations from it.
+
+    Returns counts (B, 1, 1) and means (B, G, 1), float64; deviations (B, C, T) from the means as
+    rounded to the type of `values`, zeros past the true ends; sums (B, G, 1) of their squares.
+    """
+    num_channels, num_frames = values.shape[1:]
+    per_channel = num_channels // num_groups
+    padding = padding_mask(lengths, num_frames, values.device)
+    is_true = None if padding is None else padding.logical_not().unsqueeze(1).to(values.dtype)
+    count = torch.tensor(lengths, dtype=torch.float64, device=values.device).view(-1, 1, 1)
+    count = count * per_channel
+
+    # Of an utterance without true frames here, sums are 0.
+    mean = _group_sums(_time_sums(values, is_true), num_groups) / count.clamp(min=1)
+    deviations = values - mean.repeat_interleave(per_channel, dim=1).to(values.dtype)
+    if is_true is not None:
+        deviations.mul_(is_true)
+    return count, mean, deviations, _group_sums(_time_sums_of_squares(deviations), num_groups)
+
+
+def _norm_terms(
+    mean: Tensor,
+    variance: Tensor,
+    num_channels: int,
+    dtype: torch.dtype,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rounded mean, scale and shift (B, C, 1) in `dtype`, of statistics (B, G, 1) in float64."""
+    per_channel = num_channels // mean.shape[1]
+    mean = mean.repeat_interleave(per_channel, dim=1)
+    rounded_mean = mean.to(dtype)
+    scale = (variance + eps).rsqrt().repeat_interleave(per_channel, dim=1)
+    if weight is not None:
+        scale = scale * weight.view(-1, 1)
+    shift = (rounded_mean - mean) * scale
+    if bias is not None:
+        shift = shift + bias.view(-1, 1)
+    return rounded_mean, scale.to(dtype), shift.to(dtype)
 
 
 def _time_sums(x: Tensor, is_true: Tensor | None) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.nn.stretches import by_stretches
+
 CHUNK_FRAMES = 64
 """Frames that the running average takes one by one; chunks of them go in parallel."""
 
@@ -29,14 +31,29 @@ class QrnnStack(nn.Module):
         for index, layer in enumerate(self.layers):
             if index > 0:
                 x = F.dropout(x, self.dropout, self.training)
-            before = F.pad(x, (0, 0, 1, 0))[:, :-1]
-            candidate, forget, output = layer(torch.cat([x, before], dim=2)).chunk(3, dim=2)
-            average = running_average(torch.tanh(candidate), torch.sigmoid(forget))
-            x = torch.sigmoid(output) * average
+            x = _layer_output(layer, x)
         return x
 
 
-def running_average(x: Tensor, weight: Tensor) -> Tensor:
+def _layer_output(layer: nn.Module, x: Tensor) -> Tensor:
+    """One layer's output (B, T, hidden_dim) for `x` (B, T, input_dim), a stretch at a time."""
+    before, average = torch.zeros_like(x[:, :1]), None
+
+    def read(stretch: slice) -> Tensor:
+        nonlocal before, average
+        part = x[:, stretch]
+        shifted = torch.cat([before, part[:, :-1]], dim=1)
+        candidate, forget, output = layer(torch.cat([part, shifted], dim=2)).chunk(3, dim=2)
+        averages = running_average(torch.tanh(candidate), torch.sigmoid(forget), average)
+        before, average = part[:, -1:], averages[:, -1]
+        return torch.sigmoid(output) * averages
+
+    assert isinstance(layer, nn.Linear)
+    frame_bytes = max(layer.in_features, layer.out_features) * x.element_size()
+    return by_stretches(read, x.shape[1], len(x) * frame_bytes)
+
+
+def running_average(x: Tensor, weight: Tensor, start: Tensor | None = None) -> Tensor:
     """`c_t = f_t x_t + (1 - f_t) c_{t-1}` with `c` zero before the start (QRNN, equation 4).
 
     Each chunk of frames is averaged from zero, all chunks at once; what the chunks before it
@@ -46,6 +63,7 @@ def running_average(x: Tensor, weight: Tensor) -> Tensor:
     Args:
         x: Frames (B, T, D).
         weight: `f` (B, T, D), each between 0 and 1.
+        start: `c` (B, D) before the first frame; None for zero.
 
     Returns:
         Averages (B, T, D), in the type of `x`.
@@ -63,7 +81,8 @@ def running_average(x: Tensor, weight: Tensor) -> Tensor:
     for value, keep in zip(inputs[1:], keeps[1:], strict=True):
         averages.append(torch.addcmul(value, keep, averages[-1]))
         decays.append(keep * decays[-1])
-    left_over = [torch.zeros_like(averages[-1][:, 0])]
+    zero = torch.zeros_like(averages[-1][:, 0])
+    left_over = [zero if start is None else start.to(zero.dtype)]
     for average, decay in zip(averages[-1].unbind(1), decays[-1].unbind(1), strict=True):
         left_over.append(torch.addcmul(average, decay, left_over[-1]))
     starts = torch.stack(left_over[:-1], dim=1).unsqueeze(2)

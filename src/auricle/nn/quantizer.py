@@ -8,6 +8,8 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from auricle.nn.stretches import by_stretches
+
 
 class CodebookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One codebook of a quantiser.
@@ -48,18 +50,21 @@ class LogitQuantizer(nn.Module):
     def __init__(self, configs: Sequence[CodebookConfig]) -> None:
         super().__init__()
         self.dims = [config.dim for config in configs]
+        self.max_entries = max((config.num_entries for config in configs), default=0)
         self.codebooks = nn.ModuleList(LogitCodebook(config) for config in configs)
 
     def indices(self, x: Tensor) -> Tensor:
         """Codes (B, T, K), int64, of `x` (B, T, D): per codebook the entry of largest logit."""
-        groups = torch.split(x, self.dims, dim=-1)
-        return torch.stack(
-            [
+
+        def choose(stretch: slice) -> Tensor:
+            groups = torch.split(x[:, stretch], self.dims, dim=-1)
+            choices = [
                 codebook(group).argmax(dim=-1)
                 for codebook, group in zip(self.codebooks, groups, strict=True)
-            ],
-            dim=-1,
-        )
+            ]
+            return torch.stack(choices, dim=-1)
+
+        return by_stretches(choose, x.shape[1], len(x) * self.max_entries * x.element_size())
 
 
 def check_codebook_widths(configs: Sequence[CodebookConfig], dim: int) -> None:

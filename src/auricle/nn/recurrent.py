@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from auricle.nn.stretches import by_stretches
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
+"""Vectors of the hidden width that each kind of layer computes of its input."""
 
 
 class GruStack(nn.Module):
@@ -29,9 +35,31 @@ class GruStack(nn.Module):
     def forward(self, x: Tensor) -> Iterator[Tensor]:
         """Yield each layer's output (B, T, hidden_dim) for the input `x` (B, T, input_dim)."""
         for index, layer in enumerate(self.layers):
-            output, _ = layer(x)
+            assert isinstance(layer, nn.GRU)
+            output = recur(layer, x)
             # The last layer's output goes to the prediction head as it is.
             if index + 1 < len(self.layers):
                 output = F.dropout(output, self.dropout, self.training)
-            x = x + output if self.residual and index > 0 else output
+            if self.residual and index > 0:
+                # Without gradients nothing needs the output as it was.
+                output = output + x if torch.is_grad_enabled() else output.add_(x)
+            x = output
             yield x
+
+
+def recur(rnn: nn.RNNBase, x: Tensor) -> Tensor:
+    """Output (B, T, hidden) of forward recurrent layers for the input `x` (B, T, D).
+
+    A long input is read a stretch at a time, each from the state that the one before it left:
+    torch makes room for the gates of all that it reads at once.
+    """
+    state = None
+
+    def read(stretch: slice) -> Tensor:
+        nonlocal state
+        output: Tensor
+        output, state = rnn(x[:, stretch], state)
+        return output
+
+    widest = max(GATES[rnn.mode] * rnn.hidden_size, rnn.input_size)
+    return by_stretches(read, x.shape[1], x.shape[0] * widest * x.element_size())

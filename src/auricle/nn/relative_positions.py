@@ -55,11 +55,14 @@ class RelativePositionBias(nn.Module):
         self.table = nn.Embedding(config.num_buckets, num_heads)
 
     def forward(self, num_frames: int) -> Tensor:
-        """Bias (H, T, T), queries before keys."""
+        """Bias (H, T, T), queries before keys, the last query first.
+
+        It is a view of what there is for each offset, and takes no memory of its own.
+        """
         # Tables of a few sizes serve every length.
         reach = (1 << max(num_frames - 1, 1).bit_length()) - 1
         buckets = _offset_buckets(reach, self.config)
         buckets = buckets[reach - num_frames + 1 : reach + num_frames].to(self.table.weight.device)
         by_offset: Tensor = self.table(buckets).t()
         # The last query sees the offsets from -(T - 1) to 0, each one before it one more.
-        return by_offset.unfold(1, num_frames, 1).flip(1)
+        return by_offset.unfold(1, num_frames, 1)

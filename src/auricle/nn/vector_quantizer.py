@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 import torch
@@ -10,8 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.activations import ACTIVATIONS, Activation
+from auricle.nn.conv_stack import run_stack
 from auricle.nn.depth import check_depth
 from auricle.nn.norms import UtteranceGroupNorm
+from auricle.nn.stretches import by_stretches
+from auricle.outputs import Window
 
 PROJECTION_FACTOR = 2
 """Width of the inner layers before the logits, as a multiple of the input's (fairseq)."""
@@ -114,20 +119,36 @@ class GumbelQuantizer(nn.Module):
 
     def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         """Code vectors (B, D, T) for the frames `x` (B, D, T); `num_frames` does not matter."""
-        tables = self.vectors.view(-1, self.config.num_entries, self.vectors.shape[-1])
-        tables = tables.expand(self.config.num_groups, -1, -1)
-        logits = self._logits(x)
-        if self.training or (torch.is_grad_enabled() and logits.requires_grad):
-            choices = self._choices(logits).to(tables.dtype)
-            chosen = torch.einsum("btgv,gvd->btgd", choices, tables)
-        else:
-            groups = torch.arange(self.config.num_groups, device=x.device)
-            chosen = tables[groups, logits.argmax(dim=-1)]
-        return chosen.flatten(2).transpose(1, 2)
+        tables = self.tables()
+        groups = torch.arange(self.config.num_groups, device=x.device)
+
+        def choose(stretch: slice) -> Tensor:
+            logits = self._logits(x[:, :, stretch])
+            if self.training or (torch.is_grad_enabled() and logits.requires_grad):
+                choices = self._choices(logits).to(tables.dtype)
+                chosen = torch.einsum("btgv,gvd->btgd", choices, tables)
+            else:
+                chosen = tables[groups, logits.argmax(dim=-1)]
+            return chosen.flatten(2)
+
+        return by_stretches(choose, x.shape[2], self._bytes_per_frame(x)).transpose(1, 2)
 
     def indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         """Codes (B, T, G), int64, of the frames `x` (B, D, T); `num_frames` does not matter."""
-        return self._logits(x).argmax(dim=-1)
+
+        def choose(stretch: slice) -> Tensor:
+            return self._logits(x[:, :, stretch]).argmax(dim=-1)
+
+        return by_stretches(choose, x.shape[2], self._bytes_per_frame(x))
+
+    def tables(self) -> Tensor:
+        """Code vectors (G, V, D / G)."""
+        tables = self.vectors.view(-1, self.config.num_entries, self.vectors.shape[-1])
+        return tables.expand(self.config.num_groups, -1, -1)
+
+    def _bytes_per_frame(self, x: Tensor) -> int:
+        widest = max(self.output.in_features, self.output.out_features)
+        return len(x) * widest * x.element_size()
 
     def _logits(self, x: Tensor) -> Tensor:
         """Logits (B, T, G, V) of the frames `x` (B, D, T)."""
@@ -167,25 +188,71 @@ class KmeansQuantizer(nn.Module):
 
     def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         """Code vectors (B, D, T) for the frames `x` (B, D, T) with `num_frames` true ones."""
-        projected: Tensor = self.norm(self.projection(x), num_frames)
+        projected = self._projected(x, num_frames)
+        tables = self.tables()
         groups = torch.arange(self.config.num_groups, device=x.device)
-        chosen = self._tables()[groups, self._nearest(projected)]
-        return chosen.flatten(2).transpose(1, 2).detach() + (projected - projected.detach())
+
+        def choose(stretch: slice) -> Tensor:
+            part = projected[:, :, stretch]
+            chosen = tables[groups, self.nearest(part)].flatten(2)
+            if not torch.is_grad_enabled():
+                return chosen
+            return chosen.detach() + (part - part.detach()).transpose(1, 2)
+
+        return by_stretches(choose, x.shape[2], self._bytes_per_frame(x)).transpose(1, 2)
 
     def indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         """Codes (B, T, G), int64, of the frames `x` (B, D, T) with `num_frames` true ones."""
-        return self._nearest(self.norm(self.projection(x), num_frames))
+        projected = self._projected(x, num_frames)
 
-    def _tables(self) -> Tensor:
+        def choose(stretch: slice) -> Tensor:
+            return self.nearest(projected[:, :, stretch])
+
+        return by_stretches(choose, x.shape[2], self._bytes_per_frame(x))
+
+    def _projected(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+        """What is compared with the code vectors (B, D, T), of the frames `x` (B, D, T)."""
+        projected, _ = run_stack([_Projection(self.projection, self.norm)], x, num_frames)
+        return projected
+
+    def _bytes_per_frame(self, x: Tensor) -> int:
+        num_distances = self.config.num_groups * self.config.num_entries
+        return len(x) * max(num_distances, x.shape[1]) * torch.float64.itemsize
+
+    def tables(self) -> Tensor:
         """Code vectors (G, V, D / G)."""
         return self.vectors.transpose(0, 1).expand(self.config.num_groups, -1, -1)
 
     @torch.no_grad()
-    def _nearest(self, projected: Tensor) -> Tensor:
+    def nearest(self, projected: Tensor) -> Tensor:
         """Codes (B, T, G) of projected frames (B, D, T)."""
         # |x - v|^2 less |x|^2; in float64 what cancels does not decide the choice.
-        tables = self._tables().double()
+        tables = self.tables().double()
         frames = projected.double().transpose(1, 2)
         frames = frames.reshape(*frames.shape[:2], self.config.num_groups, -1)
         products = torch.einsum("btgd,gvd->btgv", frames, tables)
         return (tables.square().sum(dim=-1) - 2 * products).argmin(dim=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Projection:
+    """A quantiser's convolution over single frames and its norm, as a layer of a stack."""
+
+    conv: nn.Conv1d
+    utterance_norm: UtteranceGroupNorm
+    window: ClassVar[Window] = Window(size=1)
+    has_shortcut: ClassVar[bool] = False
+
+    @property
+    def dim(self) -> int:
+        return self.conv.out_channels
+
+    def convolved(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        return y
+
+    def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
+        raise NotImplementedError  # pragma: no cover - there is none
+
+    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
+        return y

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+import dataclasses
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import ClassVar, Literal, cast
 
 import msgspec
 from torch import Tensor, nn
 
-from auricle.nn.norms import masked_group_norm
+from auricle.nn.conv_stack import run_stack
+from auricle.nn.norms import UtteranceGroupNorm
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.outputs import FrameGeometry, Window
 
 NORM_EPS = 1e-5
-"""Of every norm in the extractor, whatever the Transformer's own is (torch's default)."""
+"""Of every norm over channels, whatever the Transformer's own is (torch's default)."""
 
 MAX_LAYERS = 1000
 """Deeper ones are taken for damaged configurations."""
@@ -77,7 +80,7 @@ class WaveformExtractor(nn.Module):
             for input_dim, (dim, kernel, stride) in zip((1, *widths), config.layers, strict=False)
         )
         self.norms = nn.ModuleList(
-            nn.GroupNorm(widths[0], widths[0], eps=NORM_EPS)
+            UtteranceGroupNorm(num_groups=widths[0], dim=widths[0])
             if config.norm == "group"
             else nn.LayerNorm(dim, eps=NORM_EPS)
             for dim in (widths[:1] if config.norm == "group" else widths)
@@ -87,25 +90,44 @@ class WaveformExtractor(nn.Module):
         """Frames (B, T, D) of waveforms (B, S); those past a true end hold anything."""
         # A true frame sees true samples alone, for nothing is padded: only the group norm needs
         # to know where the utterances end.
-        x = waveforms.unsqueeze(1)
-        for index, conv in enumerate(self.convs):
-            x = conv(x)
-            if self.config.norm == "layer":
-                x = self.norms[index](x.transpose(1, 2)).transpose(1, 2)
-            elif index == 0:
-                x = self._group_norm(x, num_samples)
-            x = self.activation(x)
+        layers = [
+            _Layer(conv, norm, window, self.activation)
+            for conv, norm, window in zip_longest(
+                cast("list[nn.Conv1d]", list(self.convs)),
+                self.norms,
+                self.config.geometry.windows,
+            )
+        ]
+        x, _ = run_stack(layers, waveforms.unsqueeze(1), num_samples)
         return x.transpose(1, 2)
 
-    def _group_norm(self, x: Tensor, num_samples: Sequence[int]) -> Tensor:
-        first = FrameGeometry(self.config.geometry.windows[:1])
-        norm = self.norms[0]
-        assert isinstance(norm, nn.GroupNorm)
-        return masked_group_norm(
-            x,
-            [first.num_frames(count) for count in num_samples],
-            num_groups=x.shape[1],
-            weight=norm.weight,
-            bias=norm.bias,
-            eps=NORM_EPS,
-        )
+
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    """One convolution of the extractor, with the norm after it if there is one, in a stack."""
+
+    conv: nn.Conv1d
+    norm: nn.Module | None
+    window: Window
+    activation: Callable[[Tensor], Tensor]
+    has_shortcut: ClassVar[bool] = False
+
+    @property
+    def dim(self) -> int:
+        return self.conv.out_channels
+
+    @property
+    def utterance_norm(self) -> UtteranceGroupNorm | None:
+        return self.norm if isinstance(self.norm, UtteranceGroupNorm) else None
+
+    def convolved(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        return y
+
+    def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
+        raise NotImplementedError  # pragma: no cover - there is none
+
+    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
+        if isinstance(self.norm, nn.LayerNorm):
+            y = self.norm(y.transpose(1, 2)).transpose(1, 2)
+        return self.activation(y)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+from auricle.nn.chunks import chunks
 from auricle.nn.padding import padding_mask, zero_padding
 
 
 def centred(waveforms: Tensor, lengths: Sequence[int]) -> Tensor:
     """Waveforms (B, S) less the mean of each over its true samples, zeros past each true end."""
-    return _deviations(waveforms, lengths)[0].to(waveforms.dtype)
+    deviations = _Deviations(waveforms, lengths)
+    return _joined(deviations.of(part).to(waveforms.dtype) for part in deviations.parts)
 
 
 def normalized(waveforms: Tensor, lengths: Sequence[int], *, eps: float) -> Tensor:
@@ -20,18 +22,39 @@ def normalized(waveforms: Tensor, lengths: Sequence[int], *, eps: float) -> Tens
 
     `(x - mean) / sqrt(var + eps)`, the variance biased, over the true samples of each.
     """
-    deviations, counts = _deviations(waveforms, lengths)
-    variances = deviations.square().sum(1, keepdim=True) / counts
-    return (deviations * (variances + eps).rsqrt()).to(waveforms.dtype)
+    deviations = _Deviations(waveforms, lengths)
+    squares = [deviations.of(part).square().sum(1, keepdim=True) for part in deviations.parts]
+    scale = (sum(squares[1:], squares[0]) / deviations.counts + eps).rsqrt()
+    return _joined((deviations.of(part) * scale).to(waveforms.dtype) for part in deviations.parts)
 
 
-def _deviations(waveforms: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Deviations (B, S) from each mean, zeros past each true end, and lengths (B, 1), float64.
+class _Deviations:
+    """Deviations from each waveform's mean, zeros past each true end, float64, part by part.
 
     In float64 a sum of float32 samples is exact for minutes of audio, so neither padding nor an
     offset leaves a trace, and a constant waveform becomes zeros.
     """
-    padding = padding_mask(lengths, waveforms.shape[1], waveforms.device)
-    x = zero_padding(waveforms.double(), padding, time_dim=1)
-    counts = torch.tensor(lengths, dtype=torch.float64, device=x.device).unsqueeze(1)
-    return zero_padding(x - x.sum(1, keepdim=True) / counts, padding, time_dim=1), counts
+
+    def __init__(self, waveforms: Tensor, lengths: Sequence[int]) -> None:
+        self.waveforms = waveforms
+        self.padding = padding_mask(lengths, waveforms.shape[1], waveforms.device)
+        counts = torch.tensor(lengths, dtype=torch.float64, device=waveforms.device)
+        self.counts = counts.unsqueeze(1)
+        self.parts = chunks(waveforms.shape[1], len(waveforms) * torch.float64.itemsize)
+        sums = [self._true(part).sum(1, keepdim=True) for part in self.parts]
+        self.means = sum(sums[1:], sums[0]) / self.counts
+
+    def of(self, part: slice) -> Tensor:
+        """The deviations of the samples of a part."""
+        return self._zero_padding(self._true(part) - self.means, part)
+
+    def _true(self, part: slice) -> Tensor:
+        return self._zero_padding(self.waveforms[:, part].double(), part)
+
+    def _zero_padding(self, x: Tensor, part: slice) -> Tensor:
+        return zero_padding(x, None if self.padding is None else self.padding[:, part], time_dim=1)
+
+
+def _joined(parts: Iterable[Tensor]) -> Tensor:
+    pieces = list(parts)
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
+from auricle.nn.long_layers import is_long, run_layer
 from auricle.nn.padding import padding_mask, zero_padding
 from auricle.nn.relative_positions import RelativePositionBias, RelativePositionConfig
+from auricle.nn.stretches import by_stretches
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 MAX_LAYERS = 1000
@@ -23,6 +25,9 @@ GATE_INPUTS = 4
 
 MAX_BIAS_ELEMENTS = 2**26
 """Elements of a bias of scores that stand in memory at once (256 MiB in float32)."""
+
+POSITION_VALUES = 8
+"""Values per feature that stand in memory while positions are computed."""
 
 
 class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,42 +106,70 @@ class SelfAttention(nn.Module):
         """Output (B, T, D) for the input `x` (B, T, D).
 
         `padding` (B, T) is True on frames that nobody attends to; `bias` (H, T, T), queries
-        before keys, is gated and added to the scores.
+        before keys and the last query first, is gated and added to the scores.
         """
         query, key, value = (
             self._heads(projection(x)) for projection in (self.query, self.key, self.value)
         )
         seen = None if padding is None else ~padding[:, None, None, :]
-        dropout = self.dropout if self.training else 0.0
-        if bias is None:
-            context = F.scaled_dot_product_attention(query, key, value, seen, dropout)
-        else:
-            gates = self._gates(self._heads(x))
-            # Queries go in blocks, so that long batches fit: a bias is as large as the scores.
-            block = max(MAX_BIAS_ELEMENTS // (gates.shape[0] * bias.shape[0] * bias.shape[1]), 1)
-            contexts = []
-            for start in range(0, x.shape[1], block):
-                rows = slice(start, start + block)
-                mask = gates[:, :, rows] * bias[:, rows]
-                if seen is not None:
-                    mask = mask.masked_fill(~seen, -torch.inf)
-                contexts.append(
-                    F.scaled_dot_product_attention(query[:, :, rows], key, value, mask, dropout)
-                )
-            context = torch.cat(contexts, dim=2)
+        biases = () if bias is None else (self.gates(x), bias)
+        context = self.attend(query, key, value, seen, *biases)
         output: Tensor = self.out(context.transpose(1, 2).flatten(-2))
         return output
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, *biases: Tensor
+    ) -> Tensor:
+        """Contexts (B, H, T, D / H) of queries, keys and values of that shape.
+
+        `seen` (B, 1, 1, T) is False on frames that nobody attends to; `biases` are gates
+        (B, H, T, 1) and the bias that is multiplied by them, where there is one.
+        """
+        dropout = self.dropout if self.training else 0.0
+        if not biases:
+            return F.scaled_dot_product_attention(query, key, value, seen, dropout)
+        gates, bias = biases
+        # Queries go in blocks, so that long batches fit: a gated bias is as large as the scores.
+        num_rows, (num_heads, num_frames, _) = len(gates), bias.shape
+        block = max(MAX_BIAS_ELEMENTS // (num_rows * num_heads * num_frames), 1)
+        # One piece of memory for all of them: new pages take longer to come than to be filled.
+        scratch = None
+        if not torch.is_grad_enabled():
+            shape = (num_rows, num_heads, min(block, num_frames), num_frames)
+            scratch = bias.new_empty(shape, dtype=torch.result_type(gates, bias))
+        contexts = []
+        for start in range(0, num_frames, block):
+            stop = min(start + block, num_frames)
+            rows = slice(start, stop)
+            # The bias has the last query first, so these of them are turned round and back.
+            factors = gates[:, :, rows].flip(2), bias[:, num_frames - stop : num_frames - start]
+            if scratch is None:
+                mask = factors[0] * factors[1].contiguous()
+            else:
+                mask = torch.mul(*factors, out=scratch[:, :, : stop - start])
+            if seen is not None:
+                mask = mask.masked_fill_(~seen, -torch.inf)
+            turned = query[:, :, rows].flip(2)
+            contexts.append(
+                F.scaled_dot_product_attention(turned, key, value, mask, dropout).flip(2)
+            )
+        return torch.cat(contexts, dim=2)
+
+    def gates(self, inputs: Tensor, heads: slice = slice(None)) -> Tensor:
+        """What the bias is multiplied by (B, H, T, 1), from the attention's input (B, T, D).
+
+        With `heads` it is for those alone, from their part of the input.
+        """
+        width = self.gate.in_features
+        by_head = inputs.reshape(*inputs.shape[:-1], -1, width).transpose(1, 2)
+        sums = self.gate(by_head).unflatten(-1, (NUM_GATES, GATE_INPUTS)).sum(-1)
+        update, reset = sums.sigmoid().chunk(NUM_GATES, dim=-1)
+        gates: Tensor = update * (reset * self.gate_scale[:, heads] - 1.0) + 2.0
+        return gates
 
     def _heads(self, x: Tensor) -> Tensor:
         """`x` (B, T, D) as (B, H, T, D / H)."""
         return x.reshape(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
-
-    def _gates(self, heads: Tensor) -> Tensor:
-        """What the bias is multiplied by (B, H, T, 1), from the attention's input by heads."""
-        inputs = self.gate(heads).unflatten(-1, (NUM_GATES, GATE_INPUTS))
-        update, reset = inputs.sum(-1).sigmoid().chunk(NUM_GATES, dim=-1)
-        gates: Tensor = update * (reset * self.gate_scale - 1.0) + 2.0
-        return gates
 
 
 class TransformerLayer(nn.Module):
@@ -152,9 +185,14 @@ class TransformerLayer(nn.Module):
         self.ffn_out = nn.Linear(config.ffn_size, config.hidden_size)
         self.ffn_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
+    @property
+    def pre_layer_norm(self) -> bool:
+        """Whether norms come before attention and feed-forward."""
+        return self.config.pre_layer_norm
+
     def forward(self, x: Tensor, padding: Tensor | None, bias: Tensor | None) -> Tensor:
         """Output (B, T, D) for the input `x` (B, T, D); the rest is as in the attention."""
-        if self.config.pre_layer_norm:
+        if self.pre_layer_norm:
             x = x + self._drop(self.attention(self.attention_norm(x), padding, bias))
             return x + self._drop(self._feed_forward(self.ffn_norm(x)))
         x = self.attention_norm(x + self._drop(self.attention(x, padding, bias)))
@@ -197,18 +235,29 @@ class WaveformTransformer(nn.Module):
         """
         config = self.config
         padding = padding_mask(num_frames, x.shape[1], x.device)
-        x = zero_padding(x, padding, time_dim=1)
-        x = x + self.positions(x, padding)
-        if not config.pre_layer_norm:
-            x = self.norm(x)
+        x = self._embed(zero_padding(x, padding, time_dim=1), padding)
         x = F.dropout(x, config.dropout, self.training)
         yield x
         bias = None if config.relative_positions is None else self.relative_bias(x.shape[1])
         for index, layer in enumerate(self.layers):
+            assert isinstance(layer, TransformerLayer)
             if not self._leaves_out_layer():
-                x = layer(x, padding, bias)
+                if is_long(x, layer):
+                    x = run_layer(layer, x, num_frames, bias)
+                else:
+                    x = layer(x, padding, bias)
             is_last = index + 1 == config.num_layers
             yield self.norm(x) if config.pre_layer_norm and is_last else x
+
+    def _embed(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """What the first layer reads (B, T, D), of `x` (B, T, D) that is zero on padding."""
+
+        def embed(stretch: slice) -> Tensor:
+            embedded = x[:, stretch] + self.positions(x, padding, stretch)
+            normed: Tensor = embedded if self.config.pre_layer_norm else self.norm(embedded)
+            return normed
+
+        return by_stretches(embed, x.shape[1], POSITION_VALUES * x[:, :1].nbytes)
 
     def _leaves_out_layer(self) -> bool:
         return self.training and torch.rand(()).item() < self.config.layer_drop

@@ -1,0 +1,185 @@
+"""One long waveform whole: the memory that its process takes at most, and how fast it is encoded.
+
+    python benchmarks/long_audio.py [--minutes 60] [--out FILE]
+    python benchmarks/long_audio.py --models npc wav2vec_mini --minutes 5 --codes
+    python benchmarks/long_audio.py --models tera_mini --window-seconds 20 --overlap-seconds 4
+
+A model is a published size (with random weights, for neither memory nor time depends on them) or
+one of the catalogue. The waveform is the speech that ships with the library, repeated under a gain
+that never comes back to where it was. Each model has a process of its own, one layer is asked for,
+and the peak is that of the whole process: Python, torch, weights, waveform and output with it.
+
+Models that are in the file of `--out` already are kept there, those that are measured take the
+place of what it says of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MODELS = (
+    "apc",
+    "vq_apc",
+    "npc",
+    "cpc",
+    "modified_cpc",
+    "pase",
+    "pase_plus",
+    "wav2vec_large",
+    "vq_wav2vec",
+    "vq_wav2vec_kmeans",
+    "fbank",
+    "mel",
+)
+"""Measured where none is named: attention over an hour takes hours, so Transformers are not."""
+
+SAMPLE_RATE = 16_000
+GAIN_PERIODS_SECONDS = (61.0, 97.3)
+"""Of the two waves that the gain is the product of: their ratio is no ratio of small numbers."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=MODELS, metavar="NAME")
+    parser.add_argument("--minutes", type=float, default=60.0, help="(default: 60)")
+    parser.add_argument("--layer", help="name of the layer (default: the encoder's own)")
+    parser.add_argument("--codes", action="store_true", help="take codes, not a layer")
+    parser.add_argument("--window-seconds", type=float, help="encode windows of this length")
+    parser.add_argument("--overlap-seconds", type=float, default=2.0, help="(default: 2)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--measure", metavar="NAME", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure is not None:
+        print(json.dumps(measured(arguments.measure, arguments)))
+        return 0
+    runs = {} if arguments.out is None or not arguments.out.exists() else read(arguments.out)
+    passed_on = sys.argv[1:]
+    for name in arguments.models:
+        command = (sys.executable, __file__, *passed_on, "--measure", name)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            print(f"{name}: failed with status {done.returncode}", file=sys.stderr)
+            return 1
+        run = json.loads(done.stdout.splitlines()[-1])
+        runs[key(run)] = run
+        if arguments.out is not None:
+            text = json.dumps(list(runs.values()), indent=1)
+            arguments.out.write_text(f"{text}\n", encoding="utf-8")
+    print(table(list(runs.values())))
+    return 0
+
+
+def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Encode one long waveform in this process."""
+    import torch
+
+    import auricle
+    from auricle.hub.building import list_sizes
+
+    torch.set_num_threads(arguments.threads)
+    encoder = auricle.build(name) if name in list_sizes() else auricle.load(name)
+    waveform = long_waveform(arguments.minutes)
+    start = time.perf_counter()
+    with torch.inference_mode():
+        if arguments.codes:
+            (output,) = encoder.codes([waveform])
+        elif arguments.window_seconds is not None:
+            from auricle.models.windows import encode_windows
+
+            (output,) = encode_windows(
+                encoder,
+                [waveform],
+                arguments.layer,
+                window_seconds=arguments.window_seconds,
+                overlap_seconds=arguments.overlap_seconds,
+            )
+        else:
+            (output,) = encoder([waveform], arguments.layer)
+    seconds = time.perf_counter() - start
+    windows = arguments.window_seconds is not None
+    return {
+        "model": name,
+        "layer": "codes" if arguments.codes else arguments.layer or encoder.default_layer,
+        "minutes": arguments.minutes,
+        "window_seconds": arguments.window_seconds,
+        "overlap_seconds": arguments.overlap_seconds if windows else None,
+        "frames": len(output),
+        "output_bytes": output.numel() * output.element_size(),
+        "peak_bytes": peak_bytes(),
+        "seconds": round(seconds, 1),
+        "times_real_time": round(arguments.minutes * 60 / seconds, 2),
+        "threads": arguments.threads,
+    }
+
+
+def long_waveform(minutes: float) -> Tensor:
+    """Speech of so many minutes, (S,), made without more memory than it takes."""
+    import soundfile
+    import torch
+
+    from auricle.audio.samples import sample_paths
+
+    waveform = torch.empty(round(minutes * 60 * SAMPLE_RATE))
+    pieces = [torch.from_numpy(soundfile.read(p, dtype="float32")[0]) for p in sample_paths()]
+    start = 0
+    while start < len(waveform):
+        for piece in pieces:
+            part = piece[: len(waveform) - start]
+            seconds = (start + torch.arange(len(part), dtype=torch.float64)) / SAMPLE_RATE
+            gain = torch.full_like(seconds, 0.9)
+            for period in GAIN_PERIODS_SECONDS:
+                gain *= 0.6 + 0.4 * torch.sin(2 * torch.pi * seconds / period)
+            waveform[start : start + len(part)] = part * gain
+            start += len(part)
+    return waveform
+
+
+def peak_bytes() -> int:
+    """Most resident memory that this process has had at once."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def read(path: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+    return {key(run): run for run in json.loads(path.read_text(encoding="utf-8"))}
+
+
+def key(run: dict[str, Any]) -> tuple[Any, ...]:
+    """What must be equal for one run to take another's place."""
+    names = ("model", "layer", "minutes", "window_seconds", "overlap_seconds", "threads")
+    return tuple(run[name] for name in names)
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """The runs as a Markdown table."""
+    rows = [
+        "| model | layer | minutes | windows | peak GB | of that output | seconds | x real time |",
+        "|---|---|---:|---|---:|---:|---:|---:|",
+    ]
+    for run in runs:
+        windows = "whole"
+        if run["window_seconds"] is not None:
+            windows = f"{run['window_seconds']:g} s, {run['overlap_seconds']:g} s overlap"
+        rows.append(
+            f"| {run['model']} | {run['layer']} | {run['minutes']:g} | {windows} "
+            f"| {run['peak_bytes'] / 1e9:.2f} | {run['output_bytes'] / 1e9:.2f} "
+            f"| {run['seconds']:.0f} | {run['times_real_time']:.1f} |"
+        )
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Streams: the steps by which each family takes samples a few at a time."""
