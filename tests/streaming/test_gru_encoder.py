@@ -32,7 +32,7 @@ def test_without_cmvn_a_stream_is_exact(residual: bool, cuts: list[int]) -> None
 
 def test_with_cmvn_the_layers_read_running_features() -> None:
     model = encoder()
-    features = [step for step in model.stream("rnn_1")._stages][:1]
+    features = list(model.stream("rnn_1")._stages)[:1]
     with torch.inference_mode():
         x = features[0](wav().view(1, 1, -1), is_last=True)
         expected = [output[0] for output in model.rnn(x.transpose(1, 2))]

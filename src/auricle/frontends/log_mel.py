@@ -147,22 +147,30 @@ def log_mel(waveforms: Tensor, num_samples: Sequence[int], config: LogMelConfig)
 
 def _features(waveform: Tensor, config: LogMelConfig) -> Tensor:
     """Features (T, D) of one utterance (S,)."""
+    features = append_deltas(
+        _spectral(waveform, config), order=config.delta_order, window=DELTA_WINDOW
+    )
+    if config.cmvn:
+        # The original holds its features the other way round, and so adds in another order.
+        features = features.T.contiguous()
+        features = cmvn(features, time_dim=1, epsilon=EPSILON).T
+    return features
+
+
+def _spectral(waveform: Tensor, config: LogMelConfig) -> Tensor:
+    """Features (T, D) of one utterance (S,), before deltas and normalisation."""
     window = _window(config).to(waveform.device)
 
     def features_of(frames: Tensor) -> Tensor:
         return _from_power(magnitudes(frames * window, size=config.fft_samples).pow(2), config)
 
     half = config.fft_samples // 2
-    levelled = _at_level(waveform, config.target_level_db)
-    padded = F.pad(levelled.view(1, 1, -1), (half, half), mode="reflect").view(-1)
-    features = transform_windows(
-        padded, size=config.fft_samples, stride=config.hop_samples, transform=features_of
+    padded = F.pad(
+        _at_level(waveform, config.target_level_db).view(1, 1, -1), (half, half), mode="reflect"
     )
-    features = append_deltas(features, order=config.delta_order, window=DELTA_WINDOW)
-    if config.cmvn:
-        # The original holds its features the other way round, and so adds in another order.
-        features = cmvn(features.T.contiguous(), time_dim=1, epsilon=EPSILON).T
-    return features
+    return transform_windows(
+        padded.view(-1), size=config.fft_samples, stride=config.hop_samples, transform=features_of
+    )
 
 
 def _at_level(waveform: Tensor, target_level_db: float | None) -> Tensor:

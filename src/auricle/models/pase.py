@@ -224,7 +224,9 @@ class Pase(Encoder):
         if not wanted.isdisjoint({"rnn", "embedding"}):
             return num_blocks
         names = [{f"block_{index}", f"skip_{index}"} for index in range(1, num_blocks + 1)]
-        return max(index for index, pair in enumerate(names, 1) if not wanted.isdisjoint(pair))
+        return max(
+            (index for index, pair in enumerate(names, 1) if not wanted.isdisjoint(pair)), default=0
+        )
 
     def _needs_skip(self, index: int, wanted: frozenset[str]) -> bool:
         names = {"embedding", f"skip_{index + 1}"}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from auricle.errors import StoreError
@@ -86,6 +87,17 @@ def test_every_damage_to_a_part_is_found(tmp_path: Path) -> None:
         assert (found.files, found.library_version) == (FILES, "0.1.0")
     path.unlink()
     with pytest.raises(StoreError, match="cannot be read"):
+        read_part(folder, key)
+
+
+def test_a_part_that_says_something_else_of_its_files_is_damaged(tmp_path: Path) -> None:
+    folder, key = LocalFolder(tmp_path), ShardKey(0, 0)
+    write_part(folder, key, [row("a")], FILES, library_version="0.1.0")
+    table = pq.read_table(tmp_path / key.part)
+    metadata = dict(table.schema.metadata)
+    metadata[b"auricle_files"] = metadata[b"auricle_files"].replace(b'"size":', b'"size":1')
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / key.part)
+    with pytest.raises(StoreError, match="says of its files has changed"):
         read_part(folder, key)
 
 
