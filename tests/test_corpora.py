@@ -16,10 +16,14 @@ from auricle.errors import AudioError, AuricleError
 class Heard:
     seconds: float = 0.0
     advanced: float = 0.0
+    measured: tuple[int, int] = (0, 0)
     reasons: list[str] = dataclasses.field(default_factory=list)
 
     def start(self, seconds: float, num_utterances: int) -> None:
         self.seconds = seconds
+
+    def measure(self, num_done: int, num_all: int) -> None:
+        self.measured = (num_done, num_all)
 
     def advance(self, seconds: float) -> None:
         self.advanced += seconds
@@ -44,6 +48,7 @@ def test_a_corpus_becomes_a_store(folder: Path, tmp_path: Path) -> None:
     assert (summary.num_encoded, summary.num_failed) == (4, 0)
     assert heard.advanced == pytest.approx(heard.seconds) == pytest.approx(summary.seconds)
     assert heard.reasons == []
+    assert heard.measured == (4, 4)
     encoder = auricle.load("apc_mini")
     store = auricle.open(tmp_path / "out")
     for index in range(4):

@@ -46,6 +46,9 @@ class Silence:
     def start(self, seconds: float | None, num_utterances: int | None) -> None:
         """Nothing is said of what is to be done."""
 
+    def measure(self, num_done: int, num_all: int) -> None:
+        """Nothing is said of files that are looked at."""
+
     def advance(self, seconds: float) -> None:
         """Nothing is said of what is done."""
 

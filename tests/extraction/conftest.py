@@ -82,10 +82,14 @@ class Heard:
     seconds: float = 0.0
     num_utterances: int = 0
     advanced: float = 0.0
+    measured: tuple[int, int] = (0, 0)
     failures: list[str] = dataclasses.field(default_factory=list)
 
     def start(self, seconds: float, num_utterances: int) -> None:
         self.seconds, self.num_utterances = seconds, num_utterances
+
+    def measure(self, num_done: int, num_all: int) -> None:
+        self.measured = (num_done, num_all)
 
     def advance(self, seconds: float) -> None:
         self.advanced += seconds

@@ -23,16 +23,16 @@ BAR = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{rema
 
 
 class Progress:
-    """A bar on standard error where that is a terminal, and a line for each failure."""
+    """Bars on standard error where that is a terminal, and a line for each failure."""
 
     def __init__(self) -> None:
         self._bar: tqdm[None] | None = None
-        self._start = 0.0
+        self._start: float | None = None
 
     @property
     def elapsed(self) -> float:
         """Seconds since the work began: listing, measuring and loading are over by then."""
-        return time.perf_counter() - self._start
+        return 0.0 if self._start is None else time.perf_counter() - self._start
 
     def __enter__(self) -> Progress:
         return self
@@ -43,13 +43,26 @@ class Progress:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
+        self._close()
+        if self._start is not None and error is not None:
+            print("stopped; the same command goes on where this one was", file=sys.stderr)
+
+    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-            if error is not None:
-                print("stopped; the same command goes on where this one was", file=sys.stderr)
+            self._bar = None
+
+    def measure(self, num_done: int, num_all: int) -> None:
+        """Show a bar of the files that are looked at for their lengths."""
+        if self._bar is None:
+            self._bar = tqdm(
+                total=num_all, desc="measuring", unit="file", disable=None, leave=False
+            )
+        self._bar.update(num_done - self._bar.n)
 
     def start(self, seconds: float | None, num_utterances: int | None) -> None:
-        """Show the bar, or where nobody knows how much there is, a count of seconds."""
+        """Show a bar of seconds, or a count where nobody knows how much there is."""
+        self._close()
         self._start = time.perf_counter()
         bar_format = BAR if seconds is not None else COUNT
         self._bar = tqdm(total=seconds, bar_format=bar_format, disable=None, leave=False)

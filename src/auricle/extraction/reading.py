@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import BinaryIO, cast
@@ -63,6 +63,7 @@ def utterance_seconds(
     utterances: Sequence[Utterance],
     num_threads: int,
     known_seconds: Mapping[str, float] | None = None,
+    measured: Callable[[int, int], None] = lambda num_done, num_all: None,
 ) -> list[float | AudioError]:
     """How long utterances are: as they say, else as `known_seconds` says, else by their headers.
 
@@ -73,6 +74,7 @@ def utterance_seconds(
         utterances: What to measure.
         num_threads: Headers read at once.
         known_seconds: By id, `Listing.known_seconds`: good for planning, not to the sample.
+        measured: Called with how many headers have been read, of how many.
     """
     told = known_seconds or {}
     lengths: list[float | AudioError | None] = [
@@ -81,9 +83,10 @@ def utterance_seconds(
     ]
     missing = [place for place, length in enumerate(lengths) if length is None]
     with ThreadPoolExecutor(max(1, num_threads)) as pool:
-        measured = pool.map(_measure, (utterances[place] for place in missing))
-        for place, length in zip(missing, measured, strict=True):
+        found = pool.map(_measure, (utterances[place] for place in missing))
+        for num_done, (place, length) in enumerate(zip(missing, found, strict=True), start=1):
             lengths[place] = length
+            measured(num_done, len(missing))
     return [length for length in lengths if length is not None]
 
 

@@ -53,6 +53,9 @@ class Progress(Protocol):
     def start(self, seconds: float | None, num_utterances: int | None) -> None:
         """So much is to be encoded; None where nobody knows, of a stream."""
 
+    def measure(self, num_done: int, num_all: int) -> None:
+        """So many files have been looked at for their lengths, before `start`."""
+
     def advance(self, seconds: float) -> None:
         """So much more is done."""
 
@@ -125,7 +128,7 @@ def extract(
         failures.forget({u.id for u in new} | waiting)
         for problem in problems:
             failures.add_problem(problem)
-        shards = [*pending, *run.add(new, known_seconds)]
+        shards = [*pending, *run.add(new, known_seconds, progress.measure)]
         plans = [shard.plan for shard in shards]
         num_utterances = sum(1 for plan in plans for _ in plan.utterances)
         progress.start(sum(plan.seconds for plan in plans), num_utterances)
@@ -189,7 +192,10 @@ class Run:
         ]
 
     def add(
-        self, utterances: Iterable[Utterance], known_seconds: Mapping[str, float] | None = None
+        self,
+        utterances: Iterable[Utterance],
+        known_seconds: Mapping[str, float] | None = None,
+        measured: Callable[[int, int], None] = lambda num_done, num_all: None,
     ) -> list[Shard]:
         """Plan utterances that no plan holds, and write the plan down; what cannot be has failed.
 
@@ -197,7 +203,7 @@ class Run:
             ExtractionError: An utterance has failed, and the run is to stop there.
             OutputError: The plan cannot be written.
         """
-        timed = self._timed(self._nameable(utterances), known_seconds)
+        timed = self._timed(list(self._nameable(utterances)), known_seconds, measured)
         plans = tuple(plan_shards(timed, self._num_bytes, self._limits))
         if not plans:
             return []
@@ -264,11 +270,13 @@ class Run:
                 yield utterance
 
     def _timed(
-        self, utterances: Iterable[Utterance], known_seconds: Mapping[str, float] | None
+        self,
+        utterances: Sequence[Utterance],
+        known_seconds: Mapping[str, float] | None,
+        measured: Callable[[int, int], None],
     ) -> Iterator[Timed]:
         """Utterances with their lengths; what cannot be read has failed."""
-        utterances = list(utterances)
-        lengths = utterance_seconds(utterances, HEADER_THREADS, known_seconds)
+        lengths = utterance_seconds(utterances, HEADER_THREADS, known_seconds, measured)
         for utterance, seconds in zip(utterances, lengths, strict=True):
             if isinstance(seconds, AudioError):
                 self._failures.add(Failure(utterance=utterance, reason=str(seconds)))
