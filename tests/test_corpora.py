@@ -140,3 +140,42 @@ def test_what_is_not_streamed(
     with pytest.raises(AuricleError, match=message):
         auricle.extract(folder, tmp_path / "out", streaming=True, **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_encoder_in_training_mode_is_refused(folder: Path, tmp_path: Path) -> None:
+    encoder = auricle.load("apc_mini").train()
+    with pytest.raises(AuricleError, match=r"encoder.eval\(\)"):
+        auricle.extract(folder, tmp_path / "out", model=encoder)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_layer_one_device_and_a_type_of_torch(folder: Path, tmp_path: Path) -> None:
+    auricle.extract(
+        folder, tmp_path / "a", model="apc_mini", layers=1, devices="cpu", dtype=torch.float16
+    )
+    auricle.extract(folder, tmp_path / "b", model="apc_mini", layers="rnn_2", dtype="float16")
+    store, other = auricle.open(tmp_path / "a"), auricle.open(tmp_path / "b")
+    assert store.layers == other.layers == ("rnn_2",)
+    assert torch.equal(store["u0"], other["u0"])
+    assert store["u0"].dtype == torch.float16
+    with pytest.raises(AuricleError, match=r"float16, bfloat16, but is torch\.int8"):
+        auricle.extract(folder, tmp_path / "c", model="apc_mini", dtype=torch.int8)
+
+
+def test_what_failed_is_not_counted_as_encoded(folder: Path, tmp_path: Path) -> None:
+    (folder / "list.csv").write_text("path,start,duration\nu0.wav,0,0.2\nu1.wav,0,1000\n")
+    summary = auricle.extract(folder / "list.csv", tmp_path / "out", model="fbank")
+    assert (summary.num_encoded, summary.num_failed) == (1, 1)
+    assert summary.seconds == pytest.approx(0.2)
+
+
+def test_another_channel_into_the_same_store_is_refused(folder: Path, tmp_path: Path) -> None:
+    auricle.extract(folder, tmp_path / "out", model="fbank", channel=0)
+    with pytest.raises(AuricleError, match="its channel is 0, this run's is null"):
+        auricle.extract(folder, tmp_path / "out", model="fbank")
+
+
+def test_what_differs_is_named_as_it_was_asked_for(folder: Path, tmp_path: Path) -> None:
+    auricle.extract(folder, tmp_path / "out", model="fbank")
+    with pytest.raises(AuricleError, match=r'selection\.pool is null, this run\'s is "mean"'):
+        auricle.extract(folder, tmp_path / "out", model="fbank", pool="mean")

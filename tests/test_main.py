@@ -122,3 +122,14 @@ def test_a_configuration_may_be_a_url(tmp_path: Path) -> None:
     config.write_text("{}")
     result = run_command("info", str(weights), "--config", config.as_uri())
     assert "brings its own configuration" in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as on Unix")
+def test_a_program_that_is_told_to_end_ends_in_order() -> None:
+    code = (
+        "import os, signal, sys, auricle.__main__ as program\n"
+        "program.main = lambda: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "try:\n    program.program()\nfinally:\n    print('in order')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (143, "in order\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from auricle.errors import AuricleError
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+EXIT_TERMINATED = 143  # 128 + SIGTERM
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
@@ -58,7 +60,11 @@ def _silence_stdout() -> None:
 
 
 def program() -> int:
-    """Run as a program, whose standard error also shows what the library warns of."""
+    """Run as a program, whose standard error also shows what the library warns of.
+
+    What a scheduler sends to end it ends it in order, with the status that shells count.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     logging.basicConfig(format="auricle: warning: %(message)s")
     return main()
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
@@ -65,12 +65,12 @@ def extract(
     config: str | Path | Mapping[str, Any] | None = None,
     refresh: bool = False,
     model_dtype: torch.dtype = torch.float32,
-    devices: Sequence[str] = (),
-    layers: Layers | None = None,
+    devices: str | Sequence[str] = (),
+    layers: Layers | int | str | None = None,
     weights: Sequence[float] | None = None,
     pool: Pool | None = None,
     codes: bool = False,
-    dtype: DType = "float32",
+    dtype: DType | torch.dtype = "float32",
     output_format: str = "store",
     input_format: str | None = None,
     root: str | Path | None = None,
@@ -145,8 +145,8 @@ def extract(
         streams = [open_stream(text) for text in texts]
     else:
         listing = _list(texts, input_format, root, channel)
-    devices = tuple(devices) or all_devices()
-    runner: Engine = LocalEngine(devices)
+    chosen = (devices,) if isinstance(devices, str) else tuple(devices) or all_devices()
+    runner: Engine = LocalEngine(chosen)
     if engine == "ray":
         runner = RayEngine(address, num_actors)
     encoder, load_on = _encoder(
@@ -154,11 +154,11 @@ def extract(
     )
     selection = Selection.of(
         encoder,
-        layers,
+        [layers] if isinstance(layers, int | str) and layers != "all" else layers,
         weights=weights,
         pool=pool,
         wants_codes=codes,
-        dtype=dtype,
+        dtype=_type_name(dtype),
         windows=None
         if window_seconds is None
         else Windows(window_seconds=window_seconds, overlap_seconds=overlap_seconds),
@@ -168,6 +168,7 @@ def extract(
         selection,
         model=encoder.info.name if isinstance(model, Encoder) else str(model),
         store_format=output_format,
+        channel=channel,
         short=short,
         library_version=import_module("auricle").__version__,
     )
@@ -190,7 +191,7 @@ def extract(
             limits=limits,
             channel=channel,
             on_error=on_error,
-            group_rows=GROUP_ROWS * len(devices),
+            group_rows=GROUP_ROWS * len(chosen),
         )
     return run(
         listing.utterances,
@@ -250,6 +251,11 @@ def _encoder(
                 "an encoder that is loaded runs in this process alone; pass the name or the path "
                 "of the model to use several devices, or Ray"
             )
+        if model.training:
+            raise AuricleError(
+                "the encoder is in training mode, where dropout changes every frame; call "
+                "encoder.eval() first"
+            )
         return model, Loaded(model)
     encoder = load(model, device=only_device or "cpu", refresh=refresh, **options)
     if only_device is not None:
@@ -260,6 +266,19 @@ def _encoder(
     return encoder, functools.partial(
         load, _absolute(Path(model)) if is_path else model, **elsewhere
     )
+
+
+def _type_name(dtype: DType | torch.dtype) -> DType:
+    """The name of a type that can be kept.
+
+    Raises:
+        AuricleError: It cannot be.
+    """
+    for name in get_args(DType):
+        if dtype in (name, getattr(torch, name)):
+            kept: DType = name
+            return kept
+    raise AuricleError(f"dtype must be one of {', '.join(get_args(DType))}, but is {dtype}")
 
 
 def _absolute(option: Any) -> Any:

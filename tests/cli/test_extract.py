@@ -12,6 +12,9 @@ import torch
 import auricle
 from auricle import corpora
 from auricle.__main__ import main
+from auricle.cli import extract
+from auricle.extraction.engine import Stages
+from auricle.extraction.run import Summary
 from auricle.models.base import Encoder
 from auricle.models.npc import Npc, NpcConfig
 
@@ -381,3 +384,29 @@ def test_the_default_device_is_every_gpu(
     assert extract_as(*command) == 0
     assert len(auricle.open(tmp_path / "o")) == 4
     assert os.listdir(tmp_path / "o" / "shards")[1:]  # noqa: PTH208 - names alone
+
+
+@pytest.mark.parametrize(("options", "status"), [(["--streaming"], 1), ([], 0)])
+def test_rows_that_failed_before_do_not_look_as_if_they_had_gone_well(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    status: int,
+) -> None:
+    summary = Summary(
+        num_encoded=0,
+        num_before=5,
+        num_failed=0,
+        num_failed_before=8,
+        seconds=0.0,
+        example=None,
+        padding=0.0,
+        stages=Stages(),
+    )
+    monkeypatch.setattr(extract, "extract", lambda *_, **__: summary)
+    command = ["hf-dataset://o/n@train", "--model", "fbank", "--out", tmp_path / "o", *options]
+    assert extract_as(*command) == status
+    text = capsys.readouterr().out
+    assert "5 were there before; 8 failed in earlier runs" in text
+    assert ("remove streams.json" in text) == bool(options)

@@ -24,6 +24,7 @@ def meta_of(encoder: Encoder, selection: Selection) -> StoreMeta:
         selection,
         model="name",
         store_format="store",
+        channel=1,
         short="pad",
         library_version="1.2",
     )
@@ -38,6 +39,7 @@ def test_what_is_kept_is_described(fresh: Encoder) -> None:
     assert (meta.model, meta.family, meta.format) == ("name", "vq_apc", "store")
     assert (meta.dtype, meta.encoder_dtype, meta.short) == ("float16", "float32", "pad")
     assert (meta.library_version, meta.sample_rate) == ("1.2", 16_000)
+    assert meta.channel == 1
     assert meta.checkpoint_sha256 == fresh.info.sha256
     assert meta.licence == fresh.info.licence
     assert not meta.closed

@@ -50,3 +50,17 @@ def test_the_first_may_stop_a_run(tmp_path: Path) -> None:
     with pytest.raises(ExtractionError, match="a .set.tar:a.wav.: is noise; mend"):
         failures.add(failure("a"))
     assert [entry["id"] for entry in entries(tmp_path)] == ["a"]
+
+
+def test_what_failed_before_and_is_not_tried_again_is_counted(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path)
+    first = Failures(folder, lambda _: None, stops=False)
+    for name in ("a", "b", "c"):
+        first.add(Failure(utterance=Utterance(id=name, source=f"{name}.wav"), reason="no"))
+    assert first.num_old == 0
+    first.write()
+    again = Failures(folder, lambda _: None, stops=False)
+    assert again.num_old == 3
+    again.forget(["a"])
+    again.add(Failure(utterance=Utterance(id="b", source="b.wav"), reason="no"))
+    assert (again.num_old, again.num_new) == (1, 1)

@@ -307,7 +307,7 @@ def _span(
             return start, available - start
         raise AudioError(
             f"{name}: the part ends at {start_seconds + duration_seconds:g} s, but the file is "
-            f"{length}: pass duration_seconds=None to read up to the end"
+            f"{length}: leave the end, or the duration, out to read up to the end of the file"
         )
     return start, num_samples
 

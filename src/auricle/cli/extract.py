@@ -120,7 +120,9 @@ def run(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     _report(summary, arguments, progress.elapsed)
-    return 1 if summary.num_failed else 0
+    # Rows of a stream that failed are not tried again, and must not look as if they had not.
+    is_short_of = summary.num_failed or (arguments.streaming and summary.num_failed_before)
+    return 1 if is_short_of else 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -150,6 +152,9 @@ def _report(summary: Summary, arguments: argparse.Namespace, elapsed: float) -> 
         parts.append(f"{summary.num_before} were there before")
     if summary.num_failed:
         parts.append(f"{summary.num_failed} failed, see errors.jsonl there")
+    if summary.num_failed_before:
+        again = "; remove streams.json there to try them again" if arguments.streaming else ""
+        parts.append(f"{summary.num_failed_before} failed in earlier runs{again}")
     print("; ".join(parts))
     if summary.num_encoded:
         print(

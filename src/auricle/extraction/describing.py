@@ -18,6 +18,7 @@ def describe(
     *,
     model: str,
     store_format: str,
+    channel: int | None,
     short: str,
     library_version: str,
 ) -> layout.StoreMeta:
@@ -28,6 +29,7 @@ def describe(
         selection: What is kept.
         model: What the user calls the encoder.
         store_format: One of `formats.registry.FORMAT_NAMES`.
+        channel: Which channel is taken where the inputs name none; None for the mean.
         short: What happens to audio shorter than the encoder's minimum.
         library_version: Version of this library.
     """
@@ -56,6 +58,7 @@ def describe(
             window_seconds=windows.window_seconds if windows else None,
             overlap_seconds=windows.overlap_seconds if windows else None,
         ),
+        channel=channel,
         short=short,
         encoder_dtype=str(encoder.dtype).removeprefix("torch."),
         model_sha256=encoder_sha256(encoder),

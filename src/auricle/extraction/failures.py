@@ -35,11 +35,18 @@ class Failures:
         self._tell = tell
         self._stops = stops
         self._entries = {entry["id"]: entry for entry in _read_errors(folder) if entry["id"]}
+        self._old = set(self._entries)
+
+    @property
+    def num_old(self) -> int:
+        """Failures of earlier runs that have not been tried again."""
+        return len(self._old & self._entries.keys())
 
     def forget(self, ids: Iterable[str]) -> None:
         """Drop what is to be tried again."""
         for name in ids:
             self._entries.pop(name, None)
+            self._old.discard(name)
 
     def add(self, failure: Failure) -> None:
         """Note and report a failure.
@@ -56,6 +63,7 @@ class Failures:
     def _add(self, name: str, source: str, reason: str) -> None:
         source = path_text(source)
         reason = " ".join(reason.split())
+        self._old.discard(name)
         self._entries[name or reason] = {"id": name, "source": source, "error": reason}
         self.num_new += 1
         where = " ".join(part for part in (name, f"({source})" if source else "") if part)

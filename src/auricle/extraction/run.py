@@ -71,6 +71,7 @@ class Summary:
         num_encoded: Utterances that it wrote.
         num_before: Utterances that were in the store already.
         num_failed: Utterances that gave nothing.
+        num_failed_before: Utterances that gave nothing in earlier runs, and were not tried again.
         seconds: Audio that it encoded, in seconds.
         example: Id of one of them, None where there are none.
         padding: Share of what the model computed that was padding.
@@ -80,6 +81,7 @@ class Summary:
     num_encoded: int
     num_before: int
     num_failed: int
+    num_failed_before: int
     seconds: float
     example: str | None
     padding: float
@@ -168,7 +170,7 @@ class Run:
         self._done = work.writer.completed()
         self._is_open = False
         self._num_encoded = 0
-        self._seconds = self._padded_seconds = 0.0
+        self._seconds = self._planned_seconds = self._padded_seconds = 0.0
         self._stages = Stages()
         self._example: str | None = None
 
@@ -223,13 +225,21 @@ class Run:
         if shards and not self._is_open:
             self._work.writer.reopen()
             self._is_open = True
-        num_failed = self._failures.num_new
-        self._stages += self._engine(self._work, shards, advance=advance, fail=self._failures.add)
+        failed: set[str] = set()
+
+        def fail(failure: Failure) -> None:
+            failed.add(failure.utterance.id)
+            self._failures.add(failure)
+
+        self._stages += self._engine(self._work, shards, advance=advance, fail=fail)
         self._failures.write()
-        num_utterances = sum(1 for shard in shards for _ in shard.plan.utterances)
-        self._num_encoded += num_utterances - (self._failures.num_new - num_failed)
-        self._seconds += sum(shard.plan.seconds for shard in shards)
-        self._padded_seconds += sum(shard.plan.padded_seconds for shard in shards)
+        for shard in shards:
+            for timed in shard.plan.utterances:
+                if timed.utterance.id not in failed:
+                    self._num_encoded += 1
+                    self._seconds += timed.seconds
+            self._planned_seconds += shard.plan.seconds
+            self._padded_seconds += shard.plan.padded_seconds
         for shard in reversed(shards):
             for name in read_part(self._folder, shard.key).rows["id"][:1].to_pylist():
                 self._example = name
@@ -253,9 +263,10 @@ class Run:
             num_encoded=self._num_encoded,
             num_before=num_before,
             num_failed=self._failures.num_new,
+            num_failed_before=self._failures.num_old,
             seconds=self._seconds,
             example=self._example,
-            padding=1 - self._seconds / padded if padded else 0.0,
+            padding=1 - self._planned_seconds / padded if padded else 0.0,
             stages=self._stages,
         )
 

@@ -54,7 +54,7 @@ def test_meta_reads_back(tmp_path: Path, make_meta: Callable[..., StoreMeta]) ->
 def test_another_extraction_is_refused(
     tmp_path: Path, make_meta: Callable[..., StoreMeta], field: str, value: object, shown: str
 ) -> None:
-    with pytest.raises(OutputError, match=f"its {field} is .*{shown}.*take another folder"):
+    with pytest.raises(OutputError, match=f"its {field}.* is .*{shown}.*take another folder"):
         refuse_difference(LocalFolder(tmp_path), make_meta(), make_meta(**{field: value}))
 
 

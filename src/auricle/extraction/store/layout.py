@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,6 +106,7 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
         sample_rate: Rate that the hops count in, in Hz.
         dtype: Type of the values: "float32", "float16", "bfloat16" or "int64".
         selection: How it was made of the encoder's layers.
+        channel: Channel that was taken where the inputs named none; None for the mean of all.
         short: What happened to audio shorter than the encoder's minimum: "error" or "pad".
         encoder_dtype: Type that the encoder computed in.
         model_sha256: Digest of the encoder's family, configuration and weights.
@@ -123,6 +125,7 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate: int
     dtype: str
     selection: Selection
+    channel: int | None = None
     short: str = "error"
     encoder_dtype: str
     model_sha256: str
@@ -175,15 +178,23 @@ def write_meta(folder: Folder, meta: StoreMeta) -> None:
 
 def refuse_difference(folder: Folder, found: StoreMeta, wanted: StoreMeta) -> None:
     """Raise OutputError where a run does not give what a store holds already."""
-    for field in found.__struct_fields__:
-        if field in MAY_DIFFER:
-            continue
-        old, new = getattr(found, field), getattr(wanted, field)
+    for name, old, new in _differences(found, wanted):
+        raise OutputError(
+            f"{folder.location} holds another extraction: its {name} is {_shown(old)}, this "
+            f"run's is {_shown(new)}; take another folder, or give the same arguments as then"
+        )
+
+
+def _differences(found: StoreMeta, wanted: StoreMeta) -> Iterator[tuple[str, Any, Any]]:
+    """Fields that differ, with both values; of the selection first, which decides others."""
+    for name in found.selection.__struct_fields__:
+        old, new = getattr(found.selection, name), getattr(wanted.selection, name)
         if old != new:
-            raise OutputError(
-                f"{folder.location} holds another extraction: its {field} is {_shown(old)}, this "
-                f"run's is {_shown(new)}; take another folder, or give the same arguments as then"
-            )
+            yield f"selection.{name}", old, new
+    for name in found.__struct_fields__:
+        old, new = getattr(found, name), getattr(wanted, name)
+        if name not in MAY_DIFFER and old != new:
+            yield name, old, new
 
 
 def _shown(value: Any) -> str:
