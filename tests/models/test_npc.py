@@ -85,12 +85,13 @@ def reference(model: Npc, wav: torch.Tensor) -> dict[str, torch.Tensor]:
         {"bottleneck_dim": 3, "cross_layer": False},
         {"mask_size": 4, "num_blocks": 1},
         {"num_blocks": 1, "kernel_size": 7},
+        {"num_blocks": 6, "kernel_size": 19, "activation": "tanh"},
     ],
 )
 @pytest.mark.usefixtures("any_stretch")
 def test_layers_follow_the_formulas(options: dict[str, Any]) -> None:
     model = encoder(**options)
-    wav = 0.1 * torch.randn(3_000)
+    wav = 0.1 * torch.randn(6_000)
     expected = reference(model, wav)
     assert list(expected) == list(model.info.layers)
     with torch.no_grad():

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from auricle.nn import chunks
 from auricle.nn.conv_features import (
     AggregatorConfig,
     CausalAggregator,
@@ -172,3 +173,21 @@ def test_configurations_that_do_not_hold_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=reason):
         config_type(**options)
+
+
+def test_long_contexts_are_computed_by_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = randomised(CausalAggregator(AggregatorConfig(layers=AGGREGATOR_LAYERS), input_dim=4))
+    lengths: list[int] = []
+    for layer in model.layers:
+        layer.conv.register_forward_hook(lambda _, inputs, output: lengths.append(output.shape[2]))
+    x = torch.randn(1, 4, 1_000)
+    with torch.no_grad():
+        whole = list(model(x, [1_000]))
+        assert lengths == [1_000] * 3
+        lengths.clear()
+        monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", 16_000)
+        stretched = list(model(x, [1_000]))
+    assert 3 * 1_000 <= sum(lengths) < 3 * 1_100
+    assert max(lengths) <= 260
+    for ours, theirs in zip(stretched, whole, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)

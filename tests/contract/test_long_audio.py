@@ -1,0 +1,70 @@
+"""Long audio, over every family without attention: by stretches the same, and never much at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from auricle.audio.samples import sample_paths
+from auricle.models.base import Encoder
+from auricle.nn import chunks, conv_stack
+from golden_cases import deviation, encoder_names, shared_encoder
+
+NAMES = [name for name in encoder_names() if not shared_encoder(name).looks_ahead]
+ROUNDING = 2e-5
+"""In standard deviations; half of it is the difference of wav2vec's 32 bits from 64."""
+
+NUM_STRETCHES = 8
+
+
+@contextmanager
+def largest_output(encoder: Encoder) -> Iterator[list[int]]:
+    """The bytes of the largest tensor that any layer of the encoder has given."""
+    largest = [0]
+
+    def note(_: object, inputs: object, output: object) -> None:
+        outputs = output if isinstance(output, tuple) else (output,)
+        for tensor in outputs:
+            if isinstance(tensor, Tensor):
+                largest[0] = max(largest[0], tensor.numel() * tensor.element_size())
+
+    leaves = [module for module in encoder.modules() if not list(module.children())]
+    handles = [leaf.register_forward_hook(note) for leaf in leaves]
+    yield largest
+    for handle in handles:
+        handle.remove()
+
+
+def encoded(encoder: Encoder, wavs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The default layer, and codes where there are any."""
+    with torch.inference_mode():
+        return encoder(wavs), encoder.codes(wavs) if encoder.codes_layer else []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("is_ragged", [False, True])
+def test_stretches_change_nothing_and_bound_what_is_computed_at_once(
+    monkeypatch: pytest.MonkeyPatch, name: str, is_ragged: bool
+) -> None:
+    encoder = shared_encoder(name)
+    samples, _ = soundfile.read(sample_paths()[1], dtype="float32")
+    speech = torch.from_numpy(samples)
+    wavs = [speech[:160_000]]
+    if is_ragged:
+        wavs += [speech[: encoder.min_samples], 0.3 + speech[50_000:81_234]]
+    with largest_output(encoder) as largest:
+        (whole, whole_codes), whole_bytes = encoded(encoder, wavs), largest[0]
+        monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", max(whole_bytes // NUM_STRETCHES, 20_000))
+        monkeypatch.setattr(conv_stack, "HELD_BYTES", whole_bytes // 3)
+        largest[0] = 0
+        stretched, stretched_codes = encoded(encoder, wavs)
+        assert largest[0] <= 2 * whole_bytes / NUM_STRETCHES
+    for ours, theirs in zip(stretched, whole, strict=True):
+        assert deviation(ours, theirs) <= ROUNDING
+    for ours, theirs in zip(stretched_codes, whole_codes, strict=True):
+        assert torch.equal(ours, theirs)
