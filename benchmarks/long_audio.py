@@ -9,6 +9,10 @@ one of the catalogue. The waveform is the speech that ships with the library, re
 that never comes back to where it was. Each model has a process of its own, one layer is asked for,
 and the peak is that of the whole process: Python, torch, weights, waveform and output with it.
 
+`--skip-attention` is for the memory of Transformers: attention over an hour takes hours but holds
+nothing to speak of beyond its inputs and outputs, so each head's values stand for its contexts (and
+a block of WavLM's bias is filled), and the time means nothing.
+
 Models that are in the file of `--out` already are kept there, those that are measured take the
 place of what it says of them.
 """
@@ -58,6 +62,7 @@ def main() -> int:
     parser.add_argument("--codes", action="store_true", help="take codes, not a layer")
     parser.add_argument("--window-seconds", type=float, help="encode windows of this length")
     parser.add_argument("--overlap-seconds", type=float, default=2.0, help="(default: 2)")
+    parser.add_argument("--skip-attention", action="store_true", help="measure memory alone")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--measure", metavar="NAME", help=argparse.SUPPRESS)
@@ -90,6 +95,8 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from auricle.hub.building import list_sizes
 
     torch.set_num_threads(arguments.threads)
+    if arguments.skip_attention:
+        skip_attention()
     encoder = auricle.build(name) if name in list_sizes() else auricle.load(name)
     waveform = long_waveform(arguments.minutes)
     start = time.perf_counter()
@@ -119,10 +126,27 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "frames": len(output),
         "output_bytes": output.numel() * output.element_size(),
         "peak_bytes": peak_bytes(),
-        "seconds": round(seconds, 1),
-        "times_real_time": round(arguments.minutes * 60 / seconds, 2),
+        "attention": not arguments.skip_attention,
+        "seconds": None if arguments.skip_attention else round(seconds, 1),
         "threads": arguments.threads,
     }
+
+
+def skip_attention() -> None:
+    """Let values stand for contexts in every Transformer."""
+    import torch
+
+    from auricle.nn import bert, waveform_transformer
+
+    def values(self: object, query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Tensor:
+        for bias in rest[2:]:  # (H, T, T) as a view: the kernel is given a block of it at a time
+            num_heads, num_frames, _ = bias.shape
+            block = waveform_transformer.MAX_BIAS_ELEMENTS // (num_heads * num_frames)
+            torch.ones(num_heads, min(max(block, 1), num_frames), num_frames)
+        return torch.empty_like(query).copy_(value)
+
+    for attention in (bert.SelfAttention, waveform_transformer.SelfAttention):
+        attention.attend = values  # type: ignore[method-assign, assignment]
 
 
 def long_waveform(minutes: float) -> Tensor:
@@ -159,7 +183,7 @@ def read(path: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 def key(run: dict[str, Any]) -> tuple[Any, ...]:
     """What must be equal for one run to take another's place."""
-    names = ("model", "layer", "minutes", "window_seconds", "overlap_seconds", "threads")
+    names = ("model", "layer", "minutes", "window_seconds", "overlap_seconds", "attention")
     return tuple(run[name] for name in names)
 
 
@@ -173,10 +197,12 @@ def table(runs: list[dict[str, Any]]) -> str:
         windows = "whole"
         if run["window_seconds"] is not None:
             windows = f"{run['window_seconds']:g} s, {run['overlap_seconds']:g} s overlap"
+        speed = "not measured | |"
+        if run["seconds"] is not None:
+            speed = f"{run['seconds']:.0f} | {run['minutes'] * 60 / run['seconds']:.1f} |"
         rows.append(
             f"| {run['model']} | {run['layer']} | {run['minutes']:g} | {windows} "
-            f"| {run['peak_bytes'] / 1e9:.2f} | {run['output_bytes'] / 1e9:.2f} "
-            f"| {run['seconds']:.0f} | {run['times_real_time']:.1f} |"
+            f"| {run['peak_bytes'] / 1e9:.2f} | {run['output_bytes'] / 1e9:.2f} | {speed}"
         )
     return "\n".join(rows)
 

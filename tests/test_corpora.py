@@ -179,3 +179,8 @@ def test_what_differs_is_named_as_it_was_asked_for(folder: Path, tmp_path: Path)
     auricle.extract(folder, tmp_path / "out", model="fbank")
     with pytest.raises(AuricleError, match=r'selection\.pool is null, this run\'s is "mean"'):
         auricle.extract(folder, tmp_path / "out", model="fbank", pool="mean")
+
+
+def test_waveforms_are_no_inputs(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="but got Tensor; waveforms in memory go to the encoder"):
+        auricle.extract([torch.zeros(16_000)], tmp_path, model="fbank")  # type: ignore[list-item]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -137,7 +137,7 @@ def extract(
         OutputError: `out` holds another extraction, or cannot be written.
         ExtractionError: An utterance gave nothing, and `on_error` is "stop".
     """
-    texts = [os.fspath(i) for i in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    texts = _texts(inputs)
     streams: list[Stream] = []
     listing = Listing()
     if streaming:
@@ -220,6 +220,18 @@ def _check_streaming(
             "rows of a stream lie on this machine until they are encoded, where a cluster does not "
             "see them: take the local engine, or leave streaming out"
         )
+
+
+def _texts(inputs: str | Path | Iterable[str | Path]) -> list[str]:
+    texts = []
+    for one in [inputs] if isinstance(inputs, str | Path) else inputs:
+        if not isinstance(one, str | Path):
+            raise AudioError(
+                f"inputs are paths, patterns or names of data sets, but got {type(one).__name__}; "
+                "waveforms in memory go to the encoder itself: encoder([waveform])"
+            )
+        texts.append(os.fspath(one))
+    return texts
 
 
 def _list(

@@ -271,7 +271,7 @@ def test_a_mistyped_path_alone_loads_no_model(
     [
         (["--model", "terra"], "no model is called 'terra'"),
         (["--model", "fbank", "--layer", "7"], "has no layer 7"),
-        (["--model", "fbank", "--layer", "0", "--weights", "1,2"], "2 weights are given"),
+        (["--model", "fbank", "--layer", "0", "--weights", "1,2"], "got 2 weights for 1 layer "),
         (["--model", "fbank", "--codes"], "has no quantiser"),
         (["--model", "fbank", "--codes", "--layer", "0"], "leave --layer out"),
         (["--model", "gone.ckpt"], "gone.ckpt does not exist"),

@@ -254,10 +254,14 @@ def _info(encoder: Encoder, layer: int | str) -> LayerInfo:
     return next(info for info in encoder.layer_infos if info.name == layer)
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _check_weights(infos: Sequence[LayerInfo], weights: Sequence[float]) -> None:
     if len(weights) != len(infos):
         raise AuricleError(
-            f"{len(weights)} weights are given for {len(infos)} layers "
+            f"got {_counted(len(weights), 'weight')} for {_counted(len(infos), 'layer')} "
             f"({', '.join(info.name for info in infos)}); give one each"
         )
     if not all(math.isfinite(weight) for weight in weights):

@@ -188,7 +188,7 @@ def test_a_cut_shard_and_one_that_is_gone_are_errors(
 def test_what_is_no_store_or_has_lost_rows_is_an_error(
     tmp_path: Path, write: Callable[..., dict[str, dict[str, Tensor]]]
 ) -> None:
-    with pytest.raises(StoreError, match="is not a store: it has no meta.json"):
+    with pytest.raises(StoreError, match="is not a store: it does not exist, or is empty"):
         open_store(tmp_path)
     write(dims={"x": 2, "y": 3})
     meta = tmp_path / "meta.json"
@@ -214,3 +214,13 @@ def test_opening_reads_no_shard(
     len(open_store(tmp_path))
     assert set(opened) == {"meta.json", "index.parquet"}
     assert builtins.open is not open_store
+
+
+def test_a_store_says_what_it_is_and_what_it_is_asked_for(
+    tmp_path: Path, write: Callable[..., dict[str, dict[str, Tensor]]]
+) -> None:
+    write()
+    store = open_store(tmp_path)
+    assert repr(store).startswith(f"<Store {store.location}: {len(store)} utterances of ")
+    with pytest.raises(UnknownUtteranceError, match=r"text, but got 0; `store.at\(index\)`"):
+        store[0]  # type: ignore[index]

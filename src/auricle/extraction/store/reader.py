@@ -39,7 +39,10 @@ def open(location: str | Path) -> Store:  # noqa: A001 - the library's public na
     folder = open_folder(location)
     meta = read_meta(folder)
     if meta is None:
-        raise StoreError(f"{folder.location} is not a store: it has no meta.json")
+        what = "has no meta.json" if folder.sizes() else "does not exist, or is empty"
+        raise StoreError(
+            f"{folder.location} is not a store: it {what}; give the folder that an extraction wrote"
+        )
     return Store(folder, meta)
 
 
@@ -83,6 +86,12 @@ class Store:
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    def __repr__(self) -> str:
+        state = "" if self.is_closed else ", not closed"
+        layers = ", ".join(self._layers)
+        what = f"{len(self)} utterances of {self.meta.model} ({layers})"
+        return f"<Store {self.location}: {what}{state}>"
 
     def __contains__(self, utterance_id: object) -> bool:
         return isinstance(utterance_id, str) and self._ids.find(utterance_id) is not None
@@ -156,6 +165,11 @@ class Store:
         return verify(self._folder)
 
     def _position(self, utterance_id: str) -> int:
+        if not isinstance(utterance_id, str):
+            raise UnknownUtteranceError(
+                f"utterances are asked for by their ids, which are text, but got {utterance_id!r}; "
+                "`store.at(index)` goes by the place among the sorted ids"
+            )
         position = self._ids.find(utterance_id)
         if position is None:
             near = self._ids.near(utterance_id)
