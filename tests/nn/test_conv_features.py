@@ -7,9 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from auricle.nn import chunks
+from auricle.nn import chunks, conv_stack
 from auricle.nn.conv_features import (
     AggregatorConfig,
+    AggregatorLayer,
     CausalAggregator,
     ConvExtractor,
     ExtractorConfig,
@@ -178,14 +179,20 @@ def test_configurations_that_do_not_hold_are_refused(
 def test_long_contexts_are_computed_by_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     model = randomised(CausalAggregator(AggregatorConfig(layers=AGGREGATOR_LAYERS), input_dim=4))
     lengths: list[int] = []
-    for layer in model.layers:
-        layer.conv.register_forward_hook(lambda _, inputs, output: lengths.append(output.shape[2]))
+    convolved = AggregatorLayer.convolved
+
+    def record(layer: AggregatorLayer, x: torch.Tensor) -> torch.Tensor:
+        y = convolved(layer, x)
+        lengths.append(y.shape[2])
+        return y
+
+    monkeypatch.setattr(AggregatorLayer, "convolved", record)
     x = torch.randn(1, 4, 1_000)
     with torch.no_grad():
         whole = list(model(x, [1_000]))
         assert lengths == [1_000] * 3
         lengths.clear()
-        monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", 16_000)
+        monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", conv_stack.CPU_SHARE * 4_000)
         stretched = list(model(x, [1_000]))
     assert 3 * 1_000 <= sum(lengths) < 3 * 1_100
     assert max(lengths) <= 260

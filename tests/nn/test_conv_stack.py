@@ -112,7 +112,7 @@ def test_a_layer_that_is_held_is_computed_once(
     monkeypatch: pytest.MonkeyPatch, held_bytes: int, passes: tuple[int, ...]
 ) -> None:
     layers = stack(shortcuts=False, norms=(True,) * 4)
-    monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", 20_000)
+    monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", conv_stack.CPU_SHARE * 5_000)
     monkeypatch.setattr(conv_stack, "HELD_BYTES", held_bytes)
     run(layers, batch())
     for layer, frames, most in zip(layers, (165, 81, 81, 79), passes, strict=True):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from auricle.nn import waveform_extractor
 from auricle.nn.waveform_extractor import ExtractorConfig, WaveformExtractor
 
 LAYERS = ((6, 10, 5), (4, 3, 2), (8, 2, 2))
@@ -77,3 +80,23 @@ def test_configurations_that_do_not_hold_are_refused() -> None:
         ExtractorConfig(layers=((1, 1, 1),) * 1001)
     with pytest.raises(ValueError, match=r"must be at least 1, but are \(8, 0, 2\)"):
         ExtractorConfig(layers=((8, 0, 2),))
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_inference_of_a_lone_waveform_is_the_plain_computation(
+    norm: Literal["group", "layer"], bias: bool, offset: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waveform_extractor, "STRETCH_FRAMES", 7)
+    torch.manual_seed(0)
+    layers = ((6, 10, 5), (5, 3, 2), (4, 2, 2))
+    model = WaveformExtractor(ExtractorConfig(layers=layers, norm=norm, bias=bias))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    waveforms = torch.randn(2, 1_003) + offset
+    plain = model(waveforms, [1_003, 640])  # gradients are recorded
+    with torch.no_grad():
+        lone = model(waveforms, [1_003, 640])
+    for row, num_frames in enumerate([49, 31]):
+        assert torch.allclose(lone[row, :num_frames], plain[row, :num_frames], atol=2e-5)

@@ -31,6 +31,10 @@ SAMPLE_RATE = 16_000
 """Sample rate in Hz of every published encoder of these families."""
 
 
+MAX_TOGETHER = 32
+"""Utterances that the CPU encodes at once, where that is faster: more of them gain nothing."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the families' configurations: frozen, keyword-only, validated on construction."""
 
@@ -117,6 +121,9 @@ class Encoder(nn.Module, abc.ABC):
     def codes_layer(self) -> str | None:
         """Name of the layer that the quantiser reads, None for an encoder without codes."""
         return None
+
+    is_faster_together: ClassVar[bool] = False
+    """Whether the CPU infers several utterances at once faster than one after the other."""
 
     def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         """Codes (B, T, K), int64, of the codes layer's padded output `x` (B, T, D)."""
@@ -217,13 +224,18 @@ class Encoder(nn.Module, abc.ABC):
         waveforms = self._waveforms(wavs, short)
         if not waveforms:
             return []
-        num_samples = [len(waveform) for waveform in waveforms]
-        num_frames = [info.geometry.num_frames(count) for count in num_samples]
-        for name, x in self.encode(pad_waveforms(waveforms), num_samples, frozenset({info.name})):
-            if name == info.name:
-                codes = self.code_indices(x, num_frames)
-                break
-        return [row[:count] for row, count in zip(codes, num_frames, strict=True)]
+        results = waveforms.copy()
+        for group in self._groups(waveforms):
+            num_samples = [len(waveforms[index]) for index in group]
+            num_frames = [info.geometry.num_frames(count) for count in num_samples]
+            padded = pad_waveforms([waveforms[index] for index in group])
+            for name, x in self.encode(padded, num_samples, frozenset({info.name})):
+                if name == info.name:
+                    codes = self.code_indices(x, num_frames)
+                    break
+            for index, row, count in zip(group, codes, num_frames, strict=True):
+                results[index] = row[:count]
+        return results
 
     def stream(
         self,
@@ -348,6 +360,11 @@ class Encoder(nn.Module, abc.ABC):
         )
 
     @property
+    def infers_on_cpu(self) -> bool:
+        """Whether the encoder is on the CPU, in eval mode, and no gradients are recorded."""
+        return not self.training and not torch.is_grad_enabled() and self.device.type == "cpu"
+
+    @property
     def device(self) -> torch.device:
         """Device of the weights; the CPU for an encoder without weights."""
         return next((p.device for p in self.parameters()), torch.device("cpu"))
@@ -424,19 +441,34 @@ class Encoder(nn.Module, abc.ABC):
         waveforms = self._waveforms(wavs, short)
         if not waveforms:
             return []
-        num_samples = [len(waveform) for waveform in waveforms]
         results: list[dict[str, Tensor]] = [{} for _ in waveforms]
-        missing = set(names)
-        for name, x in self.encode(pad_waveforms(waveforms), num_samples, frozenset(names)):
-            if name not in missing:
-                continue
-            missing.remove(name)
-            geometry = self._layer_info(name).geometry
-            for result, row, count in zip(results, x.float(), num_samples, strict=True):
-                result[name] = row[: geometry.num_frames(count)]
-            if not missing:
-                break
+        for group in self._groups(waveforms):
+            num_samples = [len(waveforms[index]) for index in group]
+            padded = pad_waveforms([waveforms[index] for index in group])
+            missing = set(names)
+            for name, x in self.encode(padded, num_samples, frozenset(names)):
+                if name not in missing:
+                    continue
+                missing.remove(name)
+                geometry = self._layer_info(name).geometry
+                for index, row, count in zip(group, x.float(), num_samples, strict=True):
+                    results[index][name] = row[: geometry.num_frames(count)]
+                if not missing:
+                    break
         return results
+
+    def _groups(self, waveforms: Sequence[Tensor]) -> list[list[int]]:
+        """Which waveforms to encode together, by index.
+
+        On the CPU padding costs more than several at once save, but for recurrence: there they go
+        together, longest first, so that their ends follow each other.
+        """
+        if not self.infers_on_cpu:
+            return [list(range(len(waveforms)))]
+        if not self.is_faster_together:
+            return [[index] for index in range(len(waveforms))]
+        order = sorted(range(len(waveforms)), key=lambda index: -len(waveforms[index]))
+        return [order[start : start + MAX_TOGETHER] for start in range(0, len(order), MAX_TOGETHER)]
 
 
 class FeatureEncoder(Encoder):

@@ -12,10 +12,10 @@ from auricle.models.base import Config, Encoder
 from auricle.nn.batch_norm import BatchNorm
 from auricle.nn.channel_norm import ChannelNorm
 from auricle.nn.conv_stack import StackLayer, run_stack
+from auricle.nn.convolution import convolve
 from auricle.nn.depth import check_depth
-from auricle.nn.lone_rows import convolve
 from auricle.nn.norms import UtteranceGroupNorm
-from auricle.nn.padding import padding_mask, zero_padding
+from auricle.nn.padding import pad_frames, padding_mask, zero_padding
 from auricle.nn.recurrent import recur
 from auricle.outputs import FrameGeometry, LayerInfo, Window
 
@@ -119,6 +119,7 @@ class Cpc(Encoder):
     family = "cpc"
     config_type = CpcConfig
     sees_past = True
+    is_faster_together = True
     config: CpcConfig
 
     def __init__(self, config: CpcConfig) -> None:
@@ -160,10 +161,18 @@ class Cpc(Encoder):
         is_wide = self.config.norm == "instance"
         x = waveforms.to(torch.float64 if is_wide else self.dtype).unsqueeze(1)
         blocks = cast("list[StackLayer]", list(self.blocks))
-        x, _ = run_stack(blocks, x, num_samples, is_training=self.training)
-        x = x.transpose(1, 2).to(self.dtype)
+        if self.infers_on_cpu:  # alone, so that no padding is convolved
+            rows = [
+                run_stack(blocks, row[None, :, :count], [count])[0][0].T.to(self.dtype)
+                for row, count in zip(x, num_samples, strict=True)
+            ]
+            x = pad_frames(rows)
+        else:
+            x, _ = run_stack(blocks, x, num_samples, is_training=self.training)
+            x = x.transpose(1, 2).to(self.dtype)
         yield "encoder", x
-        yield "context", recur(self.rnn, x)
+        num_frames = [FrameGeometry(WINDOWS).num_frames(count) for count in num_samples]
+        yield "context", recur(self.rnn, x, num_frames)
 
 
 PRESETS = {

@@ -42,6 +42,7 @@ class GruEncoder(FeatureEncoder):
     """Unidirectional GRU layers over fbank frames, one representation after each."""
 
     sees_past = True
+    is_faster_together = True
     config: GruConfig
 
     def __init__(self, config: GruConfig) -> None:
@@ -68,5 +69,7 @@ class GruEncoder(FeatureEncoder):
     def encode(
         self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
     ) -> Iterator[tuple[str, Tensor]]:
-        for index, x in enumerate(self.rnn(self.features(waveforms, num_samples))):
+        num_frames = [self.config.features.num_frames(count) for count in num_samples]
+        features = self.features(waveforms, num_samples)
+        for index, x in enumerate(self.rnn(features, num_frames)):
             yield f"rnn_{index + 1}", x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -11,11 +12,14 @@ from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig
 from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.nn import packed
 from auricle.nn.activations import ACTIVATIONS
 from auricle.nn.batch_norm import BatchNorm
+from auricle.nn.convolution import as_windows, convolve, frame_windows
 from auricle.nn.cuts import cuts
 from auricle.nn.depth import check_depth
-from auricle.nn.padding import padding_mask, zero_padding
+from auricle.nn.linear import Linear
+from auricle.nn.padding import pad_frames, padding_mask, zero_padding
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
 from auricle.outputs import FrameGeometry, LayerInfo, Window
 
@@ -106,9 +110,9 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         """Output (B, hidden_size, T) for `x` (B, input_dim, T) with zeros past the true ends."""
-        y = self.conv(x)
+        y = convolve(self.conv, x)
         y = self.activation(y if self.bn1 is None else self.bn1(y, num_frames))
-        y = self.linear(y)
+        y = convolve(self.linear, y)
         y = y if self.bn2 is None else self.bn2(y, num_frames)
         y = F.dropout(y, self.dropout, self.training)
         return self.activation(y + x if self.residual else y)
@@ -125,11 +129,32 @@ class MaskedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, D, T) for the input `x` (B, D, T)."""
         kernel_size = self.conv.kernel_size[0]
-        taps = torch.arange(kernel_size, device=x.device)
         first_hidden = (kernel_size - self.mask_taps) // 2
+        if packed.is_packable(x, self.conv.weight):
+            rows = [self._by_seen_taps(frames, first_hidden) for frames in x.transpose(1, 2)]
+            return pad_frames(rows).transpose(1, 2).tanh_()
+        taps = torch.arange(kernel_size, device=x.device)
         is_hidden = (taps >= first_hidden) & (taps < first_hidden + self.mask_taps)
         weight = self.conv.weight.masked_fill(is_hidden, 0.0)
         return torch.tanh(F.conv1d(x, weight, self.conv.bias, padding=kernel_size // 2))
+
+    def _by_seen_taps(self, frames: Tensor, first_hidden: int) -> Tensor:
+        """The sum (T, D) over the taps that are not hidden, for frames (T, D)."""
+        kernel_size, num_frames = self.conv.kernel_size[0], len(frames)
+        half, behind = kernel_size // 2, first_hidden + self.mask_taps
+        padded = F.pad(frames, (0, 0, half, half))
+        before = frame_windows(padded, first_hidden, stride=1)[:num_frames]
+        after = frame_windows(padded[behind:], kernel_size - behind, stride=1)
+        weight = packed.packed(self.conv.weight, _seen_taps(first_hidden, behind))
+        return packed.product(torch.cat([before, after], dim=1), weight, self.conv.bias)
+
+
+@lru_cache
+def _seen_taps(first_hidden: int, behind: int) -> packed.Form:
+    """Makes the matrix (N, taps * C) of a weight (N, C, K) without its taps of this range."""
+    return lambda weight: as_windows(
+        torch.cat([weight[:, :, :first_hidden], weight[:, :, behind:]], dim=2)
+    )
 
 
 class Npc(FeatureEncoder):
@@ -159,7 +184,7 @@ class Npc(FeatureEncoder):
             }
         )
         if config.bottleneck_dim is not None:
-            self.bottleneck = nn.Linear(width, config.bottleneck_dim, bias=False)
+            self.bottleneck = Linear(width, config.bottleneck_dim, bias=False)
         self.quantizer = LogitQuantizer(config.codebooks)
 
     @property

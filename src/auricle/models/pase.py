@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from auricle.models.base import Config, Encoder
 from auricle.nn.batch_norm import BatchNorm
+from auricle.nn.convolution import convolve
 from auricle.nn.cuts import Cut, cuts
 from auricle.nn.depth import check_depth
 from auricle.nn.frame_groups import average_groups, partial_averages
-from auricle.nn.lone_rows import convolve
 from auricle.nn.qrnn import QrnnStack
 from auricle.nn.reflect import reflect_pad
 from auricle.nn.sinc import SincConv

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.models.base import Config, Encoder
+from auricle.nn.linear import Linear
 from auricle.nn.stretches import by_stretches
 from auricle.nn.waveform_extractor import ExtractorConfig, WaveformExtractor
 from auricle.nn.waveform_norm import centred, normalized
@@ -61,7 +62,7 @@ class WaveformTransformerEncoder(Encoder):
             self.projection_norm = nn.LayerNorm(width, eps=config.transformer.layer_norm_eps)
         self.projection: nn.Module = nn.Identity()
         if config.projection:
-            self.projection = nn.Linear(width, config.transformer.hidden_size)
+            self.projection = Linear(width, config.transformer.hidden_size)
         self.transformer = WaveformTransformer(
             config.transformer, position_activation=config.extractor.activation
         )

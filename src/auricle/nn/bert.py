@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.nn.activations import ACTIVATIONS
 from auricle.nn.depth import check_depth
+from auricle.nn.linear import Linear, activated
 from auricle.nn.long_layers import is_long, run_layer
 from auricle.nn.padding import padding_mask
 from auricle.nn.stretches import by_stretches
@@ -116,10 +116,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout = config.attention_dropout
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out = nn.Linear(config.hidden_size, config.hidden_size)
+        self.query = Linear(config.hidden_size, config.hidden_size)
+        self.key = Linear(config.hidden_size, config.hidden_size)
+        self.value = Linear(config.hidden_size, config.hidden_size)
+        self.out = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """Output (B, T, D); `padding` (B, T) is True on frames that nobody attends to."""
@@ -144,12 +144,12 @@ class BertLayer(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.pre_layer_norm = config.pre_layer_norm
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = config.activation
         self.dropout = config.hidden_dropout
         self.attention = SelfAttention(config)
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.ffn_in = nn.Linear(config.hidden_size, config.ffn_size)
-        self.ffn_out = nn.Linear(config.ffn_size, config.hidden_size)
+        self.ffn_in = Linear(config.hidden_size, config.ffn_size)
+        self.ffn_out = Linear(config.ffn_size, config.hidden_size)
         self.ffn_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
@@ -163,7 +163,7 @@ class BertLayer(nn.Module):
         return x
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        output: Tensor = self.ffn_out(self.activation(self.ffn_in(x)))
+        output: Tensor = self.ffn_out(activated(self.ffn_in, x, self.activation))
         return output
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ class BertEncoder(nn.Module):
         super().__init__()
         self.config = config
         width = config.hidden_size
-        self.project = nn.Linear(input_dim, width)
+        self.project = Linear(input_dim, width)
         self.input_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.layers = nn.ModuleList(
             BertLayer(config) for _ in range(1 if config.share_layer else config.num_layers)

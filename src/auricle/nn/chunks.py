@@ -20,4 +20,9 @@ def chunks(num_frames: int, bytes_per_frame: int) -> list[slice]:
     size = max(1, MAX_CHUNK_BYTES // max(1, bytes_per_frame))
     if torch.is_grad_enabled() or num_frames <= size:
         return [slice(0, num_frames)]
+    return split(num_frames, size)
+
+
+def split(num_frames: int, size: int) -> list[slice]:
+    """Stretches of `size` frames in order, the last one perhaps of fewer."""
     return [slice(start, min(start + size, num_frames)) for start in range(0, num_frames, size)]

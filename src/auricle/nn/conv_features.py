@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from auricle.nn.activations import ACTIVATIONS, Activation
 from auricle.nn.conv_stack import StackLayer, run_stack
+from auricle.nn.convolution import convolve
 from auricle.nn.depth import check_depth
 from auricle.nn.norms import UtteranceGroupNorm
 from auricle.outputs import FrameGeometry, Window
@@ -118,8 +119,7 @@ class ExtractorLayer(nn.Module):
         return self.residual_scale is not None
 
     def convolved(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv(x)
-        return y
+        return convolve(self.conv, x)
 
     def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
         return thinned(x, steps, num_frames)
@@ -165,7 +165,7 @@ class AggregatorLayer(nn.Module):
         self.residual_scale = config.residual_scale
         self.conv = nn.Conv1d(input_dim, self.dim, kernel, stride, bias=config.bias)
         self.norm = UtteranceGroupNorm(num_groups=1, dim=self.dim, affine=config.affine_norm)
-        self.residual: nn.Module = nn.Identity()
+        self.residual: nn.Identity | nn.Conv1d = nn.Identity()
         if config.residual_scale is not None and input_dim != self.dim:
             self.residual = nn.Conv1d(input_dim, self.dim, 1, bias=False)
 
@@ -181,13 +181,15 @@ class AggregatorLayer(nn.Module):
         past = x[:, :, :1].expand(-1, -1, self.window.pad_left)
         if self.zero_padding:
             past = torch.zeros_like(past)
-        y = self.conv(torch.cat([past, x], dim=2))
+        # Joined frame by frame, so that they lie in memory as they are read.
+        frames = torch.cat([past.transpose(1, 2), x.transpose(1, 2)], dim=1)
+        y = convolve(self.conv, frames.transpose(1, 2))
         return F.dropout(y, self.dropout, self.training)
 
     def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
         # Layers with a residual have stride 1.
-        residual: Tensor = self.residual(x[:, :, :num_frames])
-        return residual
+        x = x[:, :, :num_frames]
+        return x if isinstance(self.residual, nn.Identity) else convolve(self.residual, x)
 
     def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
         return _joined(self.activation(y), shortcut, self.residual_scale)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.nn import packed
 from auricle.nn.padding import zero_padding
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.outputs import Window
@@ -139,9 +140,13 @@ class WeightNormConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolution (B, D, T - kernel_size + 1) of `x` (B, D, T)."""
-        at_least_float32 = torch.promote_types(x.dtype, torch.float32)
+        weight = packed.kept_with((self.weight_v, self.weight_g), self._weight)
+        return F.conv1d(x, weight.to(x.dtype), self.bias, groups=self.num_groups)
+
+    def _weight(self) -> Tensor:
+        at_least_float32 = torch.promote_types(self.weight_v.dtype, torch.float32)
         norms = torch.linalg.vector_norm(
             self.weight_v, dim=(0, 1), keepdim=True, dtype=at_least_float32
         )
-        weight = self.weight_v * (self.weight_g / norms).to(x.dtype)
-        return F.conv1d(x, weight, self.bias, groups=self.num_groups)
+        weight: Tensor = self.weight_v * (self.weight_g / norms).to(self.weight_v.dtype)
+        return weight

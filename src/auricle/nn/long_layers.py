@@ -7,7 +7,7 @@ of those rows. The kernels of `scaled_dot_product_attention` hold no scores of a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.chunks import chunks
+from auricle.nn.linear import Linear, activated
 from auricle.nn.padding import padding_mask
+from auricle.nn.waveform_activations import WaveformActivation
 
 LONG_CHUNKS = 4
 """A batch is long where the feed-forward part's hidden values would fill more than so many chunks;
@@ -26,10 +28,10 @@ class Attention(Protocol):
     """Self-attention whose heads can be computed apart."""
 
     num_heads: int
-    query: nn.Linear
-    key: nn.Linear
-    value: nn.Linear
-    out: nn.Linear
+    query: Linear
+    key: Linear
+    value: Linear
+    out: Linear
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, *biases: Tensor
@@ -53,11 +55,16 @@ class Layer(Protocol):
     """A Transformer layer, with norms before or after its two parts."""
 
     training: bool
-    activation: Callable[[Tensor], Tensor]
+
+    @property
+    def activation(self) -> WaveformActivation:
+        """Of the feed-forward part."""
+        ...
+
     attention: Any
     attention_norm: nn.LayerNorm
-    ffn_in: nn.Linear
-    ffn_out: nn.Linear
+    ffn_in: Linear
+    ffn_out: Linear
     ffn_norm: nn.LayerNorm
 
     @property
@@ -150,7 +157,7 @@ def _context(
 
 def _columns_of(linear: nn.Module, x: Tensor, columns: slice) -> Tensor:
     """Some columns of what `linear` gives for `x`."""
-    if type(linear) is nn.Linear:
+    if type(linear) is Linear:
         bias = None if linear.bias is None else linear.bias[columns]
         return F.linear(x, linear.weight[columns], bias)
     # Whatever stands in its place, an adapter for one, need not be its weights alone.
@@ -170,5 +177,5 @@ def _finish(layer: Layer, x: Tensor, output: Tensor) -> None:
             inputs = layer.ffn_norm(attended)
         else:
             attended = inputs = layer.attention_norm(attended)
-        attended = attended + layer.ffn_out(layer.activation(layer.ffn_in(inputs)))
+        attended = attended + layer.ffn_out(activated(layer.ffn_in, inputs, layer.activation))
         output[stretch] = attended if layer.pre_layer_norm else layer.ffn_norm(attended)

@@ -25,6 +25,13 @@ def zero_padding(x: Tensor, mask: Tensor | None, *, time_dim: int) -> Tensor:
     return x.masked_fill(mask.view(shape), 0.0)
 
 
+def pad_frames(rows: Sequence[Tensor]) -> Tensor:
+    """Stack frames (T, D) into (B, T, D), zeros past their ends; a lone one is not copied."""
+    if len(rows) == 1:
+        return rows[0].unsqueeze(0)
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+
 def pad_waveforms(waveforms: Sequence[Tensor]) -> Tensor:
     """Stack 1-D waveforms into (B, S), zeros on the right."""
     return torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.nn.linear import Linear
 from auricle.nn.stretches import by_stretches
 
 CHUNK_FRAMES = 64
@@ -22,7 +23,7 @@ class QrnnStack(nn.Module):
         super().__init__()
         self.dropout = dropout
         self.layers = nn.ModuleList(
-            nn.Linear(2 * (input_dim if index == 0 else hidden_dim), 3 * hidden_dim)
+            Linear(2 * (input_dim if index == 0 else hidden_dim), 3 * hidden_dim)
             for index in range(num_layers)
         )
 

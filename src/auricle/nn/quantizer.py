@@ -8,6 +8,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from auricle.nn.linear import Linear
 from auricle.nn.stretches import by_stretches
 
 
@@ -35,8 +36,8 @@ class LogitCodebook(nn.Module):
 
     def __init__(self, config: CodebookConfig) -> None:
         super().__init__()
-        self.logits = nn.Linear(config.dim, config.num_entries)
-        self.vectors = nn.Linear(config.num_entries, config.dim, bias=False)
+        self.logits = Linear(config.dim, config.num_entries)
+        self.vectors = Linear(config.num_entries, config.dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, T, V) of the columns `x` (B, T, dim)."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.nn import gru
 from auricle.nn.stretches import by_stretches
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
@@ -32,11 +33,14 @@ class GruStack(nn.Module):
             for index in range(num_layers)
         )
 
-    def forward(self, x: Tensor) -> Iterator[Tensor]:
-        """Yield each layer's output (B, T, hidden_dim) for the input `x` (B, T, input_dim)."""
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Iterator[Tensor]:
+        """Yield each layer's output (B, T, hidden_dim) for the input `x` (B, T, input_dim).
+
+        `lengths` tells the true ones; what lies past them is anything.
+        """
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, nn.GRU)
-            output = recur(layer, x)
+            output = recur(layer, x, lengths)
             # The last layer's output goes to the prediction head as it is.
             if index + 1 < len(self.layers):
                 output = F.dropout(output, self.dropout, self.training)
@@ -47,12 +51,15 @@ class GruStack(nn.Module):
             yield x
 
 
-def recur(rnn: nn.RNNBase, x: Tensor) -> Tensor:
+def recur(rnn: nn.RNNBase, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
     """Output (B, T, hidden) of forward recurrent layers for the input `x` (B, T, D).
 
+    What lies past the true `lengths` may be left out where they are given.
     A long input is read a stretch at a time, each from the state that the one before it left:
     torch makes room for the gates of all that it reads at once.
     """
+    if isinstance(rnn, nn.GRU) and gru.is_fast(rnn, x):
+        return gru.run(rnn, x, [x.shape[1]] * len(x) if lengths is None else lengths)
     state = None
 
     def read(stretch: slice) -> Tensor:

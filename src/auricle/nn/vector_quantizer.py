@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from auricle.nn.activations import ACTIVATIONS, Activation
 from auricle.nn.conv_stack import run_stack
 from auricle.nn.depth import check_depth
+from auricle.nn.linear import Linear
 from auricle.nn.norms import UtteranceGroupNorm
 from auricle.nn.stretches import by_stretches
 from auricle.outputs import Window
@@ -100,9 +101,9 @@ class GumbelQuantizer(nn.Module):
         inner_dim = dim * PROJECTION_FACTOR if config.depth > 1 else dim
         widths = [dim, *(inner_dim,) * (config.depth - 1)]
         self.hidden = nn.ModuleList(
-            nn.Linear(width, inner_dim) for width in widths[: config.depth - 1]
+            Linear(width, inner_dim) for width in widths[: config.depth - 1]
         )
-        self.output = nn.Linear(inner_dim, config.num_groups * config.num_entries)
+        self.output = Linear(inner_dim, config.num_groups * config.num_entries)
         num_tables = 1 if config.is_shared else config.num_groups
         self.vectors = nn.Parameter(
             torch.empty(1, num_tables * config.num_entries, config.group_dim(dim))

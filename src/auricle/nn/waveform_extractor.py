@@ -8,10 +8,15 @@ from itertools import zip_longest
 from typing import ClassVar, Literal, cast
 
 import msgspec
+import torch
 from torch import Tensor, nn
 
+from auricle.nn import packed
+from auricle.nn.chunks import split
 from auricle.nn.conv_stack import run_stack
+from auricle.nn.convolution import convolve, convolve_frames, frame_windows
 from auricle.nn.norms import UtteranceGroupNorm
+from auricle.nn.padding import pad_frames
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.outputs import FrameGeometry, Window
 
@@ -20,6 +25,12 @@ NORM_EPS = 1e-5
 
 MAX_LAYERS = 1000
 """Deeper ones are taken for damaged configurations."""
+
+STRETCH_FRAMES = 50
+"""Frames of a lone waveform that are encoded at once: the first layer of a second is 6.5 MB."""
+
+COVARIANCE_FRAMES = 1 << 16
+"""Windows that are held in float64 at once."""
 
 PUBLISHED_LAYERS = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
 
@@ -98,8 +109,67 @@ class WaveformExtractor(nn.Module):
                 self.config.geometry.windows,
             )
         ]
+        if all(packed.is_packable(waveforms, layer.conv.weight) for layer in layers):
+            rows = zip(waveforms, num_samples, strict=True)
+            return pad_frames([self._lone(row[:count], layers) for row, count in rows])
         x, _ = run_stack(layers, waveforms.unsqueeze(1), num_samples)
         return x.transpose(1, 2)
+
+    def _lone(self, samples: Tensor, layers: Sequence[_Layer]) -> Tensor:
+        """Frames (T, D) of a lone waveform (S,): stretches that stay in the CPU's cache.
+
+        A group norm over time turns into weights of the first convolution.
+        """
+        geometry = self.config.geometry
+        first, *others = layers
+        taps, bias = first.conv.weight[:, 0], first.conv.bias
+        has_group_norm = first.utterance_norm is not None
+        if has_group_norm:
+            # What is constant is taken away by the norm, and would cost digits before it.
+            samples = samples - samples.mean(dtype=torch.float64).to(samples.dtype)
+            taps, bias = _normed_taps(first, samples)
+        num_frames = geometry.num_frames(len(samples))
+        output = samples.new_empty(num_frames, self.config.dim)
+        for frames in split(num_frames, STRETCH_FRAMES):
+            end = (frames.stop - 1) * geometry.hop_samples + geometry.window_samples
+            part = samples[frames.start * geometry.hop_samples : end].unsqueeze(1)
+            windows = frame_windows(part, first.window.size, first.window.stride)
+            fused = self.config.activation if isinstance(first.norm, UtteranceGroupNorm) else None
+            x = packed.product(windows, taps, bias, fused)
+            if not has_group_norm:
+                x = first.finished(x.T.unsqueeze(0), None, ())[0].T
+            for layer in others:
+                x = layer.of_frames(x, self.config.activation)
+            output[frames] = x
+        return output
+
+
+def _normed_taps(layer: _Layer, samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight (C, K) and bias (C,) of a first convolution and the norm over time behind it.
+
+    Mean and variance of a channel follow from mean and covariance of the windows that its filter
+    sees, which are gathered in float64.
+    """
+    norm = layer.utterance_norm
+    assert norm is not None
+    windows = frame_windows(samples.unsqueeze(1), layer.window.size, layer.window.stride)
+    sums = windows.new_zeros(windows.shape[1], dtype=torch.float64)
+    products = torch.zeros(len(sums), len(sums), dtype=torch.float64)
+    for part in torch.split(windows, COVARIANCE_FRAMES):
+        wide = part.double()
+        sums += wide.sum(0)
+        products += wide.T @ wide
+    mean = sums / len(windows)
+    covariance = products / len(windows) - torch.outer(mean, mean)
+    taps = layer.conv.weight[:, 0].double()
+    variance = ((taps @ covariance) * taps).sum(1).clamp(min=0.0)
+    scale = (variance + NORM_EPS).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -(taps @ mean) * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias
+    return (taps * scale.unsqueeze(1)).to(samples.dtype), shift.to(samples.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,8 +191,16 @@ class _Layer:
         return self.norm if isinstance(self.norm, UtteranceGroupNorm) else None
 
     def convolved(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv(x)
-        return y
+        return convolve(self.conv, x)
+
+    def of_frames(self, frames: Tensor, activation: WaveformActivation) -> Tensor:
+        """Output (T', N) for frames (T, C), by packed weights."""
+        stride = self.window.stride
+        fused = None if self.norm is not None else activation
+        y = convolve_frames(
+            frames, self.conv.weight, self.conv.bias, stride=stride, activation=fused
+        )
+        return y if self.norm is None else self.activation(self.norm(y))
 
     def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
         raise NotImplementedError  # pragma: no cover - there is none

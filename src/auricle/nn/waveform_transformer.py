@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
+from auricle.nn.linear import Linear, activated
 from auricle.nn.long_layers import is_long, run_layer
 from auricle.nn.padding import padding_mask, zero_padding
 from auricle.nn.relative_positions import RelativePositionBias, RelativePositionConfig
 from auricle.nn.stretches import by_stretches
-from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
+from auricle.nn.waveform_activations import WaveformActivation
 
 MAX_LAYERS = 1000
 """Deeper ones are taken for damaged configurations."""
@@ -93,13 +94,13 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout = config.attention_dropout
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out = nn.Linear(config.hidden_size, config.hidden_size)
+        self.query = Linear(config.hidden_size, config.hidden_size)
+        self.key = Linear(config.hidden_size, config.hidden_size)
+        self.value = Linear(config.hidden_size, config.hidden_size)
+        self.out = Linear(config.hidden_size, config.hidden_size)
         if config.relative_positions is not None:
             head_size = config.hidden_size // config.num_heads
-            self.gate = nn.Linear(head_size, NUM_GATES * GATE_INPUTS)
+            self.gate = Linear(head_size, NUM_GATES * GATE_INPUTS)
             self.gate_scale = nn.Parameter(torch.ones(1, config.num_heads, 1, 1))
 
     def forward(self, x: Tensor, padding: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -178,11 +179,11 @@ class TransformerLayer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.activation = WAVEFORM_ACTIVATIONS[config.activation]
+        self.activation = config.activation
         self.attention = SelfAttention(config)
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.ffn_in = nn.Linear(config.hidden_size, config.ffn_size)
-        self.ffn_out = nn.Linear(config.ffn_size, config.hidden_size)
+        self.ffn_in = Linear(config.hidden_size, config.ffn_size)
+        self.ffn_out = Linear(config.ffn_size, config.hidden_size)
         self.ffn_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     @property
@@ -200,7 +201,7 @@ class TransformerLayer(nn.Module):
         return normed
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        x = self.activation(self.ffn_in(x))
+        x = activated(self.ffn_in, x, self.activation)
         x = F.dropout(x, self.config.activation_dropout, self.training)
         output: Tensor = self.ffn_out(x)
         return output

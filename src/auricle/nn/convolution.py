@@ -1,0 +1,81 @@
+"""Convolutions over time, as products with packed weights where nothing is learnt."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from auricle.nn import packed
+from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
+
+LONE_KERNEL_ELEMENTS = 20_480
+"""Up to this size torch gives a single row on the CPU to another kernel than a batch."""
+
+
+def convolve(conv: nn.Conv1d, x: Tensor, activation: WaveformActivation | None = None) -> Tensor:
+    """`conv` of `x` (B, C, T), then the activation if there is one.
+
+    It is computed in the type of `x`, whatever that of the weights is, and pads with zeros. For
+    inference on the CPU it is a product over windows of frames, whose output lies frame after
+    frame in memory, as the next such convolution reads it.
+    """
+    if conv.groups == 1 and packed.is_packable(x, conv.weight):
+        padding, stride = cast("int", conv.padding[0]), conv.stride[0]
+        rows = [
+            convolve_frames(
+                F.pad(frames, (0, 0, padding, padding)) if padding else frames,
+                conv.weight,
+                conv.bias,
+                stride=stride,
+                activation=activation,
+            )
+            for frames in x.transpose(1, 2)
+        ]
+        return (rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)).transpose(1, 2)
+    output = _convolution(conv, x)
+    return output if activation is None else WAVEFORM_ACTIVATIONS[activation](output)
+
+
+def convolve_frames(
+    frames: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    stride: int = 1,
+    activation: WaveformActivation | None = None,
+) -> Tensor:
+    """Convolution (T', N) of frames (T, C) with `weight` (N, C, K), without padding."""
+    size = weight.shape[2]
+    windows = frame_windows(frames, size, stride)
+    return packed.linear(windows, weight, bias, activation, form=as_windows)
+
+
+def frame_windows(frames: Tensor, size: int, stride: int) -> Tensor:
+    """What a convolution of `size` taps sees, (T', size * C) of frames (T, C), without a copy."""
+    num_frames, width = frames.shape
+    frames = frames.contiguous()
+    num_windows = (num_frames - size) // stride + 1
+    return frames.as_strided(
+        (num_windows, size * width), (stride * width, 1), frames.storage_offset()
+    )
+
+
+def as_windows(weight: Tensor) -> Tensor:
+    """A convolution's weight (N, C, K) as the matrix (N, K * C) that windows are multiplied by."""
+    return weight.transpose(1, 2).flatten(1)
+
+
+def _convolution(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """As `convolve` by torch's kernels, where B of 1 goes through the kernel of a batch.
+
+    The two kernels add up in different orders. Where a filter cancels a loud tone, or a gate
+    takes large values, what they differ by is no longer small beside the output.
+    """
+    is_lone = x.shape[0] == 1 and x.device.type == "cpu" and x.numel() <= LONE_KERNEL_ELEMENTS
+    rows = x.expand(2, -1, -1) if is_lone else x
+    bias = None if conv.bias is None else conv.bias.to(x.dtype)
+    output = F.conv1d(rows, conv.weight.to(x.dtype), bias, conv.stride, conv.padding)
+    return output[:1] if is_lone else output

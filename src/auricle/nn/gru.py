@@ -1,0 +1,59 @@
+"""GRU layers over sorted batches, as products with packed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from auricle.nn import packed
+from auricle.nn.stretches import by_stretches
+
+
+def is_fast(gru: nn.GRU, x: Tensor) -> bool:
+    """Whether `run` is for this layer and input: one plain layer that infers a batch on the CPU."""
+    is_plain = gru.num_layers == 1 and not gru.bidirectional and gru.bias
+    return is_plain and len(x) > 1 and packed.is_packable(x, cast("Tensor", gru.weight_hh_l0))
+
+
+def run(gru: nn.GRU, x: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Output (B, T, H) of a GRU for `x` (B, T, D) (Cho et al. 2014, as torch writes it).
+
+    Args:
+        gru: A layer that `is_fast` takes.
+        x: The input.
+        lengths: True frames of each row. A row that has none left is left out of the steps where
+            those behind it have none either, so rows that are sorted, longest first, cost nothing
+            past their ends. What comes out there is anything.
+    """
+    width = gru.hidden_size
+    state = x.new_zeros(len(x), width)
+    of_input, of_state, input_bias, state_bias = cast("list[Tensor]", gru.all_weights[0])
+    weight = packed.packed(of_state)
+    # How many rows from the first on hold all that have a frame at a step.
+    reach = [0] * x.shape[1]
+    for row, length in enumerate(lengths):
+        reach[:length] = [row + 1] * length
+
+    def read(stretch: slice) -> Tensor:
+        nonlocal state
+        inputs = x[:, stretch].transpose(0, 1)
+        gates = packed.linear(inputs.flatten(0, 1), of_input, input_bias)
+        gates = gates.view(*inputs.shape[:2], 3 * width)
+        output = x.new_zeros(*inputs.shape[:2], width)
+        for step, count in enumerate(reach[stretch]):
+            recurrent = packed.product(state[:count], weight, state_bias)
+            state = _step(gates[step, :count], recurrent, state[:count], output[step, :count])
+        return output.transpose(0, 1)
+
+    return by_stretches(read, x.shape[1], x.shape[0] * 3 * width * x.element_size())
+
+
+def _step(gates: Tensor, recurrent: Tensor, state: Tensor, output: Tensor) -> Tensor:
+    """The next state (B, H), put into `output`, of what gates (B, 3 H) get from input and state."""
+    width = state.shape[1]
+    reset, update = (gates[:, : 2 * width] + recurrent[:, : 2 * width]).sigmoid_().chunk(2, dim=1)
+    candidate = torch.addcmul(gates[:, 2 * width :], reset, recurrent[:, 2 * width :]).tanh_()
+    return torch.lerp(candidate, state, update, out=output)

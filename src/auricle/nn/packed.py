@@ -1,0 +1,168 @@
+"""Products with weights kept in the layout that the CPU's fastest exact kernel reads.
+
+torch's `F.linear` goes through the BLAS of the wheel, which on some processors takes a slow path;
+oneDNN, which torch brings along too, multiplies by weights in a layout of its own, with bias and
+activation in the same pass. torch offers that to its compiler alone, by operators that may change:
+they are used where they exist and a check at the first use finds them right, for inference on the
+CPU. Everywhere else `linear` is `F.linear`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
+
+FUSED: dict[WaveformActivation, tuple[str, str]] = {
+    "gelu": ("gelu", "none"),
+    "gelu_tanh": ("gelu", "tanh"),
+    "relu": ("relu", ""),
+    "swish": ("swish", ""),
+    "tanh": ("tanh", ""),
+}
+"""What oneDNN calls the activations: name and algorithm."""
+
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+"""Types that are packed, and how far the check lets the kernel be from float64."""
+
+NUM_PROBES = 64
+"""Elements of a weight that are looked at to see whether it has changed."""
+
+Form = Callable[[Tensor], Tensor]
+"""Makes the matrix (N, K) of a weight."""
+
+
+def as_it_is(weight: Tensor) -> Tensor:
+    """The form of a weight that is a matrix (N, K) already."""
+    return weight
+
+
+def is_packable(x: Tensor, weight: Tensor) -> bool:
+    """Whether `linear` goes by packed weights: inference on the CPU, in a type that is checked."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype
+        and x.dtype in TOLERANCES
+        and not torch.is_grad_enabled()
+        and not weight.is_inference()  # it would not tell when it has changed
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+        and _is_right(x.dtype)
+    )
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: WaveformActivation | None = None,
+    *,
+    form: Form = as_it_is,
+) -> Tensor:
+    """`activation(x @ form(weight).T + bias)`.
+
+    Args:
+        x: (..., K); its rows may overlap in memory.
+        weight: What `form` makes a matrix (N, K) of.
+        bias: (N,), or None.
+        activation: What is applied to the sum, None for nothing.
+        form: A function of the module, for what it gave is kept with the weight until that changes.
+
+    Returns:
+        (..., N).
+    """
+    if is_packable(x, weight) and x.numel() > 0:
+        return product(x, packed(weight, form), bias, activation)
+    output = F.linear(x, form(weight), bias)
+    return output if activation is None else WAVEFORM_ACTIVATIONS[activation](output)
+
+
+_kept = WeakTensorKeyDictionary()
+"""By weight, by form: what told its state when it was packed, and the packed weight."""
+
+
+def packed(weight: Tensor, form: Form = as_it_is) -> Tensor:
+    """The weight as `product` takes it, kept until the weight changes.
+
+    For inputs that `is_packable` takes; what it returns must not outlive a call of the encoder.
+    """
+    forms = _forms(weight)
+    state = _state(weight)
+    kept = forms.get(form)
+    if kept is None or kept[0] != state:
+        matrix = form(weight.detach()).contiguous()
+        kept = forms[form] = (state, torch.ops.mkldnn._reorder_linear_weight(matrix))
+    return kept[1]
+
+
+def kept_with(weights: tuple[Tensor, ...], make: Callable[[], Tensor]) -> Tensor:
+    """What `make` makes of weights; without gradients it is kept until one of them changes.
+
+    The weights are those of one module; what is made of them is kept under the first.
+    """
+    if torch.is_grad_enabled() or any(weight.is_inference() for weight in weights):
+        return make()
+    forms = _forms(weights[0])
+    state = tuple(_state(weight) for weight in weights)
+    kept = forms.get("made")
+    if kept is None or kept[0] != state:
+        with torch.inference_mode(False), torch.no_grad():
+            kept = forms["made"] = (state, make())
+    return kept[1]
+
+
+def _forms(weight: Tensor) -> dict[Any, tuple[Any, Tensor]]:
+    if weight not in _kept:
+        _kept[weight] = {}
+    return cast("dict[Any, tuple[Any, Tensor]]", _kept[weight])
+
+
+def _state(weight: Tensor) -> tuple[Any, ...]:
+    """What differs when a weight has been written to, or put elsewhere.
+
+    What goes through `weight.data` is not counted by its version, so some elements are looked at.
+    """
+    probes = weight.detach().flatten()[:: max(weight.numel() // NUM_PROBES, 1)].tolist()
+    return weight._version, weight.data_ptr(), tuple(probes)
+
+
+def product(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: WaveformActivation | None = None
+) -> Tensor:
+    """As `linear` for inputs that `is_packable` takes, by a weight that `packed` gave.
+
+    A matrix (N, K) that is used once does as well as a packed one.
+    """
+    name, algorithm = ("none", "") if activation is None else FUSED[activation]
+    output: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
+    return output
+
+
+@functools.lru_cache(maxsize=len(TOLERANCES))
+def _is_right(dtype: torch.dtype) -> bool:
+    """Whether the kernels are there and give what they should, overlapping rows included."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode(False), torch.no_grad():
+        samples = torch.randn(200, generator=generator, dtype=torch.float64).to(dtype)
+        rows = samples.as_strided((33, 24), (5, 1))
+        weight = torch.randn(17, 24, generator=generator, dtype=torch.float64).to(dtype)
+        bias = torch.randn(17, generator=generator, dtype=torch.float64).to(dtype)
+        expected = F.linear(rows.double(), weight.double(), bias.double())
+        try:
+            reordered = torch.ops.mkldnn._reorder_linear_weight(weight)
+            for name in (None, *FUSED):
+                reference = expected if name is None else WAVEFORM_ACTIVATIONS[name](expected)
+                error = (product(rows, reordered, bias, name).double() - reference).abs()
+                scale = reference.abs().clamp(min=1.0)
+                if not (error / scale).max().item() <= TOLERANCES[dtype]:
+                    return False
+        except (AttributeError, RuntimeError, NotImplementedError):
+            return False
+    return True

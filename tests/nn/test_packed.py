@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from auricle.nn import packed
+from auricle.nn.linear import Linear
+from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
+
+
+@pytest.fixture(autouse=True)
+def _checked_anew() -> Iterator[None]:
+    yield
+    packed._is_right.cache_clear()
+
+
+@pytest.fixture
+def layer() -> Linear:
+    torch.manual_seed(0)
+    return Linear(12, 7)
+
+
+def test_this_machine_packs() -> None:
+    with torch.no_grad():
+        assert packed.is_packable(torch.zeros(2, 3), torch.zeros(4, 3))
+        assert packed.is_packable(torch.zeros(2, 3).bfloat16(), torch.zeros(4, 3).bfloat16())
+
+
+@pytest.mark.parametrize("activation", [None, *packed.FUSED])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_it_is_the_product(activation: WaveformActivation | None, has_bias: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(400).as_strided((3, 30, 12), (100, 3, 1))  # rows overlap
+    weight, bias = nn.Parameter(torch.randn(7, 12)), torch.randn(7) if has_bias else None
+    expected = F.linear(x, weight, bias)
+    if activation is not None:
+        expected = WAVEFORM_ACTIVATIONS[activation](expected)
+    with torch.no_grad():
+        output = packed.linear(x, weight, bias, activation)
+    assert output.shape == (3, 30, 7)
+    assert torch.allclose(output, expected, atol=1e-5)
+    assert torch.allclose(packed.linear(x, weight, bias, activation), expected, atol=1e-6)
+
+
+def test_gradients_go_by_the_plain_product(layer: Linear) -> None:
+    x = torch.randn(3, 12, requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad is not None
+    assert torch.allclose(x.grad, layer.weight.sum(0).expand(3, 12))
+
+
+@pytest.mark.parametrize(
+    "x",
+    [torch.zeros(2, 12, dtype=torch.float64), torch.zeros(2, 12, dtype=torch.float16)],
+    ids=["float64", "float16"],
+)
+def test_types_that_are_not_checked_are_not_packed(x: Tensor) -> None:
+    with torch.no_grad():
+        assert not packed.is_packable(x, torch.zeros(7, 12, dtype=x.dtype))
+        assert not packed.is_packable(x, torch.zeros(7, 12))
+
+
+def _step(layer: Linear) -> None:
+    optimiser = torch.optim.SGD(layer.parameters(), lr=1.0)
+    layer(torch.ones(1, 12)).sum().backward()
+    optimiser.step()
+
+
+def _one_weight(layer: Linear) -> None:
+    with torch.no_grad():
+        layer.weight[3, 5] += 1.0
+
+
+def _by_data(layer: Linear) -> None:
+    layer.weight.data.mul_(0.5)
+
+
+def _other_data(layer: Linear) -> None:
+    layer.weight.data = torch.zeros(7, 12)
+
+
+def _load(layer: Linear) -> None:
+    layer.load_state_dict(Linear(12, 7).state_dict())
+
+
+@pytest.mark.parametrize("change", [_step, _one_weight, _by_data, _other_data, _load])
+def test_a_weight_that_changes_is_packed_again(layer: Linear, change: object) -> None:
+    x = torch.randn(4, 12)
+    with torch.no_grad():
+        before = layer(x)
+    assert callable(change)
+    change(layer)
+    expected = F.linear(x, layer.weight, layer.bias)
+    with torch.no_grad():
+        assert torch.allclose(layer(x), expected, atol=1e-5)
+    assert not torch.allclose(before, expected, atol=1e-3)
+
+
+def test_what_is_kept_goes_with_its_weight(layer: Linear) -> None:
+    gc.collect()
+    before = len(packed._kept)
+    with torch.no_grad():
+        layer(torch.zeros(1, 12))
+    assert len(packed._kept) == before + 1
+    del layer
+    gc.collect()
+    # pytest's fixture holds the layer: another one, of which nobody else knows.
+    other = Linear(12, 7)
+    with torch.no_grad():
+        other(torch.zeros(1, 12))
+    assert len(packed._kept) == before + 2
+    del other
+    gc.collect()
+    assert len(packed._kept) == before + 1
+
+
+def test_a_layer_that_has_packed_is_copied_and_pickled(layer: Linear) -> None:
+    x = torch.randn(2, 12)
+    with torch.no_grad():
+        expected = layer(x)
+        assert torch.equal(copy.deepcopy(layer)(x), expected)
+        assert torch.equal(pickle.loads(pickle.dumps(layer))(x), expected)
+    assert list(layer.state_dict()) == ["weight", "bias"]
+
+
+@pytest.mark.parametrize("fault", ["wrong", "gone"])
+def test_a_kernel_that_is_wrong_is_not_used(
+    layer: Linear, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> Tensor:
+        if fault == "gone":
+            raise NotImplementedError
+        return torch.zeros(33, 17)
+
+    monkeypatch.setattr(packed, "product", broken)
+    packed._is_right.cache_clear()
+    x = torch.randn(2, 12)
+    with torch.no_grad():
+        assert not packed.is_packable(x, layer.weight)
+        assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
+
+
+def test_what_is_made_of_weights_is_made_again_when_one_changes() -> None:
+    weights = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    made = []
+
+    def make() -> Tensor:
+        made.append(1)
+        return weights[0] * weights[1]
+
+    with torch.no_grad():
+        packed.kept_with(weights, make)
+        packed.kept_with(weights, make)
+        assert len(made) == 1
+        weights[1].mul_(2.0)
+        assert torch.equal(packed.kept_with(weights, make), torch.full((3,), 2.0))
+    assert packed.kept_with(weights, make).requires_grad
