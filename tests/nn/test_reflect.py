@@ -9,12 +9,14 @@ from auricle.nn.reflect import reflect_pad
 
 @pytest.mark.parametrize(("left", "right"), [(4, 5), (5, 5), (0, 0), (0, 1)])
 @pytest.mark.parametrize("lengths", [(6, 9, 20, 7), (20, 20, 20, 20), (6, 20, 19, 20)])
+@pytest.mark.parametrize("has_gradients", [True, False])
 def test_each_row_is_padded_at_its_own_ends(
-    left: int, right: int, lengths: tuple[int, ...]
+    left: int, right: int, lengths: tuple[int, ...], has_gradients: bool
 ) -> None:
     torch.manual_seed(0)
     x = torch.randn(4, 3, 20)
-    padded = reflect_pad(x, lengths, left=left, right=right)
+    with torch.set_grad_enabled(has_gradients):
+        padded = reflect_pad(x, lengths, left=left, right=right)
     assert padded.shape == (4, 3, left + 20 + right)
     for row, output, length in zip(x, padded, lengths, strict=True):
         alone = F.pad(row[:, :length], (left, right), mode="reflect")

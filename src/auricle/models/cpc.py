@@ -110,7 +110,8 @@ class ConvBlock(nn.Module):
             y = self.norm(y)
         # The next convolution's padding of zeros begins at each utterance's own end.
         mask = padding_mask(num_frames, y.shape[2], y.device)
-        return zero_padding(torch.relu(y), mask, time_dim=2)
+        y = torch.relu(y) if torch.is_grad_enabled() else torch.relu_(y)
+        return zero_padding(y, mask, time_dim=2)
 
 
 class Cpc(Encoder):
