@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.nn.attention import attend
 from auricle.nn.depth import check_depth
 from auricle.nn.linear import Linear, activated
 from auricle.nn.long_layers import is_long, run_layer
@@ -135,7 +136,7 @@ class SelfAttention(nn.Module):
     def attend(self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
         """Contexts (B, H, T, D / H); `seen` (B, 1, 1, T) is False where nobody attends to."""
         dropout = self.dropout if self.training else 0.0
-        return F.scaled_dot_product_attention(query, key, value, seen, dropout)
+        return attend(query, key, value, seen, dropout)
 
 
 class BertLayer(nn.Module):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.nn.attention import attend
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
 from auricle.nn.linear import Linear, activated
 from auricle.nn.long_layers import is_long, run_layer
@@ -128,7 +129,7 @@ class SelfAttention(nn.Module):
         """
         dropout = self.dropout if self.training else 0.0
         if not biases:
-            return F.scaled_dot_product_attention(query, key, value, seen, dropout)
+            return attend(query, key, value, seen, dropout)
         gates, bias = biases
         # Queries go in blocks, so that long batches fit: a gated bias is as large as the scores.
         num_rows, (num_heads, num_frames, _) = len(gates), bias.shape
@@ -151,9 +152,7 @@ class SelfAttention(nn.Module):
             if seen is not None:
                 mask = mask.masked_fill_(~seen, -torch.inf)
             turned = query[:, :, rows].flip(2)
-            contexts.append(
-                F.scaled_dot_product_attention(turned, key, value, mask, dropout).flip(2)
-            )
+            contexts.append(attend(turned, key, value, mask, dropout).flip(2))
         return torch.cat(contexts, dim=2)
 
     def gates(self, inputs: Tensor, heads: slice = slice(None)) -> Tensor:
