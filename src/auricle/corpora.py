@@ -30,6 +30,7 @@ from auricle.hub.loading import load
 from auricle.hub.locations import is_location
 from auricle.hub.records import DEFAULT_MODEL
 from auricle.models.base import Encoder
+from auricle.models.precision import Precision
 
 Layers: TypeAlias = Sequence[int | str] | Literal["all"]
 
@@ -64,7 +65,7 @@ def extract(
     checkpoint: str | Path | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
     refresh: bool = False,
-    model_dtype: torch.dtype = torch.float32,
+    precision: Precision = "float32",
     devices: str | Sequence[str] = (),
     layers: Layers | int | str | None = None,
     weights: Sequence[float] | None = None,
@@ -100,7 +101,7 @@ def extract(
         checkpoint: As `auricle.load` takes it.
         config: As `auricle.load` takes it.
         refresh: As `auricle.load` takes it.
-        model_dtype: Type of the weights.
+        precision: How many bits the model computes with, as `auricle.load` takes it.
         devices: As torch names them, with a process for each where there are several; none for
             all GPUs, or the CPU where there are none.
         layers: Indices or names, "all", or None for the default layer.
@@ -150,7 +151,7 @@ def extract(
     if engine == "ray":
         runner = RayEngine(address, num_actors)
     encoder, load_on = _encoder(
-        model, runner, refresh, {"checkpoint": checkpoint, "config": config, "dtype": model_dtype}
+        model, runner, refresh, {"checkpoint": checkpoint, "config": config, "precision": precision}
     )
     selection = Selection.of(
         encoder,
@@ -274,7 +275,9 @@ def _encoder(
         return encoder, Loaded(encoder)
     # A process may run in another folder, and need not fetch anew what has just been fetched.
     is_path = catalogue.looks_like_path(model)
-    elsewhere = {name: _absolute(value) for name, value in options.items()}
+    elsewhere = {
+        name: value if name == "precision" else _absolute(value) for name, value in options.items()
+    }
     return encoder, functools.partial(
         load, _absolute(Path(model)) if is_path else model, **elsewhere
     )

@@ -51,7 +51,7 @@ def test_what_extract_takes_by_default() -> None:
     assert arguments.out == "o"
     assert (arguments.layer, arguments.channel, arguments.checkpoint) == (None, None, None)
     assert (arguments.format, arguments.device) == ("store", ["auto"])
-    assert (arguments.dtype, arguments.model_dtype) == ("float32", "float32")
+    assert (arguments.dtype, arguments.precision) == ("float32", "float32")
     assert (arguments.short, arguments.on_error, arguments.engine) == ("error", "report", "local")
 
 

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-import torch
 from tqdm import tqdm
 
 from auricle.cli.encoders import choose_model, layer_argument
@@ -95,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
             checkpoint=arguments.checkpoint,
             config=arguments.config,
             refresh=arguments.refresh,
-            model_dtype=getattr(torch, arguments.model_dtype),
+            precision=arguments.precision,
             devices=() if arguments.device == ["auto"] else arguments.device,
             layers=_layers(arguments.layer),
             weights=arguments.weights,

@@ -10,6 +10,7 @@ import torch
 from auricle.extraction.selection import Selection
 from auricle.extraction.store import layout
 from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.models.precision import precision_of
 
 
 def describe(
@@ -60,7 +61,7 @@ def describe(
         ),
         channel=channel,
         short=short,
-        encoder_dtype=str(encoder.dtype).removeprefix("torch."),
+        encoder_dtype=precision_of(encoder),
         model_sha256=encoder_sha256(encoder),
         checkpoint_sha256=info.sha256,
         source_url=info.source_url,
@@ -77,6 +78,8 @@ def encoder_sha256(encoder: Encoder) -> str:
     """
     digest = hashlib.sha256(encoder.family.encode())
     digest.update(msgspec.json.encode(encoder.config))
+    if precision_of(encoder) == "int8":
+        digest.update(b"int8")  # other types are those of the weights
     for name, weight in sorted(encoder.state_dict().items()):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(memoryview(weight.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -27,6 +28,9 @@ from auricle.models.base import Encoder
 from auricle.models.families import find_family, is_family
 from auricle.outputs import Provenance
 
+if TYPE_CHECKING:
+    from auricle.models.precision import Precision
+
 logger = logging.getLogger(__name__)
 
 
@@ -37,6 +41,7 @@ def load(
     config: Configuration | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    precision: Precision | None = None,
     refresh: bool = False,
 ) -> Encoder:
     """Load an encoder by name or from a checkpoint.
@@ -53,6 +58,8 @@ def load(
             baseline: options of its front end (`load("fbank", config={"cmvn": True})`).
         device: Where the weights go.
         dtype: Floating-point type of the weights; representations are float32 whatever it is.
+        precision: How many bits products have: `"float32"`, `"fp16"`, `"bf16"` or, for Transformers
+            on the CPU, `"int8"`; None for those of `dtype`.
         refresh: Download and convert the checkpoint again, even if it is in the cache; an
             embedded one needs neither.
 
@@ -67,15 +74,22 @@ def load(
         DownloadError: The published file, or the URL, cannot be fetched.
         ChecksumError: The file that came is not the published one, or not what the URL gave the
             first time.
-        AuricleError: This machine has no such device; `dtype` is no floating-point type.
+        AuricleError: This machine has no such device; `dtype` is no floating-point type; the
+            encoder cannot have that precision, or it is given with another `dtype`.
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise AuricleError(
             f"dtype must be a floating-point type such as torch.bfloat16, but is {dtype!r}"
         )
+    if precision is not None and dtype != torch.float32:
+        raise AuricleError(f"got precision={precision!r} and dtype={dtype}; give one of them")
     device = _usable(device)
-    encoder = _load(name_or_path, checkpoint, config, refresh)
-    return encoder.to(device=device, dtype=dtype)
+    encoder = _load(name_or_path, checkpoint, config, refresh).to(device=device, dtype=dtype)
+    if precision is not None:
+        from auricle.models.precision import set_precision
+
+        set_precision(encoder, precision)
+    return encoder
 
 
 def _usable(device: str | torch.device) -> torch.device:

@@ -35,6 +35,12 @@ TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 NUM_PROBES = 64
 """Elements of a weight that are looked at to see whether it has changed."""
 
+UINT8_STEPS, INT8_STEPS = 255, 127
+"""Steps from the lowest input to the highest, and from 0 to the largest weight."""
+
+SMALLEST_RANGE = 1e-30
+"""Of what is quantised; digital silence has none."""
+
 Form = Callable[[Tensor], Tensor]
 """Makes the matrix (N, K) of a weight."""
 
@@ -99,7 +105,52 @@ def packed(weight: Tensor, form: Form = as_it_is) -> Tensor:
     if kept is None or kept[0] != state:
         matrix = form(weight.detach()).contiguous()
         kept = forms[form] = (state, torch.ops.mkldnn._reorder_linear_weight(matrix))
-    return kept[1]
+    return cast("Tensor", kept[1])
+
+
+def product_in_int8(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """As `linear` for inputs that `is_packable` takes, of 8 bits a number.
+
+    Weights have a scale for each output, inputs one for all of them and a zero point.
+
+    Args:
+        x: (..., K).
+        weight: (N, K).
+        bias: (N,), or None.
+    """
+    forms, state = _forms(weight), _state(weight)
+    kept = forms.get("int8")
+    if kept is None or kept[0] != state:
+        kept = forms["int8"] = (state, _weight_in_int8(weight.detach()))
+    quantised, weight_scales = kept[1]
+    rows = x.flatten(0, -2)
+    lowest, highest = (bound.item() for bound in rows.aminmax())
+    scale = max(max(highest, 0.0) - min(lowest, 0.0), SMALLEST_RANGE) / UINT8_STEPS
+    zero_point = round(-min(lowest, 0.0) / scale)
+    steps = (rows * (1 / scale)).add_(zero_point).round_().clamp_(0, UINT8_STEPS)
+    output: Tensor = torch.ops.onednn.qlinear_pointwise(
+        steps.to(torch.uint8),
+        scale,
+        zero_point,
+        quantised,
+        weight_scales,
+        torch.zeros(len(weight_scales), dtype=torch.int32),
+        bias,
+        1.0,
+        0,
+        x.dtype,
+        "none",
+        [],
+        "",
+    )
+    return output.view(*x.shape[:-1], -1)
+
+
+def _weight_in_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Packed weight and the scales (N,) of its outputs."""
+    scales = weight.abs().amax(1).clamp(min=SMALLEST_RANGE) / INT8_STEPS
+    steps = (weight / scales.unsqueeze(1)).round().to(torch.int8)
+    return torch.ops.onednn.qlinear_prepack(steps, None), scales
 
 
 def kept_with(weights: tuple[Tensor, ...], make: Callable[[], Tensor]) -> Tensor:
@@ -115,13 +166,13 @@ def kept_with(weights: tuple[Tensor, ...], make: Callable[[], Tensor]) -> Tensor
     if kept is None or kept[0] != state:
         with torch.inference_mode(False), torch.no_grad():
             kept = forms["made"] = (state, make())
-    return kept[1]
+    return cast("Tensor", kept[1])
 
 
-def _forms(weight: Tensor) -> dict[Any, tuple[Any, Tensor]]:
+def _forms(weight: Tensor) -> dict[Any, tuple[Any, Any]]:
     if weight not in _kept:
         _kept[weight] = {}
-    return cast("dict[Any, tuple[Any, Tensor]]", _kept[weight])
+    return cast("dict[Any, tuple[Any, Any]]", _kept[weight])
 
 
 def _state(weight: Tensor) -> tuple[Any, ...]:

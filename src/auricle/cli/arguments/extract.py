@@ -8,6 +8,7 @@ from pathlib import Path
 from auricle.cli.arguments.shared import (
     DTYPES,
     LAYER_HELP,
+    PRECISIONS,
     add_model,
     count,
     positive_number,
@@ -165,10 +166,11 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         "GPUs, or the CPU where there are none)",
     )
     parser.add_argument(
-        "--model-dtype",
-        choices=DTYPES,
+        "--precision",
+        choices=PRECISIONS,
         default="float32",
-        help="type of the weights (default: float32)",
+        help="bits that the model computes with: fewer are faster and change the numbers "
+        "(default: float32)",
     )
     parser.add_argument(
         "--batch-seconds",

@@ -9,6 +9,8 @@ from auricle.hub.locations import is_location
 from auricle.hub.records import DEFAULT_MODEL
 
 DTYPES = ("float32", "float16", "bfloat16")
+PRECISIONS = ("float32", "fp16", "bf16", "int8")
+"""As `auricle.load` takes them."""
 
 MODEL_HELP = (
     "a catalogue name (see `auricle list`), the path or URL of a checkpoint, or "
