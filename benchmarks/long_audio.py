@@ -7,7 +7,8 @@
 A model is a published size (with random weights, for neither memory nor time depends on them) or
 one of the catalogue. The waveform is the speech that ships with the library, repeated under a gain
 that never comes back to where it was. Each model has a process of its own, one layer is asked for,
-and the peak is that of the whole process: Python, torch, weights, waveform and output with it.
+and the peak is that of the whole process: Python, torch, weights, waveform and output with it. Time
+is the processor's, so one thread tells most.
 
 `--skip-attention` is for the memory of Transformers: attention over an hour takes hours but holds
 nothing to speak of beyond its inputs and outputs, so each head's values stand for its contexts (and
@@ -99,7 +100,7 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         skip_attention()
     encoder = auricle.build(name) if name in list_sizes() else auricle.load(name)
     waveform = long_waveform(arguments.minutes)
-    start = time.perf_counter()
+    start = time.process_time()
     with torch.inference_mode():
         if arguments.codes:
             (output,) = encoder.codes([waveform])
@@ -115,7 +116,7 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             )
         else:
             (output,) = encoder([waveform], arguments.layer)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     windows = arguments.window_seconds is not None
     return {
         "model": name,

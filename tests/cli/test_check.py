@@ -32,7 +32,7 @@ def test_a_sound_encoder(capsys: pytest.CaptureFixture[str]) -> None:
 def test_baselines_and_named_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "fbank"]) == 0
     assert main(["check", "apc", "--checkpoint", str(APC.checkpoints[0])]) == 0
-    assert main(["check", "fbank", "--dtype", "bfloat16"]) == 0
+    assert main(["check", "fbank", "--precision", "bf16"]) == 0
     assert "PROBLEM" not in capsys.readouterr().out
 
 

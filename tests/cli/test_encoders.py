@@ -19,7 +19,7 @@ def load_as(*options: str) -> auricle.Encoder:
 
 def test_options_reach_the_encoder(tera_checkpoint: Path) -> None:
     encoder = load_as(
-        "--model", "tera", "--checkpoint", str(tera_checkpoint), "--dtype", "bfloat16"
+        "--model", "tera", "--checkpoint", str(tera_checkpoint), "--precision", "bf16"
     )
     assert encoder.family == "tera"
     assert encoder.dtype == torch.bfloat16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import auricle
 from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.nn.packed import plain
 from golden_cases import BATCH_LIMIT, deviation, encoder_names, shared_encoder
 
 every_encoder = pytest.mark.parametrize("name", encoder_names())
@@ -71,8 +73,14 @@ def layers_of(output: object, names: tuple[str, ...]) -> dict[str, Tensor]:
     return dict(zip(names, output, strict=True))
 
 
+def either_way(way: str) -> AbstractContextManager[None]:
+    """How the CPU infers, or how other devices do: padded batches, torch's own kernels."""
+    return plain() if way == "padded" else nullcontext()
+
+
 @every_encoder
-def test_the_batch_never_matters(name: str) -> None:
+@pytest.mark.parametrize("way", ["as the CPU infers", "padded"])
+def test_the_batch_never_matters(name: str, way: str) -> None:
     encoder = shared_encoder(name)
     names = encoder.info.layers
     wavs = hard_waveforms(encoder.min_samples, seed=len(name))
@@ -80,14 +88,16 @@ def test_the_batch_never_matters(name: str) -> None:
         alone = [layers_of(encoder([wav], "all")[0], names) for wav in wavs]
         for seed in range(2):
             order = random.Random(seed).sample(range(len(wavs)), len(wavs) if seed == 0 else 5)
-            batched = encoder([wavs[index] for index in order], "all")
+            with either_way(way):
+                batched = encoder([wavs[index] for index in order], "all")
             for index, output in zip(order, batched, strict=True):
                 for layer, ours in layers_of(output, names).items():
                     assert deviation(ours, alone[index][layer]) <= BATCH_LIMIT, (index, layer)
 
 
 @every_encoder
-def test_codes_never_depend_on_the_batch(name: str) -> None:
+@pytest.mark.parametrize("way", ["as the CPU infers", "padded"])
+def test_codes_never_depend_on_the_batch(name: str, way: str) -> None:
     encoder = shared_encoder(name)
     if encoder.codes_layer is None:
         with pytest.raises(AuricleError, match="has no quantiser"):
@@ -96,7 +106,9 @@ def test_codes_never_depend_on_the_batch(name: str) -> None:
     assert encoder.codes([]) == []
     wavs = [speech()[:20_000], speech()[5_000:9_000], speech()[:48_000]]
     with torch.inference_mode():
-        for wav, codes in zip(wavs, encoder.codes(wavs), strict=True):
+        with either_way(way):
+            together = encoder.codes(wavs)
+        for wav, codes in zip(wavs, together, strict=True):
             assert codes.dtype == torch.int64
             assert codes.min() >= 0
             assert len(codes) == encoder.num_frames(len(wav), encoder.codes_layer)

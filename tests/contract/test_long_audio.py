@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import soundfile
@@ -13,6 +13,7 @@ from torch import Tensor
 from auricle.audio.samples import sample_paths
 from auricle.models.base import Encoder
 from auricle.nn import chunks, conv_stack
+from auricle.nn.packed import plain
 from golden_cases import deviation, encoder_names, shared_encoder
 
 NAMES = [name for name in encoder_names() if not shared_encoder(name).looks_ahead]
@@ -40,16 +41,18 @@ def largest_output(encoder: Encoder) -> Iterator[list[int]]:
         handle.remove()
 
 
-def encoded(encoder: Encoder, wavs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+def encoded(
+    encoder: Encoder, wavs: list[Tensor], is_plain: bool
+) -> tuple[list[Tensor], list[Tensor]]:
     """The default layer, and codes where there are any."""
-    with torch.inference_mode():
+    with torch.inference_mode(), plain() if is_plain else nullcontext():
         return encoder(wavs), encoder.codes(wavs) if encoder.codes_layer else []
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("is_ragged", [False, True])
+@pytest.mark.parametrize(("is_ragged", "is_plain"), [(False, False), (True, False), (True, True)])
 def test_stretches_change_nothing_and_bound_what_is_computed_at_once(
-    monkeypatch: pytest.MonkeyPatch, name: str, is_ragged: bool
+    monkeypatch: pytest.MonkeyPatch, name: str, is_ragged: bool, is_plain: bool
 ) -> None:
     encoder = shared_encoder(name)
     samples, _ = soundfile.read(sample_paths()[1], dtype="float32")
@@ -58,11 +61,11 @@ def test_stretches_change_nothing_and_bound_what_is_computed_at_once(
     if is_ragged:
         wavs += [speech[: encoder.min_samples], 0.3 + speech[50_000:81_234]]
     with largest_output(encoder) as largest:
-        (whole, whole_codes), whole_bytes = encoded(encoder, wavs), largest[0]
+        (whole, whole_codes), whole_bytes = encoded(encoder, wavs, is_plain), largest[0]
         monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", max(whole_bytes // NUM_STRETCHES, 20_000))
         monkeypatch.setattr(conv_stack, "HELD_BYTES", whole_bytes // 3)
         largest[0] = 0
-        stretched, stretched_codes = encoded(encoder, wavs)
+        stretched, stretched_codes = encoded(encoder, wavs, is_plain)
         assert largest[0] <= 2 * whole_bytes / NUM_STRETCHES
     for ours, theirs in zip(stretched, whole, strict=True):
         assert deviation(ours, theirs) <= ROUNDING

@@ -14,6 +14,7 @@ import auricle
 from auricle.models.wav2vec2 import Wav2Vec2Config
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
 from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.packed import plain
 from auricle.nn.waveform_extractor import ExtractorConfig
 from auricle.nn.waveform_transformer import TransformerConfig
 from golden_cases import GoldenCase, deviation
@@ -102,12 +103,16 @@ def test_every_layer_alone_and_in_a_batch(kind: str, tmp_path: Path) -> None:
     with torch.inference_mode():
         references = [hidden_states(model, preprocessor, wav) for wav in wavs]
         together = encoder(wavs, "all")
-        for wav, expected, batched in zip(wavs, references, together, strict=True):
+        with plain():
+            padded = encoder(wavs, "all")
+        rows = zip(wavs, references, together, padded, strict=True)
+        for wav, expected, batched, in_plain_batch in rows:
             (alone,) = encoder([wav], "all")
             assert len(alone) == len(expected)
             for index, reference in enumerate(expected):
                 assert deviation(alone[index], reference) <= LIMIT
                 assert deviation(batched[index], reference) <= LIMIT
+                assert deviation(in_plain_batch[index], reference) <= LIMIT
 
 
 @pytest.mark.parametrize("kind", KINDS)

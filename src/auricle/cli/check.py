@@ -14,6 +14,7 @@ from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
 from auricle.cli.encoders import load_encoder
 from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.nn.packed import plain
 
 BATCH_LIMIT = 1e-4
 """Largest difference from the batch, in standard deviations: the library's promise in float32."""
@@ -89,7 +90,8 @@ def _reports(encoder: Encoder) -> list[LayerReport]:
     neighbours = (other[: 2 * SAMPLE_RATE], torch.zeros(SAMPLE_RATE // 2))
     with torch.inference_mode():
         alone = _by_name(encoder, encoder([second], layer="all")[0])
-        batch = encoder([neighbours[0], second, neighbours[1]], layer="all")
+        with plain():  # where the CPU infers, it takes waveforms one by one
+            batch = encoder([neighbours[0], second, neighbours[1]], layer="all")
         batched = _by_name(encoder, batch[1])
     return [
         LayerReport(name, output, _difference(batched[name], output))

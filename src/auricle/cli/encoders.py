@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-import torch
-
 from auricle.errors import AuricleError
 from auricle.hub.loading import load
 from auricle.hub.records import DEFAULT_MODEL
@@ -46,13 +44,12 @@ def load_encoder(arguments: argparse.Namespace) -> Encoder:
     Raises:
         AuricleError: It cannot be loaded, or this machine has no such device.
     """
-    dtype: torch.dtype = getattr(torch, arguments.dtype)
     return load(
         arguments.model,
         checkpoint=arguments.checkpoint,
         config=arguments.config,
         device=arguments.device,
-        dtype=dtype,
+        precision=arguments.precision,
         refresh=arguments.refresh,
     )
 

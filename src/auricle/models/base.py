@@ -20,6 +20,7 @@ from auricle.errors import AuricleError, LayerError
 from auricle.frontends import FbankConfig, LogMelConfig, extract
 from auricle.models.families import find_family
 from auricle.native import NativeCheckpoint, write_native
+from auricle.nn.packed import infers_on_cpu
 from auricle.nn.padding import pad_waveforms
 from auricle.outputs import LayerInfo, ModelInfo, Provenance, ReceptiveField
 
@@ -360,11 +361,6 @@ class Encoder(nn.Module, abc.ABC):
         )
 
     @property
-    def infers_on_cpu(self) -> bool:
-        """Whether the encoder is on the CPU, in eval mode, and no gradients are recorded."""
-        return not self.training and not torch.is_grad_enabled() and self.device.type == "cpu"
-
-    @property
     def device(self) -> torch.device:
         """Device of the weights; the CPU for an encoder without weights."""
         return next((p.device for p in self.parameters()), torch.device("cpu"))
@@ -463,7 +459,7 @@ class Encoder(nn.Module, abc.ABC):
         On the CPU padding costs more than several at once save, but for recurrence: there they go
         together, longest first, so that their ends follow each other.
         """
-        if not self.infers_on_cpu:
+        if self.training or not infers_on_cpu(waveforms[0]):
             return [list(range(len(waveforms)))]
         if not self.is_faster_together:
             return [[index] for index in range(len(waveforms))]

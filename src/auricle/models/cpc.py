@@ -15,6 +15,7 @@ from auricle.nn.conv_stack import StackLayer, run_stack
 from auricle.nn.convolution import convolve
 from auricle.nn.depth import check_depth
 from auricle.nn.norms import UtteranceGroupNorm
+from auricle.nn.packed import infers_on_cpu
 from auricle.nn.padding import pad_frames, padding_mask, zero_padding
 from auricle.nn.recurrent import recur
 from auricle.outputs import FrameGeometry, LayerInfo, Window
@@ -162,7 +163,7 @@ class Cpc(Encoder):
         is_wide = self.config.norm == "instance"
         x = waveforms.to(torch.float64 if is_wide else self.dtype).unsqueeze(1)
         blocks = cast("list[StackLayer]", list(self.blocks))
-        if self.infers_on_cpu:  # alone, so that no padding is convolved
+        if infers_on_cpu(x) and not self.training:  # alone, so that no padding is convolved
             rows = [
                 run_stack(blocks, row[None, :, :count], [count])[0][0].T.to(self.dtype)
                 for row, count in zip(x, num_samples, strict=True)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.nn.packed import infers_on_cpu
+
 
 class BatchNorm(nn.BatchNorm1d):
     """Batch norm over the true frames of a padded batch.
@@ -24,7 +26,7 @@ class BatchNorm(nn.BatchNorm1d):
         Raises:
             ValueError: In training, the batch has one true frame alone.
         """
-        if not self.training and not torch.is_grad_enabled():
+        if not self.training and infers_on_cpu(x):
             return self._by_running_statistics(x)
         length = x.shape[2]
         if not self.training or all(count == length for count in num_frames):

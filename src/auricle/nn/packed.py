@@ -10,7 +10,9 @@ CPU. Everywhere else `linear` is `F.linear`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
@@ -45,6 +47,27 @@ Form = Callable[[Tensor], Tensor]
 """Makes the matrix (N, K) of a weight."""
 
 
+_is_plain: ContextVar[bool] = ContextVar("is_plain", default=False)
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Compute as other devices do, and as training does: padded batches, torch's own kernels.
+
+    What the CPU's faster ways are checked against.
+    """
+    token = _is_plain.set(True)
+    try:
+        yield
+    finally:
+        _is_plain.reset(token)
+
+
+def infers_on_cpu(x: Tensor) -> bool:
+    """Whether nothing is learnt, on the CPU, and not `plain`."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not _is_plain.get()
+
+
 def as_it_is(weight: Tensor) -> Tensor:
     """The form of a weight that is a matrix (N, K) already."""
     return weight
@@ -53,10 +76,9 @@ def as_it_is(weight: Tensor) -> Tensor:
 def is_packable(x: Tensor, weight: Tensor) -> bool:
     """Whether `linear` goes by packed weights: inference on the CPU, in a type that is checked."""
     return (
-        x.device.type == "cpu"
+        infers_on_cpu(x)
         and x.dtype == weight.dtype
         and x.dtype in TOLERANCES
-        and not torch.is_grad_enabled()
         and not weight.is_inference()  # it would not tell when it has changed
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")

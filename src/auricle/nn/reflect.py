@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from auricle.nn.packed import infers_on_cpu
+
 
 def reflect_pad(x: Tensor, lengths: Sequence[int], *, left: int, right: int) -> Tensor:
     """Each utterance mirrored at its own two ends, its first and last frame not repeated.
@@ -24,7 +26,7 @@ def reflect_pad(x: Tensor, lengths: Sequence[int], *, left: int, right: int) -> 
         mirrored nor zero.
     """
     if len(set(lengths)) == 1:
-        if torch.is_grad_enabled():
+        if not infers_on_cpu(x):
             return F.pad(x, (left, right), mode="reflect")
         # As it lies in memory where inference has computed it: frame after frame.
         frames = x.transpose(1, 2)

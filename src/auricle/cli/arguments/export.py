@@ -24,7 +24,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them to the parser of the command."""
     # Weights are written as they were read into the machine's memory, in float32.
-    parser.set_defaults(module="auricle.cli.export", device="cpu", dtype="float32")
+    parser.set_defaults(module="auricle.cli.export", device="cpu", precision="float32")
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument(
         "--to", choices=("transformers",), required=True, help="which library is to read it"

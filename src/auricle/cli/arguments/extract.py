@@ -8,8 +8,8 @@ from pathlib import Path
 from auricle.cli.arguments.shared import (
     DTYPES,
     LAYER_HELP,
-    PRECISIONS,
     add_model,
+    add_precision,
     count,
     positive_number,
     whole_number,
@@ -165,13 +165,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         help="where the model runs, as torch says it, several with commas (default: auto, all "
         "GPUs, or the CPU where there are none)",
     )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="float32",
-        help="bits that the model computes with: fewer are faster and change the numbers "
-        "(default: float32)",
-    )
+    add_precision(parser)
     parser.add_argument(
         "--batch-seconds",
         metavar="SECONDS",

@@ -24,6 +24,6 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them to the parser of the command."""
     # What is shown depends neither on a device nor on a precision.
-    parser.set_defaults(module="auricle.cli.info", device="cpu", dtype="float32")
+    parser.set_defaults(module="auricle.cli.info", device="cpu", precision="float32")
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_weights(parser)

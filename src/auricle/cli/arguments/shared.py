@@ -57,11 +57,17 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="cpu", help="where the model runs, as torch says it (default: cpu)"
     )
+    add_precision(parser)
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """How many bits the encoder computes with."""
     parser.add_argument(
-        "--dtype",
-        choices=DTYPES,
+        "--precision",
+        choices=PRECISIONS,
         default="float32",
-        help="type of the weights; outputs are float32 whatever it is (default: float32)",
+        help="bits that the model computes with: fewer are faster and change the numbers; int8 is "
+        "for Transformers on the CPU (default: float32)",
     )
 
 
