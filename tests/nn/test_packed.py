@@ -121,6 +121,17 @@ def test_what_is_kept_goes_with_its_weight(layer: Linear) -> None:
     assert len(packed._kept) == before + 1
 
 
+def test_for_many_rows_nothing_is_kept() -> None:
+    gc.collect()
+    before = len(packed._kept)
+    layer = Linear(3, 2)
+    x = torch.randn(packed.MANY_ROWS, 3)
+    with torch.no_grad():
+        output = layer(x)
+        assert len(packed._kept) == before
+        assert torch.allclose(output, F.linear(x, layer.weight, layer.bias), atol=1e-6)
+
+
 def test_a_layer_that_has_packed_is_copied_and_pickled(layer: Linear) -> None:
     x = torch.randn(2, 12)
     with torch.no_grad():

@@ -34,6 +34,9 @@ FUSED: dict[WaveformActivation, tuple[str, str]] = {
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """Types that are packed, and how far the check lets the kernel be from float64."""
 
+MANY_ROWS = 4096
+"""Beside so many products the packing of a weight costs nothing, so that it need not be kept."""
+
 NUM_PROBES = 64
 """Elements of a weight that are looked at to see whether it has changed."""
 
@@ -107,7 +110,10 @@ def linear(
         (..., N).
     """
     if is_packable(x, weight) and x.numel() > 0:
-        return product(x, packed(weight, form), bias, activation)
+        num_rows = x.numel() // x.shape[-1]
+        is_kept = num_rows < MANY_ROWS
+        matrix = packed(weight, form) if is_kept else form(weight).contiguous()
+        return product(x, matrix, bias, activation)
     output = F.linear(x, form(weight), bias)
     return output if activation is None else WAVEFORM_ACTIVATIONS[activation](output)
 
