@@ -2,6 +2,7 @@
 
     python benchmarks/long_audio.py [--minutes 60] [--out FILE]
     python benchmarks/long_audio.py --models npc wav2vec_mini --minutes 5 --codes
+    python benchmarks/long_audio.py --render
     python benchmarks/long_audio.py --models tera_mini --window-seconds 20 --overlap-seconds 4
 
 A model is a published size (with random weights, for neither memory nor time depends on them) or
@@ -14,6 +15,7 @@ is the processor's, so one thread tells most.
 nothing to speak of beyond its inputs and outputs, so each head's values stand for its contexts (and
 a block of WavLM's bias is filled), and the time means nothing.
 
+`--render` writes the hours of `results/long_audio.json` into docs/long-audio.md, no more.
 Models that are in the file of `--out` already are kept there, those that are measured take the
 place of what it says of them.
 """
@@ -48,6 +50,11 @@ MODELS = (
 )
 """Measured where none is named: attention over an hour takes hours, so Transformers are not."""
 
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "long_audio.json"
+PAGE = ROOT / "docs" / "long-audio.md"
+MARKERS = "<!-- hour: `python benchmarks/long_audio.py --render` -->", "<!-- /hour -->"
+
 SAMPLE_RATE = 16_000
 GAIN_PERIODS_SECONDS = (61.0, 97.3)
 """Of the two waves that the gain is the product of: their ratio is no ratio of small numbers."""
@@ -66,10 +73,16 @@ def main() -> int:
     parser.add_argument("--skip-attention", action="store_true", help="measure memory alone")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument(
+        "--render", action="store_true", help="write the table of the documentation"
+    )
     parser.add_argument("--measure", metavar="NAME", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure is not None:
         print(json.dumps(measured(arguments.measure, arguments)))
+        return 0
+    if arguments.render:
+        render()
         return 0
     runs = {} if arguments.out is None or not arguments.out.exists() else read(arguments.out)
     passed_on = sys.argv[1:]
@@ -186,6 +199,28 @@ def key(run: dict[str, Any]) -> tuple[Any, ...]:
     """What must be equal for one run to take another's place."""
     names = ("model", "layer", "minutes", "window_seconds", "overlap_seconds", "attention")
     return tuple(run[name] for name in names)
+
+
+def render() -> None:
+    """Write the table of an hour between its markers."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(MARKERS[0])
+    after = rest.split(MARKERS[1])[1]
+    hours = hour_table(list(read(RESULTS).values()))
+    PAGE.write_text(f"{before}{MARKERS[0]}\n{hours}\n{MARKERS[1]}{after}", encoding="utf-8")
+
+
+def hour_table(runs: list[dict[str, Any]]) -> str:
+    """What an hour whole takes, a row for each model, as Markdown."""
+    rows = ["| model | peak GB | of that output | minutes of one thread |", "|---|---:|---:|---:|"]
+    for run in sorted(runs, key=lambda run: (not run["attention"], run["model"])):
+        if run["minutes"] == 60 and run["window_seconds"] is None:
+            minutes = "" if run["attention"] else "attention left out"
+            if run["seconds"] is not None:
+                minutes = f"{run['seconds'] / 60:.1f}"
+            peak, output = run["peak_bytes"] / 1e9, run["output_bytes"] / 1e9
+            rows.append(f"| `{run['model']}` | {peak:.2f} | {output:.2f} | {minutes} |")
+    return "\n".join(rows)
 
 
 def table(runs: list[dict[str, Any]]) -> str:

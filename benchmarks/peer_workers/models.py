@@ -1,0 +1,72 @@
+"""What is compared: models, in which libraries, and over which lengths of audio."""
+
+from __future__ import annotations
+
+import dataclasses
+
+LIBRARIES = ("auricle", "s3prl", "transformers", "torchaudio", "onnxruntime")
+PEERS = LIBRARIES[1:]
+
+TOLERANCE = 1e-4
+MEL_TOLERANCE = 3e-4
+"""How far from a peer's output ours may lie, in standard deviations of the peer's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model at its published size.
+
+    Attributes:
+        title: What tables call it.
+        size: The published size, as `auricle.build` takes it.
+        peers: Libraries that have it.
+        maker: Whose random weights all have.
+        tolerance: Largest deviation from them.
+    """
+
+    title: str
+    size: str
+    peers: tuple[str, ...] = ("s3prl",)
+    maker: str = "s3prl"
+    tolerance: float = TOLERANCE
+
+
+MODELS = {
+    "apc": Model("APC", "apc", tolerance=MEL_TOLERANCE),
+    "vq_apc": Model("VQ-APC", "vq_apc", tolerance=MEL_TOLERANCE),
+    "npc": Model("NPC", "npc", tolerance=MEL_TOLERANCE),
+    "mockingjay": Model("Mockingjay Base", "mockingjay_base", tolerance=MEL_TOLERANCE),
+    "tera": Model("TERA Base", "tera_base", tolerance=MEL_TOLERANCE),
+    "audio_albert": Model("Audio ALBERT, 12 layers", "audio_albert_12", tolerance=MEL_TOLERANCE),
+    "cpc": Model("CPC", "cpc"),
+    "modified_cpc": Model("Modified CPC", "modified_cpc"),
+    "pase_plus": Model("PASE+", "pase_plus"),
+    "wav2vec": Model("wav2vec large", "wav2vec_large"),
+    "vq_wav2vec": Model("vq-wav2vec", "vq_wav2vec"),
+    "wav2vec2": Model("wav2vec 2.0 Base", "wav2vec2_base_960", PEERS),
+    "hubert": Model("HuBERT Base", "hubert_base", PEERS[:3]),
+    "wavlm": Model("WavLM Base+", "wavlm_base_plus", PEERS[:3], maker="auricle"),
+    "data2vec": Model("data2vec audio Base", "data2vec_audio_base", PEERS[:2]),
+}
+
+CASES = {
+    "ragged": (16.02, 15.43, 14.96, 14.11, 13.87, 12.72, 12.30, 11.05, 6.54),
+    "single_1s": (1.0,),
+    "single_10s": (10.0,),
+    "single_60s": (60.0,),
+    "batch_8x10s": (12.64, 11.87, 11.21, 10.45, 9.72, 9.06, 8.33, 7.58),
+    "batch_32": tuple(round(2 + 4 * (index * 0.618034 % 1), 2) for index in range(32)),
+}
+"""Case -> lengths of its waveforms, in seconds."""
+
+CHECK = (5.31, 3.77, 2.12)
+"""Waveforms over which outputs are compared."""
+
+WAYS = ("batch", "one_by_one")
+
+
+def ways(case: str, library: str) -> tuple[str, ...]:
+    """In which ways a library encodes a case: with one waveform there is one way."""
+    if len(CASES[case]) == 1 or library == "onnxruntime":
+        return ("one_by_one",)
+    return WAYS

@@ -1,0 +1,116 @@
+"""How long a user waits at the start, each step against what it may take beyond its own start.
+
+    python benchmarks/start_up.py [--repetitions 7] [--out FILE]
+
+Every measurement is a process of its own from its start to its end, Python's own start included;
+medians over repetitions, of which the first does not count. What loads a model has to import torch,
+the rest does not: a budget is for what a step takes beyond importing torch, or beyond Python's
+own start. The status is 1 where a step takes more.
+
+    python        a Python that does nothing
+    torch         import torch
+    import        import auricle
+    help          auricle --help
+    list          auricle list
+    load_mini     auricle.load of a small encoder in the package
+    load_base     auricle.load of wav2vec 2.0 Base, 95 M random weights, from a file of its own
+    features      auricle.load of a small encoder, and its features of a bundled utterance
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+RESULTS = Path(__file__).parent / "results" / "start_up.json"
+
+LOAD = "import auricle; encoder = auricle.load({!r})"
+ENCODE = """
+import torch
+from auricle.audio.samples import sample_paths
+with torch.inference_mode():
+    encoder([str(sample_paths()[0])])
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repetitions", type=int, default=7, help="(default: 7)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help=f"(default: {RESULTS})")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder, "base.safetensors")
+        code = f"import auricle; auricle.build('wav2vec2_base_960').save({str(base)!r})"
+        subprocess.run((sys.executable, "-c", code), check=True)
+        seconds = measured(steps(base), arguments.repetitions)
+    rows = []
+    for name, step in steps(base).items():
+        beyond = None if step.before is None else round(seconds[name] - seconds[step.before], 3)
+        row = {"step": name, "seconds": round(seconds[name], 3), "before": step.before}
+        rows.append({**row, "beyond": beyond, "budget": step.budget})
+    machine = {"cpu": platform.processor() or platform.machine(), "python": sys.version.split()[0]}
+    text = json.dumps({"machine": machine, "steps": rows}, indent=1)
+    arguments.out.write_text(f"{text}\n", encoding="utf-8")
+    print(table(rows))
+    late = [row["step"] for row in rows if row["beyond"] and row["beyond"] > row["budget"]]
+    if late:
+        print(f"over budget: {', '.join(late)}", file=sys.stderr)
+    return 1 if late else 0
+
+
+class Step(NamedTuple):
+    """Arguments of Python, the step that its budget comes on top of, and seconds beyond that."""
+
+    arguments: tuple[str, ...]
+    before: str | None = None
+    budget: float = 0.0
+
+
+def steps(base: Path) -> dict[str, Step]:
+    """All steps by name."""
+    mini = LOAD.format("apc_mini")
+    return {
+        "python": Step(("-c", "")),
+        "torch": Step(("-c", "import torch")),
+        "import": Step(("-c", "import auricle"), "python", 0.15),
+        "help": Step(("-m", "auricle", "--help"), "python", 0.3),
+        "list": Step(("-m", "auricle", "list"), "python", 0.6),
+        "load_mini": Step(("-c", mini), "torch", 0.5),
+        "load_base": Step(("-c", LOAD.format(str(base))), "torch", 0.75),
+        "features": Step(("-c", mini + ENCODE), "torch", 1.0),
+    }
+
+
+def measured(commands: dict[str, Step], repetitions: int) -> dict[str, float]:
+    """Median seconds of each step; steps take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(repetitions + 1):
+        for name, step in commands.items():
+            command = (sys.executable, *step.arguments)
+            start = time.perf_counter()
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: median(values[1:]) for name, values in seconds.items()}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The steps as a Markdown table."""
+    lines = ["| step | seconds | beyond | may take |", "|---|---:|---:|---:|"]
+    for row in rows:
+        beyond = "| |" if row["before"] is None else f"| {row['beyond']} | {row['budget']} |"
+        lines.append(f"| {row['step']} | {row['seconds']} {beyond}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
