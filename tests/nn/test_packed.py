@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -119,6 +120,14 @@ def test_what_is_kept_goes_with_its_weight(layer: Linear) -> None:
     del other
     gc.collect()
     assert len(packed._kept) == before + 1
+
+
+def test_a_graph_that_is_traced_is_plain(layer: Linear) -> None:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would rather have other graphs
+        traced = torch.jit.trace(layer, torch.zeros(2, 12))  # type: ignore[no-untyped-call]
+    assert "aten::linear" in str(traced.graph)
+    assert "mkldnn" not in str(traced.graph)
 
 
 def test_for_many_rows_nothing_is_kept() -> None:
