@@ -23,6 +23,7 @@ class TwoRates(Encoder):
 
     family = "baseline"
     config_type = Config
+    is_faster_together = True  # whole batches come to `encode`
 
     def __init__(self) -> None:
         super().__init__(Config())

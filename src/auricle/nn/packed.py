@@ -84,7 +84,7 @@ def is_packable(x: Tensor, weight: Tensor) -> bool:
         and x.dtype in TOLERANCES
         and not weight.is_inference()  # it would not tell when it has changed
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # a graph for elsewhere
+        and not torch._C._get_tracing_state()  # a graph for elsewhere
         and not torch.is_autocast_enabled("cpu")
         and _is_right(x.dtype)
     )
