@@ -212,14 +212,14 @@ def render() -> None:
 
 def hour_table(runs: list[dict[str, Any]]) -> str:
     """What an hour whole takes, a row for each model, as Markdown."""
+    hours = [run for run in runs if run["minutes"] == 60 and run["window_seconds"] is None]
     rows = ["| model | peak GB | of that output | minutes of one thread |", "|---|---:|---:|---:|"]
-    for run in sorted(runs, key=lambda run: (not run["attention"], run["model"])):
-        if run["minutes"] == 60 and run["window_seconds"] is None:
-            minutes = "" if run["attention"] else "attention left out"
-            if run["seconds"] is not None:
-                minutes = f"{run['seconds'] / 60:.1f}"
-            peak, output = run["peak_bytes"] / 1e9, run["output_bytes"] / 1e9
-            rows.append(f"| `{run['model']}` | {peak:.2f} | {output:.2f} | {minutes} |")
+    for run in sorted(hours, key=lambda run: (not run["attention"], run["model"])):
+        minutes = "not measured" if run["attention"] else "attention left out"
+        if run["seconds"] is not None:
+            minutes = f"{run['seconds'] / 60:.1f}"
+        peak, output = run["peak_bytes"] / 1e9, run["output_bytes"] / 1e9
+        rows.append(f"| `{run['model']}` | {peak:.2f} | {output:.2f} | {minutes} |")
     return "\n".join(rows)
 
 
