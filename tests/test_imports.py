@@ -31,6 +31,7 @@ LEVELS: dict[str, int] = {
     "training": 6,
     "probing": 6,
     "corpora": 6,
+    "pictures": 6,
     "cli": 7,
     "__init__": 8,
     "__main__": 8,

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from auricle.models.stream import StreamSession as StreamSession
     from auricle.models.stream import StreamStatistics as StreamStatistics
     from auricle.models.windows import encode_windows as encode_windows
+    from auricle.pictures import compare as compare
+    from auricle.pictures import plot as plot
 
 __version__ = "0.1.0"
 
@@ -58,6 +60,7 @@ _EXPORTS = {
     "StreamSession": "auricle.models.stream",
     "StreamStatistics": "auricle.models.stream",
     "build": "auricle.hub.building",
+    "compare": "auricle.pictures",
     "encode_windows": "auricle.models.windows",
     "export_to_transformers": "auricle.convert.huggingface_export",
     "extract": "auricle.corpora",
@@ -65,6 +68,7 @@ _EXPORTS = {
     "list_sizes": "auricle.hub.building",
     "load": "auricle.hub.loading",
     "open": "auricle.extraction.store.reader",
+    "plot": "auricle.pictures",
 }
 """Public name -> the module it is imported from on first use, so that importing is quick."""
 
@@ -86,6 +90,7 @@ __all__ = [
     "UnknownUtteranceError",
     "__version__",
     "build",
+    "compare",
     "encode_windows",
     "export_to_transformers",
     "extract",
@@ -93,6 +98,7 @@ __all__ = [
     "list_sizes",
     "load",
     "open",
+    "plot",
 ]
 
 

@@ -10,14 +10,14 @@ from auricle.__main__ import main
 from auricle.audio.samples import sample_paths
 from auricle.cli import demo
 from auricle.errors import MissingExtraError
-from auricle.plotting import utterance
+from auricle.plotting import figures
 
 
 def test_it_writes_what_it_prints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AURICLE_OFFLINE", "1")
-    monkeypatch.setattr(utterance, "DPI", 20)
+    monkeypatch.setattr(figures, "DPI", 20)
     assert main(["demo", "--out", str(tmp_path)]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
@@ -43,7 +43,7 @@ def test_without_matplotlib_the_picture_alone_is_missing(
     def fail(*_: object) -> None:
         raise MissingExtraError("run pip install 'auricle[plot]'")
 
-    monkeypatch.setattr(demo, "draw_file", fail)
+    monkeypatch.setattr(demo, "picture_of", fail)
     assert main(["demo", "--out", str(tmp_path)]) == 0
     assert "pip install 'auricle[plot]'" in capsys.readouterr().err
     assert len(list(tmp_path.rglob("*.npy"))) == 4

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import auricle
-from auricle.cli.encoders import choose_model, find_layer, layer_argument, load_encoder
+from auricle.cli.encoders import choose_model, layer_argument, load_encoder
 from auricle.cli.parser import build_parser
-from auricle.errors import AuricleError, CheckpointError, LayerError
+from auricle.errors import AuricleError, CheckpointError
 from auricle.hub.records import DEFAULT_MODEL
 
 
@@ -44,17 +44,6 @@ def test_a_layer_is_an_index_where_it_looks_like_one(
     text: str | None, layer: int | str | None
 ) -> None:
     assert layer_argument(text) == layer
-
-
-def test_layers_are_found_by_index_name_and_default(tera_checkpoint: Path) -> None:
-    encoder = auricle.load(tera_checkpoint)
-    assert find_layer(encoder, None).name == "layer_3"
-    assert find_layer(encoder, 1).name == "layer_1"
-    assert find_layer(encoder, -2).name == "layer_2"
-    assert find_layer(encoder, "input").name == "input"
-    for wrong in (4, -5, "layer_4"):
-        with pytest.raises(LayerError, match="has no layer"):
-            find_layer(encoder, wrong)
 
 
 def test_without_a_model_the_embedded_one_is_taken_and_named(

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from auricle import pictures
 from auricle.__main__ import main
-from auricle.cli import plot
-from auricle.plotting.utterance import Utterance
+from auricle.plotting import figures
+from auricle.plotting.picture import Picture
+from auricle.plotting.utterance import Segment, Utterance
 
 SaveWave = Callable[..., Path]
 
@@ -20,25 +22,30 @@ def test_a_picture_of_a_layer(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     drawn: list[Utterance] = []
-    draw = plot.draw_utterance
+    draw = pictures.draw_utterance
 
-    def record(utterance: Utterance) -> object:
+    def record(utterance: Utterance) -> Picture:
         drawn.append(utterance)
         return draw(utterance)
 
-    monkeypatch.setattr(plot, "draw_utterance", record)
+    monkeypatch.setattr(pictures, "draw_utterance", record)
+    monkeypatch.setattr(figures, "DPI", 20)
     picture = tmp_path / "sub" / "a.png"
     path = save_wave("a.wav", 8000)
+    labels = tmp_path / "a.tsv"
+    labels.write_text("0\t0.5\tS\n")
     options = ["--model", str(tera_checkpoint), "--layer", "1", "--out", str(picture)]
-    assert main(["plot", str(path), *options]) == 0
+    section = ["--labels", str(labels), "--start", "0", "--end", "0.25"]
+    assert main(["plot", str(path), *options, *section]) == 0
     assert capsys.readouterr().out == f"wrote {picture}\n"
     assert picture.read_bytes().startswith(b"\x89PNG")
     (utterance,) = drawn
     assert utterance.title == "tera, layer layer_1: a.wav"
     assert utterance.waveform.shape == (8000,)
     assert utterance.mel.frames.shape == (51, 80)
-    assert utterance.representation.frames.shape == (51, 48)
-    assert utterance.sorts_dims
+    assert utterance.representations[0].sequence.frames.shape == (51, 48)
+    assert utterance.segments == (Segment(start=0, end=0.5, label="S"),)
+    assert utterance.section == (0, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +55,8 @@ def test_a_picture_of_a_layer(
         (["--out", "a.png", "--layer", "all"], "one picture shows one layer"),
         (["--out", "a.png", "--layer", "9"], "has no layer 9"),
         (["--out", "a.png", "--channel", "3"], "channel"),
+        (["--out", "a.png", "--labels", "none.tsv"], "cannot open none.tsv"),
+        (["--out", "a.png", "--start", "1"], "pass a start before the end"),
     ],
 )
 def test_wrong_options_are_one_line(

@@ -9,7 +9,7 @@ import soundfile
 
 from auricle.__main__ import main
 from auricle.cli import probe as module
-from auricle.plotting import utterance
+from auricle.plotting import figures
 from auricle.probing.results import read_results
 
 
@@ -43,7 +43,7 @@ def test_models_and_tasks_make_one_table(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(utterance, "DPI", 20)
+    monkeypatch.setattr(figures, "DPI", 20)
     out = tmp_path / "out"
     options = ["--models", "fbank,mel", "--task", "words,speakers", "--out", str(out)]
     assert main(["probe", "--data", str(corpora), *options]) == 0
@@ -67,7 +67,7 @@ def test_models_and_tasks_make_one_table(
 def test_a_folder_of_results_grows_and_a_model_measured_again_is_replaced(
     corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(utterance, "DPI", 20)
+    monkeypatch.setattr(figures, "DPI", 20)
     out = tmp_path / "out"
     runs = (("fbank", "words"), ("mel", "words"), ("mel", "speakers"), ("fbank", "words"))
     for model, task in runs:
@@ -86,7 +86,7 @@ def test_results_measured_in_another_way_are_not_mixed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(utterance, "DPI", 20)
+    monkeypatch.setattr(figures, "DPI", 20)
     options = ["--data", str(corpora), "--task", "words", "--out", str(tmp_path / "out")]
     assert main(["probe", "--model", "fbank", *options]) == 0
     path = tmp_path / "out" / "words.json"

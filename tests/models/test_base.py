@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.errors import AuricleError
+from auricle.errors import AuricleError, LayerError
 from auricle.models.base import Config, Encoder
 from auricle.outputs import FrameGeometry, LayerInfo, Provenance, Window
 
@@ -63,6 +63,19 @@ def test_layers_of_other_rates_come_by_name() -> None:
 def test_outputs_keep_the_order_and_lengths_of_the_input() -> None:
     outputs = Halves()([torch.full((size,), float(size)) for size in (3, 9, 1, 4)])
     assert [output.flatten().tolist() for output in outputs] == [[3] * 2, [9] * 5, [1], [4] * 2]
+
+
+def test_a_layer_is_told_by_index_name_and_default() -> None:
+    encoder = Halves()
+    asked: dict[str, list[int | str | None]] = {
+        "whole": [0, -3, "whole"],
+        "half": [1, -2, "half", None],
+        "quarter": [2, -1, "quarter"],
+    }
+    for name, keys in asked.items():
+        assert {encoder.layer_info(key).name for key in keys} == {name}
+    with pytest.raises(LayerError, match="no layer 3: expected an index from -3 to 2 or one of"):
+        encoder.layer_info(3)
 
 
 def test_times_are_seconds_of_each_layer_s_own_frames() -> None:

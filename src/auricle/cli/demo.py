@@ -11,14 +11,14 @@ import torch
 
 from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
-from auricle.cli.encoders import find_layer
 from auricle.cli.folders import check_folder
-from auricle.cli.plot import draw_file
 from auricle.errors import MissingExtraError
 from auricle.extraction.formats.npy import save_npy
 from auricle.hub.loading import load
 from auricle.hub.records import DEFAULT_MODEL
 from auricle.models.base import SAMPLE_RATE
+from auricle.pictures import listen, picture_of
+from auricle.plotting.figures import check_plotting, save_figure
 from auricle.writing import write_whole
 
 DEMO_MODELS = (DEFAULT_MODEL, "fbank")
@@ -51,10 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
             write_whole(target, functools.partial(save_npy, array=x.numpy()))
     picture: Path = arguments.out / f"{DEMO_MODELS[0]}.png"
     try:
-        draw_file(sources[0], waveforms[0], encoders[0], find_layer(encoders[0], None), picture)
+        check_plotting(picture)
+        drawn = picture_of(listen(sources[0]), encoders[0])
     except MissingExtraError as error:
         print(f"auricle: no picture: {error}", file=sys.stderr)
     else:
+        save_figure(drawn.figure, picture)
         print(f"drew {sources[0].name} in {picture}")
     print(f"wrote the representations below {arguments.out}")
     print(

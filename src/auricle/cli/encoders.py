@@ -9,7 +9,6 @@ from auricle.errors import AuricleError
 from auricle.hub.loading import load
 from auricle.hub.records import DEFAULT_MODEL
 from auricle.models.base import Encoder
-from auricle.outputs import LayerInfo
 
 
 def choose_model(arguments: argparse.Namespace) -> None:
@@ -59,16 +58,3 @@ def layer_argument(text: str | None) -> int | str | None:
     if text is not None and text.removeprefix("-").isdecimal():
         return int(text)
     return text
-
-
-def find_layer(encoder: Encoder, layer: int | str | None) -> LayerInfo:
-    """The layer that an index, a name or None (the default one) stands for.
-
-    Raises:
-        LayerError: The encoder has no such layer; the message lists those it has.
-    """
-    encoder.num_frames(0, layer)
-    if isinstance(layer, int):
-        return encoder.layer_infos[layer]
-    name = encoder.default_layer if layer is None else layer
-    return next(info for info in encoder.layer_infos if info.name == name)

@@ -7,6 +7,7 @@ import argparse
 from auricle.cli.arguments import (
     cache,
     check,
+    compare,
     convert,
     demo,
     export,
@@ -24,6 +25,7 @@ COMMANDS = {
     "list": listing,
     "info": info,
     "plot": plot,
+    "compare": compare,
     "check": check,
     "convert": convert,
     "export": export,

@@ -9,11 +9,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from auricle.audio.files import read_header
-from auricle.cli.encoders import find_layer, layer_argument, load_encoder
+from auricle.cli.encoders import layer_argument, load_encoder
 from auricle.cli.folders import check_folder
 from auricle.errors import AuricleError
 from auricle.models.base import Encoder
-from auricle.plotting.utterance import check_plotting, save_figure
+from auricle.plotting.figures import check_plotting, save_figure
 from auricle.probing.classifier import check_classifier
 from auricle.probing.pictures import draw_layers
 from auricle.probing.probe import probe
@@ -106,7 +106,7 @@ def _layers(encoder: Encoder, wanted: Sequence[str] | None) -> list[str] | None:
     """Names of the layers that `--layers` lists, None for all."""
     if wanted is None or list(wanted) == ["all"]:
         return None
-    return [find_layer(encoder, layer_argument(layer)).name for layer in wanted]
+    return [encoder.layer_info(layer_argument(layer)).name for layer in wanted]
 
 
 def _write(folder: Path, task: Task, results: Sequence[ProbeResult]) -> None:

@@ -168,9 +168,9 @@ class Encoder(nn.Module, abc.ABC):
                 return outputs
             return [torch.stack(list(output.values())) for output in outputs]
         if isinstance(layer, Sequence) and not isinstance(layer, str):
-            names = [self._layer_info(one).name for one in layer]
+            names = [self.layer_info(one).name for one in layer]
             return [{n: output[n] for n in names} for output in self._run(wavs, names, short)]
-        name = self._layer_info(layer).name
+        name = self.layer_info(layer).name
         return [output[name] for output in self._run(wavs, [name], short)]
 
     @overload
@@ -254,6 +254,9 @@ class Encoder(nn.Module, abc.ABC):
                 `"running"` for mean and variance of all frames up to and including each, or
                 statistics, the same for each frame, that `stream_statistics` has measured.
 
+        Returns:
+            A session: `push(samples)` gives the frames that they decide, `finish()` the last.
+
         Raises:
             LayerError: The encoder has no such layer.
             AuricleError: The family cannot stream (the message says why), the encoder is in
@@ -263,7 +266,7 @@ class Encoder(nn.Module, abc.ABC):
 
         if codes and layer is not None:
             raise AuricleError(f"codes come from no layer but their own: leave out layer={layer!r}")
-        info = self._codes_info() if codes else self._layer_info(layer)
+        info = self._codes_info() if codes else self.layer_info(layer)
         return StreamSession(self, info, gives_codes=codes, normalisation=normalisation)
 
     def stream_statistics(self, wavs: Sequence[Waveform]) -> StreamStatistics:
@@ -276,6 +279,9 @@ class Encoder(nn.Module, abc.ABC):
         Args:
             wavs: As in a call of the encoder; one waveform at least.
 
+        Returns:
+            What `stream(normalisation=...)` takes; it can be pickled.
+
         Raises:
             AudioError: As in a call of the encoder.
             AuricleError: The family cannot stream, or the encoder is in training mode.
@@ -283,6 +289,32 @@ class Encoder(nn.Module, abc.ABC):
         from auricle.models.stream import measured
 
         return measured(self, self._waveforms(wavs, "error"))
+
+    def layer_info(self, layer: int | str | None) -> LayerInfo:
+        """The layer that an index (negative counts from the end), a name or None (the default
+        one) stands for.
+
+        Raises:
+            LayerError: The encoder has no such layer; the message lists those it has.
+        """
+        layers = self.layer_infos
+        if layer is None:
+            layer = self.default_layer
+        if isinstance(layer, str):
+            for info in layers:
+                if info.name == layer:
+                    return info
+        elif (
+            isinstance(layer, int)
+            and not isinstance(layer, bool)
+            and -len(layers) <= layer < len(layers)
+        ):
+            return layers[layer]
+        names = ", ".join(info.name for info in layers)
+        raise LayerError(
+            f"{self._name} has no layer {layer!r}: expected an index from {-len(layers)} to "
+            f"{len(layers) - 1} or one of {names}"
+        )
 
     def num_frames(self, num_samples: IntOrTensor, layer: int | str | None = None) -> IntOrTensor:
         """Exact number of frames for `num_samples` samples at 16 kHz, by arithmetic alone.
@@ -298,7 +330,7 @@ class Encoder(nn.Module, abc.ABC):
             LayerError: The encoder has no such layer.
             AuricleError: `num_samples` is not a whole number or a tensor of them.
         """
-        geometry = self._layer_info(layer).geometry
+        geometry = self.layer_info(layer).geometry
         if isinstance(num_samples, Tensor):
             if num_samples.is_floating_point():
                 raise AuricleError(f"num_samples must be integers, but are {num_samples.dtype}")
@@ -325,7 +357,7 @@ class Encoder(nn.Module, abc.ABC):
         Raises:
             LayerError: The encoder has no such layer.
         """
-        geometry = self._layer_info(layer).geometry
+        geometry = self.layer_info(layer).geometry
         frames = torch.arange(self.num_frames(num_samples, layer), dtype=torch.float64)
         starts = geometry.start_samples + frames * geometry.hop_samples
         spans = torch.stack([starts, starts + geometry.window_samples], dim=1)
@@ -335,7 +367,7 @@ class Encoder(nn.Module, abc.ABC):
     def info(self) -> ModelInfo:
         """What this encoder is: rates, layers, size and origin."""
         layers = self.layer_infos
-        default = self._layer_info(None).geometry
+        default = self.layer_info(None).geometry
         return ModelInfo(
             name=self._name,
             family=self.family,
@@ -399,27 +431,7 @@ class Encoder(nn.Module, abc.ABC):
                 f"{self._name} ({self.family}) has no quantiser, so it gives no codes; call the "
                 "encoder itself for continuous representations"
             )
-        return self._layer_info(self.codes_layer)
-
-    def _layer_info(self, layer: int | str | None) -> LayerInfo:
-        layers = self.layer_infos
-        if layer is None:
-            layer = self.default_layer
-        if isinstance(layer, str):
-            for info in layers:
-                if info.name == layer:
-                    return info
-        elif (
-            isinstance(layer, int)
-            and not isinstance(layer, bool)
-            and -len(layers) <= layer < len(layers)
-        ):
-            return layers[layer]
-        names = ", ".join(info.name for info in layers)
-        raise LayerError(
-            f"{self._name} has no layer {layer!r}: expected an index from {-len(layers)} to "
-            f"{len(layers) - 1} or one of {names}"
-        )
+        return self.layer_info(self.codes_layer)
 
     def _waveforms(self, wavs: Sequence[Waveform], short: Literal["error", "pad"]) -> list[Tensor]:
         return as_waveforms(
@@ -446,7 +458,7 @@ class Encoder(nn.Module, abc.ABC):
                 if name not in missing:
                     continue
                 missing.remove(name)
-                geometry = self._layer_info(name).geometry
+                geometry = self.layer_info(name).geometry
                 for index, row, count in zip(group, x.float(), num_samples, strict=True):
                     results[index][name] = row[: geometry.num_frames(count)]
                 if not missing:

@@ -147,7 +147,7 @@ def _infos(encoder: Encoder, layer: Any) -> list[LayerInfo]:
     if isinstance(layer, str) and layer == "all":
         return list(encoder.layer_infos)
     is_list = isinstance(layer, Sequence) and not isinstance(layer, str)
-    chosen = [encoder._layer_info(one) for one in (layer if is_list else [layer])]
+    chosen = [encoder.layer_info(one) for one in (layer if is_list else [layer])]
     return list({info.name: info for info in chosen}.values())
 
 

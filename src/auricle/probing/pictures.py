@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from auricle.plotting.utterance import check_plotting
+from auricle.plotting.figures import check_plotting
 from auricle.probing.results import ProbeResult
 
 if TYPE_CHECKING:

@@ -79,6 +79,14 @@ def words(text: str) -> list[str]:
     return several
 
 
+def layer_words(text: str) -> list[str]:
+    """Layers with commas between them, which may be the same."""
+    several = [word.strip() for word in text.split(",")]
+    if not all(several):
+        raise argparse.ArgumentTypeError(f"expected layers with commas between them, got {text!r}")
+    return several
+
+
 def path_or_url(text: str) -> Path | str:
     """A URL as it is, anything else as a path."""
     return text if is_location(text) else Path(text)
@@ -96,6 +104,11 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """A moment: a finite number from 0."""
+    return 0.0 if text == "0" else positive_number(text)
 
 
 def positive_number(text: str) -> float:

@@ -1,0 +1,277 @@
+"""From speech and encoders to pictures: what `auricle.plot` and `auricle.compare` do."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence as Several
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from auricle.audio.files import read_audio
+from auricle.audio.waveforms import Waveform, as_waveforms
+from auricle.errors import AudioError, AuricleError, LayerError
+from auricle.hub.loading import load
+from auricle.hub.records import DEFAULT_MODEL
+from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.outputs import LayerInfo
+from auricle.plotting.figures import check_matplotlib
+from auricle.plotting.labels import read_segments
+from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance
+from auricle.plotting.similarity import MIN_FRAMES, at_common_times, cka_matrix
+from auricle.plotting.utterance import Representation, Segment, Sequence, Utterance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_MODELS = 8
+"""More in one picture are no longer seen."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Speech:
+    """A waveform (S,) at 16 kHz with a name to show, labels, and the section to show in seconds."""
+
+    waveform: Tensor
+    name: str = ""
+    segments: tuple[Segment, ...] = ()
+    section: tuple[float, float] | None = None
+
+
+def plot(
+    audio: Waveform,
+    model: str | Path | Encoder = DEFAULT_MODEL,
+    layer: int | str | None = None,
+    *,
+    labels: str | Path | Several[tuple[float, float, str]] = (),
+    channel: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+) -> Figure:
+    """Draw one utterance on one axis in seconds.
+
+    From the top: waveform, log mel spectrogram, labels where there are some, the representation
+    with dimensions that move together side by side, its first two principal components as a ribbon
+    of colour, codes where the encoder has a quantiser, and the cosine between each two frames.
+
+    Args:
+        audio: A path, a 1-D float tensor or array at 16 kHz, or a `(samples, sample_rate)` pair.
+        model: As `auricle.load` takes it; or an encoder.
+        layer: Index or name; None for the encoder's default layer.
+        labels: Such as phones: `(start, end, label)` in seconds, or a file (tab-separated start,
+            end and label; a .ctm; a .TextGrid).
+        channel: Of a file, counted from 0; None for the mean of all.
+        start: Where the part that is shown begins, in seconds. The whole is encoded all the same.
+        end: Where it ends.
+
+    Returns:
+        A matplotlib figure: a notebook shows it, `figure.savefig("picture.png")` writes it.
+
+    Raises:
+        AudioError: The audio or the labels cannot be read, or the audio is too short.
+        LayerError: The encoder has no such layer.
+        MissingExtraError: matplotlib is not installed.
+    """
+    check_matplotlib()
+    speech = listen(audio, labels=labels, channel=channel, start=start, end=end)
+    return picture_of(speech, _encoder(model), layer).figure
+
+
+def compare(
+    audio: Waveform,
+    models: Several[str | Path | Encoder],
+    layers: int | str | Several[int | str | None] | None = None,
+    *,
+    labels: str | Path | Several[tuple[float, float, str]] = (),
+    channel: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+) -> Figure:
+    """Draw the same utterance through several encoders, and how alike all their layers are.
+
+    The matrix holds the linear CKA of each two layers (Kornblith et al., arXiv:1905.00414), by an
+    estimate that is 0 for unrelated ones however few the frames (arXiv:2010.15327, section 2), over
+    the frames of the whole utterance at the rate of the coarsest layer.
+
+    Args:
+        audio: As `plot` takes it.
+        models: As `auricle.load` takes them, or encoders; one to eight.
+        layers: Which to draw of each: one for all, a list with one for each, None for the default
+            ones, "all" for every one. The matrix has all layers in any case.
+        labels: As `plot` takes them.
+        channel: As `plot` takes it.
+        start: As `plot` takes it.
+        end: As `plot` takes it.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        AudioError: The audio or the labels cannot be read, or the audio is too short.
+        AuricleError: The number of models or of layers is wrong.
+        LayerError: An encoder has no such layer.
+        MissingExtraError: matplotlib is not installed.
+    """
+    check_matplotlib()
+    chosen = layers_of_each(layers, len(models))
+    speech = listen(audio, labels=labels, channel=channel, start=start, end=end)
+    return comparison_of(speech, [_encoder(model) for model in models], chosen).figure
+
+
+def listen(
+    audio: Waveform,
+    *,
+    labels: str | Path | Several[tuple[float, float, str]] = (),
+    channel: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+) -> Speech:
+    """Read what is to be drawn; arguments and errors are those of `plot`."""
+    name = ""
+    if isinstance(audio, str | os.PathLike):
+        name = Path(audio).name
+        waveform = read_audio(Path(audio), sample_rate=SAMPLE_RATE, channel=channel)
+    elif channel is not None:
+        raise AudioError("a channel is for files; pass one channel of the samples, samples[0]")
+    else:
+        (waveform,) = as_waveforms([audio], sample_rate=SAMPLE_RATE, min_samples=1)
+    if isinstance(labels, str | os.PathLike):
+        segments = read_segments(Path(labels))
+    else:
+        segments = tuple(Segment(start=a, end=b, label=text) for a, b, text in labels)
+    section = _section(start, end, len(waveform) / SAMPLE_RATE)
+    return Speech(waveform=waveform.detach().cpu(), name=name, segments=segments, section=section)
+
+
+def picture_of(speech: Speech, encoder: Encoder, layer: int | str | None = None) -> Picture:
+    """The picture of one layer of one encoder.
+
+    Raises:
+        AudioError: The waveform is too short for the encoder.
+        LayerError: The encoder has no such layer.
+        MissingExtraError: matplotlib is not installed.
+    """
+    shown = represent(speech.waveform, encoder, [encoder.layer_info(layer)])
+    title = f"{encoder.info.name}, layer {shown[0].layer}"
+    return draw_utterance(_utterance(speech, title, shown))
+
+
+def comparison_of(
+    speech: Speech, encoders: Several[Encoder], layers: Several[int | str | None] | Literal["all"]
+) -> Picture:
+    """The picture of several encoders; `layers` are those to draw, one for each, or all.
+
+    Raises:
+        AudioError: The waveform is too short for an encoder, or for a similarity.
+        LayerError: An encoder has no such layer.
+        MissingExtraError: matplotlib is not installed.
+    """
+    drawn: list[Representation] = []
+    every: list[Representation] = []
+    for index, encoder in enumerate(encoders):
+        wanted = None if layers == "all" else encoder.layer_info(layers[index])
+        own = represent(speech.waveform, encoder, encoder.layer_infos)
+        every += own
+        drawn += [one for one in own if wanted is None or one.layer == wanted.name]
+    aligned = at_common_times([(one.sequence.frames, one.sequence.geometry) for one in every])
+    if len(aligned[0]) < MIN_FRAMES:
+        raise AudioError(
+            f"{len(aligned[0])} frame(s) are too few to compare layers by: pass at least "
+            f"{MIN_FRAMES} frames' worth, a tenth of a second or more"
+        )
+    similarity = LayerSimilarity(
+        layers=tuple((one.model, one.layer) for one in every),
+        matrix=cka_matrix(aligned, unbiased=True),
+    )
+    title = ", ".join(dict.fromkeys(one.model for one in every))
+    return draw_comparison(_utterance(speech, title, drawn), similarity)
+
+
+def represent(
+    waveform: Tensor, encoder: Encoder, layers: Several[LayerInfo]
+) -> list[Representation]:
+    """Layers of an encoder for one waveform (S,), ready to be drawn.
+
+    Codes go with the layer that the quantiser reads, or with the last of `layers` without it.
+
+    Raises:
+        AudioError: The waveform is too short for the encoder.
+    """
+    name = encoder.info.name
+    codes = None
+    with torch.inference_mode():
+        (outputs,) = encoder([waveform], [layer.name for layer in layers])
+        if encoder.codes_layer is not None:
+            geometry = encoder.layer_info(encoder.codes_layer).geometry
+            (indices,) = encoder.codes([waveform])
+            codes = Sequence(frames=indices.cpu().numpy(), geometry=geometry)
+    last = layers[-1].name
+    return [
+        Representation(
+            model=name,
+            layer=layer.name,
+            sequence=Sequence(
+                frames=outputs[layer.name].float().cpu().numpy(), geometry=layer.geometry
+            ),
+            codes=codes if layer.name == last else None,
+            # Spectral features have an order of their own.
+            sorts_dims=encoder.family != "baseline",
+        )
+        for layer in layers
+    ]
+
+
+def layers_of_each(
+    layers: int | str | Several[int | str | None] | None, num_models: int
+) -> list[int | str | None] | Literal["all"]:
+    """Which layer to draw of each model, from what `compare` is given.
+
+    Raises:
+        AuricleError: There are too few or too many models, or not as many layers as models.
+    """
+    if not 1 <= num_models <= MAX_MODELS:
+        raise AuricleError(f"got {num_models} models to compare, expected 1 to {MAX_MODELS}")
+    if layers == "all":
+        return "all"
+    if layers is None or isinstance(layers, int | str):
+        return [layers] * num_models
+    if len(layers) != num_models:
+        raise LayerError(
+            f"got {len(layers)} layers for {num_models} models: pass one for each, in their order, "
+            'one for all of them, or "all"'
+        )
+    return list(layers)
+
+
+def _utterance(speech: Speech, title: str, shown: Several[Representation]) -> Utterance:
+    mel = load("mel")
+    with torch.inference_mode():
+        (frames,) = mel([speech.waveform], short="pad")
+    (layer,) = mel.layer_infos
+    return Utterance(
+        title=f"{title}: {speech.name}" if speech.name else title,
+        waveform=speech.waveform.numpy(),
+        sample_rate=SAMPLE_RATE,
+        mel=Sequence(frames=frames.numpy(), geometry=layer.geometry),
+        representations=tuple(shown),
+        segments=speech.segments,
+        section=speech.section,
+    )
+
+
+def _encoder(model: str | Path | Encoder) -> Encoder:
+    return model if isinstance(model, Encoder) else load(model)
+
+
+def _section(start: float | None, end: float | None, seconds: float) -> tuple[float, float] | None:
+    if start is None and end is None:
+        return None
+    first, last = start or 0.0, seconds if end is None else min(end, seconds)
+    if not 0 <= first < last:
+        raise AudioError(
+            f"got a part from {first:g} to {last:g} s of {seconds:g} s: pass a start before the end"
+        )
+    return first, last

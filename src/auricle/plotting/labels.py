@@ -1,0 +1,98 @@
+"""Files of labelled stretches, such as phones: tab-separated text, NIST's CTM, Praat's TextGrid."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from auricle.errors import AudioError, MissingExtraError
+from auricle.plotting.utterance import Segment
+
+CTM_COLUMNS = 5
+"""Utterance, channel, start, duration, label; a confidence may follow."""
+
+PHONE_TIERS = ("phones", "phone", "phonemes")
+"""Names of the tier that is taken of a TextGrid which has several, without regard to case."""
+
+FORMATS = (
+    "expected lines of start, end and label with tabs between them (seconds; as Audacity exports "
+    "them), a .ctm of one utterance, or a .TextGrid"
+)
+
+
+def read_segments(path: Path) -> tuple[Segment, ...]:
+    """The labelled stretches of one utterance, in the order of the file.
+
+    The ending tells the format: `.TextGrid` is Praat's (the tier called phones, or else the first
+    one), `.ctm` is NIST's, anything else tab-separated text, start and end in seconds and label.
+
+    Raises:
+        AudioError: The file cannot be read or is none of these; the message names the line.
+        MissingExtraError: A TextGrid needs praatio, which is not installed.
+    """
+    try:
+        if path.suffix.lower() == ".textgrid":
+            return _read_textgrid(path)
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise AudioError(f"cannot open {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise AudioError(f"{path} is no text in UTF-8: {FORMATS}") from error
+    parse = _parse_ctm if path.suffix.lower() == ".ctm" else _parse_tabs
+    segments = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.startswith((";;", "#")) or _is_header(number, line):
+            continue
+        try:
+            segments.append(parse(line))
+        except ValueError as error:
+            raise AudioError(f"{path}, line {number}: {error}; {FORMATS}") from error
+    if not segments:
+        raise AudioError(f"{path} holds no labels: {FORMATS}")
+    return tuple(segments)
+
+
+def _is_header(number: int, line: str) -> bool:
+    return number == 1 and line.lower().split("\t")[:2] == ["start", "end"]
+
+
+def _parse_tabs(line: str) -> Segment:
+    fields = line.split("\t")
+    if len(fields) != 3:
+        raise ValueError(f"got {len(fields)} fields")
+    return _segment(float(fields[0]), float(fields[1]), fields[2])
+
+
+def _parse_ctm(line: str) -> Segment:
+    fields = line.split()
+    if len(fields) < CTM_COLUMNS:
+        raise ValueError(f"got {len(fields)} fields of {CTM_COLUMNS}")
+    start = float(fields[2])
+    return _segment(start, start + float(fields[3]), fields[4])
+
+
+def _segment(start: float, end: float, label: str) -> Segment:
+    if not (math.isfinite(start) and math.isfinite(end) and 0 <= start <= end):
+        raise ValueError(f"got a stretch from {start:g} to {end:g} s")
+    return Segment(start=start, end=end, label=label.strip())
+
+
+def _read_textgrid(path: Path) -> tuple[Segment, ...]:
+    try:
+        from praatio import textgrid
+        from praatio.utilities.errors import PraatioException
+    except ImportError as error:
+        raise MissingExtraError(
+            "reading a TextGrid needs praatio, which is not installed; run pip install praatio"
+        ) from error
+    if not path.is_file():
+        raise AudioError(f"cannot open {path}: there is no such file")
+    try:
+        grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False)
+    except (PraatioException, ValueError, IndexError, KeyError) as error:
+        raise AudioError(f"{path} is no TextGrid that praatio reads: {error}") from error
+    tiers = [tier for tier in grid.tiers if isinstance(tier, textgrid.IntervalTier)]
+    if not tiers:
+        raise AudioError(f"{path} has no tier of intervals")
+    tier = next((tier for tier in tiers if tier.name.lower() in PHONE_TIERS), tiers[0])
+    return tuple(_segment(entry.start, entry.end, entry.label) for entry in tier.entries)

@@ -1,0 +1,278 @@
+"""The panels of a picture, each drawn into axes whose horizontal one is time in seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from auricle.plotting.colours import code_colours, code_is_light, two_numbers_as_colour
+from auricle.plotting.components import principal_components
+from auricle.plotting.ordering import order_by_correlation, standardised
+from auricle.plotting.utterance import Representation, Sequence, Utterance
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.text import Text
+    from numpy.typing import NDArray
+
+MAX_COLUMNS = 4000
+"""Longer sequences are averaged over neighbouring frames to at most this many columns."""
+
+MAX_SIMILARITY_COLUMNS = 1200
+PERCENTILES = (1.0, 99.0)
+"""Values beyond these take the end colours, so that a few outliers do not flatten the rest."""
+
+TICK_FREQUENCIES_HZ = (250, 500, 1000, 2000, 4000)
+NAME_POINTS = 7.0
+"""Size of the letters of phones and codes."""
+
+SPARE_PIXELS = 1.0
+"""Between a name and the ends of its place, together."""
+
+MAX_PANEL_INCHES = 10.0
+"""No panel is wider: what would be narrower than its letters even so gets no name at all."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Name:
+    """A text in a panel, and how wide the place is that it names."""
+
+    panel: Axes
+    text: Text
+    seconds: float
+
+
+def draw_waveform(panel: Axes, side: Axes, utterance: Utterance) -> None:
+    """The waveform, or the band between its extremes where samples are denser than the paper."""
+    waveform = utterance.waveform
+    size = -(-len(waveform) // MAX_COLUMNS)
+    parts = [waveform[at : at + size] for at in range(0, len(waveform), size)]
+    seconds = (np.arange(len(parts)) + 0.5) * size / utterance.sample_rate
+    lows = np.array([part.min() for part in parts])
+    highs = np.array([part.max() for part in parts])
+    panel.fill_between(seconds, lows, highs, color="0.25", linewidth=0.5)
+    limit = max(float(np.abs(waveform).max()), 1e-4) * 1.05
+    panel.set_ylim(-limit, limit)
+    panel.set_ylabel("waveform")
+    side.set_axis_off()
+
+
+def draw_mel(panel: Axes, side: Axes, utterance: Utterance) -> None:
+    """The log mel spectrogram, its bands named by their frequencies."""
+    image = _draw_frames(panel, utterance.mel, utterance.sample_rate, "viridis")
+    num_bands = utterance.mel.frames.shape[1]
+    top = _htk_mel(utterance.sample_rate / 2)
+    # Band b has its peak at mel (b + 1) / (num_bands + 1) of the range and its middle at b.
+    ticks = [_htk_mel(hz) / top * (num_bands + 1) - 1 for hz in TICK_FREQUENCIES_HZ]
+    panel.set_yticks(ticks, [f"{hz}" for hz in TICK_FREQUENCIES_HZ])
+    panel.set_ylabel("log mel (Hz)")
+    panel.figure.colorbar(image, cax=side, label="ln power")
+
+
+def draw_segments(panel: Axes, side: Axes, utterance: Utterance) -> list[Name]:
+    """Labelled stretches as boxes; the names that may be in them, of which those that fit stay."""
+    names = []
+    left, right = utterance.shown
+    panel.set_ylim(0, 1)
+    panel.set_yticks([])
+    panel.set_ylabel("labels", rotation=0, ha="right", va="center")
+    side.set_axis_off()
+    for index, segment in enumerate(utterance.segments):
+        start, end = max(segment.start, left), min(segment.end, right)
+        if end <= start:
+            continue
+        shade = ("0.93", "0.8")[index % 2]
+        panel.axvspan(start, end, facecolor=shade, edgecolor="0.4", linewidth=0.4)
+        if _may_fit(start, end, utterance):
+            names.append(_name(panel, start, end, 0.5, segment.label))
+    return names
+
+
+def draw_representation(
+    panel: Axes, side: Axes, utterance: Utterance, shown: Representation
+) -> None:
+    """Each dimension over time in its own standard deviations, alike ones side by side."""
+    frames = standardised(shown.sequence.frames)
+    label = "dimension"
+    if shown.sorts_dims:
+        frames = frames[:, order_by_correlation(frames)]
+        label = "dimension\n(similar ones together)"
+    sequence = dataclasses.replace(shown.sequence, frames=frames)
+    image = _draw_frames(panel, sequence, utterance.sample_rate, "cividis")
+    panel.set_ylabel(label)
+    panel.figure.colorbar(image, cax=side, label="standard deviations\nfrom the dim's mean")
+
+
+def draw_components(panel: Axes, side: Axes, utterance: Utterance, shown: Representation) -> None:
+    """The first two principal components as the lightness and the blue or yellow of a ribbon."""
+    components = principal_components(standardised(shown.sequence.frames), 2)
+    pooled, pool = _pooled(components.scores, MAX_COLUMNS)
+    light, yellow = (_between_percentiles(column) for column in pooled.T)
+    _draw_ribbon(panel, two_numbers_as_colour(light, yellow)[None], shown.sequence, pool, utterance)
+    panel.set_yticks([])
+    panel.set_ylabel("principal\ncomponents", rotation=0, ha="right", va="center")
+    first, second = (f"{100 * share:.0f} %" for share in components.shares)
+    _say(side, f"1: dark to light, {first}\n2: blue to yellow, {second}\nof the variance")
+
+
+def draw_codes(panel: Axes, side: Axes, utterance: Utterance, codes: Sequence) -> list[Name]:
+    """Codes as a ribbon for each codebook; the numbers that may stand in it."""
+    num_frames, num_codebooks = codes.frames.shape
+    pool = -(-num_frames // MAX_COLUMNS)
+    colours = code_colours(codes.frames[::pool].T)
+    start, hop = _draw_ribbon(panel, colours, codes, pool, utterance)
+    panel.set_yticks(range(num_codebooks), [f"{index + 1}" for index in range(num_codebooks)])
+    panel.tick_params(axis="y", length=0)
+    panel.set_ylabel("codebook", rotation=0, ha="right", va="center", labelpad=12)
+    used = [len(np.unique(column)) for column in codes.frames.T]
+    _say(side, f"{', '.join(map(str, used))} codes used\nin {num_frames} frames")
+    left, right = utterance.shown
+    names = []
+    for row, column in enumerate(codes.frames.T):
+        edges = np.flatnonzero(np.diff(column)) + 1
+        for first, last in zip([0, *edges], [*edges, num_frames], strict=True):
+            begin, end = max(start + first * hop, left), min(start + last * hop, right)
+            if end > begin and _may_fit(begin, end, utterance):
+                code = int(column[first])
+                colour = "black" if code_is_light(code) else "white"
+                names.append(_name(panel, begin, end, row, f"{code}", colour=colour))
+    return names
+
+
+def draw_similarity(panel: Axes, side: Axes, utterance: Utterance, shown: Representation) -> None:
+    """The cosine between each two frames: what is said twice gives stripes off the diagonal."""
+    pooled, pool = _pooled(shown.sequence.frames, MAX_SIMILARITY_COLUMNS)
+    norms = np.linalg.norm(pooled, axis=1, keepdims=True)
+    directions = pooled / np.maximum(norms, np.finfo(np.float32).tiny)
+    similarity = directions @ directions.T
+    start, end = _extent(shown.sequence, pool, len(pooled), utterance.sample_rate)
+    low, high = np.percentile(similarity, PERCENTILES)
+    image = panel.imshow(
+        similarity,
+        origin="lower",
+        aspect="auto",
+        interpolation="antialiased",
+        extent=(start, end, start, end),
+        cmap="magma",
+        vmin=low,
+        vmax=high,
+    )
+    panel.set_ylim(*utterance.shown)
+    panel.set_ylabel("time (s)")
+    panel.figure.colorbar(image, cax=side, label="cosine similarity of frames")
+
+
+def keep_names_that_fit(names: list[Name]) -> None:
+    """Turn names upright that are wider than their place, and leave out those that never fit.
+
+    The figure must have its final layout.
+    """
+    for name in names:
+        corners = name.panel.transData.transform([(0, 0), (name.seconds, 1)])
+        room_across, room_up = np.abs(corners[1] - corners[0]) - SPARE_PIXELS
+        if name.text.get_window_extent().width <= room_across:
+            continue
+        name.text.set_rotation(90)
+        box = name.text.get_window_extent()
+        if box.width > room_across or box.height > room_up:
+            name.text.remove()
+
+
+def _name(
+    panel: Axes, start: float, end: float, height: float, text: str, *, colour: str = "black"
+) -> Name:
+    written = panel.text(
+        (start + end) / 2,
+        height,
+        text,
+        ha="center",
+        va="center",
+        fontsize=NAME_POINTS,
+        color=colour,
+        parse_math=False,
+        clip_on=True,
+    )
+    written.set_in_layout(False)
+    return Name(panel=panel, text=written, seconds=end - start)
+
+
+def _may_fit(start: float, end: float, utterance: Utterance) -> bool:
+    """Whether a place could hold letters at all; measuring each of very many would take long."""
+    left, right = utterance.shown
+    return (end - start) / (right - left) * MAX_PANEL_INCHES * 72 >= NAME_POINTS
+
+
+def _say(side: Axes, text: str) -> None:
+    side.set_axis_off()
+    side.text(0, 0.5, text, ha="left", va="center", fontsize="small", transform=side.transAxes)
+
+
+def _draw_ribbon(
+    panel: Axes, colours: NDArray[np.float64], sequence: Sequence, pool: int, utterance: Utterance
+) -> tuple[float, float]:
+    """Rows of colours (K, columns, 3) over time; the first frame's left edge and hop in seconds."""
+    rows, columns, _ = colours.shape
+    start, end = _extent(sequence, pool, columns, utterance.sample_rate)
+    panel.imshow(
+        colours,
+        aspect="auto",
+        interpolation="nearest",
+        extent=(start, end, rows - 0.5, -0.5),
+    )
+    return start, (end - start) / (columns * pool)
+
+
+def _draw_frames(panel: Axes, sequence: Sequence, sample_rate: int, colours: str) -> Any:
+    """Frames as columns of an image, each over its hop around the centre of what it sees."""
+    pooled, pool = _pooled(sequence.frames, MAX_COLUMNS)
+    start, end = _extent(sequence, pool, len(pooled), sample_rate)
+    low, high = np.percentile(pooled, PERCENTILES)
+    return panel.imshow(
+        pooled.T,
+        origin="lower",
+        aspect="auto",
+        interpolation="antialiased",
+        extent=(start, end, -0.5, pooled.shape[1] - 0.5),
+        cmap=colours,
+        vmin=low,
+        vmax=high,
+    )
+
+
+def frame_start_seconds(sequence: Sequence, sample_rate: int) -> float:
+    """Left edge of the first frame: half a hop before the centre of what it sees."""
+    geometry = sequence.geometry
+    centre = geometry.start_samples + geometry.window_samples / 2
+    return (centre - geometry.hop_samples / 2) / sample_rate
+
+
+def _extent(
+    sequence: Sequence, pool: int, num_columns: int, sample_rate: int
+) -> tuple[float, float]:
+    """Where the first column begins and the last one ends, in seconds."""
+    start = frame_start_seconds(sequence, sample_rate)
+    return start, start + num_columns * pool * sequence.geometry.hop_samples / sample_rate
+
+
+def _pooled(frames: NDArray[Any], max_columns: int) -> tuple[NDArray[np.float64], int]:
+    """Means of so many neighbouring frames of (T, D) that at most `max_columns` are left."""
+    pool = -(-len(frames) // max_columns)
+    starts = np.arange(0, len(frames), pool)
+    sizes = np.diff(np.append(starts, len(frames)))
+    sums = np.add.reduceat(frames, starts, axis=0, dtype=np.float64)
+    return sums / sizes[:, None], pool
+
+
+def _between_percentiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values in [0, 1], in the middle where they are all the same."""
+    low, high = np.percentile(values, PERCENTILES)
+    if high <= low:
+        return np.full_like(values, 0.5)
+    result: NDArray[np.float64] = np.clip((values - low) / (high - low), 0, 1)
+    return result
+
+
+def _htk_mel(hz: float) -> float:
+    return 2595 * float(np.log10(1 + hz / 700))

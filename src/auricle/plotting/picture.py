@@ -1,0 +1,235 @@
+"""Pictures: one representation of an utterance, or several and how alike their layers are."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from auricle.plotting import panels
+from auricle.plotting.figures import check_matplotlib, missing_glyphs_are_boxes
+from auricle.plotting.panels import Name
+from auricle.plotting.utterance import Representation, Sequence, Utterance
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from numpy.typing import NDArray
+
+WIDTH_INCHES = 10.0
+SIDE_WIDTH = 0.022
+"""Of the panels' own: room for colour bars, so that they do not shift the panels' time axes."""
+
+WAVEFORM_INCHES, MEL_INCHES, SEGMENTS_INCHES, COMPONENTS_INCHES = 0.9, 1.7, 0.4, 0.4
+REPRESENTATION_INCHES, SEVERAL_INCHES = 2.8, 1.8
+"""Height of a representation alone, and of each of several."""
+
+SIMILARITY_INCHES = 7.0
+"""Makes the panel about square."""
+
+CODEBOOK_INCHES = 0.3
+MARGIN_INCHES = 1.2
+MATRIX_INCHES = (4.0, 7.5)
+"""Height of the matrix at least and at most; each layer has the following if there is room."""
+
+LAYER_INCHES = 0.3
+LAYER_POINTS = (4.5, 8.0)
+"""Size of the letters of layers' names, at least and at most."""
+
+LETTER_WIDTH = 0.62
+"""Of a letter's size, about."""
+
+Draw: TypeAlias = "Callable[[Axes, Axes], list[Name] | None]"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TimePanel:
+    """A panel of a picture whose horizontal axis is time, and the frames it shows, if it does."""
+
+    name: str
+    axes: Axes
+    sequence: Sequence | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure and those of its panels that share the time axis."""
+
+    figure: Figure
+    panels: tuple[TimePanel, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerSimilarity:
+    """CKA (N, N) between N layers, each named by its model and its own name."""
+
+    layers: tuple[tuple[str, str], ...]
+    matrix: NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Row:
+    name: str
+    inches: float
+    draw: Draw
+    sequence: Sequence | None = None
+
+
+def draw_utterance(utterance: Utterance) -> Picture:
+    """The picture of one representation on one time axis, with its self-similarity.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    (shown,) = utterance.representations
+    rows = [
+        *_speech_rows(utterance),
+        *_representation_rows(utterance, shown, REPRESENTATION_INCHES),
+        _Row(
+            name="self-similarity",
+            inches=SIMILARITY_INCHES,
+            draw=lambda panel, side: panels.draw_similarity(panel, side, utterance, shown),
+            sequence=shown.sequence,
+        ),
+    ]
+    figure = _new_figure(rows, 0.0)
+    return _finish(figure, *_draw_rows(figure, rows, utterance), utterance)
+
+
+def draw_comparison(utterance: Utterance, similarity: LayerSimilarity) -> Picture:
+    """The picture of several representations on one time axis, and below it their similarity.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    rows = _speech_rows(utterance)
+    for shown in utterance.representations:
+        rows += _representation_rows(utterance, shown, SEVERAL_INCHES, is_titled=True)
+    num_layers = len(similarity.layers)
+    square = float(np.clip(num_layers * LAYER_INCHES, *MATRIX_INCHES))
+    longest = max(len(" ".join(layer)) for layer in similarity.layers)
+    below = square + MARGIN_INCHES + longest * LAYER_POINTS[1] * LETTER_WIDTH / 72
+    figure = _new_figure(rows, below)
+    halves = figure.add_gridspec(2, 1, height_ratios=(figure.get_figheight() - below, below))
+    top, bottom = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
+    drawn, names = _draw_rows(top, rows, utterance)
+    _draw_matrix(bottom, similarity, square)
+    return _finish(figure, drawn, names, utterance)
+
+
+def _new_figure(rows: list[_Row], inches_below: float) -> Figure:
+    check_matplotlib()
+    from matplotlib.figure import Figure
+
+    height = sum(row.inches for row in rows) + MARGIN_INCHES + inches_below
+    return Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+
+
+def _finish(
+    figure: Figure, drawn: tuple[TimePanel, ...], names: list[Name], utterance: Utterance
+) -> Picture:
+    figure.suptitle(utterance.title, parse_math=False, wrap=True)
+    with missing_glyphs_are_boxes():
+        figure.draw_without_rendering()
+    panels.keep_names_that_fit(names)
+    return Picture(figure=figure, panels=drawn)
+
+
+def _speech_rows(utterance: Utterance) -> list[_Row]:
+    rows = [
+        _Row(
+            name="waveform",
+            inches=WAVEFORM_INCHES,
+            draw=lambda panel, side: panels.draw_waveform(panel, side, utterance),
+        ),
+        _Row(
+            name="log mel",
+            inches=MEL_INCHES,
+            draw=lambda panel, side: panels.draw_mel(panel, side, utterance),
+            sequence=utterance.mel,
+        ),
+    ]
+    if utterance.segments:
+        rows.append(
+            _Row(
+                name="labels",
+                inches=SEGMENTS_INCHES,
+                draw=lambda panel, side: panels.draw_segments(panel, side, utterance),
+            )
+        )
+    return rows
+
+
+def _representation_rows(
+    utterance: Utterance, shown: Representation, inches: float, *, is_titled: bool = False
+) -> list[_Row]:
+    name = f"{shown.model}, {shown.layer}"
+
+    def draw(panel: Axes, side: Axes) -> None:
+        panels.draw_representation(panel, side, utterance, shown)
+        if is_titled:
+            panel.set_title(name, loc="left", fontsize="medium", parse_math=False)
+
+    rows = [
+        _Row(name=name, inches=inches, draw=draw, sequence=shown.sequence),
+        _Row(
+            name=f"{name}: principal components",
+            inches=COMPONENTS_INCHES,
+            draw=lambda panel, side: panels.draw_components(panel, side, utterance, shown),
+            sequence=shown.sequence,
+        ),
+    ]
+    codes = shown.codes
+    if codes is not None:
+        rows.append(
+            _Row(
+                name=f"{shown.model}: codes",
+                inches=CODEBOOK_INCHES * codes.frames.shape[1],
+                draw=lambda panel, side: panels.draw_codes(panel, side, utterance, codes),
+                sequence=codes,
+            )
+        )
+    return rows
+
+
+def _draw_rows(
+    figure: Figure | SubFigure, rows: list[_Row], utterance: Utterance
+) -> tuple[tuple[TimePanel, ...], list[Name]]:
+    """Draw rows that share their time axis; their panels and the names in them."""
+    heights = [row.inches for row in rows]
+    grid = figure.add_gridspec(len(rows), 2, height_ratios=heights, width_ratios=(1, SIDE_WIDTH))
+    drawn: list[TimePanel] = []
+    names: list[Name] = []
+    for index, row in enumerate(rows):
+        axes = figure.add_subplot(grid[index, 0], sharex=drawn[0].axes if drawn else None)
+        side = figure.add_subplot(grid[index, 1])
+        names += row.draw(axes, side) or []
+        axes.tick_params(labelbottom=index == len(rows) - 1)
+        drawn.append(TimePanel(name=row.name, axes=axes, sequence=row.sequence))
+    drawn[-1].axes.set_xlabel("time (s)")
+    drawn[0].axes.set_xlim(*utterance.shown)
+    figure.align_ylabels([panel.axes for panel in drawn])
+    return tuple(drawn), names
+
+
+def _draw_matrix(figure: SubFigure, similarity: LayerSimilarity, inches: float) -> None:
+    """Layers against layers, lines between models, as many names as there is room for."""
+    axes = figure.add_subplot()
+    image = axes.imshow(similarity.matrix, vmin=0, vmax=1, cmap="viridis")
+    beside = axes.inset_axes((1.03, 0.0, 0.03, 1.0))
+    figure.colorbar(image, cax=beside, label="linear CKA, unbiased estimate")
+    models = [model for model, _ in similarity.layers]
+    for edge in np.flatnonzero([a != b for a, b in itertools.pairwise(models)]):
+        axes.axhline(edge + 0.5, color="white", linewidth=1.5)
+        axes.axvline(edge + 0.5, color="white", linewidth=1.5)
+    points = inches / len(models) * 72  # of one layer
+    step = int(np.ceil(LAYER_POINTS[0] * 1.2 / points))
+    size = float(np.clip(points * step / 1.2, *LAYER_POINTS))
+    ticks = range(0, len(models), step)
+    names = [" ".join(similarity.layers[index]) for index in ticks]
+    axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
+    axes.set_title("similarity of all layers", fontsize="medium")

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from auricle.errors import MissingExtraError, OutputError
+from auricle.plotting import figures as module
+from auricle.plotting.figures import check_plotting, save_figure
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg", ".PNG"])
+def test_a_figure_is_written_in_the_format_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(module, "DPI", 20)
+    path = tmp_path / f"a{suffix}"
+    check_plotting(path)
+    figure = Figure()
+    figure.suptitle("音声")  # the font has no such characters: warnings would be errors here
+    save_figure(figure, path)
+    start = {".pdf": b"%PDF", ".svg": b"<?xml"}.get(suffix, b"\x89PNG")
+    assert path.read_bytes().startswith(start)
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_other_endings_are_refused() -> None:
+    with pytest.raises(OutputError, match=r"expected a name that ends in \.png, \.pdf, \.svg"):
+        check_plotting(Path("a.jpg"))
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"pip install matplotlib"):
+        check_plotting(Path("a.png"))
