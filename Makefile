@@ -1,14 +1,15 @@
 # make demo   extract representations from the bundled speech, offline, and draw them
 # make test   everything that must pass: style, types, tests
+# make docs   the documentation as a site, in site/
 # make cards  write the model cards and the README's table of the small encoders anew
-# make clean  remove what the other two made
+# make clean  remove what the others made
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test cards clean
+.PHONY: demo test docs cards clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/auricle demo --out demo
@@ -17,13 +18,16 @@ test: $(VENV)/test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses auto
+	AURICLE_SCREENSHOTS=$(CURDIR)/screenshots $(BIN)/pytest --numprocesses auto
+
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 cards: $(VENV)/test-installed
 	$(BIN)/python tools/model_cards.py
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -34,4 +38,8 @@ $(VENV)/demo-installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/test-installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+$(VENV)/docs-installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable '.[docs]'
 	touch $@

@@ -32,9 +32,10 @@ LEVELS: dict[str, int] = {
     "probing": 6,
     "corpora": 6,
     "pictures": 6,
-    "cli": 7,
-    "__init__": 8,
-    "__main__": 8,
+    "explore": 7,
+    "cli": 8,
+    "__init__": 9,
+    "__main__": 9,
 }
 """Part of the package -> its level; a part imports from lower levels and from itself alone."""
 

@@ -56,8 +56,9 @@ class TimePanel:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure and those of its panels that share the time axis."""
+    """A figure, those of its panels that share the time axis, and what it shows."""
 
+    utterance: Utterance
     figure: Figure
     panels: tuple[TimePanel, ...]
 
@@ -135,7 +136,7 @@ def _finish(
     with missing_glyphs_are_boxes():
         figure.draw_without_rendering()
     panels.keep_names_that_fit(names)
-    return Picture(figure=figure, panels=drawn)
+    return Picture(utterance=utterance, figure=figure, panels=drawn)
 
 
 def _speech_rows(utterance: Utterance) -> list[_Row]:

@@ -1,0 +1,171 @@
+"""From what a visitor asks for to what the page shows; knows nothing of how the page is made."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from auricle.audio.files import read_audio
+from auricle.errors import AudioError, AuricleError
+from auricle.hub.loading import load
+from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.pictures import Speech, comparison_of, picture_of
+from auricle.plotting.figures import save_figure
+from auricle.plotting.labels import read_segments
+from auricle.plotting.panels import frame_start_seconds
+from auricle.plotting.picture import Picture, TimePanel
+from auricle.plotting.utterance import Representation, Segment
+
+MAX_SECONDS = 60.0
+"""A longer recording is not drawn whole: its details would not be seen."""
+
+NUM_KEPT_ENCODERS = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a visitor asks for: a file, a part of it in seconds, and models with their layers."""
+
+    audio: Path
+    name: str
+    models: tuple[tuple[str, str | None], ...]
+    labels: Path | None = None
+    start: float = 0.0
+    end: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the page shows, as its viewer takes it, and the files it offers."""
+
+    view: dict[str, Any]
+    picture: Path
+    features: Path
+
+
+def answer(wish: Wish, folder: Path) -> Answer:
+    """Draw what is asked for; the files go into `folder`, which is this wish's own.
+
+    Raises:
+        AuricleError: The file, the part, a model or a layer is wrong; the message is for the
+            visitor.
+    """
+    speech = hear(wish)
+    encoders = [_encoder(name) for name, _ in wish.models]
+    layers = [layer for _, layer in wish.models]
+    if len(encoders) == 1:
+        picture = picture_of(speech, encoders[0], layers[0])
+    else:
+        picture = comparison_of(speech, encoders, layers)
+    files = folder / "picture.png", folder / "features.npz"
+    save_figure(picture.figure, files[0])
+    save_features(files[1], picture.utterance.representations)
+    return Answer(view=view(picture, files[0], speech), picture=files[0], features=files[1])
+
+
+def hear(wish: Wish) -> Speech:
+    """The part of the file that is asked for, as an utterance of its own.
+
+    Raises:
+        AudioError: It cannot be read, the part is none, or it is too long.
+    """
+    waveform = read_audio(wish.audio, sample_rate=SAMPLE_RATE)
+    seconds = len(waveform) / SAMPLE_RATE
+    end = seconds if wish.end is None else min(wish.end, seconds)
+    if not 0 <= wish.start < end:
+        raise AudioError(
+            f"The part from {wish.start:g} to {end:g} s is none of {seconds:.2f} s: let it begin "
+            "before it ends, and before the recording does."
+        )
+    if end - wish.start > MAX_SECONDS:
+        raise AudioError(
+            f"This is {_minutes(end - wish.start)} of audio, and one picture holds at most "
+            f"{MAX_SECONDS:g} s: choose a part of it by its start and end. (auricle plot and "
+            "auricle extract take recordings of any length.)"
+        )
+    first, last = round(wish.start * SAMPLE_RATE), round(end * SAMPLE_RATE)
+    segments = () if wish.labels is None else read_segments(wish.labels)
+    moved = tuple(
+        Segment(start=one.start - wish.start, end=one.end - wish.start, label=one.label)
+        for one in segments
+    )
+    return Speech(waveform=waveform[first:last].clone(), name=wish.name, segments=moved)
+
+
+def view(picture: Picture, file: Path, speech: Speech) -> dict[str, Any]:
+    """What the viewer in the browser needs: sound, picture, and where its time panels lie.
+
+    Places are parts of the picture's width and height from its upper left corner; times are in
+    seconds.
+    """
+    sound = io.BytesIO()
+    soundfile.write(sound, speech.waveform.numpy(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return {
+        "sound": _data_url("audio/wav", sound.getvalue()),
+        "picture": _data_url("image/png", file.read_bytes()),
+        "seconds": len(speech.waveform) / SAMPLE_RATE,
+        "title": picture.figure.get_suptitle(),
+        "panels": [_place(panel, picture) for panel in picture.panels],
+    }
+
+
+def save_features(path: Path, shown: Sequence[Representation]) -> None:
+    """Each representation (T, D) with the middle of its frames in seconds (T,), as NumPy reads it.
+
+    Names in the archive are `model.layer` and `model.layer.seconds`.
+    """
+    arrays = {}
+    for one in shown:
+        sequence = one.sequence
+        hop = sequence.geometry.hop_samples / SAMPLE_RATE
+        first = frame_start_seconds(sequence, SAMPLE_RATE) + hop / 2
+        name = f"{one.model}.{one.layer}"
+        arrays[name] = sequence.frames
+        arrays[f"{name}.seconds"] = first + hop * np.arange(len(sequence.frames))
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def _place(panel: TimePanel, picture: Picture) -> dict[str, Any]:
+    box, canvas = panel.axes.get_window_extent(), picture.figure.bbox
+    place: dict[str, Any] = {
+        "name": panel.name,
+        "left": box.x0 / canvas.width,
+        "right": box.x1 / canvas.width,
+        "top": 1 - box.y1 / canvas.height,
+        "bottom": 1 - box.y0 / canvas.height,
+    }
+    if panel.sequence is not None:
+        place["frames"] = {
+            "start": frame_start_seconds(panel.sequence, SAMPLE_RATE),
+            "hop": panel.sequence.geometry.hop_samples / SAMPLE_RATE,
+            "count": len(panel.sequence.frames),
+        }
+    return place
+
+
+def _data_url(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+@functools.lru_cache(maxsize=NUM_KEPT_ENCODERS)
+def _encoder(name: str) -> Encoder:
+    try:
+        return load(name)
+    except OSError as error:
+        if isinstance(error, AuricleError):
+            raise
+        raise AuricleError(f"{name} cannot be loaded: {error}") from error

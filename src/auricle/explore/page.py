@@ -1,0 +1,333 @@
+"""The page itself, made with Gradio, and the local server that it runs on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+from auricle.audio.samples import sample_paths
+from auricle.errors import AuricleError, MissingExtraError, OutputError
+from auricle.explore.choices import (
+    describe_choice,
+    list_choices,
+    list_layers,
+    must_be_downloaded,
+)
+from auricle.hub.records import DEFAULT_MODEL
+
+HOST = "127.0.0.1"
+FIRST_PORT = 7860
+NUM_PORTS = 100
+NUM_MODELS = 3
+NONE = ""
+"""Stands for no second or third model, and for the default layer."""
+
+MAX_FILE = "500mb"
+MAX_WAITING = 30
+"""Visitors whose pictures wait for those of others; one is drawn at a time, on all cores."""
+
+FORGET_SECONDS = 3600
+"""Files of a visit are deleted after so long, and all of them when the server stops."""
+
+SECURITY_HEADERS = (
+    (
+        b"content-security-policy",
+        # Gradio's own scripts are inline and compile templates; nothing comes from elsewhere.
+        b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+        b"style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+        b"media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+        b"worker-src 'self' blob:; frame-ancestors 'none'; form-action 'self'; base-uri 'self'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+INTRODUCTION = """\
+## What encoders make of speech
+Drop a recording or record one, pick up to three encoders, and draw. Nothing leaves this machine.
+"""
+
+VIEWER = "<p class='hint'>Pictures appear here.</p><p class='notice' role='alert'></p>"
+"""What viewer.js finds."""
+
+
+@contextmanager
+def serve(port: int | None = None) -> Iterator[str]:
+    """Serve the page on this machine alone while this is entered; gives its address.
+
+    Args:
+        port: Which to listen on; None for the first free one from 7860.
+
+    Raises:
+        MissingExtraError: Gradio or matplotlib is not installed.
+        OutputError: The port is not free.
+    """
+    from auricle.plotting.figures import check_matplotlib
+
+    check_matplotlib()
+    with tempfile.TemporaryDirectory(prefix="auricle-explore-") as folder:
+        gradio = _import_gradio(folder)
+        blocks = build(gradio, Path(folder))
+        try:
+            _, address, _ = blocks.launch(
+                server_name=HOST,
+                server_port=port,
+                share=False,
+                quiet=True,
+                inbrowser=False,
+                prevent_thread_lock=True,
+                show_error=True,
+                max_file_size=MAX_FILE,
+                ssr_mode=False,
+                run_history=False,
+                footer_links=[],
+                enable_monitoring=False,
+                theme=_theme(gradio),
+                app_kwargs={"middleware": _middleware()},
+            )
+        except OSError as error:
+            raise OutputError(
+                f"cannot listen on {HOST}, port {port or FIRST_PORT}: {error}; pass another --port"
+            ) from error
+        # The first picture needs torch, which takes seconds to import: the page is there already.
+        threading.Thread(target=import_module, args=("auricle.explore.drawing",)).start()
+        try:
+            yield str(address)
+        finally:
+            blocks.close(verbose=False)
+
+
+def build(gradio: Any, folder: Path) -> Any:
+    """The page as Gradio blocks; what it makes for visitors lies below `folder`."""
+    with gradio.Blocks(
+        title="auricle explore",
+        analytics_enabled=False,
+        delete_cache=(FORGET_SECONDS, FORGET_SECONDS),
+    ) as blocks:
+        gradio.Markdown(INTRODUCTION)
+        with gradio.Row():
+            with gradio.Column(scale=1, min_width=340):
+                inputs = _inputs(gradio, blocks, folder)
+            with gradio.Column(scale=3):
+                viewer = _viewer(gradio)
+                with gradio.Row():
+                    picture = gradio.DownloadButton("Download picture", visible=False)
+                    features = gradio.DownloadButton("Download features", visible=False)
+        outputs = [viewer, picture, features]
+
+        def draw(*values: Any, progress: Any = gradio.Progress()) -> list[Any]:  # noqa: B008 - Gradio's way
+            progress(0.1, desc="encoding and drawing")
+            try:
+                view, files = _draw(values, folder)
+            except AuricleError as error:
+                raise gradio.Error(str(error), duration=None, print_exception=False) from error
+            return [
+                json.dumps(view),
+                *(gradio.DownloadButton(value=str(file), visible=True) for file in files),
+            ]
+
+        inputs["button"].click(
+            draw,
+            inputs=inputs["values"],
+            outputs=outputs,
+            concurrency_limit=1,
+            api_visibility="private",
+        )
+    blocks.queue(max_size=MAX_WAITING)
+    return blocks
+
+
+def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
+    """The controls: a button, and the components whose values `_draw` is given, in their order."""
+    audio = gradio.Audio(
+        label="Speech: a file or a recording",
+        sources=["upload", "microphone"],
+        type="filepath",
+        editable=False,
+        buttons=["download"],
+        elem_id="speech",
+    )
+    sample = gradio.Button("Take the speech that ships with auricle", size="sm")
+    # A copy, for files are served from the page's own folder alone.
+    sample.click(
+        lambda: shutil.copy(sample_paths()[0], folder),
+        outputs=audio,
+        api_visibility="private",
+        queue=False,
+    )
+    choices = [_model_inputs(gradio, blocks, number) for number in range(NUM_MODELS)]
+    models, layers = zip(*choices, strict=True)
+    allowed = gradio.Checkbox(label="Download weights that are not on this machine", value=False)
+    with gradio.Accordion("Part and labels", open=False):
+        with gradio.Row():
+            start = gradio.Number(label="From, s", value=0, minimum=0)
+            end = gradio.Number(label="To, s (0: the end)", value=0, minimum=0)
+        labels = gradio.File(
+            label="Labels such as phones (.tsv of start, end, label; .ctm; .TextGrid)",
+            file_types=[".tsv", ".txt", ".ctm", ".TextGrid"],
+            height=100,
+        )
+    button = gradio.Button("Draw", variant="primary", elem_id="draw")
+    return {"button": button, "values": [audio, labels, start, end, allowed, *models, *layers]}
+
+
+def _model_inputs(gradio: Any, blocks: Any, number: int) -> tuple[Any, Any]:
+    """The choice of a model and of its layer, with a line about where its weights are."""
+    name = DEFAULT_MODEL if number == 0 else NONE
+    none = [] if number == 0 else [("none", NONE)]
+    with gradio.Group():
+        model = gradio.Dropdown(
+            [*none, *list_choices()],
+            value=name,
+            label=f"Encoder {number + 1}",
+            elem_id=f"model-{number + 1}",
+        )
+        layer = gradio.Dropdown(
+            [("default", NONE)],
+            value=NONE,
+            label="Layer",
+            visible=bool(name),
+            elem_id=f"layer-{number + 1}",
+        )
+    about = gradio.Markdown(elem_id=f"about-{number + 1}", visible=bool(name))
+
+    def choose(chosen: str) -> list[Any]:
+        try:
+            return [
+                _layer_choices(gradio, chosen),
+                gradio.Markdown(describe_choice(chosen) if chosen else "", visible=bool(chosen)),
+            ]
+        except AuricleError as error:
+            raise gradio.Error(str(error), duration=None, print_exception=False) from error
+
+    gradio.on(
+        [model.change, blocks.load],
+        choose,
+        model,
+        [layer, about],
+        api_visibility="private",
+        show_progress="hidden",
+    )
+    return model, layer
+
+
+def _layer_choices(gradio: Any, name: str) -> Any:
+    choices = [("default", NONE)]
+    if name:
+        layers = list_layers(name)
+        if layers.default:
+            choices = [(f"default ({layers.default})", NONE)]
+        choices += [(layer, layer) for layer in layers.names]
+    return gradio.Dropdown(choices=choices, value=NONE, visible=bool(name))
+
+
+def _draw(values: tuple[Any, ...], folder: Path) -> tuple[dict[str, Any], tuple[Path, Path]]:
+    """What the viewer shows and the files to download, from the values of the controls.
+
+    Raises:
+        AuricleError: Something is missing or wrong; the message is for the visitor.
+    """
+    from auricle.explore.drawing import Wish, answer
+
+    audio, labels, start, end, is_allowed = values[:5]
+    models, layers = values[5 : 5 + NUM_MODELS], values[5 + NUM_MODELS :]
+    if audio is None:
+        raise AuricleError(
+            "There is no speech yet: drop a file, record, or take the speech that ships with "
+            "auricle. (Without a microphone, or where the browser was not allowed to use it, "
+            "recording gives nothing.)"
+        )
+    wanted = [(model, layer or None) for model, layer in zip(models, layers, strict=True) if model]
+    if len({model for model, _ in wanted}) < len(wanted):
+        raise AuricleError("Two of the encoders are the same: choose others, or none.")
+    for model, _ in wanted:
+        if must_be_downloaded(model) and not is_allowed:
+            raise AuricleError(
+                f"{describe_choice(model)} Tick the box that allows downloads, or choose an "
+                "encoder that is in the package."
+            )
+    wish = Wish(
+        audio=Path(audio),
+        name=Path(audio).name,
+        models=tuple(wanted),
+        labels=None if labels is None else Path(labels),
+        start=start or 0.0,
+        end=end or None,
+    )
+    try:
+        drawn = answer(wish, Path(tempfile.mkdtemp(prefix="answer-", dir=folder)))
+    except AuricleError as error:
+        # Visitors know their files by name; where this server keeps them is of no use to them.
+        message = str(error)
+        for path in filter(None, (wish.audio, wish.labels)):
+            message = message.replace(str(path), path.name)
+        raise AuricleError(message) from error
+    return drawn.view, (drawn.picture, drawn.features)
+
+
+def _viewer(gradio: Any) -> Any:
+    assets = resources.files("auricle.explore")
+    return gradio.HTML(
+        value="",
+        html_template=VIEWER,
+        css_template=assets.joinpath("viewer.css").read_text(encoding="utf-8"),
+        js_on_load=assets.joinpath("viewer.js").read_text(encoding="utf-8"),
+        elem_id="viewer",
+    )
+
+
+def _theme(gradio: Any) -> Any:
+    """Gradio's plain theme in fonts that every machine has, so that none is fetched."""
+    return gradio.themes.Base(
+        font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
+
+
+def _middleware() -> list[Any]:
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    return [
+        # A page elsewhere that points its own name at this machine is turned away.
+        Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]),
+        Middleware(SecurityHeaders),
+    ]
+
+
+class SecurityHeaders:
+    """Adds headers to every answer that keep the page to this machine."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on, and its answer back with the headers."""
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *SECURITY_HEADERS]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+def _import_gradio(folder: str) -> Any:
+    """Gradio, told before its import to keep files in `folder` and to call nobody."""
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        return import_module("gradio")
+    except ImportError as error:
+        raise MissingExtraError(
+            "the explore page needs gradio, which is not installed; run pip install "
+            "'auricle[explore]'"
+        ) from error

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import auricle
+from auricle.audio.samples import sample_paths
+from auricle.explore import drawing
+from auricle.explore.drawing import Answer, Wish, answer, hear
+
+SPEECH = sample_paths()[0]
+
+
+@pytest.fixture(scope="module")
+def wish() -> Wish:
+    return Wish(audio=SPEECH, name="a.flac", models=(("apc_mini", "rnn_1"),), start=1.0, end=2.5)
+
+
+@pytest.fixture(scope="module")
+def drawn(wish: Wish, tmp_path_factory: pytest.TempPathFactory) -> Answer:
+    return answer(wish, tmp_path_factory.mktemp("answer"))
+
+
+def part() -> torch.Tensor:
+    return torch.from_numpy(soundfile.read(SPEECH, dtype="float32")[0][16_000:40_000])
+
+
+def test_the_sound_is_the_part(drawn: Answer) -> None:
+    kind, content = drawn.view["sound"].split(",")
+    assert kind == "data:audio/wav;base64"
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(content)), dtype="float32")
+    assert rate == 16_000
+    np.testing.assert_allclose(samples, part(), atol=1 / 32768)
+    assert drawn.view["seconds"] == 1.5
+
+
+def test_the_picture_is_the_file(drawn: Answer) -> None:
+    kind, content = drawn.view["picture"].split(",")
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(content) == drawn.picture.read_bytes()
+    assert drawn.view["title"] == "apc_mini, layer rnn_1: a.flac"
+
+
+def test_panels_lie_where_they_are_drawn(drawn: Answer) -> None:
+    from matplotlib.image import imread
+
+    pixels = imread(drawn.picture)[..., :3].mean(axis=2)
+    height, width = pixels.shape
+    panels = drawn.view["panels"]
+    assert [panel["name"] for panel in panels][:3] == ["waveform", "log mel", "apc_mini, rnn_1"]
+    for panel in panels:
+        # The frame of a panel is a dark line of a pixel or two at its edge, down to the next one.
+        column = round(panel["left"] * width)
+        rows = slice(round(panel["top"] * height) + 2, round(panel["bottom"] * height) - 2)
+        assert pixels[rows, column - 2 : column + 3].min(axis=1).max() < 0.5
+        assert panel["left"] == panels[0]["left"]
+        assert panel["right"] == panels[0]["right"]
+        assert 0 < panel["left"] < panel["right"] < 1
+        assert 0 < panel["top"] < panel["bottom"] < 1
+    tops = [panel["top"] for panel in panels]
+    assert tops == sorted(tops)
+
+
+def test_frames_are_those_of_the_layer(drawn: Answer) -> None:
+    encoder = auricle.load("apc_mini")
+    frames = drawn.view["panels"][2]["frames"]
+    num_samples = 24_000
+    assert frames["count"] == encoder.num_frames(num_samples)
+    assert frames["hop"] == 0.01
+    begin, end = encoder.frame_times(num_samples)[0].tolist()
+    assert frames["start"] + frames["hop"] / 2 == pytest.approx((begin + end) / 2, abs=1e-4)
+    assert "frames" not in drawn.view["panels"][0]
+
+
+def test_features_are_the_encoder_s_with_their_times(drawn: Answer) -> None:
+    encoder = auricle.load("apc_mini")
+    with torch.inference_mode():
+        (x,) = encoder([part()], "rnn_1")
+    arrays = np.load(drawn.features)
+    assert set(arrays) == {"apc_mini.rnn_1", "apc_mini.rnn_1.seconds"}
+    np.testing.assert_array_equal(arrays["apc_mini.rnn_1"], x)
+    times = encoder.frame_times(24_000).mean(dim=1)
+    np.testing.assert_allclose(arrays["apc_mini.rnn_1.seconds"], times, atol=1e-4)
+
+
+def test_several_models_are_compared(wish: Wish, tmp_path: Path) -> None:
+    several = dataclasses.replace(wish, models=(("apc_mini", None), ("fbank", None)))
+    drawn = answer(several, tmp_path)
+    assert drawn.view["title"] == "apc_mini, fbank: a.flac"
+    assert {key.split(".")[0] for key in np.load(drawn.features)} == {"apc_mini", "fbank"}
+
+
+def test_labels_move_with_the_part(wish: Wish, tmp_path: Path) -> None:
+    labels = tmp_path / "a.tsv"
+    labels.write_text("0\t1.5\tA\n1.5\t2\tB\n")
+    speech = hear(dataclasses.replace(wish, labels=labels))
+    assert [(one.start, one.end, one.label) for one in speech.segments] == [
+        (-1, 0.5, "A"),
+        (0.5, 1, "B"),
+    ]
+    assert len(speech.waveform) == 24_000
+
+
+def test_a_part_that_is_none_and_one_that_is_too_long(
+    wish: Wish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for start, end in ((2.0, 2.0), (3.0, 2.0), (99.0, None)):
+        with pytest.raises(auricle.AudioError, match="let it begin before it ends"):
+            hear(dataclasses.replace(wish, start=start, end=end))
+    monkeypatch.setattr(drawing, "MAX_SECONDS", 1.0)
+    with pytest.raises(auricle.AudioError, match="This is 0 min 2 s of audio, and .* at most 1 s"):
+        hear(wish)
+    assert drawing._minutes(3725) == "1 h 2 min"
+
+
+def test_an_end_beyond_the_recording_is_its_end(wish: Wish) -> None:
+    speech = hear(dataclasses.replace(wish, end=1000.0))
+    assert len(speech.waveform) == soundfile.info(SPEECH).frames - 16_000
