@@ -20,6 +20,7 @@ from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActiva
 def _checked_anew() -> Iterator[None]:
     yield
     packed._is_right.cache_clear()
+    packed.int8_is_right.cache_clear()
 
 
 @pytest.fixture
@@ -182,3 +183,30 @@ def test_what_is_made_of_weights_is_made_again_when_one_changes() -> None:
         weights[1].mul_(2.0)
         assert torch.equal(packed.kept_with(weights, make), torch.full((3,), 2.0))
     assert packed.kept_with(weights, make).requires_grad
+
+
+def test_this_machine_adds_up_8_bits() -> None:
+    assert packed.int8_is_right()
+
+
+@pytest.mark.parametrize("fault", ["saturated", "shifted", "missing"])
+def test_a_kernel_of_8_bits_that_is_wrong_is_found(
+    monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    true_product = packed.product_in_int8
+
+    def wrong(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if fault == "missing":
+            raise RuntimeError("no such kernel")
+        if fault == "shifted":
+            return true_product(x, weight, bias) + 0.01
+        # Pairs of products are added in 16 bits first, as AVX2 does.
+        steps, scale, zero_point = packed._inputs_in_uint8(x)
+        weight_steps, weight_scales = packed._weight_steps(weight)
+        products = steps.double().unsqueeze(1) * weight_steps.double()
+        pairs = products.unflatten(2, (-1, 2)).sum(3).clamp(-32768, 32767).sum(2)
+        sums = pairs - zero_point * weight_steps.double().sum(1)
+        return (sums * scale * weight_scales).float() + (0 if bias is None else bias)
+
+    monkeypatch.setattr(packed, "product_in_int8", wrong)
+    assert not packed.int8_is_right()

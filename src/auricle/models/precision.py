@@ -9,6 +9,7 @@ from torch import nn
 
 from auricle.errors import AuricleError
 from auricle.models.base import Encoder
+from auricle.nn import packed
 from auricle.nn.bert import BertLayer
 from auricle.nn.linear import Linear
 from auricle.nn.waveform_transformer import TransformerLayer
@@ -44,6 +45,11 @@ def set_precision(encoder: Encoder, precision: Precision) -> None:
             raise AuricleError(
                 f"int8 is for the linear layers of Transformers, and {encoder.family} has none; "
                 "take bf16"
+            )
+        if not packed.int8_is_right():
+            raise AuricleError(
+                "this processor, or this torch, has no products of 8 bits that add up without "
+                "overflow; take bf16"
             )
     encoder.to(TYPES.get(precision, torch.float32))
     for linear in layers:

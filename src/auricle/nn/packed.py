@@ -43,6 +43,9 @@ NUM_PROBES = 64
 UINT8_STEPS, INT8_STEPS = 255, 127
 """Steps from the lowest input to the highest, and from 0 to the largest weight."""
 
+INT8_TOLERANCE = 1e-4
+"""How far the check lets that kernel be from float64 with the same steps."""
+
 SMALLEST_RANGE = 1e-30
 """Of what is quantised; digital silence has none."""
 
@@ -152,13 +155,9 @@ def product_in_int8(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if kept is None or kept[0] != state:
         kept = forms["int8"] = (state, _weight_in_int8(weight.detach()))
     quantised, weight_scales = kept[1]
-    rows = x.flatten(0, -2)
-    lowest, highest = (bound.item() for bound in rows.aminmax())
-    scale = max(max(highest, 0.0) - min(lowest, 0.0), SMALLEST_RANGE) / UINT8_STEPS
-    zero_point = round(-min(lowest, 0.0) / scale)
-    steps = (rows * (1 / scale)).add_(zero_point).round_().clamp_(0, UINT8_STEPS)
+    steps, scale, zero_point = _inputs_in_uint8(x.flatten(0, -2))
     output: Tensor = torch.ops.onednn.qlinear_pointwise(
-        steps.to(torch.uint8),
+        steps,
         scale,
         zero_point,
         quantised,
@@ -175,11 +174,50 @@ def product_in_int8(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return output.view(*x.shape[:-1], -1)
 
 
+def _inputs_in_uint8(rows: Tensor) -> tuple[Tensor, float, int]:
+    """Steps (R, K) of inputs, the width of a step, and the step that stands for 0."""
+    lowest, highest = (bound.item() for bound in rows.aminmax())
+    scale = max(max(highest, 0.0) - min(lowest, 0.0), SMALLEST_RANGE) / UINT8_STEPS
+    zero_point = round(-min(lowest, 0.0) / scale)
+    steps = (rows * (1 / scale)).add_(zero_point).round_().clamp_(0, UINT8_STEPS)
+    return steps.to(torch.uint8), scale, zero_point
+
+
 def _weight_in_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Packed weight and the scales (N,) of its outputs."""
-    scales = weight.abs().amax(1).clamp(min=SMALLEST_RANGE) / INT8_STEPS
-    steps = (weight / scales.unsqueeze(1)).round().to(torch.int8)
+    steps, scales = _weight_steps(weight)
     return torch.ops.onednn.qlinear_prepack(steps, None), scales
+
+
+def _weight_steps(weight: Tensor) -> tuple[Tensor, Tensor]:
+    scales = weight.abs().amax(1).clamp(min=SMALLEST_RANGE) / INT8_STEPS
+    return (weight / scales.unsqueeze(1)).round().to(torch.int8), scales
+
+
+@functools.lru_cache(maxsize=1)
+def int8_is_right() -> bool:
+    """Whether the kernel of 8 bits is there and adds up without overflow.
+
+    Processors without instructions for it add products in 16 bits, where two of the largest do not
+    fit: the first row and the first output have nothing else.
+    """
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode(False), torch.no_grad():
+        rows = torch.randn(33, 64, generator=generator)
+        weight = torch.randn(17, 64, generator=generator)
+        bias = torch.randn(17, generator=generator)
+        rows[0], weight[0] = 5.0, 5.0
+        steps, scale, zero_point = _inputs_in_uint8(rows)
+        weight_steps, weight_scales = _weight_steps(weight)
+        inputs = (steps.double() - zero_point) * scale
+        expected = F.linear(
+            inputs, weight_steps.double() * weight_scales.double().unsqueeze(1), bias.double()
+        )
+        try:
+            error = (product_in_int8(rows, weight, bias).double() - expected).abs()
+        except (AttributeError, RuntimeError):
+            return False
+        return bool((error / expected.abs().clamp(min=1.0)).max().item() <= INT8_TOLERANCE)
 
 
 def kept_with(weights: tuple[Tensor, ...], make: Callable[[], Tensor]) -> Tensor:
