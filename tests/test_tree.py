@@ -43,7 +43,7 @@ def test_every_source_file_has_its_test_file() -> None:
 
 
 def test_every_test_file_has_its_source_file() -> None:
-    own_suites = {"contract", "golden", "peers"}
+    own_suites = {"contract", "docs", "golden", "peers"}
     stray = []
     for path in TESTS.rglob("test_*.py"):
         relative = path.relative_to(TESTS)

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from auricle.errors import LayerError as LayerError
     from auricle.errors import MissingExtraError as MissingExtraError
     from auricle.errors import OutputError as OutputError
+    from auricle.errors import PlugInError as PlugInError
+    from auricle.errors import RecipeError as RecipeError
     from auricle.errors import StoreError as StoreError
+    from auricle.errors import TrainingError as TrainingError
     from auricle.errors import UnknownModelError as UnknownModelError
     from auricle.errors import UnknownUtteranceError as UnknownUtteranceError
     from auricle.extraction.store.reader import open as open  # noqa: A004 - the library's public name
@@ -49,7 +52,10 @@ _ERRORS = (
     "LayerError",
     "MissingExtraError",
     "OutputError",
+    "PlugInError",
+    "RecipeError",
     "StoreError",
+    "TrainingError",
     "UnknownModelError",
     "UnknownUtteranceError",
 )
@@ -83,9 +89,12 @@ __all__ = [
     "LayerError",
     "MissingExtraError",
     "OutputError",
+    "PlugInError",
+    "RecipeError",
     "StoreError",
     "StreamSession",
     "StreamStatistics",
+    "TrainingError",
     "UnknownModelError",
     "UnknownUtteranceError",
     "__version__",

@@ -32,6 +32,9 @@ def open(location: str | Path) -> Store:  # noqa: A001 - the library's public na
     Args:
         location: Path of the folder, or an address that fsspec knows (`s3://...`).
 
+    Returns:
+        The store, which reads an array when it is asked for.
+
     Raises:
         StoreError: There is no store, or its index is damaged.
         MissingExtraError: The package that reads from such an address is not installed.
@@ -106,8 +109,12 @@ class Store:
         """The array (T, D) of an utterance.
 
         Args:
-            id: Its id.
+            utterance_id: Its id.
             layer: Which of its arrays; may be left out where one is kept.
+
+        Returns:
+            Tensor of T frames (one where they were pooled) by D columns, in the type it was
+            written in, mapped from disk.
 
         Raises:
             UnknownUtteranceError: The store does not hold it.
