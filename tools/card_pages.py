@@ -197,7 +197,8 @@ def _published(record: Record) -> str:
     what = "The published model" if same else f"The nearest published model, {better.title},"
     return (
         f"{absent}{what} is `{better.name}`, trained on {better.training_data}; it is fetched "
-        f"once by\n\n```sh\nauricle extract speech.wav --model {better.name} --out features\n```"
+        f"once by\n\n```sh\nauricle extract speech.wav --model {better.name} "
+        f"--out {better.name}\n```"
     )
 
 

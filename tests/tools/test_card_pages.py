@@ -32,7 +32,7 @@ def test_a_page_says_what_the_encoder_is(repository: Any) -> None:
     assert "| audio gone through | 2.5 hours |" in lines
     assert "| loss | 1 (mean up to step 10) to 0.5 (last line of the log) |" in lines
     assert text.endswith(f"```toml\n{apc.recipe.strip()}\n```")
-    assert "auricle extract speech.wav --model apc_360hr --out features" in lines
+    assert "auricle extract speech.wav --model apc_360hr --out apc_360hr" in lines
 
 
 def test_every_layer_stands_beside_the_baselines(repository: Any) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+import msgspec
 import pytest
 import torch
 
@@ -68,3 +69,16 @@ def test_without_accelerate_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(MissingExtraError, match=r"auricle\[train\]"):
         build_accelerator(recipe, "cpu")
+
+
+def test_one_process_trains_in_one_precision(recipe: Recipe) -> None:
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        build_accelerator(recipe, "cpu")
+        run = msgspec.structs.replace(recipe.run, precision="bf16")
+        with pytest.raises(AuricleError, match="another precision than bf16.*start a new process"):
+            build_accelerator(msgspec.structs.replace(recipe, run=run), "cpu")
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)

@@ -123,10 +123,10 @@ def draw_comparison(utterance: Utterance, similarity: LayerSimilarity) -> Pictur
 
 def _new_figure(rows: list[_Row], inches_below: float) -> Figure:
     check_matplotlib()
-    from matplotlib.figure import Figure
+    from auricle.plotting.notebook_figure import NotebookFigure
 
     height = sum(row.inches for row in rows) + MARGIN_INCHES + inches_below
-    return Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+    return NotebookFigure(figsize=(WIDTH_INCHES, height), layout="constrained")
 
 
 def _finish(

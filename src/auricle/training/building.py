@@ -75,7 +75,7 @@ def build_accelerator(recipe: Recipe, device: Device) -> Accelerator:
 
     Raises:
         MissingExtraError: Accelerate is not installed.
-        AuricleError: There is no such device.
+        AuricleError: There is no such device, or this process has trained in another precision.
     """
     try:
         from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -88,8 +88,15 @@ def build_accelerator(recipe: Recipe, device: Device) -> Accelerator:
         raise AuricleError("there is no CUDA device here; pass --device cpu, or auto")
     # Heads and layers may rest in a step (layer drop, a quantiser that nothing reads).
     distributed = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(
-        cpu=device == "cpu" or not has_gpu,
-        mixed_precision="bf16" if recipe.run.precision == "bf16" else "no",
-        kwargs_handlers=[distributed],
-    )
+    try:
+        return Accelerator(
+            cpu=device == "cpu" or not has_gpu,
+            mixed_precision="bf16" if recipe.run.precision == "bf16" else "no",
+            kwargs_handlers=[distributed],
+        )
+    except ValueError as error:  # its state is the process's
+        raise AuricleError(
+            f"this process has trained on another device or in another precision than "
+            f"{recipe.run.precision}, and accelerate keeps to the first one: start a new process "
+            f"({error})"
+        ) from error
