@@ -53,7 +53,8 @@ MODELS = (
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "long_audio.json"
 PAGE = ROOT / "docs" / "long-audio.md"
-MARKERS = "<!-- hour: `python benchmarks/long_audio.py --render` -->", "<!-- /hour -->"
+HEAD, FOOT = "<!-- {}: `python benchmarks/long_audio.py --render` -->", "<!-- /{} -->"
+"""What a table of the page stands between, by its name."""
 
 SAMPLE_RATE = 16_000
 GAIN_PERIODS_SECONDS = (61.0, 97.3)
@@ -202,24 +203,36 @@ def key(run: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def render() -> None:
-    """Write the table of an hour between its markers."""
+    """Write the tables of an hour between their markers."""
     text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(MARKERS[0])
-    after = rest.split(MARKERS[1])[1]
-    hours = hour_table(list(read(RESULTS).values()))
-    PAGE.write_text(f"{before}{MARKERS[0]}\n{hours}\n{MARKERS[1]}{after}", encoding="utf-8")
+    for name, rows in tables(list(read(RESULTS).values())).items():
+        before, rest = text.split(HEAD.format(name))
+        after = rest.split(FOOT.format(name))[1]
+        text = f"{before}{HEAD.format(name)}\n{rows}\n{FOOT.format(name)}{after}"
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def tables(runs: list[dict[str, Any]]) -> dict[str, str]:
+    """The tables of the page by name: an hour whole, whole without attention, and in windows."""
+    hours = [run for run in runs if run["minutes"] == 60]
+    whole = [run for run in hours if run["window_seconds"] is None]
+    return {
+        "hour": hour_table([run for run in whole if run["attention"]]),
+        "hour-without-attention": hour_table([run for run in whole if not run["attention"]]),
+        "hour-in-windows": hour_table([run for run in hours if run["window_seconds"] == 30]),
+    }
 
 
 def hour_table(runs: list[dict[str, Any]]) -> str:
-    """What an hour whole takes, a row for each model, as Markdown."""
-    hours = [run for run in runs if run["minutes"] == 60 and run["window_seconds"] is None]
-    rows = ["| model | peak GB | of that output | minutes of one thread |", "|---|---:|---:|---:|"]
-    for run in sorted(hours, key=lambda run: (not run["attention"], run["model"])):
-        minutes = "not measured" if run["attention"] else "attention left out"
-        if run["seconds"] is not None:
-            minutes = f"{run['seconds'] / 60:.1f}"
+    """What an hour takes, a row for each model, as Markdown; with the time if all have one."""
+    is_timed = all(run["seconds"] is not None for run in runs)
+    rows = ["| model | peak GB | of that output |", "|---|---:|---:|"]
+    if is_timed:
+        rows = [f"{rows[0]} minutes of one thread |", f"{rows[1]}---:|"]
+    for run in sorted(runs, key=lambda run: str(run["model"])):
         peak, output = run["peak_bytes"] / 1e9, run["output_bytes"] / 1e9
-        rows.append(f"| `{run['model']}` | {peak:.2f} | {output:.2f} | {minutes} |")
+        row = f"| `{run['model']}` | {peak:.2f} | {output:.2f} |"
+        rows.append(f"{row} {run['seconds'] / 60:.1f} |" if is_timed else row)
     return "\n".join(rows)
 
 

@@ -15,12 +15,14 @@ own start. The status is 1 where a step takes more.
     load_mini     auricle.load of a small encoder in the package
     load_base     auricle.load of wav2vec 2.0 Base, 95 M random weights, from a file of its own
     features      auricle.load of a small encoder, and its features of a bundled utterance
+    explore       auricle explore, until a browser has its page
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -38,6 +40,14 @@ import torch
 from auricle.audio.samples import sample_paths
 with torch.inference_mode():
     encoder([str(sample_paths()[0])])
+"""
+EXPLORE = """
+import os
+from urllib.request import urlopen
+from auricle.explore.page import serve
+with serve() as address:
+    urlopen(address).read()
+    os._exit(0)  # without waiting for torch, which is imported meanwhile
 """
 
 
@@ -88,17 +98,20 @@ def steps(base: Path) -> dict[str, Step]:
         "load_mini": Step(("-c", mini), "torch", 0.5),
         "load_base": Step(("-c", LOAD.format(str(base))), "torch", 0.75),
         "features": Step(("-c", mini + ENCODE), "torch", 1.0),
+        "explore": Step(("-c", EXPLORE), "python", 5.0),
     }
 
 
 def measured(commands: dict[str, Step], repetitions: int) -> dict[str, float]:
     """Median seconds of each step; steps take turns."""
+    # As after an installation, modules are compiled once, by the repetition that does not count.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(repetitions + 1):
         for name, step in commands.items():
             command = (sys.executable, *step.arguments)
             start = time.perf_counter()
-            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+            subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, check=True)
             seconds[name].append(time.perf_counter() - start)
     return {name: median(values[1:]) for name, values in seconds.items()}
 
