@@ -46,10 +46,11 @@ class Name:
 
 def draw_waveform(panel: Axes, side: Axes, utterance: Utterance) -> None:
     """The waveform, or the band between its extremes where samples are denser than the paper."""
-    waveform = utterance.waveform
+    first, last = (round(moment * utterance.sample_rate) for moment in utterance.shown)
+    waveform = utterance.waveform[first:last]
     size = -(-len(waveform) // MAX_COLUMNS)
     parts = [waveform[at : at + size] for at in range(0, len(waveform), size)]
-    seconds = (np.arange(len(parts)) + 0.5) * size / utterance.sample_rate
+    seconds = (first + (np.arange(len(parts)) + 0.5) * size) / utterance.sample_rate
     lows = np.array([part.min() for part in parts])
     highs = np.array([part.max() for part in parts])
     panel.fill_between(seconds, lows, highs, color="0.25", linewidth=0.5)
@@ -61,7 +62,7 @@ def draw_waveform(panel: Axes, side: Axes, utterance: Utterance) -> None:
 
 def draw_mel(panel: Axes, side: Axes, utterance: Utterance) -> None:
     """The log mel spectrogram, its bands named by their frequencies."""
-    image = _draw_frames(panel, utterance.mel, utterance.sample_rate, "viridis")
+    image = _draw_frames(panel, utterance.mel, utterance, "viridis")
     num_bands = utterance.mel.frames.shape[1]
     top = _htk_mel(utterance.sample_rate / 2)
     # Band b has its peak at mel (b + 1) / (num_bands + 1) of the range and its middle at b.
@@ -100,7 +101,7 @@ def draw_representation(
         frames = frames[:, order_by_correlation(frames)]
         label = "dimension\n(similar ones together)"
     sequence = dataclasses.replace(shown.sequence, frames=frames)
-    image = _draw_frames(panel, sequence, utterance.sample_rate, "cividis")
+    image = _draw_frames(panel, sequence, utterance, "cividis")
     panel.set_ylabel(label)
     panel.figure.colorbar(image, cax=side, label="standard deviations\nfrom the dim's mean")
 
@@ -108,9 +109,12 @@ def draw_representation(
 def draw_components(panel: Axes, side: Axes, utterance: Utterance, shown: Representation) -> None:
     """The first two principal components as the lightness and the blue or yellow of a ribbon."""
     components = principal_components(standardised(shown.sequence.frames), 2)
-    pooled, pool = _pooled(components.scores, MAX_COLUMNS)
+    scores = dataclasses.replace(shown.sequence, frames=components.scores)
+    part, start = _shown_part(scores, utterance)
+    pooled, pool = _pooled(part.frames, MAX_COLUMNS)
     light, yellow = (_between_percentiles(column) for column in pooled.T)
-    _draw_ribbon(panel, two_numbers_as_colour(light, yellow)[None], shown.sequence, pool, utterance)
+    end = start + _seconds(part, pool * len(pooled), utterance)
+    _draw_ribbon(panel, two_numbers_as_colour(light, yellow)[None], start, end)
     panel.set_yticks([])
     panel.set_ylabel("principal\ncomponents", rotation=0, ha="right", va="center")
     first, second = (f"{100 * share:.0f} %" for share in components.shares)
@@ -119,18 +123,20 @@ def draw_components(panel: Axes, side: Axes, utterance: Utterance, shown: Repres
 
 def draw_codes(panel: Axes, side: Axes, utterance: Utterance, codes: Sequence) -> list[Name]:
     """Codes as a ribbon for each codebook; the numbers that may stand in it."""
-    num_frames, num_codebooks = codes.frames.shape
+    part, start = _shown_part(codes, utterance)
+    num_frames, num_codebooks = part.frames.shape
     pool = -(-num_frames // MAX_COLUMNS)
-    colours = code_colours(codes.frames[::pool].T)
-    start, hop = _draw_ribbon(panel, colours, codes, pool, utterance)
+    colours = code_colours(part.frames[::pool].T)
+    hop = _seconds(codes, 1, utterance)
+    _draw_ribbon(panel, colours, start, start + colours.shape[1] * pool * hop)
     panel.set_yticks(range(num_codebooks), [f"{index + 1}" for index in range(num_codebooks)])
     panel.tick_params(axis="y", length=0)
     panel.set_ylabel("codebook", rotation=0, ha="right", va="center", labelpad=12)
-    used = [len(np.unique(column)) for column in codes.frames.T]
+    used = [len(np.unique(column)) for column in part.frames.T]
     _say(side, f"{', '.join(map(str, used))} codes used\nin {num_frames} frames")
     left, right = utterance.shown
     names = []
-    for row, column in enumerate(codes.frames.T):
+    for row, column in enumerate(part.frames.T):
         edges = np.flatnonzero(np.diff(column)) + 1
         for first, last in zip([0, *edges], [*edges, num_frames], strict=True):
             begin, end = max(start + first * hop, left), min(start + last * hop, right)
@@ -143,11 +149,12 @@ def draw_codes(panel: Axes, side: Axes, utterance: Utterance, codes: Sequence) -
 
 def draw_similarity(panel: Axes, side: Axes, utterance: Utterance, shown: Representation) -> None:
     """The cosine between each two frames: what is said twice gives stripes off the diagonal."""
-    pooled, pool = _pooled(shown.sequence.frames, MAX_SIMILARITY_COLUMNS)
+    part, start = _shown_part(shown.sequence, utterance)
+    pooled, pool = _pooled(part.frames, MAX_SIMILARITY_COLUMNS)
     norms = np.linalg.norm(pooled, axis=1, keepdims=True)
     directions = pooled / np.maximum(norms, np.finfo(np.float32).tiny)
     similarity = directions @ directions.T
-    start, end = _extent(shown.sequence, pool, len(pooled), utterance.sample_rate)
+    end = start + _seconds(part, pool * len(pooled), utterance)
     low, high = np.percentile(similarity, PERCENTILES)
     image = panel.imshow(
         similarity,
@@ -209,25 +216,21 @@ def _say(side: Axes, text: str) -> None:
     side.text(0, 0.5, text, ha="left", va="center", fontsize="small", transform=side.transAxes)
 
 
-def _draw_ribbon(
-    panel: Axes, colours: NDArray[np.float64], sequence: Sequence, pool: int, utterance: Utterance
-) -> tuple[float, float]:
-    """Rows of colours (K, columns, 3) over time; the first frame's left edge and hop in seconds."""
-    rows, columns, _ = colours.shape
-    start, end = _extent(sequence, pool, columns, utterance.sample_rate)
+def _draw_ribbon(panel: Axes, colours: NDArray[np.float64], start: float, end: float) -> None:
+    """Rows of colours (K, columns, 3) from one moment to another, in seconds."""
     panel.imshow(
         colours,
         aspect="auto",
         interpolation="nearest",
-        extent=(start, end, rows - 0.5, -0.5),
+        extent=(start, end, len(colours) - 0.5, -0.5),
     )
-    return start, (end - start) / (columns * pool)
 
 
-def _draw_frames(panel: Axes, sequence: Sequence, sample_rate: int, colours: str) -> Any:
+def _draw_frames(panel: Axes, sequence: Sequence, utterance: Utterance, colours: str) -> Any:
     """Frames as columns of an image, each over its hop around the centre of what it sees."""
-    pooled, pool = _pooled(sequence.frames, MAX_COLUMNS)
-    start, end = _extent(sequence, pool, len(pooled), sample_rate)
+    part, start = _shown_part(sequence, utterance)
+    pooled, pool = _pooled(part.frames, MAX_COLUMNS)
+    end = start + _seconds(part, pool * len(pooled), utterance)
     low, high = np.percentile(pooled, PERCENTILES)
     return panel.imshow(
         pooled.T,
@@ -241,6 +244,18 @@ def _draw_frames(panel: Axes, sequence: Sequence, sample_rate: int, colours: str
     )
 
 
+def _shown_part(sequence: Sequence, utterance: Utterance) -> tuple[Sequence, float]:
+    """The frames that lie in what is shown, and the left edge of the first of them in seconds."""
+    start = frame_start_seconds(sequence, utterance.sample_rate)
+    hop = sequence.geometry.hop_samples / utterance.sample_rate
+    left, right = utterance.shown
+    count = len(sequence.frames)
+    first = int(np.clip(np.floor((left - start) / hop), 0, count - 1))
+    last = int(np.clip(np.ceil((right - start) / hop), first + 1, count))
+    part = dataclasses.replace(sequence, frames=sequence.frames[first:last])
+    return part, start + first * hop
+
+
 def frame_start_seconds(sequence: Sequence, sample_rate: int) -> float:
     """Left edge of the first frame: half a hop before the centre of what it sees."""
     geometry = sequence.geometry
@@ -248,12 +263,8 @@ def frame_start_seconds(sequence: Sequence, sample_rate: int) -> float:
     return (centre - geometry.hop_samples / 2) / sample_rate
 
 
-def _extent(
-    sequence: Sequence, pool: int, num_columns: int, sample_rate: int
-) -> tuple[float, float]:
-    """Where the first column begins and the last one ends, in seconds."""
-    start = frame_start_seconds(sequence, sample_rate)
-    return start, start + num_columns * pool * sequence.geometry.hop_samples / sample_rate
+def _seconds(sequence: Sequence, num_frames: int, utterance: Utterance) -> float:
+    return num_frames * sequence.geometry.hop_samples / utterance.sample_rate
 
 
 def _pooled(frames: NDArray[Any], max_columns: int) -> tuple[NDArray[np.float64], int]:
