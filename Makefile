@@ -22,6 +22,7 @@ test: $(VENV)/test-installed
 
 docs: $(VENV)/docs-installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
 
 cards: $(VENV)/test-installed
 	$(BIN)/python tools/model_cards.py

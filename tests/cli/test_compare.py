@@ -50,6 +50,12 @@ def test_a_picture_of_several_models(
     assert seen == [(["mel", "apc_mini"], drawn)]
 
 
+def test_two_layers_of_one_model(save_wave: SaveWave, tmp_path: Path) -> None:
+    path = save_wave("a.wav", 8000)
+    options = ["--models", "apc_mini,apc_mini", "--layers", "0,1"]
+    assert main(["compare", str(path), *options, "--out", str(tmp_path / "a.png")]) == 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

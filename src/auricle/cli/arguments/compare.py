@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from auricle.cli.arguments.pictures import add_speech
-from auricle.cli.arguments.shared import LAYER_HELP, MODEL_HELP, add_device, layer_words, words
+from auricle.cli.arguments.shared import LAYER_HELP, MODEL_HELP, add_device, repeatable_words
 
 SUMMARY = "draw one utterance through several models"
 TEXT = """\
@@ -29,14 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models",
         metavar="MODEL,...",
-        type=words,
+        type=repeatable_words,
         required=True,
-        help=f"each {MODEL_HELP}",
+        help=f"each {MODEL_HELP}; one may come twice, with another layer",
     )
     parser.add_argument(
         "--layers",
         metavar="LAYER,...",
-        type=layer_words,
+        type=repeatable_words,
         help=f"which to draw, one for each model in order or one for all: {LAYER_HELP}; or all "
         "(default: each model's own choice)",
     )

@@ -79,11 +79,11 @@ def words(text: str) -> list[str]:
     return several
 
 
-def layer_words(text: str) -> list[str]:
-    """Layers with commas between them, which may be the same."""
+def repeatable_words(text: str) -> list[str]:
+    """Words with commas between them, which may be the same."""
     several = [word.strip() for word in text.split(",")]
     if not all(several):
-        raise argparse.ArgumentTypeError(f"expected layers with commas between them, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected words with commas between them, got {text!r}")
     return several
 
 
