@@ -33,7 +33,7 @@ def values(**changes: object) -> tuple[object, ...]:
     ("changes", "message"),
     [
         ({"audio": None}, "There is no speech yet"),
-        ({"models": ("apc_mini", "apc_mini", "")}, "Two of the encoders are the same"),
+        ({"models": ("apc_mini", "apc_mini", "")}, "One encoder is chosen twice with one layer"),
         ({"models": ("apc_mini", "tera_960hr", "")}, "tera_960hr would be downloaded"),
         ({}, "speech.wav"),
     ],

@@ -246,8 +246,8 @@ def _draw(values: tuple[Any, ...], folder: Path) -> tuple[dict[str, Any], tuple[
             "recording gives nothing.)"
         )
     wanted = [(model, layer or None) for model, layer in zip(models, layers, strict=True) if model]
-    if len({model for model, _ in wanted}) < len(wanted):
-        raise AuricleError("Two of the encoders are the same: choose others, or none.")
+    if len(set(wanted)) < len(wanted):
+        raise AuricleError("One encoder is chosen twice with one layer: choose another of either.")
     for model, _ in wanted:
         if must_be_downloaded(model) and not is_allowed:
             raise AuricleError(
