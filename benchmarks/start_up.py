@@ -1,11 +1,12 @@
 """How long a user waits at the start, each step against what it may take beyond its own start.
 
     python benchmarks/start_up.py [--repetitions 7] [--out FILE]
+    python benchmarks/start_up.py --render
 
 Every measurement is a process of its own from its start to its end, Python's own start included;
 medians over repetitions, of which the first does not count. What loads a model has to import torch,
 the rest does not: a budget is for what a step takes beyond importing torch, or beyond Python's
-own start. The status is 1 where a step takes more.
+own start. The status is 1 where a step takes more. `--render` writes the table of docs/speed.md.
 
     python        a Python that does nothing
     torch         import torch
@@ -33,6 +34,8 @@ from statistics import median
 from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results" / "start_up.json"
+PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+MARKERS = "<!-- start-up: `python benchmarks/start_up.py --render` -->\n", "\n<!-- /start-up -->"
 
 LOAD = "import auricle; encoder = auricle.load({!r})"
 ENCODE = """
@@ -57,7 +60,11 @@ def main() -> int:
     )
     parser.add_argument("--repetitions", type=int, default=7, help="(default: 7)")
     parser.add_argument("--out", type=Path, default=RESULTS, help=f"(default: {RESULTS})")
+    parser.add_argument("--render", action="store_true", help="write the table, measure nothing")
     arguments = parser.parse_args()
+    if arguments.render:
+        render(json.loads(arguments.out.read_text(encoding="utf-8"))["steps"])
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder, "base.safetensors")
         code = f"import auricle; auricle.build('wav2vec2_base_960').save({str(base)!r})"
@@ -118,11 +125,21 @@ def measured(commands: dict[str, Step], repetitions: int) -> dict[str, float]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The steps as a Markdown table."""
-    lines = ["| step | seconds | beyond | may take |", "|---|---:|---:|---:|"]
+    lines = ["| step | seconds | on top of | takes | may take |", "|---|---:|---|---:|---:|"]
     for row in rows:
-        beyond = "| |" if row["before"] is None else f"| {row['beyond']} | {row['budget']} |"
+        beyond = "| | | |"
+        if row["before"] is not None:
+            beyond = f"| {row['before']} | {row['beyond']} | {row['budget']} |"
         lines.append(f"| {row['step']} | {row['seconds']} {beyond}")
     return "\n".join(lines)
+
+
+def render(rows: list[dict[str, Any]]) -> None:
+    """Write the table between its markers."""
+    before, rest = PAGE.read_text(encoding="utf-8").split(MARKERS[0])
+    _, after = rest.split(MARKERS[1])
+    text = f"{before}{MARKERS[0]}{table(rows)}{MARKERS[1]}{after}"
+    PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

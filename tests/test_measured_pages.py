@@ -34,6 +34,15 @@ def test_precisions_are_current(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(f"`{name}`" in table for name in precision.MODELS)
 
 
+def test_the_start_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    start_up = imported("start_up", monkeypatch)
+    rows = start_up.json.loads(start_up.RESULTS.read_text())["steps"]
+    page = start_up.PAGE.read_text()
+    assert start_up.table(rows) in page, "run python benchmarks/start_up.py --render"
+    assert [row["step"] for row in rows] == list(start_up.steps(Path("base")))
+    assert not [row for row in rows if row["beyond"] and row["beyond"] > row["budget"]]
+
+
 def test_hours_are_current(monkeypatch: pytest.MonkeyPatch) -> None:
     long_audio = imported("long_audio", monkeypatch)
     runs = list(long_audio.read(long_audio.RESULTS).values())

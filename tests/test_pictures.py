@@ -49,7 +49,7 @@ def test_what_is_drawn_is_what_the_encoder_gives(drawn: list[Any]) -> None:
     figure = auricle.plot(waveform, encoder, "rnn_1", labels=[(0, 0.5, "S")], end=0.75)
     ((utterance,),) = drawn
     assert isinstance(utterance, Utterance)
-    assert utterance.title == "vq_apc_mini, layer rnn_1"
+    assert utterance.title == "vq_apc_mini, rnn_1"
     assert figure.texts[0].get_text() == utterance.title
     np.testing.assert_array_equal(utterance.waveform, waveform)
     assert utterance.segments == (Segment(start=0, end=0.5, label="S"),)
@@ -70,7 +70,7 @@ def test_what_is_drawn_is_what_the_encoder_gives(drawn: list[Any]) -> None:
 def test_a_path_names_the_picture_and_spectra_keep_their_order(drawn: list[Any]) -> None:
     auricle.plot(str(SPEECH), "fbank")
     ((utterance,),) = drawn
-    assert utterance.title == f"fbank, layer features: {SPEECH.name}"
+    assert utterance.title == f"fbank, features: {SPEECH.name}"
     assert not utterance.representations[0].sorts_dims
     assert utterance.representations[0].codes is None
 
@@ -85,14 +85,15 @@ def test_a_comparison_has_the_layers_asked_for_and_all_in_its_matrix(drawn: list
         ("wav2vec2_mini", auricle.load("wav2vec2_mini").default_layer),
     ]
     assert utterance.title == f"tera_mini, wav2vec2_mini: {SPEECH.name}"
-    waveform = listen(SPEECH).waveform
+    speech = listen(SPEECH)
     every = []
     for name in names:
         encoder = auricle.load(name)
-        every += represent(waveform, encoder, encoder.layer_infos)
+        every += represent(speech, encoder, encoder.layer_infos)
     assert similarity.layers == tuple((one.model, one.layer) for one in every)
     aligned = at_common_times([(one.sequence.frames, one.sequence.geometry) for one in every])
     np.testing.assert_allclose(similarity.matrix, cka_matrix(aligned, unbiased=True))
+    assert similarity.num_moments == len(aligned[0])
     inner = similarity.matrix[:4, :4], similarity.matrix[:4, 4:]
     assert inner[0].min() > inner[1].max()  # a model is more like itself than like another
 
@@ -142,11 +143,21 @@ def test_a_section_ends_with_the_audio(
 
 
 @pytest.mark.parametrize(
-    "options", [{"start": 1.0}, {"start": 0.5, "end": 0.5}, {"start": 0.5, "end": 0.2}, {"end": 0}]
+    "options", [{"start": 0.5, "end": 0.5}, {"start": 0.5, "end": 0.2}, {"end": 0}]
 )
 def test_an_empty_section_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(auricle.AudioError, match="of 1 s: pass a start before the end"):
         listen(short_speech(), **options)  # type: ignore[arg-type]
+
+
+def test_a_section_behind_the_end_is_refused() -> None:
+    with pytest.raises(auricle.AudioError, match="begins at 20 s, but the recording ends at 1 s"):
+        listen(short_speech(), start=20)
+
+
+def test_several_utterances_are_refused() -> None:
+    with pytest.raises(auricle.AudioError, match="got a list of 2, expected one utterance"):
+        auricle.plot([SPEECH, SPEECH])  # type: ignore[arg-type]
 
 
 def test_channels_are_for_files(tmp_path: Path) -> None:
@@ -157,9 +168,13 @@ def test_channels_are_for_files(tmp_path: Path) -> None:
         listen(short_speech(), channel=1)
 
 
-def test_too_little_audio_is_refused_with_what_is_needed() -> None:
-    with pytest.raises(auricle.AudioError, match="at least"):
+def test_too_little_audio_is_refused_with_what_is_needed(tmp_path: Path) -> None:
+    needed = r"has 0\.0006 s, too short for tera_mini, which needs 0\.0350 s"
+    with pytest.raises(auricle.AudioError, match=f"the audio {needed}"):
         picture_of(listen(torch.zeros(10)), auricle.load("tera_mini"))
+    soundfile.write(tmp_path / "a.wav", np.zeros(10), 16_000)
+    with pytest.raises(auricle.AudioError, match=f"a.wav {needed}"):
+        auricle.compare(tmp_path / "a.wav", ["tera_mini"])
     encoder = auricle.load("wav2vec2_mini")
     with pytest.raises(auricle.AudioError, match="3 frame.s. are too few to compare layers by"):
         comparison_of(listen(short_speech()[:1100]), [encoder], [None])

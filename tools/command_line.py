@@ -25,8 +25,8 @@ What the commands are good for is in the guides: [extraction](extraction.md),
 [probing](probing.md).
 
 The exit status is 0 where all went well, 1 for an error that the library tells of, 2 for arguments
-that are not understood, 130 after Ctrl-C, 143 after a request to end (SIGTERM) and 141 where
-the reader of the output went away. Errors go to standard error.
+that are not understood, 130 after Ctrl-C (0 of `explore`, which ends so), 143 after a request to
+end (SIGTERM) and 141 where the reader of the output went away. Errors go to standard error.
 """
 NO_VALUE = ""
 MARKDOWN_MARKS = re.compile(r"([\\*_<>\[\]|])")

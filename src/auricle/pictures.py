@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from collections.abc import Sequence as Several
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,12 +34,16 @@ MAX_MODELS = 8
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Speech:
-    """A waveform (S,) at 16 kHz with a name to show, labels, and the section to show in seconds."""
+    """A waveform (S,) at 16 kHz with a name to show, labels, and the section to show in seconds.
+
+    `origin` is where it begins in the recording that it was cut from; times count from there.
+    """
 
     waveform: Tensor
     name: str = ""
     segments: tuple[Segment, ...] = ()
     section: tuple[float, float] | None = None
+    origin: float = 0.0
 
 
 def plot(
@@ -136,6 +141,8 @@ def listen(
         waveform = read_audio(Path(audio), sample_rate=SAMPLE_RATE, channel=channel)
     elif channel is not None:
         raise AudioError("a channel is for files; pass one channel of the samples, samples[0]")
+    elif isinstance(audio, list):
+        raise AudioError(f"got a list of {len(audio)}, expected one utterance: pass one of them")
     else:
         (waveform,) = as_waveforms([audio], sample_rate=SAMPLE_RATE, min_samples=1)
     if isinstance(labels, str | os.PathLike):
@@ -154,13 +161,13 @@ def picture_of(speech: Speech, encoder: Encoder, layer: int | str | None = None)
         LayerError: The encoder has no such layer.
         MissingExtraError: matplotlib is not installed.
     """
-    shown = represent(speech.waveform, encoder, [encoder.layer_info(layer)])
-    title = f"{encoder.info.name}, layer {shown[0].layer}"
+    shown = represent(speech, encoder, [encoder.layer_info(layer)])
+    title = f"{encoder.info.name}, {shown[0].layer}"
     return draw_utterance(_utterance(speech, title, shown))
 
 
 def comparison_of(
-    speech: Speech, encoders: Several[Encoder], layers: Several[int | str | None] | Literal["all"]
+    speech: Speech, encoders: Iterable[Encoder], layers: Several[int | str | None] | Literal["all"]
 ) -> Picture:
     """The picture of several encoders; `layers` are those to draw, one for each, or all.
 
@@ -173,7 +180,7 @@ def comparison_of(
     every: list[Representation] = []
     for index, encoder in enumerate(encoders):
         wanted = None if layers == "all" else encoder.layer_info(layers[index])
-        own = represent(speech.waveform, encoder, encoder.layer_infos)
+        own = represent(speech, encoder, encoder.layer_infos)
         every += own
         drawn += [one for one in own if wanted is None or one.layer == wanted.name]
     aligned = at_common_times([(one.sequence.frames, one.sequence.geometry) for one in every])
@@ -185,15 +192,14 @@ def comparison_of(
     similarity = LayerSimilarity(
         layers=tuple((one.model, one.layer) for one in every),
         matrix=cka_matrix(aligned, unbiased=True),
+        num_moments=len(aligned[0]),
     )
     title = ", ".join(dict.fromkeys(one.model for one in every))
     return draw_comparison(_utterance(speech, title, drawn), similarity)
 
 
-def represent(
-    waveform: Tensor, encoder: Encoder, layers: Several[LayerInfo]
-) -> list[Representation]:
-    """Layers of an encoder for one waveform (S,), ready to be drawn.
+def represent(speech: Speech, encoder: Encoder, layers: Several[LayerInfo]) -> list[Representation]:
+    """Layers of an encoder for one utterance, ready to be drawn.
 
     Codes go with the layer that the quantiser reads, or with the last of `layers` without it.
 
@@ -201,6 +207,12 @@ def represent(
         AudioError: The waveform is too short for the encoder.
     """
     name = encoder.info.name
+    waveform = speech.waveform
+    if len(waveform) < encoder.info.min_samples:
+        raise AudioError(
+            f"{speech.name or 'the audio'} has {len(waveform) / SAMPLE_RATE:.4f} s, too short for "
+            f"{name}, which needs {encoder.info.min_samples / SAMPLE_RATE:.4f} s: pass longer audio"
+        )
     codes = None
     with torch.inference_mode():
         (outputs,) = encoder([waveform], [layer.name for layer in layers])
@@ -259,6 +271,7 @@ def _utterance(speech: Speech, title: str, shown: Several[Representation]) -> Ut
         representations=tuple(shown),
         segments=speech.segments,
         section=speech.section,
+        origin=speech.origin,
     )
 
 
@@ -270,6 +283,11 @@ def _section(start: float | None, end: float | None, seconds: float) -> tuple[fl
     if start is None and end is None:
         return None
     first, last = start or 0.0, seconds if end is None else min(end, seconds)
+    if first >= seconds:
+        raise AudioError(
+            f"the part begins at {first:g} s, but the recording ends at {seconds:g} s: pass an "
+            "earlier start"
+        )
     if not 0 <= first < last:
         raise AudioError(
             f"got a part from {first:g} to {last:g} s of {seconds:g} s: pass a start before the end"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,10 @@ def test_a_picture_of_several_models(
     seen: list[Any] = []
     draw = compare.comparison_of
 
-    def record(speech: Any, encoders: list[Encoder], chosen: Any) -> Picture:
-        seen.append(([encoder.info.name for encoder in encoders], chosen))
-        return draw(speech, encoders, chosen)
+    def record(speech: Any, encoders: Iterable[Encoder], chosen: Any) -> Picture:
+        known = list(encoders)
+        seen.append(([encoder.info.name for encoder in known], chosen))
+        return draw(speech, known, chosen)
 
     monkeypatch.setattr(compare, "comparison_of", record)
     monkeypatch.setattr(figures, "DPI", 20)

@@ -40,7 +40,7 @@ def test_a_picture_of_a_layer(
     assert capsys.readouterr().out == f"wrote {picture}\n"
     assert picture.read_bytes().startswith(b"\x89PNG")
     (utterance,) = drawn
-    assert utterance.title == "tera, layer layer_1: a.wav"
+    assert utterance.title == "tera, layer_1: a.wav"
     assert utterance.waveform.shape == (8000,)
     assert utterance.mel.frames.shape == (51, 80)
     assert utterance.representations[0].sequence.frames.shape == (51, 48)
@@ -56,7 +56,7 @@ def test_a_picture_of_a_layer(
         (["--out", "a.png", "--layer", "9"], "has no layer 9"),
         (["--out", "a.png", "--channel", "3"], "channel"),
         (["--out", "a.png", "--labels", "none.tsv"], "cannot open none.tsv"),
-        (["--out", "a.png", "--start", "1"], "pass a start before the end"),
+        (["--out", "a.png", "--start", "1"], "the recording ends at 0.25 s: pass an earlier start"),
     ],
 )
 def test_wrong_options_are_one_line(

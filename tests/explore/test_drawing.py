@@ -12,7 +12,7 @@ import torch
 
 import auricle
 from auricle.audio.samples import sample_paths
-from auricle.explore import drawing
+from auricle.explore import recordings
 from auricle.explore.drawing import Answer, Wish, answer, hear
 
 SPEECH = sample_paths()[0]
@@ -45,7 +45,7 @@ def test_the_picture_is_the_file(drawn: Answer) -> None:
     kind, content = drawn.view["picture"].split(",")
     assert kind == "data:image/png;base64"
     assert base64.b64decode(content) == drawn.picture.read_bytes()
-    assert drawn.view["title"] == "apc_mini, layer rnn_1: a.flac"
+    assert drawn.view["title"] == "apc_mini, rnn_1: a.flac"
 
 
 def test_panels_lie_where_they_are_drawn(drawn: Answer) -> None:
@@ -75,7 +75,9 @@ def test_frames_are_those_of_the_layer(drawn: Answer) -> None:
     assert frames["count"] == encoder.num_frames(num_samples)
     assert frames["hop"] == 0.01
     begin, end = encoder.frame_times(num_samples)[0].tolist()
-    assert frames["start"] + frames["hop"] / 2 == pytest.approx((begin + end) / 2, abs=1e-4)
+    middle = drawn.view["origin"] + (begin + end) / 2
+    assert drawn.view["origin"] == 1.0
+    assert frames["start"] + frames["hop"] / 2 == pytest.approx(middle, abs=1e-4)
     assert "frames" not in drawn.view["panels"][0]
 
 
@@ -87,7 +89,7 @@ def test_features_are_the_encoder_s_with_their_times(drawn: Answer) -> None:
     assert set(arrays) == {"apc_mini.rnn_1", "apc_mini.rnn_1.seconds"}
     np.testing.assert_array_equal(arrays["apc_mini.rnn_1"], x)
     times = encoder.frame_times(24_000).mean(dim=1)
-    np.testing.assert_allclose(arrays["apc_mini.rnn_1.seconds"], times, atol=1e-4)
+    np.testing.assert_allclose(arrays["apc_mini.rnn_1.seconds"], 1.0 + times, atol=1e-4)
 
 
 def test_several_models_are_compared(wish: Wish, tmp_path: Path) -> None:
@@ -97,15 +99,16 @@ def test_several_models_are_compared(wish: Wish, tmp_path: Path) -> None:
     assert {key.split(".")[0] for key in np.load(drawn.features)} == {"apc_mini", "fbank"}
 
 
-def test_labels_move_with_the_part(wish: Wish, tmp_path: Path) -> None:
+def test_times_are_those_of_the_recording(wish: Wish, tmp_path: Path) -> None:
     labels = tmp_path / "a.tsv"
     labels.write_text("0\t1.5\tA\n1.5\t2\tB\n")
     speech = hear(dataclasses.replace(wish, labels=labels))
     assert [(one.start, one.end, one.label) for one in speech.segments] == [
-        (-1, 0.5, "A"),
-        (0.5, 1, "B"),
+        (0, 1.5, "A"),
+        (1.5, 2, "B"),
     ]
     assert len(speech.waveform) == 24_000
+    assert speech.origin == 1.0
 
 
 def test_a_part_that_is_none_and_one_that_is_too_long(
@@ -114,10 +117,13 @@ def test_a_part_that_is_none_and_one_that_is_too_long(
     for start, end in ((2.0, 2.0), (3.0, 2.0), (99.0, None)):
         with pytest.raises(auricle.AudioError, match="let it begin before it ends"):
             hear(dataclasses.replace(wish, start=start, end=end))
-    monkeypatch.setattr(drawing, "MAX_SECONDS", 1.0)
+    monkeypatch.setattr(recordings, "MAX_SECONDS", 1.0)
     with pytest.raises(auricle.AudioError, match="This is 0 min 2 s of audio, and .* at most 1 s"):
         hear(wish)
-    assert drawing._minutes(3725) == "1 h 2 min"
+    assert recordings.examine(SPEECH).startswith("This is 0 min 5 s of audio")
+    monkeypatch.undo()
+    assert recordings.examine(SPEECH) == ""
+    assert "This is 1 h 2 min of audio" in recordings.describe_excess(3725)
 
 
 def test_an_end_beyond_the_recording_is_its_end(wish: Wish) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from auricle.errors import MissingExtraError, OutputError
 from auricle.plotting import figures as module
-from auricle.plotting.figures import check_plotting, save_figure
+from auricle.plotting.figures import check_plotting, every_script, save_figure
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg", ".PNG"])
@@ -24,6 +25,21 @@ def test_a_figure_is_written_in_the_format_of_its_name(
     start = {".pdf": b"%PDF", ".svg": b"<?xml"}.get(suffix, b"\x89PNG")
     assert path.read_bytes().startswith(start)
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_letters_of_other_scripts_come_from_fonts_that_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from matplotlib import font_manager
+
+    with every_script():
+        names = Text(text="音声").get_fontfamily()
+    assert names[0] == "sans-serif"
+    assert set(names[1:]) <= set(font_manager.get_font_names())
+    monkeypatch.setattr(font_manager, "get_font_names", lambda: ["Yu Gothic", "Other"])
+    with every_script():
+        assert Text(text="音声").get_fontfamily() == ["sans-serif", "Yu Gothic"]
+    assert Text().get_fontfamily() == ["sans-serif"]
 
 
 def test_other_endings_are_refused() -> None:

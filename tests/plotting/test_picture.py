@@ -59,7 +59,7 @@ def names(picture: Picture, name: str) -> list[str]:
 def similarity(*layers: tuple[str, str]) -> LayerSimilarity:
     count = len(layers)
     matrix = np.eye(count) * 0.5 + 0.5
-    return LayerSimilarity(layers=layers, matrix=matrix)
+    return LayerSimilarity(layers=layers, matrix=matrix, num_moments=1234)
 
 
 def codes(*columns: list[int]) -> Sequence:
@@ -122,6 +122,49 @@ def test_a_section_is_drawn_as_finely_as_if_it_were_all(monkeypatch: pytest.Monk
     np.testing.assert_allclose(similar.get_array(), x @ x.T)
     assert similar.get_extent() == pytest.approx((start, end, start, end))
     assert picture.panels[-1].axes.get_ylim() == (0.25, 0.7)
+
+
+def test_a_part_of_a_recording_keeps_the_recording_s_times() -> None:
+    segments = (Segment(start=2.0, end=4.0, label="S"), Segment(start=9.0, end=10.0, label="T"))
+    shown = representation(codes=codes([7] * 98))
+    picture = draw_utterance(utterance(origin=3.0, segments=segments, representations=(shown,)))
+    start = 3.0 + (200 - 80) / 16_000
+    end = start + GEOMETRY.num_frames(16_000) * 0.01
+    for name in ("log mel", "a, b_1", "a, b_1: principal components", "a: codes"):
+        assert panel(picture, name).get_xlim() == (3, 4)
+        assert image(picture, name).get_extent()[:2] == pytest.approx((start, end))
+    assert image(picture, "self-similarity").get_extent() == pytest.approx((start, end, start, end))
+    (band,) = panel(picture, "waveform").collections
+    assert band.get_datalim(panel(picture, "waveform").transData).intervalx == pytest.approx(
+        (3, 4), abs=0.001
+    )
+    (box,) = panel(picture, "labels").patches
+    assert (box.get_x(), box.get_x() + box.get_width()) == (3, 4)
+    assert names(picture, "labels") == ["S"]
+
+
+def bars(picture: Picture) -> dict[str, Any]:
+    images = [shown for axes in picture.figure.axes for shown in axes.images if shown.colorbar]
+    return {shown.colorbar.ax.get_ylabel().split()[0]: shown.colorbar for shown in images}
+
+
+def test_colour_bars_tell_that_values_go_on() -> None:
+    frames = np.zeros((98, 80), dtype=np.float32)
+    frames[10:20], frames[20:30] = -1, 1  # many enough to be the end colours
+    for outlier, extend in ((0.0, "neither"), (9.0, "max"), (-9.0, "min")):
+        frames[0, 0] = outlier
+        changed = utterance(mel=Sequence(frames=frames.copy(), geometry=GEOMETRY))
+        bar = bars(draw_utterance(changed))["ln"]
+        assert (bar.vmin, bar.vmax) == (-1, 1)
+        assert bar.extend == extend
+    assert bars(draw_utterance(utterance()))["ln"].extend == "both"
+
+
+def test_the_bar_of_equal_values_holds_no_impossible_ones() -> None:
+    same = representation(sequence=Sequence(frames=np.ones((98, 6)), geometry=GEOMETRY))
+    bar = bars(draw_utterance(utterance(representations=(same,))))["cosine"]
+    assert (bar.vmin, bar.vmax) == (0, 1)
+    assert bar.extend == "neither"
 
 
 def test_the_similarity_is_the_cosine() -> None:
@@ -275,9 +318,8 @@ def test_a_comparison_has_every_representation_and_the_matrix() -> None:
     assert panel(picture, "a, b_1").get_title("left") == "a, b_1"
     edges = {tuple(np.round(each.axes.get_window_extent().intervalx)) for each in picture.panels}
     assert len(edges) == 1
-    (matrix,) = [
-        axes for axes in picture.figure.axes if axes.get_title() == "similarity of all layers"
-    ]
+    title = "similarity of all layers, from 1,234 moments"
+    (matrix,) = [axes for axes in picture.figure.axes if axes.get_title() == title]
     np.testing.assert_array_equal(matrix.images[0].get_array(), similarity(*layers).matrix)
     assert matrix.images[0].get_clim() == (0, 1)
     for ticks in (matrix.get_xticklabels(), matrix.get_yticklabels()):
@@ -286,14 +328,24 @@ def test_a_comparison_has_every_representation_and_the_matrix() -> None:
     assert between == [1.5]
 
 
+def test_very_many_representations_are_ribbons_of_their_components() -> None:
+    many = tuple(representation(layer=f"b_{index}") for index in range(9))
+    picture = draw_comparison(utterance(representations=many), similarity(("a", "b_0")))
+    assert [each.name for each in picture.panels][2:] == [
+        f"a, b_{index}: principal components" for index in range(9)
+    ]
+    assert panel(picture, "a, b_4: principal components").get_ylabel() == "a, b_4"
+    few = draw_comparison(utterance(representations=many[:8]), similarity(("a", "b_0")))
+    assert len(few.panels) == 2 + 2 * 8
+
+
 @pytest.mark.parametrize("count", [1, 13, 60, 150])
 def test_names_of_many_layers_do_not_overlap(count: int) -> None:
     layers = [("wav2vec2_large_lv60", f"layer_{index}") for index in range(count)]
     picture = draw_comparison(utterance(), similarity(*layers))
     picture.figure.canvas.draw()
-    (matrix,) = [
-        axes for axes in picture.figure.axes if axes.get_title() == "similarity of all layers"
-    ]
+    title = "similarity of all layers, from 1,234 moments"
+    (matrix,) = [axes for axes in picture.figure.axes if axes.get_title() == title]
     for ticks in (matrix.get_xticklabels(), matrix.get_yticklabels()):
         boxes = [label.get_window_extent() for label in ticks]
         assert len(boxes) >= min(count, 40)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from tqdm import tqdm
+
 from auricle.cli.encoders import layer_argument
 from auricle.hub.loading import load
 from auricle.pictures import comparison_of, layers_of_each, listen
@@ -31,9 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
         start=arguments.start,
         end=arguments.end,
     )
-    encoders = [
-        load(model, device=arguments.device, precision=arguments.precision) for model in models
-    ]
+    encoders = (
+        load(model, device=arguments.device, precision=arguments.precision)
+        for model in tqdm(models, desc="encoding", unit="encoder", disable=None, leave=False)
+    )
     save_figure(comparison_of(speech, encoders, layers).figure, arguments.out)
     print(f"wrote {arguments.out}")
     return 0

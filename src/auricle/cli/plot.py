@@ -18,7 +18,6 @@ def run(arguments: argparse.Namespace) -> int:
             or the picture cannot be written.
     """
     check_plotting(arguments.out)
-    choose_model(arguments)
     speech = listen(
         arguments.file,
         labels=arguments.labels or (),
@@ -32,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
             "one picture shows one layer: pass an index or a name as --layer, or draw all of them "
             "by auricle compare FILE --models MODEL --layers all"
         )
+    choose_model(arguments)
     save_figure(picture_of(speech, load_encoder(arguments), layer).figure, arguments.out)
     print(f"wrote {arguments.out}")
     return 0

@@ -27,6 +27,10 @@ class Layers:
     default: str
 
 
+NO_LAYERS = Layers(names=(), default="")
+"""Of no model, and of one whose layers are known only once it is downloaded."""
+
+
 def list_choices() -> list[tuple[str, str]]:
     """What is read, and the name that it stands for, of every model that can be had.
 
@@ -84,7 +88,7 @@ def list_layers(name: str) -> Layers:
         family = find_family(record.family)
         info = skeleton(family.encoder_type(), family.preset(record.size)).info
     elif must_be_downloaded(name):
-        return Layers(names=(), default="")
+        return NO_LAYERS
     else:
         info = load(name).info
     return Layers(names=info.layers, default=info.default_layer)

@@ -6,7 +6,6 @@ import base64
 import dataclasses
 import functools
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,14 @@ import soundfile
 
 from auricle.audio.files import read_audio
 from auricle.errors import AudioError, AuricleError
+from auricle.explore.recordings import describe_excess
 from auricle.hub.loading import load
 from auricle.models.base import SAMPLE_RATE, Encoder
 from auricle.pictures import Speech, comparison_of, picture_of
 from auricle.plotting.figures import save_figure
 from auricle.plotting.labels import read_segments
-from auricle.plotting.panels import frame_start_seconds
 from auricle.plotting.picture import Picture, TimePanel
-from auricle.plotting.utterance import Representation, Segment
-
-MAX_SECONDS = 60.0
-"""A longer recording is not drawn whole: its details would not be seen."""
+from auricle.plotting.utterance import Utterance
 
 NUM_KEPT_ENCODERS = 3
 
@@ -67,7 +63,7 @@ def answer(wish: Wish, folder: Path) -> Answer:
         picture = comparison_of(speech, encoders, layers)
     files = folder / "picture.png", folder / "features.npz"
     save_figure(picture.figure, files[0])
-    save_features(files[1], picture.utterance.representations)
+    save_features(files[1], picture.utterance)
     return Answer(view=view(picture, files[0], speech), picture=files[0], features=files[1])
 
 
@@ -85,48 +81,46 @@ def hear(wish: Wish) -> Speech:
             f"The part from {wish.start:g} to {end:g} s is none of {seconds:.2f} s: let it begin "
             "before it ends, and before the recording does."
         )
-    if end - wish.start > MAX_SECONDS:
-        raise AudioError(
-            f"This is {_minutes(end - wish.start)} of audio, and one picture holds at most "
-            f"{MAX_SECONDS:g} s: choose a part of it by its start and end. (auricle plot and "
-            "auricle extract take recordings of any length.)"
-        )
+    too_long = describe_excess(end - wish.start)
+    if too_long:
+        raise AudioError(too_long)
     first, last = round(wish.start * SAMPLE_RATE), round(end * SAMPLE_RATE)
-    segments = () if wish.labels is None else read_segments(wish.labels)
-    moved = tuple(
-        Segment(start=one.start - wish.start, end=one.end - wish.start, label=one.label)
-        for one in segments
+    return Speech(
+        waveform=waveform[first:last].clone(),
+        name=wish.name,
+        segments=() if wish.labels is None else read_segments(wish.labels),
+        origin=first / SAMPLE_RATE,
     )
-    return Speech(waveform=waveform[first:last].clone(), name=wish.name, segments=moved)
 
 
 def view(picture: Picture, file: Path, speech: Speech) -> dict[str, Any]:
     """What the viewer in the browser needs: sound, picture, and where its time panels lie.
 
     Places are parts of the picture's width and height from its upper left corner; times are in
-    seconds.
+    seconds, from the beginning of the recording, of which the sound begins at `origin`.
     """
     sound = io.BytesIO()
     soundfile.write(sound, speech.waveform.numpy(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
     return {
         "sound": _data_url("audio/wav", sound.getvalue()),
         "picture": _data_url("image/png", file.read_bytes()),
+        "origin": speech.origin,
         "seconds": len(speech.waveform) / SAMPLE_RATE,
         "title": picture.figure.get_suptitle(),
         "panels": [_place(panel, picture) for panel in picture.panels],
     }
 
 
-def save_features(path: Path, shown: Sequence[Representation]) -> None:
+def save_features(path: Path, utterance: Utterance) -> None:
     """Each representation (T, D) with the middle of its frames in seconds (T,), as NumPy reads it.
 
     Names in the archive are `model.layer` and `model.layer.seconds`.
     """
     arrays = {}
-    for one in shown:
+    for one in utterance.representations:
         sequence = one.sequence
         hop = sequence.geometry.hop_samples / SAMPLE_RATE
-        first = frame_start_seconds(sequence, SAMPLE_RATE) + hop / 2
+        first = utterance.start_seconds(sequence) + hop / 2
         name = f"{one.model}.{one.layer}"
         arrays[name] = sequence.frames
         arrays[f"{name}.seconds"] = first + hop * np.arange(len(sequence.frames))
@@ -144,7 +138,7 @@ def _place(panel: TimePanel, picture: Picture) -> dict[str, Any]:
     }
     if panel.sequence is not None:
         place["frames"] = {
-            "start": frame_start_seconds(panel.sequence, SAMPLE_RATE),
+            "start": picture.utterance.start_seconds(panel.sequence),
             "hop": panel.sequence.geometry.hop_samples / SAMPLE_RATE,
             "count": len(panel.sequence.frames),
         }
@@ -153,12 +147,6 @@ def _place(panel: TimePanel, picture: Picture) -> dict[str, Any]:
 
 def _data_url(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _minutes(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 @functools.lru_cache(maxsize=NUM_KEPT_ENCODERS)

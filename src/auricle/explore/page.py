@@ -16,11 +16,13 @@ from typing import Any
 from auricle.audio.samples import sample_paths
 from auricle.errors import AuricleError, MissingExtraError, OutputError
 from auricle.explore.choices import (
+    NO_LAYERS,
     describe_choice,
     list_choices,
     list_layers,
     must_be_downloaded,
 )
+from auricle.explore.recordings import examine
 from auricle.hub.records import DEFAULT_MODEL
 
 HOST = "127.0.0.1"
@@ -128,7 +130,7 @@ def build(gradio: Any, folder: Path) -> Any:
             try:
                 view, files = _draw(values, folder)
             except AuricleError as error:
-                raise gradio.Error(str(error), duration=None, print_exception=False) from error
+                raise _toast(gradio, error) from error
             return [
                 json.dumps(view),
                 *(gradio.DownloadButton(value=str(file), visible=True) for file in files),
@@ -156,6 +158,7 @@ def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
         elem_id="speech",
     )
     sample = gradio.Button("Take the speech that ships with auricle", size="sm")
+    too_long = gradio.Markdown(elem_id="too-long", visible=False)
     # A copy, for files are served from the page's own folder alone.
     sample.click(
         lambda: shutil.copy(sample_paths()[0], folder),
@@ -166,9 +169,11 @@ def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
     choices = [_model_inputs(gradio, blocks, number) for number in range(NUM_MODELS)]
     models, layers = zip(*choices, strict=True)
     allowed = gradio.Checkbox(label="Download weights that are not on this machine", value=False)
-    with gradio.Accordion("Part and labels", open=False):
+    with gradio.Accordion("Part and labels", open=False) as part:
         with gradio.Row():
-            start = gradio.Number(label="From, s", value=0, minimum=0)
+            start = gradio.Number(
+                label="From, s", value=0, minimum=0, info="Only the part is encoded."
+            )
             end = gradio.Number(label="To, s (0: the end)", value=0, minimum=0)
         labels = gradio.File(
             label="Labels such as phones (.tsv of start, end, label; .ctm; .TextGrid)",
@@ -176,6 +181,22 @@ def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
             height=100,
         )
     button = gradio.Button("Draw", variant="primary", elem_id="draw")
+
+    def look_at(recording: str | None) -> list[Any]:
+        try:
+            excess = "" if recording is None else examine(Path(recording))
+        except AuricleError as error:
+            raise _toast(gradio, _without_paths(error, recording)) from error
+        unfolded = gradio.Accordion(open=True) if excess else gradio.skip()
+        return [gradio.Markdown(excess, visible=bool(excess)), unfolded]
+
+    audio.change(
+        look_at,
+        audio,
+        [too_long, part],
+        api_visibility="private",
+        show_progress="hidden",
+    )
     return {"button": button, "values": [audio, labels, start, end, allowed, *models, *layers]}
 
 
@@ -206,7 +227,7 @@ def _model_inputs(gradio: Any, blocks: Any, number: int) -> tuple[Any, Any]:
                 gradio.Markdown(describe_choice(chosen) if chosen else "", visible=bool(chosen)),
             ]
         except AuricleError as error:
-            raise gradio.Error(str(error), duration=None, print_exception=False) from error
+            raise _toast(gradio, error) from error
 
     gradio.on(
         [model.change, blocks.load],
@@ -220,13 +241,31 @@ def _model_inputs(gradio: Any, blocks: Any, number: int) -> tuple[Any, Any]:
 
 
 def _layer_choices(gradio: Any, name: str) -> Any:
-    choices = [("default", NONE)]
-    if name:
-        layers = list_layers(name)
-        if layers.default:
-            choices = [(f"default ({layers.default})", NONE)]
-        choices += [(layer, layer) for layer in layers.names]
-    return gradio.Dropdown(choices=choices, value=NONE, visible=bool(name))
+    layers = list_layers(name) if name else NO_LAYERS
+    choices = [
+        (f"{layer} (default)" if layer == layers.default else layer, layer)
+        for layer in layers.names
+    ]
+    return gradio.Dropdown(
+        choices=choices or [("default", NONE)], value=layers.default, visible=bool(name)
+    )
+
+
+def _toast(gradio: Any, error: AuricleError) -> Exception:
+    """The error as the page shows it: until it is closed."""
+    toast: Exception = gradio.Error(str(error), duration=None, print_exception=False)
+    return toast
+
+
+def _without_paths(error: AuricleError, *paths: str | None) -> AuricleError:
+    """The error with names in the place of paths.
+
+    Visitors know their files by name; where this server keeps them is of no use to them.
+    """
+    message = str(error)
+    for path in filter(None, paths):
+        message = message.replace(path, Path(path).name)
+    return AuricleError(message)
 
 
 def _draw(values: tuple[Any, ...], folder: Path) -> tuple[dict[str, Any], tuple[Path, Path]]:
@@ -265,11 +304,7 @@ def _draw(values: tuple[Any, ...], folder: Path) -> tuple[dict[str, Any], tuple[
     try:
         drawn = answer(wish, Path(tempfile.mkdtemp(prefix="answer-", dir=folder)))
     except AuricleError as error:
-        # Visitors know their files by name; where this server keeps them is of no use to them.
-        message = str(error)
-        for path in filter(None, (wish.audio, wish.labels)):
-            message = message.replace(str(path), path.name)
-        raise AuricleError(message) from error
+        raise _without_paths(error, audio, labels) from error
     return drawn.view, (drawn.picture, drawn.features)
 
 
@@ -328,6 +363,5 @@ def _import_gradio(folder: str) -> Any:
         return import_module("gradio")
     except ImportError as error:
         raise MissingExtraError(
-            "the explore page needs gradio, which is not installed; run pip install "
-            "'auricle[explore]'"
+            "the explore page needs gradio, which is not installed; run pip install gradio"
         ) from error

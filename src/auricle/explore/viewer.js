@@ -40,16 +40,18 @@ const show = () => {
     line.style.height = `${100 * (bottom - top)}%`;
   }
 
+  // Times here are of the sound; those told are of the recording, which it may be a part of.
   const place = (line, seconds) => {
     const part = Math.min(Math.max(seconds / answer.seconds, 0), 1);
     line.style.left = `${100 * (left + part * (right - left))}%`;
   };
 
   const tell = (seconds, panel) => {
-    let text = `${seconds.toFixed(3)} s`;
+    const moment = answer.origin + seconds;
+    let text = `${moment.toFixed(3)} s`;
     if (panel && panel.frames) {
       const { start, hop, count } = panel.frames;
-      const frame = Math.floor((seconds - start) / hop);
+      const frame = Math.floor((moment - start) / hop);
       const inside = frame >= 0 && frame < count;
       text += inside ? `, frame ${frame} of ${count}` : ", no frame";
     }

@@ -201,6 +201,6 @@ def _import_ray() -> Any:
         import ray.exceptions
     except ImportError as error:
         raise MissingExtraError(
-            "--engine ray needs Ray, which is not installed; run pip install 'auricle[ray]'"
+            "--engine ray needs Ray, which is not installed; run pip install 'ray[data]'"
         ) from error
     return ray

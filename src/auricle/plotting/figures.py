@@ -17,6 +17,25 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 110
 
+FONTS_OF_MORE_SCRIPTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Source Han Sans",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "Droid Sans Fallback",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Apple SD Gothic Neo",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Noto Sans Devanagari",
+    "Nirmala UI",
+    "Arial Unicode MS",
+)
+"""Taken, where they are installed, for letters that matplotlib's own font lacks."""
+
 
 def check_plotting(path: Path) -> None:
     """Find out before any work whether a picture can be drawn into `path`.
@@ -50,15 +69,26 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
 
     def write(temporary: Path) -> None:
-        with missing_glyphs_are_boxes():
+        with every_script():
             figure.savefig(temporary, format=path.suffix.lower().lstrip("."), dpi=DPI)
 
     write_whole(path, write)
 
 
 @contextlib.contextmanager
-def missing_glyphs_are_boxes() -> Iterator[None]:
-    """Draw characters that the font lacks, as names of files may have, as boxes without a word."""
-    with warnings.catch_warnings():
+def every_script() -> Iterator[None]:
+    """Draw names of files and labels in the scripts that this machine has fonts for.
+
+    Letters of no font are boxes, without a word.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    check_matplotlib()
+    from matplotlib import font_manager, rc_context, rcParams
+
+    installed = set(font_manager.get_font_names())
+    more = [name for name in FONTS_OF_MORE_SCRIPTS if name in installed]
+    with warnings.catch_warnings(), rc_context({"font.family": [*rcParams["font.family"], *more]}):
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         yield

@@ -58,6 +58,8 @@ def _is_header(number: int, line: str) -> bool:
 
 def _parse_tabs(line: str) -> Segment:
     fields = line.split("\t")
+    if len(fields) == 1 and len(line.split()) > 2:
+        raise ValueError("got blanks between the fields")
     if len(fields) != 3:
         raise ValueError(f"got {len(fields)} fields")
     return _segment(float(fields[0]), float(fields[1]), fields[2])

@@ -6,7 +6,7 @@ import io
 
 from matplotlib.figure import Figure
 
-from auricle.plotting.figures import missing_glyphs_are_boxes
+from auricle.plotting.figures import every_script
 
 NOTEBOOK_DPI = 80
 
@@ -19,6 +19,6 @@ class NotebookFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         content = io.BytesIO()
-        with missing_glyphs_are_boxes():
+        with every_script():
             self.savefig(content, format="png", dpi=NOTEBOOK_DPI)
         return content.getvalue()

@@ -46,11 +46,12 @@ class Name:
 
 def draw_waveform(panel: Axes, side: Axes, utterance: Utterance) -> None:
     """The waveform, or the band between its extremes where samples are denser than the paper."""
-    first, last = (round(moment * utterance.sample_rate) for moment in utterance.shown)
+    origin, rate = utterance.origin, utterance.sample_rate
+    first, last = (round((moment - origin) * rate) for moment in utterance.shown)
     waveform = utterance.waveform[first:last]
     size = -(-len(waveform) // MAX_COLUMNS)
     parts = [waveform[at : at + size] for at in range(0, len(waveform), size)]
-    seconds = (first + (np.arange(len(parts)) + 0.5) * size) / utterance.sample_rate
+    seconds = origin + (first + (np.arange(len(parts)) + 0.5) * size) / rate
     lows = np.array([part.min() for part in parts])
     highs = np.array([part.max() for part in parts])
     panel.fill_between(seconds, lows, highs, color="0.25", linewidth=0.5)
@@ -69,7 +70,7 @@ def draw_mel(panel: Axes, side: Axes, utterance: Utterance) -> None:
     ticks = [_htk_mel(hz) / top * (num_bands + 1) - 1 for hz in TICK_FREQUENCIES_HZ]
     panel.set_yticks(ticks, [f"{hz}" for hz in TICK_FREQUENCIES_HZ])
     panel.set_ylabel("log mel (Hz)")
-    panel.figure.colorbar(image, cax=side, label="ln power")
+    _draw_colour_bar(side, image, "ln power")
 
 
 def draw_segments(panel: Axes, side: Axes, utterance: Utterance) -> list[Name]:
@@ -103,11 +104,21 @@ def draw_representation(
     sequence = dataclasses.replace(shown.sequence, frames=frames)
     image = _draw_frames(panel, sequence, utterance, "cividis")
     panel.set_ylabel(label)
-    panel.figure.colorbar(image, cax=side, label="standard deviations\nfrom the dim's mean")
+    _draw_colour_bar(side, image, "standard deviations\nfrom the dim's mean")
 
 
-def draw_components(panel: Axes, side: Axes, utterance: Utterance, shown: Representation) -> None:
-    """The first two principal components as the lightness and the blue or yellow of a ribbon."""
+def draw_components(
+    panel: Axes,
+    side: Axes,
+    utterance: Utterance,
+    shown: Representation,
+    *,
+    name: str | None = None,
+) -> None:
+    """The first two principal components as the lightness and the blue or yellow of a ribbon.
+
+    With a `name` that stands beside it, and what the colours are is told elsewhere.
+    """
     components = principal_components(standardised(shown.sequence.frames), 2)
     scores = dataclasses.replace(shown.sequence, frames=components.scores)
     part, start = _shown_part(scores, utterance)
@@ -116,9 +127,13 @@ def draw_components(panel: Axes, side: Axes, utterance: Utterance, shown: Repres
     end = start + _seconds(part, pool * len(pooled), utterance)
     _draw_ribbon(panel, two_numbers_as_colour(light, yellow)[None], start, end)
     panel.set_yticks([])
-    panel.set_ylabel("principal\ncomponents", rotation=0, ha="right", va="center")
+    label = "principal\ncomponents" if name is None else name
+    panel.set_ylabel(label, rotation=0, ha="right", va="center", parse_math=False)
     first, second = (f"{100 * share:.0f} %" for share in components.shares)
-    _say(side, f"1: dark to light, {first}\n2: blue to yellow, {second}\nof the variance")
+    if name is None:
+        _say(side, f"1: dark to light, {first}\n2: blue to yellow, {second}\nof the variance")
+    else:
+        _say(side, f"{first} and {second}")
 
 
 def draw_codes(panel: Axes, side: Axes, utterance: Utterance, codes: Sequence) -> list[Name]:
@@ -155,7 +170,7 @@ def draw_similarity(panel: Axes, side: Axes, utterance: Utterance, shown: Repres
     directions = pooled / np.maximum(norms, np.finfo(np.float32).tiny)
     similarity = directions @ directions.T
     end = start + _seconds(part, pool * len(pooled), utterance)
-    low, high = np.percentile(similarity, PERCENTILES)
+    low, high = _limits(similarity, (0.0, 1.0))
     image = panel.imshow(
         similarity,
         origin="lower",
@@ -168,7 +183,7 @@ def draw_similarity(panel: Axes, side: Axes, utterance: Utterance, shown: Repres
     )
     panel.set_ylim(*utterance.shown)
     panel.set_ylabel("time (s)")
-    panel.figure.colorbar(image, cax=side, label="cosine similarity of frames")
+    _draw_colour_bar(side, image, "cosine similarity of frames")
 
 
 def keep_names_that_fit(names: list[Name]) -> None:
@@ -231,7 +246,7 @@ def _draw_frames(panel: Axes, sequence: Sequence, utterance: Utterance, colours:
     part, start = _shown_part(sequence, utterance)
     pooled, pool = _pooled(part.frames, MAX_COLUMNS)
     end = start + _seconds(part, pool * len(pooled), utterance)
-    low, high = np.percentile(pooled, PERCENTILES)
+    low, high = _limits(pooled, (pooled.min() - 1, pooled.max() + 1))
     return panel.imshow(
         pooled.T,
         origin="lower",
@@ -246,7 +261,7 @@ def _draw_frames(panel: Axes, sequence: Sequence, utterance: Utterance, colours:
 
 def _shown_part(sequence: Sequence, utterance: Utterance) -> tuple[Sequence, float]:
     """The frames that lie in what is shown, and the left edge of the first of them in seconds."""
-    start = frame_start_seconds(sequence, utterance.sample_rate)
+    start = utterance.start_seconds(sequence)
     hop = sequence.geometry.hop_samples / utterance.sample_rate
     left, right = utterance.shown
     count = len(sequence.frames)
@@ -254,13 +269,6 @@ def _shown_part(sequence: Sequence, utterance: Utterance) -> tuple[Sequence, flo
     last = int(np.clip(np.ceil((right - start) / hop), first + 1, count))
     part = dataclasses.replace(sequence, frames=sequence.frames[first:last])
     return part, start + first * hop
-
-
-def frame_start_seconds(sequence: Sequence, sample_rate: int) -> float:
-    """Left edge of the first frame: half a hop before the centre of what it sees."""
-    geometry = sequence.geometry
-    centre = geometry.start_samples + geometry.window_samples / 2
-    return (centre - geometry.hop_samples / 2) / sample_rate
 
 
 def _seconds(sequence: Sequence, num_frames: int, utterance: Utterance) -> float:
@@ -274,6 +282,21 @@ def _pooled(frames: NDArray[Any], max_columns: int) -> tuple[NDArray[np.float64]
     sizes = np.diff(np.append(starts, len(frames)))
     sums = np.add.reduceat(frames, starts, axis=0, dtype=np.float64)
     return sums / sizes[:, None], pool
+
+
+def _limits(values: NDArray[np.float64], of_one: tuple[float, float]) -> tuple[float, float]:
+    """Which values take the end colours; `of_one` where they are all about the same."""
+    low, high = (float(limit) for limit in np.percentile(values, PERCENTILES))
+    return (low, high) if high - low > 1e-4 * max(abs(low), abs(high)) else of_one
+
+
+def _draw_colour_bar(side: Axes, image: Any, label: str) -> None:
+    """Values of colours, with a pointed end where values go on beyond."""
+    values, low, high = image.get_array(), image.norm.vmin, image.norm.vmax
+    rounding = 1e-6 * (high - low)
+    below, above = values.min() < low - rounding, values.max() > high + rounding
+    ends = {(True, True): "both", (True, False): "min", (False, True): "max"}
+    side.figure.colorbar(image, cax=side, label=label, extend=ends.get((below, above), "neither"))
 
 
 def _between_percentiles(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from auricle.plotting import panels
-from auricle.plotting.figures import check_matplotlib, missing_glyphs_are_boxes
+from auricle.plotting.figures import every_script
 from auricle.plotting.panels import Name
 from auricle.plotting.utterance import Representation, Sequence, Utterance
 
@@ -26,6 +26,15 @@ SIDE_WIDTH = 0.022
 WAVEFORM_INCHES, MEL_INCHES, SEGMENTS_INCHES, COMPONENTS_INCHES = 0.9, 1.7, 0.4, 0.4
 REPRESENTATION_INCHES, SEVERAL_INCHES = 2.8, 1.8
 """Height of a representation alone, and of each of several."""
+
+MAX_WHOLE = 8
+"""More representations than these are drawn by their principal components alone."""
+
+RIBBON_INCHES = 0.33
+RIBBONS_TITLE = (
+    "principal components: first dark to light, second blue to yellow "
+    "(right: their shares of the variance)"
+)
 
 SIMILARITY_INCHES = 7.0
 """Makes the panel about square."""
@@ -65,10 +74,14 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerSimilarity:
-    """CKA (N, N) between N layers, each named by its model and its own name."""
+    """CKA (N, N) between N layers, each named by its model and its own name.
+
+    `num_moments` is how many moments of the utterance it was computed from.
+    """
 
     layers: tuple[tuple[str, str], ...]
     matrix: NDArray[np.float64]
+    num_moments: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +92,7 @@ class _Row:
     sequence: Sequence | None = None
 
 
+@every_script()
 def draw_utterance(utterance: Utterance) -> Picture:
     """The picture of one representation on one time axis, with its self-similarity.
 
@@ -100,6 +114,7 @@ def draw_utterance(utterance: Utterance) -> Picture:
     return _finish(figure, *_draw_rows(figure, rows, utterance), utterance)
 
 
+@every_script()
 def draw_comparison(utterance: Utterance, similarity: LayerSimilarity) -> Picture:
     """The picture of several representations on one time axis, and below it their similarity.
 
@@ -107,8 +122,9 @@ def draw_comparison(utterance: Utterance, similarity: LayerSimilarity) -> Pictur
         MissingExtraError: matplotlib is not installed.
     """
     rows = _speech_rows(utterance)
+    rows_of = _titled_rows if len(utterance.representations) <= MAX_WHOLE else _ribbon_rows
     for shown in utterance.representations:
-        rows += _representation_rows(utterance, shown, SEVERAL_INCHES, is_titled=True)
+        rows += rows_of(utterance, shown)
     num_layers = len(similarity.layers)
     square = float(np.clip(num_layers * LAYER_INCHES, *MATRIX_INCHES))
     longest = max(len(" ".join(layer)) for layer in similarity.layers)
@@ -122,7 +138,6 @@ def draw_comparison(utterance: Utterance, similarity: LayerSimilarity) -> Pictur
 
 
 def _new_figure(rows: list[_Row], inches_below: float) -> Figure:
-    check_matplotlib()
     from auricle.plotting.notebook_figure import NotebookFigure
 
     height = sum(row.inches for row in rows) + MARGIN_INCHES + inches_below
@@ -133,8 +148,7 @@ def _finish(
     figure: Figure, drawn: tuple[TimePanel, ...], names: list[Name], utterance: Utterance
 ) -> Picture:
     figure.suptitle(utterance.title, parse_math=False, wrap=True)
-    with missing_glyphs_are_boxes():
-        figure.draw_without_rendering()
+    figure.draw_without_rendering()
     panels.keep_names_that_fit(names)
     return Picture(utterance=utterance, figure=figure, panels=drawn)
 
@@ -164,18 +178,39 @@ def _speech_rows(utterance: Utterance) -> list[_Row]:
     return rows
 
 
-def _representation_rows(
-    utterance: Utterance, shown: Representation, inches: float, *, is_titled: bool = False
-) -> list[_Row]:
-    name = f"{shown.model}, {shown.layer}"
+def _titled_rows(utterance: Utterance, shown: Representation) -> list[_Row]:
+    """The rows of one of several representations."""
+    first, *others = _representation_rows(utterance, shown, SEVERAL_INCHES)
 
     def draw(panel: Axes, side: Axes) -> None:
-        panels.draw_representation(panel, side, utterance, shown)
-        if is_titled:
-            panel.set_title(name, loc="left", fontsize="medium", parse_math=False)
+        first.draw(panel, side)
+        panel.set_title(first.name, loc="left", fontsize="medium", parse_math=False)
 
+    return [dataclasses.replace(first, draw=draw), *others]
+
+
+def _ribbon_rows(utterance: Utterance, shown: Representation) -> list[_Row]:
+    """The rows of one of very many representations: its components, its codes."""
+    _, components, *others = _representation_rows(utterance, shown, SEVERAL_INCHES)
+
+    def draw(panel: Axes, side: Axes) -> None:
+        name = f"{shown.model}, {shown.layer}"
+        panels.draw_components(panel, side, utterance, shown, name=name)
+        if shown is utterance.representations[0]:
+            panel.set_title(RIBBONS_TITLE, loc="left", fontsize="medium")
+
+    return [dataclasses.replace(components, draw=draw, inches=RIBBON_INCHES), *others]
+
+
+def _representation_rows(utterance: Utterance, shown: Representation, inches: float) -> list[_Row]:
+    name = f"{shown.model}, {shown.layer}"
     rows = [
-        _Row(name=name, inches=inches, draw=draw, sequence=shown.sequence),
+        _Row(
+            name=name,
+            inches=inches,
+            draw=lambda panel, side: panels.draw_representation(panel, side, utterance, shown),
+            sequence=shown.sequence,
+        ),
         _Row(
             name=f"{name}: principal components",
             inches=COMPONENTS_INCHES,
@@ -233,4 +268,5 @@ def _draw_matrix(figure: SubFigure, similarity: LayerSimilarity, inches: float) 
     names = [" ".join(similarity.layers[index]) for index in ticks]
     axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
-    axes.set_title("similarity of all layers", fontsize="medium")
+    title = f"similarity of all layers, from {similarity.num_moments:,} moments"
+    axes.set_title(title, fontsize="medium")

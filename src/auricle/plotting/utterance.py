@@ -50,8 +50,10 @@ class Representation:
 class Utterance:
     """A waveform (S,) at `sample_rate` in Hz, with what is drawn below it.
 
-    `mel` holds HTK mel bands in natural logarithm from 0 Hz to half the rate. `section` is the part
-    that is shown, in seconds; None for all. Whatever is computed is that of the whole.
+    `mel` holds HTK mel bands in natural logarithm from 0 Hz to half the rate. `origin` is where the
+    waveform begins in the recording that it was cut from, in seconds: times are counted from the
+    recording's beginning. `section` is the part that is shown; None for all. Whatever is computed
+    is that of the whole waveform.
     """
 
     title: str
@@ -61,6 +63,7 @@ class Utterance:
     representations: tuple[Representation, ...]
     segments: tuple[Segment, ...] = ()
     section: tuple[float, float] | None = None
+    origin: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -69,4 +72,10 @@ class Utterance:
     @property
     def shown(self) -> tuple[float, float]:
         """Beginning and end of what is shown, in seconds."""
-        return self.section or (0.0, self.seconds)
+        return self.section or (self.origin, self.origin + self.seconds)
+
+    def start_seconds(self, sequence: Sequence) -> float:
+        """Left edge of the first frame: half a hop before the centre of what it sees."""
+        geometry = sequence.geometry
+        centre = geometry.start_samples + geometry.window_samples / 2
+        return self.origin + (centre - geometry.hop_samples / 2) / self.sample_rate

@@ -81,7 +81,7 @@ def build_accelerator(recipe: Recipe, device: Device) -> Accelerator:
         from accelerate import Accelerator, DistributedDataParallelKwargs
     except ImportError as error:
         raise MissingExtraError(
-            "training needs accelerate, which is not installed; run pip install 'auricle[train]'"
+            "training needs accelerate, which is not installed; run pip install accelerate"
         ) from error
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:

@@ -26,7 +26,7 @@ def check_monitoring() -> None:
         import tensorboard  # noqa: F401 - asks only whether it is there
     except ImportError as error:
         raise MissingExtraError(
-            "training needs tensorboard, which is not installed; run pip install 'auricle[train]'"
+            "training needs tensorboard, which is not installed; run pip install tensorboard"
         ) from error
 
 

@@ -10,7 +10,7 @@ Serve a page on this machine alone (127.0.0.1): drop a file or record, pick enco
 the pictures of auricle plot and auricle compare with a play head, download picture and features.
 Nothing is fetched from elsewhere but weights that a visitor allows to be downloaded.
 
-Needs Gradio and matplotlib: pip install 'auricle[explore]'.
+Needs Gradio and matplotlib: pip install '.[explore]'.
 """
 EXAMPLES = """\
 examples:

@@ -18,7 +18,7 @@ same recipe and audio, training goes on from it. Ctrl-C or SIGTERM end it after 
 
 Several GPUs or machines: torchrun --nproc_per_node N -m auricle pretrain ...
 
-Needs more packages: pip install 'auricle[train]'.
+Needs more packages: pip install '.[train]'.
 """
 EXAMPLES = """\
 examples:
