@@ -7,6 +7,7 @@ import torch
 
 from auricle.__main__ import main
 from auricle.models.base import Encoder
+from auricle.nn.attention import attend
 from golden_cases import GoldenCase
 
 APC = GoldenCase("apc")
@@ -66,7 +67,9 @@ def test_a_constant_layer_is_found(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_batch_that_matters_is_found(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Without its mask a Transformer attends to padding.
-    monkeypatch.setattr("auricle.nn.bert.padding_mask", lambda *arguments: None)
+    # Utterances of a batch that attend to each other.
+    monkeypatch.setattr(
+        "auricle.nn.bert.attend_packed", lambda query, key, value, _: attend(query, key, value)
+    )
     assert main(["check", str(GoldenCase("tera").checkpoints[0])]) == 1
     assert "standard deviations in a batch" in capsys.readouterr().out

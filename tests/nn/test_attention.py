@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import itertools
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from auricle.nn.attention import attend
+from auricle.nn import attention as module
+from auricle.nn.attention import attend, attend_packed
+from auricle.nn.packing import Packing
 
 
 @pytest.mark.parametrize("kind", ["all", "seen", "bias"])
@@ -26,3 +35,80 @@ def test_it_is_the_formula(dtype: torch.dtype, atol: float, kind: str) -> None:
     output = attend(query, key, value, mask)
     assert output.dtype == dtype
     assert torch.allclose(output.double(), expected, atol=atol, rtol=atol)
+
+
+def packed_parts(lengths: list[int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(1, 2, sum(lengths), 8).to(dtype) for _ in range(3)]
+
+
+@pytest.mark.parametrize("lengths", [[5, 1, 9], [7]])
+def test_packed_utterances_attend_to_themselves(lengths: list[int]) -> None:
+    query, key, value = packed_parts(lengths)
+    packing = Packing(lengths)
+    context = attend_packed(query, key, value, packing)
+    for one in packing.slices:
+        alone = attend(query[:, :, one], key[:, :, one], value[:, :, one])
+        assert torch.equal(context[:, :, one], alone)
+
+
+def of_variable_length(
+    query: Tensor, key: Tensor, value: Tensor, starts: Tensor, ends: Tensor, *longest: int
+) -> Tensor:
+    """What torch's kernel does, by its documentation: (N, H, D) with boundaries (B + 1,)."""
+    assert starts is ends
+    assert starts.dtype == torch.int32
+    assert longest == (int(starts.diff().max()),) * 2
+    pieces = []
+    for first, last in itertools.pairwise(starts.tolist()):
+        rows = [part[first:last].transpose(0, 1) for part in (query, key, value)]
+        pieces.append(F.scaled_dot_product_attention(*rows).transpose(0, 1))
+    return torch.cat(pieces)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """A stand-in for torch's kernel, which runs on GPUs alone."""
+    stand_in = SimpleNamespace(varlen_attn=of_variable_length)
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", stand_in)
+    module._varlen_is_right.cache_clear()
+    yield stand_in
+    module._varlen_is_right.cache_clear()
+
+
+def test_the_kernel_of_variable_length_is_given_what_it_takes(
+    kernel: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = [5, 1, 9]
+    query, key, value = packed_parts(lengths)
+    expected = attend_packed(query, key, value, Packing(lengths))
+    monkeypatch.setattr(module, "_has_varlen", lambda _: True)
+    assert module._varlen_is_right(torch.device("cpu"), torch.bfloat16)
+    context = attend_packed(query, key, value, Packing(lengths))
+    assert context.shape == expected.shape
+    assert torch.allclose(context, expected, atol=1e-6)
+
+
+def wrong(query: Tensor, *rest: Any) -> Tensor:
+    return query
+
+
+def other_arguments(query: Tensor) -> Tensor:
+    return query
+
+
+@pytest.mark.parametrize("broken", [wrong, other_arguments, None])
+def test_a_kernel_that_is_wrong_or_missing_is_not_used(
+    kernel: SimpleNamespace, broken: object
+) -> None:
+    if broken is None:
+        del kernel.varlen_attn
+    else:
+        kernel.varlen_attn = broken
+    assert not module._varlen_is_right(torch.device("cpu"), torch.bfloat16)
+
+
+def test_torch_s_own_kernel_is_not_for_the_cpu() -> None:
+    module._varlen_is_right.cache_clear()
+    assert not module._varlen_is_right(torch.device("cpu"), torch.bfloat16)
+    assert not module._has_varlen(packed_parts([3, 4], torch.bfloat16)[0])

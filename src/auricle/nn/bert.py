@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.nn.attention import attend
+from auricle.nn.attention import attend, attend_packed
 from auricle.nn.depth import check_depth
 from auricle.nn.linear import Linear, activated
 from auricle.nn.long_layers import is_long, run_layer
+from auricle.nn.packing import Packing
 from auricle.nn.padding import padding_mask
 from auricle.nn.stretches import by_stretches
 
@@ -122,14 +123,21 @@ class SelfAttention(nn.Module):
         self.value = Linear(config.hidden_size, config.hidden_size)
         self.out = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """Output (B, T, D); `padding` (B, T) is True on frames that nobody attends to."""
+    def forward(self, x: Tensor, batch: Tensor | Packing | None) -> Tensor:
+        """Output (B, T, D).
+
+        `batch` (B, T) is True on padding, which nobody attends to; or it is where utterances lie in
+        the only row of `x`, of which each attends to itself.
+        """
         query, key, value = (
             projection(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )
-        seen = None if padding is None else ~padding[:, None, None, :]
-        context = self.attend(query, key, value, seen)
+        if isinstance(batch, Packing):
+            context = attend_packed(query, key, value, batch)
+        else:
+            seen = None if batch is None else ~batch[:, None, None, :]
+            context = self.attend(query, key, value, seen)
         output: Tensor = self.out(context.transpose(1, 2).flatten(-2))
         return output
 
@@ -153,13 +161,13 @@ class BertLayer(nn.Module):
         self.ffn_out = Linear(config.ffn_size, config.hidden_size)
         self.ffn_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """Output (B, T, D) for the input `x` (B, T, D)."""
+    def forward(self, x: Tensor, batch: Tensor | Packing | None) -> Tensor:
+        """Output (B, T, D) for the input `x` (B, T, D); `batch` is as in the attention."""
         if self.pre_layer_norm:
-            x = x + self._drop(self.attention(self.attention_norm(x), padding))
+            x = x + self._drop(self.attention(self.attention_norm(x), batch))
             x = x + self._drop(self._feed_forward(self.ffn_norm(x)))
         else:
-            x = self.attention_norm(x + self._drop(self.attention(x, padding)))
+            x = self.attention_norm(x + self._drop(self.attention(x, batch)))
             x = self.ffn_norm(x + self._drop(self._feed_forward(x)))
         return x
 
@@ -199,13 +207,24 @@ class BertEncoder(nn.Module):
             return
         x = F.dropout(self._embed(features), self.config.hidden_dropout, self.training)
         del features
-        padding = padding_mask(num_frames, x.shape[1], x.device)
         yield self._emit(x, 0)
+        if self.training:
+            padding = padding_mask(num_frames, x.shape[1], x.device)
+            for index, layer in enumerate(self._layers()):
+                x = layer(x, padding)
+                yield self._emit(x, index + 1)
+            return
+        packing = Packing(num_frames)
+        x = packing.pack(x)
+        for index, layer in enumerate(self._layers()):
+            x = run_layer(layer, x, packing) if is_long(x, layer) else layer(x, packing)
+            yield packing.unpack(self._emit(x, index + 1))
+
+    def _layers(self) -> Iterator[BertLayer]:
         for index in range(self.config.num_layers):
             layer = self.layers[0 if self.config.share_layer else index]
             assert isinstance(layer, BertLayer)
-            x = run_layer(layer, x, num_frames) if is_long(x, layer) else layer(x, padding)
-            yield self._emit(x, index + 1)
+            yield layer
 
     def _embed(self, features: Tensor) -> Tensor:
         """What the first layer reads (B, T, D)."""

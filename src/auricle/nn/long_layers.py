@@ -1,13 +1,12 @@
 """Transformer layers over long sequences, with little in memory beside input and output.
 
 What a layer computes of each frame by itself (projections, feed-forward, norms) is computed a
-stretch of frames at a time, and attention some rows and some heads at a time, over the true frames
-of those rows. The kernels of `scaled_dot_product_attention` hold no scores of all pairs of frames.
+stretch of frames at a time, and attention an utterance and some heads at a time. The kernels of
+`scaled_dot_product_attention` hold no scores of all pairs of frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from auricle.nn.chunks import chunks
 from auricle.nn.linear import Linear, activated
-from auricle.nn.padding import padding_mask
+from auricle.nn.packing import Packing
 from auricle.nn.waveform_activations import WaveformActivation
 
 LONG_CHUNKS = 4
@@ -74,54 +73,34 @@ class Layer(Protocol):
 
 
 def is_long(x: Tensor, layer: Layer) -> bool:
-    """Whether a layer over `x` (B, T, D) should go by `run_layer`: never in training."""
-    num_frames = x.shape[0] * x.shape[1]
+    """Whether a layer over `x` (1, N, D) should go by `run_layer`."""
     frame_bytes = layer.ffn_in.out_features * x.element_size()
-    return not layer.training and len(chunks(num_frames, frame_bytes)) > LONG_CHUNKS
+    return len(chunks(x.shape[1], frame_bytes)) > LONG_CHUNKS
 
 
-def run_layer(
-    layer: Layer, x: Tensor, num_frames: Sequence[int], bias: Tensor | None = None
-) -> Tensor:
-    """Output (B, T, D) of `layer` for the contiguous `x` (B, T, D), which stays as it is.
+def run_layer(layer: Layer, x: Tensor, packing: Packing, bias: Tensor | None = None) -> Tensor:
+    """Output (1, N, D) of `layer` for the contiguous `x` (1, N, D), which stays as it is.
 
     Args:
         layer: A layer in eval mode.
         x: The input.
-        num_frames: True length of each row.
+        packing: Where its utterances lie.
         bias: Of the scores, (H, T, T), for a `GatedAttention`; its last queries are the first.
-
-    Returns:
-        The output; frames past a true end hold anything.
     """
     # Contexts first, then over each stretch of them what comes out of the layer.
-    output = torch.zeros_like(x)
+    output = torch.empty_like(x)
     norm = layer.attention_norm if layer.pre_layer_norm else None
-    for rows, heads, length in _groups(layer.attention, x, num_frames):
-        inputs = x[rows, :length]
-        padding = padding_mask(num_frames[rows], length, x.device)
-        seen = None if padding is None else ~padding[:, None, None, :]
-        near = None if bias is None else bias[heads, bias.shape[1] - length :, :length]
-        width = x.shape[2] // layer.attention.num_heads
-        columns = slice(heads.start * width, heads.stop * width)
-        output[rows, :length, columns] = _context(
-            layer.attention, inputs, norm, heads, columns, seen, near
-        )
-    _finish(layer, x.flatten(0, 1), output.flatten(0, 1))
+    num_heads = layer.attention.num_heads
+    width = x.shape[2] // num_heads
+    for utterance, length in zip(packing.slices, packing.lengths, strict=True):
+        for heads in chunks(num_heads, 3 * length * width * x.element_size()):
+            near = None if bias is None else bias[heads, bias.shape[1] - length :, :length]
+            columns = slice(heads.start * width, heads.stop * width)
+            output[:, utterance, columns] = _context(
+                layer.attention, x[:, utterance], norm, heads, columns, near
+            )
+    _finish(layer, x[0], output[0])
     return output
-
-
-def _groups(
-    attention: Attention, x: Tensor, num_frames: Sequence[int]
-) -> Iterator[tuple[slice, slice, int]]:
-    """Rows and heads that are computed together, and the length of the longest row of them."""
-    num_rows, max_frames, width = x.shape
-    frame_bytes = 3 * width * x.element_size()
-    for rows in chunks(num_rows, max_frames * frame_bytes):
-        length = max(num_frames[rows])
-        row_bytes = (rows.stop - rows.start) * length * frame_bytes
-        for heads in chunks(attention.num_heads, row_bytes // attention.num_heads):
-            yield rows, heads, length
 
 
 def _context(
@@ -130,15 +109,14 @@ def _context(
     norm: nn.LayerNorm | None,
     heads: slice,
     columns: slice,
-    seen: Tensor | None,
     bias: Tensor | None,
 ) -> Tensor:
-    """What some heads make of `x` (B, T, D), as (B, T, columns)."""
-    num_rows, length, width = x.shape
+    """What some heads make of an utterance `x` (1, T, D), as (1, T, columns)."""
+    _, length, width = x.shape
     num_columns = columns.stop - columns.start
-    projected = [x.new_empty(num_rows, length, num_columns) for _ in range(3)]
+    projected = [x.new_empty(1, length, num_columns) for _ in range(3)]
     gates = []
-    for stretch in chunks(length, num_rows * width * x.element_size()):
+    for stretch in chunks(length, width * x.element_size()):
         inputs = x[:, stretch] if norm is None else norm(x[:, stretch])
         for target, linear in zip(
             projected, (attention.query, attention.key, attention.value), strict=True
@@ -147,11 +125,10 @@ def _context(
         if bias is not None:
             gates.append(attention.gates(inputs[..., columns], heads))
     query, key, value = (
-        part.view(num_rows, length, heads.stop - heads.start, -1).transpose(1, 2)
-        for part in projected
+        part.view(1, length, heads.stop - heads.start, -1).transpose(1, 2) for part in projected
     )
     biases = () if bias is None else (torch.cat(gates, dim=2), bias)
-    context: Tensor = attention.attend(query, key, value, seen, *biases)
+    context: Tensor = attention.attend(query, key, value, None, *biases)
     return context.transpose(1, 2).flatten(-2)
 
 

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.nn.attention import attend
+from auricle.nn.attention import attend, attend_packed
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
 from auricle.nn.linear import Linear, activated
 from auricle.nn.long_layers import is_long, run_layer
+from auricle.nn.packing import Packing
 from auricle.nn.padding import padding_mask, zero_padding
 from auricle.nn.relative_positions import RelativePositionBias, RelativePositionConfig
 from auricle.nn.stretches import by_stretches
@@ -104,18 +105,22 @@ class SelfAttention(nn.Module):
             self.gate = Linear(head_size, NUM_GATES * GATE_INPUTS)
             self.gate_scale = nn.Parameter(torch.ones(1, config.num_heads, 1, 1))
 
-    def forward(self, x: Tensor, padding: Tensor | None, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, batch: Tensor | Packing | None, bias: Tensor | None) -> Tensor:
         """Output (B, T, D) for the input `x` (B, T, D).
 
-        `padding` (B, T) is True on frames that nobody attends to; `bias` (H, T, T), queries
-        before keys and the last query first, is gated and added to the scores.
+        `batch` (B, T) is True on padding, which nobody attends to; or it is where utterances lie in
+        the only row of `x`, of which each attends to itself. `bias` (H, T, T), queries before keys
+        and the last query first, is gated and added to the scores.
         """
         query, key, value = (
             self._heads(projection(x)) for projection in (self.query, self.key, self.value)
         )
-        seen = None if padding is None else ~padding[:, None, None, :]
         biases = () if bias is None else (self.gates(x), bias)
-        context = self.attend(query, key, value, seen, *biases)
+        if isinstance(batch, Packing):
+            context = self._attend_packed(query, key, value, batch, *biases)
+        else:
+            seen = None if batch is None else ~batch[:, None, None, :]
+            context = self.attend(query, key, value, seen, *biases)
         output: Tensor = self.out(context.transpose(1, 2).flatten(-2))
         return output
 
@@ -155,6 +160,20 @@ class SelfAttention(nn.Module):
             contexts.append(attend(turned, key, value, mask, dropout).flip(2))
         return torch.cat(contexts, dim=2)
 
+    def _attend_packed(
+        self, query: Tensor, key: Tensor, value: Tensor, packing: Packing, *biases: Tensor
+    ) -> Tensor:
+        """As `attend`, of utterances one behind the other."""
+        if not biases:
+            return attend_packed(query, key, value, packing)
+        gates, bias = biases
+        contexts = []
+        for one, length in zip(packing.slices, packing.lengths, strict=True):
+            near = bias[:, bias.shape[1] - length :, :length]
+            own = query[:, :, one], key[:, :, one], value[:, :, one]
+            contexts.append(self.attend(*own, None, gates[:, :, one], near))
+        return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
+
     def gates(self, inputs: Tensor, heads: slice = slice(None)) -> Tensor:
         """What the bias is multiplied by (B, H, T, 1), from the attention's input (B, T, D).
 
@@ -190,12 +209,12 @@ class TransformerLayer(nn.Module):
         """Whether norms come before attention and feed-forward."""
         return self.config.pre_layer_norm
 
-    def forward(self, x: Tensor, padding: Tensor | None, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, batch: Tensor | Packing | None, bias: Tensor | None) -> Tensor:
         """Output (B, T, D) for the input `x` (B, T, D); the rest is as in the attention."""
         if self.pre_layer_norm:
-            x = x + self._drop(self.attention(self.attention_norm(x), padding, bias))
+            x = x + self._drop(self.attention(self.attention_norm(x), batch, bias))
             return x + self._drop(self._feed_forward(self.ffn_norm(x)))
-        x = self.attention_norm(x + self._drop(self.attention(x, padding, bias)))
+        x = self.attention_norm(x + self._drop(self.attention(x, batch, bias)))
         normed: Tensor = self.ffn_norm(x + self._drop(self._feed_forward(x)))
         return normed
 
@@ -239,15 +258,24 @@ class WaveformTransformer(nn.Module):
         x = F.dropout(x, config.dropout, self.training)
         yield x
         bias = None if config.relative_positions is None else self.relative_bias(x.shape[1])
+        if self.training:
+            for index, layer in enumerate(self.layers):
+                if torch.rand(()).item() >= config.layer_drop:
+                    x = layer(x, padding, bias)
+                yield self._emit(x, index)
+            return
+        packing = Packing(num_frames)
+        x = packing.pack(x)
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, TransformerLayer)
-            if not self._leaves_out_layer():
-                if is_long(x, layer):
-                    x = run_layer(layer, x, num_frames, bias)
-                else:
-                    x = layer(x, padding, bias)
-            is_last = index + 1 == config.num_layers
-            yield self.norm(x) if config.pre_layer_norm and is_last else x
+            x = run_layer(layer, x, packing, bias) if is_long(x, layer) else layer(x, packing, bias)
+            yield packing.unpack(self._emit(x, index))
+
+    def _emit(self, x: Tensor, index: int) -> Tensor:
+        """The output of layer `index` as others see it."""
+        is_last = index + 1 == self.config.num_layers
+        emitted: Tensor = self.norm(x) if self.config.pre_layer_norm and is_last else x
+        return emitted
 
     def _embed(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """What the first layer reads (B, T, D), of `x` (B, T, D) that is zero on padding."""
@@ -258,6 +286,3 @@ class WaveformTransformer(nn.Module):
             return normed
 
         return by_stretches(embed, x.shape[1], POSITION_VALUES * x[:, :1].nbytes)
-
-    def _leaves_out_layer(self) -> bool:
-        return self.training and torch.rand(()).item() < self.config.layer_drop
