@@ -47,6 +47,11 @@ def test_what_is_wrong_is_told(
     assert "/x/" not in str(caught.value)
 
 
+def test_the_page_does_not_wait_for_torch() -> None:
+    code = "import sys, auricle.explore.page; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     with (

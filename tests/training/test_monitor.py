@@ -43,5 +43,5 @@ def test_nothing_is_shown_where_there_is_no_terminal(
 
 def test_without_tensorboard_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(MissingExtraError, match=r"auricle\[train\]"):
+    with pytest.raises(MissingExtraError, match="run pip install tensorboard"):
         check_monitoring()

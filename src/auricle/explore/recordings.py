@@ -1,10 +1,8 @@
-"""What can be told of a recording as soon as it is there; imports no torch."""
+"""What can be told of a recording as soon as it is there."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-from auricle.audio.files import read_header
 
 MAX_SECONDS = 60.0
 """A longer recording is not drawn whole: its details would not be seen."""
@@ -16,6 +14,8 @@ def examine(path: Path) -> str:
     Raises:
         AudioError: It is no audio, or damaged.
     """
+    from auricle.audio.files import read_header  # imports torch, which the page does not wait for
+
     return describe_excess(read_header(path).seconds or 0.0)
 
 
