@@ -226,14 +226,9 @@ class Encoder(nn.Module, abc.ABC):
         if not waveforms:
             return []
         results = waveforms.copy()
-        for group in self._groups(waveforms):
-            num_samples = [len(waveforms[index]) for index in group]
-            num_frames = [info.geometry.num_frames(count) for count in num_samples]
-            padded = pad_waveforms([waveforms[index] for index in group])
-            for name, x in self.encode(padded, num_samples, frozenset({info.name})):
-                if name == info.name:
-                    codes = self.code_indices(x, num_frames)
-                    break
+        for group, _, x in self._encoded(waveforms, [info.name]):
+            num_frames = [info.geometry.num_frames(len(waveforms[index])) for index in group]
+            codes = self.code_indices(x, num_frames)
             for index, row, count in zip(group, codes, num_frames, strict=True):
                 results[index] = row[:count]
         return results
@@ -450,6 +445,19 @@ class Encoder(nn.Module, abc.ABC):
         if not waveforms:
             return []
         results: list[dict[str, Tensor]] = [{} for _ in waveforms]
+        for group, name, x in self._encoded(waveforms, names):
+            geometry = self.layer_info(name).geometry
+            for index, row in zip(group, x.float(), strict=True):
+                results[index][name] = row[: geometry.num_frames(len(waveforms[index]))]
+        return results
+
+    def _encoded(
+        self, waveforms: Sequence[Tensor], names: Sequence[str]
+    ) -> Iterator[tuple[list[int], str, Tensor]]:
+        """Yield layers `names` of waveforms: their indices, the name, its padded output (B, T, D).
+
+        Nothing is computed behind the last layer that is wanted.
+        """
         for group in self._groups(waveforms):
             num_samples = [len(waveforms[index]) for index in group]
             padded = pad_waveforms([waveforms[index] for index in group])
@@ -458,12 +466,9 @@ class Encoder(nn.Module, abc.ABC):
                 if name not in missing:
                     continue
                 missing.remove(name)
-                geometry = self.layer_info(name).geometry
-                for index, row, count in zip(group, x.float(), num_samples, strict=True):
-                    results[index][name] = row[: geometry.num_frames(count)]
+                yield group, name, x
                 if not missing:
                     break
-        return results
 
     def _groups(self, waveforms: Sequence[Tensor]) -> list[list[int]]:
         """Which waveforms to encode together, by index.
