@@ -28,6 +28,24 @@ def test_reads_back_what_it_writes(tmp_path: Path) -> None:
         assert torch.equal(read.weights[name], weight)
 
 
+def test_weights_that_can_be_are_aligned(tmp_path: Path) -> None:
+    weights = {"a": torch.ones(3), "b": torch.ones(16), "c": torch.ones(64, 2), "d": torch.ones(1)}
+    native = NativeCheckpoint(family="apc", config="{}", provenance=ORIGIN, weights=weights)
+    write_native(tmp_path / "x.safetensors", native)
+    read = read_native(tmp_path / "x.safetensors").weights
+    assert [name for name in read if read[name].data_ptr() % 64 == 0] == ["a", "b", "c"]
+
+
+def test_files_that_were_aligned_by_their_metadata_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file(
+        {"a": torch.zeros(1)},
+        path,
+        {"auricle_format": "1", "family": "apc", "config": "{}", "padding": "   ", "steps": "5"},
+    )
+    assert read_native(path).extra == {"steps": "5"}
+
+
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"\.safetensors"):
         write_native(tmp_path / "x.pt", checkpoint())

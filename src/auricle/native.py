@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from auricle.errors import CheckpointError, OutputError
 from auricle.outputs import Provenance
+from auricle.safetensors_file import aligned_first, write_safetensors
 from auricle.writing import write_whole
 
 if TYPE_CHECKING:
@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 FORMAT_KEY = "auricle_format"
 FORMAT_VERSION = "1"
 PADDING_KEY = "padding"
-
-ALIGNMENT_BYTES = 64
-"""What PyTorch aligns memory to; weights mapped from a file lie where the file has them."""
-
-_TYPE_NAMES = {"bool": "BOOL", "bfloat16": "BF16"}
-"""How the format names types, where it takes other than three letters; the length counts here."""
+"""What files had in their metadata that were aligned by its length."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,9 +41,6 @@ def write_native(path: Path, checkpoint: NativeCheckpoint) -> None:
     Raises:
         OutputError: The name does not end in `.safetensors`, or the file cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     if path.suffix != ".safetensors":
         raise OutputError(f"cannot save to {path}: expected a name that ends in .safetensors")
     metadata = {
@@ -59,35 +51,8 @@ def write_native(path: Path, checkpoint: NativeCheckpoint) -> None:
     }
     origin = dataclasses.asdict(checkpoint.provenance)
     metadata.update({key: value for key, value in origin.items() if value is not None})
-    weights = {name: weight.contiguous() for name, weight in checkpoint.weights.items()}
-    metadata[PADDING_KEY] = " " * _lacking_bytes({**metadata, PADDING_KEY: ""}, weights)
-
-    def write(temporary: Path) -> None:
-        try:
-            save_file(weights, temporary, metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-
-    write_whole(path, write)
-
-
-def _lacking_bytes(metadata: Mapping[str, str], weights: Mapping[str, Tensor]) -> int:
-    """Bytes that the header lacks for the weights after it to be aligned in memory.
-
-    The header is JSON after 8 bytes of its length, padded to a multiple of 8; wider types come
-    first, then order is by name (https://github.com/huggingface/safetensors, "Format").
-    """
-    header: dict[str, object] = {"__metadata__": dict(metadata)}
-    end = 0
-    for name, weight in sorted(
-        weights.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])
-    ):
-        start, end = end, end + weight.nbytes
-        kind = _TYPE_NAMES.get(str(weight.dtype).removeprefix("torch."), "F32")
-        header[name] = {"dtype": kind, "shape": [*weight.shape], "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False)
-    num_bytes = 8 + len(text.encode())
-    return -(num_bytes + -num_bytes % 8) % ALIGNMENT_BYTES
+    weights = aligned_first(checkpoint.weights)
+    write_whole(path, lambda temporary: write_safetensors(temporary, weights, metadata))
 
 
 def is_native(path: Path) -> bool:

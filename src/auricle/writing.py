@@ -11,7 +11,7 @@ from pathlib import Path
 from auricle.errors import OutputError
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file so that nobody ever sees half of it.
 
     `write` is given a temporary path in the same folder; what it wrote there is flushed to disk

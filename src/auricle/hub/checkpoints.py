@@ -19,8 +19,9 @@ from auricle.hub.plug_in_formats import formats_for
 from auricle.hub.skeletons import skeleton
 from auricle.models.base import Config, Encoder
 from auricle.models.families import find_family
-from auricle.native import ALIGNMENT_BYTES, is_native, read_native
+from auricle.native import is_native, read_native
 from auricle.outputs import Provenance
+from auricle.safetensors_file import ALIGNMENT_BYTES
 
 OPTIONAL_SUFFIX = "num_batches_tracked"
 """Batch norm's step counter: files from before torch 0.4.1 lack it, evaluation never reads it."""

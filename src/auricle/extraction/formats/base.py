@@ -14,7 +14,6 @@ from auricle.extraction.store.layout import ShardKey, StoreMeta
 from auricle.extraction.utterances import Utterance
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow
     from numpy.typing import NDArray
     from torch import Tensor
@@ -100,13 +99,6 @@ class ShardFormat(abc.ABC):
 def values(x: Tensor) -> NDArray[Any]:
     """An array's values in a type that NumPy knows, without a copy where they lie together."""
     return x.detach().contiguous().numpy()
-
-
-def raw_bytes(x: Tensor) -> NDArray[np.uint8]:
-    """An array's bytes (N,), of any type, without a copy where they lie together."""
-    import torch
-
-    return x.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def path_text(path: str) -> str:
