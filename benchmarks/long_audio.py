@@ -31,6 +31,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from page_marks import with_contents  # noqa: E402 - the path comes first
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -50,11 +55,9 @@ MODELS = (
 )
 """Measured where none is named: attention over an hour takes hours, so Transformers are not."""
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "long_audio.json"
 PAGE = ROOT / "docs" / "long-audio.md"
-HEAD, FOOT = "<!-- {}: `python benchmarks/long_audio.py --render` -->", "<!-- /{} -->"
-"""What a table of the page stands between, by its name."""
+TOOL = "python benchmarks/long_audio.py --render"
 
 SAMPLE_RATE = 16_000
 GAIN_PERIODS_SECONDS = (61.0, 97.3)
@@ -203,13 +206,11 @@ def key(run: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def render() -> None:
-    """Write the tables of an hour between their markers."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, rows in tables(list(read(RESULTS).values())).items():
-        before, rest = text.split(HEAD.format(name))
-        after = rest.split(FOOT.format(name))[1]
-        text = f"{before}{HEAD.format(name)}\n{rows}\n{FOOT.format(name)}{after}"
-    PAGE.write_text(text, encoding="utf-8")
+    """Write the tables of an hour between their marks."""
+    contents = tables(list(read(RESULTS).values()))
+    PAGE.write_text(
+        with_contents(PAGE.read_text(encoding="utf-8"), contents, TOOL), encoding="utf-8"
+    )
 
 
 def tables(runs: list[dict[str, Any]]) -> dict[str, str]:

@@ -13,7 +13,7 @@ another is measured. In every round each library encodes once in each way, in an
 by one; the first encoding does not count, but tells the memory. `--peers-python` is an interpreter
 with
 
-    pip install torch==2.13.0 s3prl==0.4.18 transformers torchaudio onnxruntime onnx
+    pip install torch==2.13.0 s3prl==0.4.18 transformers torchaudio onnxruntime onnx openvino
 
 and what is missing there is left out. Figures of other models and cases that the file of results
 holds stay in it. `--render` writes its tables into the documentation, and needs nothing but it.
@@ -37,7 +37,7 @@ import numpy as np
 import soundfile
 from peer_workers import machine, report
 from peer_workers.client import Client, PeerError, worker
-from peer_workers.models import CASES, CHECK, LIBRARIES, MODELS, PEERS, ways
+from peer_workers.models import CASES, CHECK, GRAPH_LIBRARIES, LIBRARIES, MODELS, PEERS, ways
 
 from auricle.audio.samples import sample_paths
 
@@ -169,12 +169,14 @@ class Benchmark:
             result |= dict.fromkeys(readers, exported)
         if "s3prl" in peers and model.maker == "auricle":
             result["s3prl"] = make("s3prl", "build", model=name, source=exported)
-        if "onnxruntime" in readers:
+        graph_readers = [reader for reader in readers if reader in GRAPH_LIBRARIES]
+        if graph_readers:
             try:
-                result["onnxruntime"] = make("transformers", "export", checkpoint=exported)
+                graph = make("transformers", "export", checkpoint=exported)
+                result |= dict.fromkeys(graph_readers, graph)
             except PeerError as error:
-                skipped["onnxruntime"] = f"export by {error}"
-                del result["onnxruntime"]
+                skipped |= dict.fromkeys(graph_readers, f"export by {error}")
+                result = {name: path for name, path in result.items() if name not in graph_readers}
         return {library: result[library] for library in LIBRARIES if library in result}
 
     def _case(self, name: str, case: str, clients: dict[str, Client]) -> dict[str, Any]:

@@ -27,9 +27,13 @@ from auricle.errors import AuricleError
 from auricle.models.base import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from page_marks import with_contents  # noqa: E402 - the path comes first
+
 RESULTS = ROOT / "benchmarks" / "results" / "precision.json"
 PAGE = ROOT / "docs" / "speed.md"
-MARKERS = "<!-- precision: `python benchmarks/precision.py --render` -->", "<!-- /precision -->"
+TOOL = "python benchmarks/precision.py --render"
 MODELS = (
     "cpc_mini",
     "modified_cpc_mini",
@@ -169,12 +173,9 @@ def table(results: dict[str, Any]) -> str:
 
 
 def render(results: dict[str, Any]) -> None:
-    """Write the table between its markers."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(MARKERS[0])
-    after = rest.split(MARKERS[1])[1]
-    body = f"{before}{MARKERS[0]}\n{table(results)}\n{MARKERS[1]}{after}"
-    PAGE.write_text(body, encoding="utf-8")
+    """Write the table between its marks."""
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(with_contents(page, {"precision": table(results)}, TOOL), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -33,9 +33,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-RESULTS = Path(__file__).parent / "results" / "start_up.json"
-PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
-MARKERS = "<!-- start-up: `python benchmarks/start_up.py --render` -->\n", "\n<!-- /start-up -->"
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from page_marks import with_contents  # noqa: E402 - the path comes first
+
+RESULTS = ROOT / "benchmarks" / "results" / "start_up.json"
+PAGE = ROOT / "docs" / "speed.md"
+TOOL = "python benchmarks/start_up.py --render"
 
 LOAD = "import auricle; encoder = auricle.load({!r})"
 ENCODE = """
@@ -135,11 +140,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def render(rows: list[dict[str, Any]]) -> None:
-    """Write the table between its markers."""
-    before, rest = PAGE.read_text(encoding="utf-8").split(MARKERS[0])
-    _, after = rest.split(MARKERS[1])
-    text = f"{before}{MARKERS[0]}{table(rows)}{MARKERS[1]}{after}"
-    PAGE.write_text(text, encoding="utf-8")
+    """Write the table between its marks."""
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(with_contents(page, {"start-up": table(rows)}, TOOL), encoding="utf-8")
 
 
 if __name__ == "__main__":

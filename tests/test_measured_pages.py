@@ -34,6 +34,13 @@ def test_precisions_are_current(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(f"`{name}`" in table for name in precision.MODELS)
 
 
+def test_speeds_of_precisions_are_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = imported("precision_speed", monkeypatch)
+    table = speeds.table(speeds.json.loads(speeds.RESULTS.read_text()))
+    assert table in speeds.PAGE.read_text(), "run python benchmarks/precision_speed.py --render"
+    assert len(table.splitlines()) >= 12
+
+
 def test_the_start_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
     start_up = imported("start_up", monkeypatch)
     rows = start_up.json.loads(start_up.RESULTS.read_text())["steps"]

@@ -13,12 +13,15 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from page_marks import with_contents
+
 from auricle.hub.skeletons import skeleton
 from auricle.models.base import SAMPLE_RATE
 from auricle.models.families import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "sizing.md"
+TOOL = "python tools/sizing.py"
 RATES = ROOT / "benchmarks" / "results" / "encoding.json"
 
 SIZES = (
@@ -120,27 +123,11 @@ def cost_table(rates: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def with_tables(text: str, tables: Mapping[str, str]) -> str:
-    """A page with its tables anew, each between its marks.
-
-    Raises:
-        SystemExit: The page lacks a mark.
-    """
-    for name, table in tables.items():
-        start, end = f"<!-- {name}: `python tools/sizing.py` -->\n", f"\n<!-- /{name} -->"
-        head, found_start, rest = text.partition(start)
-        _, found_end, tail = rest.partition(end)
-        if not found_start or not found_end:
-            raise SystemExit(f"error: the page has no place between {start.strip()} and its end")
-        text = f"{head}{start}{table}{end}{tail}"
-    return text
-
-
 def expected(page: Path = PAGE, rates: Path = RATES) -> str:
     """The page as it should be."""
     found = json.loads(rates.read_text(encoding="utf-8"))
     tables = {"storage": storage_table(), "cost": cost_table(found)}
-    return with_tables(page.read_text(encoding="utf-8"), tables)
+    return with_contents(page.read_text(encoding="utf-8"), tables, TOOL)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-LIBRARIES = ("auricle", "s3prl", "transformers", "torchaudio", "onnxruntime")
+GRAPH_LIBRARIES = ("onnxruntime", "openvino")
+"""They run what transformers exports, a waveform at a time."""
+
+LONE_LIBRARIES = (*GRAPH_LIBRARIES, "torch_compile")
+LIBRARIES = ("auricle", "s3prl", "transformers", "torchaudio", *LONE_LIBRARIES)
 PEERS = LIBRARIES[1:]
 
 TOLERANCE = 1e-4
@@ -67,6 +71,6 @@ WAYS = ("batch", "one_by_one")
 
 def ways(case: str, library: str) -> tuple[str, ...]:
     """In which ways a library encodes a case: with one waveform there is one way."""
-    if len(CASES[case]) == 1 or library == "onnxruntime":
+    if len(CASES[case]) == 1 or library in LONE_LIBRARIES:
         return ("one_by_one",)
     return WAYS

@@ -30,10 +30,12 @@ MARKS = {
     "transformers": ("^", "0.75", "0.3"),
     "torchaudio": ("D", "white", "0.3"),
     "onnxruntime": ("v", "white", "0.3"),
+    "openvino": ("<", "white", "0.3"),
+    "torch_compile": (">", "white", "0.3"),
 }
 """Library -> marker, its fill and its edge."""
 
-LANE = 0.17
+LANE = 0.13
 """Height between one library and the next, in rows of the picture."""
 
 Results = dict[str, Any]
@@ -195,7 +197,7 @@ def draw(rows: list[Row], path: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator, NullLocator
 
-    figure, axes = plt.subplots(figsize=(7.5, 1.3 + 0.5 * len(rows)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7.5, 1.5 + 0.5 * len(rows)), layout="constrained")
     for library in LIBRARIES:
         marker, fill, edge = MARKS[library]
         places = [index for index, row in enumerate(rows) if of_library(row, library)]
@@ -216,7 +218,7 @@ def draw(rows: list[Row], path: Path) -> None:
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("seconds of audio encoded in a second; further right is faster")
-    figure.legend(loc="outside upper center", ncols=len(LIBRARIES), frameon=False)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 

@@ -2,7 +2,7 @@
 
 Waveforms are normalised as `Wav2Vec2FeatureExtractor` does, but with torch and with the epsilon of
 the models' authors, 1e-5 for 1e-7. A batch is padded with zeros and has an attention mask. The
-graph for onnxruntime is made here too.
+graph for onnxruntime and OpenVINO is made here too.
 """
 
 from __future__ import annotations

@@ -38,13 +38,6 @@ def test_cost_is_hours_by_rate_and_says_what_is_not_measured() -> None:
     assert row == "| `apc` | 40.0 | 2,500 | not measured here | 100,000 / rate |"
 
 
-def test_only_what_is_between_the_marks_changes(tmp_path: Path) -> None:
-    page = "a\n<!-- cost: `python tools/sizing.py` -->\nold\n<!-- /cost -->\nb\n"
-    assert sizing.with_tables(page, {"cost": "new"}) == page.replace("old", "new")
-    with pytest.raises(SystemExit, match="no place between"):
-        sizing.with_tables("a page", {"cost": "new"})
-
-
 def test_check_tells_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "sizing.md"
     marks = "".join(
