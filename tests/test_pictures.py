@@ -155,6 +155,38 @@ def test_a_section_behind_the_end_is_refused() -> None:
         listen(short_speech(), start=20)
 
 
+def test_a_negative_start_is_refused() -> None:
+    with pytest.raises(auricle.AudioError, match="from -1 s: pass a start of 0 or more"):
+        listen(short_speech(), start=-1)
+
+
+@pytest.mark.parametrize("labels", [[(0, "x")], [("a", "b", "c")], [5]])
+def test_labels_of_another_form_are_refused(labels: Any) -> None:
+    with pytest.raises(auricle.AudioError, match=r"labels are \(start, end, label\) in seconds"):
+        listen(short_speech(), labels=labels)
+
+
+def test_labels_of_another_recording_are_refused() -> None:
+    with pytest.raises(auricle.AudioError, match="times in seconds"):
+        listen(short_speech(), labels=[(0, 400, "x")])
+
+
+def test_an_encoder_that_comes_twice_is_in_the_matrix_once(drawn: list[Any]) -> None:
+    speech = short_speech()
+    auricle.compare(speech, ["apc_mini", "apc_mini"], [0, 1])
+    ((utterance, similarity),) = drawn
+    assert [one.layer for one in utterance.representations] == ["rnn_1", "rnn_2"]
+    assert [layer for _, layer in similarity.layers] == ["rnn_1", "rnn_2", "rnn_3"]
+    with pytest.raises(auricle.LayerError, match="apc_mini comes twice with its layer rnn_3"):
+        auricle.compare(speech, ["apc_mini", "apc_mini"])
+
+
+def test_one_model_is_a_list_of_one(drawn: list[Any]) -> None:
+    auricle.compare(short_speech(), "apc_mini")
+    ((utterance, _),) = drawn
+    assert [one.model for one in utterance.representations] == ["apc_mini"]
+
+
 def test_several_utterances_are_refused() -> None:
     with pytest.raises(auricle.AudioError, match="got a list of 2, expected one utterance"):
         auricle.plot([SPEECH, SPEECH])  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterable
 from collections.abc import Sequence as Several
@@ -20,7 +21,7 @@ from auricle.hub.records import DEFAULT_MODEL
 from auricle.models.base import SAMPLE_RATE, Encoder
 from auricle.outputs import LayerInfo
 from auricle.plotting.figures import check_matplotlib
-from auricle.plotting.labels import read_segments
+from auricle.plotting.labels import check_segments, read_segments
 from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance
 from auricle.plotting.similarity import MIN_FRAMES, at_common_times, cka_matrix
 from auricle.plotting.utterance import Representation, Segment, Sequence, Utterance
@@ -87,7 +88,7 @@ def plot(
 
 def compare(
     audio: Waveform,
-    models: Several[str | Path | Encoder],
+    models: str | Path | Encoder | Several[str | Path | Encoder],
     layers: int | str | Several[int | str | None] | None = None,
     *,
     labels: str | Path | Several[tuple[float, float, str]] = (),
@@ -103,7 +104,8 @@ def compare(
 
     Args:
         audio: As `plot` takes it.
-        models: As `auricle.load` takes them, or encoders; one to eight.
+        models: As `auricle.load` takes them, or encoders; one to eight. One may come twice, with
+            another layer.
         layers: Which to draw of each: one for all, a list with one for each, None for the default
             ones, "all" for every one. The matrix has all layers in any case.
         labels: As `plot` takes them.
@@ -121,9 +123,12 @@ def compare(
         MissingExtraError: matplotlib is not installed.
     """
     check_matplotlib()
+    if isinstance(models, str | Path | Encoder):
+        models = [models]
     chosen = layers_of_each(layers, len(models))
     speech = listen(audio, labels=labels, channel=channel, start=start, end=end)
-    return comparison_of(speech, [_encoder(model) for model in models], chosen).figure
+    loaded = functools.lru_cache(_encoder)
+    return comparison_of(speech, [loaded(model) for model in models], chosen).figure
 
 
 def listen(
@@ -145,11 +150,10 @@ def listen(
         raise AudioError(f"got a list of {len(audio)}, expected one utterance: pass one of them")
     else:
         (waveform,) = as_waveforms([audio], sample_rate=SAMPLE_RATE, min_samples=1)
-    if isinstance(labels, str | os.PathLike):
-        segments = read_segments(Path(labels))
-    else:
-        segments = tuple(Segment(start=a, end=b, label=text) for a, b, text in labels)
-    section = _section(start, end, len(waveform) / SAMPLE_RATE)
+    seconds = len(waveform) / SAMPLE_RATE
+    segments = _segments(labels)
+    check_segments(segments, seconds)
+    section = _section(start, end, seconds)
     return Speech(waveform=waveform.detach().cpu(), name=name, segments=segments, section=section)
 
 
@@ -171,18 +175,30 @@ def comparison_of(
 ) -> Picture:
     """The picture of several encoders; `layers` are those to draw, one for each, or all.
 
+    An encoder that comes twice, with two layers, is in the matrix once.
+
     Raises:
         AudioError: The waveform is too short for an encoder, or for a similarity.
-        LayerError: An encoder has no such layer.
+        LayerError: An encoder has no such layer, or comes twice with the same.
         MissingExtraError: matplotlib is not installed.
     """
     drawn: list[Representation] = []
     every: list[Representation] = []
+    known: dict[Encoder, list[Representation]] = {}
     for index, encoder in enumerate(encoders):
-        wanted = None if layers == "all" else encoder.layer_info(layers[index])
-        own = represent(speech, encoder, encoder.layer_infos)
-        every += own
-        drawn += [one for one in own if wanted is None or one.layer == wanted.name]
+        wanted = None if layers == "all" else encoder.layer_info(layers[index]).name
+        if encoder not in known:
+            known[encoder] = represent(speech, encoder, encoder.layer_infos)
+            every += known[encoder]
+        for one in known[encoder]:
+            if wanted is not None and one.layer != wanted:
+                continue
+            if any(one is other for other in drawn):
+                raise LayerError(
+                    f"{one.model} comes twice with its layer {one.layer}: give one of them another "
+                    "layer, or leave it out"
+                )
+            drawn.append(one)
     aligned = at_common_times([(one.sequence.frames, one.sequence.geometry) for one in every])
     if len(aligned[0]) < MIN_FRAMES:
         raise AudioError(
@@ -279,10 +295,26 @@ def _encoder(model: str | Path | Encoder) -> Encoder:
     return model if isinstance(model, Encoder) else load(model)
 
 
+def _segments(labels: str | Path | Several[tuple[float, float, str]]) -> tuple[Segment, ...]:
+    if isinstance(labels, str | os.PathLike):
+        return read_segments(Path(labels))
+    try:
+        return tuple(
+            Segment(start=float(start), end=float(end), label=str(label))
+            for start, end, label in labels
+        )
+    except (TypeError, ValueError) as error:
+        raise AudioError(
+            f"labels are (start, end, label) in seconds, or a file of them, but: {error}"
+        ) from error
+
+
 def _section(start: float | None, end: float | None, seconds: float) -> tuple[float, float] | None:
     if start is None and end is None:
         return None
     first, last = start or 0.0, seconds if end is None else min(end, seconds)
+    if first < 0:
+        raise AudioError(f"got a part from {first:g} s: pass a start of 0 or more")
     if first >= seconds:
         raise AudioError(
             f"the part begins at {first:g} s, but the recording ends at {seconds:g} s: pass an "

@@ -189,6 +189,10 @@ def test_a_file_that_is_no_audio_is_named(page: Page, tmp_path: Path, pictures: 
     assert "cannot read broken.wav as audio: Format not recognised" in message
     assert str(tmp_path.parent) not in message
     page.screenshot(path=pictures / "broken.png")
+    page.locator("#speech").get_by_label("Clear").click()
+    upload(page, SPEECH)
+    draw(page)
+    expect(page.locator(".toast-body.error")).to_have_count(0)  # what is shown hides nothing
 
 
 def test_a_long_recording_asks_for_a_part(page: Page, tmp_path: Path) -> None:
@@ -209,6 +213,18 @@ def test_a_long_recording_asks_for_a_part(page: Page, tmp_path: Path) -> None:
     told_at = re.match(r"(\d\.\d{3}) s, frame", told(page))
     assert told_at is not None, told(page)
     assert 2 < float(told_at[1]) < 4  # of the recording, not of the part
+    page.locator("#speech").get_by_label("Clear").click()
+    upload(page, SPEECH)
+    expect(page.get_by_label("From, s")).to_have_value("0")
+    expect(page.get_by_label("To, s (0: the end)")).to_have_value("0")
+
+
+def test_labels_that_are_none_are_named(page: Page, tmp_path: Path) -> None:
+    labels = tmp_path / "phones.tsv"
+    labels.write_text("0 1 a\n")
+    page.get_by_text("Part and labels").click()
+    page.locator("input[type=file][accept*='.tsv']").set_input_files(labels)
+    assert "phones.tsv, line 1: got blanks between the fields" in error(page)  # without a click
 
 
 def test_a_download_is_told_before_and_refused_unless_allowed(

@@ -20,11 +20,22 @@ def test_a_figure_is_written_in_the_format_of_its_name(
     path = tmp_path / f"a{suffix}"
     check_plotting(path)
     figure = Figure()
-    figure.suptitle("音声")  # the font has no such characters: warnings would be errors here
+    figure.suptitle("speech")
     save_figure(figure, path)
     start = {".pdf": b"%PDF", ".svg": b"<?xml"}.get(suffix, b"\x89PNG")
     assert path.read_bytes().startswith(start)
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_letters_of_no_font_are_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FONTS_OF_MORE_SCRIPTS", ())
+    figure = Figure()
+    figure.suptitle("音声")
+    with pytest.warns(UserWarning, match="a.png has boxes for letters") as caught:
+        save_figure(figure, tmp_path / "a.png")
+    assert len(caught) == 1
 
 
 def test_letters_of_other_scripts_come_from_fonts_that_are_there(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from auricle.errors import AudioError, MissingExtraError
-from auricle.plotting.labels import read_segments
+from auricle.plotting.labels import check_segments, read_segments
 from auricle.plotting.utterance import Segment
 
 TEXTGRID = """File type = "ooTextFile"
@@ -98,6 +98,13 @@ def test_wrong_files_are_named_with_the_line(
     with pytest.raises(AudioError, match=message) as caught:
         read_segments(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
+
+
+def test_labels_of_something_else_are_refused() -> None:
+    check_segments(segments((0, 5.9, "a")), 5.0)  # a little beyond, as rounded ends are
+    check_segments((), 5.0)
+    with pytest.raises(AudioError, match="the labels reach 85 s, but the recording ends at 5 s"):
+        check_segments(segments((80, 85, "a"), (0, 1, "b")), 5.0)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 
 from tqdm import tqdm
 
@@ -33,8 +34,11 @@ def run(arguments: argparse.Namespace) -> int:
         start=arguments.start,
         end=arguments.end,
     )
+    loaded = functools.cache(
+        functools.partial(load, device=arguments.device, precision=arguments.precision)
+    )
     encoders = (
-        load(model, device=arguments.device, precision=arguments.precision)
+        loaded(model)
         for model in tqdm(models, desc="encoding", unit="encoder", disable=None, leave=False)
     )
     save_figure(comparison_of(speech, encoders, layers).figure, arguments.out)

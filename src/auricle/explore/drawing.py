@@ -19,7 +19,7 @@ from auricle.hub.loading import load
 from auricle.models.base import SAMPLE_RATE, Encoder
 from auricle.pictures import Speech, comparison_of, picture_of
 from auricle.plotting.figures import save_figure
-from auricle.plotting.labels import read_segments
+from auricle.plotting.labels import check_segments, read_segments
 from auricle.plotting.picture import Picture, TimePanel
 from auricle.plotting.utterance import Utterance
 
@@ -78,17 +78,19 @@ def hear(wish: Wish) -> Speech:
     end = seconds if wish.end is None else min(wish.end, seconds)
     if not 0 <= wish.start < end:
         raise AudioError(
-            f"The part from {wish.start:g} to {end:g} s is none of {seconds:.2f} s: let it begin "
+            f"The part from {wish.start:g} to {end:g} s is none of {seconds:g} s: let it begin "
             "before it ends, and before the recording does."
         )
     too_long = describe_excess(end - wish.start)
     if too_long:
         raise AudioError(too_long)
+    segments = () if wish.labels is None else read_segments(wish.labels)
+    check_segments(segments, seconds)
     first, last = round(wish.start * SAMPLE_RATE), round(end * SAMPLE_RATE)
     return Speech(
         waveform=waveform[first:last].clone(),
         name=wish.name,
-        segments=() if wish.labels is None else read_segments(wish.labels),
+        segments=segments,
         origin=first / SAMPLE_RATE,
     )
 

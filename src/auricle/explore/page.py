@@ -171,14 +171,12 @@ def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
     allowed = gradio.Checkbox(label="Download weights that are not on this machine", value=False)
     with gradio.Accordion("Part and labels", open=False) as part:
         with gradio.Row():
-            start = gradio.Number(
-                label="From, s", value=0, minimum=0, info="Only the part is encoded."
-            )
-            end = gradio.Number(label="To, s (0: the end)", value=0, minimum=0)
+            start = gradio.Number(label="From, s", value=0, info="Only the part is encoded.")
+            end = gradio.Number(label="To, s (0: the end)", value=0)
         labels = gradio.File(
             label="Labels such as phones (.tsv of start, end, label; .ctm; .TextGrid)",
             file_types=[".tsv", ".txt", ".ctm", ".TextGrid"],
-            height=100,
+            height=140,
         )
     button = gradio.Button("Draw", variant="primary", elem_id="draw")
 
@@ -188,15 +186,27 @@ def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
         except AuricleError as error:
             raise _toast(gradio, _without_paths(error, recording)) from error
         unfolded = gradio.Accordion(open=True) if excess else gradio.skip()
-        return [gradio.Markdown(excess, visible=bool(excess)), unfolded]
+        # A part is one of the recording that it was chosen for.
+        return [gradio.Markdown(excess, visible=bool(excess)), unfolded, 0, 0]
 
     audio.change(
         look_at,
         audio,
-        [too_long, part],
+        [too_long, part, start, end],
         api_visibility="private",
         show_progress="hidden",
     )
+
+    def look_at_labels(file: str | None) -> None:
+        from auricle.plotting.labels import read_segments
+
+        try:
+            if file is not None:
+                read_segments(Path(file))
+        except AuricleError as error:
+            raise _toast(gradio, _without_paths(error, file)) from error
+
+    labels.change(look_at_labels, labels, None, api_visibility="private", show_progress="hidden")
     return {"button": button, "values": [audio, labels, start, end, allowed, *models, *layers]}
 
 

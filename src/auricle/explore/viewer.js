@@ -11,6 +11,7 @@ const show = () => {
   const old = element.querySelector(".stage");
   if (old) old.remove();
   if (!props.value) return;
+  for (const close of document.querySelectorAll(".toast-close")) close.click();
   for (const text of element.querySelectorAll(".hint, .notice")) text.style.display = "none";
   const answer = JSON.parse(props.value);
 

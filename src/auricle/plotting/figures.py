@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 110
+MISSING_GLYPH = "Glyph .* missing"
+"""What matplotlib warns of for each letter that its fonts lack."""
 
 FONTS_OF_MORE_SCRIPTS = (
     "Noto Sans CJK JP",
@@ -64,22 +67,36 @@ def check_matplotlib() -> None:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format that the ending of `path` names.
 
+    Letters that no font of this machine has are boxes, with a warning.
+
     Raises:
         OutputError: It cannot be written; nothing half-written is left.
     """
+    caught: list[warnings.WarningMessage] = []
 
     def write(temporary: Path) -> None:
-        with every_script():
+        with every_script(), warnings.catch_warnings(record=True) as own:
+            warnings.simplefilter("always")
             figure.savefig(temporary, format=path.suffix.lower().lstrip("."), dpi=DPI)
+        caught.extend(own)
 
     write_whole(path, write)
+    others = [one for one in caught if not re.match(MISSING_GLYPH, str(one.message))]
+    for one in others:
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if len(others) < len(caught):
+        warnings.warn(
+            f"{path.name} has boxes for letters that no font here has: install one with them, such "
+            "as Noto Sans CJK",
+            stacklevel=2,
+        )
 
 
 @contextlib.contextmanager
 def every_script() -> Iterator[None]:
     """Draw names of files and labels in the scripts that this machine has fonts for.
 
-    Letters of no font are boxes, without a word.
+    Letters of no font are boxes.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -90,5 +107,5 @@ def every_script() -> Iterator[None]:
     installed = set(font_manager.get_font_names())
     more = [name for name in FONTS_OF_MORE_SCRIPTS if name in installed]
     with warnings.catch_warnings(), rc_context({"font.family": [*rcParams["font.family"], *more]}):
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        warnings.filterwarnings("ignore", MISSING_GLYPH, UserWarning)
         yield

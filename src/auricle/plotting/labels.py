@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from auricle.errors import AudioError, MissingExtraError
@@ -13,6 +14,9 @@ CTM_COLUMNS = 5
 
 PHONE_TIERS = ("phones", "phone", "phonemes")
 """Names of the tier that is taken of a TextGrid which has several, without regard to case."""
+
+MAX_OVERHANG_SECONDS = 1.0
+"""By how much labels may reach behind the end of a recording; more is a mistake."""
 
 FORMATS = (
     "expected lines of start, end and label with tabs between them (seconds; as Audacity exports "
@@ -35,7 +39,9 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
             return _read_textgrid(path)
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise AudioError(f"cannot open {path}: {error.strerror}") from error
+        raise AudioError(
+            f"cannot open {path}: {error.strerror}; check the path of the labels"
+        ) from error
     except UnicodeDecodeError as error:
         raise AudioError(f"{path} is no text in UTF-8: {FORMATS}") from error
     parse = _parse_ctm if path.suffix.lower() == ".ctm" else _parse_tabs
@@ -50,6 +56,20 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
     if not segments:
         raise AudioError(f"{path} holds no labels: {FORMATS}")
     return tuple(segments)
+
+
+def check_segments(segments: Iterable[Segment], seconds: float) -> None:
+    """Refuse labels that are not of a recording of so many seconds.
+
+    Raises:
+        AudioError: They reach far behind its end, as those in milliseconds do.
+    """
+    last = max((one.end for one in segments), default=0.0)
+    if last > seconds + MAX_OVERHANG_SECONDS:
+        raise AudioError(
+            f"the labels reach {last:g} s, but the recording ends at {seconds:g} s: pass those of "
+            "this recording, with times in seconds"
+        )
 
 
 def _is_header(number: int, line: str) -> bool:
@@ -88,7 +108,7 @@ def _read_textgrid(path: Path) -> tuple[Segment, ...]:
             "reading a TextGrid needs praatio, which is not installed; run pip install praatio"
         ) from error
     if not path.is_file():
-        raise AudioError(f"cannot open {path}: there is no such file")
+        raise AudioError(f"cannot open {path}: there is no such file; check the path of the labels")
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False)
     except (PraatioException, ValueError, IndexError, KeyError) as error:

@@ -133,7 +133,7 @@ def draw_comparison(utterance: Utterance, similarity: LayerSimilarity) -> Pictur
     halves = figure.add_gridspec(2, 1, height_ratios=(figure.get_figheight() - below, below))
     top, bottom = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
     drawn, names = _draw_rows(top, rows, utterance)
-    _draw_matrix(bottom, similarity, square)
+    _draw_matrix(bottom, similarity, square, is_of_more=utterance.section is not None)
     return _finish(figure, drawn, names, utterance)
 
 
@@ -251,7 +251,9 @@ def _draw_rows(
     return tuple(drawn), names
 
 
-def _draw_matrix(figure: SubFigure, similarity: LayerSimilarity, inches: float) -> None:
+def _draw_matrix(
+    figure: SubFigure, similarity: LayerSimilarity, inches: float, *, is_of_more: bool
+) -> None:
     """Layers against layers, lines between models, as many names as there is room for."""
     axes = figure.add_subplot()
     image = axes.imshow(similarity.matrix, vmin=0, vmax=1, cmap="viridis")
@@ -269,4 +271,6 @@ def _draw_matrix(figure: SubFigure, similarity: LayerSimilarity, inches: float) 
     axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
     title = f"similarity of all layers, from {similarity.num_moments:,} moments"
+    if is_of_more:
+        title += " of the whole recording"
     axes.set_title(title, fontsize="medium")

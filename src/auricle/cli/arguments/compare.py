@@ -38,6 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LAYER,...",
         type=repeatable_words,
         help=f"which to draw, one for each model in order or one for all: {LAYER_HELP}; or all "
-        "(default: each model's own choice)",
+        "(default: each model's own choice); where the first is negative, --layers=-1,-2",
     )
     add_device(parser)

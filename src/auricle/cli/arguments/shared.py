@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 from auricle.hub.locations import is_location
@@ -108,15 +110,19 @@ def count(text: str) -> int:
 
 def seconds(text: str) -> float:
     """A moment: a finite number from 0."""
-    return 0.0 if text == "0" else positive_number(text)
+    return _number(text, at_least="0 or more", is_right=lambda number: number >= 0)
 
 
 def positive_number(text: str) -> float:
     """A finite number above 0."""
+    return _number(text, at_least="above 0", is_right=lambda number: number > 0)
+
+
+def _number(text: str, *, at_least: str, is_right: Callable[[float], bool]) -> float:
     try:
         number = float(text)
     except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+        number = math.nan
+    if not (math.isfinite(number) and is_right(number)):
+        raise argparse.ArgumentTypeError(f"expected a number {at_least}, got {text!r}")
     return number
