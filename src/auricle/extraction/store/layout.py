@@ -186,7 +186,7 @@ def refuse_difference(folder: Folder, found: StoreMeta, wanted: StoreMeta) -> No
 
 
 def _differences(found: StoreMeta, wanted: StoreMeta) -> Iterator[tuple[str, Any, Any]]:
-    """Fields that differ, with both values; first the model and the selection, which decide others."""
+    """Fields that differ, with both values; first those that decide others."""
     if found.model != wanted.model:
         yield "model", found.model, wanted.model
     for name in found.selection.__struct_fields__:
