@@ -32,6 +32,9 @@ def test_precisions_are_current(monkeypatch: pytest.MonkeyPatch) -> None:
     table = precision.table(results)
     assert table in precision.PAGE.read_text(), "run python benchmarks/precision.py --render"
     assert all(f"`{name}`" in table for name in precision.MODELS)
+    for result in results.values():
+        exact = result["probes"]["float32"]
+        assert all(abs(other - exact) < 0.002 for other in result["probes"].values())
 
 
 def test_speeds_of_precisions_are_current(monkeypatch: pytest.MonkeyPatch) -> None:
