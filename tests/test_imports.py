@@ -16,6 +16,7 @@ LEVELS: dict[str, int] = {
     "errors": 0,
     "outputs": 0,
     "plug_ins": 1,
+    "safetensors_file": 1,
     "writing": 1,
     "native": 2,
     "audio": 2,

@@ -177,12 +177,12 @@ def test_a_damaged_conversion_is_made_again(spoil: str, cache: Path) -> None:
 def test_a_disk_that_is_full_costs_the_conversion_only(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fill_up(weights: object, path: Path, metadata: object) -> None:
+    def fill_up(path: Path, weights: object, metadata: object) -> None:
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     fetched = in_cache("tera", cache)
-    monkeypatch.setattr("safetensors.torch.save_file", fill_up)
+    monkeypatch.setattr("auricle.native.write_safetensors", fill_up)
     encoder = load_once_converted(Wanted(label="t"), lambda: fetched)
     assert encoder.provenance.sha256 == file_sha256(TERA)
     assert "not kept, so the next load converts it again" in caplog.text

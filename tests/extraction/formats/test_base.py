@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from auricle.errors import OutputError
-from auricle.extraction.formats.base import path_text, raw_bytes, values
+from auricle.extraction.formats.base import path_text, values
 from auricle.extraction.formats.registry import FORMAT_NAMES, open_format
 from auricle.extraction.store.layout import ShardKey, StoreMeta
 from auricle.extraction.store.reader import open as open_store
 from auricle.extraction.store.writer import StoreWriter
+from auricle.safetensors_file import raw_bytes
 
 
 @pytest.mark.parametrize("form", FORMAT_NAMES)
