@@ -83,7 +83,7 @@ def test_the_kernel_of_variable_length_is_given_what_it_takes(
     query, key, value = packed_parts(lengths)
     expected = attend_packed(query, key, value, Packing(lengths))
     monkeypatch.setattr(module, "_has_varlen", lambda _: True)
-    assert module._varlen_is_right(torch.device("cpu"), torch.bfloat16)
+    assert module._varlen_is_right(torch.device("cpu"), torch.bfloat16, 64)
     context = attend_packed(query, key, value, Packing(lengths))
     assert context.shape == expected.shape
     assert torch.allclose(context, expected, atol=1e-6)
@@ -105,10 +105,10 @@ def test_a_kernel_that_is_wrong_or_missing_is_not_used(
         del kernel.varlen_attn
     else:
         kernel.varlen_attn = broken
-    assert not module._varlen_is_right(torch.device("cpu"), torch.bfloat16)
+    assert not module._varlen_is_right(torch.device("cpu"), torch.bfloat16, 64)
 
 
 def test_torch_s_own_kernel_is_not_for_the_cpu() -> None:
     module._varlen_is_right.cache_clear()
-    assert not module._varlen_is_right(torch.device("cpu"), torch.bfloat16)
+    assert not module._varlen_is_right(torch.device("cpu"), torch.bfloat16, 64)
     assert not module._has_varlen(packed_parts([3, 4], torch.bfloat16)[0])

@@ -14,9 +14,6 @@ from auricle.nn.packing import Packing
 VARLEN_TOLERANCES = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
 """Types of the kernel for packed utterances, and how far the check lets it be from float64."""
 
-VARLEN_HEADS = range(8, 257, 8)
-"""Widths of a head that it takes."""
-
 
 def attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout: float = 0.0
@@ -55,8 +52,7 @@ def _has_varlen(query: Tensor) -> bool:
         query.is_cuda
         and not torch.is_grad_enabled()
         and query.dtype in VARLEN_TOLERANCES
-        and query.shape[3] in VARLEN_HEADS
-        and _varlen_is_right(query.device, query.dtype)
+        and _varlen_is_right(query.device, query.dtype, query.shape[3])
     )
 
 
@@ -70,12 +66,12 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tens
 
 
 @functools.cache
-def _varlen_is_right(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the kernel is there and gives what it should."""
+def _varlen_is_right(device: torch.device, dtype: torch.dtype, width: int) -> bool:
+    """Whether the kernel is there and gives what it should for heads of this width."""
     packing = Packing([5, 130, 1, 64])
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.no_grad():
-        shape = (3, 1, 2, sum(packing.lengths), 64)
+        shape = (3, 1, 2, sum(packing.lengths), width)
         parts = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
         expected = [
             F.scaled_dot_product_attention(*(part[:, :, one].double() for part in parts))
