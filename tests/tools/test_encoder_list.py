@@ -1,0 +1,58 @@
+"""The tables of encoders in the README and in docs/encoders.md are those of the catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import encoder_list
+import pytest
+
+from auricle.hub.catalogue import find, list_models
+from auricle.models.families import FAMILIES
+
+
+def test_the_pages_are_current() -> None:
+    for path, text in encoder_list.expected().items():
+        assert path.read_text() == text, "run python tools/encoder_list.py"
+
+
+def test_the_readme_has_one_row_a_family() -> None:
+    rows = encoder_list.family_table().splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows[:2]] == ["CPC", "APC"]
+    assert sorted(row.split("|")[1].strip() for row in rows) == sorted(
+        family.title for family in FAMILIES.values()
+    )
+    (apc,) = (row for row in rows if row.startswith("| APC |"))
+    assert apc == (
+        "| APC | [1904.03240](https://arxiv.org/abs/1904.03240) | `apc`, `apc_960hr` | `apc_mini` "
+        "| 512 | 3 | 100 |"
+    )
+
+
+def test_a_model_that_was_never_published_is_on_the_page_alone() -> None:
+    page, readme = encoder_list.PAGE.read_text(), encoder_list.family_table()
+    for name in list_models():
+        record = find(name)
+        assert f"`{name}`" in page
+        if not record.urls and not record.embedded and record.family != encoder_list.BASELINE:
+            assert not any(f"`{alias}`" in readme for alias in record.names), name
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"), [([3, 3], "3"), ([1024, 768], "768, 1024"), ([4, 7, 13], "4 to 13")]
+)
+def test_sizes_of_a_family_are_summed_up(values: list[int], shown: str) -> None:
+    assert encoder_list._span(values) == shown
+
+
+def test_check_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("old")
+    monkeypatch.setattr(encoder_list, "ROOT", tmp_path)
+    monkeypatch.setattr(encoder_list, "expected", lambda: {page: "new"})
+    with pytest.raises(SystemExit, match="page.md is not current"):
+        encoder_list.main(["--check"])
+    assert page.read_text() == "old"
+    encoder_list.main([])
+    encoder_list.main(["--check"])
+    assert page.read_text() == "new"

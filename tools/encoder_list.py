@@ -1,0 +1,100 @@
+"""Write the tables of encoders: docs/encoders.md with every name, the README with a row a family.
+
+`python tools/encoder_list.py` writes them; with `--check` it writes nothing and exits with 1 where
+a page does not have what would be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from page_marks import with_contents
+from which_model import encoders
+
+from auricle.cli.listing import markdown_table
+from auricle.hub.catalogue import find, list_models
+from auricle.hub.records import Record
+from auricle.models.base import SAMPLE_RATE
+from auricle.models.families import FAMILIES
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "encoders.md"
+TOOL = "python tools/encoder_list.py"
+BASELINE = "baseline"
+
+SHOWN = 5
+"""Names of published models in a row of the README; docs/encoders.md has all."""
+
+
+def family_table() -> str:
+    """A row for each family with weights, in the order of their papers; the baselines last."""
+    lines = [
+        "| family | paper | published models | embedded | dim | layers | frames/s |",
+        "|---|---|---|---|---:|---:|---:|",
+    ]
+    records = [find(name) for name in list_models()]
+    stems = dict.fromkeys(record.family for record in records)
+    lines += [_row(stem, [record for record in records if record.family == stem]) for stem in stems]
+    return "\n".join(lines)
+
+
+def _row(stem: str, records: Sequence[Record]) -> str:
+    family = FAMILIES[stem]
+    infos = [encoder.info for of, _, encoder in encoders() if of == stem]
+    published = [_name(record) for record in records if record.urls]
+    embedded = [_name(record) for record in records if record.embedded]
+    if stem == BASELINE:
+        embedded = [_name(record) for record in records]
+    more = f" and {len(published) - SHOWN} more" if len(published) > SHOWN else ""
+    cells = (
+        family.title,
+        f"[{family.paper.arxiv}]({family.paper.url})" if family.paper else "-",
+        ", ".join(published[:SHOWN]) + more or "-",
+        ", ".join(embedded) or "-",
+        _span(info.dims[info.default_layer] for info in infos),
+        _span(len(info.layers) for info in infos),
+        _span(SAMPLE_RATE // info.hop_samples for info in infos),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _name(record: Record) -> str:
+    """The shortest name that finds a record."""
+    return f"`{min(record.names, key=len)}`"
+
+
+def _span(values: Iterable[int]) -> str:
+    """All of a few different numbers, or the least and the greatest of many."""
+    numbers = sorted(set(values))
+    if len(numbers) <= 2:
+        return ", ".join(map(str, numbers))
+    return f"{numbers[0]} to {numbers[-1]}"
+
+
+def expected() -> dict[Path, str]:
+    """Both pages as they should be."""
+    everything = "\n".join(markdown_table([find(name) for name in list_models()]))
+    contents = {README: {"families": family_table()}, PAGE: {"models": everything}}
+    return {
+        path: with_contents(path.read_text(encoding="utf-8"), tables, TOOL)
+        for path, tables in contents.items()
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the tables, or check them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if not current")
+    arguments = parser.parse_args(argv)
+    for path, text in expected().items():
+        if not arguments.check:
+            path.write_text(text, encoding="utf-8")
+        elif text != path.read_text(encoding="utf-8"):
+            raise SystemExit(f"{path.relative_to(ROOT)} is not current; run {TOOL}")
+
+
+if __name__ == "__main__":
+    main()
