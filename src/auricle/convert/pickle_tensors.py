@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
-from auricle.convert.pickle_machine import Name, Record
+from auricle.convert.pickle_machine import TENSOR, Name, Record
 from auricle.errors import CheckpointError
 
 MAX_DIMENSIONS = 16
@@ -70,6 +70,27 @@ class StorageSource(Protocol):
         """Return the whole storage, the same one at every call for its key."""
 
 
+@dataclass(eq=False, slots=True)
+class StoredTensor(Record):
+    """A tensor whose bytes have not been read: a view that is known to lie inside its storage."""
+
+    ref: StorageRef | None = None
+    dtype: torch.dtype = torch.uint8
+    shape: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    offset: int = 0
+    tensor: torch.Tensor | None = None
+
+    def read(self, source: StorageSource) -> torch.Tensor:
+        """Return the tensor, the same one at every call; raises CheckpointError if damaged."""
+        if self.tensor is None:
+            assert self.ref is not None
+            storage = source.storage(self.ref)
+            empty = torch.empty(0, dtype=self.dtype)
+            self.tensor = empty.set_(storage, self.offset, self.shape, self.strides)
+        return self.tensor
+
+
 def parse_storage_id(identifier: object) -> tuple[StorageRef, object]:
     """Return the storage of ('storage', type, key, location, elements[, view]), and the view.
 
@@ -93,7 +114,9 @@ def parse_storage_id(identifier: object) -> tuple[StorageRef, object]:
     if dtype is None:
         raise CheckpointError(f"storage {key!r} is of type {storage_type.type_name!r}")
     count = _extent(num_elements, "number of elements of a storage")
-    ref = StorageRef(storage_type.type_name, (), None, key, dtype, count, 0, count)
+    ref = StorageRef(
+        storage_type.type_name, key=key, dtype=dtype, num_elements=count, num_viewed=count
+    )
     return ref, identifier[5] if len(identifier) == 6 else None
 
 
@@ -111,19 +134,16 @@ def view_storage(whole: StorageRef, view: object) -> StorageRef:
             f"a view of elements {start} to {start + size} of storage {whole.label}, which has "
             f"{whole.num_elements}"
         )
-    return StorageRef(
-        whole.type_name, (), None, whole.key, whole.dtype, whole.num_elements, start, size
-    )
+    return replace(whole, start=start, num_viewed=size)
 
 
 def rebuild_tensor(
-    source: StorageSource,
     ref: object,
     offset: object,
     size: object,
     stride: object,
     dtype: torch.dtype | None = None,
-) -> torch.Tensor:
+) -> StoredTensor:
     """Return a tensor on its storage once its view is known to lie inside.
 
     `dtype` is that of a tensor on an untyped storage, and None for the others. Raises
@@ -140,7 +160,7 @@ def rebuild_tensor(
     num_viewed = ref.num_viewed // elements_per_unit
     shape, strides, first = _checked_view(ref.label, num_viewed, offset, size, stride)
     first += ref.start // elements_per_unit
-    return torch.empty(0, dtype=dtype).set_(source.storage(ref), first, shape, strides)
+    return StoredTensor(TENSOR, ref=ref, dtype=dtype, shape=shape, strides=strides, offset=first)
 
 
 def _checked_view(

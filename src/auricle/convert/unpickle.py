@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import io
 import struct
-from pathlib import Path, PurePosixPath
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import torch
 
 from auricle.convert.pickle_machine import PickleStream, Record, read_pickle
 from auricle.convert.pickle_names import CheckpointNames
-from auricle.convert.pickle_tensors import StorageRef, fill_from_file
+from auricle.convert.pickle_tensors import (
+    StorageRef,
+    StorageSource,
+    StoredTensor,
+    fill_from_file,
+)
 from auricle.convert.zip_archive import ZipArchive
 from auricle.errors import CheckpointError
 
-__all__ = ["Record", "as_mapping", "read_legacy_checkpoint"]
+__all__ = ["Record", "Sections", "as_mapping", "read_legacy_checkpoint"]
 
 MAX_PICKLE_BYTES = 64 * 2**20
 MAX_BYTEORDER_BYTES = 16
@@ -26,6 +35,8 @@ MAX_BYTEORDER_BYTES = 16
 _STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 _STREAM_PROTOCOL = 1001
 """The first two pickles of a file of torch before 1.6 (torch.serialization)."""
+_STREAM_HEADS = (b"\x80", b"L%dL\n" % _STREAM_MAGIC)
+"""How such a file starts: with the PROTO opcode, or the magic number in protocol 0 and 1."""
 _STREAM_COUNT = struct.Struct("<q")
 """The number of elements that stands before each storage of such a file."""
 _TAR_MAGIC = slice(257, 262)
@@ -52,19 +63,103 @@ def read_legacy_checkpoint(path: Path) -> object:
     """Return the content of a file that `torch.save` wrote, without running any of it.
 
     Reads the zip format (torch 1.6 on) and the stream of pickles before it. The result holds
-    dicts (ordered ones too), lists (sets too), tuples (frozensets and sizes too), str, bytes,
+    dicts (of subclasses too), lists (sets too), tuples (frozensets and sizes too), str, bytes,
     int, float, bool, None, tensors on the CPU that need no gradient, and a `Record` for each
-    object or name of the few libraries that configure a model. Tensors that shared a storage
-    still do. Nothing is extracted, and memory is bounded by the size of the file.
+    other object, or name of a class. Tensors that shared a storage still do. Nothing is
+    extracted, and memory is bounded by the size of the file.
 
-    Raises CheckpointError for a file that would run code, names anything not on the list, is
-    damaged or cut short, or is no such checkpoint.
+    A dict comes as `Sections`, whose tensors are read entry by entry, when an entry is asked for.
+
+    Raises CheckpointError for a file that would run code, is damaged or cut short, or is no such
+    checkpoint.
     """
-    try:
+    with _told_of(path):
         if not path.is_file():
             raise _NoCheckpointError("there is no such file")
-        with path.open("rb") as file:
-            return _read_checkpoint(file, path.stat().st_size)
+        file = path.open("rb")
+        try:
+            content, storages = _read_checkpoint(file, path.stat().st_size)
+            if isinstance(content, dict):
+                sections = Sections(content, storages, path)
+                weakref.finalize(sections, file.close)
+                return sections
+            content = _Filling(storages).fill(content)
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        return content
+
+
+class Sections(Mapping[Any, Any]):
+    """A checkpoint's outermost dict; the tensors of an entry are read when it is first asked for.
+
+    So training state that is not asked for is never read into memory. The file stays open as
+    long as the mapping lives.
+
+    Raises CheckpointError where an entry is asked for whose tensors are damaged.
+    """
+
+    def __init__(self, content: dict[object, object], storages: StorageSource, path: Path) -> None:
+        self._content = content
+        self._filling = _Filling(storages)
+        self._path = path
+        self._unread = set(content)
+
+    def __getitem__(self, key: object) -> Any:
+        if key in self._unread:
+            with _told_of(self._path):
+                self._content[key] = self._filling.fill(self._content[key])
+            self._unread.discard(key)
+        return self._content[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._content
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+
+class _Filling:
+    """Puts tensors where content holds `StoredTensor`; shared objects stay shared."""
+
+    def __init__(self, storages: StorageSource) -> None:
+        self._storages = storages
+        self._done: dict[int, tuple[object, object]] = {}
+        """By id: the object, which keeps its id from being given again, and what it became."""
+
+    def fill(self, value: object) -> object:
+        """Return the value with its tensors read; all but tuples are changed in place."""
+        if isinstance(value, StoredTensor):
+            return value.read(self._storages)
+        if not isinstance(value, (dict, list, tuple, Record)) or isinstance(value, StorageRef):
+            return value
+        if id(value) in self._done:
+            return self._done[id(value)][1]
+        self._done[id(value)] = value, value
+        if isinstance(value, dict):
+            for key, item in value.items():
+                value[key] = self.fill(item)
+        elif isinstance(value, list):
+            value[:] = [self.fill(item) for item in value]
+        elif isinstance(value, Record):
+            value.args, value.state = self._filled_tuple(value.args), self.fill(value.state)
+        else:
+            self._done[id(value)] = value, self._filled_tuple(value)
+        return self._done[id(value)][1]
+
+    def _filled_tuple(self, value: tuple[object, ...]) -> tuple[object, ...]:
+        return tuple(self.fill(item) for item in value)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Say in errors which file they are about, and what to do."""
+    try:
+        yield
     except _NoCheckpointError as error:
         raise CheckpointError(f"{path}: {error}. Check that it is the file you mean") from error
     except CheckpointError as error:
@@ -76,10 +171,11 @@ def read_legacy_checkpoint(path: Path) -> object:
 def as_mapping(value: object) -> dict[str, object]:
     """Return a configuration as nested plain values.
 
-    Takes a dict, the Record of an argparse.Namespace (its attributes) or of an omegaconf node
-    (its content, without types and parents), and unfolds the same inside; enum members become
-    their values and paths text. Other values stay as they are. Raises CheckpointError if the
-    value is none of these, has keys that are not text, or unfolds without end.
+    Takes a dict, the Record of an omegaconf node (its content, without types and parents) or of
+    an object with attributes, such as an argparse.Namespace, and unfolds the same inside; enum
+    members become their values and paths text. Other values stay as they are. Raises
+    CheckpointError if the value is none of these, has keys that are not text, or unfolds without
+    end.
     """
     plain = _Unfolding().unfold(value, 0)
     if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
@@ -91,14 +187,14 @@ def as_mapping(value: object) -> dict[str, object]:
     return plain
 
 
-def _read_checkpoint(file: io.BufferedReader, file_bytes: int) -> object:
+def _read_checkpoint(file: io.BufferedReader, file_bytes: int) -> tuple[object, StorageSource]:
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     if head.startswith(b"PK\x03\x04"):
         return _read_zip(file, file_bytes)
     if head[_TAR_MAGIC] == b"ustar":
         raise CheckpointError("a tar archive, as torch wrote before 2017, is not supported")
-    if head.startswith(b"\x80"):  # the PROTO opcode, with which `torch.save` starts every pickle
+    if head.startswith(_STREAM_HEADS):
         return _read_stream(file, file_bytes)
     raise _NoCheckpointError(f"not a file of torch.save: it is {_looks_like(head)}")
 
@@ -124,42 +220,50 @@ def _looks_like(head: bytes) -> str:
     return f"data that starts with {head[:16]!r}"
 
 
-def _read_zip(file: io.BufferedReader, file_bytes: int) -> object:
+def _read_zip(file: io.BufferedReader, file_bytes: int) -> tuple[object, StorageSource]:
     archive = ZipArchive(file, file_bytes)
     if archive.size("byteorder") is not None:
         byteorder = archive.read("byteorder", MAX_BYTEORDER_BYTES)
         if byteorder != b"little":
             raise CheckpointError(f"its byte order is {byteorder!r}; expected b'little'")
-    content = archive.read("data.pkl", MAX_PICKLE_BYTES)
-    names = CheckpointNames(_ZipStorages(archive), copy_budget=len(content))
-    return read_pickle(PickleStream(content), names)
+    pickled = archive.read("data.pkl", MAX_PICKLE_BYTES)
+    names = CheckpointNames(copy_budget=len(pickled))
+    content = read_pickle(PickleStream(io.BytesIO(pickled), len(pickled)), names)
+    return content, _ZipStorages(archive, names.declared)
 
 
 class _ZipStorages:
-    """Storages that are members of a zip archive, each read when a tensor first needs it."""
+    """Storages that are members of a zip archive, each read when a tensor is asked for."""
 
-    def __init__(self, archive: ZipArchive) -> None:
+    def __init__(self, archive: ZipArchive, declared: dict[str, StorageRef]) -> None:
         self._archive = archive
         self._storages: dict[str, torch.UntypedStorage] = {}
-
-    def storage(self, ref: StorageRef) -> torch.UntypedStorage:
-        """Return the whole storage; raises CheckpointError if it is missing or damaged."""
-        if ref.key not in self._storages:
-            num_bytes = self._archive.size(f"data/{ref.key}")
+        for ref in declared.values():
+            num_bytes = archive.size(_member(ref))
             if num_bytes is not None and num_bytes != ref.num_bytes:
                 raise CheckpointError(
                     f"storage {ref.label} has {num_bytes} bytes; expected {ref.num_bytes}"
                 )
-            content = self._archive.read_tensor(f"data/{ref.key}")
+            if num_bytes is None:
+                raise CheckpointError(f"the archive has no member {_member(ref)!r}")
+
+    def storage(self, ref: StorageRef) -> torch.UntypedStorage:
+        """Return the whole storage; raises CheckpointError if it is damaged."""
+        if ref.key not in self._storages:
+            content = self._archive.read_tensor(_member(ref))
             self._storages[ref.key] = content.untyped_storage()
         return self._storages[ref.key]
 
 
-def _read_stream(file: io.BufferedReader, file_bytes: int) -> object:
+def _member(ref: StorageRef) -> str:
+    return f"data/{ref.key}"
+
+
+def _read_stream(file: io.BufferedReader, file_bytes: int) -> tuple[object, StorageSource]:
     """Read five pickles (magic, protocol, system, object, storage keys) and the storages."""
-    stream = PickleStream(file.read(MAX_PICKLE_BYTES))
-    storages = _StreamStorages(file_bytes)
-    names = CheckpointNames(storages, copy_budget=min(file_bytes, MAX_PICKLE_BYTES))
+    num_bytes = min(file_bytes, MAX_PICKLE_BYTES)
+    stream = PickleStream(file, num_bytes)
+    names = CheckpointNames(copy_budget=num_bytes)
     magic = read_pickle(stream, names)
     if type(magic) is not int or magic != _STREAM_MAGIC:
         raise CheckpointError("a pickle, but not one of torch.save: its first value is no magic")
@@ -171,33 +275,25 @@ def _read_stream(file: io.BufferedReader, file_bytes: int) -> object:
         raise CheckpointError("its byte order is not little-endian")
     content = read_pickle(stream, names)
     keys = read_pickle(stream, names)
-    file.seek(stream.tell())
-    storages.fill(file, keys, names.declared)
-    return content
+    return content, _StreamStorages(file, file_bytes, keys, names.declared)
 
 
 class _StreamStorages:
-    """Storages that follow the pickle: made when a tensor first needs one, filled at the end."""
+    """Storages that follow the pickles, each read when a tensor is asked for.
 
-    def __init__(self, file_bytes: int) -> None:
-        self._file_bytes = file_bytes
-        self._num_bytes = 0
-        self._contents: dict[str, torch.Tensor] = {}
+    Raises CheckpointError unless all that are declared are there, in the order of the keys.
+    """
 
-    def storage(self, ref: StorageRef) -> torch.UntypedStorage:
-        """Return the whole storage, not yet filled; CheckpointError if the file is too small."""
-        if ref.key not in self._contents:
-            self._num_bytes += ref.num_bytes
-            if self._num_bytes > self._file_bytes:
-                raise CheckpointError(
-                    f"the file is cut short or damaged: with storage {ref.label} it would hold "
-                    f"{self._num_bytes} bytes, but has {self._file_bytes}"
-                )
-            self._contents[ref.key] = torch.empty(ref.num_bytes, dtype=torch.uint8)
-        return self._contents[ref.key].untyped_storage()
-
-    def fill(self, file: io.BufferedReader, keys: object, declared: dict[str, StorageRef]) -> None:
-        """Read each storage in the order of the keys; CheckpointError unless all are there."""
+    def __init__(
+        self,
+        file: io.BufferedReader,
+        file_bytes: int,
+        keys: object,
+        declared: dict[str, StorageRef],
+    ) -> None:
+        self._file = file
+        self._storages: dict[str, torch.UntypedStorage] = {}
+        self._starts: dict[str, int] = {}
         names = [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
         if not isinstance(keys, list) or len(names) != len(keys):
             raise CheckpointError("its list of storages is not a list of keys")
@@ -212,15 +308,22 @@ class _StreamStorages:
                     f"storage {ref.label} has {_STREAM_COUNT.unpack(count)[0]} elements; "
                     f"expected {ref.num_elements}"
                 )
-            self._fill_one(file, ref)
-
-    def _fill_one(self, file: io.BufferedReader, ref: StorageRef) -> None:
-        if ref.key in self._contents:
-            fill_from_file(file, self._contents[ref.key])
-        elif file.tell() + ref.num_bytes > self._file_bytes:
-            raise CheckpointError(f"the file is cut short in storage {ref.label}")
-        else:
+            self._starts[ref.key] = file.tell()
+            if self._starts[ref.key] + ref.num_bytes > file_bytes:
+                missing = self._starts[ref.key] + ref.num_bytes - file_bytes
+                raise CheckpointError(
+                    f"the file is cut short: {missing} bytes of storage {ref.label} are missing"
+                )
             file.seek(ref.num_bytes, io.SEEK_CUR)
+
+    def storage(self, ref: StorageRef) -> torch.UntypedStorage:
+        """Return the whole storage; raises CheckpointError if the file has become shorter."""
+        if ref.key not in self._storages:
+            content = torch.empty(ref.num_bytes, dtype=torch.uint8)
+            self._file.seek(self._starts[ref.key])
+            fill_from_file(self._file, content)
+            self._storages[ref.key] = content.untyped_storage()
+        return self._storages[ref.key]
 
 
 class _Unfolding:
@@ -249,6 +352,8 @@ class _Unfolding:
         package = record.type_name.partition(".")[0]
         if record.type_name == "argparse.Namespace":
             return self.unfold({} if record.state is None else record.state, depth + 1)
+        if record.type_name == "collections.UserDict" and isinstance(record.state, dict):
+            return self.unfold(record.state.get("data"), depth + 1)
         if package == "omegaconf":
             content = self.unfold(_omegaconf_content(record), depth + 1)
             is_tuple = record.type_name.endswith(".TupleConfig")
@@ -258,8 +363,24 @@ class _Unfolding:
         if package == "pathlib":
             parts = [part for part in record.args if isinstance(part, str)]
             is_short = len(parts) == len(record.args) and sum(map(len, parts)) <= _MAX_PATH_LENGTH
-            return str(PurePosixPath(*parts)) if is_short else record
+            path = PureWindowsPath if "Windows" in record.type_name else PurePosixPath
+            return str(path(*parts)) if is_short else record
+        attributes = _attributes(record.state)
+        if attributes is not None and not record.args:
+            return self.unfold(attributes, depth + 1)
         return record
+
+
+def _attributes(state: object) -> dict[object, object] | None:
+    """Return the attributes in a state: a dict, or a pair of dicts where a class has slots."""
+    if isinstance(state, dict):
+        return state
+    if isinstance(state, tuple) and len(state) == 2:
+        parts = [{} if part is None else part for part in state]
+        dicts = [part for part in parts if isinstance(part, dict)]
+        if len(dicts) == len(parts):
+            return {**dicts[0], **dicts[1]}
+    return None
 
 
 def _omegaconf_content(record: Record) -> object:
