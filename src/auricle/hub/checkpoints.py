@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -25,6 +25,9 @@ from auricle.safetensors_file import ALIGNMENT_BYTES
 
 OPTIONAL_SUFFIX = "num_batches_tracked"
 """Batch norm's step counter: files from before torch 0.4.1 lack it, evaluation never reads it."""
+
+MAX_SIZE = 2**20
+"""Far above any width, kernel or count of an encoder; the product of three still fits 64 bits."""
 
 
 def read_encoder(
@@ -118,15 +121,12 @@ def assemble(
     """An encoder of `family` with exactly `weights`, in eval mode; never a partly loaded one.
 
     Raises:
-        CheckpointError: Keys are missing, unexpected (`unknown` ones among them) or mis-shaped;
-            the message lists them as `keymap`'s originals.
+        CheckpointError: The config does not hold; keys are missing, unexpected (`unknown` ones
+            among them) or mis-shaped, and the message lists them as `keymap`'s originals.
     """
-    try:
-        encoder = skeleton(find_family(family).encoder_type(), config)
-    except (RuntimeError, ValueError, OverflowError) as error:
-        raise CheckpointError(
-            f"the configuration in {source} does not make a {family} encoder: {error}"
-        ) from error
+    _check_config(config, family, source)
+    # Not in a `try`: what fails from here on is not the checkpoint's fault.
+    encoder = skeleton(find_family(family).encoder_type(), config)
     expected = encoder.state_dict(keep_vars=True)  # only shapes count
     weights = {name: _settled(weight) for name, weight in weights.items()}
     for name in expected:
@@ -147,6 +147,30 @@ def assemble(
     for parameter in encoder.parameters():
         parameter.requires_grad_(True)
     return encoder.eval()
+
+
+def _check_config(config: Config, family: str, source: str) -> None:
+    """Raise CheckpointError for a config of wrong types, or of sizes that no encoder has."""
+    problem = f"the configuration in {source} does not make a {family} encoder"
+    try:
+        msgspec.json.decode(msgspec.json.encode(config), type=type(config))
+    except msgspec.DecodeError as error:
+        raise CheckpointError(f"{problem}: {error}") from error
+    for name, size in _sizes(msgspec.to_builtins(config), ""):
+        if abs(size) > MAX_SIZE:
+            raise CheckpointError(f"{problem}: {name} is {size}, expected at most {MAX_SIZE}")
+
+
+def _sizes(value: object, name: str) -> Iterator[tuple[str, int]]:
+    """Every whole number in a config, with its dotted name."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _sizes(item, f"{name}.{key}".lstrip("."))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _sizes(item, f"{name}[{index}]")
+    elif isinstance(value, int):
+        yield name, value
 
 
 def _settled(weight: Tensor) -> Tensor:
