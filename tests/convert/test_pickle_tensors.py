@@ -30,7 +30,7 @@ def storage(kind: Name = FLOATS, num_elements: int = 12) -> StorageRef:
 
 
 def rebuilt(*view: Any) -> torch.Tensor:
-    return rebuild_tensor(*view).read(Source())
+    return rebuild_tensor(Source(), *view).read()
 
 
 def rebuild(offset: Any, size: Any, stride: Any) -> torch.Tensor:

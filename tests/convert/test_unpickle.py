@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from auricle.convert.pickle_machine import Name, Record
-from auricle.convert.unpickle import Sections, as_mapping, read_legacy_checkpoint
+from auricle.convert.unpickle import as_mapping, read_legacy_checkpoint
 from auricle.errors import CheckpointError
 
 DATA = Path(__file__).parent / "data"
@@ -71,7 +71,7 @@ def checkpoint() -> dict[str, Any]:
 
 def assert_same(ours: Any, theirs: Any) -> None:
     if isinstance(theirs, torch.Tensor):
-        assert type(ours) is torch.Tensor
+        assert isinstance(ours, torch.Tensor)
         assert ours.dtype == theirs.dtype
         assert ours.stride() == theirs.stride()
         assert torch.equal(ours, theirs)
@@ -79,7 +79,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
     elif isinstance(theirs, argparse.Namespace):
         assert_same(as_mapping(ours), vars(theirs))
     elif isinstance(theirs, dict):
-        assert type(ours) in (dict, Sections)
+        assert type(ours) is dict
         assert list(ours) == list(theirs)
         for key in theirs:
             assert_same(ours[key], theirs[key])

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auricle.convert.pickle_machine import Record
-from auricle.convert.unpickle import Sections, read_legacy_checkpoint
+from auricle.convert.unpickle import read_legacy_checkpoint
 from auricle.errors import CheckpointError
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -42,12 +42,6 @@ def small_checkpoint() -> dict[str, Any]:
     }
 
 
-def read_whole(path: Path) -> Any:
-    """The content of a checkpoint with all of its tensors, where it is a dict a plain one."""
-    content = read_legacy_checkpoint(path)
-    return dict(content) if isinstance(content, Sections) else content
-
-
 def assert_intact(content: Any) -> None:
     expected = small_checkpoint()
     assert list(content) == list(expected)
@@ -61,7 +55,7 @@ def test_truncation_at_every_byte_is_refused(save: Save, tmp_path: Path) -> None
     path = tmp_path / "c.pt"
     save(small_checkpoint(), path)
     content = path.read_bytes()
-    assert_intact(read_whole(path))
+    assert_intact(read_legacy_checkpoint(path))
     for length in range(len(content)):
         path.write_bytes(content[:length])
         with pytest.raises(CheckpointError):
@@ -99,11 +93,8 @@ def test_flipped_bytes_of_a_zip(
     changes: list[tuple[float, int]], saved: dict[str, bytes], scratch: Path
 ) -> None:
     scratch.write_bytes(flip(saved["zip"], changes))
-    try:
-        content: Any = read_whole(scratch)
-    except CheckpointError:
-        return
-    assert_intact(content)  # its checksums leave no other outcome
+    with contextlib.suppress(CheckpointError):
+        assert_intact(read_legacy_checkpoint(scratch))  # its checksums leave no other outcome
 
 
 @settings(max_examples=400, deadline=None)
@@ -112,11 +103,8 @@ def test_flipped_bytes_of_a_stream(
     changes: list[tuple[float, int]], saved: dict[str, bytes], scratch: Path
 ) -> None:
     scratch.write_bytes(flip(saved["stream"], changes))
-    try:
-        content = read_whole(scratch)
-    except CheckpointError:
-        return
-    assert_plain(content)
+    with contextlib.suppress(CheckpointError):
+        assert_plain(read_legacy_checkpoint(scratch))
 
 
 @settings(max_examples=300, deadline=None)
@@ -125,7 +113,7 @@ def test_random_object_pickles(content: bytes, scratch: Path) -> None:
     headers = [pickle.dumps(MAGIC, 2), pickle.dumps(1001, 2), pickle.dumps({"little_endian": True})]
     scratch.write_bytes(b"".join(headers) + content + pickle.dumps([], 2))
     with contextlib.suppress(CheckpointError):
-        assert_plain(read_whole(scratch))
+        assert_plain(read_legacy_checkpoint(scratch))
 
 
 def assert_plain(value: Any) -> None:
@@ -142,5 +130,7 @@ def assert_plain(value: Any) -> None:
             waiting += item
         elif isinstance(item, Record):
             waiting += [item.args, item.state]
+        elif isinstance(item, torch.Tensor):
+            item.clone()  # reads it
         else:
-            assert item is None or type(item) in (str, bytes, int, float, bool, torch.Tensor)
+            assert item is None or type(item) in (str, bytes, int, float, bool)

@@ -27,7 +27,6 @@ MAX_KEY_LENGTH = 4096
 MAX_KEY_BITS = 63
 """Bits of an integer key: longer integers can be made to share one hash."""
 NEWEST_PROTOCOL = 5
-TENSOR = "torch.Tensor"
 
 _MALFORMED = (
     ValueError,  # of pickletools: a short, unknown or badly encoded argument
@@ -71,6 +70,9 @@ class Constructor(Protocol):
 
     def instance(self, name: Name, args: tuple[object, ...]) -> object:
         """Return what an instance of the class of that name stands for."""
+
+    def is_tensor(self, value: object) -> bool:
+        """Return whether a value is a tensor, whose attributes do not count."""
 
     def close(self) -> None:
         """Raise CheckpointError if a name that was admitted turned out to be no class."""
@@ -328,7 +330,7 @@ class _Machine:
 
     def build(self) -> None:
         state, target = self.pop(), self.top()
-        if isinstance(target, (dict, list)) or _is_tensor(target):
+        if isinstance(target, (dict, list)) or self.constructor.is_tensor(target):
             return  # attributes of a subclass, such as the `_metadata` of a state dict
         if type(target) is not Record or target.state is not None:
             raise CheckpointError(f"refused: would set the state of {_describe(target)}")
@@ -361,10 +363,6 @@ def _called(target: object, args: object) -> tuple[Name, tuple[object, ...]]:
     if not isinstance(args, tuple):
         raise CheckpointError(f"malformed pickle: arguments of {target.type_name} not a tuple")
     return target, args
-
-
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, Record) and value.type_name == TENSOR
 
 
 def _describe(value: object) -> str:

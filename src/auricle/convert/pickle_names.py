@@ -13,6 +13,7 @@ from auricle.convert.pickle_tensors import (
     STORAGE_DTYPES,
     TENSOR_DTYPES,
     StorageRef,
+    StorageSource,
     StoredTensor,
     parse_storage_id,
     rebuild_tensor,
@@ -25,7 +26,7 @@ MAX_NAME_LENGTH = 256
 """Characters of the dotted name of a class."""
 MAX_NAMES = 10_000
 """Different names in one file; one of fairseq has some thirty."""
-MAX_TENSORS = 200_000
+MAX_TENSORS = 50_000
 """Tensors in one file; a model of two billion parameters has about a thousand."""
 
 _OTHER_HOMES = {
@@ -136,7 +137,8 @@ class CheckpointNames:
     stream in bytes is enough for an honest one.
     """
 
-    def __init__(self, copy_budget: int) -> None:
+    def __init__(self, storages: StorageSource, copy_budget: int) -> None:
+        self._storages = storages
         self._copy_budget = copy_budget
         self._num_tensors = 0
         self._constructors = self._constructor_table()
@@ -189,6 +191,10 @@ class CheckpointNames:
             return self.construct(name, args)
         self._doubtful.discard(name.type_name)
         return Record(name.type_name, args)
+
+    def is_tensor(self, value: object) -> bool:
+        """Return whether a value is a tensor, whose attributes do not count."""
+        return isinstance(value, StoredTensor)
 
     def close(self) -> None:
         """Raise CheckpointError if a name that is not spelt as a class had no instance."""
@@ -315,7 +321,8 @@ class CheckpointNames:
         text, *encoding = args or (b"",)
         if isinstance(text, bytes) and not encoding:
             return text
-        if not isinstance(text, str) or encoding not in (["latin1"], ["latin-1"]):
+        is_known = len(encoding) == 1 and isinstance(encoding[0], str)
+        if not isinstance(text, str) or not is_known or encoding[0] not in ("latin1", "latin-1"):
             raise CheckpointError("refused: bytes from something other than latin-1 text")
         self._spend(len(text))
         return values.latin1(text)
@@ -347,7 +354,7 @@ class CheckpointNames:
         if self._num_tensors > MAX_TENSORS:
             raise CheckpointError(f"more than {MAX_TENSORS} tensors in one file")
         ref, offset, size, stride = view
-        return rebuild_tensor(ref, offset, size, stride, dtype)
+        return rebuild_tensor(self._storages, ref, offset, size, stride, dtype)
 
 
 def _lies_in(module: str, packages: tuple[str, ...]) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from auricle.convert.pickle_machine import TENSOR, Name, Record
+from auricle.convert.pickle_machine import Name, Record
 from auricle.errors import CheckpointError
 
 MAX_DIMENSIONS = 16
@@ -70,25 +71,78 @@ class StorageSource(Protocol):
         """Return the whole storage, the same one at every call for its key."""
 
 
-@dataclass(eq=False, slots=True)
-class StoredTensor(Record):
-    """A tensor whose bytes have not been read: a view that is known to lie inside its storage."""
+class StoredTensor(torch.Tensor):
+    """A tensor whose bytes are read when something is computed of it, and never before.
 
-    ref: StorageRef | None = None
-    dtype: torch.dtype = torch.uint8
-    shape: tuple[int, ...] = ()
-    strides: tuple[int, ...] = ()
-    offset: int = 0
-    tensor: torch.Tensor | None = None
+    Shape, strides and dtype are known without. Whatever else is done with it is done with the
+    tensor in memory, so that a checkpoint's tensors that nothing uses are never read.
+    """
 
-    def read(self, source: StorageSource) -> torch.Tensor:
-        """Return the tensor, the same one at every call; raises CheckpointError if damaged."""
-        if self.tensor is None:
-            assert self.ref is not None
-            storage = source.storage(self.ref)
+    _ref: StorageRef
+    _source: StorageSource
+    _offset: int
+    _content: torch.Tensor | None
+
+    @classmethod
+    def on_storage(
+        cls,
+        source: StorageSource,
+        ref: StorageRef,
+        dtype: torch.dtype,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        offset: int,
+    ) -> StoredTensor:
+        """Return a tensor that views a storage from element `offset` on, and lies inside it."""
+        empty = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+        stored: StoredTensor = torch.Tensor._make_subclass(cls, empty)
+        stored._source, stored._ref, stored._offset, stored._content = source, ref, offset, None
+        return stored
+
+    def read(self) -> torch.Tensor:
+        """Return the tensor in memory, the same one at every call.
+
+        Raises CheckpointError if its bytes are damaged.
+        """
+        if self._content is None:
+            storage = self._source.storage(self._ref)
             empty = torch.empty(0, dtype=self.dtype)
-            self.tensor = empty.set_(storage, self.offset, self.shape, self.strides)
-        return self.tensor
+            self._content = empty.set_(storage, self._offset, self.shape, self.stride())
+        return self._content
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in _KNOWN_UNREAD:
+            return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
+        return func(*_read(args), **_read(kwargs or {}))
+
+
+def _read(value: Any) -> Any:
+    """The arguments of a function with tensors in memory."""
+    if isinstance(value, StoredTensor):
+        return value.read()
+    if type(value) in (list, tuple):
+        return type(value)(map(_read, value))
+    return {name: _read(item) for name, item in value.items()} if type(value) is dict else value
+
+
+_KNOWN_UNREAD = frozenset(
+    {
+        *(torch.Tensor.size, torch.Tensor.stride, torch.Tensor.dim, torch.Tensor.numel),
+        *(torch.Tensor.is_floating_point, torch.Tensor.is_complex, torch.Tensor.__len__),
+        *(
+            getattr(torch.Tensor, name).__get__
+            for name in ("shape", "dtype", "ndim", "requires_grad")
+        ),
+    }
+)
+"""What is known of a tensor whose bytes have not been read."""
 
 
 def parse_storage_id(identifier: object) -> tuple[StorageRef, object]:
@@ -138,6 +192,7 @@ def view_storage(whole: StorageRef, view: object) -> StorageRef:
 
 
 def rebuild_tensor(
+    source: StorageSource,
     ref: object,
     offset: object,
     size: object,
@@ -160,7 +215,7 @@ def rebuild_tensor(
     num_viewed = ref.num_viewed // elements_per_unit
     shape, strides, first = _checked_view(ref.label, num_viewed, offset, size, stride)
     first += ref.start // elements_per_unit
-    return StoredTensor(TENSOR, ref=ref, dtype=dtype, shape=shape, strides=strides, offset=first)
+    return StoredTensor.on_storage(source, ref, dtype, shape, strides, first)
 
 
 def _checked_view(

@@ -93,7 +93,7 @@ def scalar(args: Args) -> object:
     if isinstance(data, str):  # as Python 2 wrote bytes
         data = latin1(data)
     order = kind.state[1] if isinstance(kind.state, tuple) and len(kind.state) > 1 else "<"
-    mark = ">" if order == ">" else "<"
+    mark = ">" if isinstance(order, str) and order == ">" else "<"
     if code[:1] == "S" and isinstance(data, bytes):
         return data.rstrip(b"\0")
     if code[:1] == "U" and isinstance(data, bytes):

@@ -9,25 +9,19 @@ from __future__ import annotations
 import io
 import struct
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
 import torch
 
 from auricle.convert.pickle_machine import PickleStream, Record, read_pickle
 from auricle.convert.pickle_names import CheckpointNames
-from auricle.convert.pickle_tensors import (
-    StorageRef,
-    StorageSource,
-    StoredTensor,
-    fill_from_file,
-)
+from auricle.convert.pickle_tensors import StorageRef, fill_from_file
 from auricle.convert.zip_archive import ZipArchive
 from auricle.errors import CheckpointError
 
-__all__ = ["Record", "Sections", "as_mapping", "read_legacy_checkpoint"]
+__all__ = ["Record", "as_mapping", "read_legacy_checkpoint"]
 
 MAX_PICKLE_BYTES = 64 * 2**20
 MAX_BYTEORDER_BYTES = 16
@@ -68,7 +62,8 @@ def read_legacy_checkpoint(path: Path) -> object:
     other object, or name of a class. Tensors that shared a storage still do. Nothing is
     extracted, and memory is bounded by the size of the file.
 
-    A dict comes as `Sections`, whose tensors are read entry by entry, when an entry is asked for.
+    The bytes of a tensor are read when something is computed of it, so that training state is
+    not read into memory; until then the file stays open, and CheckpointError may come late.
 
     Raises CheckpointError for a file that would run code, is damaged or cut short, or is no such
     checkpoint.
@@ -77,82 +72,9 @@ def read_legacy_checkpoint(path: Path) -> object:
         if not path.is_file():
             raise _NoCheckpointError("there is no such file")
         file = path.open("rb")
-        try:
-            content, storages = _read_checkpoint(file, path.stat().st_size)
-            if isinstance(content, dict):
-                sections = Sections(content, storages, path)
-                weakref.finalize(sections, file.close)
-                return sections
-            content = _Filling(storages).fill(content)
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-        return content
-
-
-class Sections(Mapping[Any, Any]):
-    """A checkpoint's outermost dict; the tensors of an entry are read when it is first asked for.
-
-    So training state that is not asked for is never read into memory. The file stays open as
-    long as the mapping lives.
-
-    Raises CheckpointError where an entry is asked for whose tensors are damaged.
-    """
-
-    def __init__(self, content: dict[object, object], storages: StorageSource, path: Path) -> None:
-        self._content = content
-        self._filling = _Filling(storages)
-        self._path = path
-        self._unread = set(content)
-
-    def __getitem__(self, key: object) -> Any:
-        if key in self._unread:
-            with _told_of(self._path):
-                self._content[key] = self._filling.fill(self._content[key])
-            self._unread.discard(key)
-        return self._content[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._content
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._content)
-
-    def __len__(self) -> int:
-        return len(self._content)
-
-
-class _Filling:
-    """Puts tensors where content holds `StoredTensor`; shared objects stay shared."""
-
-    def __init__(self, storages: StorageSource) -> None:
-        self._storages = storages
-        self._done: dict[int, tuple[object, object]] = {}
-        """By id: the object, which keeps its id from being given again, and what it became."""
-
-    def fill(self, value: object) -> object:
-        """Return the value with its tensors read; all but tuples are changed in place."""
-        if isinstance(value, StoredTensor):
-            return value.read(self._storages)
-        if not isinstance(value, (dict, list, tuple, Record)) or isinstance(value, StorageRef):
-            return value
-        if id(value) in self._done:
-            return self._done[id(value)][1]
-        self._done[id(value)] = value, value
-        if isinstance(value, dict):
-            for key, item in value.items():
-                value[key] = self.fill(item)
-        elif isinstance(value, list):
-            value[:] = [self.fill(item) for item in value]
-        elif isinstance(value, Record):
-            value.args, value.state = self._filled_tuple(value.args), self.fill(value.state)
-        else:
-            self._done[id(value)] = value, self._filled_tuple(value)
-        return self._done[id(value)][1]
-
-    def _filled_tuple(self, value: tuple[object, ...]) -> tuple[object, ...]:
-        return tuple(self.fill(item) for item in value)
+        storages = _Storages(path)
+        weakref.finalize(storages, file.close)
+        return _read_checkpoint(file, path.stat().st_size, storages)
 
 
 @contextmanager
@@ -187,15 +109,15 @@ def as_mapping(value: object) -> dict[str, object]:
     return plain
 
 
-def _read_checkpoint(file: io.BufferedReader, file_bytes: int) -> tuple[object, StorageSource]:
+def _read_checkpoint(file: io.BufferedReader, file_bytes: int, storages: _Storages) -> object:
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     if head.startswith(b"PK\x03\x04"):
-        return _read_zip(file, file_bytes)
+        return _read_zip(file, file_bytes, storages)
     if head[_TAR_MAGIC] == b"ustar":
         raise CheckpointError("a tar archive, as torch wrote before 2017, is not supported")
     if head.startswith(_STREAM_HEADS):
-        return _read_stream(file, file_bytes)
+        return _read_stream(file, file_bytes, storages)
     raise _NoCheckpointError(f"not a file of torch.save: it is {_looks_like(head)}")
 
 
@@ -220,50 +142,53 @@ def _looks_like(head: bytes) -> str:
     return f"data that starts with {head[:16]!r}"
 
 
-def _read_zip(file: io.BufferedReader, file_bytes: int) -> tuple[object, StorageSource]:
+class _Storages:
+    """Storages of a file, each read when a tensor is first used.
+
+    Attributes:
+        read: Gives the bytes of a storage; set once it is known where they are.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._contents: dict[str, torch.UntypedStorage] = {}
+        self.read: Callable[[StorageRef], torch.Tensor] | None = None
+
+    def storage(self, ref: StorageRef) -> torch.UntypedStorage:
+        """Return the whole storage; raises CheckpointError if it is damaged."""
+        if ref.key not in self._contents:
+            assert self.read is not None
+            with _told_of(self._path):
+                self._contents[ref.key] = self.read(ref).untyped_storage()
+        return self._contents[ref.key]
+
+
+def _read_zip(file: io.BufferedReader, file_bytes: int, storages: _Storages) -> object:
     archive = ZipArchive(file, file_bytes)
     if archive.size("byteorder") is not None:
         byteorder = archive.read("byteorder", MAX_BYTEORDER_BYTES)
         if byteorder != b"little":
             raise CheckpointError(f"its byte order is {byteorder!r}; expected b'little'")
     pickled = archive.read("data.pkl", MAX_PICKLE_BYTES)
-    names = CheckpointNames(copy_budget=len(pickled))
+    names = CheckpointNames(storages, copy_budget=len(pickled))
     content = read_pickle(PickleStream(io.BytesIO(pickled), len(pickled)), names)
-    return content, _ZipStorages(archive, names.declared)
+    for ref in names.declared.values():
+        num_bytes = archive.size(f"data/{ref.key}")
+        if num_bytes is None:
+            raise CheckpointError(f"the archive has no member 'data/{ref.key}'")
+        if num_bytes != ref.num_bytes:
+            raise CheckpointError(
+                f"storage {ref.label} has {num_bytes} bytes; expected {ref.num_bytes}"
+            )
+    storages.read = lambda ref: archive.read_tensor(f"data/{ref.key}")
+    return content
 
 
-class _ZipStorages:
-    """Storages that are members of a zip archive, each read when a tensor is asked for."""
-
-    def __init__(self, archive: ZipArchive, declared: dict[str, StorageRef]) -> None:
-        self._archive = archive
-        self._storages: dict[str, torch.UntypedStorage] = {}
-        for ref in declared.values():
-            num_bytes = archive.size(_member(ref))
-            if num_bytes is not None and num_bytes != ref.num_bytes:
-                raise CheckpointError(
-                    f"storage {ref.label} has {num_bytes} bytes; expected {ref.num_bytes}"
-                )
-            if num_bytes is None:
-                raise CheckpointError(f"the archive has no member {_member(ref)!r}")
-
-    def storage(self, ref: StorageRef) -> torch.UntypedStorage:
-        """Return the whole storage; raises CheckpointError if it is damaged."""
-        if ref.key not in self._storages:
-            content = self._archive.read_tensor(_member(ref))
-            self._storages[ref.key] = content.untyped_storage()
-        return self._storages[ref.key]
-
-
-def _member(ref: StorageRef) -> str:
-    return f"data/{ref.key}"
-
-
-def _read_stream(file: io.BufferedReader, file_bytes: int) -> tuple[object, StorageSource]:
-    """Read five pickles (magic, protocol, system, object, storage keys) and the storages."""
+def _read_stream(file: io.BufferedReader, file_bytes: int, storages: _Storages) -> object:
+    """Read five pickles (magic, protocol, system, object, storage keys), and find the storages."""
     num_bytes = min(file_bytes, MAX_PICKLE_BYTES)
     stream = PickleStream(file, num_bytes)
-    names = CheckpointNames(copy_budget=num_bytes)
+    names = CheckpointNames(storages, copy_budget=num_bytes)
     magic = read_pickle(stream, names)
     if type(magic) is not int or magic != _STREAM_MAGIC:
         raise CheckpointError("a pickle, but not one of torch.save: its first value is no magic")
@@ -275,55 +200,49 @@ def _read_stream(file: io.BufferedReader, file_bytes: int) -> tuple[object, Stor
         raise CheckpointError("its byte order is not little-endian")
     content = read_pickle(stream, names)
     keys = read_pickle(stream, names)
-    return content, _StreamStorages(file, file_bytes, keys, names.declared)
+    starts = _storage_starts(file, file_bytes, keys, names.declared)
+
+    def read(ref: StorageRef) -> torch.Tensor:
+        bytes_read = torch.empty(ref.num_bytes, dtype=torch.uint8)
+        file.seek(starts[ref.key])
+        fill_from_file(file, bytes_read)
+        return bytes_read
+
+    storages.read = read
+    return content
 
 
-class _StreamStorages:
-    """Storages that follow the pickles, each read when a tensor is asked for.
+def _storage_starts(
+    file: io.BufferedReader, file_bytes: int, keys: object, declared: dict[str, StorageRef]
+) -> dict[str, int]:
+    """Return where the bytes of each storage start, in a file that stands after its pickles.
 
     Raises CheckpointError unless all that are declared are there, in the order of the keys.
     """
-
-    def __init__(
-        self,
-        file: io.BufferedReader,
-        file_bytes: int,
-        keys: object,
-        declared: dict[str, StorageRef],
-    ) -> None:
-        self._file = file
-        self._storages: dict[str, torch.UntypedStorage] = {}
-        self._starts: dict[str, int] = {}
-        names = [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
-        if not isinstance(keys, list) or len(names) != len(keys):
-            raise CheckpointError("its list of storages is not a list of keys")
-        if len(set(names)) != len(names) or set(names) != declared.keys():
-            raise CheckpointError("its list of storages is not that of its tensors")
-        for ref in map(declared.__getitem__, names):
-            count = file.read(_STREAM_COUNT.size)
-            if len(count) != _STREAM_COUNT.size:
-                raise CheckpointError(f"the file is cut short before storage {ref.label}")
-            if _STREAM_COUNT.unpack(count)[0] != ref.num_elements:
-                raise CheckpointError(
-                    f"storage {ref.label} has {_STREAM_COUNT.unpack(count)[0]} elements; "
-                    f"expected {ref.num_elements}"
-                )
-            self._starts[ref.key] = file.tell()
-            if self._starts[ref.key] + ref.num_bytes > file_bytes:
-                missing = self._starts[ref.key] + ref.num_bytes - file_bytes
-                raise CheckpointError(
-                    f"the file is cut short: {missing} bytes of storage {ref.label} are missing"
-                )
-            file.seek(ref.num_bytes, io.SEEK_CUR)
-
-    def storage(self, ref: StorageRef) -> torch.UntypedStorage:
-        """Return the whole storage; raises CheckpointError if the file has become shorter."""
-        if ref.key not in self._storages:
-            content = torch.empty(ref.num_bytes, dtype=torch.uint8)
-            self._file.seek(self._starts[ref.key])
-            fill_from_file(self._file, content)
-            self._storages[ref.key] = content.untyped_storage()
-        return self._storages[ref.key]
+    names = [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
+    if not isinstance(keys, list) or len(names) != len(keys):
+        raise CheckpointError("its list of storages is not a list of keys")
+    if len(set(names)) != len(names) or set(names) != declared.keys():
+        raise CheckpointError("its list of storages is not that of its tensors")
+    starts: dict[str, int] = {}
+    for ref in map(declared.__getitem__, names):
+        count = file.read(_STREAM_COUNT.size)
+        if len(count) != _STREAM_COUNT.size:
+            raise CheckpointError(f"the file is cut short before storage {ref.label}")
+        if _STREAM_COUNT.unpack(count)[0] != ref.num_elements:
+            raise CheckpointError(
+                f"storage {ref.label} has {_STREAM_COUNT.unpack(count)[0]} elements; "
+                f"expected {ref.num_elements}"
+            )
+        starts[ref.key] = file.tell()
+        end = starts[ref.key] + ref.num_bytes
+        if end > file_bytes:
+            raise CheckpointError(
+                f"the file is cut short: {end - file_bytes} bytes of storage {ref.label}"
+                " are missing"
+            )
+        file.seek(end)
+    return starts
 
 
 class _Unfolding:
