@@ -43,8 +43,9 @@ class _NoCheckpointError(CheckpointError):
 
 
 _NEXT_STEP = (
-    "Fetch the file again if it may be damaged. If you trust it, convert it in a sandbox with "
-    "torch.load and save its tensors as a safetensors file"
+    "Fetch the file again if it may be damaged. If you trust it, open it in a sandbox with "
+    "torch.load, save its state dict as a safetensors file and load that with family= and config= "
+    "(on the command line --model FAMILY --checkpoint FILE --config JSON)"
 )
 
 _MAX_PATH_LENGTH = 4096

@@ -10,6 +10,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from auricle.convert import bare
 from auricle.convert.converted import Converted
 from auricle.convert.keymap import KeyMap
 from auricle.convert.originals import Configuration, read_original
@@ -19,7 +20,7 @@ from auricle.hub.plug_in_formats import formats_for
 from auricle.hub.skeletons import skeleton
 from auricle.models.base import Config, Encoder
 from auricle.models.families import find_family
-from auricle.native import is_native, read_native
+from auricle.native import is_native, is_own, read_native
 from auricle.outputs import Provenance
 from auricle.safetensors_file import ALIGNMENT_BYTES
 
@@ -36,6 +37,7 @@ def read_encoder(
     family: str | None,
     provenance: Provenance,
     config: Configuration | None = None,
+    published: Config | None = None,
 ) -> Encoder:
     """The encoder that a checkpoint file holds, in eval mode, on the CPU.
 
@@ -44,8 +46,9 @@ def read_encoder(
             folder of a Hugging Face model).
         family: The family it must be of; None to take the one that its content tells.
         provenance: Where it comes from; what the library's own file says takes precedence.
-        config: For a format that keeps its configuration in a file of its own: that file or
-            what it holds, where it does not lie beside the checkpoint.
+        config: For a format that keeps its configuration in a file of its own, and for bare
+            tensors: that file or what it holds, where it does not lie beside the checkpoint.
+        published: The configuration of the size that bare tensors must have, without `config`.
 
     Raises:
         CheckpointError: The file is missing, unsafe, damaged, of no known format, of another
@@ -57,6 +60,13 @@ def read_encoder(
             f"{path} does not exist; expected a checkpoint, the folder of a Hugging Face model, "
             f"or a name that `auricle list` shows{repository_hint(path)}"
         )
+    given = published if config is None else config
+    if family is not None and given is not None and not is_own(path):
+        weights = bare.read_bare(path)
+        if weights is not None:
+            encoder = _of(family, bare.convert(weights, family, given), path)
+            encoder.provenance = provenance
+            return encoder
     if is_native(path):
         refuse_config(config, path)
         return _read_native(path, family, provenance)
@@ -68,12 +78,16 @@ def read_encoder(
             f"{family}; load it under its own name, or by its path alone"
         )
     family = family or families[0]
-    converted: Converted = find_family(family).converter().convert(payload)
+    encoder = _of(family, find_family(family).converter().convert(payload), path)
+    encoder.provenance = provenance
+    return encoder
+
+
+def _of(family: str, converted: Converted, path: Path) -> Encoder:
     renamed = converted.keymap.apply(converted.weights)
     encoder = assemble(
         family, converted.config, renamed.weights, renamed.unknown, converted.keymap, str(path)
     )
-    encoder.provenance = provenance
     encoder.unused_keys = renamed.dropped
     return encoder
 
