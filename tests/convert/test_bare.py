@@ -61,7 +61,7 @@ def test_tensors_load_with_the_options_of_their_checkpoint(name: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "name", ["wav2vec", "vq_wav2vec_gumbel", "vq_wav2vec_kmeans", "wav2vec2_base", "wav2vec2_large_lv60"]
+    "name", ["wav2vec", "vq_wav2vec_gumbel", "vq_wav2vec_kmeans", "wav2vec2_base"]
 )
 def test_tensors_of_fairseq_load_with_their_options(name: str, tmp_path: Path) -> None:
     case = GoldenCase(name)

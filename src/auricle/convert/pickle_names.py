@@ -52,7 +52,7 @@ _BASES = {
     f"builtins.{name}"
     for name in (
         *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list"),
-        *("long", "object", "set", "str", "tuple"),
+        *("long", "object", "set", "str", "tuple", "unicode"),
     )
 }
 """Types from whose values objects of subclasses are made."""
@@ -78,6 +78,7 @@ _RECORDS = frozenset(
         "argparse.Namespace",
         "builtins.range",
         "builtins.slice",
+        "builtins.xrange",
         "decimal.Decimal",
         "fractions.Fraction",
         "itertools.count",
@@ -201,8 +202,15 @@ class CheckpointNames:
         if self._doubtful:
             raise CheckpointError(f"refused: names the function {min(self._doubtful)!r}")
 
-    def persistent(self, identifier: object) -> StorageRef:
-        """Return the storage that a persistent id describes; raises CheckpointError."""
+    def persistent(self, identifier: object) -> Record:
+        """Return the storage, or the class, that a persistent id describes.
+
+        Before torch 1.6 the class of a module is ('module', class, source file, source).
+        """
+        if isinstance(identifier, tuple) and len(identifier) == 4:
+            kind, cls = identifier[:2]
+            if isinstance(kind, str) and kind == "module" and isinstance(cls, Name):
+                return cls
         ref, view = parse_storage_id(identifier)
         known = self.declared.setdefault(ref.key, ref)
         if known.type_name != ref.type_name or known.num_elements != ref.num_elements:
