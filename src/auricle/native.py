@@ -66,7 +66,12 @@ def is_native(path: Path) -> bool:
     is_in_model_folder = (path.parent / "config.json").is_file()
     if path.suffix == ".safetensors" and not is_in_model_folder:
         return True
-    return FORMAT_KEY in _metadata(path)
+    return is_own(path)
+
+
+def is_own(path: Path) -> bool:
+    """Whether `path` is a file that says that it is one of the library's own."""
+    return path.is_file() and FORMAT_KEY in _metadata(path)
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -97,7 +102,9 @@ def read_native(path: Path) -> NativeCheckpoint:
         raise CheckpointError(
             f"{path} holds weights but not which encoder they belong to: expected the metadata "
             f"{FORMAT_KEY}={FORMAT_VERSION}, got {metadata.get(FORMAT_KEY)!r}; a Hugging Face file "
-            "needs its folder with config.json"
+            "needs its folder with config.json, bare tensors need family= and config= (on the "
+            "command line --model FAMILY --checkpoint FILE --config JSON), or the name of a "
+            "published model of their size and checkpoint="
         )
     missing = [key for key in ("family", "config") if key not in metadata]
     if missing:

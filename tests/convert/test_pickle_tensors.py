@@ -29,8 +29,12 @@ def storage(kind: Name = FLOATS, num_elements: int = 12) -> StorageRef:
     return parse_storage_id(("storage", kind, "0", "cpu", num_elements))[0]
 
 
+def rebuilt(*view: Any) -> torch.Tensor:
+    return rebuild_tensor(Source(), *view).read()
+
+
 def rebuild(offset: Any, size: Any, stride: Any) -> torch.Tensor:
-    return rebuild_tensor(Source(), storage(), offset, size, stride)
+    return rebuilt(storage(), offset, size, stride)
 
 
 @pytest.mark.parametrize(
@@ -87,23 +91,23 @@ def test_views_outside_the_storage_are_refused(offset: Any, size: Any, stride: A
 
 def test_untyped_storage_counts_bytes() -> None:
     ref = storage(BYTES, 48)
-    tensor = rebuild_tensor(Source(), ref, 1, (2,), (1,), torch.uint32)
+    tensor = rebuilt(ref, 1, (2,), (1,), torch.uint32)
     assert torch.equal(tensor, COUNTING[1:3].view(torch.uint32))
     with pytest.raises(CheckpointError, match="reaches element 12"):
-        rebuild_tensor(Source(), ref, 11, (2,), (1,), torch.float32)
+        rebuilt(ref, 11, (2,), (1,), torch.float32)
     with pytest.raises(CheckpointError, match="does not fit"):
-        rebuild_tensor(Source(), ref, 0, (2,), (1,))
+        rebuilt(ref, 0, (2,), (1,))
     with pytest.raises(CheckpointError, match="does not fit"):
-        rebuild_tensor(Source(), storage(), 0, (2,), (1,), torch.float32)
+        rebuilt(storage(), 0, (2,), (1,), torch.float32)
     with pytest.raises(CheckpointError, match="not aligned"):
-        rebuild_tensor(Source(), view_storage(ref, ("v", 2, 8)), 0, (1,), (1,), torch.float32)
+        rebuilt(view_storage(ref, ("v", 2, 8)), 0, (1,), (1,), torch.float32)
 
 
 def test_storage_views_shift_and_bound_their_tensors() -> None:
     part = view_storage(storage(), ("v", 4, 3))
-    assert rebuild_tensor(Source(), part, 1, (2,), (1,)).tolist() == [5.0, 6.0]
+    assert rebuilt(part, 1, (2,), (1,)).tolist() == [5.0, 6.0]
     with pytest.raises(CheckpointError, match="reaches element 3"):
-        rebuild_tensor(Source(), part, 2, (2,), (1,))
+        rebuilt(part, 2, (2,), (1,))
 
 
 @pytest.mark.parametrize("view", [("v", 4, 9), ("v", -1, 2), ("v", 0), "v", ("v", 0, True)])
@@ -137,7 +141,7 @@ def test_other_persistent_ids_are_refused(identifier: object) -> None:
 
 def test_a_tensor_needs_a_storage() -> None:
     with pytest.raises(CheckpointError, match="without a storage"):
-        rebuild_tensor(Source(), Record("torch.FloatStorage"), 0, (1,), (1,))
+        rebuilt(Record("torch.FloatStorage"), 0, (1,), (1,))
 
 
 def test_fill_from_file_refuses_a_short_file(tmp_path: Any) -> None:

@@ -93,11 +93,8 @@ def test_flipped_bytes_of_a_zip(
     changes: list[tuple[float, int]], saved: dict[str, bytes], scratch: Path
 ) -> None:
     scratch.write_bytes(flip(saved["zip"], changes))
-    try:
-        content: Any = read_legacy_checkpoint(scratch)
-    except CheckpointError:
-        return
-    assert_intact(content)  # its checksums leave no other outcome
+    with contextlib.suppress(CheckpointError):
+        assert_intact(read_legacy_checkpoint(scratch))  # its checksums leave no other outcome
 
 
 @settings(max_examples=400, deadline=None)
@@ -106,11 +103,8 @@ def test_flipped_bytes_of_a_stream(
     changes: list[tuple[float, int]], saved: dict[str, bytes], scratch: Path
 ) -> None:
     scratch.write_bytes(flip(saved["stream"], changes))
-    try:
-        content = read_legacy_checkpoint(scratch)
-    except CheckpointError:
-        return
-    assert_plain(content)
+    with contextlib.suppress(CheckpointError):
+        assert_plain(read_legacy_checkpoint(scratch))
 
 
 @settings(max_examples=300, deadline=None)
@@ -136,5 +130,7 @@ def assert_plain(value: Any) -> None:
             waiting += item
         elif isinstance(item, Record):
             waiting += [item.args, item.state]
+        elif isinstance(item, torch.Tensor):
+            item.clone()  # reads it
         else:
-            assert item is None or type(item) in (str, bytes, int, float, bool, torch.Tensor)
+            assert item is None or type(item) in (str, bytes, int, float, bool)

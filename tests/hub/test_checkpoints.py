@@ -4,13 +4,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import auricle
+from auricle.convert.keymap import KeyMap
 from auricle.errors import CheckpointError
-from auricle.hub.checkpoints import read_encoder
+from auricle.hub.checkpoints import assemble, read_encoder
+from auricle.models.apc import Apc, ApcConfig
 from auricle.outputs import Provenance
 from golden_cases import GoldenCase
 
@@ -61,13 +64,46 @@ def test_an_old_batch_norm_has_no_step_counter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"num_layers": 10**9}, {"hidden_size": 10**12}, {"num_layers": "many"}]
+    "change",
+    [
+        {"num_layers": 10**9},
+        {"hidden_size": 10**12},
+        {"hidden_size": 2**62},
+        {"num_layers": "many"},
+    ],
 )
 def test_an_absurd_configuration_fails_promptly(tmp_path: Path, change: dict[str, Any]) -> None:
     absurd = content()
     absurd["config"]["model"]["paras"].update(change)
     with pytest.raises(CheckpointError):
         auricle.load(saved(tmp_path, absurd))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no kernel"), ValueError("bug"), OverflowError()])
+def test_errors_of_other_origin_are_not_blamed_on_the_checkpoint(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Apc, config: ApcConfig) -> None:
+        raise error
+
+    monkeypatch.setattr(Apc, "__init__", broken)
+    with pytest.raises(type(error)) as caught:
+        auricle.load(APC.checkpoints[0])
+    assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("hidden_size", 2**21, "hidden_size is 2097152, expected at most 1048576"),
+        ("residual", "wide", "residual"),
+        ("dropout", float("nan"), "dropout"),
+    ],
+)
+def test_a_config_is_checked_before_it_is_built(field: str, value: object, message: str) -> None:
+    config = msgspec.structs.replace(auricle.load(APC.checkpoints[0]).config, **{field: value})
+    with pytest.raises(CheckpointError, match=f"configuration in x does not make.*{message}"):
+        assemble("apc", config, {}, (), KeyMap(()), "x")
 
 
 def test_a_family_that_does_not_match_is_an_error(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ class Options:
     def demand(self, name: str, expected: object, reason: str) -> None:
         """Raise CheckpointError where the option is there and is not `expected`."""
         value = self._values.get(name, expected)
-        if value != expected:
+        if (value == expected) is not True:  # comparing tensors gives tensors
             raise CheckpointError(
                 f"{self._where}.{name} must be {expected!r}, but is {value!r}: {reason}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from auricle.errors import CheckpointError
 CONFIG_PATTERNS = ("*.cfg", "*.json")
 """Where a configuration that lies beside its checkpoint is looked for, in this order."""
 
-Configuration = str | Path | Mapping[str, Any]
+Configuration = str | Path | Mapping[str, Any] | argparse.Namespace
 """A configuration: the path of a JSON file, or what such a file holds."""
 
 
@@ -56,9 +57,20 @@ def _is_huggingface_file(path: Path) -> bool:
 
 
 def _configuration(path: Path, config: Configuration | None) -> Mapping[str, Any]:
+    return read_configuration(_beside(path) if config is None else config)
+
+
+def read_configuration(config: Configuration) -> Mapping[str, Any]:
+    """What a configuration holds.
+
+    Raises:
+        CheckpointError: Its file is no JSON object that can be read.
+    """
     if isinstance(config, Mapping):
         return config
-    file = _beside(path) if config is None else Path(config)
+    if isinstance(config, argparse.Namespace):
+        return vars(config)
+    file = Path(config)
     try:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError, RecursionError) as error:

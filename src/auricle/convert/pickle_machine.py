@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import pickletools
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import IO, BinaryIO, Protocol, cast
 
 from auricle.errors import CheckpointError
 
@@ -44,9 +43,9 @@ _MALFORMED = (
 class Record:
     """Stand-in for an object of another library: the name of its type and what it was made of.
 
-    `args` are the arguments that its constructor would have got, `state` is what would have
-    become its attributes (mostly a dict) or None. Records compare by identity: their contents
-    may hold cycles.
+    `args` are the arguments that its constructor would have got, or a pair of these and of its
+    keywords, `state` is what would have become its attributes (mostly a dict) or None. Records
+    compare by identity: their contents may hold cycles.
     """
 
     type_name: str
@@ -69,6 +68,15 @@ class Constructor(Protocol):
     def construct(self, name: Name, args: tuple[object, ...]) -> object:
         """Return what calling the name with these arguments stands for."""
 
+    def instance(self, name: Name, args: tuple[object, ...]) -> object:
+        """Return what an instance of the class of that name stands for."""
+
+    def is_tensor(self, value: object) -> bool:
+        """Return whether a value is a tensor, whose attributes do not count."""
+
+    def close(self) -> None:
+        """Raise CheckpointError if a name that was admitted turned out to be no class."""
+
     def persistent(self, identifier: object) -> object:
         """Return what an object kept outside the stream (a torch storage) stands for."""
 
@@ -76,8 +84,8 @@ class Constructor(Protocol):
 def set_item(mapping: dict[object, object], key: object, value: object) -> None:
     """Put a value into a dict, refusing keys that are unhashable or made to collide.
 
-    Raises CheckpointError for a key other than a bool, float, None, a str or bytes that is not
-    long, an integer of at most 63 bits, or a short tuple of these.
+    Raises CheckpointError for a key other than a bool, float, None, a Record, a str or bytes that
+    is not long, an integer of at most 63 bits, or a short tuple of these.
     """
     if isinstance(key, tuple):
         if len(key) > MAX_TUPLE_KEY_ITEMS or len(mapping) >= MAX_TUPLE_KEYS:
@@ -103,29 +111,49 @@ def _is_plain_key(part: object) -> bool:
         return len(part) <= MAX_KEY_LENGTH
     if isinstance(part, int):
         return part.bit_length() <= MAX_KEY_BITS
-    return part is None or isinstance(part, float)
+    return part is None or isinstance(part, (float, Record))  # a record's hash is its identity
 
 
-class PickleStream(io.BytesIO):
-    """Bytes that hold pickles one after the other, with text lines of bounded length."""
+class PickleStream:
+    """Pickles one after the other in a file, of which at most `max_bytes` are read.
+
+    A longer argument, or a line beyond `MAX_LINE_BYTES`, comes back short and reads as malformed.
+    """
+
+    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
+        self._file = file
+        self._num_left = max_bytes
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next `size` bytes, or what is left of them."""
+        wanted = self._num_left if size is None or size < 0 else min(size, self._num_left)
+        return self._counted(self._file.read(wanted))
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        """Return one line, cut at `MAX_LINE_BYTES` so that a longer one reads as malformed."""
-        limited = size is not None and 0 <= size < MAX_LINE_BYTES
-        return super().readline(size if limited else MAX_LINE_BYTES)
+        """Return the next line, or its beginning."""
+        return self._counted(self._file.readline(min(MAX_LINE_BYTES, self._num_left)))
+
+    def tell(self) -> int:
+        """Return the position in the file."""
+        return self._file.tell()
+
+    def _counted(self, content: bytes) -> bytes:
+        self._num_left -= len(content)
+        return content
 
 
 def read_pickle(stream: PickleStream, constructor: Constructor) -> object:
     """Return the value of the next pickle in the stream and leave the stream just after it.
 
     Protocols 0 to 5, without out-of-band buffers and without the extension registry. Sets
-    become lists, frozensets tuples, bytearrays bytes. Raises CheckpointError for a malformed
+    become lists, frozensets tuples, bytearrays bytes, and objects that a stream puts items into,
+    of subclasses of dict and list, become dicts and lists. Raises CheckpointError for a malformed
     stream and for a name that the constructor does not admit.
     """
     machine = _Machine(constructor)
     num_opcodes = 0
     try:
-        for opcode, arg, _ in pickletools.genops(stream):
+        for opcode, arg, _ in pickletools.genops(cast(IO[bytes], stream)):
             num_opcodes += 1
             if num_opcodes > MAX_OPCODES:
                 raise CheckpointError(f"a pickle of more than {MAX_OPCODES} opcodes")
@@ -140,6 +168,7 @@ def read_pickle(stream: PickleStream, constructor: Constructor) -> object:
             f"malformed pickle near byte {stream.tell()} ({str(error)[:120]})"
         ) from error
     result = machine.result()
+    constructor.close()
     _check_depth(result)
     return result
 
@@ -176,6 +205,7 @@ class _Machine:
         self.stack: list[object] = []
         self.below_marks: list[list[object]] = []
         self.memo: dict[int, object] = {}
+        self.record_places: dict[int, int] = {}
 
     def push(self, value: object) -> None:
         if type(value) is int and value.bit_length() > MAX_INT_BITS:
@@ -220,23 +250,39 @@ class _Machine:
         if not isinstance(index, int) or not 0 <= index < MAX_MEMO_INDEX:
             raise CheckpointError("malformed pickle: memo index out of range")
         self.memo[index] = self.top()
+        if type(self.memo[index]) is Record:
+            self.record_places[id(self.memo[index])] = index
 
     def get(self, index: object) -> None:
         if not isinstance(index, int) or index not in self.memo:
             raise CheckpointError("malformed pickle: it uses a memo entry that it never set")
         self.push(self.memo[index])
 
+    def replace_record(self, container: list[object] | dict[object, object]) -> None:
+        """Put a container on top, and into the memo, for an object that has items after all."""
+        record = self.stack[-1]
+        index = self.record_places.get(id(record))
+        if index is not None and self.memo.get(index) is record:
+            self.memo[index] = container
+        self.stack[-1] = container
+
     def extend_top_list(self, items: list[object]) -> None:
         target = self.top()
-        if not isinstance(target, list):
+        if type(target) is Record:
+            self.replace_record(items)
+        elif isinstance(target, list):
+            target.extend(items)
+        else:
             raise CheckpointError(f"refused: would append to {_describe(target)}")
-        target.extend(items)
 
     def update_top_dict(self, items: list[object]) -> None:
         target = self.top()
-        if not isinstance(target, dict):
+        if type(target) is Record:
+            self.replace_record(_fill_dict({}, items))
+        elif isinstance(target, dict):
+            _fill_dict(target, items)
+        else:
             raise CheckpointError(f"refused: would set items of {_describe(target)}")
-        _fill_dict(target, items)
 
     def global_name(self, module: object, qualname: object) -> None:
         if not isinstance(module, str) or not isinstance(qualname, str):
@@ -251,38 +297,41 @@ class _Machine:
         module, _, qualname = str(arg).partition(" ")
         self.global_name(module, qualname)
 
-    def construct(self, target: object, args: object) -> None:
-        if not isinstance(target, Name):
-            raise CheckpointError(f"refused: would call {_describe(target)}")
-        if not isinstance(args, tuple):
-            raise CheckpointError(f"malformed pickle: arguments of {target.type_name} not a tuple")
-        self.push(self.constructor.construct(target, args))
-
     def reduce(self) -> None:
         target, args = self.pop_many(2)
-        self.construct(target, args)
+        name, args = _called(target, args)
+        self.push(self.constructor.construct(name, args))
+
+    def new(self) -> None:
+        target, args = self.pop_many(2)
+        name, args = _called(target, args)
+        self.push(self.constructor.instance(name, args))
 
     def new_with_keywords(self) -> None:
         target, args, keywords = self.pop_many(3)
-        if not isinstance(keywords, dict) or keywords:
-            raise CheckpointError(f"refused: keyword arguments for {_describe(target)}")
-        self.construct(target, args)
+        name, args = _called(target, args)
+        if not isinstance(keywords, dict):
+            raise CheckpointError(f"malformed pickle: keywords of {name.type_name} not a dict")
+        # as a pair, for a copy of the arguments would cost more than the opcode
+        self.push(self.constructor.instance(name, (args, keywords) if keywords else args))
 
-    def instance(self, arg: object) -> None:
+    def old_style_instance(self, arg: object) -> None:
         args = tuple(self.pop_to_mark())
         self.split_global(arg)
-        self.construct(self.pop(), args)
+        name, args = _called(self.pop(), args)
+        self.push(self.constructor.construct(name, args))
 
-    def instance_from_stack(self) -> None:
+    def old_style_instance_from_stack(self) -> None:
         items = self.pop_to_mark()
         if not items:
             raise CheckpointError("malformed pickle: OBJ without a class")
-        self.construct(items[0], tuple(items[1:]))
+        name, args = _called(items[0], tuple(items[1:]))
+        self.push(self.constructor.construct(name, args))
 
     def build(self) -> None:
         state, target = self.pop(), self.top()
-        if isinstance(target, dict) and isinstance(state, dict):
-            return  # attributes of a dict subclass, such as the `_metadata` of a state dict
+        if isinstance(target, (dict, list)) or self.constructor.is_tensor(target):
+            return  # attributes of a subclass, such as the `_metadata` of a state dict
         if type(target) is not Record or target.state is not None:
             raise CheckpointError(f"refused: would set the state of {_describe(target)}")
         target.state = state
@@ -306,6 +355,14 @@ def _fill_dict(target: dict[object, object], items: list[object]) -> dict[object
     for key, value in zip(items[::2], items[1::2], strict=True):
         set_item(target, key, value)
     return target
+
+
+def _called(target: object, args: object) -> tuple[Name, tuple[object, ...]]:
+    if not isinstance(target, Name):
+        raise CheckpointError(f"refused: would call {_describe(target)}")
+    if not isinstance(args, tuple):
+        raise CheckpointError(f"malformed pickle: arguments of {target.type_name} not a tuple")
+    return target, args
 
 
 def _describe(value: object) -> str:
@@ -359,10 +416,10 @@ _HANDLERS: dict[str, _Handler] = {
     "GLOBAL": lambda m, arg: m.split_global(arg),
     "STACK_GLOBAL": lambda m, arg: m.stack_global(),
     "REDUCE": lambda m, arg: m.reduce(),
-    "NEWOBJ": lambda m, arg: m.reduce(),
+    "NEWOBJ": lambda m, arg: m.new(),
     "NEWOBJ_EX": lambda m, arg: m.new_with_keywords(),
-    "INST": lambda m, arg: m.instance(arg),
-    "OBJ": lambda m, arg: m.instance_from_stack(),
+    "INST": lambda m, arg: m.old_style_instance(arg),
+    "OBJ": lambda m, arg: m.old_style_instance_from_stack(),
     "BUILD": lambda m, arg: m.build(),
     "PERSID": lambda m, arg: m.persistent(arg),
     "BINPERSID": lambda m, arg: m.persistent(m.pop()),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 
@@ -70,6 +71,80 @@ class StorageSource(Protocol):
         """Return the whole storage, the same one at every call for its key."""
 
 
+class StoredTensor(torch.Tensor):
+    """A tensor whose bytes are read when something is computed of it, and never before.
+
+    Shape, strides and dtype are known without. Whatever else is done with it is done with the
+    tensor in memory, so that a checkpoint's tensors that nothing uses are never read.
+    """
+
+    _ref: StorageRef
+    _source: StorageSource
+    _offset: int
+    _content: torch.Tensor | None
+
+    @classmethod
+    def on_storage(
+        cls,
+        source: StorageSource,
+        ref: StorageRef,
+        dtype: torch.dtype,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        offset: int,
+    ) -> StoredTensor:
+        """Return a tensor that views a storage from element `offset` on, and lies inside it."""
+        empty = torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+        stored: StoredTensor = torch.Tensor._make_subclass(cls, empty)
+        stored._source, stored._ref, stored._offset, stored._content = source, ref, offset, None
+        return stored
+
+    def read(self) -> torch.Tensor:
+        """Return the tensor in memory, the same one at every call.
+
+        Raises CheckpointError if its bytes are damaged.
+        """
+        if self._content is None:
+            storage = self._source.storage(self._ref)
+            empty = torch.empty(0, dtype=self.dtype)
+            self._content = empty.set_(storage, self._offset, self.shape, self.stride())
+        return self._content
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in _KNOWN_UNREAD:
+            return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
+        return func(*_read(args), **_read(kwargs or {}))
+
+
+def _read(value: Any) -> Any:
+    """The arguments of a function with tensors in memory."""
+    if isinstance(value, StoredTensor):
+        return value.read()
+    if type(value) in (list, tuple):
+        return type(value)(map(_read, value))
+    return {name: _read(item) for name, item in value.items()} if type(value) is dict else value
+
+
+_KNOWN_UNREAD = frozenset(
+    {
+        *(torch.Tensor.size, torch.Tensor.stride, torch.Tensor.dim, torch.Tensor.numel),
+        *(torch.Tensor.is_floating_point, torch.Tensor.is_complex, torch.Tensor.__len__),
+        *(
+            getattr(torch.Tensor, name).__get__
+            for name in ("shape", "dtype", "ndim", "requires_grad")
+        ),
+    }
+)
+"""What is known of a tensor whose bytes have not been read."""
+
+
 def parse_storage_id(identifier: object) -> tuple[StorageRef, object]:
     """Return the storage of ('storage', type, key, location, elements[, view]), and the view.
 
@@ -93,7 +168,9 @@ def parse_storage_id(identifier: object) -> tuple[StorageRef, object]:
     if dtype is None:
         raise CheckpointError(f"storage {key!r} is of type {storage_type.type_name!r}")
     count = _extent(num_elements, "number of elements of a storage")
-    ref = StorageRef(storage_type.type_name, (), None, key, dtype, count, 0, count)
+    ref = StorageRef(
+        storage_type.type_name, key=key, dtype=dtype, num_elements=count, num_viewed=count
+    )
     return ref, identifier[5] if len(identifier) == 6 else None
 
 
@@ -111,9 +188,7 @@ def view_storage(whole: StorageRef, view: object) -> StorageRef:
             f"a view of elements {start} to {start + size} of storage {whole.label}, which has "
             f"{whole.num_elements}"
         )
-    return StorageRef(
-        whole.type_name, (), None, whole.key, whole.dtype, whole.num_elements, start, size
-    )
+    return replace(whole, start=start, num_viewed=size)
 
 
 def rebuild_tensor(
@@ -123,7 +198,7 @@ def rebuild_tensor(
     size: object,
     stride: object,
     dtype: torch.dtype | None = None,
-) -> torch.Tensor:
+) -> StoredTensor:
     """Return a tensor on its storage once its view is known to lie inside.
 
     `dtype` is that of a tensor on an untyped storage, and None for the others. Raises
@@ -140,7 +215,7 @@ def rebuild_tensor(
     num_viewed = ref.num_viewed // elements_per_unit
     shape, strides, first = _checked_view(ref.label, num_viewed, offset, size, stride)
     first += ref.start // elements_per_unit
-    return torch.empty(0, dtype=dtype).set_(source.storage(ref), first, shape, strides)
+    return StoredTensor.on_storage(source, ref, dtype, shape, strides, first)
 
 
 def _checked_view(

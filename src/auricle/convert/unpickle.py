@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import struct
-from pathlib import Path, PurePosixPath
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import torch
 
@@ -26,6 +29,8 @@ MAX_BYTEORDER_BYTES = 16
 _STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 _STREAM_PROTOCOL = 1001
 """The first two pickles of a file of torch before 1.6 (torch.serialization)."""
+_STREAM_HEADS = (b"\x80", b"L%dL\n" % _STREAM_MAGIC)
+"""How such a file starts: with the PROTO opcode, or the magic number in protocol 0 and 1."""
 _STREAM_COUNT = struct.Struct("<q")
 """The number of elements that stands before each storage of such a file."""
 _TAR_MAGIC = slice(257, 262)
@@ -38,8 +43,9 @@ class _NoCheckpointError(CheckpointError):
 
 
 _NEXT_STEP = (
-    "Fetch the file again if it may be damaged. If you trust it, convert it in a sandbox with "
-    "torch.load and save its tensors as a safetensors file"
+    "Fetch the file again if it may be damaged. If you trust it, open it in a sandbox with "
+    "torch.load, save its state dict as a safetensors file and load that with family= and config= "
+    "(on the command line --model FAMILY --checkpoint FILE --config JSON)"
 )
 
 _MAX_PATH_LENGTH = 4096
@@ -52,19 +58,31 @@ def read_legacy_checkpoint(path: Path) -> object:
     """Return the content of a file that `torch.save` wrote, without running any of it.
 
     Reads the zip format (torch 1.6 on) and the stream of pickles before it. The result holds
-    dicts (ordered ones too), lists (sets too), tuples (frozensets and sizes too), str, bytes,
+    dicts (of subclasses too), lists (sets too), tuples (frozensets and sizes too), str, bytes,
     int, float, bool, None, tensors on the CPU that need no gradient, and a `Record` for each
-    object or name of the few libraries that configure a model. Tensors that shared a storage
-    still do. Nothing is extracted, and memory is bounded by the size of the file.
+    other object, or name of a class. Tensors that shared a storage still do. Nothing is
+    extracted, and memory is bounded by the size of the file.
 
-    Raises CheckpointError for a file that would run code, names anything not on the list, is
-    damaged or cut short, or is no such checkpoint.
+    The bytes of a tensor are read when something is computed of it, so that training state is
+    not read into memory; until then the file stays open, and CheckpointError may come late.
+
+    Raises CheckpointError for a file that would run code, is damaged or cut short, or is no such
+    checkpoint.
     """
-    try:
+    with _told_of(path):
         if not path.is_file():
             raise _NoCheckpointError("there is no such file")
-        with path.open("rb") as file:
-            return _read_checkpoint(file, path.stat().st_size)
+        file = path.open("rb")
+        storages = _Storages(path)
+        weakref.finalize(storages, file.close)
+        return _read_checkpoint(file, path.stat().st_size, storages)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Say in errors which file they are about, and what to do."""
+    try:
+        yield
     except _NoCheckpointError as error:
         raise CheckpointError(f"{path}: {error}. Check that it is the file you mean") from error
     except CheckpointError as error:
@@ -76,10 +94,11 @@ def read_legacy_checkpoint(path: Path) -> object:
 def as_mapping(value: object) -> dict[str, object]:
     """Return a configuration as nested plain values.
 
-    Takes a dict, the Record of an argparse.Namespace (its attributes) or of an omegaconf node
-    (its content, without types and parents), and unfolds the same inside; enum members become
-    their values and paths text. Other values stay as they are. Raises CheckpointError if the
-    value is none of these, has keys that are not text, or unfolds without end.
+    Takes a dict, the Record of an omegaconf node (its content, without types and parents) or of
+    an object with attributes, such as an argparse.Namespace, and unfolds the same inside; enum
+    members become their values and paths text. Other values stay as they are. Raises
+    CheckpointError if the value is none of these, has keys that are not text, or unfolds without
+    end.
     """
     plain = _Unfolding().unfold(value, 0)
     if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
@@ -91,15 +110,15 @@ def as_mapping(value: object) -> dict[str, object]:
     return plain
 
 
-def _read_checkpoint(file: io.BufferedReader, file_bytes: int) -> object:
+def _read_checkpoint(file: io.BufferedReader, file_bytes: int, storages: _Storages) -> object:
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     if head.startswith(b"PK\x03\x04"):
-        return _read_zip(file, file_bytes)
+        return _read_zip(file, file_bytes, storages)
     if head[_TAR_MAGIC] == b"ustar":
         raise CheckpointError("a tar archive, as torch wrote before 2017, is not supported")
-    if head.startswith(b"\x80"):  # the PROTO opcode, with which `torch.save` starts every pickle
-        return _read_stream(file, file_bytes)
+    if head.startswith(_STREAM_HEADS):
+        return _read_stream(file, file_bytes, storages)
     raise _NoCheckpointError(f"not a file of torch.save: it is {_looks_like(head)}")
 
 
@@ -124,42 +143,53 @@ def _looks_like(head: bytes) -> str:
     return f"data that starts with {head[:16]!r}"
 
 
-def _read_zip(file: io.BufferedReader, file_bytes: int) -> object:
+class _Storages:
+    """Storages of a file, each read when a tensor is first used.
+
+    Attributes:
+        read: Gives the bytes of a storage; set once it is known where they are.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._contents: dict[str, torch.UntypedStorage] = {}
+        self.read: Callable[[StorageRef], torch.Tensor] | None = None
+
+    def storage(self, ref: StorageRef) -> torch.UntypedStorage:
+        """Return the whole storage; raises CheckpointError if it is damaged."""
+        if ref.key not in self._contents:
+            assert self.read is not None
+            with _told_of(self._path):
+                self._contents[ref.key] = self.read(ref).untyped_storage()
+        return self._contents[ref.key]
+
+
+def _read_zip(file: io.BufferedReader, file_bytes: int, storages: _Storages) -> object:
     archive = ZipArchive(file, file_bytes)
     if archive.size("byteorder") is not None:
         byteorder = archive.read("byteorder", MAX_BYTEORDER_BYTES)
         if byteorder != b"little":
             raise CheckpointError(f"its byte order is {byteorder!r}; expected b'little'")
-    content = archive.read("data.pkl", MAX_PICKLE_BYTES)
-    names = CheckpointNames(_ZipStorages(archive), copy_budget=len(content))
-    return read_pickle(PickleStream(content), names)
+    pickled = archive.read("data.pkl", MAX_PICKLE_BYTES)
+    names = CheckpointNames(storages, copy_budget=len(pickled))
+    content = read_pickle(PickleStream(io.BytesIO(pickled), len(pickled)), names)
+    for ref in names.declared.values():
+        num_bytes = archive.size(f"data/{ref.key}")
+        if num_bytes is None:
+            raise CheckpointError(f"the archive has no member 'data/{ref.key}'")
+        if num_bytes != ref.num_bytes:
+            raise CheckpointError(
+                f"storage {ref.label} has {num_bytes} bytes; expected {ref.num_bytes}"
+            )
+    storages.read = lambda ref: archive.read_tensor(f"data/{ref.key}")
+    return content
 
 
-class _ZipStorages:
-    """Storages that are members of a zip archive, each read when a tensor first needs it."""
-
-    def __init__(self, archive: ZipArchive) -> None:
-        self._archive = archive
-        self._storages: dict[str, torch.UntypedStorage] = {}
-
-    def storage(self, ref: StorageRef) -> torch.UntypedStorage:
-        """Return the whole storage; raises CheckpointError if it is missing or damaged."""
-        if ref.key not in self._storages:
-            num_bytes = self._archive.size(f"data/{ref.key}")
-            if num_bytes is not None and num_bytes != ref.num_bytes:
-                raise CheckpointError(
-                    f"storage {ref.label} has {num_bytes} bytes; expected {ref.num_bytes}"
-                )
-            content = self._archive.read_tensor(f"data/{ref.key}")
-            self._storages[ref.key] = content.untyped_storage()
-        return self._storages[ref.key]
-
-
-def _read_stream(file: io.BufferedReader, file_bytes: int) -> object:
-    """Read five pickles (magic, protocol, system, object, storage keys) and the storages."""
-    stream = PickleStream(file.read(MAX_PICKLE_BYTES))
-    storages = _StreamStorages(file_bytes)
-    names = CheckpointNames(storages, copy_budget=min(file_bytes, MAX_PICKLE_BYTES))
+def _read_stream(file: io.BufferedReader, file_bytes: int, storages: _Storages) -> object:
+    """Read five pickles (magic, protocol, system, object, storage keys), and find the storages."""
+    num_bytes = min(file_bytes, MAX_PICKLE_BYTES)
+    stream = PickleStream(file, num_bytes)
+    names = CheckpointNames(storages, copy_budget=num_bytes)
     magic = read_pickle(stream, names)
     if type(magic) is not int or magic != _STREAM_MAGIC:
         raise CheckpointError("a pickle, but not one of torch.save: its first value is no magic")
@@ -171,56 +201,49 @@ def _read_stream(file: io.BufferedReader, file_bytes: int) -> object:
         raise CheckpointError("its byte order is not little-endian")
     content = read_pickle(stream, names)
     keys = read_pickle(stream, names)
-    file.seek(stream.tell())
-    storages.fill(file, keys, names.declared)
+    starts = _storage_starts(file, file_bytes, keys, names.declared)
+
+    def read(ref: StorageRef) -> torch.Tensor:
+        bytes_read = torch.empty(ref.num_bytes, dtype=torch.uint8)
+        file.seek(starts[ref.key])
+        fill_from_file(file, bytes_read)
+        return bytes_read
+
+    storages.read = read
     return content
 
 
-class _StreamStorages:
-    """Storages that follow the pickle: made when a tensor first needs one, filled at the end."""
+def _storage_starts(
+    file: io.BufferedReader, file_bytes: int, keys: object, declared: dict[str, StorageRef]
+) -> dict[str, int]:
+    """Return where the bytes of each storage start, in a file that stands after its pickles.
 
-    def __init__(self, file_bytes: int) -> None:
-        self._file_bytes = file_bytes
-        self._num_bytes = 0
-        self._contents: dict[str, torch.Tensor] = {}
-
-    def storage(self, ref: StorageRef) -> torch.UntypedStorage:
-        """Return the whole storage, not yet filled; CheckpointError if the file is too small."""
-        if ref.key not in self._contents:
-            self._num_bytes += ref.num_bytes
-            if self._num_bytes > self._file_bytes:
-                raise CheckpointError(
-                    f"the file is cut short or damaged: with storage {ref.label} it would hold "
-                    f"{self._num_bytes} bytes, but has {self._file_bytes}"
-                )
-            self._contents[ref.key] = torch.empty(ref.num_bytes, dtype=torch.uint8)
-        return self._contents[ref.key].untyped_storage()
-
-    def fill(self, file: io.BufferedReader, keys: object, declared: dict[str, StorageRef]) -> None:
-        """Read each storage in the order of the keys; CheckpointError unless all are there."""
-        names = [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
-        if not isinstance(keys, list) or len(names) != len(keys):
-            raise CheckpointError("its list of storages is not a list of keys")
-        if len(set(names)) != len(names) or set(names) != declared.keys():
-            raise CheckpointError("its list of storages is not that of its tensors")
-        for ref in map(declared.__getitem__, names):
-            count = file.read(_STREAM_COUNT.size)
-            if len(count) != _STREAM_COUNT.size:
-                raise CheckpointError(f"the file is cut short before storage {ref.label}")
-            if _STREAM_COUNT.unpack(count)[0] != ref.num_elements:
-                raise CheckpointError(
-                    f"storage {ref.label} has {_STREAM_COUNT.unpack(count)[0]} elements; "
-                    f"expected {ref.num_elements}"
-                )
-            self._fill_one(file, ref)
-
-    def _fill_one(self, file: io.BufferedReader, ref: StorageRef) -> None:
-        if ref.key in self._contents:
-            fill_from_file(file, self._contents[ref.key])
-        elif file.tell() + ref.num_bytes > self._file_bytes:
-            raise CheckpointError(f"the file is cut short in storage {ref.label}")
-        else:
-            file.seek(ref.num_bytes, io.SEEK_CUR)
+    Raises CheckpointError unless all that are declared are there, in the order of the keys.
+    """
+    names = [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
+    if not isinstance(keys, list) or len(names) != len(keys):
+        raise CheckpointError("its list of storages is not a list of keys")
+    if len(set(names)) != len(names) or set(names) != declared.keys():
+        raise CheckpointError("its list of storages is not that of its tensors")
+    starts: dict[str, int] = {}
+    for ref in map(declared.__getitem__, names):
+        count = file.read(_STREAM_COUNT.size)
+        if len(count) != _STREAM_COUNT.size:
+            raise CheckpointError(f"the file is cut short before storage {ref.label}")
+        if _STREAM_COUNT.unpack(count)[0] != ref.num_elements:
+            raise CheckpointError(
+                f"storage {ref.label} has {_STREAM_COUNT.unpack(count)[0]} elements; "
+                f"expected {ref.num_elements}"
+            )
+        starts[ref.key] = file.tell()
+        end = starts[ref.key] + ref.num_bytes
+        if end > file_bytes:
+            raise CheckpointError(
+                f"the file is cut short: {end - file_bytes} bytes of storage {ref.label}"
+                " are missing"
+            )
+        file.seek(end)
+    return starts
 
 
 class _Unfolding:
@@ -249,6 +272,8 @@ class _Unfolding:
         package = record.type_name.partition(".")[0]
         if record.type_name == "argparse.Namespace":
             return self.unfold({} if record.state is None else record.state, depth + 1)
+        if record.type_name == "collections.UserDict" and isinstance(record.state, dict):
+            return self.unfold(record.state.get("data"), depth + 1)
         if package == "omegaconf":
             content = self.unfold(_omegaconf_content(record), depth + 1)
             is_tuple = record.type_name.endswith(".TupleConfig")
@@ -258,8 +283,24 @@ class _Unfolding:
         if package == "pathlib":
             parts = [part for part in record.args if isinstance(part, str)]
             is_short = len(parts) == len(record.args) and sum(map(len, parts)) <= _MAX_PATH_LENGTH
-            return str(PurePosixPath(*parts)) if is_short else record
+            path = PureWindowsPath if "Windows" in record.type_name else PurePosixPath
+            return str(path(*parts)) if is_short else record
+        attributes = _attributes(record.state)
+        if attributes is not None and not record.args:
+            return self.unfold(attributes, depth + 1)
         return record
+
+
+def _attributes(state: object) -> dict[object, object] | None:
+    """Return the attributes in a state: a dict, or a pair of dicts where a class has slots."""
+    if isinstance(state, dict):
+        return state
+    if isinstance(state, tuple) and len(state) == 2:
+        parts = [{} if part is None else part for part in state]
+        dicts = [part for part in parts if isinstance(part, dict)]
+        if len(dicts) == len(parts):
+            return {**dicts[0], **dicts[1]}
+    return None
 
 
 def _omegaconf_content(record: Record) -> object:

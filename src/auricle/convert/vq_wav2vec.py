@@ -38,8 +38,12 @@ def convert(payload: Mapping[str, Any]) -> Converted:
             f"must have a vq_dim of 0 or {config.extractor.dim}, the extractor's width that the "
             f"aggregator reads, but has {vq_dim}"
         )
-    keys = KeyMap((*ENCODER_KEYS, *_quantizer_keys(config.quantizer)), PREDICTION_KEYS)
-    return Converted(config, weights, keys)
+    return Converted(config, weights, keys(config.quantizer))
+
+
+def keys(quantizer: GumbelQuantizerConfig | KmeansQuantizerConfig) -> KeyMap:
+    """The table of keys; the quantiser's depend on its kind."""
+    return KeyMap((*ENCODER_KEYS, *_quantizer_keys(quantizer)), PREDICTION_KEYS)
 
 
 def _quantizer_config(model: Options) -> GumbelQuantizerConfig | KmeansQuantizerConfig:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 import torch
 from torch import Tensor
 
+from auricle.convert import bare
 from auricle.convert.converted import Converted
 from auricle.convert.keymap import KeyMap
 from auricle.convert.originals import Configuration, read_original
@@ -19,12 +20,15 @@ from auricle.hub.plug_in_formats import formats_for
 from auricle.hub.skeletons import skeleton
 from auricle.models.base import Config, Encoder
 from auricle.models.families import find_family
-from auricle.native import is_native, read_native
+from auricle.native import is_native, is_own, read_native
 from auricle.outputs import Provenance
 from auricle.safetensors_file import ALIGNMENT_BYTES
 
 OPTIONAL_SUFFIX = "num_batches_tracked"
 """Batch norm's step counter: files from before torch 0.4.1 lack it, evaluation never reads it."""
+
+MAX_SIZE = 2**20
+"""Far above any width, kernel or count of an encoder; the product of three still fits 64 bits."""
 
 
 def read_encoder(
@@ -33,6 +37,7 @@ def read_encoder(
     family: str | None,
     provenance: Provenance,
     config: Configuration | None = None,
+    published: Config | None = None,
 ) -> Encoder:
     """The encoder that a checkpoint file holds, in eval mode, on the CPU.
 
@@ -41,8 +46,9 @@ def read_encoder(
             folder of a Hugging Face model).
         family: The family it must be of; None to take the one that its content tells.
         provenance: Where it comes from; what the library's own file says takes precedence.
-        config: For a format that keeps its configuration in a file of its own: that file or
-            what it holds, where it does not lie beside the checkpoint.
+        config: For a format that keeps its configuration in a file of its own, and for bare
+            tensors: that file or what it holds, where it does not lie beside the checkpoint.
+        published: The configuration of the size that bare tensors must have, without `config`.
 
     Raises:
         CheckpointError: The file is missing, unsafe, damaged, of no known format, of another
@@ -54,6 +60,13 @@ def read_encoder(
             f"{path} does not exist; expected a checkpoint, the folder of a Hugging Face model, "
             f"or a name that `auricle list` shows{repository_hint(path)}"
         )
+    given = published if config is None else config
+    if family is not None and given is not None and not is_own(path):
+        weights = bare.read_bare(path)
+        if weights is not None:
+            encoder = _of(family, bare.convert(weights, family, given), path)
+            encoder.provenance = provenance
+            return encoder
     if is_native(path):
         refuse_config(config, path)
         return _read_native(path, family, provenance)
@@ -65,12 +78,16 @@ def read_encoder(
             f"{family}; load it under its own name, or by its path alone"
         )
     family = family or families[0]
-    converted: Converted = find_family(family).converter().convert(payload)
+    encoder = _of(family, find_family(family).converter().convert(payload), path)
+    encoder.provenance = provenance
+    return encoder
+
+
+def _of(family: str, converted: Converted, path: Path) -> Encoder:
     renamed = converted.keymap.apply(converted.weights)
     encoder = assemble(
         family, converted.config, renamed.weights, renamed.unknown, converted.keymap, str(path)
     )
-    encoder.provenance = provenance
     encoder.unused_keys = renamed.dropped
     return encoder
 
@@ -118,15 +135,12 @@ def assemble(
     """An encoder of `family` with exactly `weights`, in eval mode; never a partly loaded one.
 
     Raises:
-        CheckpointError: Keys are missing, unexpected (`unknown` ones among them) or mis-shaped;
-            the message lists them as `keymap`'s originals.
+        CheckpointError: The config does not hold; keys are missing, unexpected (`unknown` ones
+            among them) or mis-shaped, and the message lists them as `keymap`'s originals.
     """
-    try:
-        encoder = skeleton(find_family(family).encoder_type(), config)
-    except (RuntimeError, ValueError, OverflowError) as error:
-        raise CheckpointError(
-            f"the configuration in {source} does not make a {family} encoder: {error}"
-        ) from error
+    _check_config(config, family, source)
+    # Not in a `try`: what fails from here on is not the checkpoint's fault.
+    encoder = skeleton(find_family(family).encoder_type(), config)
     expected = encoder.state_dict(keep_vars=True)  # only shapes count
     weights = {name: _settled(weight) for name, weight in weights.items()}
     for name in expected:
@@ -147,6 +161,30 @@ def assemble(
     for parameter in encoder.parameters():
         parameter.requires_grad_(True)
     return encoder.eval()
+
+
+def _check_config(config: Config, family: str, source: str) -> None:
+    """Raise CheckpointError for a config of wrong types, or of sizes that no encoder has."""
+    problem = f"the configuration in {source} does not make a {family} encoder"
+    try:
+        msgspec.json.decode(msgspec.json.encode(config), type=type(config))
+    except msgspec.DecodeError as error:
+        raise CheckpointError(f"{problem}: {error}") from error
+    for name, size in _sizes(msgspec.to_builtins(config), ""):
+        if abs(size) > MAX_SIZE:
+            raise CheckpointError(f"{problem}: {name} is {size}, expected at most {MAX_SIZE}")
+
+
+def _sizes(value: object, name: str) -> Iterator[tuple[str, int]]:
+    """Every whole number in a config, with its dotted name."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _sizes(item, f"{name}.{key}".lstrip("."))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _sizes(item, f"{name}[{index}]")
+    elif isinstance(value, int):
+        yield name, value
 
 
 def _settled(weight: Tensor) -> Tensor:

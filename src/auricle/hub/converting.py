@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -106,6 +107,8 @@ def configuration_sha256(config: Configuration | None) -> str | None:
     """
     if config is None:
         return None
+    if isinstance(config, argparse.Namespace):
+        config = vars(config)
     if isinstance(config, Mapping):
         content = json.dumps(config, sort_keys=True, default=str).encode()
     else:
@@ -118,7 +121,11 @@ def configuration_sha256(config: Configuration | None) -> str | None:
 
 def _read(wanted: Wanted, fetched: Fetched) -> Encoder:
     return read_encoder(
-        fetched.path, family=wanted.family, provenance=fetched.provenance, config=fetched.config
+        fetched.path,
+        family=wanted.family,
+        provenance=fetched.provenance,
+        config=fetched.config,
+        published=fetched.published,
     )
 
 

@@ -12,6 +12,7 @@ from auricle.hub.digests import file_sha256, pinned_sha256
 from auricle.hub.download import fetch_url
 from auricle.hub.locations import is_repository_url
 from auricle.hub.repositories import fetch_snapshot
+from auricle.models.base import Config
 from auricle.outputs import Provenance
 
 
@@ -19,12 +20,14 @@ from auricle.outputs import Provenance
 class Fetched:
     """A checkpoint on this machine, a file or the folder of a model, and its origin.
 
-    `config` is its configuration where that is a file of its own.
+    `config` is its configuration where that is a file of its own, `published` that of the size
+    that it must have where it turns out to hold bare tensors.
     """
 
     path: Path
     provenance: Provenance
     config: Configuration | None = None
+    published: Config | None = None
 
 
 def fetch_location(url: str, *, sha256: str | None = None, refresh: bool = False) -> Fetched:

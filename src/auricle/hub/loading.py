@@ -12,7 +12,7 @@ import msgspec
 import torch
 
 from auricle.convert.originals import Configuration
-from auricle.errors import AuricleError
+from auricle.errors import AuricleError, UnknownModelError
 from auricle.hub import catalogue
 from auricle.hub.checkpoints import read_encoder, refuse_config
 from auricle.hub.conversions import Wanted
@@ -24,7 +24,7 @@ from auricle.hub.fetching import Fetched, fetch_location, without_password
 from auricle.hub.locations import is_location, is_repository_url
 from auricle.hub.records import Record
 from auricle.hub.skeletons import skeleton
-from auricle.models.base import Encoder
+from auricle.models.base import Config, Encoder
 from auricle.models.families import find_family, is_family
 from auricle.outputs import Provenance
 
@@ -38,6 +38,7 @@ def load(
     name_or_path: str | Path,
     *,
     checkpoint: str | Path | None = None,
+    family: str | None = None,
     config: Configuration | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -53,9 +54,11 @@ def load(
             for a slash in the revision).
         checkpoint: Path or URL of a checkpoint for a named family or catalogue entry, instead of
             the published one.
-        config: For a checkpoint whose configuration is a file of its own (PASE): its path or
-            URL, or what it holds; without it the file beside the checkpoint is taken. For a
-            baseline: options of its front end (`load("fbank", config={"cmvn": True})`).
+        family: What a checkpoint must be of, where its content does not tell: bare tensors.
+        config: For a checkpoint whose configuration is a file of its own (PASE), and for bare
+            tensors: the path or URL of a JSON file, or what it holds; without it the file beside
+            the checkpoint is taken, or for a catalogue entry the published one. For a baseline:
+            options of its front end (`load("fbank", config={"cmvn": True})`).
         device: Where the weights go.
         dtype: Floating-point type of the weights; representations are float32 whatever it is.
         precision: How many bits products have: `"float32"`, `"fp16"`, `"bf16"` or, for Transformers
@@ -84,7 +87,9 @@ def load(
     if precision is not None and dtype != torch.float32:
         raise AuricleError(f"got precision={precision!r} and dtype={dtype}; give one of them")
     device = _usable(device)
-    encoder = _load(name_or_path, checkpoint, config, refresh).to(device=device, dtype=dtype)
+    encoder = _load(name_or_path, checkpoint, family, config, refresh).to(
+        device=device, dtype=dtype
+    )
     if precision is not None:
         from auricle.models.precision import set_precision
 
@@ -106,19 +111,24 @@ def _usable(device: str | torch.device) -> torch.device:
 def _load(
     name_or_path: str | Path,
     checkpoint: str | Path | None,
+    family: str | None,
     config: Configuration | None,
     refresh: bool,
 ) -> Encoder:
+    if family is not None:
+        find_family(family)  # raises for one that there is not
     if isinstance(config, str) and is_location(config):
         config = fetch_location(config, refresh=refresh).path
     if checkpoint is None and (
         is_location(name_or_path) or catalogue.looks_like_path(name_or_path)
     ):
-        return _own(name_or_path, None, config, refresh)
+        return _own(name_or_path, family, config, refresh)
     name = str(name_or_path)
+    named = name if is_family(name) else catalogue.find(name).family
+    if family not in (None, named):
+        raise AuricleError(f"{name} is of the family {named}, not of {family}; leave out family=")
     if checkpoint is not None:
-        family = name if is_family(name) else catalogue.find(name).family
-        encoder = _own(checkpoint, family, config, refresh)
+        encoder = _own(checkpoint, named, config, refresh, _published_config(name))
         if encoder.provenance.name is None:
             encoder.provenance = dataclasses.replace(encoder.provenance, name=name)
         if not is_family(name):
@@ -165,13 +175,34 @@ def _published(record: Record, facts: Provenance, refresh: bool) -> Encoder:
     return encoder
 
 
+def _published_config(name: str) -> Config | None:
+    """The configuration of the size that a catalogue entry is of; None where it has none."""
+    try:
+        record = catalogue.find(name)
+    except UnknownModelError:  # a family
+        return None
+    return find_family(record.family).preset(record.size) if record.size is not None else None
+
+
 def _own(
-    location: str | Path, family: str | None, config: Configuration | None, refresh: bool
+    location: str | Path,
+    family: str | None,
+    config: Configuration | None,
+    refresh: bool,
+    published: Config | None = None,
 ) -> Encoder:
     """A checkpoint of the user's own: at a path, or fetched from a URL."""
     if is_location(location):
-        return load_location(str(location), family, config=config, refresh=refresh)
-    return read_encoder(Path(location), family=family, provenance=Provenance(), config=config)
+        return load_location(
+            str(location), family, config=config, refresh=refresh, published=published
+        )
+    return read_encoder(
+        Path(location),
+        family=family,
+        provenance=Provenance(),
+        config=config,
+        published=published,
+    )
 
 
 def load_location(
@@ -181,6 +212,7 @@ def load_location(
     sha256: str | None = None,
     config: Configuration | None = None,
     refresh: bool = False,
+    published: Config | None = None,
 ) -> Encoder:
     """The encoder of a checkpoint at a URL, by way of its conversion in the cache.
 
@@ -190,6 +222,7 @@ def load_location(
         sha256: The digest that a single file must have, in hex.
         config: As `load` takes it.
         refresh: Fetch and convert again.
+        published: As `read_encoder` takes it.
 
     Raises:
         DownloadError: The URL is of no use, or does not give the file.
@@ -204,12 +237,12 @@ def load_location(
         places=() if fetched else (url,),
         family=family,
         sha256=sha256.lower() if sha256 else None,
-        config_sha256=configuration_sha256(config),
+        config_sha256=configuration_sha256(config or msgspec.to_builtins(published)),
     )
 
     def fetch_again() -> Fetched:
         come = fetched or fetch_location(url, sha256=sha256, refresh=refresh)
-        return dataclasses.replace(come, config=config)
+        return dataclasses.replace(come, config=config, published=published)
 
     return load_once_converted(wanted, fetch_again, refresh=refresh)
 

@@ -19,6 +19,7 @@ EXAMPLES = """\
 examples:
   auricle convert states-1000000.ckpt --out tera.safetensors
   auricle convert FE_e199.ckpt --model pase --config PASE+.cfg --out pase.safetensors
+  auricle convert tensors.safetensors --model hubert --config options.json --out hubert.safetensors
 """
 
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model",
+        "--family",
         metavar="FAMILY_OR_NAME",
         help="what it must be a checkpoint of (default: what its content tells)",
     )
@@ -38,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config",
         metavar="PATH",
         type=path_or_url,
-        help="its configuration where that is a file of its own (PASE) and not beside it",
+        help="its configuration where that is a file of its own (PASE) and not beside it, or "
+        "where it holds bare tensors",
     )
     parser.add_argument(
         "--refresh",

@@ -45,7 +45,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         type=path_or_url,
         help="configuration, a file or URL, of a checkpoint that keeps it in a file of its own "
-        "(PASE), where that does not lie beside it",
+        "(PASE), where that does not lie beside it, or of bare tensors",
     )
     parser.add_argument(
         "--refresh",

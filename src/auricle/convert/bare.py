@@ -1,0 +1,164 @@
+"""Bare tensors: weights by name in a file that does not say what encoder they are of.
+
+A state dict saved alone (`safetensors.torch.save_file`, `torch.save(model.state_dict())`) loads
+once the family and the configuration are given.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from torch import Tensor
+
+from auricle.convert import fairseq_transformer, huggingface, huggingface_encoder, s3prl, vq_wav2vec
+from auricle.convert.converted import Converted
+from auricle.convert.keymap import KeyMap
+from auricle.convert.originals import Configuration, read_configuration
+from auricle.convert.unpickle import read_legacy_checkpoint
+from auricle.errors import CheckpointError
+from auricle.models.base import Config
+from auricle.models.bert_encoder import SpectralBertConfig
+from auricle.models.families import find_family
+from auricle.models.vq_wav2vec import VqWav2VecConfig
+from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
+
+logger = logging.getLogger(__name__)
+
+NPC_REPO_FAMILIES = ("apc", "vq_apc", "npc")
+S3PRL_FAMILIES = ("mockingjay", "tera", "audio_albert")
+FAIRSEQ_FAMILIES = ("wav2vec", "vq_wav2vec", "wav2vec2", "hubert", "data2vec", "wavlm")
+
+
+def read_bare(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of a file that holds nothing but tensors by name; None for any other file.
+
+    Raises:
+        CheckpointError: The file is unsafe or damaged.
+    """
+    if not path.is_file():
+        return None
+    if path.suffix == ".safetensors":
+        content: object = _read_safetensors(path)
+    else:
+        content = read_legacy_checkpoint(path)
+    if isinstance(content, Mapping) and set(content) == {"state_dict"}:
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content:
+        return None
+    is_bare = all(isinstance(key, str) for key in content) and all(
+        isinstance(weight, Tensor) for weight in content.values()
+    )
+    return dict(content) if is_bare else None
+
+
+def convert(
+    weights: Mapping[str, Tensor], family: str, config: Configuration | Config
+) -> Converted:
+    """What an encoder of `family` is made of.
+
+    Args:
+        weights: Under the names that the authors, Hugging Face or this library give them.
+        family: Stem of the family.
+        config: The family's config; or, as a mapping or a JSON file, what such a config encodes
+            to or the options of a checkpoint that its authors wrote, as they stand there.
+
+    Raises:
+        CheckpointError: The configuration does not hold.
+    """
+    if not isinstance(config, Config):
+        options = read_configuration(config)
+        own = _own_config(options, family)
+        if own is None:
+            payload = _payload(weights, family, options, config)
+            converted: Converted = find_family(family).converter().convert(payload)
+            return converted
+        config = own
+    if isinstance(config, SpectralBertConfig) and "Transformer" not in weights:
+        weights = s3prl.weights({"Transformer": weights}, config.transformer)
+    return Converted(config, weights, _keys(weights, family, config))
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _own_config(options: Mapping[str, Any], family: str) -> Config | None:
+    """The config that options encode; None where they are of another kind."""
+    config_type = find_family(family).encoder_type().config_type
+    if not set(options) <= set(config_type.__struct_fields__) or not options:
+        return None
+    try:
+        return msgspec.convert(dict(options), config_type)
+    except msgspec.ValidationError:
+        return None
+
+
+def _keys(weights: Mapping[str, Tensor], family: str, config: Config) -> KeyMap:
+    """The table of keys that knows the names of the weights."""
+    if isinstance(config, WaveformTransformerConfig):
+        candidates = [fairseq_transformer.keys(config), huggingface_encoder.keys(weights)]
+    elif isinstance(config, VqWav2VecConfig):
+        candidates = [vq_wav2vec.keys(config.quantizer)]
+    elif isinstance(config, SpectralBertConfig):
+        candidates = [s3prl.KEYS]
+    else:
+        candidates = [find_family(family).converter().KEYS]
+    # Names may also be those that `encoder.state_dict()` gives them.
+    own = [KeyMap([(ours, ours) for _, ours in keys.renames]) for keys in candidates]
+    return min((*candidates, *own), key=lambda keys: len(keys.apply(weights).unknown))
+
+
+def _payload(
+    weights: Mapping[str, Tensor],
+    family: str,
+    options: Mapping[str, Any],
+    config: Configuration,
+) -> dict[str, Any]:
+    """Weights and options in a layout that the family's converter reads."""
+    if "model_type" in options:
+        return {
+            huggingface.CONFIG: options,
+            huggingface.PREPROCESSOR: _preprocessor(options, config),
+            huggingface.WEIGHTS: weights,
+        }
+    if family in NPC_REPO_FAMILIES:
+        return {"config": options, "model": weights}
+    if family in S3PRL_FAMILIES:
+        for name in ("Upstream_Config", "Config"):
+            if isinstance(options.get(name), Mapping):
+                return {name: options[name], "Transformer": weights}
+        return {"Config": options, "Transformer": weights}
+    if family in FAIRSEQ_FAMILIES:
+        if isinstance(options.get("model_cfg"), Mapping):
+            return {**options, "model_weight": weights}
+        for name in ("cfg", "args"):
+            if options.get(name) is not None:
+                return {name: options[name], "model": weights}
+        name = "cfg" if isinstance(options.get("model"), Mapping) else "args"
+        return {name: options, "model": weights}
+    return {"config": options, "weights": weights}
+
+
+def _preprocessor(options: Mapping[str, Any], config: Configuration) -> dict[str, Any]:
+    """The options of the preprocessor: beside the configuration's file, or among its options."""
+    if isinstance(config, str | Path):
+        file = Path(config).with_name(huggingface.PREPROCESSOR_FILE)
+        if file.is_file():
+            return dict(read_configuration(file))
+    if "do_normalize" not in options:
+        logger.warning(
+            "the configuration does not say do_normalize, as %s does: waveforms will be normalised",
+            huggingface.PREPROCESSOR_FILE,
+        )
+        return {}
+    return {"do_normalize": options["do_normalize"]}
