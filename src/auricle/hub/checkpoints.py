@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 import torch
 from torch import Tensor
 
+from auricle.convert import huggingface
+from auricle.convert.adapters import refuse_adapter_keys
 from auricle.convert.converted import Converted
-from auricle.convert.keymap import KeyMap
+from auricle.convert.keymap import OPTIONAL_SUFFIX, KeyMap, Renamed
 from auricle.convert.originals import Configuration, read_original
 from auricle.errors import CheckpointError, UnknownModelError
 from auricle.hub.locations import repository_hint
@@ -23,8 +26,7 @@ from auricle.native import is_native, read_native
 from auricle.outputs import Provenance
 from auricle.safetensors_file import ALIGNMENT_BYTES
 
-OPTIONAL_SUFFIX = "num_batches_tracked"
-"""Batch norm's step counter: files from before torch 0.4.1 lack it, evaluation never reads it."""
+logger = logging.getLogger(__name__)
 
 
 def read_encoder(
@@ -54,6 +56,7 @@ def read_encoder(
             f"{path} does not exist; expected a checkpoint, the folder of a Hugging Face model, "
             f"or a name that `auricle list` shows{repository_hint(path)}"
         )
+    huggingface.refuse_adapters(path)
     if is_native(path):
         refuse_config(config, path)
         return _read_native(path, family, provenance)
@@ -66,13 +69,46 @@ def read_encoder(
         )
     family = family or families[0]
     converted: Converted = find_family(family).converter().convert(payload)
-    renamed = converted.keymap.apply(converted.weights)
-    encoder = assemble(
-        family, converted.config, renamed.weights, renamed.unknown, converted.keymap, str(path)
-    )
+    encoder = read_into(_blank(family, converted.config, str(path)), converted, path)
     encoder.provenance = provenance
-    encoder.unused_keys = renamed.dropped
     return encoder
+
+
+def read_into(encoder: Encoder, converted: Converted, path: Path) -> Encoder:
+    """An encoder on the meta device, filled with the weights that a checkpoint holds for it.
+
+    Raises:
+        CheckpointError: They do not fit, or several sets of them do, or an adapter belongs to them.
+    """
+    expected = encoder.state_dict(keep_vars=True)  # only shapes count
+    found = converted.keymap.locate(converted.weights, expected)
+    refuse_adapter_keys(path, found.unknown)
+
+    def original(name: str) -> str:
+        return found.originals.get(name, found.prefix + converted.keymap.original(name))
+
+    if not found.weights and expected:
+        keys = ", ".join(list(converted.weights)[:5])
+        wanted = ", ".join(original(name) for name in list(expected)[:3])
+        raise CheckpointError(
+            f"the weights in {path} do not fit the {encoder.family} encoder: none has a name that it "
+            f"knows, whatever prefix is taken off. They are {keys or 'none'}, ..., expected "
+            f"{wanted}, ..."
+        )
+    unknown = (*found.unknown, *(() if _is_whole(expected, found) else found.unfamiliar))
+    _fill(encoder, found.weights, unknown, original, str(path))
+    if found.unfamiliar:
+        logger.warning(
+            "%s holds weights beside the encoder that are not known, and are not used: %s",
+            path,
+            ", ".join(found.unfamiliar[:8]) + (", ..." if len(found.unfamiliar) > 8 else ""),
+        )
+    encoder.unused_keys = found.dropped
+    return encoder
+
+
+def _is_whole(expected: Mapping[str, Tensor], found: Renamed) -> bool:
+    return all(name in found.weights for name in expected if not name.endswith(OPTIONAL_SUFFIX))
 
 
 def _read_native(path: Path, family: str | None, provenance: Provenance) -> Encoder:
@@ -121,32 +157,59 @@ def assemble(
         CheckpointError: Keys are missing, unexpected (`unknown` ones among them) or mis-shaped;
             the message lists them as `keymap`'s originals.
     """
+    encoder = _blank(family, config, source)
+    _fill(encoder, weights, unknown, keymap.original, source)
+    return encoder
+
+
+def _blank(family: str, config: Config, source: str) -> Encoder:
+    """An encoder of `family` on the meta device.
+
+    Raises:
+        CheckpointError: The configuration does not make one.
+    """
     try:
-        encoder = skeleton(find_family(family).encoder_type(), config)
+        return skeleton(find_family(family).encoder_type(), config)
     except (RuntimeError, ValueError, OverflowError) as error:
         raise CheckpointError(
             f"the configuration in {source} does not make a {family} encoder: {error}"
         ) from error
+
+
+def _fill(
+    encoder: Encoder,
+    weights: Mapping[str, Tensor],
+    unknown: tuple[str, ...],
+    original: Callable[[str], str],
+    source: str,
+) -> None:
+    """Give an encoder exactly `weights` and put it into eval mode.
+
+    Raises:
+        CheckpointError: Keys are missing, unexpected or mis-shaped, by their `original` names.
+    """
     expected = encoder.state_dict(keep_vars=True)  # only shapes count
     weights = {name: _settled(weight) for name, weight in weights.items()}
     for name in expected:
         if name.endswith(OPTIONAL_SUFFIX):
             weights.setdefault(name, torch.zeros((), dtype=torch.int64))
-    missing = [keymap.original(name) for name in expected if name not in weights]
-    unexpected = [*unknown, *(keymap.original(name) for name in weights if name not in expected)]
+    missing = [original(name) for name in expected if name not in weights]
+    unexpected = [*unknown, *(original(name) for name in weights if name not in expected)]
     misshaped = [
-        f"{keymap.original(name)} is {_shape(weights[name])}, expected {_shape(expected[name])}"
+        f"{original(name)} is {_shape(weights[name])}, expected {_shape(expected[name])}"
         for name in expected
         if name in weights and weights[name].shape != expected[name].shape
     ]
     if missing or unexpected or misshaped:
         problems = (("missing", missing), ("unexpected", unexpected), ("mis-shaped", misshaped))
         found = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in problems if keys)
-        raise CheckpointError(f"the weights in {source} do not fit the {family} encoder. {found}")
+        raise CheckpointError(
+            f"the weights in {source} do not fit the {encoder.family} encoder. {found}"
+        )
     encoder.load_state_dict(weights, assign=True)
     for parameter in encoder.parameters():
         parameter.requires_grad_(True)
-    return encoder.eval()
+    encoder.eval()
 
 
 def _settled(weight: Tensor) -> Tensor:
