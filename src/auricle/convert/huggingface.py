@@ -107,19 +107,15 @@ def families(payload: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise _no_file(path)
+        raise CheckpointError(
+            f"{path.parent} has no {path.name}; expected the folder of a Hugging Face model, with "
+            f"{CONFIG_FILE}, {PREPROCESSOR_FILE} and {' or '.join(WEIGHT_FILES)}; a checkpoint of "
+            "another kind is passed as the file itself"
+        )
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable JSON object: {error}") from error
-
-
-def _no_file(path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"{path.parent} has no {path.name}; expected the folder of a Hugging Face model, with "
-        f"{CONFIG_FILE}, {PREPROCESSOR_FILE} and {' or '.join(WEIGHT_FILES)}; a checkpoint of "
-        "another kind is passed as the file itself"
-    )
 
 
 def _read_preprocessor(folder: Path) -> dict[str, Any]:
@@ -149,8 +145,7 @@ def read_folder_weights(folder: Path) -> object:
         CheckpointError: There is no configuration, or none or several files may be meant; a file
             is damaged or unsafe.
     """
-    if not is_huggingface_folder(folder):
-        raise _no_file(folder / CONFIG_FILE)
+    _read_json(folder / CONFIG_FILE)  # first: weights take longer
     for name in WEIGHT_FILES:
         if (folder / name).is_file():
             return read_weights(folder / name)

@@ -1,7 +1,7 @@
 """Formats `npc-repo` and `npc-weights`: APC, VQ-APC and NPC of their authors' repositories.
 
-`npc-repo` files have a section `config`, which s3prl's authors added to what the joint repository of
-the three writes. `npc-weights` is the rest: that repository's own files, and the bare state dicts
+`npc-repo` files have a section `config`, which s3prl's authors added to what the three's joint
+repository writes. `npc-weights` is the rest: that repository's own files, and the bare state dicts
 that APC was first published as.
 """
 
@@ -58,7 +58,7 @@ def sections(payload: Mapping[str, Any]) -> tuple[Options, Options, Options, dic
         described = _described(weights)
         if "data" not in given and "model" not in given:
             logger.warning(
-                "the checkpoint has no configuration: its widths are those of its weights; features "
+                "the checkpoint has no configuration: widths are those of its weights; features "
                 "(fbank, mean and variance of the utterance), residual connections and activation "
                 "are taken to be those of the published files; config= says otherwise"
             )
@@ -143,8 +143,10 @@ def _merged(described: dict[str, Any], given: Mapping[str, Any]) -> dict[str, An
     merged = dict(described)
     for name, value in given.items():
         own = merged.get(name)
-        is_section = isinstance(own, dict) and isinstance(value, Mapping)
-        merged[name] = _merged(own, value) if is_section else value
+        if isinstance(own, dict) and isinstance(value, Mapping):
+            merged[name] = _merged(own, value)
+        else:
+            merged[name] = value
     return merged
 
 

@@ -91,11 +91,11 @@ def read_into(encoder: Encoder, converted: Converted, path: Path) -> Encoder:
         keys = ", ".join(list(converted.weights)[:5])
         wanted = ", ".join(original(name) for name in list(expected)[:3])
         raise CheckpointError(
-            f"the weights in {path} do not fit the {encoder.family} encoder: none has a name that it "
-            f"knows, whatever prefix is taken off. They are {keys or 'none'}, ..., expected "
-            f"{wanted}, ..."
+            f"the weights in {path} do not fit the {encoder.family} encoder: none has a name that "
+            f"it knows, under any prefix. It holds {keys or 'none'}, ..., expected {wanted}, ..."
         )
-    unknown = (*found.unknown, *(() if _is_whole(expected, found) else found.unfamiliar))
+    strange = {*found.unknown, *(() if _is_whole(expected, found) else found.unfamiliar)}
+    unknown = tuple(key for key in converted.weights if key in strange)
     _fill(encoder, found.weights, unknown, original, str(path))
     if found.unfamiliar:
         logger.warning(
