@@ -84,7 +84,7 @@ def test_of_two_kinds_of_weights_safetensors_are_preferred(hub: Hub) -> None:
 def test_refresh_asks_again(hub: Hub) -> None:
     fetch_repository("hf://owner/name")
     fetch_repository("hf://owner/name", refresh=True)
-    assert [force for _, _, force in hub.asked] == [False] * 5 + [True] * 5
+    assert [force for _, _, force in hub.asked] == [False] * 6 + [True] * 6
 
 
 def test_what_is_in_the_cache_needs_no_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_where_a_repository_fails_the_original_file_is_tried(
 
 def test_all_files_are_of_the_commit_that_the_first_one_came_from(hub: Hub) -> None:
     snapshot = fetch_snapshot("hf://owner/name@refs%2Fpr%2F1")
-    assert hub.revisions == ["refs/pr/1", *[COMMIT] * 4]
+    assert hub.revisions == ["refs/pr/1", *[COMMIT] * 5]
     assert snapshot.url == f"hf://owner/name@{COMMIT}"
     assert snapshot.weights == snapshot.path / "pytorch_model.bin"
 

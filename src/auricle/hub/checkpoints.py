@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from auricle.convert import huggingface
-from auricle.convert.adapters import refuse_adapter_keys
-from auricle.convert.converted import Converted
+from auricle.convert.adapters import refuse_adapter_alone, refuse_adapter_keys
+from auricle.convert.converted import Converted, weights_in
 from auricle.convert.keymap import OPTIONAL_SUFFIX, KeyMap, Renamed
 from auricle.convert.originals import Configuration, read_original
 from auricle.errors import CheckpointError, UnknownModelError
@@ -35,6 +35,7 @@ def read_encoder(
     family: str | None,
     provenance: Provenance,
     config: Configuration | None = None,
+    normalize: bool | None = None,
 ) -> Encoder:
     """The encoder that a checkpoint file holds, in eval mode, on the CPU.
 
@@ -45,6 +46,8 @@ def read_encoder(
         provenance: Where it comes from; what the library's own file says takes precedence.
         config: For a format that keeps its configuration in a file of its own: that file or
             what it holds, where it does not lie beside the checkpoint.
+        normalize: Whether the encoder normalises waveforms, whatever the checkpoint says; None
+            where that decides. For encoders that may.
 
     Raises:
         CheckpointError: The file is missing, unsafe, damaged, of no known format, of another
@@ -59,7 +62,7 @@ def read_encoder(
     huggingface.refuse_adapters(path)
     if is_native(path):
         refuse_config(config, path)
-        return _read_native(path, family, provenance)
+        return _read_native(path, family, provenance, normalize)
     layout, payload = read_original(path, config, formats_for(family))
     families = layout.families(payload)
     if family is not None and family not in families:
@@ -69,6 +72,9 @@ def read_encoder(
         )
     family = family or families[0]
     converted: Converted = find_family(family).converter().convert(payload)
+    converted = dataclasses.replace(
+        converted, config=_normalizing(converted.config, normalize, path)
+    )
     encoder = read_into(_blank(family, converted.config, str(path)), converted, path)
     encoder.provenance = provenance
     return encoder
@@ -107,12 +113,32 @@ def read_into(encoder: Encoder, converted: Converted, path: Path) -> Encoder:
     return encoder
 
 
+def _normalizing(config: Config, normalize: bool | None, path: Path) -> Config:
+    """The configuration with that choice, where it has one to make."""
+    if normalize in (None, getattr(config, "normalize", None)) or not hasattr(config, "normalize"):
+        return config
+    logger.warning(
+        "%s says that waveforms are %snormalised, the authors of the model of that name have it "
+        "otherwise, and so does the encoder; load a checkpoint of your own by its path alone",
+        path,
+        "not " if normalize else "",
+    )
+    return msgspec.structs.replace(config, normalize=normalize)
+
+
 def _is_whole(expected: Mapping[str, Tensor], found: Renamed) -> bool:
     return all(name in found.weights for name in expected if not name.endswith(OPTIONAL_SUFFIX))
 
 
-def _read_native(path: Path, family: str | None, provenance: Provenance) -> Encoder:
-    native = read_native(path)
+def _read_native(
+    path: Path, family: str | None, provenance: Provenance, normalize: bool | None
+) -> Encoder:
+    try:
+        native = read_native(path)
+    except CheckpointError:
+        if path.suffix == ".safetensors":
+            refuse_adapter_alone(path, weights_in(huggingface.read_weights(path)))
+        raise
     try:
         native_family = find_family(native.family)
     except UnknownModelError as error:
@@ -130,6 +156,7 @@ def _read_native(path: Path, family: str | None, provenance: Provenance) -> Enco
         config = msgspec.json.decode(native.config, type=config_type)
     except msgspec.DecodeError as error:
         raise CheckpointError(f"the configuration in {path} does not hold: {error}") from error
+    config = _normalizing(config, normalize, path)
     encoder = assemble(native.family, config, native.weights, (), KeyMap(()), str(path))
     known = {
         name: value

@@ -118,7 +118,11 @@ def configuration_sha256(config: Configuration | None) -> str | None:
 
 def _read(wanted: Wanted, fetched: Fetched) -> Encoder:
     return read_encoder(
-        fetched.path, family=wanted.family, provenance=fetched.provenance, config=fetched.config
+        fetched.path,
+        family=wanted.family,
+        provenance=fetched.provenance,
+        config=fetched.config,
+        normalize=wanted.normalize,
     )
 
 
