@@ -42,6 +42,9 @@ PREDICTION_KEYS = ("postnet.{rest}",)
 PUBLISHED_AUDIO = {"feat_type": "fbank", "frame_length": 25, "frame_shift": 10, "cmvn": True}
 """The front end of the published files."""
 
+SECTIONS = ("data", "model", "hparas")
+"""Sections of the repository's configuration files; the last one is the trainer's."""
+
 PUBLISHED_MASK_SIZE = 5
 """Frames that the published NPC hides."""
 
@@ -56,6 +59,7 @@ def sections(payload: Mapping[str, Any]) -> tuple[Options, Options, Options, dic
         weights = state_dict(payload["weights"], "the weights")
         given = Options(payload["config"], "config")
         described = _described(weights)
+        given.refuse_unknown(SECTIONS)
         if "data" not in given and "model" not in given:
             logger.warning(
                 "the checkpoint has no configuration: widths are those of its weights; features "

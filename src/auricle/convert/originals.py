@@ -68,7 +68,7 @@ def _recognised(path: Path, formats: Iterable[Format] | None) -> tuple[Format, P
             return recognise(content, formats)
         except CheckpointError:  # no layout that says what it is
             pass
-    return recognise(huggingface.payload(folder, content), formats)
+    return recognise(huggingface.payload(folder, content))
 
 
 def _configuration(path: Path, config: Configuration | None) -> Mapping[str, Any]:
