@@ -57,8 +57,8 @@ def read_bare(path: Path) -> dict[str, Tensor] | None:
 
 def convert(
     weights: Mapping[str, Tensor], family: str, config: Configuration | Config
-) -> Converted:
-    """What an encoder of `family` is made of.
+) -> list[Converted]:
+    """What an encoder of `family` is made of, by each table of keys that its names may be of.
 
     Args:
         weights: Under the names that the authors, Hugging Face or this library give them.
@@ -74,12 +74,9 @@ def convert(
         own = _own_config(options, family)
         if own is None:
             payload = _payload(weights, family, options, config)
-            converted: Converted = find_family(family).converter().convert(payload)
-            return converted
+            return [find_family(family).converter().convert(payload)]
         config = own
-    if isinstance(config, SpectralBertConfig) and "Transformer" not in weights:
-        weights = s3prl.weights({"Transformer": weights}, config.transformer)
-    return Converted(config, weights, _keys(weights, family, config))
+    return [Converted(config, weights, keys) for keys in _keys(family, config)]
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -103,19 +100,17 @@ def _own_config(options: Mapping[str, Any], family: str) -> Config | None:
         return None
 
 
-def _keys(weights: Mapping[str, Tensor], family: str, config: Config) -> KeyMap:
-    """The table of keys that knows the names of the weights."""
+def _keys(family: str, config: Config) -> list[KeyMap]:
+    """The tables of keys of a family: its authors', Hugging Face's, and our own names."""
     if isinstance(config, WaveformTransformerConfig):
-        candidates = [fairseq_transformer.keys(config), huggingface_encoder.keys(weights)]
+        candidates = [fairseq_transformer.keys(config), huggingface_encoder.KEYS]
     elif isinstance(config, VqWav2VecConfig):
         candidates = [vq_wav2vec.keys(config.quantizer)]
     elif isinstance(config, SpectralBertConfig):
-        candidates = [s3prl.KEYS]
+        candidates = [s3prl.keys(config.transformer)]
     else:
         candidates = [find_family(family).converter().KEYS]
-    # Names may also be those that `encoder.state_dict()` gives them.
-    own = [KeyMap([(ours, ours) for _, ours in keys.renames]) for keys in candidates]
-    return min((*candidates, *own), key=lambda keys: len(keys.apply(weights).unknown))
+    return [*candidates, KeyMap(())]
 
 
 def _payload(

@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from auricle.convert import fairseq, huggingface
+from auricle.convert import fairseq, huggingface, npc_repo
+from auricle.convert.converted import weights_in
+from auricle.convert.keymap import has_part
 from auricle.convert.options import Options
 from auricle.errors import CheckpointError
 
@@ -24,12 +26,15 @@ class Format:
             than one where files of several families look the same.
         needs_config: Whether the configuration is a JSON file of its own. The payload that
             converters read is then `{"weights": ..., "config": ...}`.
+        takes_config: Whether a configuration may be given that the checkpoint does not hold. The
+            payload is the same, with an empty `config` where none is given.
     """
 
     name: str
     matches: Callable[[Payload], bool]
     families: Callable[[Payload], tuple[str, ...]]
     needs_config: bool = False
+    takes_config: bool = False
 
 
 def recognise(content: object, formats: Iterable[Format] | None = None) -> tuple[Format, Payload]:
@@ -64,10 +69,10 @@ def _is_npc_repo(content: Payload) -> bool:
 
 def _npc_repo_families(content: Payload) -> tuple[str, ...]:
     model = Options(content["config"], "config").section("model")
-    method = model.choice("method", ("apc", "vqapc", "npc"), None)
+    method = model.choice("method", tuple(NPC_METHODS), None)
     if method == "apc" and "vq" in model.section("paras"):
         return ("vq_apc",)
-    return ({"apc": "apc", "vqapc": "vq_apc", "npc": "npc"}[method],)
+    return (NPC_METHODS[method],)
 
 
 def _is_s3prl(content: Payload) -> bool:
@@ -97,17 +102,28 @@ def _is_cpc(content: Payload) -> bool:
     return (
         content.get("config") is not None
         and isinstance(weights, Mapping)
-        and any(str(key).startswith("gEncoder.") for key in weights)
+        and has_part(weights, "gEncoder")
     )
 
 
 def _is_pase(content: Payload) -> bool:
-    return PASE_KEY in content.get("state_dict", content)
+    return has_part(weights_in(content), *PASE_KEY.split("."))
+
+
+def _is_npc_weights(content: Payload) -> bool:
+    return npc_repo.method(weights_in(content)) is not None
+
+
+def _npc_weights_families(payload: Payload) -> tuple[str, ...]:
+    return (NPC_METHODS[npc_repo.method(payload["weights"]) or "apc"],)
 
 
 def _has_mappings(content: Payload, *keys: str) -> bool:
     return all(isinstance(content.get(key), Mapping) for key in keys)
 
+
+NPC_METHODS = {"apc": "apc", "vqapc": "vq_apc", "npc": "npc"}
+"""`model.method` of the three's repository -> family."""
 
 PASE_KEY = "blocks.0.conv.low_hz_"
 """A weight that PASE alone has."""
@@ -122,4 +138,5 @@ FORMATS = (
     Format("npc-repo", _is_npc_repo, _npc_repo_families),
     Format("s3prl", _is_s3prl, _s3prl_families),
     Format("s3prl-legacy", _is_s3prl_legacy, _s3prl_families),
+    Format("npc-weights", _is_npc_weights, _npc_weights_families, takes_config=True),
 )
