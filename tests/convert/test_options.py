@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from auricle.convert.options import Options
+from auricle.convert.pickle_machine import Record
 from auricle.errors import CheckpointError
 
 SECTION = Options({"eps": "1e-12", "size": 8.0, "flag": 1, "none": None, "kind": "relu"}, "model")
@@ -25,6 +27,16 @@ def test_what_cannot_be_read_is_an_error_that_names_it() -> None:
         Options([], "model")
     with pytest.raises(CheckpointError, match=r"model\.kind must be a mapping"):
         SECTION.section("kind")
+
+
+def test_tensors_and_records_are_no_values() -> None:
+    options = Options({"t": torch.ones(3), "r": Record("a.B")}, "model")
+    for name in ("t", "r"):
+        with pytest.raises(CheckpointError, match=rf"model\.{name} must be 1, but is"):
+            options.demand(name, 1, "why")
+        for kind in (int, float, bool, str):
+            with pytest.raises(CheckpointError, match=rf"model\.{name}: Expected"):
+                options.require(name, kind)
 
 
 def test_choices() -> None:

@@ -103,6 +103,41 @@ def test_untyped_storage_counts_bytes() -> None:
         rebuilt(view_storage(ref, ("v", 2, 8)), 0, (1,), (1,), torch.float32)
 
 
+class Nothing:
+    def storage(self, ref: StorageRef) -> torch.UntypedStorage:
+        raise CheckpointError("read")
+
+
+def test_what_a_tensor_is_like_is_known_without_its_bytes() -> None:
+    tensor = rebuild_tensor(Nothing(), storage(), 4, (2, 3), (3, 1))
+    assert isinstance(tensor, torch.Tensor)
+    assert tensor.shape == tensor.size() == (2, 3)
+    assert (tensor.dtype, tensor.ndim, tensor.dim(), tensor.numel()) == (torch.float32, 2, 2, 6)
+    assert tensor.stride() == (3, 1)
+    assert len(tensor) == 2
+    assert tensor.is_floating_point()
+    for use in (
+        lambda: tensor + 1,
+        lambda: torch.cat([tensor, tensor]),
+        lambda: torch.nn.functional.linear(torch.ones(3), weight=tensor),
+        lambda: tensor[0],
+        lambda: tensor.device,
+        lambda: torch.equal(torch.ones(2, 3), tensor),
+        lambda: torch.nn.Linear(3, 2).load_state_dict({"weight": tensor}, strict=False),
+        lambda: repr(tensor),
+    ):
+        with pytest.raises((CheckpointError, RuntimeError), match="read"):
+            use()
+
+
+def test_results_are_plain_tensors() -> None:
+    tensor = rebuild_tensor(Source(), storage(), 0, (3,), (1,))
+    for result in (tensor + 1, tensor.clone(), tensor.contiguous(), tensor[:2], tensor.double()):
+        assert type(result) is torch.Tensor
+    assert torch.stack([tensor, tensor], dim=0).tolist() == [[0.0, 1.0, 2.0]] * 2
+    assert tensor.device.type == "cpu"
+
+
 def test_storage_views_shift_and_bound_their_tensors() -> None:
     part = view_storage(storage(), ("v", 4, 3))
     assert rebuilt(part, 1, (2,), (1,)).tolist() == [5.0, 6.0]

@@ -5,6 +5,7 @@ import collections
 import io
 import pickle
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_content_is_that_of_torch_load(save: Save, tmp_path: Path) -> None:
     assert_same(read_legacy_checkpoint(path), torch.load(path, weights_only=False))
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_every_pickle_protocol(protocol: int, is_zip: bool, tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
@@ -122,6 +123,91 @@ def test_shared_storages_stay_shared(save: Save, tmp_path: Path) -> None:
     content["a"].fill_(1.0)
     assert content["b"].tolist() == [1.0, 1.0]
     assert content["c"].tolist() == [0.0] * 4
+
+
+class CountingFile(io.FileIO):
+    """Counts the bytes that are read of every file of the class."""
+
+    num_read = 0
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        count = super().readinto(buffer)
+        type(self).num_read += count or 0
+        return count
+
+    def readall(self) -> bytes:
+        content = super().readall()
+        type(self).num_read += len(content)
+        return content
+
+
+@both_formats
+def test_tensors_that_nothing_uses_are_not_read(
+    save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "c.pt"
+    model = {"w": torch.randn(64, 1024), "head": torch.randn(1024, 1024)}
+    moments = {"exp_avg": torch.randn(3, 1024, 1024), "exp_avg_sq": torch.randn(3, 1024, 1024)}
+    save({"model": model, "last_optimizer_state": {"state": {0: moments}}}, path)
+    monkeypatch.setattr(
+        Path, "open", lambda self, mode="r": io.BufferedReader(CountingFile(self), 4096)
+    )
+    CountingFile.num_read = 0
+    content: Any = read_legacy_checkpoint(path)
+    assert content["model"]["head"].shape == (1024, 1024)
+    assert content["last_optimizer_state"]["state"][0]["exp_avg"].dtype == torch.float32
+    before = CountingFile.num_read
+    assert before < 100_000
+    assert torch.equal(content["model"]["w"], model["w"])
+    assert torch.equal(content["model"]["w"] + 1, model["w"] + 1)  # is read once
+    assert model["w"].nbytes <= CountingFile.num_read - before < model["w"].nbytes + 10_000
+
+
+@both_formats
+def test_a_damaged_tensor_is_an_error_when_it_is_used(save: Save, tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    save({"w": torch.full((5000,), 7.0), "other": torch.ones(3)}, path)
+    content: Any = read_legacy_checkpoint(path)
+    data = bytearray(path.read_bytes())
+    place = data.index(torch.full((2,), 7.0).numpy().tobytes())
+    path.write_bytes(data[: place + 8] if save is save_stream else data.replace(b"\xe0@", b"\xe1@"))
+    assert content["other"].shape == (3,)
+    with pytest.raises(CheckpointError, match=f"{path}: .*(cut short|checksum)"):
+        content["w"].sum()
+
+
+def test_classes_of_modules_as_torch_before_1_6_writes_them(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it looks for their source
+        save_stream({"criterion": torch.nn.CrossEntropyLoss(), "cls": torch.nn.GELU}, path)
+    content: Any = read_legacy_checkpoint(path)
+    assert content["criterion"].type_name == "torch.nn.modules.loss.CrossEntropyLoss"
+    assert content["cls"].type_name == "torch.nn.modules.activation.GELU"
+
+
+class Odd(torch.Tensor):
+    pass
+
+
+@both_formats
+def test_tensors_of_other_kinds_are_plain_or_records(save: Save, tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.expert = True  # type: ignore[attr-defined]
+    save(
+        {
+            "parameter": parameter,
+            "subclass": torch.ones(2).as_subclass(Odd),
+            "sparse": torch.eye(2).to_sparse(),
+            "layout": torch.strided,
+        },
+        path,
+    )
+    content: Any = read_legacy_checkpoint(path)
+    assert content["parameter"].tolist() == content["subclass"].tolist() == [1.0, 1.0]
+    assert content["sparse"].type_name == "torch._utils._rebuild_sparse_tensor"
+    assert isinstance(content["layout"], Record)
 
 
 @both_formats
@@ -226,7 +312,7 @@ def test_other_files_are_named(content: bytes, reason: str, tmp_path: Path) -> N
     assert str(path) in str(caught.value)
     # A sandbox is a way for checkpoints alone.
     is_checkpoint = "not a file of torch.save" not in str(caught.value)
-    assert ("convert it in a sandbox" in str(caught.value)) is is_checkpoint
+    assert ("open it in a sandbox" in str(caught.value)) is is_checkpoint
 
 
 def test_tar_files_are_refused(tmp_path: Path) -> None:

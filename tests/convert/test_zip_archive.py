@@ -87,6 +87,12 @@ def test_compressed_members_are_refused(method: int, tmp_path: Path) -> None:
         open_archive(path)
 
 
+def test_large_directories_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auricle.convert.zip_archive.MAX_DIRECTORY_BYTES", 100)
+    with pytest.raises(CheckpointError, match=r"a directory of \d+ bytes; expected at most 100"):
+        open_archive(path)
+
+
 def test_links_are_refused(tmp_path: Path) -> None:
     info = zipfile.ZipInfo("r/link")
     info.external_attr = (stat.S_IFLNK | 0o777) << 16

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import argparse
+import collections
+import io
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import auricle
+from auricle.convert import unpickle, zip_archive
 from auricle.convert.keymap import KeyMap
+from auricle.convert.pickle_tensors import fill_from_file
 from auricle.errors import CheckpointError
 from auricle.hub.checkpoints import assemble, read_encoder
 from auricle.models.apc import Apc, ApcConfig
@@ -45,6 +50,36 @@ def test_keys_that_do_not_fit_are_listed_by_their_original_names(tmp_path: Path)
     assert "missing: rnn_layers.1.bias_hh_l0;" in message
     assert "unexpected: surprise, rnn_layers.7.bias_hh_l0;" in message
     assert "mis-shaped: rnn_layers.0.weight_ih_l0 is 3x4, expected 96x80" in message
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_training_state_is_not_read(
+    is_zip: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = content()
+    weights = whole["model"]
+    sizes = [weight.nbytes for key, weight in weights.items() if not key.startswith("postnet")]
+    whole["optimizer"] = {"state": {0: {"exp_avg": torch.ones(3 * sum(sizes))}}}
+    path = tmp_path / "checkpoint.ckpt"
+    torch.save(whole, path, _use_new_zipfile_serialization=is_zip)
+    read: list[int] = []
+
+    def counting(file: io.BufferedReader, target: torch.Tensor) -> memoryview:
+        read.append(len(target))
+        return fill_from_file(file, target)
+
+    for module in (unpickle, zip_archive):
+        monkeypatch.setattr(module, "fill_from_file", counting)
+    assert APC.deviation(auricle.load(path)) <= APC.limit
+    assert sum(sizes) <= sum(read) < sum(sizes) + 20_000
+
+
+def test_objects_of_any_class_beside_the_weights_change_nothing(tmp_path: Path) -> None:
+    whole = content()
+    whole["meter"] = collections.Counter("aab")
+    whole["path"] = Path("/a")
+    whole["config"]["note"] = argparse.Namespace(a=1)
+    assert APC.deviation(auricle.load(saved(tmp_path, whole))) <= APC.limit
 
 
 def test_half_precision_weights_become_float32(tmp_path: Path) -> None:

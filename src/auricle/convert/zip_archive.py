@@ -8,11 +8,15 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
+from typing import IO, cast
 
 import torch
 
 from auricle.convert.pickle_tensors import fill_from_file
 from auricle.errors import CheckpointError
+
+MAX_DIRECTORY_BYTES = 16 * 2**20
+"""Some 80 bytes for each tensor; `zipfile` takes ten times as much to read them."""
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 """Signature, version, flags, method, time, date, CRC, sizes, lengths of name and extra field
@@ -54,7 +58,7 @@ class ZipArchive:
     def __init__(self, file: io.BufferedReader, file_bytes: int) -> None:
         self._file = file
         try:
-            with zipfile.ZipFile(file) as archive:
+            with zipfile.ZipFile(cast(IO[bytes], _Directory(file))) as archive:
                 entries = archive.infolist()
         except _UNREADABLE as error:
             raise CheckpointError(f"damaged or truncated zip archive ({error})") from error
@@ -91,6 +95,21 @@ class ZipArchive:
         if zlib.crc32(fill_from_file(self._file, content)) != member.crc:
             raise CheckpointError(f"member {name[:120]!r} does not match its checksum")
         return content
+
+
+class _Directory:
+    """A file as `zipfile` sees it, which reads a directory at once and makes objects of it."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1, /) -> bytes:
+        if size > MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(
+                f"a directory of {size} bytes; expected at most {MAX_DIRECTORY_BYTES}"
+            )
+        return self._file.read(size)
 
 
 def _checked_members(
