@@ -123,7 +123,7 @@ def test_a_part_of_an_encoder_is_the_largest_there_is() -> None:
     assert found.prefix == "b."
     assert set(found.weights) == set(OURS[1:])
     assert not located({"oldXa": torch.zeros(1)}).weights
-    assert not located(weights("norm." * 1_000_000)).weights
+    assert not located(weights("norm." * 100_000)).weights
 
 
 def test_a_table_without_renames_keeps_names() -> None:

@@ -23,7 +23,7 @@ of today and of torch 1.11, activation checkpointing) add to keys, anywhere in t
 TEACHER = "_ema"
 """Where data2vec and its kin keep the moving average that teaches them: never the encoder."""
 
-MAX_PREFIX_PARTS = 32
+MAX_PARTS = 64
 """Far above any nesting of modules; a key of a million parts must not be tried at each of them."""
 
 OLD_PARTS = {"gamma": "weight", "beta": "bias"}
@@ -128,7 +128,9 @@ class KeyMap:
         found: dict[str, dict[str, list[str]]] = {}
         for key in weights:
             parts = _parts(key)
-            for start, part in enumerate(parts[:MAX_PREFIX_PARTS]):
+            if len(parts) > MAX_PARTS:
+                continue
+            for start, part in enumerate(parts):
                 if part == TEACHER:
                     break
                 if part not in heads:
