@@ -63,7 +63,7 @@ def test_an_adapter_alone_holds_no_encoder(tmp_path: Path, name: str) -> None:
 def test_an_adapter_beside_a_configuration_is_alone_too(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     write_adapter(folder)
-    with pytest.raises(CheckpointError, match="holds no encoder; no adapter_config.json says"):
+    with pytest.raises(CheckpointError, match="holds no encoder; nothing says"):
         auricle.load(folder)
 
 

@@ -103,6 +103,7 @@ def test_two_whole_encoders_are_ambiguous_unless_they_are_the_same() -> None:
         located(weights("model."), weights("ema.", seed=1))
     with pytest.raises(CheckpointError, match="under no prefix, 'ema', and nothing says which"):
         located(weights(), weights("ema.", seed=1))
+    assert located(weights("model."), weights("model._ema.", seed=1)).prefix == "model."
     found = located(weights("model.encoder."), weights("encoder."))
     assert found.prefix == "encoder."
     assert len(found.dropped) == 3
@@ -122,6 +123,7 @@ def test_a_part_of_an_encoder_is_the_largest_there_is() -> None:
     assert found.prefix == "b."
     assert set(found.weights) == set(OURS[1:])
     assert not located({"oldXa": torch.zeros(1)}).weights
+    assert not located(weights("norm." * 100_000)).weights
 
 
 def test_a_table_without_renames_keeps_names() -> None:

@@ -78,8 +78,8 @@ def refuse_adapter_keys(path: Path, keys: Iterable[str]) -> None:
     if found:
         raise CheckpointError(
             f"{path} holds an adapter of peft that is not merged ({found[0]} and {len(found) - 1} "
-            "more keys); merge it before saving, model = model.merge_and_unload(), or where it was "
-            f"saved by itself: {_advice('BASE', 'ADAPTER')}"
+            "more keys); merge it before saving, model = model.merge_and_unload(), or after, where "
+            f"it was saved by itself. {_advice('BASE', 'ADAPTER')}"
         )
 
 
@@ -97,7 +97,7 @@ def _adapter_alone(path: Path) -> CheckpointError:
     said = (
         f"its base model is {base}, says {CONFIG_FILE}"
         if base
-        else f"no {CONFIG_FILE} says which its base model is"
+        else "nothing says which its base model is"
     )
     return CheckpointError(
         f"{path} is an adapter ({_kind(config)}) and holds no encoder; {said}. "

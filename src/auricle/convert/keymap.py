@@ -20,6 +20,12 @@ WRAPPERS = frozenset(
 """Parts that PyTorch's wrappers (DistributedDataParallel, `torch.compile`, FullyShardedDataParallel
 of today and of torch 1.11, activation checkpointing) add to keys, anywhere in them."""
 
+TEACHER = "_ema"
+"""Where data2vec and its kin keep the moving average that teaches them: never the encoder."""
+
+MAX_PARTS = 64
+"""Far above any nesting of modules; a key of a million parts must not be tried at each of them."""
+
 OLD_PARTS = {"gamma": "weight", "beta": "bias"}
 """Names of a norm's parameters in files converted from TensorFlow, and in those of 2019."""
 
@@ -122,7 +128,11 @@ class KeyMap:
         found: dict[str, dict[str, list[str]]] = {}
         for key in weights:
             parts = _parts(key)
+            if len(parts) > MAX_PARTS:
+                continue
             for start, part in enumerate(parts):
+                if part == TEACHER:
+                    break
                 if part not in heads:
                     continue
                 name = self._name(parts[start:], rules, expected)
