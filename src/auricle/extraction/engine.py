@@ -98,7 +98,10 @@ class Encoding:
     fail: Callable[[Failure], None]
 
     def encode(self, decoded: Decoded) -> Iterator[tuple[Utterance, Arrays]]:
-        """Encode what was decoded as one batch; an utterance's fault stays its own."""
+        """Encode what was decoded as one batch; an utterance's fault stays its own.
+
+        Utterances come back with the length that was decoded, whatever a list said.
+        """
         read: list[tuple[Utterance, Tensor]] = []
         min_samples = self.encoder.min_samples
         for utterance, samples in decoded:
@@ -111,7 +114,8 @@ class Encoding:
                 )
                 self._fail(utterance, reason)
             else:
-                read.append((utterance, torch.from_numpy(samples)))
+                found = dataclasses.replace(utterance, seconds=len(samples) / SAMPLE_RATE)
+                read.append((found, torch.from_numpy(samples)))
         yield from self._encode(read)
 
     def _encode(
