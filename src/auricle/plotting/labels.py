@@ -18,12 +18,15 @@ CTM_COLUMNS = 5
 CTM_CHANNELS = (("1", "A"), ("2", "B"))
 """Names of a channel in a CTM, those of the first one first; some count from "0"."""
 
-TIERS = (
-    {"phones", "phone", "phonemes", "phoneme", "phons", "phon", "segments", "mau", "ipa"},
-    {"words", "word", "ort", "kan"},
+KINDS = (
+    frozenset({"phones", "phone", "phonemes", "phoneme", "phons", "phon", "segments"}),
+    frozenset({"words", "word"}),
 )
-"""Names of the tier that is taken of a TextGrid which has several, phones before words, in lower
-case: the Montreal Forced Aligner's, WebMAUS's and others'."""
+"""Words in the name of the tier that is taken of a TextGrid which has several, phones before words,
+in lower case; a speaker's name may stand beside them, as the Montreal Forced Aligner has it."""
+
+WEBMAUS_TIERS = ("mau", "ort-mau")
+"""The names that WebMAUS gives tiers of each kind."""
 
 TIER_WORD = re.compile(r"[^\W_]+")
 
@@ -244,8 +247,12 @@ def _choose_tier(tiers: Mapping[str, Any], path: Path, wanted: str | None) -> An
         names = exact or [name for name in names if _speaker(name) == wanted.lower()]
         if not names:
             raise AudioError(f"{path} has no tier or speaker {wanted!r}, but {_named(tiers)}")
-    for kind in TIERS:
-        of_kind = [name for name in names if kind & set(_tier_words(name))]
+    for kind, of_webmaus in zip(KINDS, WEBMAUS_TIERS, strict=True):
+        of_kind = [
+            name
+            for name in names
+            if name.lower() == of_webmaus or kind & set(TIER_WORD.findall(name.lower()))
+        ]
         names = of_kind or names
         if of_kind:
             break
@@ -256,13 +263,9 @@ def _choose_tier(tiers: Mapping[str, Any], path: Path, wanted: str | None) -> An
     return tiers[names[0]]
 
 
-def _tier_words(name: str) -> list[str]:
-    return [word.lower() for word in TIER_WORD.findall(name)]
-
-
 def _speaker(name: str) -> str:
     """What a tier's name holds beside its kind: of `Anna - phones` it is `anna`."""
-    kinds = set[str]().union(*TIERS)
+    kinds = KINDS[0] | KINDS[1]
     words = re.split(r"(\W+|_+)", name.lower())
     kept = [word for word in words if word not in kinds]
     return "".join(kept).strip(" -_:.()[]/")
