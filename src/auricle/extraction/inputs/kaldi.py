@@ -104,7 +104,7 @@ def _recording(line: int, name: str, source: str) -> Row:
     if source.endswith("|"):
         return _decoded(line, name, source)
     if source.startswith("|"):
-        raise RowError(f"got {source!r}, a command to write to: name a file")
+        raise RowError(f"got the command {source!r}; commands are never run: name a file")
     if source == "-":
         raise RowError("got '-', which stands for standard input: name a file")
     if ARCHIVE_PLACE.fullmatch(source):

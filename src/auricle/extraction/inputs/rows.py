@@ -22,9 +22,6 @@ HEADER_THREADS = 16
 ROUNDING_SECONDS = 0.02
 """By how much two times of one row may differ: lists round to hundredths."""
 
-EMPTY_TEXTS = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
-"""Cells of numbers without a value, in lower case, as pandas, R and databases write them."""
-
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Row:
@@ -300,18 +297,13 @@ def _is_close(one: float, other: float | None) -> bool:
     return other is not None and abs(one - other) <= ROUNDING_SECONDS
 
 
-def is_empty(value: object) -> bool:
-    """Whether a cell holds nothing."""
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-
-
 def number(value: object, what: str, unit: str = "seconds") -> float | None:
     """A cell as a number of seconds, or of another unit; None where it is empty.
 
     Raises:
         RowError: It is no finite number of at least 0.
     """
-    if is_empty(value) or (isinstance(value, str) and value.strip().lower() in EMPTY_TEXTS):
+    if value is None or value == "":
         return None
     try:
         seconds = float(value) if isinstance(value, str | int | float) else math.nan
@@ -340,7 +332,7 @@ def channel_number(value: object) -> int | None:
     Raises:
         RowError: It is no whole number of at least 0.
     """
-    if is_empty(value) or (isinstance(value, str) and value.strip().lower() in EMPTY_TEXTS):
+    if value is None or value == "":
         return None
     if isinstance(value, float) and value.is_integer():  # a column of integers with gaps
         value = int(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,6 @@ from auricle.extraction.inputs.rows import (
     RowError,
     Times,
     channel_number,
-    is_empty,
     list_rows,
     read_claims,
 )
@@ -45,6 +45,9 @@ CLIPS = "clips"
 
 CLIENT_COLUMN = "client_id"
 """Tells Common Voice's lists from others."""
+
+EMPTY_TEXTS = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
+"""Cells of numbers without a value, in lower case, as pandas, R and databases write them."""
 
 Cells = Mapping[str, object]
 
@@ -331,9 +334,16 @@ def _without_nesting(cells: Cells) -> Cells:
 
 
 def _filled(cells: Cells, columns: Columns, meaning: Meaning) -> list[tuple[Column, object]]:
-    """The columns of a meaning that hold something."""
+    """The columns of a meaning that hold something; a path or an id may well be "none"."""
+    empty_texts = frozenset({""}) if meaning in ("path", "id") else EMPTY_TEXTS
     pairs = ((column, cells[column.name]) for column in columns.of[meaning])
-    return [(column, value) for column, value in pairs if not is_empty(value)]
+    return [(column, value) for column, value in pairs if not _is_empty(value, empty_texts)]
+
+
+def _is_empty(value: object, empty_texts: frozenset[str]) -> bool:
+    if isinstance(value, str):
+        return value.strip().lower() in empty_texts
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _path(found: list[tuple[Column, object]]) -> str:
