@@ -114,8 +114,7 @@ class Encoding:
                 )
                 self._fail(utterance, reason)
             else:
-                found = dataclasses.replace(utterance, seconds=len(samples) / SAMPLE_RATE)
-                read.append((found, torch.from_numpy(samples)))
+                read.append((utterance, torch.from_numpy(samples)))
         yield from self._encode(read)
 
     def _encode(
@@ -140,7 +139,8 @@ class Encoding:
                 reason = f"out of memory with {seconds:.0f} s of audio; cut the file"
             self._fail(utterance, reason)
             return
-        yield from zip((utterance for utterance, _ in read), outputs, strict=True)
+        for (utterance, waveform), arrays in zip(read, outputs, strict=True):
+            yield dataclasses.replace(utterance, seconds=len(waveform) / SAMPLE_RATE), arrays
 
     def _fail(self, utterance: Utterance, reason: str) -> None:
         self.fail(Failure(utterance=utterance, reason=" ".join(reason.split())))

@@ -248,6 +248,16 @@ def test_columns_that_contradict_each_other(
     assert reason in listing.problems[0].reason
 
 
+def test_tables_as_programs_write_them(tmp_path: Path, touch: Touch) -> None:
+    touch("a.wav")
+    packed = gzip.compress(b"path,id,channel\na.wav,u1,1.0\n")
+    assert rows_of(listed(tmp_path / "l.csv.gz", packed)) == [("u1", 0.0, None, 1)]
+    quoted = '"path"\t"id"\t"start"\n"a.wav"\t"u1"\t"1"\n'
+    assert rows_of(listed(tmp_path / "l.tsv", quoted)) == [("u1", 1.0, None, None)]
+    with pytest.raises(AudioError, match="is UTF-16, as some spreadsheets write: save it as UTF-8"):
+        listed(tmp_path / "l.csv", "path,id\na.wav,u1\n".encode("utf-16"))
+
+
 def test_a_column_that_comes_twice(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="2 columns 'start'"):
         listed(tmp_path / "l.csv", "path,start,start\na.wav,1,2\n")

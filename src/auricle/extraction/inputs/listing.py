@@ -37,7 +37,7 @@ LISTERS: dict[str, Lister] = {
 MANIFEST_FORMATS = ("fairseq", "table", "kaldi", "lhotse")
 """Those whose inputs are expanded here; the others do it by themselves."""
 
-TABLE_SUFFIXES = (".csv", ".parquet", ".tsv")
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".tsv", ".tsv.gz")
 JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -146,7 +146,7 @@ def _holds_audio(folder: str) -> bool:
 
 def _format_of_manifest(path: str) -> str:
     name = path.lower()
-    if name.endswith(".tsv"):
+    if name.endswith((".tsv", ".tsv.gz")):
         try:
             with open_text(path) as file:
                 lines = file.readline(), file.readline()

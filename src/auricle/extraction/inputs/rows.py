@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,6 +22,9 @@ HEADER_THREADS = 16
 
 ROUNDING_SECONDS = 0.02
 """By how much two times of one row may differ: lists round to hundredths."""
+
+
+WHOLE_NUMBER = re.compile(r"[0-9]+(\.0*)?")
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -309,6 +313,8 @@ def number(value: object, what: str, unit: str = "seconds") -> float | None:
         seconds = float(value) if isinstance(value, str | int | float) else math.nan
     except ValueError:
         seconds = math.nan
+    if isinstance(value, str) and "_" in value:  # which Python allows between digits
+        seconds = math.nan
     if isinstance(value, bool) or not math.isfinite(seconds) or seconds < 0:
         raise RowError(f"{what} is {value!r}, expected 0 or more {unit}")
     return seconds
@@ -336,8 +342,8 @@ def channel_number(value: object) -> int | None:
         return None
     if isinstance(value, float) and value.is_integer():  # a column of integers with gaps
         value = int(value)
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        value = int(value)
+    if isinstance(value, str) and WHOLE_NUMBER.fullmatch(value.strip()):
+        value = int(float(value))
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise RowError(f"the channel is {value!r}, expected 0, 1, ...")
     return value

@@ -35,6 +35,9 @@ from auricle.extraction.inputs.rows import (
     read_claims,
 )
 
+UTF_16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
+"""How a byte order mark of UTF-16 reads where UTF-8 was expected."""
+
 DELIMITERS = (",", "\t", ";", "|")
 
 PLACEHOLDER = re.compile(r"(\$\w+|\$?\{\w+\})[/\\]+")
@@ -171,12 +174,15 @@ def _text_rows(path: str, usual: str) -> Iterator[tuple[int, Cells | Problem]]:
         with open_text(path) as file:
             line = next((text for text in file if text.strip()), "")
             file.seek(0)
+            if line.startswith(UTF_16_MARKS):
+                raise AudioError(f"{path} is UTF-16, as some spreadsheets write: save it as UTF-8")
             delimiter = _delimiter(line, usual) or usual
+            has_quotes = delimiter != "\t" or usual != "\t" or line.startswith('"')
             reader = csv.reader(
                 file,
                 delimiter=delimiter,
                 skipinitialspace=delimiter != "\t",
-                quoting=csv.QUOTE_NONE if usual == delimiter == "\t" else csv.QUOTE_MINIMAL,
+                quoting=csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE,
             )
             names = [name.strip() for name in next((cells for cells in reader if any(cells)), [])]
             _check_columns(names, path)
