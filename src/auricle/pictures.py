@@ -53,6 +53,7 @@ def plot(
     layer: int | str | None = None,
     *,
     labels: str | Path | Several[tuple[float, float, str]] = (),
+    tier: str | None = None,
     channel: int | None = None,
     start: float | None = None,
     end: float | None = None,
@@ -68,7 +69,10 @@ def plot(
         model: As `auricle.load` takes it; or an encoder.
         layer: Index or name; None for the encoder's default layer.
         labels: Such as phones: `(start, end, label)` in seconds, or a file (tab-separated start,
-            end and label; a .ctm; a .TextGrid).
+            end and label; a .ctm, of which the rows are taken that go by the name of the audio
+            file and the channel; a .TextGrid, of which phones are taken before words).
+        tier: Which labels to take of a file that holds several: name of a tier or a speaker of a
+            .TextGrid, of an utterance of a .ctm.
         channel: Of a file, counted from 0; None for the mean of all.
         start: Where the part that is shown begins, in seconds. The whole is encoded all the same.
         end: Where it ends.
@@ -82,7 +86,7 @@ def plot(
         MissingExtraError: matplotlib is not installed.
     """
     check_matplotlib()
-    speech = listen(audio, labels=labels, channel=channel, start=start, end=end)
+    speech = listen(audio, labels=labels, tier=tier, channel=channel, start=start, end=end)
     return picture_of(speech, _encoder(model), layer).figure
 
 
@@ -92,6 +96,7 @@ def compare(
     layers: int | str | Several[int | str | None] | None = None,
     *,
     labels: str | Path | Several[tuple[float, float, str]] = (),
+    tier: str | None = None,
     channel: int | None = None,
     start: float | None = None,
     end: float | None = None,
@@ -109,6 +114,7 @@ def compare(
         layers: Which to draw of each: one for all, a list with one for each, None for the default
             ones, "all" for every one. The matrix has all layers in any case.
         labels: As `plot` takes them.
+        tier: As `plot` takes it.
         channel: As `plot` takes it.
         start: As `plot` takes it.
         end: As `plot` takes it.
@@ -126,7 +132,7 @@ def compare(
     if isinstance(models, str | Path | Encoder):
         models = [models]
     chosen = layers_of_each(layers, len(models))
-    speech = listen(audio, labels=labels, channel=channel, start=start, end=end)
+    speech = listen(audio, labels=labels, tier=tier, channel=channel, start=start, end=end)
     loaded = functools.lru_cache(_encoder)
     return comparison_of(speech, [loaded(model) for model in models], chosen).figure
 
@@ -135,6 +141,7 @@ def listen(
     audio: Waveform,
     *,
     labels: str | Path | Several[tuple[float, float, str]] = (),
+    tier: str | None = None,
     channel: int | None = None,
     start: float | None = None,
     end: float | None = None,
@@ -151,7 +158,7 @@ def listen(
     else:
         (waveform,) = as_waveforms([audio], sample_rate=SAMPLE_RATE, min_samples=1)
     seconds = len(waveform) / SAMPLE_RATE
-    segments = _segments(labels)
+    segments = _segments(labels, name, channel, tier)
     check_segments(segments, seconds)
     section = _section(start, end, seconds)
     return Speech(waveform=waveform.detach().cpu(), name=name, segments=segments, section=section)
@@ -295,9 +302,16 @@ def _encoder(model: str | Path | Encoder) -> Encoder:
     return model if isinstance(model, Encoder) else load(model)
 
 
-def _segments(labels: str | Path | Several[tuple[float, float, str]]) -> tuple[Segment, ...]:
+def _segments(
+    labels: str | Path | Several[tuple[float, float, str]],
+    name: str,
+    channel: int | None,
+    tier: str | None,
+) -> tuple[Segment, ...]:
     if isinstance(labels, str | os.PathLike):
-        return read_segments(Path(labels))
+        return read_segments(Path(labels), name or None, channel=channel, tier=tier)
+    if tier is not None:
+        raise AudioError("a tier is for files of labels; leave it out")
     try:
         return tuple(
             Segment(start=float(start), end=float(end), label=str(label))

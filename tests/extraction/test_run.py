@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,21 @@ def test_every_utterance_has_what_the_encoder_gives_for_it_alone(
     assert heard.num_utterances == 12
     assert summary.stages.encoding > 0
     assert not (tmp_path / "out" / "errors.jsonl").exists()
+
+
+def test_lengths_are_those_that_were_decoded(
+    corpus: list[Utterance], run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    true = {u.id: soundfile.info(u.source).duration for u in corpus}
+    stated = true | {corpus[0].id: 500.0, corpus[3].id: 0.01, corpus[4].id: 1000.0}
+    stated[corpus[5].id] += 0.05  # rounded
+    with caplog.at_level(logging.WARNING):
+        summary = run(corpus, tmp_path / "out", known_seconds=stated)
+    assert summary.seconds == pytest.approx(sum(true.values()))
+    rows = open_store(tmp_path / "out").to_pandas()
+    assert dict(zip(rows["id"], rows["seconds"], strict=True)) == pytest.approx(true)
+    (record,) = caplog.records
+    assert "3 of 12 listed durations disagree with the files, such as: " in record.getMessage()
 
 
 @pytest.mark.parametrize("num_shards", [0, 1, 3])

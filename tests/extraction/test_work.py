@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import soundfile
 
 import auricle
 from auricle.extraction.plan import Limits, Timed, plan_shards
@@ -15,7 +16,7 @@ from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Shard, Work
 
 
-def test_shards_go_under_their_keys_with_the_lengths_that_were_planned(
+def test_shards_go_under_their_keys_with_the_lengths_that_were_decoded(
     corpus: list[Utterance], make_work: Callable[..., Work], tmp_path: Path
 ) -> None:
     timed = [Timed(utterance=u, seconds=1.5 + i / 8) for i, u in enumerate(corpus)]
@@ -27,7 +28,7 @@ def test_shards_go_under_their_keys_with_the_lengths_that_were_planned(
     assert work.writer.completed() == {shard.key for shard in shards}
     work.writer.close()
     rows = open_store(tmp_path / "out").to_pandas()
-    expected = {one.utterance.id: one.seconds for one in timed}
+    expected = {u.id: soundfile.info(u.source).duration for u in corpus}
     assert dict(zip(rows["id"], rows["seconds"], strict=True)) == expected
 
 

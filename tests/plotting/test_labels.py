@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from auricle.errors import AudioError, MissingExtraError
-from auricle.plotting.labels import check_segments, read_segments
+from auricle.plotting.labels import check_labels, check_segments, read_segments
 from auricle.plotting.utterance import Segment
 
 TEXTGRID = """File type = "ooTextFile"
@@ -117,3 +118,106 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "praatio", None)
     with pytest.raises(MissingExtraError, match="pip install praatio"):
         read_segments(tmp_path / "a.TextGrid")
+
+
+CTM = "talk1 1 0.1 0.3 a\ntalk2 1 0.2 0.3 b\ntalk1 1 0.6 0.2 c\n"
+OF_TALK1 = segments((0.1, 0.4, "a"), (0.6, 0.8, "c"))
+CALL = "call A 0.1 0.3 left\ncall B 0.2 0.3 right\n"
+
+
+def test_a_ctm_of_many_gives_the_rows_of_the_recording(tmp_path: Path) -> None:
+    path = tmp_path / "all.ctm"
+    path.write_text(CTM)
+    assert read_segments(path, "talk1.wav") == OF_TALK1
+    assert read_segments(path, "elsewhere.flac", tier="talk1") == OF_TALK1
+    assert read_segments(path, "talk2.wav") == segments((0.2, 0.5, "b"))
+    for wrong in ("talk3.wav", None):
+        with pytest.raises(AudioError, match="holds the labels of 'talk1', 'talk2', and none of"):
+            read_segments(path, wrong)
+    with pytest.raises(AudioError, match="has no 'talk3', but 'talk1', 'talk2'"):
+        read_segments(path, "talk1.wav", tier="talk3")
+    assert read_segments(path.rename(tmp_path / "talk1.ctm")) == OF_TALK1
+    check_labels(tmp_path / "talk1.ctm")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "label"),
+    [
+        (CALL, {"channel": 0}, "left"),
+        (CALL, {"channel": 1}, "right"),
+        (CALL, {"tier": "call B"}, "right"),
+        (CALL.replace("A", "1").replace("B", "2"), {"channel": 1}, "right"),
+        (CALL.replace("A", "0").replace("B", "1"), {"channel": 1}, "right"),
+        ("call 1 0.1 0.3 left\n", {"channel": 1}, "left"),
+    ],
+)
+def test_a_ctm_of_two_sides_gives_the_channel(
+    tmp_path: Path, text: str, options: dict[str, Any], label: str
+) -> None:
+    path = tmp_path / "call.ctm"
+    path.write_text(text)
+    assert [one.label for one in read_segments(path, **options)] == [label]
+
+
+@pytest.mark.parametrize("channel", [None, 2])
+def test_a_ctm_of_two_sides_without_a_choice(tmp_path: Path, channel: int | None) -> None:
+    path = tmp_path / "call.ctm"
+    path.write_text(CALL)
+    with pytest.raises(AudioError, match="labels of the channels 'A', 'B' of call: choose"):
+        read_segments(path, channel=channel)
+
+
+def textgrid(path: Path, *tiers: str) -> Path:
+    """A TextGrid whose tiers hold their own name, those that begin with a dash nothing."""
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "0", "1", "<exists>"]
+    lines.append(str(len(tiers)))
+    for name in tiers:
+        text = "" if name.startswith("-") else name
+        lines += ['"IntervalTier"', f'"{name}"', "0", "1", "1", "0", "1", f'"{text}"']
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tiers", "wanted", "expected"),
+    [
+        (("words", "phones"), None, "phones"),
+        (("words", "phones"), "Words", "words"),
+        (("Anna - words", "Anna - phones"), None, "Anna - phones"),
+        (("Anna - words", "Anna - phones", "Ben - words", "Ben - phones"), "ben", "Ben - phones"),
+        (("Anna - phones", "Ben - words", "Ben - phones"), "Anna - phones", "Anna - phones"),
+        (("spk1_words", "spk2_words"), "spk2", "spk2_words"),
+        (("Anna - words", "- phones"), None, "Anna - words"),
+        (("ORT-MAU", "KAN-MAU", "MAU"), None, "MAU"),
+        (("anything",), None, "anything"),
+    ],
+)
+def test_a_tier_of_several(
+    tmp_path: Path, tiers: tuple[str, ...], wanted: str | None, expected: str
+) -> None:
+    path = textgrid(tmp_path / "a.TextGrid", *tiers)
+    assert [one.label for one in read_segments(path, tier=wanted)] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("tiers", "wanted", "reason"),
+    [
+        (("Anna - phones", "Ben - phones"), None, "has the tiers 'Anna - phones', 'Ben - phones'"),
+        (("Anna", "Ben"), None, "has the tiers 'Anna', 'Ben': choose one of them, or a speaker"),
+        (("Anna - phones",), "Carl", "no tier or speaker 'Carl', but 'Anna - phones'"),
+        (("- phones",), None, "its tiers are empty"),
+    ],
+)
+def test_tiers_that_leave_a_choice(
+    tmp_path: Path, tiers: tuple[str, ...], wanted: str | None, reason: str
+) -> None:
+    with pytest.raises(AudioError, match=reason):
+        read_segments(textgrid(tmp_path / "a.TextGrid", *tiers), tier=wanted)
+
+
+def test_a_tier_is_not_for_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("0\t1\ta\n")
+    check_labels(path)
+    with pytest.raises(AudioError, match="has no tiers"):
+        read_segments(path, tier="phones")

@@ -17,6 +17,12 @@ def test_rows_are_read_by_column_and_quotes_mean_nothing(tmp_path: Path) -> None
     ]
 
 
+def test_names_of_columns_without_case_and_blanks(tmp_path: Path) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text("\ufeffPath\t Word \na.wav\tx\n")
+    assert read_table(table, ("path", "word")) == [{"path": "a.wav", "word": "x"}]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

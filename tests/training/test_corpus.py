@@ -45,6 +45,17 @@ def test_a_manifest_without_samples(tmp_path: Path) -> None:
     assert found(read_corpus([manifest(tmp_path, "path\na.wav\n")])) == [("a.wav", 321)]
 
 
+def test_names_of_columns_without_case_and_blanks(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "\ufeffPath\tSplit \t Samples\na.wav\ttrain\t5\n")
+    assert found(read_corpus([path], split="train")) == [("a.wav", 5)]
+
+
+def test_a_manifest_of_parts_is_refused(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "path\tstart\tstop\na.wav\t1\t2\n")
+    with pytest.raises(AudioError, match="parts of files in its columns start, stop"):
+        read_corpus([path])
+
+
 SPLITS = "path\tsplit\tsamples\na.wav\ttrain\t5\nb.wav\ttest\t6\n"
 
 

@@ -21,6 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     speech = listen(
         arguments.file,
         labels=arguments.labels or (),
+        tier=arguments.tier,
         channel=arguments.channel,
         start=arguments.start,
         end=arguments.end,

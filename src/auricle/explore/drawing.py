@@ -84,7 +84,7 @@ def hear(wish: Wish) -> Speech:
     too_long = describe_excess(end - wish.start)
     if too_long:
         raise AudioError(too_long)
-    segments = () if wish.labels is None else read_segments(wish.labels)
+    segments = () if wish.labels is None else read_segments(wish.labels, wish.name)
     check_segments(segments, seconds)
     first, last = round(wish.start * SAMPLE_RATE), round(end * SAMPLE_RATE)
     return Speech(

@@ -198,11 +198,11 @@ def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
     )
 
     def look_at_labels(file: str | None) -> None:
-        from auricle.plotting.labels import read_segments
+        from auricle.plotting.labels import check_labels
 
         try:
             if file is not None:
-                read_segments(Path(file))
+                check_labels(Path(file))
         except AuricleError as error:
             raise _toast(gradio, _without_paths(error, file)) from error
 

@@ -98,7 +98,10 @@ class Encoding:
     fail: Callable[[Failure], None]
 
     def encode(self, decoded: Decoded) -> Iterator[tuple[Utterance, Arrays]]:
-        """Encode what was decoded as one batch; an utterance's fault stays its own."""
+        """Encode what was decoded as one batch; an utterance's fault stays its own.
+
+        Utterances come back with the length that was decoded, whatever a list said.
+        """
         read: list[tuple[Utterance, Tensor]] = []
         min_samples = self.encoder.min_samples
         for utterance, samples in decoded:
@@ -136,7 +139,8 @@ class Encoding:
                 reason = f"out of memory with {seconds:.0f} s of audio; cut the file"
             self._fail(utterance, reason)
             return
-        yield from zip((utterance for utterance, _ in read), outputs, strict=True)
+        for (utterance, waveform), arrays in zip(read, outputs, strict=True):
+            yield dataclasses.replace(utterance, seconds=len(waveform) / SAMPLE_RATE), arrays
 
     def _fail(self, utterance: Utterance, reason: str) -> None:
         self.fail(Failure(utterance=utterance, reason=" ".join(reason.split())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,10 +20,16 @@ from auricle.audio.files import (
 from auricle.errors import AudioError
 from auricle.extraction.inputs.archives import ArchiveIndexes, Stretch
 from auricle.extraction.inputs.datasets import row_audio
+from auricle.extraction.plan import Timed
 from auricle.extraction.utterances import Utterance
+
+logger = logging.getLogger(__name__)
 
 OVERSHOOT_SECONDS = 0.01
 """By how much a stretch may end behind its file and is cut there: lists round to hundredths."""
+
+LISTED_TOLERANCE_SECONDS = 0.1
+"""By how much a length that a list states may be off without a word: lists round."""
 
 _indexes = ArchiveIndexes()
 
@@ -88,6 +95,41 @@ def utterance_seconds(
             lengths[place] = length
             measured(num_done, len(missing))
     return [length for length in lengths if length is not None]
+
+
+class ListedLengths:
+    """Compares the lengths that lists state of whole files with what was decoded of them."""
+
+    def __init__(self) -> None:
+        self._stated: Mapping[str, float] = {}
+        self._num_compared = self._num_wrong = 0
+        self._example = ""
+
+    def add(self, stated: Mapping[str, float]) -> None:
+        """Take over what lists state, by id, in seconds."""
+        self._stated = {**self._stated, **stated}
+
+    def compare(self, timed: Timed, decoded: float) -> None:
+        """Count an utterance of which so many seconds were decoded."""
+        name = timed.utterance.id
+        if name not in self._stated:
+            return
+        self._num_compared += 1
+        if abs(self._stated[name] - decoded) > LISTED_TOLERANCE_SECONDS:
+            self._num_wrong += 1
+            stated = f"{name} has {decoded:g} s, listed as {self._stated[name]:g} s"
+            self._example = self._example or stated
+
+    def report(self) -> None:
+        """Log how many disagree, if some do."""
+        if self._num_wrong:
+            logger.warning(
+                "%d of %d listed durations disagree with the files, such as: %s; the whole files "
+                "were encoded, and the index holds their own lengths",
+                self._num_wrong,
+                self._num_compared,
+                self._example,
+            )
 
 
 def _measure(utterance: Utterance) -> float | AudioError:

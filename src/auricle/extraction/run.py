@@ -20,7 +20,7 @@ from auricle.extraction.plans import (
     read_plan,
     write_plan,
 )
-from auricle.extraction.reading import utterance_seconds
+from auricle.extraction.reading import ListedLengths, utterance_seconds
 from auricle.extraction.store.folder import Folder, LocalFolder
 from auricle.extraction.store.index import part_keys, read_part
 from auricle.extraction.store.layout import plan_file
@@ -135,6 +135,7 @@ def extract(
         num_utterances = sum(1 for plan in plans for _ in plan.utterances)
         progress.start(sum(plan.seconds for plan in plans), num_utterances)
         run.encode(shards, progress.advance)
+        run.lengths.report()
         run.forget_barren()
         work.writer.close()
     return run.summary(num_before=len(kept))
@@ -149,6 +150,9 @@ class Run:
         num_bytes: Bytes that the representation of so many seconds takes.
         limits: How large batches and shards grow.
         failures: Where what gives nothing is noted.
+
+    Attributes:
+        lengths: Those that lists state, compared with what was decoded.
     """
 
     def __init__(
@@ -165,6 +169,7 @@ class Run:
         self._num_bytes = num_bytes
         self._limits = limits
         self._failures = failures
+        self.lengths = ListedLengths()
         self._folder = work.writer.folder
         self._plans = plan_numbers(self._folder)
         self._done = work.writer.completed()
@@ -205,6 +210,7 @@ class Run:
             ExtractionError: An utterance has failed, and the run is to stop there.
             OutputError: The plan cannot be written.
         """
+        self.lengths.add(known_seconds or {})
         timed = self._timed(list(self._nameable(utterances)), known_seconds, measured)
         plans = tuple(plan_shards(timed, self._num_bytes, self._limits))
         if not plans:
@@ -233,17 +239,30 @@ class Run:
 
         self._stages += self._engine(self._work, shards, advance=advance, fail=fail)
         self._failures.write()
+        decoded = self._decoded_seconds(shards)
         for shard in shards:
             for timed in shard.plan.utterances:
                 if timed.utterance.id not in failed:
                     self._num_encoded += 1
-                    self._seconds += timed.seconds
+                    self._seconds += decoded[timed.utterance.id]
+                    self.lengths.compare(timed, decoded[timed.utterance.id])
             self._planned_seconds += shard.plan.seconds
             self._padded_seconds += shard.plan.padded_seconds
         for shard in reversed(shards):
             for name in read_part(self._folder, shard.key).rows["id"][:1].to_pylist():
                 self._example = name
                 return
+
+    def _decoded_seconds(self, shards: Sequence[Shard]) -> dict[str, float]:
+        """The lengths that shards keep of their utterances, by id, in seconds."""
+        parts = (read_part(self._folder, shard.key).rows for shard in shards)
+        return {
+            name: seconds
+            for rows in parts
+            for name, seconds in zip(
+                rows["id"].to_pylist(), rows["seconds"].to_pylist(), strict=True
+            )
+        }
 
     def forget_barren(self) -> None:
         """Remove the last plan if nothing came of it, so that what fails again leaves no trace."""

@@ -100,12 +100,7 @@ class Work:
         keys = {id(shard.plan): shard.key for shard in shards}
 
         def write(done: EncodedShard) -> None:
-            lengths = {timed.utterance.id: timed.seconds for timed in done.plan.utterances}
-            items = [
-                (dataclasses.replace(utterance, seconds=lengths[utterance.id]), arrays)
-                for utterance, arrays in done.items
-            ]
-            self.writer.write(keys[id(done.plan)], items)
+            self.writer.write(keys[id(done.plan)], done.items)
 
         num_workers = self.num_workers
         if num_workers is None:

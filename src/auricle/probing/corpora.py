@@ -12,16 +12,17 @@ Row = dict[str, str]
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The rows of a table, each with at least `columns`.
+    """The rows of a table, each with at least `columns`, whose case and blanks do not count.
 
     Raises:
         AuricleError: The table is missing or unreadable, has no rows, or lacks a column.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            header = [name.strip().lower() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
             rows = list(reader)
-            header = reader.fieldnames or ()
     except OSError as error:
         raise AuricleError(
             f"cannot open {path}: {error.strerror}; pass the folder of the corpus as --data"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from auricle.audio.files import list_audio_files, read_audio, read_header
 from auricle.errors import AudioError
+from auricle.extraction.inputs.columns import read_columns
 from auricle.models.base import SAMPLE_RATE
 
 logger = logging.getLogger(__name__)
@@ -74,17 +75,17 @@ class Corpus:
 def read_corpus(sources: Sequence[Path], *, split: str | None = None) -> Corpus:
     """List the utterances of folders (at any depth) and manifests; nothing is decoded.
 
-    A manifest is a TSV file whose first line names its columns: `path`, below the manifest's own
-    folder, and, where they are there, `samples` at 16 kHz and `split`. Where `samples` is missing
-    the files' headers are read.
+    A manifest is a TSV file whose first line names its columns (case and blanks do not count):
+    `path`, below the manifest's own folder, and, where they are there, `samples` at 16 kHz and
+    `split`. Where `samples` is missing the files' headers are read. Files are taken whole.
 
     Args:
         sources: Folders and manifests.
         split: The rows of the manifests to take; needed where a manifest has several splits.
 
     Raises:
-        AudioError: A source is missing or holds no audio, a manifest lacks a column or the split,
-            or a file's header cannot be read.
+        AudioError: A source is missing or holds no audio, a manifest lacks a column or the split or
+            names parts of files, or a file's header cannot be read.
     """
     utterances: list[Utterance] = []
     for source in sources:
@@ -117,8 +118,11 @@ def _num_samples(path: Path) -> int:
 
 def _read_manifest(manifest: Path, split: str | None) -> Iterator[Utterance]:
     try:
-        with manifest.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        with manifest.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            names = [name.strip().lower() for name in reader.fieldnames or ()]
+            reader.fieldnames = names
+            rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AudioError(f"cannot read the manifest {manifest}: {error}") from error
     if rows and "path" not in rows[0]:
@@ -126,6 +130,7 @@ def _read_manifest(manifest: Path, split: str | None) -> Iterator[Utterance]:
             f"the manifest {manifest} has no column `path`: its first line must name the columns, "
             f"but names {', '.join(map(str, rows[0]))}"
         )
+    _refuse_parts(names, manifest)
     for row in _rows_of_split(rows, manifest, split):
         path = manifest.parent / row["path"]
         samples = row.get("samples")
@@ -135,6 +140,17 @@ def _read_manifest(manifest: Path, split: str | None) -> Iterator[Utterance]:
             )
         num_samples = int(samples) if samples else _num_samples(path)
         yield Utterance(path=path, key=row["path"], num_samples=num_samples)
+
+
+def _refuse_parts(names: Sequence[str], manifest: Path) -> None:
+    """Refuse columns that choose parts of files, for files are trained on whole."""
+    columns = read_columns(names)
+    parts = [column.name for column in (*columns.of["start"], *columns.of["end"])]
+    if parts:
+        raise AudioError(
+            f"the manifest {manifest} names parts of files in its columns {', '.join(parts)}, but "
+            "files are trained on whole: cut them first, or leave these columns out"
+        )
 
 
 def _rows_of_split(

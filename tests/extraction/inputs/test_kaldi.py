@@ -3,7 +3,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from auricle.errors import AudioError
 from auricle.extraction.inputs.kaldi import list_kaldi
@@ -61,7 +63,9 @@ def test_another_script_has_no_segments(tmp_path: Path, touch: Touch) -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("sox a.wav -t wav - |", "commands are never run"),
+        ("sox a.wav -t wav - tempo 2 |", "'tempo 2' changes the audio"),
+        ("gunzip -c a.wav.gz |", "'gunzip' is none of flac, sox"),
+        ("flac -c -d -s a.wav; touch ran |", "';' is for a shell"),
         ("touch ran |", "commands are never run"),
         ("| touch ran", "commands are never run"),
         ("-", "standard input"),
@@ -101,7 +105,7 @@ def test_sources_that_are_no_files(
 def test_segments_that_do_not_hold(tmp_path: Path, touch: Touch, segment: str, reason: str) -> None:
     touch("a.wav")
     folder = write(
-        tmp_path, wav_scp="r a.wav\npipe cat a.wav |\n", segments=f"\n{segment}\ngood r 0 1\n"
+        tmp_path, wav_scp="r a.wav\npipe touch a.wav |\n", segments=f"\n{segment}\ngood r 0 1\n"
     )
     listing = list_kaldi(folder, Scope())
     assert [u.id for u in listing.utterances] == ["good"]
@@ -130,3 +134,58 @@ def test_a_root_holds_for_absolute_paths(tmp_path: Path, touch: Touch) -> None:
     listing = list_kaldi(folder, Scope(root=tmp_path / "in"))
     assert [u.id for u in listing.utterances] == ["a"]
     assert [p.kind for p in listing.problems] == ["escape"]
+
+
+def record(path: Path, num_channels: int = 1, rate: int = 8_000) -> None:
+    """Three seconds."""
+    soundfile.write(path, np.zeros((3 * rate, num_channels)), rate)
+
+
+def test_a_side_is_taken_of_files_with_several_channels(tmp_path: Path) -> None:
+    for name, num_channels in (("call-A", 1), ("call-B", 1), ("both", 2)):
+        record(tmp_path / f"{name}.wav", num_channels)
+    scp = "call-A call-A.wav\ncall-B call-B.wav\nboth-A both.wav\nboth-B both.wav\n"
+    sides = "call-A call A\ncall-B call B\nboth-A both A\nboth-B both B\n"
+    sph = "pipe-A sph2pipe -f wav -p -c 2 both.wav |\n"
+    folder = write(tmp_path, wav_scp=scp + sph, reco2file_and_channel=f"{sides}pipe-A both A\n")
+    expected = {"call-A": 0, "call-B": 0, "both-A": 0, "both-B": 1, "pipe-A": 1}
+    listing = list_kaldi(folder, Scope(channel=1))
+    assert {u.id: u.channel for u in listing.utterances} == expected
+    write(tmp_path, segments="".join(f"{name}-0 {name} 0 1\n" for name in expected))
+    listing = list_kaldi(folder, Scope(channel=1))
+    assert {u.id.removesuffix("-0"): u.channel for u in listing.utterances} == expected
+
+
+def test_segments_end_with_their_recording(tmp_path: Path) -> None:
+    record(tmp_path / "a.wav")
+    segments = "u1 a 1 3.3\nu2 a 1 3.6\nu3 a 1 -1\nu4 a 2.9 3.39\n"
+    listing = list_kaldi(write(tmp_path, wav_scp="a a.wav\n", segments=segments), Scope())
+    assert [(u.id, u.start, u.seconds) for u in listing.utterances] == [
+        ("u1", 1.0, 2.0),
+        ("u2", 1.0, 2.6),  # which reading refuses
+        ("u3", 1.0, None),
+        ("u4", 2.9, pytest.approx(0.1)),
+    ]
+
+
+def test_commands_that_only_decode_stand_for_their_files(tmp_path: Path, touch: Touch) -> None:
+    touch("a.flac", "b c.sph")
+    record(tmp_path / "c.wav")
+    scp = """u1 flac -c -d -s a.flac |
+u2 sph2pipe -f wav -p -c 2 "b c.sph" |
+u3 sox c.wav -r 8000 -c 1 -t wav - |
+u4 sox c.wav -r 16k -t wav - |
+u5 ffmpeg -i c.wav -f wav -ac 2 - |
+"""
+    listing = list_kaldi(write(tmp_path, wav_scp=scp), Scope())
+    assert [(u.id, u.source, u.channel) for u in listing.utterances] == [
+        ("u1", f"{tmp_path}/a.flac", None),
+        ("u2", f"{tmp_path}/b c.sph", 1),
+        ("u3", f"{tmp_path}/c.wav", None),
+    ]
+    assert [p.id for p in listing.problems] == ["u4", "u5"]
+    assert "change the rate, from 8000 to 16000 Hz; commands" in listing.problems[0].reason
+    assert "the number of channels, from 1 to 2" in listing.problems[1].reason
+    segments = list_kaldi(write(tmp_path, segments="s1 u4 0 1\ns2 u3 0 1\n"), Scope())
+    assert [u.id for u in segments.utterances] == ["s2"]
+    assert "from 8000 to 16000 Hz" in segments.problems[0].reason

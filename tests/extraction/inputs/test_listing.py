@@ -30,6 +30,7 @@ def test_an_input_is_what_it_looks_like(
     (folder / "fairseq.tsv").write_text(f"{folder}\na.wav\t5\n")
     (folder / "table.tsv").write_text("split\tpath\tid\ntrain\ta.wav\tof-tsv\n")
     (folder / "table.CSV").write_text("id,path\nof-csv,a.wav\n")
+    (folder / "table.tsv.gz").write_bytes(gzip.compress(b"id\tpath\nof-tsv-gz\ta.wav\n"))
     (folder / "table.jsonl").write_text(json.dumps({"id": "of-jsonl", "path": "a.wav"}))
     packed = json.dumps({"id": "of-gz", "audio_filepath": "a.wav"}).encode()
     (folder / "table.json.gz").write_bytes(gzip.compress(packed))
@@ -41,6 +42,7 @@ def test_an_input_is_what_it_looks_like(
     assert ids(folder / "*.wav") == ["a"]
     assert ids(folder / "fairseq.tsv") == ["a"]
     assert ids(folder / "table.tsv") == ["of-tsv"]
+    assert ids(folder / "table.tsv.gz") == ["of-tsv-gz"]
     assert ids(folder / "table.CSV") == ["of-csv"]
     assert ids(folder / "table.jsonl") == ["of-jsonl"]
     assert ids(folder / "table.json.gz") == ["of-gz"]

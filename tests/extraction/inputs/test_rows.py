@@ -97,7 +97,7 @@ def test_numbers(value: object, expected: float | None) -> None:
     assert number(value, "the start") == expected
 
 
-@pytest.mark.parametrize("value", ["x", -1, "nan", float("inf"), True, [], "1,5"])
+@pytest.mark.parametrize("value", ["x", -1, "nan", float("inf"), True, [], "1,5", "1_0"])
 def test_what_is_no_number(value: object) -> None:
     with pytest.raises(RowError, match="the start is .*, expected 0 or more seconds"):
         number(value, "the start")

@@ -19,7 +19,14 @@ def add_speech(parser: argparse.ArgumentParser) -> None:
         metavar="LABELS",
         type=Path,
         help="phones or words to draw: lines of start, end (seconds) and label with tabs between "
-        "them, a .ctm, or a .TextGrid",
+        "them, a .ctm (the rows that go by the name of FILE and by --channel), or a .TextGrid "
+        "(phones before words)",
+    )
+    parser.add_argument(
+        "--tier",
+        metavar="NAME",
+        help="which labels to take of several: a tier or a speaker of a .TextGrid, an utterance "
+        "of a .ctm",
     )
     parser.add_argument(
         "--start", metavar="SECONDS", type=seconds, help="show only what follows this moment"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from auricle.errors import AudioError, MissingExtraError
+from auricle.extraction.inputs.columns import note_passed_over, read_columns
 from auricle.extraction.inputs.identifiers import id_reason
 from auricle.extraction.inputs.paths import PathChecker
 from auricle.extraction.inputs.records import Listing, Problem, ProblemKind, Scope
-from auricle.extraction.inputs.tables import ID_COLUMNS, SECONDS_COLUMNS
 from auricle.extraction.utterances import Utterance
 
 SCHEME = "hf-dataset://"
@@ -163,8 +163,9 @@ def audio_column(features: Mapping[str, Any], source: str) -> str:
 
 
 def id_column(features: Mapping[str, Any]) -> str | None:
-    """The column of ids, if there is one."""
-    return next((name for name in ID_COLUMNS if name in features), None)
+    """The column of ids, if there is one, "id" before others."""
+    found = [column.name for column in read_columns(features).of["id"]]
+    return "id" if "id" in found else next(iter(found), None)
 
 
 def id_of_row(value: object, split: str, row: int) -> str:
@@ -218,7 +219,14 @@ def _list_split(rows: Any, source: str, split: str, scope: Scope) -> Listing:
     listing = Listing()
     column = audio_column(rows.features, source)
     ids = _column(rows, id_column(rows.features))
-    lengths = _column(rows, next((n for n in SECONDS_COLUMNS if n in rows.features), None))
+    columns = read_columns(rows.features)
+    passed_over = [
+        *(c.name for c in (*columns.of["start"], *columns.of["end"])),
+        *columns.passed_over,
+    ]
+    note_passed_over(passed_over, f"{source} ({split})", "the audio of a row is taken whole")
+    told = next((c for c in columns.of["duration"] if c.unit == "seconds"), None)
+    lengths = _column(rows, None if told is None else told.name)
     wrong = dict(_wrong_paths(rows, column, source, scope))
     for row in range(rows.num_rows):
         member = f"{split}:{row}"
@@ -243,8 +251,8 @@ def _list_split(rows: Any, source: str, split: str, scope: Scope) -> Listing:
                 id=name, source=source, container="dataset", member=member, channel=scope.channel
             )
         )
-        if lengths and isinstance(lengths[row], int | float) and lengths[row] > 0:
-            listing.known_seconds[name] = float(lengths[row])
+        if told and isinstance(lengths[row], int | float) and lengths[row] > 0:
+            listing.known_seconds[name] = lengths[row] * told.scale
     return listing
 
 

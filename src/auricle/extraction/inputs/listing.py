@@ -10,7 +10,7 @@ from pathlib import Path
 from auricle.audio.files import AUDIO_SUFFIXES
 from auricle.errors import AudioError
 from auricle.extraction.inputs.archives import list_archives
-from auricle.extraction.inputs.cuts import is_cut, list_cuts
+from auricle.extraction.inputs.cuts import is_lhotse, list_cuts
 from auricle.extraction.inputs.datasets import SCHEME, is_saved_dataset, list_dataset
 from auricle.extraction.inputs.fairseq import list_fairseq
 from auricle.extraction.inputs.folders import expand_files, list_audio
@@ -37,7 +37,7 @@ LISTERS: dict[str, Lister] = {
 MANIFEST_FORMATS = ("fairseq", "table", "kaldi", "lhotse")
 """Those whose inputs are expanded here; the others do it by themselves."""
 
-TABLE_SUFFIXES = (".csv", ".parquet", ".tsv")
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".tsv", ".tsv.gz")
 JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -146,15 +146,16 @@ def _holds_audio(folder: str) -> bool:
 
 def _format_of_manifest(path: str) -> str:
     name = path.lower()
-    if name.endswith(".tsv"):
+    if name.endswith((".tsv", ".tsv.gz")):
         try:
             with open_text(path) as file:
-                return "table" if has_path_column(file.readline()) else "fairseq"
+                lines = file.readline(), file.readline()
+                return "table" if has_path_column(*lines) else "fairseq"
         except OSError as error:
             raise unreadable(path, error) from error
     if name.endswith(JSON_SUFFIXES):
         first = next(json_objects(path), None)
-        if first is not None and not isinstance(first[1], Problem) and is_cut(first[1]):
+        if first is not None and not isinstance(first[1], Problem) and is_lhotse(first[1]):
             return "lhotse"
     return "table"
 

@@ -1,0 +1,197 @@
+"""Columns of tables: the meaning and the unit that their names state, however they are spelt."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+logger = logging.getLogger(__name__)
+
+Meaning: TypeAlias = Literal["path", "id", "start", "end", "duration", "file duration", "channel"]
+
+Unit: TypeAlias = Literal["seconds", "samples", "frames", "seconds or samples"]
+"""Of a time; frames are refused, for their length is not stated; of the last, the file decides."""
+
+PATH_NAMES = ("path", "audio_filepath", "audio_path", "audio", "wav", "file", "file_name")
+"""Spellings that messages suggest; `SPELLINGS` holds all."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+SPELLINGS: dict[Meaning, frozenset[str]] = {
+    "path": _words(
+        "path filepath file filename audio audiopath audiofile audiofilepath audiofilename "
+        "wav wavpath wavfile wavfilepath wavfilename wave wavepath wavefile soundfile soundpath "
+        "soundfilename relpath relativepath abspath absolutepath fullpath"
+    ),
+    "id": _words("id utt uttid uttname utteranceid utterancename key uid uuid uniqueid"),
+    "start": _words(
+        "start begin onset offset starttime begintime onsettime offsettime startoffset timestart "
+        "tstart tbegin tmin xmin"
+    ),
+    "end": _words("end stop endtime stoptime endoffset timeend tend tstop tmax xmax"),
+    "duration": _words("duration dur seconds length len"),
+    "file duration": _words(
+        "audioduration audiolength audiolen fileduration filelength wavduration wavlength "
+        "recordingduration recordinglength totalduration"
+    ),
+    "channel": _words("channel chan ch channelid channelindex channelidx audiochannel"),
+}
+"""Names without case, blanks and punctuation, and without their unit."""
+
+TIMES: tuple[Meaning, ...] = ("start", "end", "duration", "file duration")
+
+PARTS = _words("segment seg utterance utt clip chunk part")
+"""What may stand before a time, as in `segment_start`."""
+
+UNITS: dict[str, tuple[Unit, float]] = {
+    **dict.fromkeys(_words("s sec secs second seconds"), ("seconds", 1.0)),
+    **dict.fromkeys(_words("ms msec msecs millis millisecond milliseconds"), ("seconds", 1e-3)),
+    **dict.fromkeys(_words("us usec microsecond microseconds"), ("seconds", 1e-6)),
+    **dict.fromkeys(_words("ns nsec nanosecond nanoseconds"), ("seconds", 1e-9)),
+    **dict.fromkeys(_words("mins minute minutes"), ("seconds", 60.0)),
+    **dict.fromkeys(_words("sample samples smp"), ("samples", 1.0)),
+    **dict.fromkeys(_words("frame frames"), ("frames", 1.0)),
+}
+"""Last word of a name -> unit, and how many of `Unit` it is."""
+
+LEADING_UNITS = _words("sample samples frame frames")
+"""Those that may come first, as in `sample_start` and torchaudio's `frame_offset`."""
+
+COUNTS = _words("samples numsamples nsamples samplecount")
+"""Names of a length in samples."""
+
+TIME_WORDS = _words(
+    "start starts begin beg onset offset end ends stop finish duration dur length len seconds sec "
+    "secs ms time times timestamp timestamps from to tmin tmax xmin xmax samples frames"
+)
+OTHER_LENGTHS = _words(
+    "text token tokens char chars character word words phone phones transcript sentence prompt tgt "
+    "target label"
+)
+OTHER_IDS = _words(
+    "speaker spk spkr client user reader participant subject session chapter book gender lang "
+    "language locale accent label class category intent video text sentence prompt transcript "
+    "domain task dialect annotator worker author device"
+)
+"""Words that make a length or an id one of something else than the audio."""
+
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column that is read: its name as written, and of a time the unit, with its size."""
+
+    name: str
+    unit: Unit = "seconds"
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a table by meaning, and those passed over that look like times or ids."""
+
+    of: Mapping[Meaning, tuple[Column, ...]]
+    passed_over: tuple[str, ...] = field(default=())
+
+    @property
+    def has_path(self) -> bool:
+        """Whether a column holds paths."""
+        return bool(self.of["path"])
+
+    @property
+    def names(self) -> list[str]:
+        """All names that have a meaning, as written."""
+        return [column.name for columns in self.of.values() for column in columns]
+
+
+def read_columns(names: Iterable[object]) -> Columns:
+    """Tell the meaning of each column from its name.
+
+    `offset` is an end beside `onset`, and a start elsewhere. `start` and `stop` beside `wav` and
+    an id are SpeechBrain's, which counts samples; as lists of others with these names hold
+    seconds, the file decides between the two.
+    """
+    return _read_columns(tuple(name for name in names if isinstance(name, str)))
+
+
+RENAME = (
+    "where they are meant, rename them (id, start, end, duration; with a unit, such as start_ms)"
+)
+
+
+def note_passed_over(names: Iterable[str], place: str, advice: str = RENAME) -> None:
+    """Log, once for a list, which columns were passed over although they look like times or ids."""
+    if found := list(dict.fromkeys(names)):
+        columns = ", ".join(map(repr, found))
+        logger.warning(
+            "%s: passed over %s, which look like times or ids: %s", place, columns, advice
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _read_columns(names: tuple[str, ...]) -> Columns:
+    of: dict[Meaning, list[Column]] = {meaning: [] for meaning in SPELLINGS}
+    passed_over = []
+    split = {name: words_of(name) for name in names}
+    has_onset = any("onset" in words for words in split.values())
+    keys = {"".join(words) for words in split.values()}
+    is_speechbrain = {"wav", "start", "stop"} <= keys and bool(SPELLINGS["id"] & keys)
+    for name, words in split.items():
+        meaning, column = _meaning(name, words)
+        if meaning == "start" and "offset" in words and has_onset:
+            meaning = "end"
+        if is_speechbrain and "".join(words) in ("start", "stop"):
+            column = Column(name, "seconds or samples")
+        if meaning is not None:
+            of[meaning].append(column)
+        elif _looks_meant(words):
+            passed_over.append(name)
+    return Columns({key: tuple(found) for key, found in of.items()}, tuple(passed_over))
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name in lower case: of `Start (ms)`, `start-ms` and `startMs` the same two.
+
+    A path, such as the first line of a fairseq manifest, has none.
+    """
+    if "/" in name or "\\" in name:
+        return []
+    return [word.lower() for word in WORD.findall(name.removeprefix("\ufeff"))]
+
+
+def _meaning(name: str, words: list[str]) -> tuple[Meaning | None, Column]:
+    key = "".join(words)
+    if key in COUNTS:
+        return "duration", Column(name, "samples")
+    for meaning in SPELLINGS:
+        if key in SPELLINGS[meaning]:
+            return meaning, Column(name)
+    column = Column(name)
+    if len(words) > 1 and words[-1] in UNITS:
+        column = Column(name, *UNITS[words[-1]])
+        words = words[:-2] if words[-2] == "in" else words[:-1]
+    elif len(words) > 1 and words[0] in LEADING_UNITS:
+        column = Column(name, *UNITS[words[0]])
+        words = words[1:]
+    for rest in (words, words[1:] if words and words[0] in PARTS else words):
+        for meaning in TIMES:
+            if "".join(rest) in SPELLINGS[meaning]:
+                is_count = column.unit == "frames" and "duration" in meaning
+                return (None if is_count else meaning), column
+    return None, column
+
+
+def _looks_meant(words: list[str]) -> bool:
+    """Whether a name without a meaning may be that of a time or of an id of the audio."""
+    found = set(words)
+    if found & TIME_WORDS:
+        return not found & OTHER_LENGTHS
+    return bool(words) and words[-1] in ("id", "ids", "uid") and not found & OTHER_IDS
