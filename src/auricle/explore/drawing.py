@@ -126,7 +126,7 @@ def save_features(path: Path, utterance: Utterance) -> None:
         name = f"{one.model}.{one.layer}"
         arrays[name] = sequence.frames
         arrays[f"{name}.seconds"] = first + hop * np.arange(len(sequence.frames))
-    np.savez_compressed(path, allow_pickle=False, **arrays)
+    np.savez_compressed(path, **arrays)
 
 
 def _place(panel: TimePanel, picture: Picture) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from auricle.errors import AudioError, MissingExtraError
+from auricle.errors import AudioError
+from auricle.optional import optional
 from auricle.plotting.utterance import Segment
 
 CTM_COLUMNS = 5
@@ -100,13 +101,9 @@ def _segment(start: float, end: float, label: str) -> Segment:
 
 
 def _read_textgrid(path: Path) -> tuple[Segment, ...]:
-    try:
+    with optional("praatio", "reading a TextGrid"):
         from praatio import textgrid
         from praatio.utilities.errors import PraatioException
-    except ImportError as error:
-        raise MissingExtraError(
-            "reading a TextGrid needs praatio, which is not installed; run pip install praatio"
-        ) from error
     if not path.is_file():
         raise AudioError(f"cannot open {path}: there is no such file; check the path of the labels")
     try:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from auricle.errors import MissingExtraError
 from auricle.extraction.inputs.records import Listing, Problem, Scope
 from auricle.extraction.inputs.rows import Manifest, Row, RowError, list_rows, number, positive
 from auricle.extraction.inputs.tables import json_objects
+from auricle.optional import optional
 
 CUT_TYPES = frozenset({"MonoCut", "MultiCut", "MixedCut", "PaddingCut", "Cut"})
 
@@ -28,12 +28,9 @@ def list_cuts(text: str, scope: Scope) -> Listing:
         AudioError: The manifest cannot be read.
         MissingExtraError: Lhotse is not installed.
     """
-    try:
+    with optional("lhotse", f"{text}, a file of Lhotse cuts,"):
+        import lhotse.cut
         import lhotse.serialization  # noqa: F401 - fails here, before anything is read
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{text} holds Lhotse cuts, which need lhotse: pip install lhotse"
-        ) from error
     path = os.path.abspath(text)  # noqa: PTH100 - a link keeps its place
     folder = os.path.dirname(path)  # noqa: PTH120 - a link keeps its place
     manifest = Manifest(path=path, folder=folder, has_absolute_paths=True)
@@ -58,9 +55,9 @@ def _rows(path: str) -> Iterator[Row | Problem]:
 
 
 def _row(line: int, cells: dict[str, object]) -> Row:
-    from lhotse.cut import MonoCut
-    from lhotse.serialization import deserialize_item
-
+    with optional("lhotse", "a file of Lhotse cuts"):
+        from lhotse.cut import MonoCut
+        from lhotse.serialization import deserialize_item
     if not is_cut(cells):
         raise RowError(f"got an object of type {cells.get('type')!r}, expected a MonoCut")
     if cells["type"] not in ("MonoCut", "Cut"):

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from auricle.errors import LayerError, StoreError, UnknownUtteranceError
-from auricle.extraction.formats.base import import_optional
 from auricle.extraction.store.checking import Damage, verify
 from auricle.extraction.store.folder import Folder, open_folder
 from auricle.extraction.store.ids import SortedIds
 from auricle.extraction.store.index import read_index
 from auricle.extraction.store.layout import StoreMeta, read_meta
 from auricle.extraction.store.mapping import ShardMaps
+from auricle.optional import optional
 
 if TYPE_CHECKING:
     import pandas
@@ -164,7 +164,8 @@ class Store:
             MissingExtraError: pandas is not installed.
             StoreError: The index is damaged.
         """
-        import_optional("pandas", "to_pandas")
+        with optional("pandas", "to_pandas"):
+            import pandas  # noqa: F401 - pyarrow imports it
         return read_index(self._folder, closed=self.is_closed).to_pandas()
 
     def verify(self) -> list[Damage]:
