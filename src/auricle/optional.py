@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from auricle.errors import AuricleError, MissingExtraError
-from auricle.plug_ins import described
 
 INSTALL_NAMES = {
     "PIL": "pillow",
@@ -64,7 +63,7 @@ def missing_extra(package: str, purpose: str, error: Exception) -> MissingExtraE
             f"which is missing; {_advice(missing)}"
         )
     else:
-        reason = " ".join(described(error).split())
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(" :")
         message = (
             f"{purpose} needs {package}, which is installed but fails ({reason}); install what it "
             f"asks for, or another release: pip install --upgrade {_install_name(package)}"

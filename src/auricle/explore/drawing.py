@@ -118,7 +118,7 @@ def save_features(path: Path, utterance: Utterance) -> None:
 
     Names in the archive are `model.layer` and `model.layer.seconds`.
     """
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for one in utterance.representations:
         sequence = one.sequence
         hop = sequence.geometry.hop_samples / SAMPLE_RATE

@@ -24,6 +24,7 @@ def check_monitoring() -> None:
         MissingExtraError: TensorBoard is not installed.
     """
     with optional("tensorboard", "training"):
+        import tensorboard
         import torch.utils.tensorboard  # noqa: F401 - asks only whether it works
 
 
