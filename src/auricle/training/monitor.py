@@ -24,8 +24,8 @@ def check_monitoring() -> None:
         MissingExtraError: TensorBoard is not installed.
     """
     with optional("tensorboard", "training"):
-        import tensorboard
-        import torch.utils.tensorboard  # noqa: F401 - asks only whether it works
+        import tensorboard  # noqa: F401 - torch imports parts of it alone
+        import torch.utils.tensorboard
 
 
 class Monitor:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-def open(location: str | Path) -> Store:  # noqa: A001 - the library's public name
+def open_store(location: str | Path) -> Store:
     """Open a folder of representations, whichever format its shards have.
 
     Args:
@@ -49,8 +49,11 @@ def open(location: str | Path) -> Store:  # noqa: A001 - the library's public na
     return Store(folder, meta)
 
 
+open = open_store  # noqa: A001 - the shorter name, as `auricle.open`
+
+
 class Store:
-    """Representations by the ids of utterances; `open` makes it.
+    """Representations by the ids of utterances; `open_store` makes it.
 
     `store[id]` is (T, D), or a dict of such by layer where several are kept. Arrays are mapped
     from disk, not copied: what is written to one does not reach the disk, but may be seen by
