@@ -1,15 +1,16 @@
-# make demo   extract representations from the bundled speech, offline, and draw them
-# make test   everything that must pass: style, types, tests
-# make docs   the documentation as a site, in site/
-# make cards  write the model cards and the README's table of the small encoders anew
-# make clean  remove what the others made
+# make demo      extract representations from the bundled speech, offline, and draw them
+# make test      everything that must pass: style, types, tests
+# make installs  install each extra alone, and the lowest versions allowed, and use them
+# make docs      the documentation as a site, in site/
+# make cards     write the model cards and the README's table of the small encoders anew
+# make clean     remove what the others made
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test docs cards clean
+.PHONY: demo test installs docs cards clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/auricle demo --out demo
@@ -19,6 +20,9 @@ test: $(VENV)/test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	AURICLE_SCREENSHOTS=$(CURDIR)/screenshots $(BIN)/pytest --numprocesses auto
+
+installs: $(VENV)/test-installed
+	$(BIN)/python tools/check_installs.py
 
 docs: $(VENV)/docs-installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -15,6 +15,7 @@ ROOT = Path(auricle.__file__).parent
 LEVELS: dict[str, int] = {
     "errors": 0,
     "outputs": 0,
+    "optional": 1,
     "plug_ins": 1,
     "safetensors_file": 1,
     "writing": 1,

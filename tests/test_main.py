@@ -43,6 +43,26 @@ def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_a_required_package_that_does_not_import_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(arguments: object) -> int:
+        raise ImportError("pyarrow requires NumPy 2.0 or newer, found 1.26.0")
+
+    monkeypatch.setattr(auricle.cli.listing, "run", run)
+    assert main(["list"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "(pyarrow requires NumPy 2.0 or newer, found 1.26.0); `pip check`" in error
+
+
+def test_a_star_import_leaves_python_s_own_open() -> None:
+    names: dict[str, object] = {}
+    exec("from auricle import *", names)
+    assert "open" not in names
+    assert names["open_store"] is auricle.open_store is auricle.open
+
+
 def test_a_reader_that_went_away_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)

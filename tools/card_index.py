@@ -97,10 +97,16 @@ def _linked(lines: Sequence[str], minis: Sequence[Mini], folder: str) -> list[st
     return linked
 
 
-def gain(result: ProbeResult, sources: Sources, *, layer: LayerResult | None = None) -> float:
-    """Points of accuracy that a layer, the best one where none is given, has over the baseline."""
+def gain(
+    result: ProbeResult,
+    sources: Sources,
+    *,
+    layer: LayerResult | None = None,
+    over: str = BASELINE,
+) -> float:
+    """Points of accuracy that a layer, the best one where none is given, has over a baseline."""
     layer = layer or result.best
-    baseline = sources.baselines[BASELINE][result.task].best
+    baseline = sources.baselines[over][result.task].best
     return 100 * (layer.accuracy - baseline.accuracy)
 
 
@@ -129,20 +135,24 @@ def _against_baseline(sources: Sources) -> Iterator[str]:
 
 
 def _in_sum(sources: Sources) -> str:
-    """How many do how well, in two sentences."""
+    """How many do how well against each baseline, in two sentences."""
     total = len(sources.minis)
     phones = [mini.results["phones"] for mini in sources.minis]
-    ahead = sum(gain(result, sources) >= PHONES_POINTS for result in phones)
-    defaults = [(result, result.default) for result in phones]
-    ahead_by_default = sum(
-        layer is not None and gain(result, sources, layer=layer) >= PHONES_POINTS
-        for result, layer in defaults
-    )
+    ahead, ahead_by_default = [], []
+    for name in BASELINES:
+        best = sum(gain(result, sources, over=name) >= PHONES_POINTS for result in phones)
+        default = sum(
+            result.default is not None
+            and gain(result, sources, layer=result.default, over=name) >= PHONES_POINTS
+            for result in phones
+        )
+        ahead.append(f"{best} of {total} beat `{name}`")
+        ahead_by_default.append(str(default))
     clear = sum(max(best_gains(mini, sources).values()) >= CLEAR_POINTS for mini in sources.minis)
     return (
-        f"On phones {ahead} of {total} beat `{BASELINE}` by {PHONES_POINTS:g} points or more with "
-        f"their best layer, {ahead_by_default} with their default one; {clear} of {total} beat it "
-        f"on at least one task by {CLEAR_POINTS:g} points or more."
+        f"On phones {' and '.join(ahead)} by {PHONES_POINTS:g} points or more with their best "
+        f"layer, {' and '.join(ahead_by_default)} with their default one; {clear} of {total} beat "
+        f"`{BASELINE}` on at least one task by {CLEAR_POINTS:g} points or more."
     )
 
 

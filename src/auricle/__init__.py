@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from auricle.errors import UnknownModelError as UnknownModelError
     from auricle.errors import UnknownUtteranceError as UnknownUtteranceError
     from auricle.extraction.store.reader import open as open  # noqa: A004 - the library's public name
+    from auricle.extraction.store.reader import open_store as open_store
     from auricle.hub.building import build as build
     from auricle.hub.building import list_sizes as list_sizes
     from auricle.hub.catalogue import list_models as list_models
@@ -74,6 +75,7 @@ _EXPORTS = {
     "list_sizes": "auricle.hub.building",
     "load": "auricle.hub.loading",
     "open": "auricle.extraction.store.reader",
+    "open_store": "auricle.extraction.store.reader",
     "plot": "auricle.pictures",
 }
 """Public name -> the module it is imported from on first use, so that importing is quick."""
@@ -106,9 +108,10 @@ __all__ = [
     "list_models",
     "list_sizes",
     "load",
-    "open",
+    "open_store",
     "plot",
 ]
+"""What `from auricle import *` brings: all but `open`, which would hide Python's own."""
 
 
 def __getattr__(name: str) -> Any:
@@ -120,4 +123,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_EXPORTS})

@@ -41,6 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return EXIT_BROKEN_PIPE
+    except ImportError as error:
+        # A package that is required, not optional, is missing or does not fit the others.
+        return _fail(
+            f"a package that auricle requires cannot be imported ({error}); `pip check` shows what "
+            "does not fit, and installing auricle again brings it"
+        )
     except OSError as error:
         # What is left are the streams themselves: output sent to a full disk, for one.
         _silence_stdout()

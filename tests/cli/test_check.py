@@ -30,6 +30,14 @@ def test_a_sound_encoder(capsys: pytest.CaptureFixture[str]) -> None:
     assert output.splitlines()[-1].startswith("sound:")
 
 
+def test_columns_never_touch(capsys: pytest.CaptureFixture[str]) -> None:
+    # Means of normalised features are as long as a number gets: -4.866e-09.
+    assert main(["check", "tera_mini"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:-1]]
+    assert [len(row) for row in rows] == [10, 9, 9, 9, 9]  # "from batch" is two words
+    assert all(float(cell) is not None for row in rows[1:] for cell in row[1:])
+
+
 def test_baselines_and_named_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "fbank"]) == 0
     assert main(["check", "apc", "--checkpoint", str(APC.checkpoints[0])]) == 0

@@ -67,6 +67,7 @@ class Hub:
 def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     hub = Hub(CASE.folder / "hf")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub.download)
+    monkeypatch.setattr("auricle.hub.repositories.unreachable_reason", lambda: None)
     return hub
 
 

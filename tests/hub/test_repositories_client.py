@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -110,6 +111,44 @@ def test_what_was_fetched_loads_offline(client: None, monkeypatch: pytest.Monkey
 def test_each_failure_says_what_it_is(client: None, rest: str, message: str) -> None:
     with pytest.raises(DownloadError, match=message):
         fetch_snapshot(f"hf://owner/{rest}")
+
+
+def test_retries_are_said_in_one_line(client: None, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(DownloadError):
+        fetch_snapshot("hf://owner/broken")
+    (record,) = caplog.records
+    assert record.name.startswith("auricle.")
+    assert "hf://owner/broken: HTTP Error 500; trying again" in record.getMessage()
+
+
+def test_without_a_network_the_client_is_not_let_try(
+    client: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    online = fetch_snapshot("hf://owner/name@refs%2Fpr%2F1")
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    message = "is not in the cache, and 127.0.0.1 cannot be reached .Name or service not known.*;"
+    with pytest.raises(DownloadError, match=f"{message} try again when .* get the files by other"):
+        fetch_snapshot("hf://owner/other")
+    with pytest.raises(DownloadError, match="cannot be refreshed: 127.0.0.1 cannot be reached"):
+        fetch_snapshot("hf://owner/name", refresh=True)
+    # What is in the cache does not need it.
+    assert fetch_snapshot("hf://owner/name@refs%2Fpr%2F1") == online
+    assert caplog.records == []
+
+
+def test_the_advice_comes_once(client: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "auricle.hub.repositories.unreachable_reason", lambda: "hub cannot be reached"
+    )
+    with pytest.raises(DownloadError) as caught:
+        auricle.load("hubert")
+    message = str(caught.value)
+    assert message.count("by other means") == 1
+    assert "`auricle extract audio/ --model hubert_base --checkpoint /path/to/file" in message
 
 
 def test_a_server_that_cannot_be_reached_is_told(

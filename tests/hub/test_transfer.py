@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import email.utils
+import errno
 import hashlib
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -192,6 +194,76 @@ def test_a_retry_that_would_come_too_late_is_not_waited_for(
 
 def test_nobody_listens(server: Any, fetcher: Any) -> None:
     fetcher.refuse(r"ConnectError.*tried 3 times", "http://127.0.0.1:1/f")
+
+
+def without_network(error: OSError, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let every connection to a name fail; gives the names that were asked for."""
+    asked: list[str] = []
+
+    def fail(host: str, *arguments: object, **options: object) -> None:
+        asked.append(host)
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    return asked
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+        socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+        OSError(errno.ENETUNREACH, "Network is unreachable"),
+    ],
+)
+def test_without_a_network_it_is_given_up_soon(
+    error: OSError,
+    fetcher: Any,
+    limits: Limits,
+    waits: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked = without_network(error, monkeypatch)
+    limits = dataclasses.replace(limits, num_attempts=4)
+    urls = ("http://one.invalid/f", "http://two.invalid/f")
+    failure = fetcher.refuse("cannot be reached .*is there a network", *urls, limits=limits)
+    assert str(failure).count(str(error.strerror)) == 2
+    assert asked == ["one.invalid"] * 2 + ["two.invalid"] * 2
+    assert sum(waits) <= 2 * limits.first_wait_seconds
+    assert caplog.records == []
+
+
+def test_a_network_that_goes_away_on_the_way_is_waited_for(
+    server: Any,
+    reply: Any,
+    body: bytes,
+    fetcher: Any,
+    limits: Limits,
+    waits: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = server.say("/f", reply(body=body, etag='"a"', cut_after=40_000))
+    real = socket.getaddrinfo
+
+    def once(*arguments: Any, **options: Any) -> Any:
+        if waits:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", once)
+    limits = dataclasses.replace(limits, num_attempts=4)
+    fetcher.refuse("Temporary failure in name resolution.*tried 4 times", url, limits=limits)
+
+
+def test_retries_are_said_in_one_line(
+    server: Any, reply: Any, fetcher: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = server.say("/f", reply(status=503))
+    fetcher.refuse("HTTP 503 .*tried 3 times", url)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{url}: HTTP 503 Service Unavailable; trying again"
+    ]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410, 206, 304])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -25,7 +25,6 @@ HALF_BATCH_LIMIT = 0.1
 WIDTH = 300
 """Characters that the list of unused keys may take."""
 
-ROW = "{:<16}{:>8}{:>6}{:>10}{:>10}{:>10}{:>10}{:>8}{:>12}"
 HEADER = ("layer", "frames", "dim", "mean", "std", "min", "max", "flat", "from batch")
 
 
@@ -61,15 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     if encoder.unused_keys:
         print(f"not used by the encoder: {textwrap.shorten(', '.join(encoder.unused_keys), WIDTH)}")
     reports = _reports(encoder)
-    print(ROW.format(*HEADER))
-    for report in reports:
-        x = report.output
-        numbers = (f"{value:.4g}" for value in (x.mean(), x.std(), x.min(), x.max()))
-        print(
-            ROW.format(
-                report.name, *x.shape, *numbers, report.num_flat, f"{report.batch_difference:.1e}"
-            )
-        )
+    print("\n".join(_table([HEADER, *map(_cells, reports)])))
     problems = [*_weight_problems(encoder), *_layer_problems(encoder, reports)]
     for problem in problems:
         print(f"PROBLEM: {problem}")
@@ -81,6 +72,23 @@ def run(arguments: argparse.Namespace) -> int:
         "matter"
     )
     return 0
+
+
+def _cells(report: LayerReport) -> tuple[str, ...]:
+    x = report.output
+    statistics = (f"{value:.4g}" for value in (x.mean(), x.std(), x.min(), x.max()))
+    counts = map(str, x.shape)
+    return (
+        report.name, *counts, *statistics, str(report.num_flat), f"{report.batch_difference:.1e}"
+    )  # fmt: skip
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of columns as wide as their widest cell, the first to the left, two blanks between."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *others in rows:
+        numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        yield "  ".join((first.ljust(widths[0]), *numbers))
 
 
 def _reports(encoder: Encoder) -> list[LayerReport]:

@@ -118,7 +118,7 @@ def save_features(path: Path, utterance: Utterance) -> None:
 
     Names in the archive are `model.layer` and `model.layer.seconds`.
     """
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for one in utterance.representations:
         sequence = one.sequence
         hop = sequence.geometry.hop_samples / SAMPLE_RATE
@@ -126,7 +126,7 @@ def save_features(path: Path, utterance: Utterance) -> None:
         name = f"{one.model}.{one.layer}"
         arrays[name] = sequence.frames
         arrays[f"{name}.seconds"] = first + hop * np.arange(len(sequence.frames))
-    np.savez_compressed(path, allow_pickle=False, **arrays)
+    np.savez_compressed(path, **arrays)
 
 
 def _place(panel: TimePanel, picture: Picture) -> dict[str, Any]:

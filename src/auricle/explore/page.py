@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from auricle.audio.samples import sample_paths
-from auricle.errors import AuricleError, MissingExtraError, OutputError
+from auricle.errors import AuricleError, OutputError
 from auricle.explore.choices import (
     NO_LAYERS,
     describe_choice,
@@ -24,6 +25,7 @@ from auricle.explore.choices import (
 )
 from auricle.explore.recordings import examine
 from auricle.hub.records import DEFAULT_MODEL
+from auricle.optional import optional
 
 HOST = "127.0.0.1"
 FIRST_PORT = 7860
@@ -89,11 +91,11 @@ def serve(port: int | None = None) -> Iterator[str]:
                 show_error=True,
                 max_file_size=MAX_FILE,
                 ssr_mode=False,
-                run_history=False,
                 footer_links=[],
                 enable_monitoring=False,
                 theme=_theme(gradio),
                 app_kwargs={"middleware": _middleware()},
+                **_without_history(blocks),
             )
         except OSError as error:
             raise OutputError(
@@ -336,10 +338,16 @@ def _theme(gradio: Any) -> Any:
     )
 
 
-def _middleware() -> list[Any]:
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
+def _without_history(blocks: Any) -> dict[str, bool]:
+    """The option that keeps what visitors ran off the page; releases before 6.24 have none."""
+    has_option = "run_history" in inspect.signature(blocks.launch).parameters
+    return {"run_history": False} if has_option else {}
 
+
+def _middleware() -> list[Any]:
+    with optional("starlette", "the explore page"):  # Gradio brings it
+        from starlette.middleware import Middleware
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
     return [
         # A page elsewhere that points its own name at this machine is turned away.
         Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]),
@@ -369,9 +377,5 @@ def _import_gradio(folder: str) -> Any:
     os.environ["GRADIO_TEMP_DIR"] = folder
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    try:
+    with optional("gradio", "the explore page"):
         return import_module("gradio")
-    except ImportError as error:
-        raise MissingExtraError(
-            "the explore page needs gradio, which is not installed; run pip install gradio"
-        ) from error

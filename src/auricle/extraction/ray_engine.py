@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from auricle.errors import AuricleError, ExtractionError, MissingExtraError
+from auricle.errors import AuricleError, ExtractionError
 from auricle.extraction.engine import Failure, Stages
 from auricle.extraction.work import Loaded, Shard, Work
+from auricle.optional import optional
 
 HALF_A_CPU = 0.5
 """What an actor asks for of a machine's only CPU; reading asks for the other half."""
@@ -149,8 +150,7 @@ class _ShardActor:
     """Holds the encoder and encodes one shard after the other."""
 
     def __init__(self, work: Work, shards: Any) -> None:
-        import ray
-
+        ray = _import_ray()
         # Put once into Ray's store, not sent to every actor.
         self.shards: Sequence[Shard] = ray.get(shards)
         self.work = work
@@ -195,12 +195,8 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _import_ray() -> Any:
-    try:
+    with optional("ray", "--engine ray"):
         import ray
         import ray.data
         import ray.exceptions
-    except ImportError as error:
-        raise MissingExtraError(
-            "--engine ray needs Ray, which is not installed; run pip install 'ray[data]'"
-        ) from error
     return ray

@@ -22,7 +22,7 @@ from auricle.hub.digests import checked_digits, file_sha256, pin, pinned_sha256,
 from auricle.hub.locks import locked
 from auricle.hub.partial import PartialFile
 from auricle.hub.records import RECORDS, Record
-from auricle.hub.repositories import SCHEME, fetch_repository
+from auricle.hub.repositories import SCHEME, RepositoryError, fetch_repository
 from auricle.hub.transfer import Limits, RefusedError, Transfer
 
 if TYPE_CHECKING:
@@ -71,11 +71,13 @@ def fetch(record: Record, *, refresh: bool = False) -> Path:
             if url.startswith(SCHEME):
                 try:
                     return fetch_repository(url, refresh=refresh)
+                except RepositoryError as error:
+                    reasons.append(error.reason)
                 except DownloadError as error:
                     reasons.append(str(error))
     local_call = (
-        f'load("{record.name}", checkpoint="/path/to/file"), on the command line '
-        f"{record.name} --checkpoint /path/to/file"
+        f'load("{record.name}", checkpoint="/path/to/file"), on the command line as in '
+        f"`auricle extract audio/ --model {record.name} --checkpoint /path/to/file --out features`"
     )
     label = record.name
     if record.num_bytes is not None:
@@ -173,7 +175,7 @@ def download(
     sha256: str | None = None,
     sha256_prefix: str | None = None,
     label: str = "",
-    local_call: str = 'load("/path/to/file")',
+    local_call: str = 'load("/path/to/file"), on the command line --model /path/to/file',
     schemes: tuple[str, ...] = CATALOGUE_SCHEMES,
     refresh: bool = False,
     limits: Limits | None = None,
@@ -301,7 +303,7 @@ class _Job:
                     return
                 failures[url] = failure
         is_wrong_file = any(isinstance(error, _WrongDigestError) for error in failures.values())
-        places = "".join(f"\n  {url}: {failure}" for url, failure in failures.items())
+        places = ";".join(f"\n  {url}: {failure}" for url, failure in failures.items())
         raise (ChecksumError if is_wrong_file else DownloadError)(
             f"cannot fetch {self.label}; tried{places}.\nGet the file by other means and pass it: "
             f"{self.local_call}, or put it at {self.destination}"

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import re
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from auricle.errors import DownloadError
 from auricle.hub.cache import cache_folder, offline_variable
 from auricle.hub.locations import SCHEME as SCHEME
 from auricle.hub.locations import SLASH_IN_REVISION, RepositoryUrl, parse_repository_url
+from auricle.hub.transfer import Limits, no_network
 from auricle.native import is_native
+
+logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
@@ -26,6 +34,10 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 INDEX_SUFFIX = ".index.json"
 """Of the list of files that too large weights are cut into."""
 
+PORTS = {"http": 80, "https": 443}
+GET_ANYWAY = (
+    "try again when the network is there, or get the files by other means and load their folder"
+)
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -90,6 +102,14 @@ def fetch_snapshot(url: str, *, refresh: bool = False) -> Snapshot:
     )
 
 
+class RepositoryError(DownloadError):
+    """A repository that does not give what is wanted: the reason, and what to do about it."""
+
+    def __init__(self, reason: str, advice: str) -> None:
+        super().__init__(f"{reason}; {advice}")
+        self.reason = reason
+
+
 class _Session:
     """Files fetched one after the other, all from the commit that the first one came from."""
 
@@ -99,10 +119,13 @@ class _Session:
         self.refresh = refresh
         self.offline = offline_variable()
         self.commit: str | None = None
+        self.unreachable = None if self.offline else unreachable_reason()
         if refresh and self.offline:
             raise DownloadError(
                 f"{url} cannot be refreshed: {self.offline} forbids the network; unset it"
             )
+        if refresh and self.unreachable:
+            raise RepositoryError(f"{url} cannot be refreshed: {self.unreachable}", GET_ANYWAY)
 
     @property
     def resolved_url(self) -> str:
@@ -120,9 +143,10 @@ class _Session:
         # With the network, "not in the cache" means a failure. Without, a file that is not there
         # was not there at the download either: the weights, which prove that there was one, come
         # last.
-        absent = LocalEntryNotFoundError if self.offline else RemoteEntryNotFoundError
+        is_local = bool(self.offline or self.unreachable)
+        absent = LocalEntryNotFoundError if is_local else RemoteEntryNotFoundError
         folder = cache_folder() / "huggingface"
-        with _explained(self.url, self.wanted):
+        with _explained(self.url, self.wanted), _retries_in_one_line(self.url):
             try:
                 path = hf_hub_download(
                     self.wanted.repository,
@@ -130,7 +154,7 @@ class _Session:
                     revision=self.commit or self.wanted.revision,
                     cache_dir=folder,
                     force_download=self.refresh,
-                    local_files_only=self.offline is not None,
+                    local_files_only=is_local,
                 )
             except absent:
                 return None
@@ -168,6 +192,10 @@ class _Session:
                 f"{self.url} is not in the cache (it lacks {missing}), and {self.offline} forbids "
                 "the network; unset it"
             )
+        if self.unreachable:
+            raise RepositoryError(
+                f"{self.url} is not in the cache, and {self.unreachable}", GET_ANYWAY
+            )
         hint = ""
         if self.wanted.file is None:
             hint = (
@@ -175,6 +203,51 @@ class _Session:
                 f"{self.wanted.repository}/folder/checkpoint.pt"
             )
         raise DownloadError(f"{self.url} lacks {missing}{hint}")
+
+
+def unreachable_reason() -> str | None:
+    """Why the hub's host cannot be reached; None where it can, or where only its client can tell.
+
+    The client itself tries for half a minute to find a host where there is no network.
+    """
+    from huggingface_hub import constants
+
+    parts = urlsplit(constants.ENDPOINT)
+    if parts.hostname is None or getproxies().keys() & {"all", parts.scheme}:
+        return None
+    try:
+        address = (parts.hostname, parts.port or PORTS.get(parts.scheme, 443))
+        socket.create_connection(address, Limits().connect_seconds).close()
+    except OSError as error:
+        cause = no_network(error)
+        if cause is not None:
+            return f"{parts.hostname} cannot be reached ({cause.strerror}; is there a network?)"
+    return None
+
+
+@contextmanager
+def _retries_in_one_line(url: str) -> Iterator[None]:
+    """Say once what the client says at each of its attempts in this thread."""
+    client = logging.getLogger("huggingface_hub.utils._http")
+    thread, said = threading.get_ident(), False
+
+    def keep(record: logging.LogRecord) -> bool:
+        nonlocal said
+        text = record.getMessage()
+        is_retry = "thrown while requesting" in text or text.startswith("Retrying in ")
+        if record.thread != thread or not is_retry:
+            return True
+        if not said:
+            said = True
+            reason = text.partition(" thrown while requesting")[0].strip("'")
+            logger.warning("%s: %s; trying again for up to half a minute", url, reason)
+        return False
+
+    client.addFilter(keep)
+    try:
+        yield
+    finally:
+        client.removeFilter(keep)
 
 
 @contextmanager
@@ -211,16 +284,12 @@ def _explained(url: str, wanted: RepositoryUrl) -> Iterator[None]:
     except LocalEntryNotFoundError as error:
         # What stopped the client is in the error before this one.
         cause = error.__cause__ or error
-        advice = _login_advice(cause) or (
-            "try again when the network is there, or get the files by other means and load their "
-            "folder"
-        )
-        raise DownloadError(
-            f"{url} is not in the cache and cannot be fetched: {_in_one_line(cause)}; {advice}"
-        ) from error
-    except (http_error, OSError, ValueError) as error:
+        reason = f"{url} is not in the cache and cannot be fetched: {_in_one_line(cause)}"
+        raise RepositoryError(reason, _login_advice(cause) or GET_ANYWAY) from error
+    except (http_error, OSError, ValueError, ImportError) as error:
+        # An import fails where a proxy is named of a kind that needs another package.
         advice = _login_advice(error) or "load a local copy by its path instead"
-        raise DownloadError(f"{url}: {_in_one_line(error)}; {advice}") from error
+        raise RepositoryError(f"{url}: {_in_one_line(error)}", advice) from error
 
 
 def _login_advice(error: BaseException) -> str | None:

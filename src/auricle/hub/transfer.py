@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import email.utils
+import errno
 import logging
 import random
 import re
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_REDIRECTS = 10
+NETWORK_ATTEMPTS = 2
+"""Attempts at a host that cannot be found, or to which no way leads, before anything has come:
+most likely there is no network."""
+
+NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN})
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that may go away by themselves: overload, rate limits, restarts (RFC 9110, 6585)."""
 
@@ -87,6 +94,7 @@ class Transfer:
 
         num_failures = 0
         farthest = self.part.num_bytes
+        max_failures = self.limits.num_attempts
         while True:
             try:
                 return self._attempt(url)
@@ -95,17 +103,21 @@ class Transfer:
             except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
                 raise RefusedError(str(error)) from error
             except httpx.TransportError as error:
+                if self.part.num_bytes == 0 and no_network(error) is not None:
+                    max_failures = min(max_failures, NETWORK_ATTEMPTS)
                 reason, asked_seconds = _describe(error, self.limits), 0.0
             num_bytes = self.part.num_bytes
             num_failures = 1 if num_bytes > farthest else num_failures + 1
             farthest = max(farthest, num_bytes)
-            self._pause(url, reason, asked_seconds, num_failures)
+            if num_failures >= max_failures:
+                raise RefusedError(f"{reason} (tried {num_failures} times)")
+            if num_failures == 1 < max_failures - 1:
+                logger.warning("%s: %s; trying again", url, reason)
+            self._pause(reason, asked_seconds, num_failures)
 
-    def _pause(self, url: str, reason: str, asked_seconds: float, num_failures: int) -> None:
+    def _pause(self, reason: str, asked_seconds: float, num_failures: int) -> None:
         """Wait before the next attempt, or give this place up."""
         limits = self.limits
-        if num_failures >= limits.num_attempts:
-            raise RefusedError(f"{reason} (tried {num_failures} times)")
         if asked_seconds > limits.max_wait_seconds:
             raise RefusedError(f"{reason}; it asks to wait {asked_seconds:.0f} s")
         backoff = limits.first_wait_seconds * 2 ** (num_failures - 1)
@@ -114,7 +126,6 @@ class Transfer:
         wait = max(asked_seconds, min(backoff, limits.max_wait_seconds))
         if time.monotonic() + wait > self.deadline:
             raise RefusedError(f"{reason}; no time left of {limits.total_seconds:g} s")
-        logger.info("%s: %s; trying again in %.1f s", url, reason, wait)
         limits.sleep(wait)
 
     def _attempt(self, url: str) -> None:
@@ -260,9 +271,28 @@ def _content_length(response: httpx.Response) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
+def no_network(error: BaseException) -> OSError | None:
+    """The system's error where a host could not be found, or no way leads to it; None elsewhere.
+
+    Looks through causes, for HTTP libraries raise errors of their own.
+    """
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        if isinstance(found, socket.gaierror):
+            return found
+        if isinstance(found, OSError) and found.errno in NO_ROUTE:
+            return found
+        found = found.__cause__ or found.__context__
+    return None
+
+
 def _describe(error: httpx.TransportError, limits: Limits) -> str:
     import httpx
 
+    if (cause := no_network(error)) is not None:
+        return f"the host cannot be reached ({cause.strerror}; is there a network?)"
     if isinstance(error, httpx.ConnectTimeout):
         return f"no connection within {limits.connect_seconds:g} s"
     if isinstance(error, httpx.ReadTimeout):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from auricle.errors import PlugInError, UnknownModelError
@@ -61,7 +62,11 @@ class Family:
         return presets[size]
 
     def objective_type(self) -> Any:
-        """The class of the family's pretraining loss; imports its module."""
+        """The class of the family's pretraining loss; imports its module.
+
+        Raises:
+            LookupError: There is none.
+        """
         module = self._module("objectives", self.objective_module_name)
         return self._attribute(module, f"{self.class_name}Objective")
 
@@ -73,15 +78,19 @@ class Family:
         """The module with the family's steps over a stream; imports it.
 
         Raises:
-            ModuleNotFoundError: There is none.
+            LookupError: There is none.
         """
         return self._module("streaming", self.streaming_module_name)
 
     def _module(self, layer: str, own_name: str | None) -> Any:
         if self.plug_in is None:
-            return import_module(f"auricle.{layer}.{self.stem}")
+            name = f"auricle.{layer}.{self.stem}"
+            # Asked before, so that a module that lacks something else is not taken for absent.
+            if find_spec(name) is None:
+                raise LookupError(f"the family {self.stem} brings nothing for {layer}")
+            return import_module(name)
         if own_name is None:
-            raise ModuleNotFoundError(f"the plug-in {self.plug_in} brings nothing for {layer}")
+            raise LookupError(f"the plug-in {self.plug_in} brings nothing for {layer}")
         try:
             return import_module(own_name)
         except Exception as error:  # somebody else's module may raise anything

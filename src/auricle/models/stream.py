@@ -245,7 +245,7 @@ def _steps_of(encoder: Encoder) -> tuple[Step, ...]:
     """The steps of an encoder, in order of depth."""
     try:
         module = find_family(encoder.family).streaming()
-    except ModuleNotFoundError as error:
+    except LookupError as error:
         reason = ATTENTION if encoder.looks_ahead else "its family does not say how"
         raise refusal(encoder, reason) from error
     steps: tuple[Step, ...] = tuple(module.steps(encoder))

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from auricle.errors import MissingExtraError, OutputError
+from auricle.errors import OutputError
+from auricle.optional import optional
 from auricle.writing import write_whole
 
 if TYPE_CHECKING:
@@ -55,13 +56,10 @@ def check_plotting(path: Path) -> None:
 
 
 def check_matplotlib() -> None:
-    """Raise MissingExtraError where matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401 - asks only whether it is there
-    except ImportError as error:
-        raise MissingExtraError(
-            "drawing needs matplotlib, which is not installed; run pip install matplotlib"
-        ) from error
+    """Raise MissingExtraError where matplotlib is not installed or does not import."""
+    with optional("matplotlib", "drawing"):
+        import matplotlib.figure
+        import matplotlib.font_manager  # noqa: F401 - asks only whether it works
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -101,9 +99,8 @@ def every_script() -> Iterator[None]:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    check_matplotlib()
-    from matplotlib import font_manager, rc_context, rcParams
-
+    with optional("matplotlib", "drawing"):
+        from matplotlib import font_manager, rc_context, rcParams
     installed = set(font_manager.get_font_names())
     more = [name for name in FONTS_OF_MORE_SCRIPTS if name in installed]
     with warnings.catch_warnings(), rc_context({"font.family": [*rcParams["font.family"], *more]}):

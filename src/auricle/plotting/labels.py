@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from auricle.audio.files import AUDIO_SUFFIXES
-from auricle.errors import AudioError, MissingExtraError
+from auricle.errors import AudioError
+from auricle.optional import optional
 from auricle.plotting.utterance import Segment
 
 CTM_COLUMNS = 5
@@ -213,13 +214,9 @@ def _segment(start: float, end: float, label: str) -> Segment:
 
 def _read_textgrid(path: Path) -> dict[str, Any]:
     """The tiers of intervals of a TextGrid that hold labels, by name."""
-    try:
+    with optional("praatio", "reading a TextGrid"):
         from praatio import textgrid
         from praatio.utilities.errors import PraatioException
-    except ImportError as error:
-        raise MissingExtraError(
-            "reading a TextGrid needs praatio, which is not installed; run pip install praatio"
-        ) from error
     if not path.is_file():
         raise AudioError(f"cannot open {path}: there is no such file; check the path of the labels")
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from auricle.optional import optional
 from auricle.plotting import panels
 from auricle.plotting.figures import every_script
 from auricle.plotting.panels import Name
@@ -138,8 +139,8 @@ def draw_comparison(utterance: Utterance, similarity: LayerSimilarity) -> Pictur
 
 
 def _new_figure(rows: list[_Row], inches_below: float) -> Figure:
-    from auricle.plotting.notebook_figure import NotebookFigure
-
+    with optional("matplotlib", "drawing"):
+        from auricle.plotting.notebook_figure import NotebookFigure
     height = sum(row.inches for row in rows) + MARGIN_INCHES + inches_below
     return NotebookFigure(figsize=(WIDTH_INCHES, height), layout="constrained")
 

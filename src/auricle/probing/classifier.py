@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auricle.errors import AuricleError, MissingExtraError
+from auricle.errors import AuricleError
+from auricle.optional import optional
 
 PENALTY = 0.01
 """Weight of half the squared norm of the weights against the mean loss of the training examples.
@@ -41,12 +42,8 @@ def check_classifier() -> None:
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    try:
-        import sklearn  # noqa: F401 - asks only whether it is there
-    except ImportError as error:
-        raise MissingExtraError(
-            "probing needs scikit-learn, which is not installed; run pip install scikit-learn"
-        ) from error
+    with optional("sklearn", "probing"):
+        import sklearn.linear_model  # noqa: F401 - asks only whether it works
 
 
 def train_and_test(
@@ -65,11 +62,11 @@ def train_and_test(
             infinite.
         MissingExtraError: scikit-learn is not installed.
     """
-    check_classifier()
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    with optional("sklearn", "probing"):
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
     names, counts = np.unique(train_labels, return_counts=True)
     if len(names) < 2 or len(test_labels) == 0:

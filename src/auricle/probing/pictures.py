@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from auricle.optional import optional
 from auricle.plotting.figures import check_plotting
 from auricle.probing.results import ProbeResult
 
@@ -27,8 +28,8 @@ def draw_layers(results: Sequence[ProbeResult]) -> Figure:
         MissingExtraError: matplotlib is not installed.
     """
     check_plotting(Path("figure.png"))
-    from matplotlib.figure import Figure
-
+    with optional("matplotlib", "drawing"):
+        from matplotlib.figure import Figure
     figure = Figure(figsize=SIZE_INCHES, layout="constrained")
     panel = figure.add_subplot()
     for index, result in enumerate(results):

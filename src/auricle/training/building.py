@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from auricle.errors import AuricleError, MissingExtraError, RecipeError
+from auricle.errors import AuricleError, RecipeError
 from auricle.models.base import SAMPLE_RATE
 from auricle.models.families import find_family
 from auricle.objectives.base import Objective
+from auricle.optional import optional
 from auricle.training.corpus import Corpus
 from auricle.training.recipe import OptimizerOptions, Recipe
 
@@ -77,12 +78,8 @@ def build_accelerator(recipe: Recipe, device: Device) -> Accelerator:
         MissingExtraError: Accelerate is not installed.
         AuricleError: There is no such device, or this process has trained in another precision.
     """
-    try:
+    with optional("accelerate", "training"):
         from accelerate import Accelerator, DistributedDataParallelKwargs
-    except ImportError as error:
-        raise MissingExtraError(
-            "training needs accelerate, which is not installed; run pip install accelerate"
-        ) from error
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:
         raise AuricleError("there is no CUDA device here; pass --device cpu, or auto")

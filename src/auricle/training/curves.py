@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from auricle.optional import optional
 from auricle.plotting.figures import check_plotting, save_figure
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def draw_curves(title: str, lines: Sequence[dict[str, float]]) -> Figure:
         MissingExtraError: matplotlib is not installed.
     """
     check_curves()
-    from matplotlib.figure import Figure
-
+    with optional("matplotlib", "drawing"):
+        from matplotlib.figure import Figure
     names = [name for name in lines[-1] if name not in NOT_DRAWN]
     names.sort(key=lambda name: name != "loss")
     num_rows = -(-len(names) // NUM_COLUMNS)

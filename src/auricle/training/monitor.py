@@ -9,7 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from auricle.errors import MissingExtraError, OutputError
+from auricle.errors import OutputError
+from auricle.optional import optional
 from auricle.training.metrics import METRICS_FILE, read_metrics
 from auricle.writing import write_whole
 
@@ -22,12 +23,9 @@ def check_monitoring() -> None:
     Raises:
         MissingExtraError: TensorBoard is not installed.
     """
-    try:
-        import tensorboard  # noqa: F401 - asks only whether it is there
-    except ImportError as error:
-        raise MissingExtraError(
-            "training needs tensorboard, which is not installed; run pip install tensorboard"
-        ) from error
+    with optional("tensorboard", "training"):
+        import tensorboard  # noqa: F401 - torch imports parts of it alone
+        import torch.utils.tensorboard  # noqa: F401 - asks only whether it works
 
 
 class Monitor:
@@ -38,8 +36,8 @@ class Monitor:
     """
 
     def __init__(self, out: Path, *, first_step: int, num_steps: int) -> None:
-        check_monitoring()
-        from torch.utils.tensorboard import SummaryWriter
+        with optional("tensorboard", "training"):
+            from torch.utils.tensorboard import SummaryWriter
 
         self._path = out / METRICS_FILE
         kept = [line for line in read_metrics(out) if line["step"] <= first_step]

@@ -14,11 +14,7 @@ from auricle.errors import RecipeError
 from auricle.models.base import Config
 from auricle.models.families import FAMILIES, find_family, is_family
 from auricle.objectives.base import ObjectiveConfig
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from auricle.optional import optional
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -230,9 +226,7 @@ def read_recipe(path: Path) -> Recipe:
 def parse_recipe(text: str) -> Recipe:
     """The recipe that a TOML text holds; raises RecipeError as `read_recipe` does."""
     try:
-        file = msgspec.convert(tomllib.loads(text), RecipeFile)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"not TOML: {error}") from error
+        file = msgspec.convert(_parse_toml(text), RecipeFile)
     except msgspec.ValidationError as error:
         raise RecipeError(str(error)) from error
     return Recipe(
@@ -247,6 +241,18 @@ def parse_recipe(text: str) -> Recipe:
     )
 
 
+def _parse_toml(text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        with optional("tomli", "reading a recipe on Python 3.10"):
+            import tomli as tomllib
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"not TOML: {error}") from error
+
+
 def _family_types(family: str) -> tuple[type[Config], type[ObjectiveConfig]]:
     if not is_family(family):
         raise RecipeError(
@@ -255,7 +261,7 @@ def _family_types(family: str) -> tuple[type[Config], type[ObjectiveConfig]]:
         )
     try:
         objective_type = find_family(family).objective_type()
-    except ModuleNotFoundError as error:
+    except LookupError as error:
         raise RecipeError(f"the family {family} has no pretraining objective here") from error
     return find_family(family).encoder_type().config_type, objective_type.config_type
 

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from auricle.errors import AudioError, MissingExtraError
 from auricle.extraction.inputs.datasets import (
@@ -22,6 +24,7 @@ from auricle.extraction.inputs.datasets import (
     row_audio,
 )
 from auricle.extraction.inputs.records import Scope
+from auricle.extraction.inputs.streams import open_stream
 
 datasets = pytest.importorskip("datasets")
 
@@ -196,3 +199,27 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match="pip install datasets"):
         list_dataset("hf-dataset://name", Scope())
+
+
+@pytest.fixture
+def folder_of_audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder that the library reads as a data set, which it does by torchcodec, not there."""
+    monkeypatch.setitem(sys.modules, "torchcodec", None)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    soundfile.write(folder / "a.wav", np.zeros(800), 16_000)
+    return f"hf-dataset://{folder}"
+
+
+def test_a_package_that_the_library_lacks_is_named(folder_of_audio: str) -> None:
+    with pytest.raises(MissingExtraError, match="without torchcodec.*pip install torchcodec") as e:
+        list_dataset(folder_of_audio, Scope())
+    assert e.value.name == "torchcodec"
+    assert e.value.__cause__ is not None
+
+
+def test_a_package_that_a_stream_lacks_is_named(folder_of_audio: str, tmp_path: Path) -> None:
+    stream = open_stream(f"{folder_of_audio}@train")
+    with pytest.raises(MissingExtraError, match="without torchcodec.*pip install torchcodec"):
+        next(stream.groups(tmp_path / "spool"))

@@ -8,10 +8,11 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from auricle.errors import MissingExtraError, OutputError
+from auricle.errors import OutputError
 from auricle.extraction.store.folder import FileDigest, Folder
 from auricle.extraction.store.layout import ShardKey, StoreMeta
 from auricle.extraction.utterances import Utterance
+from auricle.optional import optional
 
 if TYPE_CHECKING:
     import pyarrow
@@ -64,7 +65,8 @@ class ShardFormat(abc.ABC):
                 "another format"
             )
         if self.package is not None:
-            import_optional(self.package, f"the {self.name} format")
+            with optional(self.package, f"the {self.name} format"):
+                importlib.import_module(self.package)
         self.meta = meta
         self.layers = tuple(layer.name for layer in meta.layers)
 
@@ -104,17 +106,3 @@ def values(x: Tensor) -> NDArray[Any]:
 def path_text(path: str) -> str:
     """A path as text that can be written, also where its bytes are no text."""
     return path.encode("utf-8", "backslashreplace").decode()
-
-
-def import_optional(package: str, purpose: str) -> Any:
-    """Import a package that is not always there.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{purpose} needs {package}, which is not installed; run pip install {package}"
-        ) from error

@@ -10,12 +10,12 @@ from auricle.extraction.formats.base import (
     Placement,
     ShardFormat,
     WrittenShard,
-    import_optional,
     values,
 )
 from auricle.extraction.formats.naming import component
 from auricle.extraction.store.folder import Folder
 from auricle.extraction.store.layout import ShardKey
+from auricle.optional import optional
 
 if TYPE_CHECKING:
     from auricle.extraction.formats.base import Item
@@ -36,7 +36,8 @@ class Hdf5Format(ShardFormat):
         name = key.file(self.suffix)
 
         def write(temporary: Path) -> None:
-            h5py = import_optional("h5py", "the hdf5 format")
+            with optional("h5py", "the hdf5 format"):
+                import h5py
             # Made in memory: the HDF5 library crashes where the disk fills while it closes a file.
             with h5py.File(temporary, "w", driver="core", backing_store=False) as file:
                 self._fill(file, name, items, placements)

@@ -12,12 +12,12 @@ from auricle.extraction.formats.base import (
     Placement,
     ShardFormat,
     WrittenShard,
-    import_optional,
     values,
 )
 from auricle.extraction.formats.naming import component
 from auricle.extraction.store.folder import Folder
 from auricle.extraction.store.layout import ShardKey
+from auricle.optional import optional
 
 if TYPE_CHECKING:
     from auricle.extraction.formats.base import Item
@@ -83,7 +83,8 @@ class KaldiFormat(ShardFormat):
 
     def _write_ark(self, path: Path, layer: str, items: Sequence[Item]) -> list[int]:
         """Write an ark and say where the values of each utterance begin, in bytes."""
-        kaldiio = import_optional("kaldiio", "the kaldi format")
+        with optional("kaldiio", "the kaldi format"):
+            import kaldiio
         offsets = []
         with path.open("wb") as file:
             for utterance, arrays in items:

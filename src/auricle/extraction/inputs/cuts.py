@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from auricle.errors import AudioError, MissingExtraError
+from auricle.errors import AudioError
 from auricle.extraction.inputs.commands import read_command
 from auricle.extraction.inputs.records import Listing, Problem, Scope
 from auricle.extraction.inputs.rows import Manifest, Row, RowError, list_rows, number, positive
 from auricle.extraction.inputs.tables import json_objects
+from auricle.optional import optional
 
 CUT_TYPES = frozenset({"MonoCut", "MultiCut", "MixedCut", "PaddingCut", "Cut"})
 
@@ -35,12 +36,9 @@ def list_cuts(text: str, scope: Scope) -> Listing:
         AudioError: The manifest cannot be read, or supervisions have no recordings beside them.
         MissingExtraError: Lhotse is not installed.
     """
-    try:
+    with optional("lhotse", f"{text}, a file of Lhotse cuts,"):
+        import lhotse.cut
         import lhotse.serialization  # noqa: F401 - fails here, before anything is read
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{text} holds Lhotse cuts, which need lhotse: pip install lhotse"
-        ) from error
     path = os.path.abspath(text)  # noqa: PTH100 - a link keeps its place
     folder = os.path.dirname(path)  # noqa: PTH120 - a link keeps its place
     manifest = Manifest(path=path, folder=folder, has_absolute_paths=True)

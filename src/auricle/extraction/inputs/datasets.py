@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from auricle.errors import AudioError, MissingExtraError
+from auricle.errors import AudioError
 from auricle.extraction.inputs.columns import note_passed_over, read_columns
 from auricle.extraction.inputs.identifiers import id_reason
 from auricle.extraction.inputs.paths import PathChecker
 from auricle.extraction.inputs.records import Listing, Problem, ProblemKind, Scope
 from auricle.extraction.utterances import Utterance
+from auricle.optional import missing_extra, missing_module, optional
 
 SCHEME = "hf-dataset://"
 SAVED_MARKS = ("dataset_dict.json", "state.json")
@@ -174,12 +175,8 @@ def id_of_row(value: object, split: str, row: int) -> str:
 
 
 def _library() -> Any:
-    try:
+    with optional("datasets", "a data set of Hugging Face"):
         import datasets
-    except ImportError as error:
-        raise MissingExtraError(
-            "Hugging Face data sets need datasets: pip install datasets"
-        ) from error
     return datasets
 
 
@@ -189,7 +186,15 @@ def _load(datasets: Any, source: str, *, is_streaming: bool) -> Any:
         if is_saved_dataset(path) and config is None:
             return datasets.load_from_disk(path)
         return datasets.load_dataset(path, config, streaming=is_streaming)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        ImportError,
+        datasets.exceptions.DatasetsError,
+    ) as error:
+        if isinstance(error, ImportError) or missing_module(error) is not None:
+            raise missing_extra("datasets", f"the data set {source}", error) from error
         raise AudioError(
             f"cannot open the data set {source}: {error}; expected a folder, or a name of the "
             "Hugging Face hub that the datasets library can reach"

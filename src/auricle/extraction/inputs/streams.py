@@ -25,6 +25,7 @@ from auricle.extraction.inputs.datasets import (
 from auricle.extraction.inputs.identifiers import id_reason
 from auricle.extraction.inputs.records import Problem
 from auricle.extraction.utterances import Utterance
+from auricle.optional import missing_extra, missing_module, optional
 
 GROUP_ROWS = 4096
 GROUP_BYTES = 2 << 30
@@ -99,6 +100,7 @@ class Stream:
 
         Raises:
             AudioError: The stream breaks off, or has no column of audio.
+            MissingExtraError: The rows cannot be read without a package that is not installed.
             OutputError: `spool_folder` cannot be written.
         """
         rows = iter(self.rows.skip(first_row) if first_row else self.rows)
@@ -113,6 +115,8 @@ class Stream:
             except AuricleError:
                 raise
             except Exception as error:  # every kind of place has errors of its own
+                if isinstance(error, ImportError) or missing_module(error) is not None:
+                    raise missing_extra("datasets", f"the data set {self.source}", error) from error
                 raise AudioError(
                     f"reading {self.source} broke off at row {spool.end_row} of {self.split} "
                     f"({error!r}); run the same command again to go on"
@@ -304,8 +308,8 @@ def _no_spool(path: Path, error: OSError) -> OutputError:
 
 def _fetch(path: str) -> bytes:
     """A row's file, from where the data set says it lies."""
-    import fsspec
-
+    with optional("fsspec", path):
+        import fsspec
     protocol = path.rpartition("::")[2].partition("://")
     if not protocol[1] or protocol[0] in LOCAL_PROTOCOLS:
         # A downloaded table must not choose among the files of this machine.

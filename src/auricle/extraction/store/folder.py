@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from auricle.errors import MissingExtraError, OutputError
+from auricle.errors import OutputError
+from auricle.optional import missing_extra, optional
 from auricle.writing import write_whole
 
 if TYPE_CHECKING:
@@ -224,12 +225,12 @@ class RemoteFolder(Folder):
 
     def _open(self) -> tuple[Any, str]:
         if self._opened is None:
-            try:
+            with optional("fsspec", self.location):
                 from fsspec.core import url_to_fs
-
+            try:
                 system, root = url_to_fs(self.location)
             except ImportError as error:
-                raise MissingExtraError(f"cannot open {self.location}: {error}") from error
+                raise missing_extra(_driver(self.location), self.location, error) from error
             except ValueError as error:
                 raise OutputError(f"cannot open {self.location}: {error}") from error
             self._opened = system, root.rstrip("/")
@@ -243,6 +244,14 @@ def open_folder(location: str | Path) -> Folder:
     if isinstance(location, Path) or not separator:
         return LocalFolder(Path(location))
     return LocalFolder(Path(rest)) if protocol == "file" else RemoteFolder(text)
+
+
+def _driver(location: str) -> str:
+    """The package by which fsspec reads from such an address."""
+    from fsspec.registry import known_implementations
+
+    known = known_implementations.get(location.partition("://")[0], {})
+    return str(known.get("class", "fsspec")).partition(".")[0]
 
 
 def _checked(name: str) -> str:

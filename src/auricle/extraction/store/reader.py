@@ -13,20 +13,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from auricle.errors import LayerError, StoreError, UnknownUtteranceError
-from auricle.extraction.formats.base import import_optional
 from auricle.extraction.store.checking import Damage, verify
 from auricle.extraction.store.folder import Folder, open_folder
 from auricle.extraction.store.ids import SortedIds
 from auricle.extraction.store.index import read_index
 from auricle.extraction.store.layout import StoreMeta, read_meta
 from auricle.extraction.store.mapping import ShardMaps
+from auricle.optional import optional
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
 
 
-def open(location: str | Path) -> Store:  # noqa: A001 - the library's public name
+def open_store(location: str | Path) -> Store:
     """Open a folder of representations, whichever format its shards have.
 
     Args:
@@ -49,8 +49,11 @@ def open(location: str | Path) -> Store:  # noqa: A001 - the library's public na
     return Store(folder, meta)
 
 
+open = open_store  # noqa: A001 - the shorter name, as `auricle.open`
+
+
 class Store:
-    """Representations by the ids of utterances; `open` makes it.
+    """Representations by the ids of utterances; `open_store` makes it.
 
     `store[id]` is (T, D), or a dict of such by layer where several are kept. Arrays are mapped
     from disk, not copied: what is written to one does not reach the disk, but may be seen by
@@ -164,7 +167,8 @@ class Store:
             MissingExtraError: pandas is not installed.
             StoreError: The index is damaged.
         """
-        import_optional("pandas", "to_pandas")
+        with optional("pandas", "to_pandas"):
+            import pandas  # noqa: F401 - pyarrow imports it
         return read_index(self._folder, closed=self.is_closed).to_pandas()
 
     def verify(self) -> list[Damage]:
