@@ -20,8 +20,9 @@ from auricle.errors import AuricleError, LayerError
 from auricle.frontends import FbankConfig, LogMelConfig, extract
 from auricle.models.families import find_family
 from auricle.native import NativeCheckpoint, write_native
-from auricle.nn.packed import infers_on_cpu
+from auricle.nn.fast_paths import infers_on_cpu, is_hooked, needs_gradients
 from auricle.nn.padding import pad_waveforms
+from auricle.nn.reached import reaching
 from auricle.outputs import LayerInfo, ModelInfo, Provenance, ReceptiveField
 
 if TYPE_CHECKING:
@@ -226,11 +227,12 @@ class Encoder(nn.Module, abc.ABC):
         if not waveforms:
             return []
         results = waveforms.copy()
-        for group, _, x in self._encoded(waveforms, [info.name]):
-            num_frames = [info.geometry.num_frames(len(waveforms[index])) for index in group]
-            codes = self.code_indices(x, num_frames)
-            for index, row, count in zip(group, codes, num_frames, strict=True):
-                results[index] = row[:count]
+        with torch.set_grad_enabled(needs_gradients(self, waveforms)):
+            for group, _, x in self._encoded(waveforms, [info.name]):
+                num_frames = [info.geometry.num_frames(len(waveforms[index])) for index in group]
+                codes = self.code_indices(x, num_frames)
+                for index, row, count in zip(group, codes, num_frames, strict=True):
+                    results[index] = row[:count]
         return results
 
     def stream(
@@ -395,7 +397,8 @@ class Encoder(nn.Module, abc.ABC):
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights; float32 for an encoder without weights."""
-        return next((p.dtype for p in self.parameters()), torch.float32)
+        types = (parameter.dtype for parameter in self.parameters())
+        return next((one for one in types if one.is_floating_point), torch.float32)
 
     def save(self, path: str | Path, *, extra: Mapping[str, str] | None = None) -> None:
         """Write weights, config and origin to one `.safetensors` file that `auricle.load` reads.
@@ -445,10 +448,12 @@ class Encoder(nn.Module, abc.ABC):
         if not waveforms:
             return []
         results: list[dict[str, Tensor]] = [{} for _ in waveforms]
-        for group, name, x in self._encoded(waveforms, names):
-            geometry = self.layer_info(name).geometry
-            for index, row in zip(group, x.float(), strict=True):
-                results[index][name] = row[: geometry.num_frames(len(waveforms[index]))]
+        with torch.set_grad_enabled(needs_gradients(self, waveforms)):
+            for group, name, x in self._encoded(waveforms, names):
+                geometry = self.layer_info(name).geometry
+                rows = reaching(x, self.parameters()).float()
+                for index, row in zip(group, rows, strict=True):
+                    results[index][name] = row[: geometry.num_frames(len(waveforms[index]))]
         return results
 
     def _encoded(
@@ -476,7 +481,8 @@ class Encoder(nn.Module, abc.ABC):
         On the CPU padding costs more than several at once save, but for recurrence: there they go
         together, longest first, so that their ends follow each other.
         """
-        if self.training or not infers_on_cpu(waveforms[0]):
+        is_lone = infers_on_cpu(waveforms[0]) and not is_hooked(*self.children())
+        if self.training or not is_lone:
             return [list(range(len(waveforms)))]
         if not self.is_faster_together:
             return [[index] for index in range(len(waveforms))]
