@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
@@ -20,7 +21,8 @@ from auricle.errors import AuricleError, LayerError
 from auricle.frontends import FbankConfig, LogMelConfig, extract
 from auricle.models.families import find_family
 from auricle.native import NativeCheckpoint, write_native
-from auricle.nn.fast_paths import infers_on_cpu, is_hooked, needs_gradients
+from auricle.nn import packed
+from auricle.nn.fast_paths import infers_on_cpu, is_hooked, may_bypass, needs_gradients
 from auricle.nn.padding import pad_waveforms
 from auricle.nn.reached import reaching
 from auricle.outputs import LayerInfo, ModelInfo, Provenance, ReceptiveField
@@ -227,7 +229,7 @@ class Encoder(nn.Module, abc.ABC):
         if not waveforms:
             return []
         results = waveforms.copy()
-        with torch.set_grad_enabled(needs_gradients(self, waveforms)):
+        with self._computing(waveforms):
             for group, _, x in self._encoded(waveforms, [info.name]):
                 num_frames = [info.geometry.num_frames(len(waveforms[index])) for index in group]
                 codes = self.code_indices(x, num_frames)
@@ -448,13 +450,23 @@ class Encoder(nn.Module, abc.ABC):
         if not waveforms:
             return []
         results: list[dict[str, Tensor]] = [{} for _ in waveforms]
-        with torch.set_grad_enabled(needs_gradients(self, waveforms)):
+        with self._computing(waveforms):
             for group, name, x in self._encoded(waveforms, names):
                 geometry = self.layer_info(name).geometry
                 rows = reaching(x, self.parameters()).float()
                 for index, row in zip(group, rows, strict=True):
                     results[index][name] = row[: geometry.num_frames(len(waveforms[index]))]
         return results
+
+    @contextmanager
+    def _computing(self, waveforms: Sequence[Tensor]) -> Iterator[None]:
+        """No gradients where none could flow; weights looked at once where nothing changes them."""
+        is_unchanging = may_bypass(*self.children())
+        with (
+            torch.set_grad_enabled(needs_gradients(self, waveforms)),
+            packed.unchanging() if is_unchanging else nullcontext(),
+        ):
+            yield
 
     def _encoded(
         self, waveforms: Sequence[Tensor], names: Sequence[str]

@@ -10,7 +10,9 @@ CPU. Everywhere else `linear` is `F.linear`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
@@ -35,9 +37,6 @@ TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 MANY_ROWS = 4096
 """Beside so many products the packing of a weight costs nothing, so that it need not be kept."""
-
-MAX_COMPARED = 1 << 16
-"""Elements up to which all of a weight are looked at to see whether it has changed."""
 
 UINT8_STEPS, INT8_STEPS = 255, 127
 """Steps from the lowest input to the highest, and from 0 to the largest weight."""
@@ -209,30 +208,47 @@ def kept_with(weights: tuple[Tensor, ...], make: Callable[[], Tensor]) -> Tensor
     return cast("Tensor", _kept_as("made", weights, made))
 
 
+_seen: ContextVar[set[tuple[int, Any]] | None] = ContextVar("seen", default=None)
+"""Weights, by identity and form, that have been looked at; None where they may change."""
+
+
+@contextmanager
+def unchanging() -> Iterator[None]:
+    """Look at each weight once inside, for nothing can write to it."""
+    token = _seen.set(set())
+    try:
+        yield
+    finally:
+        _seen.reset(token)
+
+
 def _kept_as(form: Any, weights: tuple[Tensor, ...], make: Callable[[], Any]) -> Any:
     """What `make` made of weights, under the first of them, by form, until one of them changes."""
     if weights[0] not in _kept:
         _kept[weights[0]] = {}
     forms = cast("dict[Any, tuple[list[_State], Any]]", _kept[weights[0]])
-    states = [_State(weight) for weight in weights]
-    if form not in forms or forms[form][0] != states:
-        forms[form] = states, make()
+    key, seen = (id(weights[0]), form), _seen.get()
+    if form not in forms or seen is None or key not in seen:
+        states = [_State(weight) for weight in weights]
+        if form not in forms or forms[form][0] != states:
+            forms[form] = states, make()
+        if seen is not None:
+            seen.add(key)
     return forms[form][1]
 
 
 class _State:
     """What differs when a weight has been written to, or put elsewhere.
 
-    What goes through `weight.data` is not counted by its version, so elements are looked at: of a
-    large weight a diagonal, which crosses every row and every column.
+    What goes through `weight.data` is not counted by its version, so all elements are looked at:
+    rows by their sums, and their order by a diagonal.
     """
 
     def __init__(self, weight: Tensor) -> None:
         self.place = weight._version, weight.data_ptr(), weight.stride(), weight.dtype
         matrix = weight.detach().flatten(1) if weight.dim() > 1 else weight.detach().unsqueeze(0)
-        if matrix.numel() > MAX_COMPARED:
-            matrix = matrix[_diagonal(*matrix.shape)]
-        self.elements = matrix.clone()
+        diagonal = matrix[_diagonal(*matrix.shape)]
+        self.elements = torch.cat([matrix.sum(1, dtype=torch.float32), diagonal.float()])
 
     def __eq__(self, other: object) -> bool:
         return (
