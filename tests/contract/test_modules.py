@@ -6,14 +6,20 @@ import copy
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parametrize, prune
 
+import auricle
 from auricle.audio.samples import sample_paths
+from auricle.errors import AudioError, AuricleError
 from auricle.models.base import Encoder
 from auricle.nn import chunks, conv_stack, waveform_extractor
 from auricle.nn.fast_paths import plain
@@ -134,3 +140,200 @@ def test_whatever_is_done_to_a_module_acts_at_any_length(encoder: Encoder) -> No
             assert furthest(long_outputs_of(encoder), expected) <= SAME, name
             setattr(encoder.get_submodule(parent), place, part)
     assert furthest(outputs_of(encoder), before) == 0.0
+
+
+class Tripled(nn.Module):
+    """A parametrisation."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return 3 * weight
+
+
+@every_family
+def test_pruned_and_parametrised_weights_are_the_ones_that_count(
+    encoder: Encoder, name: str
+) -> None:
+    twin = copy.deepcopy(shared_encoder(name))
+    part_name, part = next(
+        (part_name, part)
+        for part_name, part in examples(encoder).items()
+        if isinstance(part, nn.Conv1d | nn.Linear | nn.GRU)
+    )
+    weight = "weight_ih_l0" if isinstance(part, nn.GRU) else "weight"
+    outputs_of(encoder)  # now it is kept packed
+    prune.l1_unstructured(part, weight, amount=0.5)
+    with torch.no_grad():
+        original, mask = getattr(part, f"{weight}_orig"), getattr(part, f"{weight}_mask")
+        original.mul_(3.0)  # as an optimiser changes it
+        getattr(twin.get_submodule(part_name), weight).copy_(original * mask)
+    assert furthest(long_outputs_of(encoder), outputs_of(twin)) <= SAME
+    for _ in range(2):  # a second backward pass finds a graph of its own
+        encoder.train()(wavs(encoder))[0].square().mean().backward()
+    encoder.eval()
+
+    prune.remove(part, weight)
+    if not isinstance(part, nn.GRU):  # torch's own take no parametrisation
+        parametrize.register_parametrization(part, weight, Tripled())
+        with torch.no_grad():
+            getattr(twin.get_submodule(part_name), weight).mul_(3.0)
+    assert furthest(long_outputs_of(encoder), outputs_of(twin)) <= SAME
+
+
+@every_family
+def test_weights_that_are_written_to_are_the_ones_that_count(encoder: Encoder) -> None:
+    outputs_of(encoder)
+    for parameter in encoder.parameters():
+        index = parameter.numel() // 3
+        parameter.data.view(-1)[index] += 1.0  # which no version counts
+    changed_outputs = outputs_of(encoder)
+    assert furthest(changed_outputs, plain_outputs_of(encoder)) <= SAME
+    others = {name: 0.9 * one for name, one in encoder.named_parameters()}
+    with torch.no_grad():
+        ours = torch.func.functional_call(encoder, others, (wavs(encoder),))
+        with plain():
+            expected = torch.func.functional_call(encoder, others, (wavs(encoder),))
+    assert furthest(ours, expected) <= SAME
+    assert furthest(outputs_of(encoder), changed_outputs) == 0.0
+
+
+@every_family
+def test_a_frozen_encoder_infers_whatever_the_mode_of_gradients(encoder: Encoder) -> None:
+    encoder.requires_grad_(False)
+    with torch.inference_mode():
+        expected = encoder(wavs(encoder))
+    ours = encoder(wavs(encoder))
+    assert all(torch.equal(*pair) for pair in zip(ours, expected, strict=True))
+    assert not any(one.requires_grad for one in ours)
+
+    *_, last = examples(encoder).values()
+    parameters = list(last.parameters())
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    sum(one.square().sum() for one in encoder(wavs(encoder))).backward()
+    gradients = [parameter.grad for parameter in parameters]
+    encoder.requires_grad_(True).zero_grad()
+    sum(one.square().sum() for one in encoder(wavs(encoder))).backward()
+    for ours, parameter in zip(gradients, parameters, strict=True):
+        assert torch.allclose(ours, parameter.grad, rtol=1e-4, atol=1e-4)
+
+
+@every_family
+def test_the_shortest_waveform_trains_or_says_what_to_do(encoder: Encoder) -> None:
+    encoder.train()
+    wav = wavs(encoder)[0][: encoder.min_samples]
+    frames = encoder.num_frames(len(wav))
+    has_batch_norm = any(isinstance(part, nn.BatchNorm1d) for part in encoder.modules())
+    if has_batch_norm and frames == 1:
+        with pytest.raises(AudioError, match=r"one frame in all.*encoder\.eval\(\)"):
+            encoder([wav])
+        encoder([wav, wav])
+    else:
+        encoder([wav])[0].sum().backward()
+
+
+NOT_USED = {
+    "npc": "quantizer.codebooks.",
+    "vq_apc": "quantizer.codebooks.",
+    "vq_wav2vec_kmeans": "quantizer.vectors",
+}
+"""Parameters that the default layer does not use, as docs/fine-tuning.md has them."""
+
+MORE_NAMES = sorted({*NAMES, *NOT_USED})
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/ranks", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", MORE_NAMES)
+def test_the_default_layer_gives_each_parameter_a_gradient(encoder: Encoder, name: str) -> None:
+    encoder(wavs(encoder))[0].square().mean().backward()
+    unused = {one for one, parameter in encoder.named_parameters() if parameter.grad is None}
+    prefix = NOT_USED.get(name)
+    named = {one for one, _ in encoder.named_parameters() if prefix and one.startswith(prefix)}
+    assert unused == named
+
+
+@pytest.mark.parametrize("name", MORE_NAMES)
+def test_data_parallel_training_waits_for_no_parameter(
+    encoder: Encoder, process_group: None
+) -> None:
+    twin = copy.deepcopy(encoder).train()
+    parallel = DistributedDataParallel(encoder.train())
+    for seed in range(3):  # a step finds out that the one before it has not been finished
+        torch.manual_seed(seed)  # of dropout, and of layers that are left out
+        parallel(wavs(encoder))[0].square().mean().backward()
+        torch.manual_seed(seed)
+        twin(wavs(encoder))[0].square().mean().backward()
+    for ours, theirs in zip(encoder.parameters(), twin.parameters(), strict=True):
+        expected = torch.zeros_like(theirs) if theirs.grad is None else theirs.grad
+        assert torch.allclose(ours.grad, expected, rtol=1e-4, atol=1e-6)
+    parallel(wavs(encoder), layer=0)[0].sum().backward()  # whatever deeper layers have
+    parallel(wavs(encoder), layer=0)[0].sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")
+@pytest.mark.parametrize("name", ["wav2vec2_base", "npc"])
+def test_sharded_parameters_train_as_whole_ones(
+    encoder: Encoder, name: str, process_group: None, tmp_path: Path
+) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    twin = copy.deepcopy(encoder)
+    mesh = init_device_mesh("cpu", (1,))
+    for part_name, part in encoder.named_modules():
+        if part_name.rpartition(".")[2].isdigit():
+            fully_shard(part, mesh=mesh)
+    fully_shard(encoder, mesh=mesh)
+    for one in (encoder.train(), twin.train()):
+        optimizer = torch.optim.SGD(one.parameters(), lr=1e-3)
+        torch.manual_seed(0)
+        for _ in range(2):
+            optimizer.zero_grad()
+            sum(output.square().mean() for output in one(wavs(one))).backward()
+            optimizer.step()
+    assert furthest(outputs_of(encoder.eval()), plain_outputs_of(twin.eval())) <= 1e-5
+    encoder.save(tmp_path / "gathered.safetensors")
+    assert (
+        furthest(outputs_of(auricle.load(tmp_path / "gathered.safetensors")), outputs_of(twin))
+        <= 1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_base"])
+def test_a_compiled_encoder_gives_the_same(encoder: Encoder) -> None:
+    before = outputs_of(encoder)
+    compiled = torch.compile(encoder, backend="aot_eager")
+    try:
+        with torch.no_grad():
+            assert furthest(compiled(wavs(encoder)), before) <= SAME
+        compiled(wavs(encoder))[0].square().mean().backward()
+    finally:
+        torch._dynamo.reset()
+    compiled_gradients = [parameter.grad for parameter in encoder.parameters()]
+    encoder.zero_grad()
+    encoder(wavs(encoder))[0].square().mean().backward()
+    for ours, parameter in zip(compiled_gradients, encoder.parameters(), strict=True):
+        assert torch.allclose(ours, parameter.grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["wav2vec"])
+def test_what_a_stream_or_a_file_would_lose_is_refused(encoder: Encoder, tmp_path: Path) -> None:
+    encoder.save(tmp_path / "whole.safetensors")
+    conv = encoder.get_submodule("extractor.layers.0.conv")
+    with conv.register_forward_hook(lambda *_: None):
+        with pytest.raises(AuricleError, match=r"extractor\.layers\.0\.conv has a hook"):
+            encoder.stream()
+        encoder.save(tmp_path / "hooked.safetensors")
+    encoder.stream()
+    prune.l1_unstructured(conv, "weight", amount=0.5)
+    with pytest.raises(AuricleError, match=r"0\.conv\.weight_mask.*prune\.remove"):
+        encoder.save(tmp_path / "pruned.safetensors")
+    prune.remove(conv, "weight")
+    encoder.save(tmp_path / "pruned.safetensors")
+    loaded = auricle.load(tmp_path / "pruned.safetensors")
+    assert furthest(outputs_of(loaded), outputs_of(encoder)) == 0.0
