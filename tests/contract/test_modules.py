@@ -21,8 +21,12 @@ import auricle
 from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError, AuricleError
 from auricle.models.base import Encoder
+from auricle.models.wav2vec2 import Wav2Vec2Config
 from auricle.nn import chunks, conv_stack, waveform_extractor
+from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.fast_paths import plain
+from auricle.nn.waveform_extractor import ExtractorConfig
+from auricle.nn.waveform_transformer import TransformerConfig
 from golden_cases import deviation, golden_cases, shared_encoder
 
 NAMES = sorted({case.family: case.name for case in golden_cases()}.values())
@@ -167,9 +171,11 @@ def test_pruned_and_parametrised_weights_are_the_ones_that_count(
         original.mul_(3.0)  # as an optimiser changes it
         getattr(twin.get_submodule(part_name), weight).copy_(original * mask)
     assert furthest(long_outputs_of(encoder), outputs_of(twin)) <= SAME
-    for _ in range(2):  # a second backward pass finds a graph of its own
-        encoder.train()(wavs(encoder))[0].square().mean().backward()
-    encoder.eval()
+    for one in (encoder, twin):  # whose batch norms follow
+        torch.manual_seed(0)
+        for _ in range(2):  # a second backward pass finds a graph of its own
+            one.train()(wavs(one))[0].square().mean().backward()
+        one.eval()
 
     prune.remove(part, weight)
     if not isinstance(part, nn.GRU):  # torch's own take no parametrisation
@@ -205,8 +211,8 @@ def test_a_frozen_encoder_infers_whatever_the_mode_of_gradients(encoder: Encoder
     assert all(torch.equal(*pair) for pair in zip(ours, expected, strict=True))
     assert not any(one.requires_grad for one in ours)
 
-    *_, last = examples(encoder).values()
-    parameters = list(last.parameters())
+    parameters = [list(part.parameters()) for part in examples(encoder).values()]
+    parameters = [some for some in parameters if some][-1]
     for parameter in parameters:
         parameter.requires_grad_(True)
     sum(one.square().sum() for one in encoder(wavs(encoder))).backward()
@@ -304,21 +310,35 @@ def test_sharded_parameters_train_as_whole_ones(
     )
 
 
-@pytest.mark.parametrize("name", ["wav2vec2_base"])
-def test_a_compiled_encoder_gives_the_same(encoder: Encoder) -> None:
-    before = outputs_of(encoder)
-    compiled = torch.compile(encoder, backend="aot_eager")
+def test_a_compiled_encoder_gives_the_same() -> None:
+    encoder = auricle.build(
+        Wav2Vec2Config(
+            extractor=ExtractorConfig(layers=((8, 10, 5), (8, 8, 8))),
+            transformer=TransformerConfig(
+                hidden_size=8,
+                num_layers=1,
+                num_heads=2,
+                ffn_size=8,
+                positions=ConvPositionConfig(kernel_size=4, num_groups=2),
+            ),
+        )
+    ).eval()
+    operations: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        operations.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    wav = wavs(encoder)[:1]
+    compiled = torch.compile(encoder, backend=backend)
     try:
         with torch.no_grad():
-            assert furthest(compiled(wavs(encoder)), before) <= SAME
-        compiled(wavs(encoder))[0].square().mean().backward()
+            assert furthest(compiled(wav), encoder(wav)) <= SAME
     finally:
         torch._dynamo.reset()
-    compiled_gradients = [parameter.grad for parameter in encoder.parameters()]
-    encoder.zero_grad()
-    encoder(wavs(encoder))[0].square().mean().backward()
-    for ours, parameter in zip(compiled_gradients, encoder.parameters(), strict=True):
-        assert torch.allclose(ours, parameter.grad, rtol=1e-3, atol=1e-5)
+    # Graphs begin anew in the middle of functions, and none may hold what no compiler takes.
+    assert any("linear" in one for one in operations)
+    assert not [one for one in operations if "mkldnn" in one]
 
 
 @pytest.mark.parametrize("name", ["wav2vec"])

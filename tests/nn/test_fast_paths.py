@@ -83,21 +83,18 @@ def test_what_has_been_changed_is_not_bypassed(name: str) -> None:
     assert fast_paths.first_change(block) in (expected or (None,))
 
 
-def test_hooks_of_all_modules_are_hooks_of_each() -> None:
+@pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook", "full_backward_hook"])
+def test_hooks_of_all_modules_are_hooks_of_each(kind: str) -> None:
     block = Block()
-    handles = (
-        nn.modules.module.register_module_forward_hook(lambda *_: None),
-        nn.modules.module.register_module_forward_pre_hook(lambda *_: None),
-        nn.modules.module.register_module_full_backward_hook(lambda *_: None),
-    )
-    for handle in handles:
+    register = getattr(nn.modules.module, f"register_module_{kind}")
+    handle = register(lambda *_: None)
+    try:
         assert fast_paths.is_hooked(block)
+        assert fast_paths.acts(block)
         assert fast_paths.first_change(block) is not None
         assert not fast_paths.may_bypass(block)
+    finally:
         handle.remove()
-        del handle
-        for other in handles:
-            other.remove()
     assert fast_paths.may_bypass(block)
 
 
@@ -118,13 +115,13 @@ def test_gradients_are_needed_where_something_could_ask_for_them() -> None:
 
 
 def test_transforms_of_functions_are_traced() -> None:
-    x = torch.ones(2)
+    x, block = torch.ones(2), Block()
     assert not fast_paths.is_traced()
-    assert fast_paths.may_bypass(Block())
+    assert fast_paths.may_bypass(block)
 
     def seen(y: Tensor) -> Tensor:
         assert fast_paths.is_traced()
-        assert not fast_paths.may_bypass(Block())
+        assert not fast_paths.may_bypass(block)
         assert not fast_paths.infers_on_cpu(y)
         return y.sum()
 
@@ -133,6 +130,14 @@ def test_transforms_of_functions_are_traced() -> None:
         with forward_ad.dual_level():
             seen(x)
     torch.func.grad(seen)(x)
+
+
+def test_frames_that_a_compiler_watches_are_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = torch._C._dynamo.eval_frame
+    monkeypatch.setattr(frames, "get_eval_frame_callback", lambda: print)
+    with torch.no_grad():
+        assert not fast_paths.infers_on_cpu(torch.ones(1))
+        assert not fast_paths.may_bypass(Block())
 
 
 def test_plain_is_over_with_its_context() -> None:
