@@ -96,3 +96,23 @@ def test_light_modules_do_not_import_torch() -> None:
         )
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert result.returncode == 0, f"import {module} imports {result.stderr}"
+
+
+def test_no_encoder_imports_the_compiler() -> None:
+    """Loading, building and calling any family imports neither torch's compiler nor sympy."""
+    code = (
+        "import sys, torch, auricle\n"
+        "from golden_cases import golden_cases\n"
+        "for case in golden_cases():\n"
+        "    encoder = case.load()\n"
+        "    auricle.build(encoder.config)\n"
+        "    wavs = [torch.randn(encoder.min_samples + n) for n in (900, 90)]\n"
+        "    with torch.no_grad():\n"
+        "        encoder(wavs)\n"
+        "    encoder(wavs)[0].sum().backward()\n"
+        "    heavy = {'torch._dynamo', 'sympy'} & set(sys.modules)\n"
+        "    assert not heavy, f'{case.name} imports {heavy}'\n"
+    )
+    tests = Path(__file__).parent
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tests)
+    assert result.returncode == 0, result.stderr

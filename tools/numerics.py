@@ -24,7 +24,7 @@ from torch import Tensor
 
 from auricle.models.base import Encoder
 from auricle.models.families import FAMILIES
-from auricle.nn.packed import plain
+from auricle.nn.fast_paths import plain
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # what a golden case is stands beside the tests

@@ -19,7 +19,7 @@ import auricle
 from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.nn.packed import plain
+from auricle.nn.fast_paths import plain
 from golden_cases import BATCH_LIMIT, deviation, encoder_names, shared_encoder
 
 every_encoder = pytest.mark.parametrize("name", encoder_names())

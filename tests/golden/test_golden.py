@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from auricle.models.families import FAMILIES
-from auricle.nn.packed import plain
+from auricle.nn.fast_paths import plain
 from golden_cases import GoldenCase, deviation, golden_cases, shared_encoder
 
 CASES = golden_cases()

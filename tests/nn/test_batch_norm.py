@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from auricle.nn.batch_norm import BatchNorm
+from auricle.errors import AudioError
+from auricle.nn.batch_norm import BatchNorm, over_true_frames
 
 LENGTHS = [2, 5, 1]
 
@@ -52,8 +53,18 @@ def test_all_rows_may_be_longer_than_their_true_frames() -> None:
 
 
 def test_a_lone_frame_has_no_variance() -> None:
-    with pytest.raises(ValueError, match="more than 1 value"):
+    with pytest.raises(AudioError, match=r"one frame in all.*encoder\.eval\(\)"):
         BatchNorm(4)(torch.randn(1, 4, 5), [1])
+    BatchNorm(4).eval()(torch.randn(1, 4, 5), [1])
+
+
+def test_a_norm_of_torch_in_its_place_sees_true_frames_alone() -> None:
+    ours, theirs = BatchNorm(4), nn.BatchNorm1d(4)
+    for _ in range(2):
+        expected = over_true_frames(ours, batch(), LENGTHS)
+        assert torch.allclose(over_true_frames(theirs, batch(), LENGTHS), expected, atol=1e-6)
+        assert torch.allclose(ours.running_var, theirs.running_var)
+        ours.eval(), theirs.eval()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from auricle.nn import chunks, conv_stack
-from auricle.nn.conv_stack import run_stack
+from auricle.nn.conv_stack import StackModule, run_stack
+from auricle.nn.convolution import Conv1d
 from auricle.nn.norms import UtteranceGroupNorm
 from auricle.outputs import Window
 
@@ -16,17 +17,21 @@ LENGTHS = [500, 37, 499, 260]
 """The second gives as few frames as there can be."""
 
 
-class Layer(nn.Module):
+class Layer(StackModule):
     """A convolution over zero-padded ends; counts its runs and notes the most that it gave."""
 
     def __init__(self, window: Window, *, input_dim: int, normed: bool, shortcut: bool) -> None:
         super().__init__()
         self.window, self.dim, self.has_shortcut = window, DIM, shortcut
-        self.conv = nn.Conv1d(
+        self.conv = Conv1d(
             input_dim, DIM, window.size, window.stride, padding=window.pad_left
         ).double()
         self.utterance_norm = UtteranceGroupNorm(num_groups=2, dim=DIM) if normed else None
         self.num_frames: list[int] = []
+
+    @property
+    def parts(self) -> Sequence[nn.Module]:
+        return list(self.children())
 
     def convolved(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv(x)

@@ -55,7 +55,7 @@ def test_cuts_give_every_layer_of_every_utterance(
     whole = layers(windows, x, LENGTHS)
     outputs = [torch.zeros_like(layer) for layer in whole]
     with torch.inference_mode():
-        parts = cuts(LENGTHS, geometries[-1], 1)
+        parts = cuts(LENGTHS, geometries[-1], 1, ())
     assert parts[0].frames.stop == min(frames_at_once, geometries[-1].num_frames(max(LENGTHS)))
     for part in parts:
         piece = part.of(x)
@@ -72,7 +72,7 @@ def test_cuts_give_every_layer_of_every_utterance(
 def test_a_cut_takes_what_its_frames_see_and_little_more() -> None:
     geometry = FrameGeometry((Window(size=10, stride=5), Window(size=3, stride=2)))
     with torch.inference_mode():
-        parts = cuts([1_000_000], geometry, 1 << 20)
+        parts = cuts([1_000_000], geometry, 1 << 20, ())
     assert len(parts) > 1000
     assert [part.frames.start for part in parts[1:]] == [part.frames.stop for part in parts[:-1]]
     middle = parts[500]
@@ -86,7 +86,7 @@ def test_a_cut_takes_what_its_frames_see_and_little_more() -> None:
 def test_utterances_that_have_ended_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks_module, "MAX_CHUNK_BYTES", 10)
     with torch.inference_mode():
-        first, second = cuts([20, 9], FrameGeometry((Window(size=1),)), 1)
+        first, second = cuts([20, 9], FrameGeometry((Window(size=1),)), 1, ())
     assert (first.rows, first.lengths) == ([0, 1], [11, 9])
     assert (second.rows, second.lengths) == ([0], [10])
     x = torch.arange(40.0).view(2, 1, 20)
@@ -102,13 +102,13 @@ def test_the_first_cut_is_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) -> N
 
     with torch.inference_mode():
         geometry = FrameGeometry((Window(size=1),))
-        assert starts(cuts([7], geometry, 1)) == [0, 2, 4, 6]
-        assert starts(cuts([7], geometry, 1, min_frames=3)) == [0, 3, 6]
-        assert starts(cuts([7], geometry, 1, min_frames=50)) == [0]
+        assert starts(cuts([7], geometry, 1, ())) == [0, 2, 4, 6]
+        assert starts(cuts([7], geometry, 1, (), min_frames=3)) == [0, 3, 6]
+        assert starts(cuts([7], geometry, 1, (), min_frames=50)) == [0]
 
 
 def test_gradients_take_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks_module, "MAX_CHUNK_BYTES", 1)
-    (part,) = cuts([50, 20], FrameGeometry((Window(size=3),)), 100)
+    (part,) = cuts([50, 20], FrameGeometry((Window(size=3),)), 100, ())
     assert part.inputs == slice(0, 50)
     assert part.is_last

@@ -142,5 +142,5 @@ def test_gradients_go_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = BertLayer(BertConfig(**SIZES)).eval()
     monkeypatch.setattr(chunks_module, "MAX_CHUNK_BYTES", 64)
     with torch.no_grad():
-        assert long_layers.is_long(frames(1), layer)
-    assert not long_layers.is_long(frames(1), layer)  # what is learnt from is held anyway
+        assert long_layers.is_long(layer, frames(1))
+    assert not long_layers.is_long(layer, frames(1))  # what is learnt from is held anyway

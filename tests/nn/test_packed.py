@@ -105,6 +105,28 @@ def test_a_weight_that_changes_is_packed_again(layer: Linear, change: object) ->
     assert not torch.allclose(before, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(3, 300), (300, 3), (40, 4, 5), (7,)])
+def test_no_element_changes_unseen(shape: tuple[int, ...]) -> None:
+    weight = nn.Parameter(torch.randn(shape))
+
+    def make() -> Tensor:
+        return weight.detach().clone()
+
+    with torch.no_grad():
+        for index in range(0, weight.numel(), 11):
+            weight.data.view(-1)[index] += 0.01
+            assert torch.equal(packed.kept_with((weight,), make), weight)
+        rows = weight.data.flatten(1) if weight.dim() > 1 else weight.data.unsqueeze(0)
+        rows.copy_(rows.flip(1).clone())  # whose sums are the same
+        assert torch.equal(packed.kept_with((weight,), make), weight)
+        made = packed.kept_with((weight,), make)
+        with packed.unchanging():  # is looked at once, so what this promises has to hold
+            assert packed.kept_with((weight,), make) is made
+            weight.data.add_(1.0)
+            assert packed.kept_with((weight,), make) is made
+        assert torch.equal(packed.kept_with((weight,), make), weight)
+
+
 def test_what_is_kept_goes_with_its_weight(layer: Linear) -> None:
     gc.collect()
     before = len(packed._kept)

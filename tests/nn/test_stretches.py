@@ -20,7 +20,7 @@ def test_stretches_are_joined_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
         return 2 * x[:, stretch]
 
     with torch.inference_mode():
-        output = by_stretches(double, 11, 10)
+        output = by_stretches(double, 11, 10, ())
     assert torch.equal(output, 2 * x)
     assert seen == [slice(0, 4), slice(4, 8), slice(8, 11)]
 
@@ -28,4 +28,4 @@ def test_stretches_are_joined_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_stretch_is_not_copied() -> None:
     x = torch.randn(2, 11, 3)
     with torch.inference_mode():
-        assert by_stretches(lambda _: x, 11, 10) is x
+        assert by_stretches(lambda _: x, 11, 10, ()) is x

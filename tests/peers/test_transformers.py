@@ -14,7 +14,7 @@ import auricle
 from auricle.models.wav2vec2 import Wav2Vec2Config
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
 from auricle.nn.conv_positions import ConvPositionConfig
-from auricle.nn.packed import plain
+from auricle.nn.fast_paths import plain
 from auricle.nn.waveform_extractor import ExtractorConfig
 from auricle.nn.waveform_transformer import TransformerConfig
 from golden_cases import GoldenCase, deviation

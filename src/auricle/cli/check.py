@@ -14,7 +14,7 @@ from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
 from auricle.cli.encoders import load_encoder
 from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.nn.packed import plain
+from auricle.nn.fast_paths import plain
 
 BATCH_LIMIT = 1e-4
 """Largest difference from the batch, in standard deviations: the library's promise in float32."""

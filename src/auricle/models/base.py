@@ -7,9 +7,10 @@ checks, padding, choice of layer, lengths, output) is here, once.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, overload
 
 import msgspec
 import torch
@@ -20,8 +21,16 @@ from auricle.errors import AuricleError, LayerError
 from auricle.frontends import FbankConfig, LogMelConfig, extract
 from auricle.models.families import find_family
 from auricle.native import NativeCheckpoint, write_native
-from auricle.nn.packed import infers_on_cpu
+from auricle.nn import packed
+from auricle.nn.fast_paths import (
+    first_change,
+    infers_on_cpu,
+    is_hooked,
+    may_bypass,
+    needs_gradients,
+)
 from auricle.nn.padding import pad_waveforms
+from auricle.nn.reached import reaching
 from auricle.outputs import LayerInfo, ModelInfo, Provenance, ReceptiveField
 
 if TYPE_CHECKING:
@@ -38,6 +47,10 @@ MAX_TOGETHER = 32
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the families' configurations: frozen, keyword-only, validated on construction."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON has it, for libraries (peft) that read a model's like this."""
+        return cast("dict[str, Any]", msgspec.to_builtins(self))
 
 
 class FeatureConfig(Config, frozen=True, kw_only=True):
@@ -226,11 +239,12 @@ class Encoder(nn.Module, abc.ABC):
         if not waveforms:
             return []
         results = waveforms.copy()
-        for group, _, x in self._encoded(waveforms, [info.name]):
-            num_frames = [info.geometry.num_frames(len(waveforms[index])) for index in group]
-            codes = self.code_indices(x, num_frames)
-            for index, row, count in zip(group, codes, num_frames, strict=True):
-                results[index] = row[:count]
+        with self._computing(waveforms):
+            for group, _, x in self._encoded(waveforms, [info.name]):
+                num_frames = [info.geometry.num_frames(len(waveforms[index])) for index in group]
+                codes = self.code_indices(x, num_frames)
+                for index, row, count in zip(group, codes, num_frames, strict=True):
+                    results[index] = row[:count]
         return results
 
     def stream(
@@ -395,26 +409,48 @@ class Encoder(nn.Module, abc.ABC):
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights; float32 for an encoder without weights."""
-        return next((p.dtype for p in self.parameters()), torch.float32)
+        types = (parameter.dtype for parameter in self.parameters())
+        return next((one for one in types if one.is_floating_point), torch.float32)
 
     def save(self, path: str | Path, *, extra: Mapping[str, str] | None = None) -> None:
         """Write weights, config and origin to one `.safetensors` file that `auricle.load` reads.
+
+        Weights that are spread over processes (FSDP) are gathered: every process has to call it.
 
         Args:
             path: The file to write.
             extra: Further facts for the file's metadata.
 
         Raises:
+            AuricleError: Parts have been replaced, pruned or parametrised, so that the file could
+                not be loaded.
             OutputError: The file cannot be written; nothing half-written is left.
         """
+        state = self.state_dict()
+        self._check_names(state)
         native = NativeCheckpoint(
             family=self.family,
             config=msgspec.json.encode(self.config).decode(),
             provenance=self.provenance,
-            weights=self.state_dict(),
+            weights={name: _gathered(x) for name, x in state.items()},
             extra=extra or {},
         )
         write_native(Path(path), native)
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        """Raise AuricleError unless the weights are those that the configuration makes."""
+        if first_change(self) is None:
+            return
+        with torch.device("meta"):
+            expected = type(self)(self.config).state_dict()
+        if differing := sorted({*names} ^ {*expected}):
+            raise AuricleError(
+                f"the weights of this {self.family} encoder are not those that it loads by, such "
+                f"as {', '.join(differing[:3])}: merge adapters (merge_and_unload), make pruning "
+                "permanent (torch.nn.utils.prune.remove) and take parametrisations off "
+                "(torch.nn.utils.parametrize.remove_parametrizations) before saving, or keep "
+                "state_dict() itself by torch.save"
+            )
 
     @property
     def _name(self) -> str:
@@ -445,11 +481,23 @@ class Encoder(nn.Module, abc.ABC):
         if not waveforms:
             return []
         results: list[dict[str, Tensor]] = [{} for _ in waveforms]
-        for group, name, x in self._encoded(waveforms, names):
-            geometry = self.layer_info(name).geometry
-            for index, row in zip(group, x.float(), strict=True):
-                results[index][name] = row[: geometry.num_frames(len(waveforms[index]))]
+        with self._computing(waveforms):
+            for group, name, x in self._encoded(waveforms, names):
+                geometry = self.layer_info(name).geometry
+                rows = reaching(x, self.parameters()).float()
+                for index, row in zip(group, rows, strict=True):
+                    results[index][name] = row[: geometry.num_frames(len(waveforms[index]))]
         return results
+
+    @contextmanager
+    def _computing(self, waveforms: Sequence[Tensor]) -> Iterator[None]:
+        """No gradients where none could flow; weights looked at once where nothing changes them."""
+        is_unchanging = may_bypass(*self.children())
+        with (
+            torch.set_grad_enabled(needs_gradients(self, waveforms)),
+            packed.unchanging() if is_unchanging else nullcontext(),
+        ):
+            yield
 
     def _encoded(
         self, waveforms: Sequence[Tensor], names: Sequence[str]
@@ -476,12 +524,18 @@ class Encoder(nn.Module, abc.ABC):
         On the CPU padding costs more than several at once save, but for recurrence: there they go
         together, longest first, so that their ends follow each other.
         """
-        if self.training or not infers_on_cpu(waveforms[0]):
+        is_lone = infers_on_cpu(waveforms[0]) and not is_hooked(*self.children())
+        if self.training or not is_lone:
             return [list(range(len(waveforms)))]
         if not self.is_faster_together:
             return [[index] for index in range(len(waveforms))]
         order = sorted(range(len(waveforms)), key=lambda index: -len(waveforms[index]))
         return [order[start : start + MAX_TOGETHER] for start in range(0, len(order), MAX_TOGETHER)]
+
+
+def _gathered(x: Tensor) -> Tensor:
+    """All of a tensor that may be sharded."""
+    return cast("Tensor", x.full_tensor()) if hasattr(x, "full_tensor") else x
 
 
 class FeatureEncoder(Encoder):

@@ -49,7 +49,7 @@ class SpectralBert(FeatureEncoder):
         self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
     ) -> Iterator[tuple[str, Tensor]]:
         num_frames = [self.config.features.num_frames(count) for count in num_samples]
-        states = self.bert(self.features(waveforms, num_samples), num_frames)
+        states = iter(self.bert(self.features(waveforms, num_samples), num_frames))
         del waveforms
         for info in self.layer_infos:
             # Held by nobody, so that a long one makes room for what comes next.

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from auricle.models.base import Config, Encoder
-from auricle.nn.batch_norm import BatchNorm
+from auricle.nn.batch_norm import BatchNorm, over_true_frames
 from auricle.nn.channel_norm import ChannelNorm
-from auricle.nn.conv_stack import StackLayer, run_stack
-from auricle.nn.convolution import convolve
+from auricle.nn.conv_stack import StackModule, run_stack
+from auricle.nn.convolution import Conv1d
 from auricle.nn.depth import check_depth
+from auricle.nn.fast_paths import infers_on_cpu, is_hooked, may_overwrite
 from auricle.nn.norms import UtteranceGroupNorm
-from auricle.nn.packed import infers_on_cpu
 from auricle.nn.padding import pad_frames, padding_mask, zero_padding
 from auricle.nn.recurrent import recur
 from auricle.outputs import FrameGeometry, LayerInfo, Window
@@ -80,7 +80,7 @@ def _norm_layer(norm: Norm, num_channels: int) -> nn.Module:
             return nn.Identity()
 
 
-class ConvBlock(nn.Module):
+class ConvBlock(StackModule):
     """A convolution over zero-padded ends, a norm, ReLU."""
 
     has_shortcut = False
@@ -89,29 +89,32 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.window = window
         self.dim = config.encoder_dim
-        self.conv = nn.Conv1d(
+        self.conv = Conv1d(
             input_dim, self.dim, window.size, stride=window.stride, padding=window.pad_left
         )
         self.norm = _norm_layer(config.norm, self.dim)
+        self.norm_kind = config.norm
 
     @property
     def utterance_norm(self) -> UtteranceGroupNorm | None:
-        return self.norm if isinstance(self.norm, UtteranceGroupNorm) else None
+        return cast("UtteranceGroupNorm", self.norm) if self.norm_kind == "instance" else None
 
     def convolved(self, x: Tensor) -> Tensor:
-        return convolve(self.conv, x)
+        y: Tensor = self.conv(x)
+        return y
 
     def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
         raise NotImplementedError  # pragma: no cover - there is none
 
     def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
-        if isinstance(self.norm, BatchNorm):
-            y = self.norm(y, num_frames)
-        elif not isinstance(self.norm, UtteranceGroupNorm):
+        is_own = may_overwrite(self.conv, self.norm)
+        if self.norm_kind == "batch":
+            y = over_true_frames(self.norm, y, num_frames)
+        elif self.norm_kind != "instance":
             y = self.norm(y)
         # The next convolution's padding of zeros begins at each utterance's own end.
         mask = padding_mask(num_frames, y.shape[2], y.device)
-        y = torch.relu(y) if torch.is_grad_enabled() else torch.relu_(y)
+        y = torch.relu_(y) if is_own else torch.relu(y)
         return zero_padding(y, mask, time_dim=2)
 
 
@@ -162,8 +165,9 @@ class Cpc(Encoder):
         # and the two ends, to the level of the others: in float32 five of them lose three digits.
         is_wide = self.config.norm == "instance"
         x = waveforms.to(torch.float64 if is_wide else self.dtype).unsqueeze(1)
-        blocks = cast("list[StackLayer]", list(self.blocks))
-        if infers_on_cpu(x) and not self.training:  # alone, so that no padding is convolved
+        blocks = cast("list[ConvBlock]", list(self.blocks))
+        is_lone = infers_on_cpu(x) and not self.training and not is_hooked(*blocks)
+        if is_lone:  # so that no padding is convolved
             rows = [
                 run_stack(blocks, row[None, :, :count], [count])[0][0].T.to(self.dtype)
                 for row, count in zip(x, num_samples, strict=True)

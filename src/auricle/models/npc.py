@@ -14,10 +14,11 @@ from auricle.frontends import FbankConfig
 from auricle.models.base import FeatureConfig, FeatureEncoder
 from auricle.nn import packed
 from auricle.nn.activations import ACTIVATIONS
-from auricle.nn.batch_norm import BatchNorm
-from auricle.nn.convolution import as_windows, convolve, frame_windows
+from auricle.nn.batch_norm import BatchNorm, over_true_frames
+from auricle.nn.convolution import Conv1d, as_windows, frame_windows
 from auricle.nn.cuts import cuts
 from auricle.nn.depth import check_depth
+from auricle.nn.fast_paths import may_overwrite
 from auricle.nn.linear import Linear
 from auricle.nn.padding import pad_frames, padding_mask, zero_padding
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
@@ -103,50 +104,63 @@ class ConvBlock(nn.Module):
         self.dropout = config.dropout
         self.residual = residual
         width = config.hidden_size
-        self.conv = nn.Conv1d(input_dim, width, BLOCK_KERNEL, padding=BLOCK_KERNEL // 2)
-        self.linear = nn.Conv1d(width, width, 1)
+        self.conv = Conv1d(input_dim, width, BLOCK_KERNEL, padding=BLOCK_KERNEL // 2)
+        self.linear = Conv1d(width, width, 1)
         self.bn1 = BatchNorm(width) if config.batch_norm else None
         self.bn2 = BatchNorm(width) if config.batch_norm else None
 
     def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         """Output (B, hidden_size, T) for `x` (B, input_dim, T) with zeros past the true ends."""
-        y = convolve(self.conv, x)
-        y = self.activation(y if self.bn1 is None else self.bn1(y, num_frames))
-        y = convolve(self.linear, y)
-        y = y if self.bn2 is None else self.bn2(y, num_frames)
+        y = self.conv(x)
+        y = self.activation(y if self.bn1 is None else over_true_frames(self.bn1, y, num_frames))
+        y = self.linear(y)
+        y = y if self.bn2 is None else over_true_frames(self.bn2, y, num_frames)
         y = F.dropout(y, self.dropout, self.training)
         return self.activation(y + x if self.residual else y)
 
 
 class MaskedConv(nn.Module):
-    """Convolution that cannot see its middle taps (NPC, section 2.2)."""
+    """Convolution that cannot see its middle taps, and tanh (NPC, section 2.2)."""
 
     def __init__(self, *, dim: int, kernel_size: int, mask_taps: int) -> None:
         super().__init__()
-        self.mask_taps = mask_taps
-        self.conv = nn.Conv1d(dim, dim, kernel_size, padding=kernel_size // 2)
+        self.conv = HiddenTapsConv(dim=dim, kernel_size=kernel_size, mask_taps=mask_taps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, D, T) for the input `x` (B, D, T)."""
-        kernel_size = self.conv.kernel_size[0]
+        y: Tensor = self.conv(x)
+        return y.tanh_() if may_overwrite(self.conv) else torch.tanh(y)
+
+
+class HiddenTapsConv(nn.Conv1d):
+    """Convolution that takes its middle taps for zeros, whatever they are."""
+
+    def __init__(self, *, dim: int, kernel_size: int, mask_taps: int) -> None:
+        super().__init__(dim, dim, kernel_size, padding=kernel_size // 2)
+        self.mask_taps = mask_taps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (B, D, T) for the input `x` (B, D, T)."""
+        kernel_size = self.kernel_size[0]
         first_hidden = (kernel_size - self.mask_taps) // 2
-        if packed.is_packable(x, self.conv.weight):
+        if packed.is_packable(x, self.weight):
             rows = [self._by_seen_taps(frames, first_hidden) for frames in x.transpose(1, 2)]
-            return pad_frames(rows).transpose(1, 2).tanh_()
+            return pad_frames(rows).transpose(1, 2)
         taps = torch.arange(kernel_size, device=x.device)
         is_hidden = (taps >= first_hidden) & (taps < first_hidden + self.mask_taps)
-        weight = self.conv.weight.masked_fill(is_hidden, 0.0)
-        return torch.tanh(F.conv1d(x, weight, self.conv.bias, padding=kernel_size // 2))
+        weight = self.weight.masked_fill(is_hidden, 0.0)
+        output: Tensor = self._conv_forward(x, weight, self.bias)
+        return output
 
     def _by_seen_taps(self, frames: Tensor, first_hidden: int) -> Tensor:
         """The sum (T, D) over the taps that are not hidden, for frames (T, D)."""
-        kernel_size, num_frames = self.conv.kernel_size[0], len(frames)
+        kernel_size, num_frames = self.kernel_size[0], len(frames)
         half, behind = kernel_size // 2, first_hidden + self.mask_taps
         padded = F.pad(frames, (0, 0, half, half))
         before = frame_windows(padded, first_hidden, stride=1)[:num_frames]
         after = frame_windows(padded[behind:], kernel_size - behind, stride=1)
-        weight = packed.packed(self.conv.weight, _seen_taps(first_hidden, behind))
-        return packed.product(torch.cat([before, after], dim=1), weight, self.conv.bias)
+        weight = packed.packed(self.weight, _seen_taps(first_hidden, behind))
+        return packed.product(torch.cat([before, after], dim=1), weight, self.bias)
 
 
 @lru_cache
@@ -236,7 +250,8 @@ class Npc(FeatureEncoder):
     ) -> Iterator[tuple[str, Tensor]]:
         """As `encode`, of features (B, T, D) with zeros past the true lengths `num_frames`."""
         x = features.transpose(1, 2)
-        parts = cuts(num_frames, self._reach, self._bytes_per_frame(x))
+        called = (*self.blocks, *self.masked_convs.values())
+        parts = cuts(num_frames, self._reach, self._bytes_per_frame(x), called)
         if len(parts) == 1:
             yield from self._layers(x, num_frames, wanted)
             return

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from auricle.models.base import Config, Encoder
-from auricle.nn.batch_norm import BatchNorm
-from auricle.nn.convolution import convolve
+from auricle.nn.batch_norm import BatchNorm, over_true_frames
+from auricle.nn.convolution import Conv1d
 from auricle.nn.cuts import Cut, cuts
 from auricle.nn.depth import check_depth
 from auricle.nn.frame_groups import average_groups, partial_averages
@@ -119,8 +119,9 @@ class ConvBlock(nn.Module):
         window = self.window
         x = reflect_pad(x, lengths, left=window.pad_left, right=window.pad_right)
         # Step by step: of a long batch each tensor here takes gigabytes, and is freed at once.
-        x = convolve(self.conv, x) if isinstance(self.conv, nn.Conv1d) else self.conv(x)
-        x = self.norm(x, [self.geometry.num_frames(length) for length in lengths])
+        x = self.conv(x)
+        num_frames = [self.geometry.num_frames(length) for length in lengths]
+        x = over_true_frames(self.norm, x, num_frames)
         output: Tensor = self.activation(x)
         return output
 
@@ -139,7 +140,7 @@ class Pase(Encoder):
             conv = (
                 SincConv(dim, window.size, stride=window.stride)
                 if index == 0
-                else nn.Conv1d(config.block_dims[index - 1], dim, window.size, window.stride)
+                else Conv1d(config.block_dims[index - 1], dim, window.size, window.stride)
             )
             self.blocks.append(ConvBlock(conv, window, dim))
         self.skips = nn.ModuleList(
@@ -195,7 +196,9 @@ class Pase(Encoder):
         config = self.config
         num_frames = _lengths(config.windows, num_samples)
         x = waveforms.unsqueeze(1)
-        parts = cuts(num_samples, FrameGeometry(config.windows), self._bytes_per_frame(x))
+        geometry = FrameGeometry(config.windows)
+        called = (*self.blocks, *self.skips)
+        parts = cuts(num_samples, geometry, self._bytes_per_frame(x), called)
         layers = (
             self._blocks_in_parts(x, num_samples, parts, wanted)
             if len(parts) > 1
@@ -312,18 +315,20 @@ class Pase(Encoder):
         """The embedding (B, T, output_dim) of the last features `x` (B, D, T)."""
 
         def embed(stretch: slice) -> Tensor:
-            y = self.project(x[:, :, stretch])
+            y: Tensor = self.project(x[:, :, stretch])
             if self.config.skip_merge == "concat":
                 y = torch.cat([y, *(skip[:, :, stretch] for skip in skips)], dim=1)
             else:
                 for skip in skips:
                     y = y + skip[:, :, stretch]
-            normed: Tensor = self.output_norm(y, num_frames) if self.config.normalizes_output else y
-            return normed.transpose(1, 2)
+            if self.config.normalizes_output:
+                y = over_true_frames(self.output_norm, y, num_frames)
+            return y.transpose(1, 2)
 
         widest = max(x.shape[1], self.config.output_dim)
         frame_bytes = 0 if self.training else len(x) * widest * x.element_size()
-        return by_stretches(embed, x.shape[2], frame_bytes)
+        called = [self.project, *([self.output_norm] if self.config.normalizes_output else [])]
+        return by_stretches(embed, x.shape[2], frame_bytes, called)
 
 
 def _lengths(windows: tuple[Window, ...], num_samples: Sequence[int]) -> list[int]:

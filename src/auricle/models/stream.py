@@ -18,6 +18,7 @@ from auricle.audio.waveforms import as_waveforms
 from auricle.errors import AudioError, AuricleError
 from auricle.models.base import SAMPLE_RATE, Encoder
 from auricle.models.families import find_family
+from auricle.nn.fast_paths import first_change
 from auricle.nn.stream_norms import (
     Measuring,
     Moments,
@@ -243,6 +244,12 @@ def refusal(encoder: Encoder, reason: str) -> AuricleError:
 
 def _steps_of(encoder: Encoder) -> tuple[Step, ...]:
     """The steps of an encoder, in order of depth."""
+    if change := first_change(encoder):
+        raise refusal(
+            encoder,
+            f"{change} has a hook, an adapter or a changed weight, which a stream would pass over "
+            "(remove the hook, or merge it into the weights)",
+        )
     try:
         module = find_family(encoder.family).streaming()
     except LookupError as error:

@@ -93,10 +93,9 @@ class WaveformTransformerEncoder(Encoder):
         waveforms = waveforms.to(self.dtype)
         geometry = config.extractor.geometry
         num_frames = [geometry.num_frames(count) for count in num_samples]
-        states = self.transformer(
-            self._projected(self.extractor(waveforms, num_samples)), num_frames
-        )
-        del waveforms
+        frames = self._projected(self.extractor(waveforms, num_samples))
+        states = iter(self.transformer(frames, num_frames))
+        del waveforms, frames
         for info in self.layer_infos:
             # Held by nobody, so that a long one makes room for what comes next.
             if info.name in wanted:
@@ -111,6 +110,7 @@ class WaveformTransformerEncoder(Encoder):
             projected: Tensor = self.projection(self.projection_norm(frames[:, stretch]))
             return projected
 
-        frame_bytes = frames.shape[0] * self.transformer.config.hidden_size * frames.element_size()
-        x = by_stretches(project, frames.shape[1], 2 * frame_bytes)
+        frame_bytes = frames.shape[0] * self.config.transformer.hidden_size * frames.element_size()
+        parts = (self.projection_norm, self.projection)
+        x = by_stretches(project, frames.shape[1], 2 * frame_bytes, parts)
         return F.dropout(x, self.config.projection_dropout, self.training)

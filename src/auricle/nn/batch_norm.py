@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.nn.packed import infers_on_cpu
+from auricle.errors import AudioError
+from auricle.nn.fast_paths import infers_on_cpu
+
+
+def check_variance(num_frames: int) -> None:
+    """Raise AudioError unless batch norm can be trained by so many true frames of a batch."""
+    if num_frames < 2:
+        raise AudioError(
+            "the waveforms of this batch give one frame in all, and in train mode batch norm needs "
+            "the variance of two at least: train on longer waveforms or on more at once, or call "
+            "encoder.eval()"
+        )
+
+
+def over_true_frames(norm: nn.Module, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+    """Output (B, C, T) of a batch norm for `x` (B, C, T) with true lengths `num_frames`.
+
+    A norm of torch's in the place of the library's own, such as `SyncBatchNorm`, sees in training
+    one row (1, C, N) of the true frames.
+    """
+    if isinstance(norm, BatchNorm) or not isinstance(norm, nn.modules.batchnorm._NormBase):
+        normed: Tensor = norm(x, num_frames)
+        return normed
+    return _joined(norm, x, num_frames) if norm.training else norm(x)
+
+
+def _joined(norm: Callable[[Tensor], Tensor], x: Tensor, num_frames: Sequence[int]) -> Tensor:
+    """What `norm` makes of the true frames of all rows together; past their ends zeros."""
+    length = x.shape[2]
+    if all(count == length for count in num_frames):
+        return norm(x)
+    # Slices of rows, not a mask: the gradient of indexing by a mask is slow.
+    true = torch.cat([row[:, :count] for row, count in zip(x, num_frames, strict=True)], dim=1)
+    normed = norm(true.unsqueeze(0)).squeeze(0)
+    rows = torch.split(normed, list(num_frames), dim=1)
+    return torch.stack([F.pad(row, (0, length - row.shape[1])) for row in rows])
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -24,18 +59,14 @@ class BatchNorm(nn.BatchNorm1d):
         What it holds past the true ends is finite, nothing more.
 
         Raises:
-            ValueError: In training, the batch has one true frame alone.
+            AudioError: In training, the batch has one true frame alone.
         """
         if not self.training and infers_on_cpu(x):
             return self._by_running_statistics(x)
-        length = x.shape[2]
-        if not self.training or all(count == length for count in num_frames):
+        if not self.training:
             return super().forward(x)
-        # Slices of rows, not a mask: the gradient of indexing by a mask is slow.
-        true = torch.cat([row[:, :count] for row, count in zip(x, num_frames, strict=True)], dim=1)
-        normed = super().forward(true.unsqueeze(0)).squeeze(0)
-        rows = torch.split(normed, list(num_frames), dim=1)
-        return torch.stack([F.pad(row, (0, length - row.shape[1])) for row in rows])
+        check_variance(sum(num_frames))
+        return _joined(super().forward, x, num_frames)
 
     def _by_running_statistics(self, x: Tensor) -> Tensor:
         """As in evaluation, in one pass whatever the layout of `x` is."""

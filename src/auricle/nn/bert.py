@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Literal
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from auricle.nn.attention import attend, attend_packed
 from auricle.nn.depth import check_depth
+from auricle.nn.fast_paths import acts, is_hooked
 from auricle.nn.linear import Linear, activated
 from auricle.nn.long_layers import is_long, run_layer
 from auricle.nn.packing import Packing
@@ -196,11 +197,15 @@ class BertEncoder(nn.Module):
             for _ in range(config.num_layers + 1 if config.pre_layer_norm else 0)
         )
 
-    def forward(self, features: Tensor, num_frames: Sequence[int]) -> Iterator[Tensor]:
-        """Yield the embedding, then each layer's output, all (B, T, D).
+    def forward(self, features: Tensor, num_frames: Sequence[int]) -> Iterable[Tensor]:
+        """The embedding, then each layer's output, all (B, T, D), as they are asked for.
 
         `features` is (B, T, input_dim); `num_frames` the true length of each utterance.
         """
+        states = self._states(features, num_frames)
+        return tuple(states) if acts(self) else states
+
+    def _states(self, features: Tensor, num_frames: Sequence[int]) -> Iterator[Tensor]:
         limit = self.config.max_chunk_frames
         if limit and max(num_frames) > limit:
             yield from self._forward_chunks(features, num_frames)
@@ -208,7 +213,7 @@ class BertEncoder(nn.Module):
         x = F.dropout(self._embed(features), self.config.hidden_dropout, self.training)
         del features
         yield self._emit(x, 0)
-        if self.training:
+        if self.training or is_hooked(*self.children()):
             padding = padding_mask(num_frames, x.shape[1], x.device)
             for index, layer in enumerate(self._layers()):
                 x = layer(x, padding)
@@ -217,14 +222,12 @@ class BertEncoder(nn.Module):
         packing = Packing(num_frames)
         x = packing.pack(x)
         for index, layer in enumerate(self._layers()):
-            x = run_layer(layer, x, packing) if is_long(x, layer) else layer(x, packing)
+            x = run_layer(layer, x, packing) if is_long(layer, x) else layer(x, packing)
             yield packing.unpack(self._emit(x, index + 1))
 
-    def _layers(self) -> Iterator[BertLayer]:
+    def _layers(self) -> Iterator[nn.Module]:
         for index in range(self.config.num_layers):
-            layer = self.layers[0 if self.config.share_layer else index]
-            assert isinstance(layer, BertLayer)
-            yield layer
+            yield self.layers[0 if self.config.share_layer else index]
 
     def _embed(self, features: Tensor) -> Tensor:
         """What the first layer reads (B, T, D)."""
@@ -238,7 +241,7 @@ class BertEncoder(nn.Module):
             return embedded
 
         frame_bytes = EMBEDDING_VALUES * num_rows * width * features.element_size()
-        return by_stretches(embed, num_frames, frame_bytes)
+        return by_stretches(embed, num_frames, frame_bytes, (self.project, self.input_norm))
 
     def _emit(self, x: Tensor, index: int) -> Tensor:
         """State `index` as others see it: through its own norm in pre-norm models."""
@@ -255,7 +258,7 @@ class BertEncoder(nn.Module):
             counts.append(len(chunks))
         lengths = [len(piece) for piece in pieces]
         padded = nn.utils.rnn.pad_sequence(pieces, batch_first=True)
-        for state in self.forward(padded, lengths):
+        for state in self._states(padded, lengths):
             chunks = [row[:length] for row, length in zip(state, lengths, strict=True)]
             joined = [
                 torch.cat(chunks[end - count : end])

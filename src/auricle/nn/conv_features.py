@@ -6,7 +6,7 @@ wav2vec (arXiv:1904.05862, section 2) and vq-wav2vec (arXiv:1910.05453) are made
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import msgspec
@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.activations import ACTIVATIONS, Activation
-from auricle.nn.conv_stack import StackLayer, run_stack
-from auricle.nn.convolution import convolve
+from auricle.nn.conv_stack import StackLayer, StackModule, run_stack
+from auricle.nn.convolution import Conv1d
 from auricle.nn.depth import check_depth
+from auricle.nn.fast_paths import acts, may_overwrite
 from auricle.nn.norms import UtteranceGroupNorm
 from auricle.outputs import FrameGeometry, Window
 
@@ -97,7 +98,7 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return tuple(Window(size=1, stride=stride) for _, _, stride in self.layers)
 
 
-class ExtractorLayer(nn.Module):
+class ExtractorLayer(StackModule):
     """Convolution without padding or bias, group norm, activation, and a residual if asked."""
 
     def __init__(self, config: ExtractorConfig, *, index: int) -> None:
@@ -107,7 +108,7 @@ class ExtractorLayer(nn.Module):
         self.window = config.geometry.windows[index]
         self.activation = ACTIVATIONS[config.activation]
         self.residual_scale = config.residual_scale if input_dim == self.dim else None
-        self.conv = nn.Conv1d(input_dim, self.dim, kernel, stride, bias=False)
+        self.conv = Conv1d(input_dim, self.dim, kernel, stride, bias=False)
         self.norm = UtteranceGroupNorm(num_groups=1, dim=self.dim, affine=config.affine_norm)
 
     @property
@@ -119,7 +120,8 @@ class ExtractorLayer(nn.Module):
         return self.residual_scale is not None
 
     def convolved(self, x: Tensor) -> Tensor:
-        return convolve(self.conv, x)
+        y: Tensor = self.conv(x)
+        return y
 
     def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
         return thinned(x, steps, num_frames)
@@ -148,11 +150,11 @@ class ConvExtractor(nn.Module):
         x, lengths = run_stack(layers, waveforms.unsqueeze(1), num_samples)
         if not self.log_compression:
             return x, lengths
-        # Without gradients nothing needs the frames as they were.
-        return torch.log1p(x.abs()) if torch.is_grad_enabled() else x.abs_().log1p_(), lengths
+        is_own = may_overwrite(*self.layers)
+        return x.abs_().log1p_() if is_own else torch.log1p(x.abs()), lengths
 
 
-class AggregatorLayer(nn.Module):
+class AggregatorLayer(StackModule):
     """Causal convolution, group norm, activation, and a residual if asked."""
 
     def __init__(self, config: AggregatorConfig, *, index: int, input_dim: int) -> None:
@@ -163,11 +165,11 @@ class AggregatorLayer(nn.Module):
         self.activation = ACTIVATIONS[config.activation]
         self.dropout = config.dropout
         self.residual_scale = config.residual_scale
-        self.conv = nn.Conv1d(input_dim, self.dim, kernel, stride, bias=config.bias)
+        self.conv = Conv1d(input_dim, self.dim, kernel, stride, bias=config.bias)
         self.norm = UtteranceGroupNorm(num_groups=1, dim=self.dim, affine=config.affine_norm)
         self.residual: nn.Identity | nn.Conv1d = nn.Identity()
         if config.residual_scale is not None and input_dim != self.dim:
-            self.residual = nn.Conv1d(input_dim, self.dim, 1, bias=False)
+            self.residual = Conv1d(input_dim, self.dim, 1, bias=False)
 
     @property
     def utterance_norm(self) -> UtteranceGroupNorm:
@@ -183,13 +185,13 @@ class AggregatorLayer(nn.Module):
             past = torch.zeros_like(past)
         # Joined frame by frame, so that they lie in memory as they are read.
         frames = torch.cat([past.transpose(1, 2), x.transpose(1, 2)], dim=1)
-        y = convolve(self.conv, frames.transpose(1, 2))
+        y = self.conv(frames.transpose(1, 2))
         return F.dropout(y, self.dropout, self.training)
 
     def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
         # Layers with a residual have stride 1.
-        x = x[:, :, :num_frames]
-        return x if isinstance(self.residual, nn.Identity) else convolve(self.residual, x)
+        shortcut: Tensor = self.residual(x[:, :, :num_frames])
+        return shortcut
 
     def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
         return _joined(self.activation(y), shortcut, self.residual_scale)
@@ -206,8 +208,12 @@ class CausalAggregator(nn.Module):
             for index in range(len(config.layers))
         )
 
-    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Iterator[Tensor]:
-        """Yield each layer's output (B, C, T) for the frames `x` (B, D, T)."""
+    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Iterable[Tensor]:
+        """Each layer's output (B, C, T) for the frames `x` (B, D, T), as they are asked for."""
+        outputs = self._outputs(x, num_frames)
+        return tuple(outputs) if acts(self) else outputs
+
+    def _outputs(self, x: Tensor, num_frames: Sequence[int]) -> Iterator[Tensor]:
         # What is past a true end stays there, for no layer looks ahead.
         lengths = list(num_frames)
         for layer in cast("list[StackLayer]", list(self.layers)):

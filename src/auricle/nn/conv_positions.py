@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn import packed
+from auricle.nn.batch_norm import check_variance
 from auricle.nn.padding import zero_padding
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.outputs import Window
@@ -112,6 +113,9 @@ class ConvPositions(nn.Module):
         return x.transpose(1, 2)
 
     def _batch_norm(self, frames: Tensor, padding: Tensor | None) -> Tensor:
+        if self.batch_norm.training:
+            num_frames = frames.shape[0] * frames.shape[1]
+            check_variance(num_frames if padding is None else num_frames - int(padding.sum()))
         if padding is None:
             normed: Tensor = self.batch_norm(frames.transpose(1, 2)).transpose(1, 2)
             return normed

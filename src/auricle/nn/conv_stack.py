@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from functools import partial
+from typing import Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from auricle.nn.chunks import chunks
 from auricle.nn.cuts import Cut, cuts
@@ -29,6 +30,10 @@ So they stay in its cache: the extractors are 1.3 to 1.5 times as fast as withou
 
 class StackLayer(Protocol):
     """A convolution, perhaps a norm over the utterance, an activation, perhaps a shortcut."""
+
+    @property
+    def parts(self) -> Sequence[nn.Module]:
+        """The modules that do its work."""
 
     @property
     def window(self) -> Window:
@@ -56,6 +61,30 @@ class StackLayer(Protocol):
         """The output (B, C, T) of the normed `y` (B, C, T) with true frames `num_frames`."""
 
 
+class StackModule(nn.Module):
+    """A layer of a stack that is a module: called as one where the whole batch is computed."""
+
+    @property
+    def parts(self) -> Sequence[nn.Module]:
+        return (self,)
+
+    def forward(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Output (B, C, T) for `x` (B, C', T') with true `lengths`."""
+        return run_whole(cast("StackLayer", self), x, lengths)
+
+
+def run_whole(layer: StackLayer, x: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Output (B, C, T) of a layer for `x` (B, C', T') with true `lengths`."""
+    num_frames = _through(layer.window, lengths)
+    y = layer.convolved(x)
+    shortcut = None
+    if layer.has_shortcut:
+        shortcut = layer.shortcut(x, _steps(lengths, num_frames), y.shape[2])
+    if layer.utterance_norm is not None:
+        y = layer.utterance_norm(y, num_frames)
+    return layer.finished(y, shortcut, num_frames)
+
+
 def run_stack(
     layers: Sequence[StackLayer], x: Tensor, lengths: Sequence[int], *, is_training: bool = False
 ) -> tuple[Tensor, list[int]]:
@@ -66,17 +95,13 @@ def run_stack(
     layer whose output could be held.
     """
     num_frames = FrameGeometry(tuple(layer.window for layer in layers)).num_frames(max(lengths))
-    if not is_training and len(chunks(num_frames, _bytes_per_frame(layers, x))) > 1:
+    parts = [part for layer in layers for part in layer.parts]
+    if not is_training and len(chunks(num_frames, _bytes_per_frame(layers, x), parts)) > 1:
         return _run_in_stretches(layers, x, lengths)
     for layer in layers:
-        before, lengths = lengths, _through(layer.window, lengths)
-        y = layer.convolved(x)
-        shortcut = None
-        if layer.has_shortcut:
-            shortcut = layer.shortcut(x, _steps(before, lengths), y.shape[2])
-        if layer.utterance_norm is not None:
-            y = layer.utterance_norm(y, lengths)
-        x = layer.finished(y, shortcut, lengths)
+        run = layer if isinstance(layer, nn.Module) else partial(run_whole, layer)
+        x = run(x, lengths)
+        lengths = _through(layer.window, lengths)
     return x, list(lengths)
 
 
@@ -191,6 +216,7 @@ class _Chain:
             self.lengths,
             self.geometry,
             _bytes_per_frame(self.layers, self.x),
+            (),
             min_frames=longest if has_shortcut else 1,
         )
 

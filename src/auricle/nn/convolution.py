@@ -9,34 +9,54 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn import packed
-from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
+from auricle.nn.waveform_activations import WaveformActivation
 
 LONE_KERNEL_ELEMENTS = 20_480
 """Up to this size torch gives a single row on the CPU to another kernel than a batch."""
 
 
-def convolve(conv: nn.Conv1d, x: Tensor, activation: WaveformActivation | None = None) -> Tensor:
-    """`conv` of `x` (B, C, T), then the activation if there is one.
+class Conv1d(nn.Conv1d):
+    """`nn.Conv1d`, faster where nothing is learnt.
 
-    It is computed in the type of `x`, whatever that of the weights is, and pads with zeros. For
-    inference on the CPU it is a product over windows of frames, whose output lies frame after
-    frame in memory, as the next such convolution reads it.
+    It is computed in the type of its input, whatever that of the weights is.
     """
-    if conv.groups == 1 and packed.is_packable(x, conv.weight):
-        padding, stride = cast("int", conv.padding[0]), conv.stride[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (B, N, T') for `x` (B, C, T).
+
+        For inference on the CPU it is a product over windows of frames, whose output lies frame
+        after frame in memory, as the next such convolution reads it.
+        """
+        if not (self._is_product() and packed.is_packable(x, self.weight)):
+            return self._by_torch(x)
+        padding, stride = cast("int", self.padding[0]), self.stride[0]
         rows = [
             convolve_frames(
                 F.pad(frames, (0, 0, padding, padding)) if padding else frames,
-                conv.weight,
-                conv.bias,
+                self.weight,
+                self.bias,
                 stride=stride,
-                activation=activation,
             )
             for frames in x.transpose(1, 2)
         ]
         return (rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)).transpose(1, 2)
-    output = _convolution(conv, x)
-    return output if activation is None else WAVEFORM_ACTIVATIONS[activation](output)
+
+    def _is_product(self) -> bool:
+        """Whether each output is a product with neighbouring frames, or zeros past the ends."""
+        has_zeros = self.padding_mode == "zeros" and not isinstance(self.padding, str)
+        return has_zeros and self.groups == 1 and self.dilation == (1,)
+
+    def _by_torch(self, x: Tensor) -> Tensor:
+        """As `forward` by torch's kernels, where B of 1 goes through the kernel of a batch.
+
+        The two kernels add up in different orders. Where a filter cancels a loud tone, or a gate
+        takes large values, what they differ by is no longer small beside the output.
+        """
+        is_lone = x.shape[0] == 1 and x.device.type == "cpu" and x.numel() <= LONE_KERNEL_ELEMENTS
+        rows = x.expand(2, -1, -1) if is_lone else x
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        output: Tensor = self._conv_forward(rows, self.weight.to(x.dtype), bias)
+        return output[:1] if is_lone else output
 
 
 def convolve_frames(
@@ -66,16 +86,3 @@ def frame_windows(frames: Tensor, size: int, stride: int) -> Tensor:
 def as_windows(weight: Tensor) -> Tensor:
     """A convolution's weight (N, C, K) as the matrix (N, K * C) that windows are multiplied by."""
     return weight.transpose(1, 2).flatten(1)
-
-
-def _convolution(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """As `convolve` by torch's kernels, where B of 1 goes through the kernel of a batch.
-
-    The two kernels add up in different orders. Where a filter cancels a loud tone, or a gate
-    takes large values, what they differ by is no longer small beside the output.
-    """
-    is_lone = x.shape[0] == 1 and x.device.type == "cpu" and x.numel() <= LONE_KERNEL_ELEMENTS
-    rows = x.expand(2, -1, -1) if is_lone else x
-    bias = None if conv.bias is None else conv.bias.to(x.dtype)
-    output = F.conv1d(rows, conv.weight.to(x.dtype), bias, conv.stride, conv.padding)
-    return output[:1] if is_lone else output

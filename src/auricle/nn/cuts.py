@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from auricle.nn.chunks import chunks
 from auricle.outputs import FrameGeometry
@@ -63,7 +63,12 @@ class Cut:
 
 
 def cuts(
-    lengths: Sequence[int], geometry: FrameGeometry, bytes_per_frame: int, *, min_frames: int = 1
+    lengths: Sequence[int],
+    geometry: FrameGeometry,
+    bytes_per_frame: int,
+    modules: Iterable[nn.Module],
+    *,
+    min_frames: int = 1,
 ) -> list[Cut]:
     """Cuts that follow each other and give all frames of a padded batch, few enough at a time.
 
@@ -71,11 +76,12 @@ def cuts(
         lengths: True inputs of each utterance; the largest is the width of the batch.
         geometry: How frames slide over inputs.
         bytes_per_frame: As `chunks` takes it.
+        modules: What is called on each cut.
         min_frames: Frames of the first cut at least.
     """
     hop, num_inputs = geometry.hop_samples, max(lengths)
     num_frames = geometry.num_frames(num_inputs)
-    stretches = chunks(num_frames, bytes_per_frame)
+    stretches = chunks(num_frames, bytes_per_frame, modules)
     if stretches[0].stop < min(min_frames, num_frames):
         starts = range(0, num_frames, min_frames)
         stretches = [slice(start, min(start + min_frames, num_frames)) for start in starts]

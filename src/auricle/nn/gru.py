@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
 
 from auricle.nn import packed
+from auricle.nn.fast_paths import may_bypass
 from auricle.nn.stretches import by_stretches
 
 
-def is_fast(gru: nn.GRU, x: Tensor) -> bool:
+def is_fast(rnn: nn.Module, x: Tensor) -> TypeGuard[nn.GRU]:
     """Whether `run` is for this layer and input: one plain layer that infers a batch on the CPU."""
-    is_plain = gru.num_layers == 1 and not gru.bidirectional and gru.bias
-    return is_plain and len(x) > 1 and packed.is_packable(x, cast("Tensor", gru.weight_hh_l0))
+    if not (type(rnn) is nn.GRU and may_bypass(rnn)):
+        return False
+    is_plain = rnn.num_layers == 1 and not rnn.bidirectional and rnn.bias
+    return is_plain and len(x) > 1 and packed.is_packable(x, cast("Tensor", rnn.weight_hh_l0))
 
 
 def run(gru: nn.GRU, x: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -48,7 +51,7 @@ def run(gru: nn.GRU, x: Tensor, lengths: Sequence[int]) -> Tensor:
             state = _step(gates[step, :count], recurrent, state[:count], output[step, :count])
         return output.transpose(0, 1)
 
-    return by_stretches(read, x.shape[1], x.shape[0] * 3 * width * x.element_size())
+    return by_stretches(read, x.shape[1], x.shape[0] * 3 * width * x.element_size(), (gru,))
 
 
 def _step(gates: Tensor, recurrent: Tensor, state: Tensor, output: Tensor) -> Tensor:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from auricle.nn import packed
+from auricle.nn.fast_paths import may_bypass
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 
@@ -24,11 +23,8 @@ class Linear(nn.Linear):
 
 
 def activated(linear: nn.Module, x: Tensor, activation: WaveformActivation) -> Tensor:
-    """`activation(linear(x))`, in one pass where `linear` is a `Linear` without hooks."""
-    is_plain = type(linear) is Linear and not linear.is_int8
-    if is_plain and not (linear._forward_hooks or linear._forward_pre_hooks):
-        return packed.linear(
-            x, cast("Tensor", linear.weight), cast("Tensor", linear.bias), activation
-        )
+    """`activation(linear(x))`, in one pass where it is a `Linear` that may be bypassed."""
+    if type(linear) is Linear and not linear.is_int8 and may_bypass(linear):
+        return packed.linear(x, linear.weight, linear.bias, activation)
     output: Tensor = WAVEFORM_ACTIVATIONS[activation](linear(x))
     return output

@@ -7,7 +7,7 @@ stretch of frames at a time, and attention an utterance and some heads at a time
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -72,17 +72,20 @@ class Layer(Protocol):
         ...
 
 
-def is_long(x: Tensor, layer: Layer) -> bool:
+def is_long(layer: nn.Module, x: Tensor) -> TypeGuard[Layer]:
     """Whether a layer over `x` (1, N, D) should go by `run_layer`."""
-    frame_bytes = layer.ffn_in.out_features * x.element_size()
-    return len(chunks(x.shape[1], frame_bytes)) > LONG_CHUNKS
+    ffn_in = layer.ffn_in
+    if not isinstance(ffn_in, Linear):  # whose width is not known
+        return False
+    frame_bytes = ffn_in.out_features * x.element_size()
+    return len(chunks(x.shape[1], frame_bytes, (layer,))) > LONG_CHUNKS
 
 
 def run_layer(layer: Layer, x: Tensor, packing: Packing, bias: Tensor | None = None) -> Tensor:
     """Output (1, N, D) of `layer` for the contiguous `x` (1, N, D), which stays as it is.
 
     Args:
-        layer: A layer in eval mode.
+        layer: A layer in eval mode that `is_long` takes.
         x: The input.
         packing: Where its utterances lie.
         bias: Of the scores, (H, T, T), for a `GatedAttention`; its last queries are the first.
@@ -93,7 +96,7 @@ def run_layer(layer: Layer, x: Tensor, packing: Packing, bias: Tensor | None = N
     num_heads = layer.attention.num_heads
     width = x.shape[2] // num_heads
     for utterance, length in zip(packing.slices, packing.lengths, strict=True):
-        for heads in chunks(num_heads, 3 * length * width * x.element_size()):
+        for heads in chunks(num_heads, 3 * length * width * x.element_size(), ()):
             near = None if bias is None else bias[heads, bias.shape[1] - length :, :length]
             columns = slice(heads.start * width, heads.stop * width)
             output[:, utterance, columns] = _context(
@@ -116,7 +119,7 @@ def _context(
     num_columns = columns.stop - columns.start
     projected = [x.new_empty(1, length, num_columns) for _ in range(3)]
     gates = []
-    for stretch in chunks(length, width * x.element_size()):
+    for stretch in chunks(length, width * x.element_size(), ()):
         inputs = x[:, stretch] if norm is None else norm(x[:, stretch])
         for target, linear in zip(
             projected, (attention.query, attention.key, attention.value), strict=True
@@ -148,7 +151,7 @@ def _finish(layer: Layer, x: Tensor, output: Tensor) -> None:
     `x` is the layer's input.
     """
     frame_bytes = layer.ffn_in.out_features * x.element_size()
-    for stretch in chunks(len(x), frame_bytes):
+    for stretch in chunks(len(x), frame_bytes, ()):
         attended = x[stretch] + layer.attention.out(output[stretch])
         if layer.pre_layer_norm:
             inputs = layer.ffn_norm(attended)

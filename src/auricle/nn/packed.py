@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from auricle.nn.fast_paths import infers_on_cpu, is_plain_tensor, is_traced
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 FUSED: dict[WaveformActivation, tuple[str, str]] = {
@@ -37,9 +38,6 @@ TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 MANY_ROWS = 4096
 """Beside so many products the packing of a weight costs nothing, so that it need not be kept."""
 
-NUM_PROBES = 64
-"""Elements of a weight that are looked at to see whether it has changed."""
-
 UINT8_STEPS, INT8_STEPS = 255, 127
 """Steps from the lowest input to the highest, and from 0 to the largest weight."""
 
@@ -53,27 +51,6 @@ Form = Callable[[Tensor], Tensor]
 """Makes the matrix (N, K) of a weight."""
 
 
-_is_plain: ContextVar[bool] = ContextVar("is_plain", default=False)
-
-
-@contextmanager
-def plain() -> Iterator[None]:
-    """Compute as other devices do, and as training does: padded batches, torch's own kernels.
-
-    What the CPU's faster ways are checked against.
-    """
-    token = _is_plain.set(True)
-    try:
-        yield
-    finally:
-        _is_plain.reset(token)
-
-
-def infers_on_cpu(x: Tensor) -> bool:
-    """Whether nothing is learnt, on the CPU, and not `plain`."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not _is_plain.get()
-
-
 def as_it_is(weight: Tensor) -> Tensor:
     """The form of a weight that is a matrix (N, K) already."""
     return weight
@@ -83,11 +60,11 @@ def is_packable(x: Tensor, weight: Tensor) -> bool:
     """Whether `linear` goes by packed weights: inference on the CPU, in a type that is checked."""
     return (
         infers_on_cpu(x)
+        and is_plain_tensor(x)
+        and is_plain_tensor(weight)
         and x.dtype == weight.dtype
         and x.dtype in TOLERANCES
         and not weight.is_inference()  # it would not tell when it has changed
-        and not torch.compiler.is_compiling()
-        and not torch._C._get_tracing_state()  # a graph for elsewhere
         and not torch.is_autocast_enabled("cpu")
         and _is_right(x.dtype)
     )
@@ -131,13 +108,12 @@ def packed(weight: Tensor, form: Form = as_it_is) -> Tensor:
 
     For inputs that `is_packable` takes; what it returns must not outlive a call of the encoder.
     """
-    forms = _forms(weight)
-    state = _state(weight)
-    kept = forms.get(form)
-    if kept is None or kept[0] != state:
+
+    def pack() -> Tensor:
         matrix = form(weight.detach()).contiguous()
-        kept = forms[form] = (state, torch.ops.mkldnn._reorder_linear_weight(matrix))
-    return cast("Tensor", kept[1])
+        return cast("Tensor", torch.ops.mkldnn._reorder_linear_weight(matrix))
+
+    return cast("Tensor", _kept_as(form, (weight,), pack))
 
 
 def product_in_int8(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -150,11 +126,7 @@ def product_in_int8(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight: (N, K).
         bias: (N,), or None.
     """
-    forms, state = _forms(weight), _state(weight)
-    kept = forms.get("int8")
-    if kept is None or kept[0] != state:
-        kept = forms["int8"] = (state, _weight_in_int8(weight.detach()))
-    quantised, weight_scales = kept[1]
+    quantised, weight_scales = _kept_as("int8", (weight,), lambda: _weight_in_int8(weight.detach()))
     steps, scale, zero_point = _inputs_in_uint8(x.flatten(0, -2))
     output: Tensor = torch.ops.onednn.qlinear_pointwise(
         steps,
@@ -225,30 +197,75 @@ def kept_with(weights: tuple[Tensor, ...], make: Callable[[], Tensor]) -> Tensor
 
     The weights are those of one module; what is made of them is kept under the first.
     """
-    if torch.is_grad_enabled() or any(weight.is_inference() for weight in weights):
+    is_keepable = all(is_plain_tensor(one) and not one.is_inference() for one in weights)
+    if torch.is_grad_enabled() or is_traced() or not is_keepable:
         return make()
-    forms = _forms(weights[0])
-    state = tuple(_state(weight) for weight in weights)
-    kept = forms.get("made")
-    if kept is None or kept[0] != state:
+
+    def made() -> Tensor:
         with torch.inference_mode(False), torch.no_grad():
-            kept = forms["made"] = (state, make())
-    return cast("Tensor", kept[1])
+            return make()
+
+    return cast("Tensor", _kept_as("made", weights, made))
 
 
-def _forms(weight: Tensor) -> dict[Any, tuple[Any, Any]]:
-    if weight not in _kept:
-        _kept[weight] = {}
-    return cast("dict[Any, tuple[Any, Any]]", _kept[weight])
+_seen: ContextVar[set[tuple[int, Any]] | None] = ContextVar("seen", default=None)
+"""Weights, by identity and form, that have been looked at; None where they may change."""
 
 
-def _state(weight: Tensor) -> tuple[Any, ...]:
+@contextmanager
+def unchanging() -> Iterator[None]:
+    """Look at each weight once inside, for nothing can write to it."""
+    token = _seen.set(set())
+    try:
+        yield
+    finally:
+        _seen.reset(token)
+
+
+def _kept_as(form: Any, weights: tuple[Tensor, ...], make: Callable[[], Any]) -> Any:
+    """What `make` made of weights, under the first of them, by form, until one of them changes."""
+    if weights[0] not in _kept:
+        _kept[weights[0]] = {}
+    forms = cast("dict[Any, tuple[list[_State], Any]]", _kept[weights[0]])
+    key, seen = (id(weights[0]), form), _seen.get()
+    if form not in forms or seen is None or key not in seen:
+        states = [_State(weight) for weight in weights]
+        if form not in forms or forms[form][0] != states:
+            forms[form] = states, make()
+        if seen is not None:
+            seen.add(key)
+    return forms[form][1]
+
+
+class _State:
     """What differs when a weight has been written to, or put elsewhere.
 
-    What goes through `weight.data` is not counted by its version, so some elements are looked at.
+    What goes through `weight.data` is not counted by its version, so all elements are looked at:
+    rows by their sums, and their order by a diagonal.
     """
-    probes = weight.detach().flatten()[:: max(weight.numel() // NUM_PROBES, 1)].tolist()
-    return weight._version, weight.data_ptr(), tuple(probes)
+
+    def __init__(self, weight: Tensor) -> None:
+        self.place = weight._version, weight.data_ptr(), weight.stride(), weight.dtype
+        matrix = weight.detach().flatten(1) if weight.dim() > 1 else weight.detach().unsqueeze(0)
+        diagonal = matrix[_diagonal(*matrix.shape)]
+        self.elements = torch.cat([matrix.sum(1, dtype=torch.float32), diagonal.float()])
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _State)
+            and self.place == other.place
+            and torch.equal(self.elements, other.elements)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@functools.lru_cache(maxsize=64)
+def _diagonal(num_rows: int, num_columns: int) -> tuple[Tensor, Tensor]:
+    """Indices of elements that step one row and one column on, around the ends."""
+    with torch.inference_mode(False):
+        steps = torch.arange(max(num_rows, num_columns), device="cpu")
+        return steps % num_rows, steps % num_columns
 
 
 def product(

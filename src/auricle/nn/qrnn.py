@@ -22,6 +22,7 @@ class QrnnStack(nn.Module):
     def __init__(self, *, input_dim: int, hidden_dim: int, num_layers: int, dropout: float) -> None:
         super().__init__()
         self.dropout = dropout
+        self.hidden_dim = hidden_dim
         self.layers = nn.ModuleList(
             Linear(2 * (input_dim if index == 0 else hidden_dim), 3 * hidden_dim)
             for index in range(num_layers)
@@ -32,11 +33,11 @@ class QrnnStack(nn.Module):
         for index, layer in enumerate(self.layers):
             if index > 0:
                 x = F.dropout(x, self.dropout, self.training)
-            x = _layer_output(layer, x)
+            x = _layer_output(layer, x, self.hidden_dim)
         return x
 
 
-def _layer_output(layer: nn.Module, x: Tensor) -> Tensor:
+def _layer_output(layer: nn.Module, x: Tensor, hidden_dim: int) -> Tensor:
     """One layer's output (B, T, hidden_dim) for `x` (B, T, input_dim), a stretch at a time."""
     before, average = torch.zeros_like(x[:, :1]), None
 
@@ -49,9 +50,8 @@ def _layer_output(layer: nn.Module, x: Tensor) -> Tensor:
         before, average = part[:, -1:], averages[:, -1]
         return torch.sigmoid(output) * averages
 
-    assert isinstance(layer, nn.Linear)
-    frame_bytes = max(layer.in_features, layer.out_features) * x.element_size()
-    return by_stretches(read, x.shape[1], len(x) * frame_bytes)
+    frame_bytes = max(2 * x.shape[2], 3 * hidden_dim) * x.element_size()
+    return by_stretches(read, x.shape[1], len(x) * frame_bytes, (layer,))
 
 
 def running_average(x: Tensor, weight: Tensor, start: Tensor | None = None) -> Tensor:

@@ -65,7 +65,8 @@ class LogitQuantizer(nn.Module):
             ]
             return torch.stack(choices, dim=-1)
 
-        return by_stretches(choose, x.shape[1], len(x) * self.max_entries * x.element_size())
+        frame_bytes = len(x) * self.max_entries * x.element_size()
+        return by_stretches(choose, x.shape[1], frame_bytes, self.codebooks)
 
 
 def check_codebook_widths(configs: Sequence[CodebookConfig], dim: int) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn import gru
+from auricle.nn.fast_paths import acts, may_bypass, may_overwrite
 from auricle.nn.stretches import by_stretches
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
@@ -33,32 +33,37 @@ class GruStack(nn.Module):
             for index in range(num_layers)
         )
 
-    def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Iterator[Tensor]:
-        """Yield each layer's output (B, T, hidden_dim) for the input `x` (B, T, input_dim).
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Iterable[Tensor]:
+        """Each layer's output (B, T, hidden_dim) for `x` (B, T, input_dim), as asked for.
 
         `lengths` tells the true ones; what lies past them is anything.
         """
+        outputs = self._outputs(x, lengths)
+        return tuple(outputs) if acts(self) else outputs
+
+    def _outputs(self, x: Tensor, lengths: Sequence[int] | None) -> Iterator[Tensor]:
         for index, layer in enumerate(self.layers):
-            assert isinstance(layer, nn.GRU)
             output = recur(layer, x, lengths)
             # The last layer's output goes to the prediction head as it is.
             if index + 1 < len(self.layers):
                 output = F.dropout(output, self.dropout, self.training)
             if self.residual and index > 0:
-                # Without gradients nothing needs the output as it was.
-                output = output + x if torch.is_grad_enabled() else output.add_(x)
+                output = output.add_(x) if may_overwrite(layer) else output + x
             x = output
             yield x
 
 
-def recur(rnn: nn.RNNBase, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+def recur(rnn: nn.Module, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
     """Output (B, T, hidden) of forward recurrent layers for the input `x` (B, T, D).
 
     What lies past the true `lengths` may be left out where they are given.
     A long input is read a stretch at a time, each from the state that the one before it left:
     torch makes room for the gates of all that it reads at once.
     """
-    if isinstance(rnn, nn.GRU) and gru.is_fast(rnn, x):
+    if not (isinstance(rnn, nn.RNNBase) and may_bypass(rnn)):
+        whole: Tensor = rnn(x)[0]
+        return whole
+    if gru.is_fast(rnn, x):
         return gru.run(rnn, x, [x.shape[1]] * len(x) if lengths is None else lengths)
     state = None
 
@@ -69,4 +74,4 @@ def recur(rnn: nn.RNNBase, x: Tensor, lengths: Sequence[int] | None = None) -> T
         return output
 
     widest = max(GATES[rnn.mode] * rnn.hidden_size, rnn.input_size)
-    return by_stretches(read, x.shape[1], x.shape[0] * widest * x.element_size())
+    return by_stretches(read, x.shape[1], x.shape[0] * widest * x.element_size(), (rnn,))

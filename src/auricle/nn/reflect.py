@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.nn.packed import infers_on_cpu
+from auricle.nn.fast_paths import infers_on_cpu
 
 
 def reflect_pad(x: Tensor, lengths: Sequence[int], *, left: int, right: int) -> Tensor:

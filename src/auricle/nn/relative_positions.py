@@ -62,7 +62,8 @@ class RelativePositionBias(nn.Module):
         # Tables of a few sizes serve every length.
         reach = (1 << max(num_frames - 1, 1).bit_length()) - 1
         buckets = _offset_buckets(reach, self.config)
-        buckets = buckets[reach - num_frames + 1 : reach + num_frames].to(self.table.weight.device)
+        device = next((one.device for one in self.parameters()), buckets.device)
+        buckets = buckets[reach - num_frames + 1 : reach + num_frames].to(device)
         by_offset: Tensor = self.table(buckets).t()
         # The last query sees the offsets from -(T - 1) to 0, each one before it one more.
         return by_offset.unfold(1, num_frames, 1)

@@ -40,9 +40,13 @@ class SincConv(nn.Module):
         super().__init__()
         self.kernel_size = kernel_size
         self.stride = stride
-        edges = _mel_spaced(num_filters + 1)
-        self.low_hz = nn.Parameter(edges[:-1].view(-1, 1))
-        self.band_hz = nn.Parameter(edges.diff().view(-1, 1))
+        # On the meta device their arithmetic would import torch's compiler, which takes a second.
+        with torch.device("cpu"):
+            edges = _mel_spaced(num_filters + 1)
+            widths = edges.diff()
+        device = torch.get_default_device()
+        self.low_hz = nn.Parameter(edges[:-1].view(-1, 1).to(device))
+        self.band_hz = nn.Parameter(widths.view(-1, 1).to(device))
 
     def filters(self) -> Tensor:
         """Impulse responses (C, 1, kernel_size), float32.

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from auricle.nn.chunks import chunks
 
 
-def by_stretches(body: Callable[[slice], Tensor], num_frames: int, bytes_per_frame: int) -> Tensor:
+def by_stretches(
+    body: Callable[[slice], Tensor],
+    num_frames: int,
+    bytes_per_frame: int,
+    modules: Iterable[nn.Module],
+) -> Tensor:
     """What `body` gives for each stretch, (B, its frames, D), as one (B, T, D).
 
     Args:
         body: Takes the frames' slice.
         num_frames: Length of the sequence.
         bytes_per_frame: As `chunks` takes it.
+        modules: Those that `body` calls.
     """
-    first, *others = chunks(num_frames, bytes_per_frame)
+    first, *others = chunks(num_frames, bytes_per_frame, modules)
     piece = body(first)
     if not others:
         return piece

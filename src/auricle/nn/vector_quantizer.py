@@ -99,6 +99,7 @@ class GumbelQuantizer(nn.Module):
         self.temperature = config.temperature[0]
         self.activation = ACTIVATIONS[activation]
         inner_dim = dim * PROJECTION_FACTOR if config.depth > 1 else dim
+        self.inner_dim = inner_dim
         widths = [dim, *(inner_dim,) * (config.depth - 1)]
         self.hidden = nn.ModuleList(
             Linear(width, inner_dim) for width in widths[: config.depth - 1]
@@ -132,7 +133,9 @@ class GumbelQuantizer(nn.Module):
                 chosen = tables[groups, logits.argmax(dim=-1)]
             return chosen.flatten(2)
 
-        return by_stretches(choose, x.shape[2], self._bytes_per_frame(x)).transpose(1, 2)
+        return by_stretches(choose, x.shape[2], self._bytes_per_frame(x), self._parts).transpose(
+            1, 2
+        )
 
     def indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         """Codes (B, T, G), int64, of the frames `x` (B, D, T); `num_frames` does not matter."""
@@ -140,7 +143,7 @@ class GumbelQuantizer(nn.Module):
         def choose(stretch: slice) -> Tensor:
             return self._logits(x[:, :, stretch]).argmax(dim=-1)
 
-        return by_stretches(choose, x.shape[2], self._bytes_per_frame(x))
+        return by_stretches(choose, x.shape[2], self._bytes_per_frame(x), self._parts)
 
     def tables(self) -> Tensor:
         """Code vectors (G, V, D / G)."""
@@ -148,8 +151,13 @@ class GumbelQuantizer(nn.Module):
         return tables.expand(self.config.num_groups, -1, -1)
 
     def _bytes_per_frame(self, x: Tensor) -> int:
-        widest = max(self.output.in_features, self.output.out_features)
-        return len(x) * widest * x.element_size()
+        num_logits = self.config.num_groups * self.config.num_entries
+        return len(x) * max(self.inner_dim, num_logits) * x.element_size()
+
+    @property
+    def _parts(self) -> list[nn.Module]:
+        """What is called to choose."""
+        return [*self.hidden, self.output]
 
     def _logits(self, x: Tensor) -> Tensor:
         """Logits (B, T, G, V) of the frames `x` (B, D, T)."""
@@ -200,7 +208,7 @@ class KmeansQuantizer(nn.Module):
                 return chosen
             return chosen.detach() + (part - part.detach()).transpose(1, 2)
 
-        return by_stretches(choose, x.shape[2], self._bytes_per_frame(x)).transpose(1, 2)
+        return by_stretches(choose, x.shape[2], self._bytes_per_frame(x), ()).transpose(1, 2)
 
     def indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         """Codes (B, T, G), int64, of the frames `x` (B, D, T) with `num_frames` true ones."""
@@ -209,11 +217,12 @@ class KmeansQuantizer(nn.Module):
         def choose(stretch: slice) -> Tensor:
             return self.nearest(projected[:, :, stretch])
 
-        return by_stretches(choose, x.shape[2], self._bytes_per_frame(x))
+        return by_stretches(choose, x.shape[2], self._bytes_per_frame(x), ())
 
     def _projected(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         """What is compared with the code vectors (B, D, T), of the frames `x` (B, D, T)."""
-        projected, _ = run_stack([_Projection(self.projection, self.norm)], x, num_frames)
+        layer = _Projection(self.projection, self.norm, dim=x.shape[1])
+        projected, _ = run_stack([layer], x, num_frames)
         return projected
 
     def _bytes_per_frame(self, x: Tensor) -> int:
@@ -239,14 +248,15 @@ class KmeansQuantizer(nn.Module):
 class _Projection:
     """A quantiser's convolution over single frames and its norm, as a layer of a stack."""
 
-    conv: nn.Conv1d
+    conv: nn.Module
     utterance_norm: UtteranceGroupNorm
+    dim: int
     window: ClassVar[Window] = Window(size=1)
     has_shortcut: ClassVar[bool] = False
 
     @property
-    def dim(self) -> int:
-        return self.conv.out_channels
+    def parts(self) -> Sequence[nn.Module]:
+        return self.conv, self.utterance_norm
 
     def convolved(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv(x)

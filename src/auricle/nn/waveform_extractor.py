@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from auricle.nn import packed
 from auricle.nn.chunks import split
 from auricle.nn.conv_stack import run_stack
-from auricle.nn.convolution import convolve, convolve_frames, frame_windows
+from auricle.nn.convolution import Conv1d, convolve_frames, frame_windows
+from auricle.nn.fast_paths import may_bypass
 from auricle.nn.norms import UtteranceGroupNorm
 from auricle.nn.padding import pad_frames
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
@@ -87,7 +88,7 @@ class WaveformExtractor(nn.Module):
         self.activation = WAVEFORM_ACTIVATIONS[config.activation]
         widths = [channels for channels, _, _ in config.layers]
         self.convs = nn.ModuleList(
-            nn.Conv1d(input_dim, dim, kernel, stride, bias=config.bias)
+            Conv1d(input_dim, dim, kernel, stride, bias=config.bias)
             for input_dim, (dim, kernel, stride) in zip((1, *widths), config.layers, strict=False)
         )
         self.norms = nn.ModuleList(
@@ -101,15 +102,16 @@ class WaveformExtractor(nn.Module):
         """Frames (B, T, D) of waveforms (B, S); those past a true end hold anything."""
         # A true frame sees true samples alone, for nothing is padded: only the group norm needs
         # to know where the utterances end.
+        config = self.config
         layers = [
-            _Layer(conv, norm, window, self.activation)
-            for conv, norm, window in zip_longest(
-                cast("list[nn.Conv1d]", list(self.convs)),
-                self.norms,
-                self.config.geometry.windows,
+            _Layer(conv, norm, window, dim, self.activation, config.norm)
+            for conv, norm, window, (dim, _, _) in zip_longest(
+                self.convs, self.norms, config.geometry.windows, config.layers
             )
         ]
-        if all(packed.is_packable(waveforms, layer.conv.weight) for layer in layers):
+        if may_bypass(*self.convs, *self.norms) and all(
+            packed.is_packable(waveforms, layer.plain_conv.weight) for layer in layers
+        ):
             rows = zip(waveforms, num_samples, strict=True)
             return pad_frames([self._lone(row[:count], layers) for row, count in rows])
         x, _ = run_stack(layers, waveforms.unsqueeze(1), num_samples)
@@ -122,7 +124,7 @@ class WaveformExtractor(nn.Module):
         """
         geometry = self.config.geometry
         first, *others = layers
-        taps, bias = first.conv.weight[:, 0], first.conv.bias
+        taps, bias = first.plain_conv.weight[:, 0], first.plain_conv.bias
         has_group_norm = first.utterance_norm is not None
         if has_group_norm:
             # What is constant is taken away by the norm, and would cost digits before it.
@@ -134,7 +136,7 @@ class WaveformExtractor(nn.Module):
             end = (frames.stop - 1) * geometry.hop_samples + geometry.window_samples
             part = samples[frames.start * geometry.hop_samples : end].unsqueeze(1)
             windows = frame_windows(part, first.window.size, first.window.stride)
-            fused = self.config.activation if isinstance(first.norm, UtteranceGroupNorm) else None
+            fused = self.config.activation if has_group_norm else None
             x = packed.product(windows, taps, bias, fused)
             if not has_group_norm:
                 x = first.finished(x.T.unsqueeze(0), None, ())[0].T
@@ -161,7 +163,7 @@ def _normed_taps(layer: _Layer, samples: Tensor) -> tuple[Tensor, Tensor]:
         products += wide.T @ wide
     mean = sums / len(windows)
     covariance = products / len(windows) - torch.outer(mean, mean)
-    taps = layer.conv.weight[:, 0].double()
+    taps = layer.plain_conv.weight[:, 0].double()
     variance = ((taps @ covariance) * taps).sum(1).clamp(min=0.0)
     scale = (variance + NORM_EPS).rsqrt()
     if norm.weight is not None:
@@ -176,36 +178,43 @@ def _normed_taps(layer: _Layer, samples: Tensor) -> tuple[Tensor, Tensor]:
 class _Layer:
     """One convolution of the extractor, with the norm after it if there is one, in a stack."""
 
-    conv: nn.Conv1d
+    conv: nn.Module
     norm: nn.Module | None
     window: Window
+    dim: int
     activation: Callable[[Tensor], Tensor]
+    norm_kind: Literal["group", "layer"]
     has_shortcut: ClassVar[bool] = False
 
     @property
-    def dim(self) -> int:
-        return self.conv.out_channels
+    def parts(self) -> Sequence[nn.Module]:
+        return (self.conv,) if self.norm is None else (self.conv, self.norm)
+
+    @property
+    def plain_conv(self) -> Conv1d:
+        """The convolution, of layers that may be bypassed."""
+        return cast("Conv1d", self.conv)
 
     @property
     def utterance_norm(self) -> UtteranceGroupNorm | None:
-        return self.norm if isinstance(self.norm, UtteranceGroupNorm) else None
+        return cast("UtteranceGroupNorm", self.norm) if self.norm_kind == "group" else None
 
     def convolved(self, x: Tensor) -> Tensor:
-        return convolve(self.conv, x)
+        y: Tensor = self.conv(x)
+        return y
 
     def of_frames(self, frames: Tensor, activation: WaveformActivation) -> Tensor:
         """Output (T', N) for frames (T, C), by packed weights."""
         stride = self.window.stride
         fused = None if self.norm is not None else activation
-        y = convolve_frames(
-            frames, self.conv.weight, self.conv.bias, stride=stride, activation=fused
-        )
+        conv = self.plain_conv
+        y = convolve_frames(frames, conv.weight, conv.bias, stride=stride, activation=fused)
         return y if self.norm is None else self.activation(self.norm(y))
 
     def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
         raise NotImplementedError  # pragma: no cover - there is none
 
     def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
-        if isinstance(self.norm, nn.LayerNorm):
+        if self.norm is not None and self.norm_kind == "layer":
             y = self.norm(y.transpose(1, 2)).transpose(1, 2)
         return self.activation(y)

@@ -40,7 +40,7 @@ class _Deviations:
         self.padding = padding_mask(lengths, waveforms.shape[1], waveforms.device)
         counts = torch.tensor(lengths, dtype=torch.float64, device=waveforms.device)
         self.counts = counts.unsqueeze(1)
-        self.parts = chunks(waveforms.shape[1], len(waveforms) * torch.float64.itemsize)
+        self.parts = chunks(waveforms.shape[1], len(waveforms) * torch.float64.itemsize, ())
         sums = [self._true(part).sum(1, keepdim=True) for part in self.parts]
         self.means = sum(sums[1:], sums[0]) / self.counts
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from auricle.nn.attention import attend, attend_packed
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
+from auricle.nn.fast_paths import acts, is_hooked, is_plain_tensor
 from auricle.nn.linear import Linear, activated
 from auricle.nn.long_layers import is_long, run_layer
 from auricle.nn.packing import Packing
@@ -101,8 +102,8 @@ class SelfAttention(nn.Module):
         self.value = Linear(config.hidden_size, config.hidden_size)
         self.out = Linear(config.hidden_size, config.hidden_size)
         if config.relative_positions is not None:
-            head_size = config.hidden_size // config.num_heads
-            self.gate = Linear(head_size, NUM_GATES * GATE_INPUTS)
+            self.head_size = config.hidden_size // config.num_heads
+            self.gate = Linear(self.head_size, NUM_GATES * GATE_INPUTS)
             self.gate_scale = nn.Parameter(torch.ones(1, config.num_heads, 1, 1))
 
     def forward(self, x: Tensor, batch: Tensor | Packing | None, bias: Tensor | None) -> Tensor:
@@ -179,8 +180,7 @@ class SelfAttention(nn.Module):
 
         With `heads` it is for those alone, from their part of the input.
         """
-        width = self.gate.in_features
-        by_head = inputs.reshape(*inputs.shape[:-1], -1, width).transpose(1, 2)
+        by_head = inputs.reshape(*inputs.shape[:-1], -1, self.head_size).transpose(1, 2)
         sums = self.gate(by_head).unflatten(-1, (NUM_GATES, GATE_INPUTS)).sum(-1)
         update, reset = sums.sigmoid().chunk(NUM_GATES, dim=-1)
         gates: Tensor = update * (reset * self.gate_scale[:, heads] - 1.0) + 2.0
@@ -246,30 +246,42 @@ class WaveformTransformer(nn.Module):
                 config.relative_positions, num_heads=config.num_heads
             )
 
-    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Iterator[Tensor]:
-        """Yield what enters the first layer, then each layer's output, all (B, T, D).
+    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Iterable[Tensor]:
+        """What enters the first layer, then each layer's output, all (B, T, D), as asked for.
 
         `x` is (B, T, D); `num_frames` the true length of each utterance. In pre-norm models the
-        last output is behind the final norm.
+        last output is that of the final norm.
         """
+        states = self._states(x, num_frames)
+        return tuple(states) if acts(self) else states
+
+    def _states(self, x: Tensor, num_frames: Sequence[int]) -> Iterator[Tensor]:
         config = self.config
         padding = padding_mask(num_frames, x.shape[1], x.device)
         x = self._embed(zero_padding(x, padding, time_dim=1), padding)
         x = F.dropout(x, config.dropout, self.training)
         yield x
         bias = None if config.relative_positions is None else self.relative_bias(x.shape[1])
-        if self.training:
+        if self.training or is_hooked(*self.children()):
             for index, layer in enumerate(self.layers):
-                if torch.rand(()).item() >= config.layer_drop:
+                if not (self.training and self._is_left_out(layer)):
                     x = layer(x, padding, bias)
                 yield self._emit(x, index)
             return
         packing = Packing(num_frames)
         x = packing.pack(x)
         for index, layer in enumerate(self.layers):
-            assert isinstance(layer, TransformerLayer)
-            x = run_layer(layer, x, packing, bias) if is_long(x, layer) else layer(x, packing, bias)
+            x = run_layer(layer, x, packing, bias) if is_long(layer, x) else layer(x, packing, bias)
             yield packing.unpack(self._emit(x, index))
+
+    def _is_left_out(self, layer: nn.Module) -> bool:
+        """Whether this step of training goes without a layer, by chance (`layer_drop`).
+
+        Processes that hold a part of its weights each wait for each other in it: it is never left
+        out by some of them.
+        """
+        is_whole = all(is_plain_tensor(parameter) for parameter in layer.parameters())
+        return torch.rand(()).item() < self.config.layer_drop and is_whole
 
     def _emit(self, x: Tensor, index: int) -> Tensor:
         """The output of layer `index` as others see it."""
@@ -285,4 +297,5 @@ class WaveformTransformer(nn.Module):
             normed: Tensor = embedded if self.config.pre_layer_norm else self.norm(embedded)
             return normed
 
-        return by_stretches(embed, x.shape[1], POSITION_VALUES * x[:, :1].nbytes)
+        parts = [self.positions] if self.config.pre_layer_norm else [self.positions, self.norm]
+        return by_stretches(embed, x.shape[1], POSITION_VALUES * x[:, :1].nbytes, parts)
