@@ -160,7 +160,8 @@ def test_tensors_that_nothing_uses_are_not_read(
     assert before < 100_000
     assert torch.equal(content["model"]["w"], model["w"])
     assert torch.equal(content["model"]["w"] + 1, model["w"] + 1)  # is read once
-    assert model["w"].nbytes <= CountingFile.num_read - before < model["w"].nbytes + 10_000
+    read = CountingFile.num_read - before  # less what a buffer had already
+    assert abs(read - model["w"].nbytes) < 10_000
 
 
 @both_formats
