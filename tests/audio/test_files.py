@@ -11,16 +11,9 @@ import pytest
 import soundfile
 import torch
 
-from auricle.audio import files
-from auricle.audio.files import (
-    AudioHeader,
-    decode_audio,
-    list_audio_files,
-    open_audio_bytes,
-    read_audio,
-    read_header,
-    stream_header,
-)
+from auricle.audio import recordings
+from auricle.audio.decoding import AudioHeader, decode_audio, stream_header
+from auricle.audio.files import list_audio_files, open_audio_bytes, read_audio, read_header
 from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError
 
@@ -140,12 +133,12 @@ def test_channel_is_chosen_before_resampling(tmp_path: Path) -> None:
 def test_many_channels_and_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = noise(50, 1024).astype(np.float32)
     path = write(tmp_path / "array.wav", samples, subtype="FLOAT")
-    monkeypatch.setattr(files, "BLOCK_VALUES", 7 * 1024)  # 8 blocks, the last one short
+    monkeypatch.setattr(recordings, "BLOCK_VALUES", 7 * 1024)  # 8 blocks, the last one short
     np.testing.assert_array_equal(
         read_audio(path), samples.mean(1, dtype=np.float64).astype(np.float32)
     )
     np.testing.assert_array_equal(read_audio(path, channel=1023), samples[:, 1023])
-    monkeypatch.setattr(files, "BLOCK_VALUES", 1)
+    monkeypatch.setattr(recordings, "BLOCK_VALUES", 1)
     np.testing.assert_array_equal(read_audio(path, channel=0), samples[:, 0])
 
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from auricle.audio.files import read_audio
-from auricle.audio.finite import non_finite_reason
+from auricle.audio.finite import non_finite_reason, peak_of
+from auricle.audio.levels import note_scale
+from auricle.audio.notes import gathered
 from auricle.audio.resampling import checked_rate, resample
 from auricle.errors import AudioError
 

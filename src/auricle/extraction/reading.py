@@ -10,12 +10,8 @@ from typing import BinaryIO, cast
 
 from torch import Tensor
 
-from auricle.audio.files import (
-    AudioHeader,
-    decode_audio,
-    open_audio_bytes,
-    stream_header,
-)
+from auricle.audio.decoding import AudioHeader, decode_audio, stream_header
+from auricle.audio.files import open_audio_bytes
 from auricle.errors import AudioError
 from auricle.extraction.inputs.archives import ArchiveIndexes, Stretch
 from auricle.extraction.inputs.datasets import row_audio
