@@ -1,104 +1,310 @@
-"""Audio that a file's own header promises but the file does not hold.
+"""What a file's own header says of its length, and what the file holds.
 
-libsndfile shortens what it reports when a WAV, AIFF, AU or SPHERE file was cut, so a broken copy
-would pass for a shorter recording. The sizes are read here from the header itself. FLAC and MP3
-need no such look: there fewer frames are decoded than their headers say. A file whose header
-leaves the size open (written to a pipe) promises nothing, and neither does an Ogg file cut exactly
-between two pages.
+libsndfile takes the smaller of the two without a word, so that a broken copy passes for a shorter
+recording, and so does a recording whose sizes were never written, are from before it went on, or
+do not fit into 32 bits. Sizes are read here from the header itself and compared with the file.
+Where more samples are there than it says, libsndfile is given the header with the sizes corrected.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import struct
 from typing import BinaryIO
 
-OPEN_SIZE = 0x7FFF_0000
-"""32-bit sizes from here up stand for "unknown" in streamed files (sox, ffmpeg: 0x7FFFF000 up)."""
+from auricle.audio.sizes import SIZES, Sizes, magic_at
+from auricle.audio.splicing import Piece
+from auricle.errors import AudioError
 
-OGG_HEADER_BYTES = 27
-OGG_MAX_PAGE_BYTES = OGG_HEADER_BYTES + 255 + 255 * 255
-"""Header, segment table and 255 segments of 255 bytes: RFC 3533, section 6."""
+MIN_REST = 8
+"""Fewer bytes than a chunk has after the samples are padding."""
 
-SPHERE_HEADER_BYTES = 1024
-"""The usual, and by far the most common, size of a NIST SPHERE header."""
+MIN_ZEROS_SAID = 1 << 16
+"""Fewer zeros at the end fill up a block of a disk."""
+
+KNOWN_CHUNKS = frozenset(
+    {b"LIST", b"INFO", b"bext", b"iXML", b"axml", b"_PMX", b"id3 ", b"ID3 ", b"cue "}
+    | {b"smpl", b"inst", b"fact", b"PEAK", b"PAD ", b"JUNK", b"junk", b"FLLR", b"afsp"}
+    | {b"levl", b"plst", b"MARK", b"COMT", b"NAME", b"AUTH", b"(c) ", b"ANNO", b"INST"}
+    | {b"MIDI", b"APPL", b"FVER", b"CHAN"}
+)
+"""What may follow the samples even where it has been cut itself."""
+
+FLAC_STARTS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
+"""What a FLAC file begins with: a marker and the header of the block STREAMINFO."""
+
+SEARCH_BYTES = 1 << 22
+
+LENGTHLESS = {
+    b" paf": "PAF",
+    b"fap ": "PAF",
+    b"PVF1": "PVF",
+    **{bytes([0x64, 0xA3, machine, 0]): "IRCAM" for machine in (1, 2, 3, 4)},
+    **{bytes([0, machine, 0xA3, 0x64]): "IRCAM" for machine in (1, 2, 3, 4)},
+}
+"""Containers whose headers say nothing of a length."""
+
+MAT5_MATRIX = 14
+"""The type of an element that holds others, in MATLAB's files."""
 
 
-def missing_bytes(stream: BinaryIO) -> int:
-    """Bytes by which the file is shorter than its header promises; 0 where it promises nothing.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Section:
+    """One recording of a file: what libsndfile is to be given of it.
 
-    `stream` is seekable and is left at its start.
+    Attributes:
+        pieces: Bytes and spans of the file.
+        end: Where the next recording begins, or the file ends.
+        remark: What is said of it once it has been read, "" for nothing.
     """
-    num_bytes = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    magic = stream.read(4)
-    if magic in (b"RIFF", b"RF64", b"BW64"):
-        end = _chunk_end(stream, num_bytes, "<", b"data")
-    elif magic in (b"RIFX", b"FORM"):
-        end = _chunk_end(stream, num_bytes, ">", b"SSND" if magic == b"FORM" else b"data")
-    elif magic == b".snd":
-        end = _au_end(stream)
-    elif magic == b"NIST":
-        end = _sphere_end(stream)
-    elif magic == b"OggS":
-        end = _last_ogg_page_end(stream, num_bytes)
-    else:
-        end = 0
-    stream.seek(0)
-    return max(0, end - num_bytes)
+
+    pieces: tuple[Piece, ...]
+    end: int
+    remark: str = ""
 
 
-def _chunk_end(stream: BinaryIO, num_bytes: int, byte_order: str, audio_name: bytes) -> int:
-    """Where the audio chunk of a RIFF, RF64 or IFF file should end."""
-    position = 12
-    long_size = 0
-    while position + 8 <= num_bytes:
-        stream.seek(position)
-        name, size = struct.unpack(byte_order + "4sI", stream.read(8))
-        if name == b"ds64":  # EBU Tech 3306: RIFF size, data size, both 64 bits
-            sizes = stream.read(16)
-            long_size = struct.unpack("<QQ", sizes)[1] if len(sizes) == 16 else 0
-        if name == audio_name:
-            if size == 0xFFFF_FFFF and long_size:
-                return position + 8 + long_size
-            return 0 if size >= OPEN_SIZE else position + 8 + size
-        position += 8 + size + size % 2
-    return 0
+def find_section(stream: BinaryIO, start: int, end: int, name: str) -> Section:
+    """The recording that begins at `start`, of a container that is neither Ogg nor MPEG audio.
+
+    Raises:
+        AudioError: Its header promises more than the file holds, or holds samples in two chunks.
+    """
+    while True:
+        stream.seek(start)
+        head = stream.read(64)
+        if magic_at(head) not in SIZES:
+            return _fixed(stream, start, end, head, name)
+        sizes = SIZES[magic_at(head)](stream, start, end)
+        if sizes is None:
+            return Section(pieces=((start, end),), end=end)
+        stream.seek(sizes.data_start)
+        if sizes.declared or stream.read(12)[:4] != head[:4] or sizes.data_start == start:
+            break
+        # libsndfile writes its header twice, and once more at the end, where it cannot go back.
+        start = sizes.data_start
+    held = end - sizes.data_start
+    if sizes.declared is None:
+        return _corrected(sizes, start, end, _size_before_headers(stream, start, end, sizes))
+    if sizes.declared > held:
+        raise AudioError(
+            f"{name} has been cut short: its header promises {sizes.declared - held} bytes more "
+            "than it holds; copy or convert it again"
+        )
+    tail = sizes.data_start + sizes.declared
+    stream.seek(tail)
+    if not magic_at(stream.read(12)):
+        tail += (end - tail) >> 32 << 32  # a size of 32 bits in a file that has outgrown them
+    rest, zeros = _rest(stream, tail, end, sizes, name)
+    if rest is None:
+        return _corrected(sizes, start, end, _size_before_headers(stream, start, end, sizes))
+    remark = "" if zeros < MIN_ZEROS_SAID else f"{zeros} bytes of zeros at its end are left out"
+    size = tail - sizes.data_start
+    if size == sizes.declared:
+        return Section(pieces=((start, rest),), end=rest, remark=remark)
+    return _corrected(sizes, start, rest, size)
 
 
-def _au_end(stream: BinaryIO) -> int:
-    header = stream.read(8)
-    if len(header) < 8:
-        return 0
-    offset, size = struct.unpack(">II", header)
-    return 0 if size >= OPEN_SIZE else offset + size
-
-
-def _sphere_end(stream: BinaryIO) -> int:
-    stream.seek(0)
-    lines = stream.read(SPHERE_HEADER_BYTES).split(b"\n")
-    fields = {words[0]: words[2] for words in map(bytes.split, lines) if len(words) == 3}
-    if fields.get(b"sample_coding", b"pcm") not in (b"pcm", b"ulaw", b"alaw", b"mu-law"):
-        return 0  # compressed: the size does not follow from the number of samples
-    try:
-        header_bytes = int(lines[1])
-        sizes = [int(fields[key]) for key in (b"sample_count", b"sample_n_bytes", b"channel_count")]
-    except (IndexError, KeyError, ValueError):
-        return 0
-    return header_bytes + sizes[0] * sizes[1] * sizes[2]
-
-
-def _last_ogg_page_end(stream: BinaryIO, num_bytes: int) -> int:
-    """Where the last page that begins in the file should end."""
-    start = max(0, num_bytes - OGG_MAX_PAGE_BYTES)
+def _size_before_headers(stream: BinaryIO, start: int, end: int, sizes: Sizes) -> int:
+    """Bytes of samples before the headers that libsndfile appends when it writes to a pipe."""
     stream.seek(start)
-    tail = stream.read()
-    page = tail.rfind(b"OggS\0")
-    if page < 0:
-        return 0
-    num_segments_at = page + OGG_HEADER_BYTES - 1
-    if num_segments_at >= len(tail):
-        return start + page + OGG_HEADER_BYTES
-    num_segments = tail[num_segments_at]
-    segments = tail[num_segments_at + 1 : num_segments_at + 1 + num_segments]
-    return start + num_segments_at + 1 + num_segments + sum(segments)
+    magic = stream.read(12)
+    header_bytes = sizes.data_start - start
+    while end - header_bytes > sizes.data_start:
+        stream.seek(end - header_bytes)
+        if stream.read(12)[: len(magic) - 4] != magic[:-4] or magic[:4] == b".snd":
+            break
+        end -= header_bytes
+    return end - sizes.data_start
+
+
+def _corrected(sizes: Sizes, start: int, end: int, size: int | None = None) -> Section:
+    size = end - sizes.data_start if size is None else size
+    remark = ""
+    if sizes.declared is not None:
+        remark = (
+            f"its header says {sizes.declared} bytes of samples, but {size} are there: all are read"
+        )
+    return Section(
+        pieces=(sizes.corrected(size), (sizes.data_start, sizes.data_start + size)),
+        end=end,
+        remark=remark,
+    )
+
+
+def _rest(stream: BinaryIO, tail: int, end: int, sizes: Sizes, name: str) -> tuple[int | None, int]:
+    """Where what belongs to a recording ends, None where more samples follow its declared ones;
+    and how many zeros there are at the end."""
+    position = tail
+    unit = sizes.alignment
+    while end - position >= MIN_REST:
+        stream.seek(position)
+        head = stream.read(24)
+        if magic_at(head):
+            return position, 0
+        chunk_name, size = sizes.chunk(head) if sizes.chunk is not None else (b"", 0)
+        fits = 0 < size <= end - position + 1 and _is_name(chunk_name)
+        if chunk_name in sizes.data_names and fits:
+            raise AudioError(
+                f"{name} holds samples in several chunks, of which only the first can be read: "
+                "convert it again"
+            )
+        if fits or chunk_name in KNOWN_CHUNKS:
+            position += size + -size % unit
+        elif position == tail and tail % 2:
+            position += 1  # what fills up an odd size
+        elif head[:3] in (b"TAG", b"ID3") or head[:8] == b"APETAGEX":
+            return end, 0
+        else:
+            return (end, end - position) if _is_zero(stream, position, end) else (None, 0)
+    return end, 0
+
+
+def _is_name(name: bytes) -> bool:
+    return len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name)
+
+
+def _is_zero(stream: BinaryIO, start: int, end: int) -> bool:
+    stream.seek(start)
+    while start < end:
+        contents = stream.read(min(1 << 20, end - start))
+        if not contents or any(contents):
+            return not contents
+        start += len(contents)
+    return True
+
+
+def _fixed(stream: BinaryIO, start: int, end: int, head: bytes, name: str) -> Section:
+    """A container of one header and samples: what it promises must be there."""
+    promised = _promised_end(stream, start, end, head)
+    if promised is not None and promised > end:
+        raise AudioError(
+            f"{name} has been cut short: its header promises {promised - end} bytes more than it "
+            "holds; copy or convert it again"
+        )
+    if promised is None:
+        kind = _lengthless_kind(head)
+        remark = f"{kind} headers say no length, so that a cut copy looks like a whole one"
+        return Section(pieces=((start, end),), end=end, remark=remark if kind else "")
+    remark = ""
+    if end - promised >= MIN_REST and not _is_zero(stream, promised, end):
+        remark = (
+            f"{end - promised} bytes follow after what its header says, and are left out: convert "
+            "it again if they are samples"
+        )
+    return Section(pieces=((start, promised),), end=end, remark=remark)
+
+
+def _lengthless_kind(head: bytes) -> str:
+    """The container that begins so, if its header says no length; else ""."""
+    return "XI" if _is_xi(head) else LENGTHLESS.get(head[:4], "")
+
+
+def _promised_end(stream: BinaryIO, start: int, end: int, head: bytes) -> int | None:
+    """Where a file should end by its header, None where it promises nothing."""
+    if head.startswith(b"Creative Voice File\x1a"):
+        return _voc_end(stream, start, end, head)
+    if head.startswith(b"2BIT") and len(head) >= 30:
+        stereo, bits = struct.unpack(">HH", head[12:16])
+        width = int(bits) // 8 * (2 if stereo else 1)
+        return start + 128 + int.from_bytes(head[26:30], "big") * width
+    if head.startswith(b"ALawSoundFile**\0"):
+        return start + 32 + int.from_bytes(head[18:22], "big")
+    if head.startswith(b"\xf0\x7e") and head[3:4] == b"\x01" and head[20:21] == b"\xf7":
+        words = head[10] | head[11] << 7 | head[12] << 14
+        of_packet = 120 // max(1, -(-head[6] // 7))
+        return start + 21 + 127 * -(-words // of_packet)
+    if head[:2] == b"\x01\x04" and len(head) > 42 and head[21] < 2:
+        return start + 42 + int.from_bytes(head[26:30], "little") * 2 * (head[21] + 1)
+    if head.startswith(b"MATLAB 5.0 MAT-file"):
+        return _mat5_end(stream, start, end)
+    if head[20:31] == b"samplerate\0":
+        return _mat4_end(stream, start)
+    if _is_xi(head):
+        return _xi_end(stream, start)
+    return None
+
+
+def _is_xi(head: bytes) -> bool:
+    return head.startswith(b"Extended Instrument: ")
+
+
+def _xi_end(stream: BinaryIO, start: int) -> int | None:
+    stream.seek(start + 296)
+    num_samples = int.from_bytes(stream.read(2), "little")
+    headers = stream.read(40 * num_samples)
+    size = sum(int.from_bytes(headers[at : at + 4], "little") for at in range(0, len(headers), 40))
+    return start + 298 + len(headers) + size if size else None
+
+
+def _mat4_end(stream: BinaryIO, start: int) -> int | None:
+    position = start
+    for _ in range(2):  # the rate, then the samples
+        stream.seek(position)
+        head = stream.read(20)
+        if len(head) < 20:
+            return None
+        # The type's first digit says the order: 1000 and more are big-endian.
+        order = "<" if int.from_bytes(head[:4], "little") < 1000 else ">"
+        kind, rows, columns, _, name_bytes = struct.unpack(order + "5I", head)
+        width = {0: 8, 1: 4, 2: 4, 3: 2, 4: 2, 5: 1}.get(kind // 10 % 10)
+        if width is None:
+            return None
+        position += 20 + name_bytes + rows * columns * width
+    return position
+
+
+def _voc_end(stream: BinaryIO, start: int, end: int, head: bytes) -> int | None:
+    position = start + int.from_bytes(head[20:22], "little")
+    while position < end:
+        stream.seek(position)
+        block = stream.read(4)
+        if block[0] == 0:  # the last one, which not every writer writes
+            return position + 1
+        position += 4 + int.from_bytes(block[1:4], "little")
+    return position
+
+
+def _mat5_end(stream: BinaryIO, start: int, end: int) -> int | None:
+    """Where the last element of the last matrix ends; the matrix's own size may be too large."""
+    stream.seek(start + 126)
+    order = "<" if stream.read(2) == b"IM" else ">"
+
+    def tag(position: int) -> tuple[int, int]:
+        stream.seek(position)
+        kind, size = struct.unpack(order + "II", stream.read(8))
+        return kind, 0 if kind >> 16 else size  # small ones hold their data in the tag itself
+
+    position, found = start + 128, None
+    while position + 8 <= end:
+        kind, size = tag(position)
+        if kind != MAT5_MATRIX:
+            break
+        inner = position + 8
+        for _ in range(4):  # flags, shape, name, values
+            if inner + 8 > end:
+                break
+            found = inner + 8 + tag(inner)[1]
+            inner = found + (start - found) % 8
+        position += 8 + size
+    return found
+
+
+def flac_starts(stream: BinaryIO, start: int, end: int) -> list[int]:
+    """Where FLAC files begin that follow another one."""
+    found: list[int] = []
+    while start < end:
+        stream.seek(start)
+        contents = stream.read(min(SEARCH_BYTES, end - start))
+        for marker in FLAC_STARTS:
+            found += [start + match.start() for match in re.finditer(re.escape(marker), contents)]
+        if len(contents) < SEARCH_BYTES:
+            break
+        start += len(contents) - len(FLAC_STARTS[0]) + 1
+    return sorted(found)
+
+
+def file_bytes(stream: BinaryIO) -> int:
+    """Size of a seekable file."""
+    return stream.seek(0, os.SEEK_END)

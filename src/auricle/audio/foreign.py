@@ -1,0 +1,268 @@
+"""Containers that libsndfile does not read, MP4 for one, decoded by FFmpeg or torchcodec."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, BinaryIO
+
+from auricle.errors import AudioError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FOREIGN_SUFFIXES = frozenset(
+    {".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".aac", ".webm", ".mkv"}
+    | {".mka", ".wma", ".wmv", ".asf", ".amr", ".awb", ".avi", ".flv", ".mts", ".m2ts"}
+    | {".mpg", ".mpeg", ".ac3", ".eac3", ".dts", ".ape", ".wv", ".tta", ".tak", ".spx"}
+    | {".ogv", ".ra", ".rm"}
+)
+"""Lower-case suffixes of files that only FFmpeg or torchcodec reads."""
+
+DEMUXERS = (
+    "mov,matroska,asf,amr,amrnb,amrwb,aac,avi,flv,mpegts,mpeg,ac3,eac3,dts,ape,wv,tta,tak,mpc,mpc8,"
+    "dsf,rm,ogg,wav,w64,aiff,caf,au,flac"
+)
+"""What FFmpeg may take a file for: no playlists, which lead to other files and to the network."""
+
+INSTALL = "install ffmpeg (apt-get install ffmpeg, conda install ffmpeg) or torchcodec"
+
+HEAD_BYTES = 192
+"""Enough to see two packets of an MPEG transport stream."""
+
+MAGICS = {
+    b"\x1a\x45\xdf\xa3": "Matroska",
+    b"\x30\x26\xb2\x75": "ASF",
+    b"#!AM": "AMR",
+    b"FLV\x01": "FLV",
+    b"ADIF": "AAC",
+    b"wvpk": "WavPack",
+    b"MAC ": "Monkey's Audio",
+    b"TTA1": "TTA",
+    b"tBaK": "TAK",
+    b"MPCK": "Musepack",
+    b".RMF": "RealMedia",
+    b"\x7f\xfe\x80\x01": "DTS",
+    b"\0\0\x01\xba": "MPEG program stream",
+}
+MP4_ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+
+FLV_HEADER_BYTES = 13
+FLV_TAG_BYTES = 15
+"""What FLV puts before its first tag, and around the data of each."""
+
+TOLERANCE_SECONDS = 0.25
+"""By how much a stream may be shorter than its container says: encoders add silence and round."""
+
+BLOCK_BYTES = 1 << 20
+
+
+def kind_of(head: bytes) -> str:
+    """What begins with these `HEAD_BYTES`, "" where libsndfile is to look at it."""
+    if head[4:8] in MP4_ATOMS:
+        return "MP4"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "AVI"
+    if head[:1] == b"\xff" and len(head) > 6 and head[1] & 0xF6 == 0xF0:
+        return "AAC"
+    if head[:2] == b"\x0b\x77":
+        return "AC-3"
+    if head[:1] == b"G" and head[188:189] == b"G":
+        return "MPEG transport stream"
+    return MAGICS.get(head[:4], "")
+
+
+def is_installed() -> bool:
+    """Is there FFmpeg's program, or torchcodec?"""
+    return shutil.which("ffmpeg") is not None or _has_torchcodec()
+
+
+@functools.cache
+def _has_torchcodec() -> bool:
+    return importlib.util.find_spec("torchcodec") is not None
+
+
+class ForeignRecording:
+    """The first audio stream of a file that libsndfile does not read.
+
+    It is decoded from its beginning, whatever the part, so that parts are those of the whole.
+
+    Args:
+        stream: The file.
+        name: Stands for it in messages.
+        kind: Of container, for messages.
+
+    Raises:
+        AudioError: It cannot be decoded, or neither FFmpeg nor torchcodec is installed.
+    """
+
+    is_count = False
+
+    def __init__(self, stream: BinaryIO, name: str, kind: str) -> None:
+        self._stream = stream
+        self._name = name
+        if missing := _missing_bytes(stream, kind):
+            raise AudioError(
+                f"{name} has been cut short: its headers promise {missing} bytes more than it "
+                "holds; copy or convert it again"
+            )
+        if not is_installed():
+            raise AudioError(
+                f"{name} is {kind}, which libsndfile does not read: {INSTALL}, or convert it: "
+                "ffmpeg -i FILE NEW.flac"
+            )
+        self.num_samples: int | None = None
+        blocks = self._decoded()
+        self.sample_rate, self.num_channels = next(blocks)[:2]
+        self._begun: Generator[tuple[int, int, NDArray[np.float32]], None, None] | None = blocks
+
+    def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
+        """As `Recording.blocks`."""
+        decoded, self._begun = self._begun or self._decoded(), None
+        position = 0
+        for _, _, block in decoded:
+            wanted = block[max(0, start - position) : None if stop is None else stop - position]
+            position += len(block)
+            if len(wanted):
+                yield wanted
+            if stop is not None and position >= stop:
+                return
+
+    def close(self) -> None:
+        """End FFmpeg."""
+        if self._begun is not None:
+            self._begun.close()
+
+    def _decoded(self) -> Generator[tuple[int, int, NDArray[np.float32]], None, None]:
+        """Sample rate, channels and samples (S, channels), first without any."""
+        program = shutil.which("ffmpeg")
+        return self._by_ffmpeg(program) if program else self._by_torchcodec()
+
+    def _by_ffmpeg(
+        self, program: str
+    ) -> Generator[tuple[int, int, NDArray[np.float32]], None, None]:
+        import numpy as np
+
+        with self._file() as path, tempfile.TemporaryFile() as said:
+            command = [program, "-nostdin", "-v", "error", "-threads", "1"]
+            command += ["-protocol_whitelist", "file"]
+            command += ["-format_whitelist", DEMUXERS, "-i", f"file:{path}", "-map", "0:a:0"]
+            command += ["-f", "wav", "-c:a", "pcm_f32le", "pipe:1"]
+            process = subprocess.Popen(  # noqa: S603 - no shell, and a path of our own
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+            )
+            output = process.stdout
+            assert output is not None
+            try:
+                found = _read_format(output)
+                if found is not None:
+                    rate, channels = found
+                    yield rate, channels, np.zeros((0, channels), np.float32)
+                    frame = 4 * channels
+                    while contents := output.read(BLOCK_BYTES // frame * frame or frame):
+                        whole = len(contents) // frame * frame
+                        samples = np.frombuffer(contents[:whole], "<f4").astype(np.float32)
+                        yield rate, channels, samples.reshape(-1, channels)
+                status = process.wait()
+                said.seek(0)
+                lines = said.read().decode(errors="replace").strip().splitlines()
+                if status or lines or found is None:
+                    reason = lines[-1] if lines else f"exit status {status}"
+                    raise AudioError(
+                        f"{self._name} cannot be decoded whole, it is damaged, has been cut short "
+                        f"or holds no audio: ffmpeg says {reason!r}; copy or convert it again"
+                    )
+            finally:
+                output.close()
+                process.kill()
+                process.wait()
+
+    def _by_torchcodec(self) -> Generator[tuple[int, int, NDArray[np.float32]], None, None]:
+        import numpy as np
+
+        try:
+            from torchcodec.decoders import AudioDecoder
+
+            self._stream.seek(0)
+            decoder = AudioDecoder(self._stream)
+            samples = decoder.get_all_samples()
+            promised = decoder.metadata.duration_seconds_from_header or 0.0
+            data = np.ascontiguousarray(samples.data.numpy().T, np.float32)
+        except Exception as error:  # torchcodec raises RuntimeError, ValueError and ImportError
+            raise AudioError(
+                f"{self._name} cannot be decoded by torchcodec: {error}; copy or convert it again"
+            ) from error
+        rate = int(samples.sample_rate)
+        if len(data) / rate < promised - TOLERANCE_SECONDS:
+            raise AudioError(
+                f"{self._name} has been cut short: its header promises {promised:g} s, but only "
+                f"{len(data) / rate:g} s could be decoded; copy or convert it again"
+            )
+        yield rate, data.shape[1], data[:0]
+        yield rate, data.shape[1], data
+
+    @contextmanager
+    def _file(self) -> Iterator[str]:
+        """Path of the file; of bytes from elsewhere a copy, for MP4 is read back and forth."""
+        path = getattr(self._stream, "name", None)
+        if isinstance(self._stream, io.BufferedReader) and isinstance(path, str):
+            yield os.path.abspath(path)  # noqa: PTH100 - a link keeps its name
+            return
+        with tempfile.TemporaryDirectory(prefix="auricle-") as folder:
+            copy = os.path.join(folder, "audio")  # noqa: PTH118 - text for a command
+            self._stream.seek(0)
+            with open(copy, "wb") as file:  # noqa: PTH123 - as above
+                shutil.copyfileobj(self._stream, file)
+            yield copy
+
+
+def _missing_bytes(stream: BinaryIO, kind: str) -> int:
+    """Bytes that the headers promise more than there are, of what FFmpeg says nothing of."""
+    num_bytes = stream.seek(0, os.SEEK_END)
+    if kind == "AVI":
+        stream.seek(4)
+        return max(0, int.from_bytes(stream.read(4), "little") + 8 - num_bytes)
+    if kind == "Matroska":
+        header_end = sum(_ebml_size(stream, 4))
+        start, size = _ebml_size(stream, header_end + 4)  # the segment, which holds all the rest
+        return max(0, start + size - num_bytes)
+    position = FLV_HEADER_BYTES
+    while kind == "FLV" and position < num_bytes:
+        stream.seek(position + 1)
+        position += FLV_TAG_BYTES + int.from_bytes(stream.read(3), "big")
+    return max(0, position - num_bytes) if kind == "FLV" else 0
+
+
+def _ebml_size(stream: BinaryIO, position: int) -> tuple[int, int]:
+    """Where an element's contents begin, and their bytes; 0 where that is left open (RFC 8794)."""
+    stream.seek(position)
+    head = stream.read(8)
+    width = 9 - (head[0] if head else 0).bit_length()
+    size = int.from_bytes(head[:width], "big") & (1 << 7 * width) - 1
+    return position + width, 0 if size == (1 << 7 * width) - 1 or width > 8 else size
+
+
+def _read_format(output: IO[bytes]) -> tuple[int, int] | None:
+    """Rate and channels of the WAV that FFmpeg writes, whose samples come next; None if none."""
+    head = output.read(12)
+    rate = channels = 0
+    while len(head) >= 8:
+        head = output.read(8)
+        if len(head) < 8:
+            return None
+        name, size = struct.unpack("<4sI", head)
+        if name == b"data":
+            return (rate, channels) if rate and channels else None
+        contents = output.read(size + size % 2)
+        if name == b"fmt ":
+            channels, rate = struct.unpack("<HI", contents[2:8])
+    return None

@@ -1,0 +1,341 @@
+"""Recordings of a file, one after the other, each decoded from any of its samples on."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from auricle.audio import foreign, mpeg, ogg
+from auricle.audio.containers import file_bytes, find_section, flac_starts
+from auricle.audio.notes import note
+from auricle.audio.resampling import resample
+from auricle.audio.sizes import magic_at
+from auricle.audio.splicing import Piece, spliced
+from auricle.errors import AudioError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+BLOCK_VALUES = 1 << 20
+"""Samples of all channels decoded at once (4 MB), so that many channels do not multiply memory."""
+
+VORBIS_LEAD_SECONDS = 10.0
+"""How far before a part decoding begins in Ogg Vorbis: libsndfile may land a page too late."""
+
+UNKNOWN_LENGTH = 1 << 60
+"""libsndfile reports about 2^63 frames where the header leaves the length open."""
+
+FLAC_COUNT = slice(21, 26)
+"""Bytes of a FLAC file whose last 36 bits count its samples: RFC 9639, section 8.2."""
+
+MPEG_SUFFIXES = (".mp3", ".mp2", ".mpga")
+
+
+class Recording(Protocol):
+    """What one encoder wrote.
+
+    Attributes:
+        sample_rate: In Hz.
+        num_channels: Of each block.
+        num_samples: Of one channel, None where only decoding tells.
+        is_count: Is the length a count that more samples may follow?
+    """
+
+    sample_rate: int
+    num_channels: int
+    num_samples: int | None
+    is_count: bool
+
+    def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
+        """Decode from sample `start` on, up to `stop` or to the end: (S, channels), block by block.
+
+        Raises:
+            AudioError: The file is damaged.
+        """
+
+    def close(self) -> None:
+        """Let go of the decoder, not of the file."""
+
+
+def open_recordings(stream: BinaryIO, name: str, *, is_thorough: bool) -> list[Recording]:
+    """The recordings that a file's bytes hold, at least one.
+
+    Args:
+        stream: The file, which stays open.
+        name: Stands for it in messages.
+        is_thorough: Whether every page of an Ogg file, and all of a FLAC file, is looked at for
+            further recordings; else the first and the last page.
+
+    Raises:
+        AudioError: It is no audio, holds no samples, has been cut short or damaged, or only FFmpeg
+            reads its kind and is not installed.
+    """
+    end, start = file_bytes(stream), mpeg.audio_start(stream)
+    stream.seek(start)
+    head = stream.read(foreign.HEAD_BYTES)
+    if kind := foreign.kind_of(head):
+        return [foreign.ForeignRecording(stream, name, kind)]
+    magic = magic_at(head)
+    try:
+        if magic == "OGG":
+            return _ogg_recordings(stream, start, end, name, is_thorough=is_thorough)
+        if magic == "FLAC":
+            return _flac_recordings(stream, start, end, name, is_thorough=is_thorough)
+        if not magic and (mpeg.is_mpeg(stream, start) or _is_bare_mpeg(name, head)):
+            links = mpeg.find_links(stream, start, end, name)
+            return [MpegRecording(stream, link, name) for link in links]
+        return _sections(stream, start, end, name)
+    except NotDecodedError as error:
+        if magic != "OGG" or not foreign.is_installed():
+            raise AudioError(str(error)) from error.__cause__
+        return [foreign.ForeignRecording(stream, name, "Ogg")]  # Speex, or FLAC in Ogg
+
+
+def _is_bare_mpeg(name: str, head: bytes) -> bool:
+    return name.lower().endswith(MPEG_SUFFIXES) and (not any(head) or head[0] == 0xFF)
+
+
+def _sections(stream: BinaryIO, start: int, end: int, name: str) -> list[Recording]:
+    recordings: list[Recording] = []
+    while start < end:
+        section = find_section(stream, start, end, name)
+        recordings.append(SoundRecording(stream, section.pieces, name))
+        if section.remark:
+            note(re.sub(r"\d+", "", section.remark), f"{name}: {section.remark}")
+        start = section.end
+    return recordings
+
+
+def _flac_recordings(
+    stream: BinaryIO, start: int, end: int, name: str, *, is_thorough: bool
+) -> list[Recording]:
+    end = mpeg.without_end_tags(stream, start, end)
+    starts = [start, *(flac_starts(stream, start + 1, end) if is_thorough else ()), end]
+    return [
+        SoundRecording(stream, [(first, last)], name) for first, last in itertools.pairwise(starts)
+    ]
+
+
+def _ogg_recordings(
+    stream: BinaryIO, start: int, end: int, name: str, *, is_thorough: bool
+) -> list[Recording]:
+    if not is_thorough and not ogg.is_chained(stream, start, end):
+        return [SoundRecording(stream, [(start, end)], name)]
+    links = ogg.find_links(stream, start, end, name)
+    for link in links:
+        if not link.has_last_page:
+            note(
+                "ogg end",
+                f"{name}: no page says that it is the last one, so that it may have been cut short",
+            )
+        if len(link.codecs) > 1:
+            note(
+                "ogg streams", f"{name} holds {len(link.codecs)} streams side by side: one is read"
+            )
+    return [
+        SoundRecording(stream, [(link.start, link.end)], name, link.tail_samples) for link in links
+    ]
+
+
+class SoundRecording:
+    """What libsndfile decodes.
+
+    Args:
+        stream: The file.
+        pieces: What libsndfile is given of it.
+        name: Stands for the file in messages.
+        tail_samples: Of Ogg, what its last two pages hold, None where there are no others.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        pieces: Sequence[Piece],
+        name: str,
+        tail_samples: int | None = None,
+    ) -> None:
+        self._stream = stream
+        self._pieces = pieces
+        self._name = name
+        self._tail_samples = tail_samples
+        sound = _open_sound(stream, pieces, name)
+        if sound.frames == 0:
+            raise AudioError(f"{name} holds no samples, only a header: leave it out")
+        known = sound.frames < UNKNOWN_LENGTH
+        self.num_samples: int | None = sound.frames if known else None
+        self.sample_rate: int = sound.samplerate
+        self.num_channels: int = sound.channels
+        self.is_count = known and sound.format == "FLAC"
+        self._unused: Any = sound
+
+    def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
+        """As `Recording.blocks`; a FLAC file is read on after what it counts."""
+        if self.is_count and stop is None:
+            yield from self._all_of_flac(start)
+            return
+        sound = self._unused or _open_sound(self._stream, self._pieces, self._name)
+        self._unused = None
+        with sound:
+            landing = self._landing(sound, start)
+            yield from _read_sound(sound, landing, start, stop, self._name)
+
+    def close(self) -> None:
+        """Let go of the decoder, not of the file."""
+        if self._unused is not None:
+            self._unused.close()
+
+    def _landing(self, sound: Any, start: int) -> int:
+        """The sample to begin with, so that what follows is as in a decoding of the whole."""
+        if not sound.can_seek or self.num_samples is None:
+            return 0
+        if sound.format != "OGG":
+            return start
+        if sound.subtype == "OPUS" or self._tail_samples is None:
+            return 0  # a decoder of Opus depends on all that it has decoded before
+        lead = math.ceil(VORBIS_LEAD_SECONDS * self.sample_rate)
+        return max(0, min(start - lead, self.num_samples - self._tail_samples))
+
+    def _all_of_flac(self, start: int) -> Iterator[NDArray[np.float32]]:
+        """Decode with a header that counts nothing, so that libsndfile reads to the true end."""
+        first = self._pieces[0]
+        assert isinstance(first, tuple)
+        self._stream.seek(first[0])
+        header = bytearray(self._stream.read(FLAC_COUNT.stop))
+        header[FLAC_COUNT.start] &= 0xF0
+        header[FLAC_COUNT.start + 1 :] = bytes(4)
+        pieces: list[Piece] = [bytes(header), (first[0] + len(header), first[1])]
+        with _open_sound(self._stream, pieces, self._name) as sound:
+            yield from _read_sound(sound, 0, start, self.num_samples, self._name)
+            num_further = 0
+            counts = f"{self._name}: its header counts {self.num_samples} samples"
+            try:
+                for decoded in _read_sound(sound, 0, 0, None, self._name):  # where it stands
+                    num_further += len(decoded)
+                    yield decoded
+            except AudioError:
+                note("flac rest", f"{counts}, and what follows cannot be decoded: it is left out")
+            if num_further:
+                note("flac", f"{counts}, but {num_further} more follow: all are read")
+
+
+class MpegRecording:
+    """Frames of MPEG audio, decoded to the true end."""
+
+    is_count = False
+
+    def __init__(self, stream: BinaryIO, link: mpeg.MpegLink, name: str) -> None:
+        self._stream = stream
+        self._link = link
+        self._name = name
+        self.sample_rate = link.frame.sample_rate
+        self.num_channels = link.frame.num_channels
+        self.num_samples: int | None = link.num_samples
+
+    def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
+        """As `Recording.blocks`."""
+        pieces, num_before = self._link.pieces(self._stream, start)
+        end = (self._link.num_samples if stop is None else stop) - start + num_before
+        with _open_sound(self._stream, pieces, self._name) as sound:
+            yield from _read_sound(sound, 0, num_before, end, self._name)
+
+    def close(self) -> None:
+        """Nothing is open between two decodings."""
+
+
+class ResampledRecording:
+    """A recording that follows one of another rate, brought to that one's."""
+
+    is_count = False
+
+    def __init__(self, recording: Recording, sample_rate: int) -> None:
+        self._recording = recording
+        self.sample_rate = sample_rate
+        self.num_channels = recording.num_channels
+        length = recording.num_samples
+        if length is not None:
+            length = math.floor(length * sample_rate / recording.sample_rate + 0.5)
+        self.num_samples = length
+
+    def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
+        """As `Recording.blocks`, in one block: all of it is resampled, whatever the part."""
+        import numpy as np
+
+        whole = np.concatenate(list(self._recording.blocks(0, None)))
+        source = self._recording.sample_rate
+        columns = [resample(channel, source, self.sample_rate) for channel in whole.T.copy()]
+        yield np.stack(columns, axis=1)[start:stop]
+
+    def close(self) -> None:
+        """Let go of the decoder."""
+        self._recording.close()
+
+
+class NotDecodedError(AudioError):
+    """libsndfile does not read it, but FFmpeg may."""
+
+
+def _open_sound(stream: BinaryIO, pieces: Sequence[Piece], name: str) -> Any:
+    import soundfile
+
+    try:
+        return _sound_class()(spliced(stream, pieces))
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise NotDecodedError(
+            f"cannot read {name} as audio: {_cause(error)}; expected WAV, FLAC, OGG, MP3 or "
+            "another format of libsndfile: check its contents or convert it"
+        ) from error
+
+
+def _read_sound(
+    sound: Any, position: int, start: int, stop: int | None, name: str
+) -> Iterator[NDArray[np.float32]]:
+    """Decode from `position`, and give what comes from `start` on."""
+    import soundfile
+
+    block = max(1, BLOCK_VALUES // sound.channels)
+    try:
+        if position:
+            sound.seek(position)
+        while stop is None or position < stop:
+            limit = start if position < start else stop
+            size = block if limit is None else min(block, limit - position)
+            decoded = sound.read(size, dtype="float32", always_2d=True)
+            if len(decoded) == 0:
+                return
+            if position >= start:
+                yield decoded
+            position += len(decoded)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise AudioError(
+            f"{name} is damaged or has been cut short: decoding stopped after {position} samples "
+            f"({_cause(error)}); copy or convert it again"
+        ) from error
+
+
+@functools.cache
+def _sound_class() -> Any:
+    """`soundfile.SoundFile` that reads straight on; made once, for soundfile is imported late."""
+    import soundfile
+
+    class Sequential(soundfile.SoundFile):  # type: ignore[misc]  # soundfile ships no types
+        """Reads straight on: soundfile by itself seeks after every block of a seekable file,
+        which is slow in FLAC and fails where its length is left open."""
+
+        def seekable(self) -> bool:
+            return False
+
+        @property
+        def can_seek(self) -> bool:
+            return bool(super().seekable())
+
+    return Sequential
+
+
+def _cause(error: Exception) -> str:
+    """libsndfile's own words, without the repetition of the path."""
+    return str(getattr(error, "error_string", error)).strip().rstrip(".") or type(error).__name__
