@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
-from auricle.errors import AudioError, AuricleError
+from auricle.errors import AudioError, AuricleError, ChecksumError
 from auricle.extraction.describing import describe
+from auricle.extraction.engine import FLUSH_SECONDS
 from auricle.extraction.inputs.listing import list_utterances
 from auricle.extraction.inputs.records import Listing
 from auricle.extraction.inputs.streams import GROUP_ROWS, Stream, open_stream
@@ -22,6 +23,8 @@ from auricle.extraction.ray_engine import RayEngine
 from auricle.extraction.run import Engine, Progress, Summary
 from auricle.extraction.run import extract as run
 from auricle.extraction.selection import DType, Pool, Selection, Windows
+from auricle.extraction.store.folder import open_folder
+from auricle.extraction.store.layout import read_meta
 from auricle.extraction.store.writer import StoreWriter
 from auricle.extraction.streamed import extract_streams as run_streams
 from auricle.extraction.work import Loaded, LoadOn, Work
@@ -87,6 +90,7 @@ def extract(
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
     num_actors: int | None = None,
+    flush_seconds: float = FLUSH_SECONDS,
     progress: Progress | None = None,
 ) -> Summary:
     """Write the representations of a corpus into a store that `auricle.open` reads.
@@ -100,7 +104,9 @@ def extract(
         model: As `auricle.load` takes it; or an encoder, which runs where it is.
         checkpoint: As `auricle.load` takes it.
         config: As `auricle.load` takes it.
-        refresh: As `auricle.load` takes it.
+        refresh: Encode again what the store holds under an id whose audio is another one now,
+            which is an error without it. Weights are downloaded again, as `auricle.load` does,
+            for a new store or where what is cached of them is damaged.
         precision: How many bits the model computes with, as `auricle.load` takes it.
         devices: As torch names them, with a process for each where there are several; none for
             all GPUs, or the CPU where there are none.
@@ -127,6 +133,8 @@ def extract(
         engine: "local" for this machine, "ray" for a Ray cluster.
         address: Of the cluster; "auto" for the one that this machine is in, None to start one.
         num_actors: How many processes encode on the cluster; None for as many as fit.
+        flush_seconds: Time after which what is encoded of a shard that is not whole is flushed to
+            disk. So much, a batch and the time of a write are what a kill may lose.
         progress: Hears how it goes on; None for nobody.
 
     Returns:
@@ -135,7 +143,8 @@ def extract(
     Raises:
         AudioError: Inputs cannot be read, hold nothing usable, or two utterances have one id.
         AuricleError: The encoder cannot be loaded, or does not give what is asked for.
-        OutputError: `out` holds another extraction, or cannot be written.
+        OutputError: `out` holds another extraction, or other audio under an id; it cannot be
+            written.
         ExtractionError: An utterance gave nothing, and `on_error` is "stop".
     """
     texts = _texts(inputs)
@@ -151,7 +160,11 @@ def extract(
     if engine == "ray":
         runner = RayEngine(address, num_actors)
     encoder, load_on = _encoder(
-        model, runner, refresh, {"checkpoint": checkpoint, "config": config, "precision": precision}
+        model,
+        runner,
+        refresh,
+        {"checkpoint": checkpoint, "config": config, "precision": precision},
+        holds_store=read_meta(open_folder(out)) is not None,
     )
     selection = Selection.of(
         encoder,
@@ -179,6 +192,7 @@ def extract(
         short=short,
         writer=StoreWriter.begin(out, meta),
         num_workers=num_workers,
+        flush_seconds=flush_seconds,
     )
     num_bytes = functools.partial(selection.num_bytes, encoder, selection.kept(encoder))
     limits = Limits(batch_seconds=batch_seconds, shard_bytes=shard_bytes)
@@ -204,6 +218,7 @@ def extract(
         known_seconds=listing.known_seconds,
         problems=listing.problems,
         on_error=on_error,
+        refresh=refresh,
     )
 
 
@@ -224,6 +239,16 @@ def _check_streaming(
 
 
 def _texts(inputs: str | Path | Iterable[str | Path]) -> list[str]:
+    is_table = hasattr(inputs, "columns") or isinstance(inputs, Mapping)
+    if is_table or not isinstance(inputs, str | Path | Iterable):
+        advice = (
+            "; write a table to a file, as DataFrame.to_csv('list.csv', index=False) does, and "
+            "pass its path"
+        )
+        raise AudioError(
+            "inputs are paths, patterns or names of data sets, one or a list of them, but got "
+            f"{type(inputs).__name__}{advice if is_table else ''}"
+        )
     texts = []
     for one in [inputs] if isinstance(inputs, str | Path) else inputs:
         if not isinstance(one, str | Path):
@@ -252,7 +277,12 @@ def _list(
 
 
 def _encoder(
-    model: str | Path | Encoder, runner: Engine, refresh: bool, options: Mapping[str, Any]
+    model: str | Path | Encoder,
+    runner: Engine,
+    refresh: bool,
+    options: Mapping[str, Any],
+    *,
+    holds_store: bool,
 ) -> tuple[Encoder, LoadOn]:
     """The encoder here, and what gives it to each process that encodes."""
     only_device = None
@@ -270,7 +300,14 @@ def _encoder(
                 "encoder.eval() first"
             )
         return model, Loaded(model)
-    encoder = load(model, device=only_device or "cpu", refresh=refresh, **options)
+    device = only_device or "cpu"
+    try:
+        # Of a store that is there the weights are settled: others would be refused.
+        encoder = load(model, device=device, refresh=refresh and not holds_store, **options)
+    except ChecksumError:
+        if not (refresh and holds_store):
+            raise
+        encoder = load(model, device=device, refresh=True, **options)
     if only_device is not None:
         return encoder, Loaded(encoder)
     # A process may run in another folder, and need not fetch anew what has just been fetched.

@@ -44,7 +44,8 @@ class Progress:
     ) -> None:
         self._close()
         if self._start is not None and error is not None:
-            print("stopped; the same command goes on where this one was", file=sys.stderr)
+            notes = getattr(error, "__notes__", ["the same command goes on where this one was"])
+            print("; ".join(["stopped", *notes]), file=sys.stderr)
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -116,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
             engine=arguments.engine,
             address=arguments.address,
             num_actors=arguments.actors,
+            flush_seconds=arguments.flush_seconds,
             progress=progress,
         )
     _report(summary, arguments, progress.elapsed)

@@ -65,7 +65,7 @@ def extract_streams(
     with locked(folder), _spool_folder(folder) as spool:
         run = Run(work, engine, num_bytes=num_bytes, limits=limits, failures=failures)
         kept = _Kept(folder)
-        for rows in run.kept_parts():
+        for _, rows in run.kept_parts():
             kept.update(rows["id"].to_pylist(), rows["source"].to_pylist())
         num_before = len(kept.origins)
         positions = Positions(folder)
@@ -82,7 +82,7 @@ def extract_streams(
             one.mend(old)
             one.go_on(begun, group_rows)
         failures.write()
-        work.writer.close()
+        run.close()
     return run.summary(num_before=num_before)
 
 
