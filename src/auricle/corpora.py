@@ -14,6 +14,7 @@ import torch
 from auricle.errors import AudioError, AuricleError, ChecksumError
 from auricle.extraction.describing import describe
 from auricle.extraction.engine import FLUSH_SECONDS
+from auricle.extraction.forecast import LongAudioHint, survey
 from auricle.extraction.inputs.listing import list_utterances
 from auricle.extraction.inputs.records import Listing
 from auricle.extraction.inputs.streams import GROUP_ROWS, Stream, open_stream
@@ -91,6 +92,7 @@ def extract(
     address: str | None = None,
     num_actors: int | None = None,
     flush_seconds: float = FLUSH_SECONDS,
+    dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
     """Write the representations of a corpus into a store that `auricle.open` reads.
@@ -135,6 +137,8 @@ def extract(
         num_actors: How many processes encode on the cluster; None for as many as fit.
         flush_seconds: Time after which what is encoded of a shard that is not whole is flushed to
             disk. So much, a batch and the time of a write are what a kill may lose.
+        dry_run: Write nothing, and say in the summary what a run would do: hours, frames, bytes,
+            and a time measured on a minute of noise at most.
         progress: Hears how it goes on; None for nobody.
 
     Returns:
@@ -151,7 +155,7 @@ def extract(
     streams: list[Stream] = []
     listing = Listing()
     if streaming:
-        _check_streaming(input_format, root, engine)
+        _check_streaming(input_format, root, engine, dry_run)
         streams = [open_stream(text) for text in texts]
     else:
         listing = _list(texts, input_format, root, channel)
@@ -190,12 +194,26 @@ def extract(
         load=load_on,
         selection=selection,
         short=short,
-        writer=StoreWriter.begin(out, meta),
+        writer=StoreWriter.begin(out, meta, writes=not dry_run),
         num_workers=num_workers,
         flush_seconds=flush_seconds,
     )
     num_bytes = functools.partial(selection.num_bytes, encoder, selection.kept(encoder))
     limits = Limits(batch_seconds=batch_seconds, shard_bytes=shard_bytes)
+    notice = LongAudioHint(selection, encoder, is_here=isinstance(load_on, Loaded))
+    if dry_run:
+        return survey(
+            listing.utterances,
+            work.writer,
+            selection,
+            load_on(device=chosen[0]) if engine == "local" else encoder,
+            num_devices=len(chosen) if engine == "local" else None,
+            progress=progress or Silence(),
+            limits=limits,
+            known_seconds=listing.known_seconds,
+            problems=listing.problems,
+            refresh=refresh,
+        )
     if streaming:
         return run_streams(
             streams,
@@ -207,6 +225,7 @@ def extract(
             channel=channel,
             on_error=on_error,
             group_rows=GROUP_ROWS * len(chosen),
+            notice=notice,
         )
     return run(
         listing.utterances,
@@ -219,17 +238,23 @@ def extract(
         problems=listing.problems,
         on_error=on_error,
         refresh=refresh,
+        notice=notice,
     )
 
 
 def _check_streaming(
-    input_format: str | None, root: str | Path | None, engine: Literal["local", "ray"]
+    input_format: str | None, root: str | Path | None, engine: str, dry_run: bool
 ) -> None:
     """Raise AuricleError where options do not go with streams."""
     if input_format not in (None, "dataset") or root is not None:
         raise AuricleError(
             "streams are data sets whose rows hold their audio: leave the input format and the "
             "root out"
+        )
+    if dry_run:
+        raise AuricleError(
+            "how much a stream holds is not known before it is read: leave the dry run or streaming "
+            "out"
         )
     if engine == "ray":
         raise AuricleError(

@@ -14,6 +14,7 @@ from auricle.cli.encoders import choose_model, layer_argument
 from auricle.cli.folders import check_folder
 from auricle.corpora import Layers, extract
 from auricle.errors import AuricleError
+from auricle.extraction.forecast import span
 from auricle.extraction.run import Summary
 
 BYTES_PER_MIB = 1 << 20
@@ -118,8 +119,12 @@ def run(arguments: argparse.Namespace) -> int:
             address=arguments.address,
             num_actors=arguments.actors,
             flush_seconds=arguments.flush_seconds,
+            dry_run=arguments.dry_run,
             progress=progress,
         )
+    if arguments.dry_run:
+        _forecast(summary, arguments.out)
+        return 1 if summary.num_failed else 0
     _report(summary, arguments, progress.elapsed)
     # Rows of a stream that failed are not tried again, and must not look as if they had not.
     is_short_of = summary.num_failed or (arguments.streaming and summary.num_failed_before)
@@ -140,6 +145,22 @@ def _layers(words: list[str] | None) -> Layers | None:
     if words is None or words == ["all"]:
         return None if words is None else "all"
     return [layer for word in words if (layer := layer_argument(word)) is not None]
+
+
+def _forecast(summary: Summary, out: str) -> None:
+    """Say what a run would do."""
+    frames = f"{summary.num_frames:,} frames"
+    print(
+        f"would write {summary.num_encoded} utterances to {out}; {summary.num_before} are there "
+        f"already; {summary.num_failed} cannot be read"
+    )
+    if summary.num_encoded:
+        expected = summary.expected_seconds
+        takes = "a time that was not measured" if expected is None else f"about {span(expected)}"
+        print(
+            f"{summary.seconds / 3600:.2f} h of audio, {frames} a layer, "
+            f"{summary.num_bytes / BYTES_PER_MIB:,.1f} MiB, in {takes}; nothing was written"
+        )
 
 
 def _report(summary: Summary, arguments: argparse.Namespace, elapsed: float) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from auricle.errors import AudioError, AuricleError, OutputError, StoreError
 from auricle.extraction.engine import Failure, Stages
@@ -23,7 +22,7 @@ from auricle.extraction.plans import (
     write_plan,
 )
 from auricle.extraction.reading import utterance_seconds
-from auricle.extraction.sources import Comparison, compare, counted, has_changed
+from auricle.extraction.sources import compare, counted, has_changed
 from auricle.extraction.store.folder import Folder, LocalFolder
 from auricle.extraction.store.index import part_keys, read_part, read_parts
 from auricle.extraction.store.layout import PARTS, ShardKey, plan_file
@@ -34,10 +33,12 @@ from auricle.extraction.work import Shard, Work
 if TYPE_CHECKING:
     import pyarrow
 
-logger = logging.getLogger(__name__)
-
 HEADER_THREADS = 16
 """Headers read at once: what takes long is waiting for a disk or a network."""
+
+
+Notice: TypeAlias = Callable[[Sequence[Sequence[Timed]]], None]
+"""Looks at batches before they are encoded, and may say something of them."""
 
 
 class Engine(Protocol):
@@ -82,6 +83,10 @@ class Summary:
         example: Id of one of them, None where there are none.
         padding: Share of what the model computed that was padding.
         stages: Where the time went.
+        num_frames: Of a dry run: rows that would be written of each layer.
+        num_bytes: Of a dry run: bytes of what would be written.
+        expected_seconds: Of a dry run: time that encoding is expected to take; None where that
+            cannot be measured.
     """
 
     num_encoded: int
@@ -92,6 +97,9 @@ class Summary:
     example: str | None
     padding: float
     stages: Stages
+    num_frames: int = 0
+    num_bytes: int = 0
+    expected_seconds: float | None = None
 
 
 def extract(
@@ -106,6 +114,7 @@ def extract(
     problems: Sequence[Problem] = (),
     on_error: Literal["report", "stop"] = "report",
     refresh: bool = False,
+    notice: Notice = lambda batches: None,
 ) -> Summary:
     """Encode what a store does not hold yet, and close it.
 
@@ -124,6 +133,7 @@ def extract(
         problems: Rows of the inputs that are no utterances: failures too.
         on_error: Whether an utterance that gives nothing is reported or ends the run.
         refresh: Encode again what has changed; else it is an error.
+        notice: Called with the batches that are about to be encoded.
 
     Raises:
         ExtractionError: An utterance gave nothing, and `on_error` is "stop".
@@ -132,11 +142,11 @@ def extract(
     """
     failures = Failures(work.writer.folder, progress.fail, stops=on_error == "stop")
     with locked(work.writer.folder):
-        run = Run(work, engine, num_bytes=num_bytes, limits=limits, failures=failures)
+        run = Run(
+            work, engine, num_bytes=num_bytes, limits=limits, failures=failures, notice=notice
+        )
         held = compare(run.kept_parts(), utterances)
-        if not refresh:
-            held.refuse(work.writer.folder.location)
-        _tell(held, work.writer.folder.location)
+        held.report(work.writer.folder.location, refuses=not refresh)
         run.discard({key: {one.id for one in held.changed[key]} for key in held.changed})
         kept = held.kept
         pending = run.going_on(utterances, kept)
@@ -155,23 +165,6 @@ def extract(
     return run.summary(num_before=len(kept))
 
 
-def _tell(held: Comparison, location: str) -> None:
-    """Log what a store holds that could not be compared, or has no source any more."""
-    if held.num_unknown:
-        logger.warning(
-            "%s: of %s it is not known whether their audio has changed, for an earlier version "
-            "encoded them, which kept no digests; take another folder to be sure",
-            location,
-            counted(held.num_unknown, "id"),
-        )
-    if held.num_gone:
-        logger.warning(
-            "%s: the sources of %s are not there any more; what was encoded of them stays",
-            location,
-            counted(held.num_gone, "id"),
-        )
-
-
 class Run:
     """A store while a run adds to it: what it holds and what waits, more plans, their shards.
 
@@ -181,6 +174,7 @@ class Run:
         num_bytes: Bytes that the representation of so many seconds takes.
         limits: How large batches and shards grow.
         failures: Where what gives nothing is noted.
+        notice: Called with batches that are about to be encoded.
     """
 
     def __init__(
@@ -191,7 +185,9 @@ class Run:
         num_bytes: Callable[[float], int],
         limits: Limits,
         failures: Failures,
+        notice: Notice,
     ) -> None:
+        self._notice = notice
         self._work = work
         self._engine = engine
         self._num_bytes = num_bytes
@@ -311,6 +307,7 @@ class Run:
         if shards:
             self._reopen()
         remaining = {shard.key: self.batches(shard) for shard in shards}
+        self._notice([batch for batches in remaining.values() for batch in batches])
         failed: set[str] = set()
 
         def fail(failure: Failure) -> None:

@@ -138,12 +138,11 @@ class Selection:
     def num_bytes(self, encoder: Encoder, kept: Sequence[Kept], seconds: float) -> int:
         """Bytes of what is kept of so many seconds."""
         item = 8 if self.wants_codes else torch.empty(0, dtype=getattr(torch, self.dtype)).itemsize
-        num_samples = round(seconds * SAMPLE_RATE)
-        total = 0
-        for array in kept:
-            rows = 1 if self.pool else math.ceil(num_samples / array.hop_samples)
-            total += rows * array.dim * item
-        return total
+        return sum(self.num_rows(array, seconds) * array.dim * item for array in kept)
+
+    def num_rows(self, array: Kept, seconds: float) -> int:
+        """Rows of an array of so many seconds, of which frames at the ends may be fewer."""
+        return 1 if self.pool else math.ceil(round(seconds * SAMPLE_RATE) / array.hop_samples)
 
     def run(
         self, encoder: Encoder, waveforms: Sequence[Tensor], *, short: Literal["error", "pad"]

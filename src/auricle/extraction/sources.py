@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from auricle.extraction.utterances import Fingerprint, Utterance
 
 if TYPE_CHECKING:
     import pyarrow
+
+logger = logging.getLogger(__name__)
 
 NUM_THREADS = 16
 """Files looked at at once: what takes long is waiting for a disk or a network."""
@@ -91,15 +94,37 @@ class Comparison:
         """All changes."""
         return [change for changes in self.changed.values() for change in changes]
 
-    def refuse(self, location: str) -> None:
-        """Raise OutputError where anything has changed; `location` is the store's."""
-        changes = self.changes
-        if not changes:
-            return
+    def report(self, location: str, *, refuses: bool) -> None:
+        """Log what could not be compared, or has no source any more.
+
+        Args:
+            location: Of the store.
+            refuses: Whether a change is an error.
+
+        Raises:
+            OutputError: Something has changed, which is refused.
+        """
+        if refuses and self.changes:
+            raise OutputError(self._refusal(location, self.changes))
+        if self.num_unknown:
+            logger.warning(
+                "%s: of %s it is not known whether their audio has changed, for an earlier version "
+                "encoded them, which kept no digests; take another folder to be sure",
+                location,
+                counted(self.num_unknown, "id"),
+            )
+        if self.num_gone:
+            logger.warning(
+                "%s: the sources of %s are not there any more; what was encoded of them stays",
+                location,
+                counted(self.num_gone, "id"),
+            )
+
+    def _refusal(self, location: str, changes: Sequence[Change]) -> str:
         shown = "; ".join(change.reason for change in changes[:NUM_EXAMPLES])
         more = len(changes) - NUM_EXAMPLES
         shown += f"; and {more} more" if more > 0 else ""
-        raise OutputError(
+        return (
             f"{location} holds other audio under {counted(len(changes), 'id')} of these inputs: "
             f"{shown}. Nothing was encoded. If files were replaced, encode these ids again with "
             "--refresh (in Python refresh=True); if this is another corpus, take another folder "

@@ -92,6 +92,12 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         help="take one channel, counted from 0 (default: the mean of all channels)",
     )
     parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say how many hours, frames and bytes it would be and how long it would take, and "
+        "write nothing",
+    )
+    parser.add_argument(
         "--short",
         choices=("error", "pad"),
         default="error",

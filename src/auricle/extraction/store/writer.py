@@ -53,10 +53,11 @@ class StoreWriter:
         self.format = open_format(meta)
 
     @classmethod
-    def begin(cls, location: str | Path, meta: StoreMeta) -> StoreWriter:
+    def begin(cls, location: str | Path, meta: StoreMeta, *, writes: bool = True) -> StoreWriter:
         """Prepare a new store, or go on with one, which stays as it is until `reopen`.
 
         A meta.json that is not there is written anew if parts of the index say what it said.
+        Without `writes` the same is checked, and nothing is written.
 
         Raises:
             OutputError: The folder cannot be written, holds something else, or holds another
@@ -72,7 +73,8 @@ class StoreWriter:
             return writer
         if (described := meta_of_parts(folder)) is not None:
             refuse_difference(folder, described, meta)
-            write_meta(folder, described)
+            if writes:
+                write_meta(folder, described)
             return writer
         # What a run leaves of which everything failed claims nothing.
         if strangers := [name for name in folder.sizes() if name != ERRORS]:
@@ -80,7 +82,8 @@ class StoreWriter:
                 f"{folder.location} is not empty and no store: it holds {strangers[0]}, and no "
                 "meta.json; take another folder"
             )
-        write_meta(folder, msgspec.structs.replace(meta, closed=False))
+        if writes:
+            write_meta(folder, msgspec.structs.replace(meta, closed=False))
         return writer
 
     def completed(self) -> frozenset[ShardKey]:
