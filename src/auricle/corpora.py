@@ -81,6 +81,7 @@ def extract(
     root: str | Path | None = None,
     streaming: bool = False,
     channel: int | None = None,
+    ids: Literal["relative", "path"] = "relative",
     window_seconds: float | None = None,
     overlap_seconds: float = DEFAULT_OVERLAP_SECONDS,
     short: Literal["error", "pad"] = "error",
@@ -123,6 +124,8 @@ def extract(
         streaming: Read Hugging Face data sets row after row instead of downloading them first; a
             group of rows at a time lies in the system's temporary folder.
         channel: Counted from 0; None for the mean of all.
+        ids: What ids are that come from paths: "relative" for what lies below the input's folder,
+            "path" for all of the path as the input gives it, so that `tr/1.wav` is not `te/1.wav`.
         window_seconds: Encode what is longer in windows of this length, see
             `auricle.encode_windows`; None to encode everything whole.
         overlap_seconds: What neighbouring windows have in common.
@@ -151,6 +154,8 @@ def extract(
             written.
         ExtractionError: An utterance gave nothing, and `on_error` is "stop".
     """
+    if ids not in ("relative", "path"):
+        raise AuricleError(f"ids must be 'relative' or 'path', but is {ids!r}")
     texts = _texts(inputs)
     streams: list[Stream] = []
     listing = Listing()
@@ -158,7 +163,7 @@ def extract(
         _check_streaming(input_format, root, engine, dry_run)
         streams = [open_stream(text) for text in texts]
     else:
-        listing = _list(texts, input_format, root, channel)
+        listing = _list(texts, input_format, root, channel, ids_by_path=ids == "path")
     chosen = (devices,) if isinstance(devices, str) else tuple(devices) or all_devices()
     runner: Engine = LocalEngine(chosen)
     if engine == "ray":
@@ -253,8 +258,8 @@ def _check_streaming(
         )
     if dry_run:
         raise AuricleError(
-            "how much a stream holds is not known before it is read: leave the dry run or streaming "
-            "out"
+            "how much a stream holds is not known before it is read: leave the dry run out, or "
+            "streaming"
         )
     if engine == "ray":
         raise AuricleError(
@@ -286,7 +291,12 @@ def _texts(inputs: str | Path | Iterable[str | Path]) -> list[str]:
 
 
 def _list(
-    texts: Sequence[str], input_format: str | None, root: str | Path | None, channel: int | None
+    texts: Sequence[str],
+    input_format: str | None,
+    root: str | Path | None,
+    channel: int | None,
+    *,
+    ids_by_path: bool,
 ) -> Listing:
     """Utterances of inputs, of which there are some."""
     listing = list_utterances(
@@ -294,6 +304,7 @@ def _list(
         input_format=input_format,
         root=None if root is None else Path(root),
         channel=channel,
+        ids_by_path=ids_by_path,
     )
     if not listing.utterances:
         reasons = "; ".join(map(str, listing.problems[:MAX_REASONS]))

@@ -1,4 +1,4 @@
-"""What encoding is going to cost, measured on seconds of noise before hours of audio are encoded."""
+"""What encoding is going to cost, measured on seconds of noise before hours are encoded."""
 
 from __future__ import annotations
 
@@ -188,6 +188,9 @@ def survey(
     for reason in reasons:
         progress.fail(reason)
     kept = selection.kept(encoder)
+    all_rows = [selection.num_rows(encoder, one.seconds) for one in timed]
+    dims = [array.dim for array in kept]
+    num_values = sum(n * dim for rows in all_rows for n, dim in zip(rows, dims, strict=True))
     batches = plan_batches(timed, limits.batch_seconds)
     seconds = sum(one.seconds for one in timed)
     padded = sum(len(batch) * batch[0].seconds for batch in batches)
@@ -204,8 +207,8 @@ def survey(
         example=timed[0].utterance.id if timed else None,
         padding=1 - seconds / padded if padded else 0.0,
         stages=Stages(),
-        num_frames=sum(selection.num_rows(kept[0], one.seconds) for one in timed),
-        num_bytes=sum(selection.num_bytes(encoder, kept, one.seconds) for one in timed),
+        num_frames=sum(rows[0] for rows in all_rows),
+        num_bytes=selection.item_bytes * num_values,
         expected_seconds=expected,
     )
 

@@ -374,10 +374,11 @@ class Run:
                 continue
             kept = self._segments.kept(shard.key, plan_digest(shard.plan))
             num_flushed += sum(not item.reason for _, items in kept for item in items)
-        flushed = f", {num_flushed} of them in shards that are not whole yet" if num_flushed else ""
+        kept = counted(num_whole + num_flushed, "utterance")
+        where = f" ({num_flushed} in shards that are not whole yet)" if num_flushed else ""
         return (
-            f"{counted(num_whole + num_flushed, 'utterance')} of this run are kept in "
-            f"{self._folder.location}{flushed}; the same command goes on after them"
+            f"{self._folder.location} keeps {kept} of this run{where}; the same command goes on "
+            "where this one was"
         )
 
     def summary(self, *, num_before: int) -> Summary:

@@ -92,6 +92,13 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         help="take one channel, counted from 0 (default: the mean of all channels)",
     )
     parser.add_argument(
+        "--ids",
+        choices=("relative", "path"),
+        default="relative",
+        help="ids of files: their paths below the input's folder, or all of their paths as the "
+        "input gives them (default: relative)",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="say how many hours, frames and bytes it would be and how long it would take, and "

@@ -7,7 +7,12 @@ import math
 import os
 from collections.abc import Iterable
 
-from auricle.extraction.inputs.identifiers import id_of_part, id_of_path, id_reason
+from auricle.extraction.inputs.identifiers import (
+    id_of_part,
+    id_of_path,
+    id_of_whole_path,
+    id_reason,
+)
 from auricle.extraction.inputs.paths import PathChecker
 from auricle.extraction.inputs.records import Listing, Problem, ProblemKind, Scope
 from auricle.extraction.utterances import Utterance
@@ -78,7 +83,12 @@ def list_rows(rows: Iterable[Row | Problem], manifest: Manifest, scope: Scope) -
             listing.problems.append(row)
             continue
         source, fence = next(remaining)
-        name = row.id or _id_of(row, id_of_path(source, folders))
+        by_path = (
+            id_of_whole_path(source, manifest.path)
+            if scope.ids_by_path
+            else id_of_path(source, folders)
+        )
+        name = row.id or _id_of(row, by_path)
         wrong: tuple[ProblemKind, str] | None = checker.verdict(source, fence)
         if wrong is None and (reason := id_reason(name)):
             wrong = ("unreadable", reason)
