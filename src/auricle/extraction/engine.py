@@ -52,7 +52,7 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodedBatch:
-    """What the utterances of a batch gave, in its order, and which gave nothing."""
+    """Arrays of the utterances of a batch, in its order, and those that gave none."""
 
     items: Sequence[tuple[Utterance, Arrays]] = ()
     failures: Sequence[Failure] = ()
@@ -80,7 +80,7 @@ class EncodedShard:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flushing:
-    """How a run keeps what is encoded of shards that are not whole.
+    """Means of a run to keep what is encoded of shards that are not whole.
 
     Attributes:
         seconds: Time after which batches are flushed.

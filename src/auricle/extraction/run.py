@@ -374,10 +374,10 @@ class Run:
                 continue
             kept = self._segments.kept(shard.key, plan_digest(shard.plan))
             num_flushed += sum(not item.reason for _, items in kept for item in items)
-        kept = counted(num_whole + num_flushed, "utterance")
+        number = counted(num_whole + num_flushed, "utterance")
         where = f" ({num_flushed} in shards that are not whole yet)" if num_flushed else ""
         return (
-            f"{self._folder.location} keeps {kept} of this run{where}; the same command goes on "
+            f"{self._folder.location} keeps {number} of this run{where}; the same command goes on "
             "where this one was"
         )
 

@@ -37,7 +37,7 @@ CHUNK = 256
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Encoded:
-    """What the index says of the audio of an utterance.
+    """Record in the index of the audio of an utterance.
 
     Attributes:
         source: Where it came from, as text.
@@ -75,7 +75,7 @@ class Change:
 
 @dataclasses.dataclass
 class Comparison:
-    """What a store holds, compared with the utterances of a run.
+    """Outcome of comparing what a store holds with the utterances of a run.
 
     Attributes:
         kept: Ids that it holds, but for the changed ones.
@@ -176,7 +176,7 @@ def _common_folder(utterances: Sequence[Utterance]) -> str | None:
 
 
 def _is_gone(encoded: Encoded, root: str) -> bool:
-    """Whether what was encoded lay in a file below `root` that is not there any more."""
+    """True if what was encoded lay in a file below `root` that is not there any more."""
     source = encoded.source
     if encoded.fingerprint is None or encoded.fingerprint.mtime_ns is None:
         return False
@@ -191,7 +191,7 @@ def _differences(pairs: Iterable[tuple[Utterance, Encoded]]) -> list[str | None]
 
 
 def difference(utterance: Utterance, encoded: Encoded) -> str | None:
-    """Why an utterance's audio is not what was encoded under its id; None where it is.
+    """The reason why audio is not what was encoded under its id; None where it is.
 
     What cannot be compared, or cannot be read now, is taken for the same.
     """
@@ -222,7 +222,7 @@ def difference(utterance: Utterance, encoded: Encoded) -> str | None:
 
 
 def has_changed(utterance: Utterance, before: Fingerprint | None) -> bool:
-    """Whether an utterance's audio is another one than when it was encoded, or could not be.
+    """True if the audio of an utterance is another one than when it was encoded, or could not be.
 
     Args:
         utterance: As it was planned.
@@ -238,7 +238,7 @@ def has_changed(utterance: Utterance, before: Fingerprint | None) -> bool:
 
 
 def _part_difference(utterance: Utterance, encoded: Encoded) -> str | None:
-    """What part of its source was encoded, where it is not the one that is asked for."""
+    """The part that was encoded, in words, where another one is asked for; else None."""
     before = encoded.fingerprint
     if before is not None and encoded.channel != utterance.channel:
         return f"{_channel(encoded.channel)} (now {_channel(utterance.channel)})"
@@ -265,7 +265,7 @@ def _part(start: float, seconds: float | None) -> str:
 
 
 def _encoded(rows: pyarrow.Table) -> dict[str, Encoded]:
-    """What rows of the index say, by id; of several layers the first speaks for all."""
+    """Records of rows of the index by id; of several layers the first speaks for all."""
     encoded: dict[str, Encoded] = {}
     for row in rows.select(["id", *_COLUMNS]).to_batches():
         columns = [column.to_pylist() for column in row.columns]

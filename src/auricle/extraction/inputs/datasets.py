@@ -109,7 +109,7 @@ def row_audio(source: str, member: str) -> tuple[bytes | None, str]:
 
 
 def row_mtime_ns(source: str, member: str) -> int | None:
-    """When the files that hold a row's audio were last written, in nanoseconds; None without any.
+    """Modification time of the files that hold a row's audio, in nanoseconds; None without any.
 
     Those of its split, or the row's own where the split keeps paths alone.
 
@@ -126,7 +126,7 @@ def row_mtime_ns(source: str, member: str) -> int | None:
 
 @functools.lru_cache(maxsize=MAX_OPEN_SETS)
 def _split_mtime_ns(source: str, split: str) -> tuple[int | None, bool]:
-    """When the files of a split were last written, and whether its first row is a path alone."""
+    """Modification time of the files of a split, and whether its rows are paths alone."""
     rows = open_splits(source).get(split)
     if rows is None:
         return None, False

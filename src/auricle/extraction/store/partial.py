@@ -32,13 +32,13 @@ LENGTH_BYTES = 8
 
 
 class KeptItem(msgspec.Struct, frozen=True, kw_only=True):
-    """What a segment knows of an utterance.
+    """Record of an utterance in a segment.
 
     Attributes:
         batch: Its batch in the plan of the shard, from 0.
         id: The utterance.
         fingerprint: Identity of its audio; None where that could not be read.
-        seconds: How long the utterance is, where encoding it has told; else as planned.
+        seconds: How long the utterance is, as found by decoding it, or as asked for.
         reason: Why it gave nothing; "" where it gave arrays.
     """
 
@@ -50,7 +50,7 @@ class KeptItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What a segment says of itself: of which plan and extraction it is, and of what."""
+    """Header of a segment: of which plan and extraction it is, and its records."""
 
     plan: str
     extraction: str
@@ -122,7 +122,7 @@ class Segments:
         return kept
 
     def num_batches(self, key: ShardKey, plan: str) -> int:
-        """How many batches of a shard lie in segments, from its first on."""
+        """Number of batches of a shard that lie in segments, from its first on."""
         kept = self.kept(key, plan)
         return kept[-1][0].stop if kept else 0
 
@@ -171,7 +171,7 @@ class Segments:
         return names
 
     def _header(self, name: str) -> _Header | None:
-        """What a segment says of itself; None where that cannot be read."""
+        """Read the header of a segment; None where that cannot be read."""
         try:
             size = int.from_bytes(self._folder.read_range(name, 0, LENGTH_BYTES), "little")
             limit = self._folder.sizes(name.rpartition("/")[0]).get(name, 0)

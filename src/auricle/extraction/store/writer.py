@@ -135,14 +135,14 @@ class StoreWriter:
 
         Returns:
             Whether it is still done. It is not where its files are not as they were written: then
-            nothing of it is taken over, and all of it is to be made anew.
+            nothing of it is taken over, and all of it is to be encoded again.
 
         Raises:
             OutputError: It cannot be written.
         """
         part = read_part(self.folder, key)
         if any(self.folder.digest(name) != digest for name, digest in part.files.items()):
-            logger.warning("%s has changed; all of it is made anew", key.stem)
+            logger.warning("shard %s has changed; all of it is encoded again", key.stem)
             self.folder.remove(key.part)
             return False
         maps = ShardMaps(self.folder)
