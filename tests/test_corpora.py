@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+import pandas
 import pytest
 import soundfile
 import torch
@@ -184,3 +186,19 @@ def test_what_differs_is_named_as_it_was_asked_for(folder: Path, tmp_path: Path)
 def test_waveforms_are_no_inputs(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="but got Tensor; waveforms in memory go to the encoder"):
         auricle.extract([torch.zeros(16_000)], tmp_path, model="fbank")  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (pandas.DataFrame({"path": ["a.wav"]}), r"got DataFrame; write a table to a file"),
+        ({"path": ["a.wav"]}, "got dict; write a table"),
+        (7, "one or a list of them, but got int"),
+        (None, "got NoneType"),
+    ],
+)
+def test_what_names_no_files_is_refused_by_its_kind(
+    inputs: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(AudioError, match=message):
+        auricle.extract(inputs, tmp_path / "out")

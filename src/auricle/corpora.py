@@ -12,8 +12,10 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 
 from auricle.audio.notes import gathering
-from auricle.errors import AudioError, AuricleError
+from auricle.errors import AudioError, AuricleError, ChecksumError
 from auricle.extraction.describing import describe
+from auricle.extraction.engine import FLUSH_SECONDS
+from auricle.extraction.forecast import LongAudioHint, survey
 from auricle.extraction.inputs.listing import list_utterances
 from auricle.extraction.inputs.records import Listing
 from auricle.extraction.inputs.streams import GROUP_ROWS, Stream, open_stream
@@ -23,6 +25,8 @@ from auricle.extraction.ray_engine import RayEngine
 from auricle.extraction.run import Engine, Progress, Summary
 from auricle.extraction.run import extract as run
 from auricle.extraction.selection import DType, Pool, Selection, Windows
+from auricle.extraction.store.folder import open_folder
+from auricle.extraction.store.layout import read_meta
 from auricle.extraction.store.writer import StoreWriter
 from auricle.extraction.streamed import extract_streams as run_streams
 from auricle.extraction.work import Loaded, LoadOn, Work
@@ -79,6 +83,7 @@ def extract(
     root: str | Path | None = None,
     streaming: bool = False,
     channel: int | None = None,
+    ids: Literal["relative", "path"] = "relative",
     window_seconds: float | None = None,
     overlap_seconds: float = DEFAULT_OVERLAP_SECONDS,
     short: Literal["error", "pad"] = "error",
@@ -89,6 +94,8 @@ def extract(
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
     num_actors: int | None = None,
+    flush_seconds: float = FLUSH_SECONDS,
+    dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
     """Write the representations of a corpus into a store that `auricle.open` reads.
@@ -102,7 +109,9 @@ def extract(
         model: As `auricle.load` takes it; or an encoder, which runs where it is.
         checkpoint: As `auricle.load` takes it.
         config: As `auricle.load` takes it.
-        refresh: As `auricle.load` takes it.
+        refresh: Encode again what the store holds under an id whose audio is another one now,
+            which is an error without it. Weights are downloaded again, as `auricle.load` does,
+            for a new store or where what is cached of them is damaged.
         precision: How many bits the model computes with, as `auricle.load` takes it.
         devices: As torch names them, with a process for each where there are several; none for
             all GPUs, or the CPU where there are none.
@@ -117,6 +126,8 @@ def extract(
         streaming: Read Hugging Face data sets row after row instead of downloading them first; a
             group of rows at a time lies in the system's temporary folder.
         channel: Counted from 0; None for the mean of all.
+        ids: What ids are that come from paths: "relative" for what lies below the input's folder,
+            "path" for all of the path as the input gives it, so that `tr/1.wav` is not `te/1.wav`.
         window_seconds: Encode what is longer in windows of this length, see
             `auricle.encode_windows`; None to encode everything whole.
         overlap_seconds: What neighbouring windows have in common.
@@ -129,6 +140,10 @@ def extract(
         engine: "local" for this machine, "ray" for a Ray cluster.
         address: Of the cluster; "auto" for the one that this machine is in, None to start one.
         num_actors: How many processes encode on the cluster; None for as many as fit.
+        flush_seconds: Time after which what is encoded of a shard that is not whole is flushed to
+            disk. So much, a batch and the time of a write are what a kill may lose.
+        dry_run: Write nothing, and say in the summary what a run would do: hours, frames, bytes,
+            and a time measured on a minute of noise at most.
         progress: Hears how it goes on; None for nobody.
 
     Returns:
@@ -137,23 +152,30 @@ def extract(
     Raises:
         AudioError: Inputs cannot be read, hold nothing usable, or two utterances have one id.
         AuricleError: The encoder cannot be loaded, or does not give what is asked for.
-        OutputError: `out` holds another extraction, or cannot be written.
+        OutputError: `out` holds another extraction, or other audio under an id; it cannot be
+            written.
         ExtractionError: An utterance gave nothing, and `on_error` is "stop".
     """
+    if ids not in ("relative", "path"):
+        raise AuricleError(f"ids must be 'relative' or 'path', but is {ids!r}")
     texts = _texts(inputs)
     streams: list[Stream] = []
     listing = Listing()
     if streaming:
-        _check_streaming(input_format, root, engine)
+        _check_streaming(input_format, root, engine, dry_run)
         streams = [open_stream(text) for text in texts]
     else:
-        listing = _list(texts, input_format, root, channel)
+        listing = _list(texts, input_format, root, channel, ids_by_path=ids == "path")
     chosen = (devices,) if isinstance(devices, str) else tuple(devices) or all_devices()
     runner: Engine = LocalEngine(chosen)
     if engine == "ray":
         runner = RayEngine(address, num_actors)
     encoder, load_on = _encoder(
-        model, runner, refresh, {"checkpoint": checkpoint, "config": config, "precision": precision}
+        model,
+        runner,
+        refresh,
+        {"checkpoint": checkpoint, "config": config, "precision": precision},
+        holds_store=read_meta(open_folder(out)) is not None,
     )
     selection = Selection.of(
         encoder,
@@ -179,11 +201,26 @@ def extract(
         load=load_on,
         selection=selection,
         short=short,
-        writer=StoreWriter.begin(out, meta),
+        writer=StoreWriter.begin(out, meta, writes=not dry_run),
         num_workers=num_workers,
+        flush_seconds=flush_seconds,
     )
     num_bytes = functools.partial(selection.num_bytes, encoder, selection.kept(encoder))
     limits = Limits(batch_seconds=batch_seconds, shard_bytes=shard_bytes)
+    notice = LongAudioHint(selection, encoder, is_here=isinstance(load_on, Loaded))
+    if dry_run:
+        return survey(
+            listing.utterances,
+            work.writer,
+            selection,
+            load_on(device=chosen[0]) if engine == "local" else encoder,
+            num_devices=len(chosen) if engine == "local" else None,
+            progress=progress or Silence(),
+            limits=limits,
+            known_seconds=listing.known_seconds,
+            problems=listing.problems,
+            refresh=refresh,
+        )
     if streaming:
         return run_streams(
             streams,
@@ -195,6 +232,7 @@ def extract(
             channel=channel,
             on_error=on_error,
             group_rows=GROUP_ROWS * len(chosen),
+            notice=notice,
         )
     return run(
         listing.utterances,
@@ -206,17 +244,24 @@ def extract(
         known_seconds=listing.known_seconds,
         problems=listing.problems,
         on_error=on_error,
+        refresh=refresh,
+        notice=notice,
     )
 
 
 def _check_streaming(
-    input_format: str | None, root: str | Path | None, engine: Literal["local", "ray"]
+    input_format: str | None, root: str | Path | None, engine: str, dry_run: bool
 ) -> None:
     """Raise AuricleError where options do not go with streams."""
     if input_format not in (None, "dataset") or root is not None:
         raise AuricleError(
             "streams are data sets whose rows hold their audio: leave the input format and the "
             "root out"
+        )
+    if dry_run:
+        raise AuricleError(
+            "how much a stream holds is not known before it is read: leave the dry run out, or "
+            "streaming"
         )
     if engine == "ray":
         raise AuricleError(
@@ -226,6 +271,16 @@ def _check_streaming(
 
 
 def _texts(inputs: str | Path | Iterable[str | Path]) -> list[str]:
+    is_table = hasattr(inputs, "columns") or isinstance(inputs, Mapping)
+    if is_table or not isinstance(inputs, str | Path | Iterable):
+        advice = (
+            "; write a table to a file, as DataFrame.to_csv('list.csv', index=False) does, and "
+            "pass its path"
+        )
+        raise AudioError(
+            "inputs are paths, patterns or names of data sets, one or a list of them, but got "
+            f"{type(inputs).__name__}{advice if is_table else ''}"
+        )
     texts = []
     for one in [inputs] if isinstance(inputs, str | Path) else inputs:
         if not isinstance(one, str | Path):
@@ -238,7 +293,12 @@ def _texts(inputs: str | Path | Iterable[str | Path]) -> list[str]:
 
 
 def _list(
-    texts: Sequence[str], input_format: str | None, root: str | Path | None, channel: int | None
+    texts: Sequence[str],
+    input_format: str | None,
+    root: str | Path | None,
+    channel: int | None,
+    *,
+    ids_by_path: bool,
 ) -> Listing:
     """Utterances of inputs, of which there are some."""
     listing = list_utterances(
@@ -246,6 +306,7 @@ def _list(
         input_format=input_format,
         root=None if root is None else Path(root),
         channel=channel,
+        ids_by_path=ids_by_path,
     )
     if not listing.utterances:
         reasons = "; ".join(map(str, listing.problems[:MAX_REASONS]))
@@ -254,7 +315,12 @@ def _list(
 
 
 def _encoder(
-    model: str | Path | Encoder, runner: Engine, refresh: bool, options: Mapping[str, Any]
+    model: str | Path | Encoder,
+    runner: Engine,
+    refresh: bool,
+    options: Mapping[str, Any],
+    *,
+    holds_store: bool,
 ) -> tuple[Encoder, LoadOn]:
     """The encoder here, and what gives it to each process that encodes."""
     only_device = None
@@ -272,7 +338,14 @@ def _encoder(
                 "encoder.eval() first"
             )
         return model, Loaded(model)
-    encoder = load(model, device=only_device or "cpu", refresh=refresh, **options)
+    device = only_device or "cpu"
+    try:
+        # Of a store that is there the weights are settled: others would be refused.
+        encoder = load(model, device=device, refresh=refresh and not holds_store, **options)
+    except ChecksumError:
+        if not (refresh and holds_store):
+            raise
+        encoder = load(model, device=device, refresh=True, **options)
     if only_device is not None:
         return encoder, Loaded(encoder)
     # A process may run in another folder, and need not fetch anew what has just been fetched.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -410,3 +411,58 @@ def test_rows_that_failed_before_do_not_look_as_if_they_had_gone_well(
     text = capsys.readouterr().out
     assert "5 were there before; 8 failed in earlier runs" in text
     assert ("remove streams.json" in text) == bool(options)
+
+
+def test_where_there_is_no_terminal_lines_say_how_far_a_run_has_come(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(extract, "LINE_SECONDS", 0.01)
+    now = [100.0]
+    monkeypatch.setattr(extract.time, "perf_counter", lambda: now[0])
+    with extract.Progress() as progress:
+        assert progress.line() == ""
+        progress.measure(1000, 2000)
+        assert progress.line() == "measured 1,000 of 2,000 files"
+        progress.start(7200.0, 10)
+        assert progress.line().endswith("the rest is not known yet")
+        now[0] += 60
+        progress.advance(1800.0)
+        expected = (
+            "encoded 0.50 of 2.00 h of audio (25 %) in 60 s, 30.0 x real time, about 3 min left"
+        )
+        assert progress.line() == expected
+        threading.Event().wait(0.1)
+        progress.start(None, None)
+        assert progress.line().startswith("encoded 0.50 h of audio in ")
+    assert f"auricle: {expected}\n" in capsys.readouterr().err
+    assert not [thread for thread in threading.enumerate() if thread.name == "auricle-log"]
+
+
+def test_a_dry_run_writes_nothing(
+    save_wave: SaveWave, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_wave("in/a.wav", 16000).parent
+    out = tmp_path / "out"
+    assert extract_as(folder, "--model", "fbank", "--out", out, "--dry-run") == 0
+    assert not out.exists()
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"would write 1 utterances to {out}; 0 are there already; 0 cannot be read"
+    assert second.startswith("0.00 h of audio, 98 frames a layer, 0.0 MiB, in about ")
+
+
+def test_corpora_of_the_same_names_are_not_mixed(
+    save_wave: SaveWave, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, test = save_wave("tr/0001.wav", 4000), save_wave("te/0001.wav", 5000)
+    out = tmp_path / "out"
+    options = ("--model", "fbank", "--out", out)
+    assert extract_as(train, *options) == 0
+    assert extract_as(test, *options) == 1
+    assert "holds other audio under 1 id" in capsys.readouterr().err
+    assert len(auricle.open(out)["0001"]) == len(alone(auricle.load("fbank"), train))
+    assert extract_as(test, *options, "--refresh") == 0
+    assert len(auricle.open(out)["0001"]) == len(alone(auricle.load("fbank"), test))
+    both = ("--model", "fbank", "--out", tmp_path / "both", "--ids", "path")
+    assert extract_as(train, test, *both) == 0
+    ids = [str(path.with_suffix("")).lstrip("/") for path in (train, test)]
+    assert auricle.open(tmp_path / "both").ids == sorted(ids)

@@ -47,11 +47,17 @@ def corpus(tmp_path: Path) -> list[Utterance]:
 def make_work(encoder: Encoder) -> Callable[[Path], Work]:
     """What writes the default layer into a store at a path."""
 
-    def make(out: Path, selection: Selection | None = None, num_workers: int = 0) -> Work:
+    def make(
+        out: Path,
+        selection: Selection | None = None,
+        num_workers: int = 0,
+        form: str = "store",
+        flush_seconds: float = 30.0,
+    ) -> Work:
         selection = selection or Selection.of(encoder)
         kept = selection.kept(encoder)
         meta = StoreMeta(
-            format="store",
+            format=form,
             model=MODEL,
             family=encoder.family,
             layers=tuple(
@@ -70,6 +76,7 @@ def make_work(encoder: Encoder) -> Callable[[Path], Work]:
             short="error",
             writer=StoreWriter.begin(out, meta),
             num_workers=num_workers,
+            flush_seconds=flush_seconds,
         )
 
     return make

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import auricle
-from auricle.extraction.processes import shielded_from_interrupts
+from auricle.extraction.processes import shielded_from
 
 PATIENCE_SECONDS = 60.0
 
@@ -19,10 +19,10 @@ pytestmark = pytest.mark.skipif(
 
 SHIELDED = """
 import multiprocessing, os, signal, time
-from auricle.extraction.processes import shielded_from_interrupts
+from auricle.extraction.processes import shielded_from
 
 if __name__ == "__main__":
-    with shielded_from_interrupts():
+    with shielded_from([signal.SIGINT]):
         child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(300,))
         child.start()
     try:
@@ -74,7 +74,7 @@ def test_an_interrupt_reaches_the_run_alone(tmp_path: Path) -> None:
 
 def test_what_was_blocked_before_is_blocked_afterwards() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    with shielded_from_interrupts():
+    with shielded_from([signal.SIGINT]):
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before | {signal.SIGINT}
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 

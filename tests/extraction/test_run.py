@@ -3,14 +3,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 import soundfile
 import torch
 
+import auricle
 from auricle.errors import ExtractionError, OutputError
 from auricle.extraction.engine import Stages
 from auricle.extraction.inputs.records import Problem
@@ -108,6 +112,216 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_bytes(
     assert summary.num_before + summary.num_encoded == 12
     assert (summary.num_before > 0) == (num_shards > 0)
     assert heard.advanced == pytest.approx(summary.seconds)
+
+
+@dataclasses.dataclass
+class Stopping:
+    """Progress that stops a run like Ctrl-C, after so many batches."""
+
+    num_batches: int
+    num_encoded: int = 0
+
+    def start(self, seconds: float, num_utterances: int) -> None: ...
+    def measure(self, num_done: int, num_all: int) -> None: ...
+    def fail(self, reason: str) -> None: ...
+
+    def advance(self, seconds: float) -> None:
+        self.num_encoded += 1
+        if self.num_encoded == self.num_batches:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("form", ["store", "npy", "webdataset", "hdf5", "arrow"])
+def test_what_is_encoded_of_a_shard_that_is_not_whole_is_kept(
+    corpus: list[Utterance], make_work: Callable[..., Work], tmp_path: Path, form: str
+) -> None:
+    Path(corpus[4].source).write_bytes(b"no audio at all")
+
+    def run(out: Path, progress: Any) -> Summary:
+        return extract(
+            corpus,
+            make_work(out, form=form, flush_seconds=1e9),
+            LocalEngine(("cpu",)),
+            num_bytes=lambda _: 0,
+            progress=progress,
+            limits=Limits(batch_seconds=2),
+        )
+
+    whole = Stopping(-1)
+    first = run(tmp_path / "whole", whole)
+    out = tmp_path / "stopped"
+    chance = random.Random(3)
+    num_encoded = num_stops = 0
+    notes: list[str] = []
+    while True:
+        progress = Stopping(chance.choice([1, 2]))
+        try:
+            last = run(out, progress)
+        except KeyboardInterrupt as error:
+            num_encoded += progress.num_encoded
+            num_stops += 1
+            (note,) = error.__notes__  # type: ignore[attr-defined]
+            notes.append(note)
+            assert len(list(out.glob("partial/*/*.safetensors"))) == num_stops
+            assert not list(out.glob("shards/*"))
+            continue
+        num_encoded += progress.num_encoded
+        break
+    assert num_stops > 3
+    assert all(note.startswith(f"{out} keeps ") for note in notes)
+    assert num_encoded == whole.num_encoded  # no batch twice
+    assert (last.num_before + last.num_encoded, last.num_failed) == (first.num_encoded, 1)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_what_was_kept_of_audio_that_has_changed_since_is_encoded_again(
+    corpus: list[Utterance], make_work: Callable[..., Work], tmp_path: Path, heard: Any
+) -> None:
+    def run(progress: Any) -> Summary:
+        return extract(
+            corpus,
+            make_work(tmp_path / "out"),
+            LocalEngine(("cpu",)),
+            num_bytes=lambda _: 0,
+            progress=progress,
+            limits=Limits(batch_seconds=2),
+        )
+
+    broken, replaced = corpus[11], corpus[10]  # the longest come first
+    whole = Path(broken.source).read_bytes()
+    Path(broken.source).write_bytes(whole[:30])
+    lengths = {u.id: u.source for u in corpus}
+    with pytest.raises(KeyboardInterrupt):
+        run(Stopping(4))
+    Path(broken.source).write_bytes(whole)
+    samples, rate = soundfile.read(replaced.source)
+    soundfile.write(replaced.source, samples[::-1], rate)
+    assert run(heard).num_failed == 0
+    assert set(bytes_of(tmp_path / "out")) | {broken.id} == set(lengths)
+    run(heard)
+    fresh = make_work(tmp_path / "fresh")
+    extract(
+        corpus,
+        fresh,
+        LocalEngine(("cpu",)),
+        num_bytes=lambda _: 0,
+        progress=heard,
+        limits=Limits(batch_seconds=2),
+    )
+    out, other = open_store(tmp_path / "out"), open_store(tmp_path / "fresh")
+    for name in other.ids:
+        torch.testing.assert_close(out[name], other[name], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["store", "npy", "arrow"])
+def test_other_audio_under_a_known_id_is_refused_or_encoded_again(
+    corpus: list[Utterance], make_work: Callable[..., Work], tmp_path: Path, heard: Any, form: str
+) -> None:
+    out = tmp_path / "out"
+
+    def run(utterances: Sequence[Utterance], **options: Any) -> Summary:
+        return extract(
+            utterances,
+            make_work(out, form=form),
+            LocalEngine(("cpu",)),
+            num_bytes=lambda _: 0,
+            progress=heard,
+            limits=LIMITS,
+            **options,
+        )
+
+    run(corpus)
+    before = contents(out)
+    moved = tmp_path / "moved"
+    shutil.copytree(tmp_path / "corpus", moved)
+    there = [
+        dataclasses.replace(u, source=u.source.replace(str(tmp_path / "corpus"), str(moved)))
+        for u in corpus
+    ]
+    assert (run(there).num_encoded, run(corpus).num_encoded) == (0, 0)
+    assert contents(out) == before
+    samples, rate = soundfile.read(there[5].source)
+    soundfile.write(there[5].source, samples[::-1], rate)
+    with pytest.raises(OutputError, match=rf"1 id .*{corpus[5].id} was .*--refresh.*--ids path"):
+        run(there)
+    assert contents(out) == before
+    with pytest.raises(KilledError):
+        extract(
+            there,
+            make_work(out, form=form),
+            Dying(0),
+            num_bytes=lambda _: 0,
+            progress=heard,
+            limits=LIMITS,
+            refresh=True,
+        )
+    assert corpus[5].id not in open_store(out)  # stale values are gone at once
+    summary = run(there)  # and the new ones come without asking again
+    assert (summary.num_encoded, summary.num_before) == (1, 11)
+    store = open_store(out)
+    assert store.verify() == []
+    assert sorted(store.ids) == sorted(u.id for u in corpus)
+    rows = store.to_pandas().set_index("id")
+    assert rows["source"][corpus[5].id] == there[5].source
+    assert rows["source"][corpus[4].id] == corpus[4].source
+    reversed_alone = auricle.load("apc_mini")([there[5].source])[0].detach()
+    torch.testing.assert_close(store[corpus[5].id], reversed_alone, rtol=0, atol=1e-4)
+    for name in set(store.ids) - {corpus[5].id}:
+        assert rows["frames"][name] == len(store[name])
+    assert (run(there).num_encoded, run(there, refresh=True).num_encoded) == (0, 0)
+    # A shard that held the stale values, and is lost, does not bring its utterance back twice.
+    for part in sorted((out / "parts").iterdir())[:-1]:
+        part.unlink()
+    run(there)
+    assert sorted(open_store(out).ids) == sorted(u.id for u in corpus)
+    assert open_store(out).verify() == []
+
+
+def test_a_store_of_an_earlier_version_cannot_be_compared_and_says_so(
+    corpus: list[Utterance], run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    run(corpus, out)
+    for path in [*(out / "parts").iterdir(), out / "index.parquet"]:
+        table = pyarrow.parquet.read_table(path)
+        old = table.select(table.column_names[:11]).replace_schema_metadata(table.schema.metadata)
+        pyarrow.parquet.write_table(old, path)
+    assert open_store(out).to_pandas()["source_sha256"].isna().all()
+    assert run(corpus, out).num_encoded == 0
+    assert "of 12 ids it is not known whether their audio has changed" in caplog.text
+    assert len(open_store(out)) == 12
+    elsewhere = tmp_path / "else.wav"
+    shutil.copy(corpus[0].source, elsewhere)
+    with pytest.raises(OutputError, match="kept no digest"):
+        run([dataclasses.replace(corpus[0], source=str(elsewhere))], out)
+
+
+def test_what_was_planned_of_other_audio_is_planned_again(
+    corpus: list[Utterance], run: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(KilledError):
+        run(corpus, tmp_path / "out", Dying(0))
+    (tmp_path / "corpus").rename(tmp_path / "moved")
+    there = [dataclasses.replace(u, source=u.source.replace("/corpus/", "/moved/")) for u in corpus]
+    summary = run(there, tmp_path / "out")
+    assert (summary.num_encoded, summary.num_failed) == (12, 0)
+    assert open_store(tmp_path / "out").verify() == []
+
+
+def test_a_run_in_which_all_failed_claims_nothing(
+    corpus: list[Utterance], make_work: Callable[..., Work], tmp_path: Path, run: Any
+) -> None:
+    out = tmp_path / "out"
+    for utterance in corpus:
+        Path(utterance.source).write_bytes(b"no audio at all")
+    for _ in range(2):
+        assert run(corpus, out).num_failed == 12
+        assert [path.name for path in out.iterdir()] == ["errors.jsonl"]
+    make_work(out, form="npy")  # another extraction may begin there
 
 
 def test_a_shard_that_was_cut_is_made_again(

@@ -191,20 +191,62 @@ def index_of(out: Path) -> pyarrow.Table:
     return pyarrow.parquet.read_table(out / "index.parquet")
 
 
-def test_files_per_utterance_survive_kills(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
+def kept_by(line: str) -> int:
+    """Utterances that the line says are kept with which a run stops."""
+    found = re.fullmatch(
+        r"stopped; \S+ keeps (\d+) utterances? of this run( \(\d+ in shards .*\))?; the same "
+        r"command goes on where this one was",
+        line,
+    )
+    assert found is not None, line
+    return int(found[1])
+
+
+def segments(out: Path) -> set[Path]:
+    return set((out / "partial").glob("*/[!.]*"))
+
+
+def test_a_shard_that_is_not_whole_survives_signals(
+    corpus: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """One shard for all, a file each, stopped in the middle of encoding, then of writing files."""
     chance = random.Random(7)
     out = tmp_path / "out"
-    options = ("--format", "npy", "--shard-mib", "0.3")
-    for _ in range(3):
+    options = ("--format", "npy", "--shard-mib", "256", "--flush-seconds", "0.02")
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
+    chance.shuffle(numbers)
+    num_kept = 0
+    for number in numbers:
+        before = segments(out)
 
-        def begun(before: int = len(list((out / "data").glob("[!.]*.npy")))) -> bool:
-            return len(list((out / "data").glob("[!.]*.npy"))) > before
+        def begun(before: set[Path] = before) -> bool:
+            return len(segments(out) - before) > 1
 
         with running(corpus, out, *options) as process:
-            assert kill_at(process, begun, chance.uniform(0, 0.05))
-    assert finish(corpus, out, *options).returncode == 0
+            wait_for(process, begun)
+            time.sleep(chance.uniform(0, 0.05))
+            kill_group(process, number)
+            _, stderr = process.communicate(timeout=PATIENCE_SECONDS)
+        if number == signal.SIGKILL:
+            assert process.returncode == -number
+        else:
+            assert process.returncode == 128 + number
+            assert num_kept < kept_by(stderr.splitlines()[0])
+        now = max(int(path.stem[7:]) for path in segments(out))  # batches of an utterance each
+        assert num_kept < now < NUM_FILES
+        num_kept = now
+    with running(corpus, out, *options) as process:
+        wait_for(process, lambda: bool(list((out / "data").glob("[!.]*.npy"))))
+        kill_group(process)
+        assert process.wait() == -signal.SIGKILL
+    result = finish(corpus, out, *options)
+    assert result.returncode == 0
+    found = re.search(r"; (\d+) were there before", result.stdout)
+    assert found is not None
+    assert int(found[1]) >= num_kept  # none of them was encoded again
     assert bytes_of(out) == bytes_of(undisturbed)
     assert open_store(out).verify() == []
+    assert not (out / "partial").exists()
     assert not [name for name in files_of(out) if Path(name).name.startswith(".")]
 
 
@@ -227,10 +269,9 @@ def test_decoding_processes_end_with_the_command(
             assert process.returncode == -signal.SIGKILL
             continue
         assert process.returncode == 130
-        assert stderr.splitlines() == [
-            "stopped; the same command goes on where this one was",
-            "auricle: interrupted",
-        ]
+        stopped, interrupted = stderr.splitlines()
+        assert kept_by(stopped) > 0
+        assert interrupted == "auricle: interrupted"
     assert 2 < num_parts(out) < num_parts(undisturbed)
     assert finish(corpus, out).returncode == 0
     assert bytes_of(out) == bytes_of(undisturbed)
@@ -248,7 +289,7 @@ def test_a_decoding_process_that_is_killed_is_an_error_that_says_what_to_do(
     assert process.returncode == 1
     assert stdout == ""
     lines = stderr.splitlines()
-    assert "stopped; the same command goes on where this one was" in lines
+    assert kept_by(next(line for line in lines if line.startswith("stopped; "))) >= 0
     assert lines[-1].startswith("auricle: error: a process that decodes audio has died"), stderr
     assert "run the same command again to go on" in lines[-1]
     assert "Traceback" not in stderr

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import queue
+import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue as ProcessQueue
@@ -14,11 +16,16 @@ from torch import multiprocessing
 
 from auricle.errors import AuricleError, ExtractionError
 from auricle.extraction.engine import Failure, Stages
-from auricle.extraction.processes import end_with_parent, shielded_from_interrupts
+from auricle.extraction.processes import end_with_parent, shielded_from
 from auricle.extraction.work import Shard, Work
 
 POLL_SECONDS = 1.0
 """How often processes that have gone silent are looked at."""
+
+EXIT_TERMINATED = 143  # 128 + SIGTERM
+
+PATIENCE_SECONDS = 60.0
+"""Time that a process has to flush what it has encoded, once it is to end."""
 
 
 def all_devices() -> tuple[str, ...]:
@@ -81,7 +88,7 @@ def _run_processes(
         for number, device in enumerate(devices)
     }
     stages = Stages()
-    with shielded_from_interrupts():
+    with shielded_from([signal.SIGINT]):
         for process in processes.values():
             process.start()
     try:
@@ -98,7 +105,10 @@ def _run_processes(
                 advance(message)
     finally:
         for process in processes.values():
-            process.terminate()
+            process.terminate()  # it flushes what is encoded first
+        for process in processes.values():
+            process.join(PATIENCE_SECONDS)
+            process.kill()
             process.join()
     return stages
 
@@ -122,6 +132,12 @@ def _next_message(
                 ) from None
 
 
+def _end_in_order(*_: object) -> None:
+    # A second one, of the run after that of a scheduler, must not cut the flush short.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(EXIT_TERMINATED)
+
+
 def _work(
     number: int,
     work: Work,
@@ -131,10 +147,15 @@ def _work(
 ) -> None:
     """What each process runs."""
     end_with_parent()
+    # Where it is, it flushes what is whole. Nobody reads messages any more.
+    signal.signal(signal.SIGTERM, _end_in_order)
     if device == "cpu":
         torch.set_num_threads(1)
     try:
         ended = _Ended(number, work.run(device, shards, advance=messages.put, fail=messages.put))
     except AuricleError as error:
         ended = _Ended(number, Stages(), error)
+    except SystemExit:
+        messages.cancel_join_thread()
+        raise
     messages.put(ended)

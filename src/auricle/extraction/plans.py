@@ -7,6 +7,7 @@ is new in a later run gets a plan of its own, the next generation.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
@@ -97,6 +98,16 @@ def planned_keys(folder: Folder, number: int) -> set[ShardKey]:
     """
     shards = _table(folder, number)["shard"].unique().to_pylist()
     return {ShardKey(number, shard) for shard in shards}
+
+
+def plan_digest(plan: ShardPlan) -> str:
+    """Digest, in hex, of what a shard is to hold and of its batches."""
+    rows = [
+        tuple(_row(timed, plan.number, batch).values())
+        for batch, batch_items in enumerate(plan.batches)
+        for timed in batch_items
+    ]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def _table(folder: Folder, number: int) -> pyarrow.Table:

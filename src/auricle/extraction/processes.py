@@ -1,4 +1,4 @@
-"""Processes that a run starts: they leave Ctrl-C to it, and end when it does."""
+"""Processes that a run starts: they leave signals to it, and end when it does."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
 
 @contextmanager
-def shielded_from_interrupts() -> Iterator[None]:
-    """Keep Ctrl-C from the processes that are started inside, for good.
+def shielded_from(signals: Collection[signal.Signals]) -> Iterator[None]:
+    """Keep signals from the processes that are started inside, for good.
 
-    A terminal sends it to all processes of a command. The run hears it and ends the others, which
-    would each show where they were when it came.
+    A terminal sends SIGINT to all processes of a command, and a scheduler SIGTERM. The run hears
+    it, flushes what is encoded, and ends the others, which would each show where they were.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     # Started later, it would let Ctrl-C through again (CPython until 3.12).
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(signals))
     try:
         yield
     finally:

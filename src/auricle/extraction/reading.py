@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import hashlib
 import io
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,9 +21,9 @@ from auricle.audio.notes import gathered
 from auricle.audio.splicing import spliced
 from auricle.errors import AudioError
 from auricle.extraction.inputs.archives import ArchiveIndexes
-from auricle.extraction.inputs.datasets import row_audio
+from auricle.extraction.inputs.datasets import row_audio, row_mtime_ns
 from auricle.extraction.plan import Timed
-from auricle.extraction.utterances import Utterance
+from auricle.extraction.utterances import Fingerprint, Utterance
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,10 @@ OVERSHOOT_SECONDS = 0.01
 
 LISTED_TOLERANCE_SECONDS = 0.1
 """By how much a length that a list states may be off without a word: lists round."""
+READ_BYTES = 1 << 20
+
+MAX_DIGESTS = 1 << 16
+"""Digests of files that a process keeps: a recording of many utterances is read once for them."""
 
 _indexes = ArchiveIndexes()
 
@@ -63,6 +70,52 @@ def read_utterance(utterance: Utterance, *, sample_rate: int) -> Tensor:
             )
     except AudioError as error:
         raise AudioError(f"{utterance.id}: {error}") from error
+
+
+def fingerprint(utterance: Utterance) -> Fingerprint:
+    """The identity of an utterance's audio as it is now; all bytes of its file are read.
+
+    Raises:
+        AudioError: It cannot be read.
+        MissingExtraError: Its container needs a package that is not installed.
+    """
+    num_bytes, mtime_ns = source_stat(utterance)
+    audio = dataclasses.replace(utterance, id="", start=0.0, seconds=None, channel=None)
+    digest_of = _kept_digest if utterance.container in ("file", "tar") else _digest
+    num_bytes, sha256 = digest_of(audio, num_bytes, mtime_ns)
+    return Fingerprint(
+        num_bytes=num_bytes, mtime_ns=mtime_ns, sha256=sha256, part_seconds=utterance.seconds
+    )
+
+
+def source_stat(utterance: Utterance) -> tuple[int | None, int | None]:
+    """Size in bytes and modification time in nanoseconds of what holds an utterance, unread.
+
+    None where that is not there or has none: only a file of its own has its size there, and a
+    stream has no time.
+    """
+    if utterance.container == "stream":
+        return None, None
+    if utterance.container == "dataset":
+        return None, row_mtime_ns(utterance.source, utterance.member)
+    try:
+        status = Path(utterance.source).stat()
+    except (OSError, ValueError):
+        return None, None
+    return status.st_size if utterance.container == "file" else None, status.st_mtime_ns
+
+
+def _digest(audio: Utterance, _num_bytes: int | None, _mtime_ns: int | None) -> tuple[int, str]:
+    """Size and sha256 of the file that holds audio; a file that changes is another argument."""
+    digest, num_bytes = hashlib.sha256(), 0
+    with _opened(audio) as (stream, _):
+        while chunk := stream.read(READ_BYTES):
+            digest.update(chunk)
+            num_bytes += len(chunk)
+    return num_bytes, digest.hexdigest()
+
+
+_kept_digest = functools.lru_cache(maxsize=MAX_DIGESTS)(_digest)
 
 
 def utterance_seconds(

@@ -137,13 +137,24 @@ class Selection:
 
     def num_bytes(self, encoder: Encoder, kept: Sequence[Kept], seconds: float) -> int:
         """Bytes of what is kept of so many seconds."""
-        item = 8 if self.wants_codes else torch.empty(0, dtype=getattr(torch, self.dtype)).itemsize
         num_samples = round(seconds * SAMPLE_RATE)
         total = 0
         for array in kept:
             rows = 1 if self.pool else math.ceil(num_samples / array.hop_samples)
-            total += rows * array.dim * item
+            total += rows * array.dim * self.item_bytes
         return total
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one value of what is kept."""
+        return 8 if self.wants_codes else torch.empty(0, dtype=getattr(torch, self.dtype)).itemsize
+
+    def num_rows(self, encoder: Encoder, seconds: float) -> list[int]:
+        """Rows of each array that is kept of so many seconds: frames, or one after pooling."""
+        num_samples = max(round(seconds * SAMPLE_RATE), encoder.min_samples)
+        names = (encoder.codes_layer,) if self.wants_codes else self.layers
+        names = names if self.weights is None else names[:1]
+        return [1 if self.pool else encoder.num_frames(num_samples, name) for name in names]
 
     def run(
         self, encoder: Encoder, waveforms: Sequence[Tensor], *, short: Literal["error", "pad"]

@@ -18,7 +18,7 @@ from auricle.extraction.failures import Failures
 from auricle.extraction.inputs.streams import GROUP_ROWS, Ahead, Stream, StreamedGroup
 from auricle.extraction.plan import Limits, Timed
 from auricle.extraction.positions import Position, Positions
-from auricle.extraction.run import Engine, Progress, Run, Summary, locked
+from auricle.extraction.run import Engine, Notice, Progress, Run, Summary, locked
 from auricle.extraction.store.folder import Folder
 from auricle.extraction.store.index import read_part
 from auricle.extraction.utterances import Utterance
@@ -36,6 +36,7 @@ def extract_streams(
     channel: int | None = None,
     on_error: Literal["report", "stop"] = "report",
     group_rows: int = GROUP_ROWS,
+    notice: Notice = lambda batches: None,
 ) -> Summary:
     """Encode what a store does not hold of streams yet, and close it.
 
@@ -53,6 +54,7 @@ def extract_streams(
         channel: Counted from 0; None for the mean of all.
         on_error: Whether an utterance that gives nothing is reported or ends the run.
         group_rows: Rows of a group.
+        notice: Called with batches that are about to be encoded.
 
     Raises:
         AudioError: A stream breaks off; what has been encoded stays.
@@ -63,9 +65,11 @@ def extract_streams(
     folder = work.writer.folder
     failures = Failures(folder, progress.fail, stops=on_error == "stop")
     with locked(folder), _spool_folder(folder) as spool:
-        run = Run(work, engine, num_bytes=num_bytes, limits=limits, failures=failures)
+        run = Run(
+            work, engine, num_bytes=num_bytes, limits=limits, failures=failures, notice=notice
+        )
         kept = _Kept(folder)
-        for rows in run.kept_parts():
+        for _, rows in run.kept_parts():
             kept.update(rows["id"].to_pylist(), rows["source"].to_pylist())
         num_before = len(kept.origins)
         positions = Positions(folder)
@@ -82,7 +86,7 @@ def extract_streams(
             one.mend(old)
             one.go_on(begun, group_rows)
         failures.write()
-        work.writer.close()
+        run.close()
     return run.summary(num_before=num_before)
 
 

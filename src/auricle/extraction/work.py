@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from auricle.audio.notes import gathering
-from auricle.extraction.engine import EncodedShard, Encoding, Failure, Stages, run_shards
+from auricle.extraction.engine import (
+    FLUSH_SECONDS,
+    EncodedBatch,
+    EncodedShard,
+    Encoding,
+    Failure,
+    Flushing,
+    Stages,
+    run_shards,
+)
 from auricle.extraction.plan import ShardPlan
+from auricle.extraction.plans import plan_digest
 from auricle.extraction.selection import Selection
 from auricle.extraction.store.layout import ShardKey
+from auricle.extraction.store.partial import KeptItem, Segments
 from auricle.extraction.store.writer import StoreWriter
+from auricle.extraction.utterances import Utterance
 from auricle.models.base import Encoder
 
 FEW_SECONDS = 600.0
@@ -64,6 +77,7 @@ class Work:
         writer: Writes shards into the store.
         num_workers: Processes that decode ahead; 0 for a thread, None for what suits the device
             and the amount of audio.
+        flush_seconds: Time after which what is encoded of a shard is flushed.
     """
 
     load: LoadOn
@@ -71,6 +85,7 @@ class Work:
     short: Literal["error", "pad"]
     writer: StoreWriter
     num_workers: int | None
+    flush_seconds: float = FLUSH_SECONDS
 
     @gathering
     def run(
@@ -103,6 +118,24 @@ class Work:
 
         def write(done: EncodedShard) -> None:
             self.writer.write(keys[id(done.plan)], done.items)
+            segments.remove([keys[id(done.plan)]])
+
+        segments = Segments(self.writer.folder, self.writer.meta)
+        begun = segments.keys()
+
+        def flush(done: EncodedShard) -> None:
+            batches = range(done.num_flushed, len(done.batches))
+            if batches:
+                digest = plan_digest(done.plan)
+                segments.write(keys[id(done.plan)], digest, batches, _items(done, batches))
+
+        def count(plan: ShardPlan) -> int:
+            key = keys[id(plan)]
+            return segments.num_batches(key, plan_digest(plan)) if key in begun else 0
+
+        def read(plan: ShardPlan) -> list[EncodedBatch]:
+            found = segments.read(keys[id(plan)], plan_digest(plan))
+            return [_batch(plan, number, items) for batches, items in found for number in batches]
 
         num_workers = self.num_workers
         if num_workers is None:
@@ -113,7 +146,49 @@ class Work:
             write,
             num_workers=num_workers,
             advance=advance,
+            flushing=Flushing(seconds=self.flush_seconds, flush=flush, count=count, read=read),
         )
+
+
+def _items(
+    shard: EncodedShard, batches: Iterable[int]
+) -> list[tuple[KeptItem, Mapping[str, Tensor]]]:
+    """What some batches gave, as segments keep it."""
+    items: list[tuple[KeptItem, Mapping[str, Tensor]]] = []
+    for number in batches:
+        batch = shard.batches[number]
+        items += [(_kept(number, utterance), arrays) for utterance, arrays in batch.items]
+        items += [(_kept(number, one.utterance, one.reason), {}) for one in batch.failures]
+    return items
+
+
+def _kept(batch: int, utterance: Utterance, reason: str = "") -> KeptItem:
+    return KeptItem(
+        batch=batch,
+        id=utterance.id,
+        fingerprint=utterance.fingerprint,
+        seconds=utterance.seconds,
+        reason=reason,
+    )
+
+
+def _batch(
+    plan: ShardPlan, number: int, kept: Iterable[tuple[KeptItem, Mapping[str, Tensor]]]
+) -> EncodedBatch:
+    """A batch as it was encoded, out of what a segment keeps."""
+    planned = {timed.utterance.id: timed.utterance for timed in plan.batches[number]}
+    items, failures = [], []
+    for item, arrays in kept:
+        if item.batch != number:
+            continue
+        utterance = dataclasses.replace(
+            planned[item.id], fingerprint=item.fingerprint, seconds=item.seconds
+        )
+        if item.reason:
+            failures.append(Failure(utterance=utterance, reason=item.reason))
+        else:
+            items.append((utterance, dict(arrays)))
+    return EncodedBatch(items=items, failures=failures)
 
 
 def suitable_workers(device: str, seconds: float) -> int:

@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from auricle.extraction.inputs.identifiers import id_of_part, id_of_path, id_reason
+from auricle.extraction.inputs.identifiers import (
+    id_of_part,
+    id_of_path,
+    id_of_whole_path,
+    id_reason,
+)
 
 
 @pytest.mark.parametrize("name", ["a", "a/b", "ملف/ä b", "1", "a..b", "...", "x" * 240, "日" * 80])
@@ -52,3 +59,13 @@ def test_ids_of_paths(path: str, expected: str) -> None:
 def test_ids_of_parts_sort_by_time() -> None:
     assert id_of_part("a", 1.5, 12.3456) == "a-000001500-000012346"
     assert id_of_part("a", 2, None) == "a-000002000"
+
+
+def test_whole_paths_tell_corpora_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = str(tmp_path / "tr" / "0001.wav")
+    assert id_of_whole_path(path, "tr") == "tr/0001"
+    assert id_of_whole_path(path, str(tmp_path / "tr")) == path.removesuffix(".wav").lstrip("/")
+    (tmp_path / "te").mkdir()
+    monkeypatch.chdir(tmp_path / "te")
+    assert id_of_whole_path(path, "../tr") == path.removesuffix(".wav").lstrip("/")

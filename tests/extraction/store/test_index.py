@@ -41,6 +41,11 @@ def test_the_schema_is_that_of_the_page() -> None:
         ("start", "double"),
         ("seconds", "double"),
         ("model_sha256", "string"),
+        ("channel", "int64"),
+        ("part_seconds", "double"),
+        ("source_bytes", "int64"),
+        ("source_mtime_ns", "int64"),
+        ("source_sha256", "string"),
     ]
 
 

@@ -143,7 +143,7 @@ def test_the_index_as_a_table(
     frame = open_store(tmp_path).to_pandas()
     assert isinstance(frame, pd.DataFrame)
     assert frame["id"].tolist() == sorted(IDS)
-    assert frame.loc[0].to_dict() == {
+    assert frame.loc[0].dropna().to_dict() == {
         "id": "a",
         "layer": "hidden_12",
         "shard": "shards/00000-000001.safetensors",

@@ -20,6 +20,7 @@ INPUT_FORMATS = ("audio", "fairseq", "table", "kaldi", "lhotse", "dataset", "web
 FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow")
 
 BATCH_SECONDS = 120.0
+FLUSH_SECONDS = 30.0
 OVERLAP_SECONDS = 5.0
 SHARD_MIB = 256
 
@@ -37,6 +38,10 @@ A run that was stopped, or killed, goes on when the same command is given again;
 has grown it does what is new. What cannot be encoded is reported on standard error and in
 DIR/errors.jsonl and does not stop the rest; the exit status is 1 then.
 """
+REFRESH_HELP = (
+    "encode again what the store holds under ids whose audio is another one now; for a new store, "
+    "download and convert again what is cached of the model"
+)
 EXAMPLES = """\
 examples:
   auricle extract speech.wav --out features
@@ -54,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them to the parser of the command."""
     parser.set_defaults(module="auricle.cli.extract")
     _add_inputs(parser)
-    add_model(parser)
+    add_model(parser, refresh_help=REFRESH_HELP)
     _add_selection(parser)
     _add_output(parser)
     _add_engine(parser)
@@ -85,6 +90,19 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         type=whole_number,
         help="take one channel, counted from 0 (default: the mean of all channels)",
+    )
+    parser.add_argument(
+        "--ids",
+        choices=("relative", "path"),
+        default="relative",
+        help="ids of files: their paths below the input's folder, or all of their paths as the "
+        "input gives them (default: relative)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say how many hours, frames and bytes it would be and how long it would take, and "
+        "write nothing",
     )
     parser.add_argument(
         "--short",
@@ -153,6 +171,14 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         type=positive_number,
         default=SHARD_MIB,
         help=f"size at which a shard ends, in MiB (default: {SHARD_MIB})",
+    )
+    parser.add_argument(
+        "--flush-seconds",
+        metavar="SECONDS",
+        type=positive_number,
+        default=FLUSH_SECONDS,
+        help="flush what is encoded of a shard that is not whole this often; a kill loses about as "
+        f"much (default: {FLUSH_SECONDS:g})",
     )
 
 

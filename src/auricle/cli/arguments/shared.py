@@ -21,7 +21,10 @@ MODEL_HELP = (
 LAYER_HELP = "index (negative counts from the end) or name; `auricle info` lists them"
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+REFRESH_HELP = "download and convert again what is cached, also where the file has changed since"
+
+
+def add_model(parser: argparse.ArgumentParser, *, refresh_help: str = REFRESH_HELP) -> None:
     """Which encoder, where a small one in the package is taken if none is named."""
     parser.add_argument(
         "--model",
@@ -29,10 +32,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help=f"{MODEL_HELP} (default: {DEFAULT_MODEL}, small and in the package; published models "
         "are better)",
     )
-    add_weights(parser)
+    add_weights(parser, refresh_help=refresh_help)
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
+def add_weights(parser: argparse.ArgumentParser, *, refresh_help: str = REFRESH_HELP) -> None:
     """Where the weights of the model come from, if not from where its name says."""
     parser.add_argument(
         "--checkpoint",
@@ -50,7 +53,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refresh",
         action="store_true",
-        help="download and convert again what is cached, also where the file has changed since",
+        help=refresh_help,
     )
 
 

@@ -15,7 +15,7 @@ from auricle.audio import foreign
 from auricle.audio.files import AUDIO_SUFFIXES, choose_audio
 from auricle.errors import AudioError
 from auricle.extraction.inputs.folders import expand_files
-from auricle.extraction.inputs.identifiers import id_reason, without_suffix
+from auricle.extraction.inputs.identifiers import id_of_whole_path, id_reason, without_suffix
 from auricle.extraction.inputs.paths import PathChecker
 from auricle.extraction.inputs.records import Listing, Problem, Scope
 from auricle.extraction.utterances import Utterance
@@ -61,15 +61,16 @@ def list_archives(text: str, scope: Scope) -> Listing:
             kind, reason = wrong
             listing.problems.append(Problem(kind=kind, manifest=text, source=path, reason=reason))
         else:
-            listing.extend(_list_archive(path, scope.channel))
+            above = f"{id_of_whole_path(path, name)}/" if scope.ids_by_path else ""
+            listing.extend(_list_archive(path, scope.channel, above))
     return listing
 
 
-def _list_archive(path: str, channel: int | None) -> Listing:
+def _list_archive(path: str, channel: int | None, above: str) -> Listing:
     listing = Listing()
     try:
         for member in audio_members(path):
-            name = without_suffix(member.name.removeprefix("./"))
+            name = above + without_suffix(member.name.removeprefix("./"))
             reason = id_reason(name)
             if reason is None and member.reason is None:
                 utterance = Utterance(

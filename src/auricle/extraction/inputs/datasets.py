@@ -75,6 +75,8 @@ def list_dataset(text: str, scope: Scope) -> Listing:
         MissingExtraError: The datasets library is not installed.
     """
     name = parse_name(text)
+    open_splits.cache_clear()  # a set that has been written again since is another one
+    _split_mtime_ns.cache_clear()
     splits = open_splits(name.source)
     if name.split is not None and name.split not in splits:
         raise AudioError(f"{text} has no split {name.split!r}, but {', '.join(splits)}")
@@ -105,6 +107,34 @@ def row_audio(source: str, member: str) -> tuple[bytes | None, str]:
     if contents is None and Path(source).is_dir():
         path = os.path.join(source, path)  # noqa: PTH118 - an absolute one stays as it is
     return contents, path
+
+
+def row_mtime_ns(source: str, member: str) -> int | None:
+    """Modification time of the files that hold a row's audio, in nanoseconds; None without any.
+
+    Those of its split, or the row's own where the split keeps paths alone.
+
+    Raises:
+        AudioError: As for `row_audio`.
+    """
+    split = member.rpartition(":")[0]
+    mtime_ns, keeps_paths = _split_mtime_ns(source, split)
+    if not keeps_paths:
+        return mtime_ns
+    path = Path(row_audio(source, member)[1])
+    return path.stat().st_mtime_ns if path.is_file() else None
+
+
+@functools.lru_cache(maxsize=MAX_OPEN_SETS)
+def _split_mtime_ns(source: str, split: str) -> tuple[int | None, bool]:
+    """Modification time of the files of a split, and whether its rows are paths alone."""
+    rows = open_splits(source).get(split)
+    if rows is None:
+        return None, False
+    files = [Path(file["filename"]) for file in rows.cache_files]
+    times = [file.stat().st_mtime_ns for file in files if file.is_file()]
+    keeps_paths = rows.num_rows > 0 and row_audio(source, f"{split}:0")[0] is None
+    return max(times, default=None), keeps_paths
 
 
 @functools.lru_cache(maxsize=MAX_OPEN_SETS)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from auricle.audio.files import audio_suffixes, choose_audio, list_audio_files
 from auricle.errors import AudioError
-from auricle.extraction.inputs.identifiers import id_reason, without_suffix
+from auricle.extraction.inputs.identifiers import id_of_whole_path, id_reason, without_suffix
 from auricle.extraction.inputs.paths import PathChecker
 from auricle.extraction.inputs.records import Listing, Problem, ProblemKind, Scope
 from auricle.extraction.utterances import Utterance
@@ -44,7 +44,7 @@ def list_audio(text: str, scope: Scope) -> Listing:
     ]
     checker.check((source, root) for source, _ in found)
     for source, relative in found:
-        name = without_suffix(relative)
+        name = id_of_whole_path(source, text) if scope.ids_by_path else without_suffix(relative)
         wrong: tuple[ProblemKind, str] | None = checker.verdict(source, root)
         if wrong is None and (reason := id_reason(name)):
             wrong = ("unreadable", reason)

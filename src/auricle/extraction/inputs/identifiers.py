@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from pathlib import Path
 
 MAX_PART_BYTES = 240
 """File systems allow 255 bytes between slashes; a suffix still has to fit."""
@@ -46,6 +47,21 @@ def id_of_path(path: str, folders: tuple[str, ...]) -> str:
         if normal.startswith(prefix):
             return without_suffix(normal[len(prefix) :].replace(os.sep, "/"))
     return without_suffix(os.path.basename(normal))  # noqa: PTH119 - a Path each would double the time
+
+
+def id_of_whole_path(path: str, given: str) -> str:
+    """The id of a file by all of its path, without suffix.
+
+    Args:
+        path: Absolute.
+        given: The input that it comes from. A relative one gives the path from the current folder
+            on, where the file lies below that.
+    """
+    relative = os.path.relpath(path)
+    is_below = relative != os.pardir and not relative.startswith(os.pardir + os.sep)
+    is_whole = Path(given).is_absolute() or not is_below
+    whole = os.path.splitdrive(path)[1] if is_whole else relative
+    return without_suffix(whole.replace(os.sep, "/").lstrip("/"))
 
 
 def without_suffix(name: str) -> str:

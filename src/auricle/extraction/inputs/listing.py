@@ -48,6 +48,7 @@ def list_utterances(
     input_format: str | None = None,
     root: Path | None = None,
     channel: int | None = None,
+    ids_by_path: bool = False,
 ) -> Listing:
     """List the utterances of inputs, in their order; no audio is opened.
 
@@ -66,6 +67,7 @@ def list_utterances(
             paths of a manifest may not leave its folder; absolute ones lie anywhere.
         channel: The channel of utterances for which the input names none, counted from 0; None
             for the mean of all.
+        ids_by_path: Make ids that come from paths of all of the path.
 
     Returns:
         The utterances, and a problem for each row whose file is missing, lies outside of the root
@@ -77,7 +79,7 @@ def list_utterances(
     """
     if input_format is not None and input_format not in LISTERS:
         raise AudioError(f"the format is {input_format!r}, expected one of {', '.join(LISTERS)}")
-    scope = Scope(root=root, channel=channel)
+    scope = Scope(root=root, channel=channel, ids_by_path=ids_by_path)
     listing = Listing()
     parts: list[tuple[str, str]] = []
     firsts: list[int] = []
@@ -184,7 +186,8 @@ def _drop_repeated(listing: Listing, parts: list[tuple[str, str]], firsts: list[
         more = "" if len(clashes) == 1 else f"; {len(clashes) - 1} more ids come twice"
         raise AudioError(
             f"{sources[0]} and {sources[1]} have one id, {listing.utterances[first].id!r}{more}: "
-            "give them ids in a manifest, rename one, choose one kind of file with a pattern such "
+            'give them ids by their whole paths with --ids path (ids="path"), or in a manifest, '
+            "rename one, choose one kind of file with a pattern such "
             "as 'corpus/**/*.wav', or extract them to stores of their own"
         )
     if repeated:

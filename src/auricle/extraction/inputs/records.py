@@ -63,11 +63,13 @@ class Scope:
     """What holds for all inputs of one listing.
 
     `root` is the folder that no path may leave, None for each list's own; `channel` is taken where
-    a list names none.
+    a list names none. With `ids_by_path` ids that are made of paths are made of the whole path, as
+    the input gives it, not of what lies below the input's folder.
     """
 
     root: Path | None = None
     channel: int | None = None
+    ids_by_path: bool = False
 
 
 Lister: TypeAlias = Callable[[str, Scope], Listing]

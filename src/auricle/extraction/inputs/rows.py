@@ -9,10 +9,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from auricle.audio.files import AudioHeader, read_header
+from auricle.audio.decoding import AudioHeader
+from auricle.audio.files import read_header
 from auricle.errors import AudioError
 from auricle.extraction.inputs.columns import Column, Unit
-from auricle.extraction.inputs.identifiers import id_of_part, id_of_path, id_reason
+from auricle.extraction.inputs.identifiers import (
+    id_of_part,
+    id_of_path,
+    id_of_whole_path,
+    id_reason,
+)
 from auricle.extraction.inputs.paths import PathChecker
 from auricle.extraction.inputs.records import Listing, Problem, ProblemKind, Scope
 from auricle.extraction.utterances import Utterance
@@ -108,7 +114,12 @@ def list_rows(rows: Iterable[Row | Problem], manifest: Manifest, scope: Scope) -
                 row.complete(headers[source])
             except RowError as error:
                 wrong = ("unreadable", str(error))
-        name = row.id or _id_of(row, id_of_path(source, folders))
+        by_path = (
+            id_of_whole_path(source, manifest.path)
+            if scope.ids_by_path
+            else id_of_path(source, folders)
+        )
+        name = row.id or _id_of(row, by_path)
         if wrong is None and (reason := id_reason(name)):
             wrong = ("unreadable", reason)
         if wrong is not None:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -70,7 +71,10 @@ class Folder(abc.ABC):
 
     @abc.abstractmethod
     def remove_debris(self) -> None:
-        """Remove temporary files that killed processes left; none may be writing meanwhile."""
+        """Remove temporary files that killed processes left, and folders that hold nothing.
+
+        No process may be writing meanwhile.
+        """
 
     @abc.abstractmethod
     def where(self, name: str) -> str:
@@ -132,6 +136,10 @@ class LocalFolder(Folder):
         for path in _files(self.path):
             if path.name.startswith("."):
                 path.unlink(missing_ok=True)
+        for folder, _, _ in os.walk(self.path, topdown=False):
+            if Path(folder) != self.path:
+                with suppress(OSError):  # it holds something
+                    Path(folder).rmdir()
 
     def where(self, name: str) -> str:
         return str(self.path / name)

@@ -55,6 +55,14 @@ class IndexRow(NamedTuple):
         start: Where the utterance begins in it, in seconds.
         seconds: How long it is; None where nobody said so.
         model_sha256: Digest of the encoder's family, configuration and weights.
+        channel: Channel that was encoded, counted from 0; None for the mean of all.
+        part_seconds: Length of the part of the source that was asked for; None for all up to its
+            end.
+        source_bytes: Size of the audio file that was encoded (a member, a row's), in bytes. None,
+            as in the next two, where the library that wrote the row kept no such record.
+        source_mtime_ns: Modification time of the file or archive then, in nanoseconds since 1970;
+            None where there is none too.
+        source_sha256: Digest, in hex, of the audio file that was encoded.
     """
 
     id: str
@@ -68,6 +76,11 @@ class IndexRow(NamedTuple):
     start: float
     seconds: float | None
     model_sha256: str
+    channel: int | None = None
+    part_seconds: float | None = None
+    source_bytes: int | None = None
+    source_mtime_ns: int | None = None
+    source_sha256: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +104,28 @@ def index_schema() -> pyarrow.Schema:
         "dim": pa.int64(),
         "start": pa.float64(),
         "seconds": pa.float64(),
+        "channel": pa.int64(),
+        "part_seconds": pa.float64(),
+        "source_bytes": pa.int64(),
+        "source_mtime_ns": pa.int64(),
     }
     return pa.schema([(name, types.get(name, pa.string())) for name in IndexRow._fields])
+
+
+def _completed(table: pyarrow.Table, columns: Sequence[str]) -> pyarrow.Table:
+    """A table with `columns`, empty ones for those that earlier versions did not write.
+
+    Raises:
+        KeyError: It lacks another column.
+    """
+    import pyarrow as pa
+
+    schema = index_schema()
+    optional = IndexRow._field_defaults.keys() - set(table.column_names)
+    for name in (name for name in columns if name in optional):
+        empty = pa.nulls(table.num_rows, schema.field(name).type)
+        table = table.append_column(schema.field(name), empty)
+    return table.select(list(columns))
 
 
 def rows_table(rows: Sequence[IndexRow]) -> pyarrow.Table:
@@ -155,7 +188,8 @@ def read_part(folder: Folder, key: ShardKey) -> Part:
         version = metadata[VERSION_KEY].decode()
         meta = metadata.get(META_KEY)
         found = None if meta is None else msgspec.json.decode(meta, type=StoreMeta)
-        rows = table.replace_schema_metadata(None).cast(index_schema())
+        whole = _completed(table, IndexRow._fields)
+        rows = whole.replace_schema_metadata(None).cast(index_schema())
     except (KeyError, ValueError, msgspec.DecodeError, pa.ArrowException) as error:
         raise StoreError(
             f"{folder.where(key.part)} cannot be understood: {error!r}; {PART_REMEDY}"
@@ -235,8 +269,10 @@ def index_batches(
     try:
         with folder.open(INDEX) as file:
             whole = pq.ParquetFile(file, page_checksum_verification=True)
-            yield from whole.iter_batches(columns=list(columns))
-    except (OSError, ValueError, pa.ArrowException) as error:
+            for batch in whole.iter_batches(columns=list(columns)):
+                table = _completed(pa.Table.from_batches([batch]), columns)
+                yield from table.to_batches()
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise StoreError(
             f"{folder.where(INDEX)} cannot be read: {error}; {INDEX_REMEDY}"
         ) from error

@@ -16,7 +16,7 @@ META = "meta.json"
 INDEX = "index.parquet"
 ERRORS = "errors.jsonl"
 STREAMS = "streams.json"
-PLANS, SHARDS, PARTS, DATA = "plans", "shards", "parts", "data"
+PLANS, SHARDS, PARTS, DATA, PARTIAL = "plans", "shards", "parts", "data", "partial"
 
 STORE_VERSION = 1
 
@@ -45,6 +45,20 @@ class ShardKey(NamedTuple):
     def file(self, suffix: str) -> str:
         """Name of the shard's file; `suffix` begins with its dot."""
         return f"{SHARDS}/{self.stem}{suffix}"
+
+    def segment(self, first_batch: int, end_batch: int) -> str:
+        """Name of the file that keeps some batches of the shard until it is whole."""
+        return f"{PARTIAL}/{self.stem}/{first_batch:06d}-{end_batch:06d}.safetensors"
+
+
+def parse_segment(name: str) -> tuple[ShardKey, int, int] | None:
+    """The shard and the batches, first and end, that a segment holds; None for another name."""
+    found = re.fullmatch(
+        rf"{PARTIAL}/(\d{{5,}})-(\d{{6,}})/(\d{{6,}})-(\d{{6,}})\.safetensors", name
+    )
+    if found is None:
+        return None
+    return ShardKey(int(found[1]), int(found[2])), int(found[3]), int(found[4])
 
 
 def parse_stem(stem: str) -> ShardKey | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,21 +14,27 @@ from auricle.extraction.formats.base import path_text
 from auricle.extraction.formats.registry import open_format
 from auricle.extraction.store.checking import completed_shards, meta_of_parts
 from auricle.extraction.store.folder import Folder, open_folder
-from auricle.extraction.store.index import IndexRow, index_batches, write_part
+from auricle.extraction.store.index import IndexRow, index_batches, read_part, write_part
 from auricle.extraction.store.layout import (
+    ERRORS,
+    META,
     ShardKey,
     StoreMeta,
     read_meta,
     refuse_difference,
     write_meta,
 )
+from auricle.extraction.store.mapping import ShardMaps
 from auricle.extraction.store.merging import merge_parts
+from auricle.extraction.store.partial import Segments
+from auricle.extraction.utterances import Fingerprint, Utterance
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from auricle.extraction.formats.base import Item, WrittenShard
-    from auricle.extraction.utterances import Utterance
+
+logger = logging.getLogger(__name__)
 
 
 class StoreWriter:
@@ -46,10 +53,11 @@ class StoreWriter:
         self.format = open_format(meta)
 
     @classmethod
-    def begin(cls, location: str | Path, meta: StoreMeta) -> StoreWriter:
+    def begin(cls, location: str | Path, meta: StoreMeta, *, writes: bool = True) -> StoreWriter:
         """Prepare a new store, or go on with one, which stays as it is until `reopen`.
 
         A meta.json that is not there is written anew if parts of the index say what it said.
+        Without `writes` the same is checked, and nothing is written.
 
         Raises:
             OutputError: The folder cannot be written, holds something else, or holds another
@@ -65,14 +73,17 @@ class StoreWriter:
             return writer
         if (described := meta_of_parts(folder)) is not None:
             refuse_difference(folder, described, meta)
-            write_meta(folder, described)
+            if writes:
+                write_meta(folder, described)
             return writer
-        if strangers := list(folder.sizes()):
+        # What a run leaves of which everything failed claims nothing.
+        if strangers := [name for name in folder.sizes() if name != ERRORS]:
             raise OutputError(
                 f"{folder.location} is not empty and no store: it holds {strangers[0]}, and no "
                 "meta.json; take another folder"
             )
-        write_meta(folder, msgspec.structs.replace(meta, closed=False))
+        if writes:
+            write_meta(folder, msgspec.structs.replace(meta, closed=False))
         return writer
 
     def completed(self) -> frozenset[ShardKey]:
@@ -88,10 +99,15 @@ class StoreWriter:
         self.folder.remove_debris()
         self._set_closed(False)
 
-    def write(self, key: ShardKey, items: Sequence[Item]) -> None:
+    def write(
+        self, key: ShardKey, items: Sequence[Item], *, library_version: str | None = None
+    ) -> None:
         """Write a shard and then its part: when this returns it counts, before it does not.
 
-        `items` may be empty, where all utterances of a shard have failed.
+        Args:
+            key: The shard.
+            items: What it holds; empty where all its utterances have failed.
+            library_version: Version that encoded them; None for this one.
 
         Raises:
             OutputError: It cannot be written, or an array is not what meta.json says.
@@ -110,9 +126,51 @@ class StoreWriter:
             key,
             self._rows(items, written) if written else [],
             written.files if written else {},
-            library_version=self.meta.library_version,
+            library_version=library_version or self.meta.library_version,
             meta=self.meta,
         )
+
+    def discard(self, key: ShardKey, ids: Collection[str]) -> bool:
+        """Remove utterances from a shard that is done, by writing it again without them.
+
+        Returns:
+            Whether it is still done. It is not where its files are not as they were written: then
+            nothing of it is taken over, and all of it is to be encoded again.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        part = read_part(self.folder, key)
+        if any(self.folder.digest(name) != digest for name, digest in part.files.items()):
+            logger.warning("shard %s has changed; all of it is encoded again", key.stem)
+            self.folder.remove(key.part)
+            return False
+        maps = ShardMaps(self.folder)
+        items: dict[str, tuple[Utterance, dict[str, Tensor]]] = {}
+        for row in part.rows.to_pylist():
+            if row["id"] not in ids:
+                _, arrays = items.setdefault(row["id"], (_utterance(row), {}))
+                shape = row["frames"], row["dim"]
+                arrays[row["layer"]] = maps.array(row["shard"], row["offset"], shape, row["dtype"])
+        self.folder.remove(key.part)
+        if not items:
+            for name in part.files:
+                self.folder.remove(name)
+        self.write(key, list(items.values()), library_version=part.library_version)
+        for name in part.files.keys() - read_part(self.folder, key).files.keys():
+            self.folder.remove(name)
+        return True
+
+    def abandon(self) -> None:
+        """Leave the folder of a store that holds nothing to whatever comes next.
+
+        What is said of failures stays.
+        """
+        for name in self.folder.sizes():
+            if name not in (META, ERRORS):
+                self.folder.remove(name)
+        self.folder.remove_debris()
+        self.folder.remove(META)  # last: a folder without it is no store
 
     def close(self) -> int:
         """Merge all parts into index.parquet and say how many rows it has.
@@ -123,6 +181,7 @@ class StoreWriter:
             OutputError: The index cannot be written.
             StoreError: A part is damaged.
         """
+        Segments(self.folder, self.meta).remove()
         self.folder.remove_debris()
         num_rows = merge_parts(self.folder)
         self.format.finish(self.folder, lambda: index_batches(self.folder))
@@ -168,6 +227,40 @@ class StoreWriter:
                 start=utterance.start,
                 seconds=utterance.seconds,
                 model_sha256=self.meta.model_sha256,
+                channel=utterance.channel,
+                **_record(utterance.fingerprint),
             )
             rows.append(row)
         return rows
+
+
+def _utterance(row: Mapping[str, Any]) -> Utterance:
+    """The utterance that a row of the index is of, as far as it says."""
+    fingerprint = None
+    if row["source_sha256"] is not None:
+        fingerprint = Fingerprint(
+            num_bytes=row["source_bytes"],
+            mtime_ns=row["source_mtime_ns"],
+            sha256=row["source_sha256"],
+            part_seconds=row["part_seconds"],
+        )
+    return Utterance(
+        id=row["id"],
+        source=row["source"],
+        start=row["start"],
+        seconds=row["seconds"],
+        channel=row["channel"],
+        fingerprint=fingerprint,
+    )
+
+
+def _record(fingerprint: Fingerprint | None) -> dict[str, Any]:
+    """The columns of the index that say what was encoded."""
+    if fingerprint is None:
+        return {}
+    return {
+        "part_seconds": fingerprint.part_seconds,
+        "source_bytes": fingerprint.num_bytes,
+        "source_mtime_ns": fingerprint.mtime_ns,
+        "source_sha256": fingerprint.sha256,
+    }
