@@ -57,9 +57,15 @@ def recognise(content: object, formats: Iterable[Format] | None = None) -> tuple
             return layout, content
         tried.append(layout.name)
     keys = ", ".join(map(str, list(content)[:12]))
+    other = next((name for name, wanted in OTHERS.items() if wanted <= set(content)), None)
+    hint = (
+        "weights from Hugging Face need their config.json beside them"
+        if other is None
+        else f"it looks like {other}, which this version does not read"
+    )
     raise CheckpointError(
         f"the checkpoint's layout is not one of {', '.join(tried)}: it holds "
-        f"{keys or 'nothing'}; weights from Hugging Face need their config.json beside them"
+        f"{keys or 'nothing'}; {hint}"
     )
 
 
@@ -121,6 +127,14 @@ def _npc_weights_families(payload: Payload) -> tuple[str, ...]:
 def _has_mappings(content: Payload, *keys: str) -> bool:
     return all(isinstance(content.get(key), Mapping) for key in keys)
 
+
+OTHERS = {
+    "Whisper as OpenAI publishes it": {"dims", "model_state_dict"},
+    "DistilHuBERT as s3prl publishes it": {"Distiller", "Config"},
+    "a checkpoint of s3prl before December 2020": {"Transformer", "Settings"},
+    "WavLM or UniSpeech-SAT as Microsoft publishes them": {"cfg", "model"},
+}
+"""Layouts of published files that are not read, and keys that all of their files have."""
 
 NPC_METHODS = {"apc": "apc", "vqapc": "vq_apc", "npc": "npc"}
 """`model.method` of the three's repository -> family."""
