@@ -191,8 +191,8 @@ class SoundRecording:
 
     def _landing(self, sound: Any, start: int) -> int:
         """The sample to begin with, so that what follows is as in a decoding of the whole."""
-        if not sound.can_seek or self.num_samples is None:
-            return 0
+        if not sound.can_seek or self.num_samples is None or sound.subtype.startswith("DWVW"):
+            return 0  # libsndfile says that it seeks in DWVW, and fails
         if sound.format != "OGG":
             return start
         if sound.subtype == "OPUS" or self._tail_samples is None:
