@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from auricle.nn.fast_paths import is_traced
 from auricle.nn.padding import padding_mask
 
 EPS = 1e-5
@@ -53,9 +54,8 @@ def masked_group_norm(
         mean, squares / count, x.shape[1], values.dtype, weight, bias, eps
     )
     # Without gradients nothing needs the deviations any more, so the result takes their place.
-    result = torch.addcmul(
-        shift, deviations, scale, out=None if torch.is_grad_enabled() else deviations
-    )
+    is_own = not (torch.is_grad_enabled() or is_traced())
+    result = torch.addcmul(shift, deviations, scale, out=deviations if is_own else None)
     return result.to(x.dtype)
 
 
