@@ -29,7 +29,7 @@ SHORT_SECONDS = 10.0
 LONG_SECONDS = 60.0
 """Lengths of the noise that is timed: from their rates follow both terms of the time."""
 
-NUM_TRIALS = 2
+NUM_TRIALS = 3
 """The quicker one counts: a machine does other things too."""
 
 NOISE_FACTOR = 1.2
@@ -39,7 +39,7 @@ HINT_SECONDS = 600.0
 """Length from which a recording that goes whole through attention is worth a word."""
 
 HINT_FACTOR = 2.0
-"""How much longer than in windows it has to take."""
+"""How much longer than in windows it has to take for a measurement to be believed."""
 
 HINT_WINDOWS = Windows(window_seconds=30.0, overlap_seconds=5.0)
 
@@ -66,7 +66,7 @@ class Rate:
         short = min(max(longest, WARM_UP_SECONDS), SHORT_SECONDS)
         _seconds(whole, encoder, WARM_UP_SECONDS)
         linear = min(_seconds(whole, encoder, short) for _ in range(NUM_TRIALS)) / short
-        if longest <= SHORT_SECONDS or not encoder.looks_ahead:
+        if longest <= SHORT_SECONDS or not sees_all(encoder):
             return cls(linear=linear)
         long = min(longest, LONG_SECONDS)
         rate = min(_seconds(whole, encoder, long) for _ in range(NUM_TRIALS)) / long
@@ -108,7 +108,7 @@ class LongAudioHint:
 
     def __call__(self, batches: Sequence[Sequence[Timed]]) -> None:
         """Log a line if any utterance of `batches`, which are about to be encoded, deserves it."""
-        if self.is_given or self.selection.windows is not None or not self.encoder.looks_ahead:
+        if self.is_given or self.selection.windows is not None or not sees_all(self.encoder):
             return
         long = [timed for batch in batches for timed in batch if timed.seconds >= HINT_SECONDS]
         if not long:
@@ -121,10 +121,10 @@ class LongAudioHint:
             rate = Rate.of(self.selection, self.encoder, longest.seconds)
             whole = sum(rate.seconds(timed.seconds) for timed in long)
             windowed = sum(rate.seconds(timed.seconds, HINT_WINDOWS) for timed in long)
-            if whole < HINT_FACTOR * windowed:
-                return
-            costs = f"{costs}: about {span(whole)} here"
-            instead = f"takes about {span(windowed)}"
+            # On a machine that is busy otherwise, a measurement may miss the square.
+            if whole >= HINT_FACTOR * windowed:
+                costs = f"{costs}: about {span(whole)} here"
+                instead = f"takes about {span(windowed)}"
         others = f" and {len(long) - 1} more from {span(HINT_SECONDS)} on" if len(long) > 1 else ""
         logger.warning(
             "%s (%s long)%s goes whole through attention, %s; --window-seconds %g "
@@ -211,6 +211,12 @@ def survey(
         num_bytes=selection.item_bytes * num_values,
         expected_seconds=expected,
     )
+
+
+def sees_all(encoder: Encoder) -> bool:
+    """True if attention sees an utterance whole, however long, and not in pieces."""
+    transformer = getattr(encoder.config, "transformer", None)
+    return encoder.looks_ahead and not getattr(transformer, "max_chunk_frames", 0)
 
 
 def span(seconds: float) -> str:
