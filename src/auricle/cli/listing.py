@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 
 from auricle.errors import UnknownModelError
-from auricle.hub.availability import availability
+from auricle.hub.availability import Availability, availabilities, availability
 from auricle.hub.catalogue import select
 from auricle.hub.records import Record
 from auricle.models.families import find_family
@@ -42,9 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     records, problems = select(arguments.pattern, family=arguments.family)
     for problem in problems:
         sys.stderr.write(f"auricle: warning: {' '.join(str(problem).split())}\n")
-    if arguments.offline:
-        records = [record for record in records if availability(record).works_offline]
-    if not records:
+    rows = [
+        (record, state)
+        for record, state in zip(records, availabilities(records), strict=True)
+        if state.works_offline or not arguments.offline
+    ]
+    if not rows:
         family = f" in the family {arguments.family}" if arguments.family else ""
         offline = " and works offline" if arguments.offline else ""
         wider = f"*{arguments.pattern.strip('*')}*"
@@ -54,14 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
             f"all{hint}"
         )
     if arguments.markdown:
-        for line in markdown_table(records):
+        for line in markdown_table([record for record, _ in rows]):
             print(line)
         return 0
-    rows = [HEADER, *map(_cells, records)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = [HEADER, *(_cells(record, state) for record, state in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     print(_line(HEADER, widths))
-    for record, row in zip(records, rows[1:], strict=True):
-        print(_line(row, widths))
+    for (record, _), cells in zip(rows, table[1:], strict=True):
+        print(_line(cells, widths))
         for line in _notes(record):
             print(line)
     return 0
@@ -90,7 +93,7 @@ def markdown_table(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def _cells(record: Record) -> tuple[str, ...]:
+def _cells(record: Record, state: Availability) -> tuple[str, ...]:
     data = record.training_data or NOTHING
     return (
         record.released or NOTHING,
@@ -98,7 +101,7 @@ def _cells(record: Record) -> tuple[str, ...]:
         record.paper.arxiv if record.paper else NOTHING,
         find_family(record.family).input,
         textwrap.shorten(data, MAX_DATA_WIDTH, placeholder="..."),
-        availability(record).value,
+        state.value,
     )
 
 
