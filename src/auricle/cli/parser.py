@@ -1,18 +1,17 @@
-"""The parser of the command line, from what each command says of itself."""
+"""The parser of the command line, assembled from the modules of the commands."""
 
 from __future__ import annotations
 
 import argparse
+from types import ModuleType
 
-from auricle.cli.arguments import (
+from auricle.cli import (
     cache,
-    check,
     compare,
     convert,
     demo,
     explore,
     export,
-    extract,
     info,
     listing,
     plot,
@@ -20,8 +19,9 @@ from auricle.cli.arguments import (
     probe,
     verify,
 )
+from auricle.cli.arguments import check, extract
 
-COMMANDS = {
+COMMANDS: dict[str, ModuleType] = {
     "extract": extract,
     "list": listing,
     "info": info,
@@ -37,11 +37,11 @@ COMMANDS = {
     "probe": probe,
     "demo": demo,
 }
-"""Modules of arguments, in the order in which the help shows the commands."""
+"""Modules of the commands, in the order in which the help shows them."""
 
 
 def build_parser(version: str) -> argparse.ArgumentParser:
-    """The parser of all commands; parsed arguments name the module that runs them in `module`."""
+    """Build the parser of all commands; parsed arguments hold the command's function as `run`."""
     parser = argparse.ArgumentParser(
         prog="auricle",
         description="One interface for every self-supervised speech encoder.",
@@ -51,14 +51,14 @@ def build_parser(version: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"auricle {version}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
-        command.add_arguments(
-            commands.add_parser(
-                name,
-                help=command.SUMMARY,
-                description=command.TEXT,
-                epilog=command.EXAMPLES,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-                allow_abbrev=False,
-            )
+        of_command = commands.add_parser(
+            name,
+            help=command.SUMMARY,
+            description=command.TEXT,
+            epilog=command.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
+        of_command.set_defaults(run=getattr(command, "run", None))
+        command.add_arguments(of_command)
     return parser
