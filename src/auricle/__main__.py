@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     version: str = import_module("auricle").__version__
     arguments = build_parser(version).parse_args(argv)
     try:
-        status: int = import_module(arguments.module).run(arguments)
+        status: int = arguments.run(arguments)
         # Flushed here, so that a reader that went away is noticed inside this function.
         sys.stdout.flush()
     except AuricleError as error:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from auricle import pictures
 from auricle.__main__ import main
-from auricle.cli import compare
 from auricle.models.base import Encoder
 from auricle.plotting import figures
 from auricle.plotting.picture import Picture
@@ -33,14 +33,14 @@ def test_a_picture_of_several_models(
     drawn: object,
 ) -> None:
     seen: list[Any] = []
-    draw = compare.comparison_of
+    draw = pictures.comparison_of
 
     def record(speech: Any, encoders: Iterable[Encoder], chosen: Any) -> Picture:
         known = list(encoders)
         seen.append(([encoder.info.name for encoder in known], chosen))
         return draw(speech, known, chosen)
 
-    monkeypatch.setattr(compare, "comparison_of", record)
+    monkeypatch.setattr(pictures, "comparison_of", record)
     monkeypatch.setattr(figures, "DPI", 20)
     picture = tmp_path / "a.pdf"
     path = save_wave("a.wav", 8000)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import auricle
+from auricle import pictures
 from auricle.__main__ import main
 from auricle.audio.samples import sample_paths
-from auricle.cli import demo
 from auricle.errors import MissingExtraError
 from auricle.plotting import figures
 
@@ -21,7 +21,7 @@ def test_it_writes_what_it_prints(
     assert main(["demo", "--out", str(tmp_path)]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert "apc_mini is small" in captured.out
+    assert "apc_mini is a bundled toy model" in captured.out
     assert "auricle list" in captured.out
     header, *rows = captured.out.splitlines()
     assert header.split()[:5] == ["model", "file", "seconds", "frames", "dim"]
@@ -43,7 +43,7 @@ def test_without_matplotlib_the_picture_alone_is_missing(
     def fail(*_: object) -> None:
         raise MissingExtraError("run pip install matplotlib")
 
-    monkeypatch.setattr(demo, "picture_of", fail)
+    monkeypatch.setattr(pictures, "picture_of", fail)
     assert main(["demo", "--out", str(tmp_path)]) == 0
     assert "pip install matplotlib" in capsys.readouterr().err
     assert len(list(tmp_path.rglob("*.npy"))) == 4

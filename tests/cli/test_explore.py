@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import threading
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from auricle.__main__ import main
-from auricle.cli import explore
+from auricle.explore import page
 
 
 @pytest.mark.parametrize(("options", "port"), [([], None), (["--port", "8123"], 8123)])
@@ -34,9 +35,9 @@ def test_the_page_is_served_until_it_is_stopped(
         def wait(self, timeout: float | None = None) -> bool:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(explore, "serve", serve)
-    monkeypatch.setattr(explore.threading, "Event", Stopped)
-    monkeypatch.setattr(explore.webbrowser, "open", opened.append)
+    monkeypatch.setattr(page, "serve", serve)
+    monkeypatch.setattr(threading, "Event", Stopped)
+    monkeypatch.setattr(webbrowser, "open", opened.append)
     assert main(["explore", *options]) == 0
     assert ports == [port]
     assert states == ["up", "down"]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import torch
 import auricle
 from auricle import corpora
 from auricle.__main__ import main
-from auricle.cli import extract
 from auricle.extraction.engine import Stages
 from auricle.extraction.run import Summary
 from auricle.models.base import Encoder
@@ -405,37 +403,12 @@ def test_rows_that_failed_before_do_not_look_as_if_they_had_gone_well(
         padding=0.0,
         stages=Stages(),
     )
-    monkeypatch.setattr(extract, "extract", lambda *_, **__: summary)
+    monkeypatch.setattr(corpora, "extract", lambda *_, **__: summary)
     command = ["hf-dataset://o/n@train", "--model", "fbank", "--out", tmp_path / "o", *options]
     assert extract_as(*command) == status
     text = capsys.readouterr().out
     assert "5 were there before; 8 failed in earlier runs" in text
     assert ("remove streams.json" in text) == bool(options)
-
-
-def test_where_there_is_no_terminal_lines_say_how_far_a_run_has_come(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(extract, "LINE_SECONDS", 0.01)
-    now = [100.0]
-    monkeypatch.setattr(extract.time, "perf_counter", lambda: now[0])
-    with extract.Progress() as progress:
-        assert progress.line() == ""
-        progress.measure(1000, 2000)
-        assert progress.line() == "measured 1,000 of 2,000 files"
-        progress.start(7200.0, 10)
-        assert progress.line().endswith("the rest is not known yet")
-        now[0] += 60
-        progress.advance(1800.0)
-        expected = (
-            "encoded 0.50 of 2.00 h of audio (25 %) in 60 s, 30.0 x real time, about 3 min left"
-        )
-        assert progress.line() == expected
-        threading.Event().wait(0.1)
-        progress.start(None, None)
-        assert progress.line().startswith("encoded 0.50 h of audio in ")
-    assert f"auricle: {expected}\n" in capsys.readouterr().err
-    assert not [thread for thread in threading.enumerate() if thread.name == "auricle-log"]
 
 
 def test_a_dry_run_writes_nothing(

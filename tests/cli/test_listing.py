@@ -7,6 +7,7 @@ import pytest
 from auricle.__main__ import main
 from auricle.cli.listing import HEADER, WIDTH
 from auricle.hub.catalogue import find, list_models
+from auricle.hub.conversions import Conversion, Stamp, write_note
 from auricle.hub.download import cached_path
 
 
@@ -72,6 +73,29 @@ def test_offline_shows_only_what_needs_no_network(capsys: pytest.CaptureFixture[
     assert names_in(listed(capsys, "--offline", "tera*")) == ["tera_960hr", "tera_mini"]
     assert main(["list", "--offline", "hubert"]) == 1
     assert "'hubert' and works offline" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--offline"]])
+def test_a_note_of_the_cache_is_read_once(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("tera_960hr", "npc_960hr"):
+        file = Stamp(path=f"converted/{name}.safetensors", num_bytes=1, mtime_ns=0, sha256="0")
+        write_note(Conversion(label=name, sources=(file,), file=file))
+        file.full_path.write_bytes(b"x")
+    read: list[str] = []
+    read_bytes = Path.read_bytes
+
+    def count(path: Path) -> bytes:
+        read.append(path.name)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", count)
+    assert {"tera_960hr", "npc_960hr"} <= set(names_in(listed(capsys, *options)))
+    assert [name for name in read if name.endswith(".json")] == [
+        "npc_960hr.json",
+        "tera_960hr.json",
+    ]
 
 
 def test_baselines_come_last_and_need_no_weights(capsys: pytest.CaptureFixture[str]) -> None:

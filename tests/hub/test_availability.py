@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from auricle.hub.availability import Availability, availability, known_num_bytes
+from auricle.hub import conversions
+from auricle.hub.availability import (
+    Availability,
+    availabilities,
+    availability,
+    is_converted,
+    known_num_bytes,
+)
 from auricle.hub.catalogue import find
 from auricle.hub.conversions import CONVERTER_VERSION, Conversion, Stamp, write_note
 from auricle.hub.download import cached_path
@@ -64,6 +71,30 @@ def test_a_conversion_does_without_the_original(cache: Path) -> None:
     assert availability(find("apc")) is Availability.DOWNLOAD
     file.full_path.unlink()
     assert availability(find("tera")) is Availability.DOWNLOAD
+
+
+def test_notes_are_read_once_for_many_records(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tera_960hr", "apc_360hr"):
+        file = Stamp(path=f"converted/{name}-0.safetensors", num_bytes=1, mtime_ns=0, sha256="0")
+        put(file.full_path)
+        write_note(Conversion(label=name, sources=(file,), file=file))
+    read: list[Path] = []
+    read_note = conversions.read_note
+
+    def count(path: Path) -> Conversion | None:
+        read.append(path)
+        return read_note(path)
+
+    monkeypatch.setattr(conversions, "read_note", count)
+    records = [find(name) for name in ("hubert", "tera", "apc", "apc_mini", "npc_960hr")]
+    cached, embedded, absent = Availability.CACHED, Availability.EMBEDDED, Availability.DOWNLOAD
+    assert availabilities(records) == [absent, cached, cached, embedded, absent]
+    assert len(read) == len(set(read)) == 2
+    assert is_converted(records[1])
+    read.clear()
+    assert availabilities([find("fbank"), find("apc_mini")])[1] is embedded
+    assert availabilities(records, look_into_cache=False)[1] is absent
+    assert read == []
 
 
 def test_sizes_are_the_files_or_those_on_record() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import auricle
 from auricle.audio.samples import sample_paths
-from auricle.cli.arguments.shared import PRECISIONS as CLI_PRECISIONS
+from auricle.cli.options import PRECISIONS as CLI_PRECISIONS
 from auricle.errors import AuricleError
 from auricle.extraction.describing import encoder_sha256
 from auricle.models.base import Encoder

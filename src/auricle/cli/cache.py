@@ -1,19 +1,53 @@
-"""`auricle cache`: where downloaded weights are, what there is, and its removal."""
+"""`auricle cache`: print, list and empty the cache of weights."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from typing import TYPE_CHECKING
 
 from auricle.errors import AuricleError
-from auricle.hub.cache import cache_folder
-from auricle.hub.contents import Item, items, items_of, remove
+
+if TYPE_CHECKING:
+    from auricle.hub.contents import Item
+
+SUMMARY = "show or empty the cache"
+TEXT = """\
+Show and remove downloaded weights, which are kept in AURICLE_CACHE or the user's cache folder.
+
+path prints the folder, list its contents; a digest is listed where its original is gone.
+remove does not ask for confirmation, and prints what it freed:
+  remove NAME         all of one model, and the digest that it was pinned to
+  remove --all        all of all models
+  --originals         only downloads: conversions stay and load, and so do the digests
+  --converted         only conversions: the next load converts again
+"""
+EXAMPLES = """\
+examples:
+  auricle cache path
+  auricle cache list
+  auricle cache remove tera
+  auricle cache remove --originals
+"""
 
 HEADER = ("name", "what", "bytes", "written")
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions and their arguments."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("path", help="print the folder", allow_abbrev=False)
+    actions.add_parser("list", help="list its contents", allow_abbrev=False)
+    remove = actions.add_parser("remove", help="remove some or all of it", allow_abbrev=False)
+    remove.add_argument("name", metavar="NAME", nargs="?", help="a model, or a URL")
+    remove.add_argument("--all", action="store_true", help="all models")
+    kind = remove.add_mutually_exclusive_group()
+    kind.add_argument("--originals", action="store_true", help="only downloads")
+    kind.add_argument("--converted", action="store_true", help="only conversions")
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the arguments ask for.
+    """Print the folder or its contents, or remove from it.
 
     Raises:
         UnknownModelError: There is no such model.
@@ -21,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         AuricleError: The arguments do not say what to remove.
     """
     if arguments.action == "path":
+        from auricle.hub.cache import cache_folder
+
         print(cache_folder())
     elif arguments.action == "list":
         _list()
@@ -30,6 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list() -> None:
+    from auricle.hub.cache import cache_folder
+    from auricle.hub.contents import items
+
     found = items()
     originals = {item.path for item in found if item.kind == "original"}
     # A digest goes without saying beside its original; alone it still pins what is downloaded.
@@ -47,6 +86,8 @@ def _row(item: Item) -> tuple[str, ...]:
 
 
 def _remove(arguments: argparse.Namespace) -> None:
+    from auricle.hub.contents import items, items_of, remove
+
     only = {"original"} if arguments.originals else {"converted"} if arguments.converted else None
     if not (arguments.name or arguments.all or only):
         raise AuricleError("say what to remove: NAME, --all, --originals or --converted")

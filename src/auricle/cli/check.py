@@ -1,4 +1,4 @@
-"""`auricle check`: whether an encoder's weights are whole, told by what they do with speech."""
+"""`auricle check`: check an encoder's weights by running them on speech."""
 
 from __future__ import annotations
 
@@ -6,15 +6,28 @@ import argparse
 import dataclasses
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from auricle.cli.options import MODEL_HELP, add_device, add_weights, load_encoder
 
-from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
-from auricle.cli.encoders import load_encoder
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.nn.fast_paths import plain
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from auricle.models.base import Encoder
+
+SUMMARY = "check a model's weights"
+TEXT = """\
+Check that an encoder's weights are whole: run a second of bundled speech through every layer.
+
+Reports for each layer its frames, its dim, statistics, dims that never change ("flat"), and how
+far the batch moves it in standard deviations. The exit status is 1 where something is not sound:
+NaN or infinity, weights of zeros, a layer that is constant, a batch that matters.
+"""
+EXAMPLES = """\
+examples:
+  auricle check tera
+  auricle check path/to/states-1000000.ckpt
+"""
 
 BATCH_LIMIT = 1e-4
 """Largest difference from the batch, in standard deviations: the library's promise in float32."""
@@ -26,6 +39,13 @@ WIDTH = 300
 """Characters that the list of unused keys may take."""
 
 HEADER = ("layer", "frames", "dim", "mean", "std", "min", "max", "flat", "from batch")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the model, its weights and the device."""
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    add_weights(parser)
+    add_device(parser)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +113,13 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _reports(encoder: Encoder) -> list[LayerReport]:
     """Every layer for a second of speech, alone and between two neighbours."""
+    import torch
+
+    from auricle.audio.files import read_audio
+    from auricle.audio.samples import sample_paths
+    from auricle.models.base import SAMPLE_RATE
+    from auricle.nn.fast_paths import plain
+
     wav, other = (read_audio(path, sample_rate=SAMPLE_RATE) for path in sample_paths()[:2])
     second = wav[SAMPLE_RATE : 2 * SAMPLE_RATE]
     neighbours = (other[: 2 * SAMPLE_RATE], torch.zeros(SAMPLE_RATE // 2))

@@ -1,25 +1,68 @@
-"""`auricle compare`: the same speech through several encoders as a picture."""
+"""`auricle compare`: plot one utterance through several encoders."""
 
 from __future__ import annotations
 
 import argparse
 import functools
 
-from tqdm import tqdm
+from auricle.cli.options import (
+    LAYER_HELP,
+    MODEL_HELP,
+    add_device,
+    add_speech,
+    layer_argument,
+    read_speech,
+    repeatable_words,
+)
 
-from auricle.cli.encoders import layer_argument
-from auricle.hub.loading import load
-from auricle.pictures import comparison_of, layers_of_each, listen
-from auricle.plotting.figures import check_plotting, save_figure
+SUMMARY = "plot one utterance through several models"
+TEXT = """\
+Plot the representations of one utterance by several models on one time axis, and below them the
+similarity of all their layers (linear CKA, 1 where one is a rotation and a scaling of the other).
+
+Needs matplotlib: pip install matplotlib.
+"""
+EXAMPLES = """\
+examples:
+  auricle compare speech.wav --models tera_mini,wav2vec2_mini,fbank --out compared.png
+  auricle compare speech.wav --models wav2vec2,hubert --layers 6,9 --out compared.pdf
+  auricle compare speech.wav --models tera_mini --layers all --out layers.png
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the utterance, the models and their layers."""
+    add_speech(parser)
+    parser.add_argument(
+        "--models",
+        metavar="MODEL,...",
+        type=repeatable_words,
+        required=True,
+        help=f"each {MODEL_HELP}; one may be repeated, with another layer",
+    )
+    parser.add_argument(
+        "--layers",
+        metavar="LAYER,...",
+        type=repeatable_words,
+        help=f"one for each model in order or one for all: {LAYER_HELP}; or all (default: each "
+        "model's default layer); where the first is negative, --layers=-1,-2",
+    )
+    add_device(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw the file as the arguments say.
+    """Write the picture.
 
     Raises:
         AuricleError: The file, the labels, a model or a layer is wrong, matplotlib is missing, or
             the picture cannot be written.
     """
+    from tqdm import tqdm
+
+    from auricle.hub.loading import load
+    from auricle.pictures import comparison_of, layers_of_each
+    from auricle.plotting.figures import check_plotting, save_figure
+
     check_plotting(arguments.out)
     models: list[str] = arguments.models
     texts: list[str] = arguments.layers or []
@@ -27,14 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     layers = layers_of_each(
         [*map(layer_argument, texts)] if len(texts) > 1 else single, len(models)
     )
-    speech = listen(
-        arguments.file,
-        labels=arguments.labels or (),
-        tier=arguments.tier,
-        channel=arguments.channel,
-        start=arguments.start,
-        end=arguments.end,
-    )
+    speech = read_speech(arguments)
     loaded = functools.cache(
         functools.partial(load, device=arguments.device, precision=arguments.precision)
     )

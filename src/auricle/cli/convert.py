@@ -1,4 +1,4 @@
-"""`auricle convert`: an original checkpoint as one file of the library's own."""
+"""`auricle convert`: write an original checkpoint as one safetensors file."""
 
 from __future__ import annotations
 
@@ -6,15 +6,55 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-import torch
-
+from auricle.cli.options import DTYPES, path_or_url
 from auricle.errors import OutputError
-from auricle.hub.digests import file_sha256
-from auricle.hub.loading import load
+
+SUMMARY = "convert a checkpoint to one safetensors file"
+TEXT = """\
+Convert a checkpoint to one .safetensors file in auricle's own format.
+
+The file holds weights, configuration and provenance (URL, sha256, licence where known), needs no
+unpickling, and is memory-mapped when loaded. CKPT is a file or folder, a URL, or a name of the
+catalogue. An existing FILE is replaced atomically.
+"""
+EXAMPLES = """\
+examples:
+  auricle convert states-1000000.ckpt --out tera.safetensors
+  auricle convert FE_e199.ckpt --model pase --config PASE+.cfg --out pase.safetensors
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the checkpoint, the file to write and the type of its weights."""
+    parser.add_argument("checkpoint", metavar="CKPT", help="file, folder, URL or catalogue name")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, required=True, help="the .safetensors file to write"
+    )
+    parser.add_argument(
+        "--model",
+        "--family",
+        metavar="FAMILY_OR_NAME",
+        help="model or family that it must be a checkpoint of (default: detected)",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="PATH",
+        type=path_or_url,
+        help="its configuration where that is a separate file (PASE) and not beside it, "
+        "or where it holds bare tensors",
+    )
+    parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="ignore the cache: download again, also where the file has changed since",
+    )
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="type of the weights (default: float32)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the file and say what it holds.
+    """Write the file and print what it holds.
 
     Raises:
         AuricleError: The checkpoint cannot be loaded, or the file not written.
@@ -23,6 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise OutputError(
             f"cannot write {arguments.out}: expected a name that ends in .safetensors"
         )
+    import torch
+
+    from auricle.hub.digests import file_sha256
+    from auricle.hub.loading import load
+
     dtype: torch.dtype = getattr(torch, arguments.dtype)
     source: str = arguments.checkpoint
     name, checkpoint = (source, None) if arguments.model is None else (arguments.model, source)

@@ -1,4 +1,4 @@
-"""`auricle demo`: representations of the bundled speech, without a network or a download."""
+"""`auricle demo`: encode and plot the bundled speech, offline."""
 
 from __future__ import annotations
 
@@ -7,34 +7,55 @@ import functools
 import sys
 from pathlib import Path
 
-import torch
-
-from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
-from auricle.cli.folders import check_folder
+from auricle.cli.options import check_folder
 from auricle.errors import MissingExtraError
-from auricle.extraction.formats.npy import save_npy
-from auricle.hub.loading import load
 from auricle.hub.records import DEFAULT_MODEL
-from auricle.models.base import SAMPLE_RATE
-from auricle.pictures import listen, picture_of
-from auricle.plotting.figures import check_plotting, save_figure
-from auricle.writing import write_whole
+
+SUMMARY = "encode and plot bundled speech, offline"
+TEXT = """\
+Encode the speech that comes with auricle, and plot the representation; needs no network.
+"""
+EXAMPLES = """\
+example:
+  auricle demo --out demo
+"""
 
 DEMO_MODELS = (DEFAULT_MODEL, "fbank")
-"""What needs no download, the one to draw first."""
+"""Models without a download, the one to draw first."""
 
 ROW = "{:<10}{:<24}{:>9}{:>8}{:>6}{:>9}{:>9}{:>8}"
 HEADER = ("model", "file", "seconds", "frames", "dim", "hop ms", "mean", "std")
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the folder to write to."""
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path("demo"),
+        help="folder for arrays and picture (default: demo)",
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Encode the bundled speech, print what came out, write arrays and a picture.
+    """Encode the bundled speech, print statistics, write arrays and a picture.
 
     Raises:
         OutputError: The folder cannot be written to.
     """
     check_folder(arguments.out)
+    import torch
+
+    from auricle.audio.files import read_audio
+    from auricle.audio.samples import sample_paths
+    from auricle.extraction.formats.npy import save_npy
+    from auricle.hub.loading import load
+    from auricle.models.base import SAMPLE_RATE
+    from auricle.pictures import listen, picture_of
+    from auricle.plotting.figures import check_plotting, save_figure
+    from auricle.writing import write_whole
+
     sources = sample_paths()
     waveforms = [read_audio(source, sample_rate=SAMPLE_RATE) for source in sources]
     encoders = [load(name) for name in DEMO_MODELS]
@@ -60,8 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"drew {sources[0].name} in {picture}")
     print(f"wrote the representations below {arguments.out}")
     print(
-        f"{DEFAULT_MODEL} is small, trained on two hours of speech, and in the package; published "
-        'models are better:\n`auricle list` shows them, and auricle.load("tera") or --model tera '
-        "downloads one"
+        f"{DEFAULT_MODEL} is a bundled toy model, trained on two hours of speech; `auricle list` "
+        'shows\npublished ones, and auricle.load("tera") or --model tera downloads one'
     )
     return 0

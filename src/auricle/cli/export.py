@@ -1,23 +1,51 @@
-"""`auricle export`: an encoder for another library."""
+"""`auricle export`: write an encoder for another library."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from auricle.cli.encoders import load_encoder
-from auricle.convert.huggingface_export import export_to_transformers
-from auricle.writing import refuse_used_folder
+from auricle.cli.options import MODEL_HELP, add_weights, load_encoder
+
+SUMMARY = "export an encoder to transformers"
+TEXT = """\
+Export an encoder as a folder that transformers loads, with the same numbers.
+
+For wav2vec 2.0, HuBERT, WavLM and data2vec audio. DIR, which must be empty or not exist, receives
+config.json, preprocessor_config.json and model.safetensors, all at once.
+"""
+EXAMPLES = """\
+examples:
+  auricle export hubert --to transformers hubert-folder
+  auricle export path/to/checkpoint_best.pt --to transformers my-wav2vec2
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the model, the library and the folder to write."""
+    # Weights are written as they were read into the machine's memory, in float32.
+    parser.set_defaults(device="cpu", precision="float32")
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument(
+        "--to", choices=("transformers",), required=True, help="library that is to read it"
+    )
+    parser.add_argument("out", metavar="DIR", type=Path, help="folder to write")
+    add_weights(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the folder and say where it is.
+    """Write the folder and print its path.
 
     Raises:
         AuricleError: The model cannot be loaded, or the other library has none like it.
         OutputError: The folder holds something, or cannot be written.
     """
+    from auricle.writing import refuse_used_folder
+
     # Before the weights are fetched, which may take long.
     refuse_used_folder(arguments.out)
+    from auricle.convert.huggingface_export import export_to_transformers
+
     encoder = load_encoder(arguments)
     export_to_transformers(encoder, arguments.out)
     print(

@@ -1,122 +1,262 @@
-"""`auricle extract`: representations of a corpus, with a bar while it goes on."""
+"""`auricle extract`: extract representations of a corpus, with a progress bar."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-import threading
-import time
 from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from auricle.cli.encoders import choose_model, layer_argument
-from auricle.cli.folders import check_folder
-from auricle.corpora import Layers, extract
+from auricle.cli.options import (
+    DTYPES,
+    LAYER_HELP,
+    add_model,
+    add_precision,
+    check_folder,
+    choose_model,
+    count,
+    layer_argument,
+    positive_number,
+    whole_number,
+    words,
+)
 from auricle.errors import AuricleError
-from auricle.extraction.forecast import span
-from auricle.extraction.run import Summary
+
+if TYPE_CHECKING:
+    from auricle.corpora import Layers
+    from auricle.extraction.run import Summary
+
+INPUT_FORMATS = ("audio", "fairseq", "table", "kaldi", "lhotse", "dataset", "webdataset")
+FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow")
+
+BATCH_SECONDS = 120.0
+FLUSH_SECONDS = 30.0
+OVERLAP_SECONDS = 5.0
+SHARD_MIB = 256
 
 BYTES_PER_MIB = 1 << 20
-LINE_SECONDS = 60.0
-"""Time between two lines where there is no bar."""
 
-COUNT = "{n:.0f} s of audio [{elapsed}{postfix}]"
-BAR = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}{postfix}]"
+SUMMARY = "write representations of a corpus"
+TEXT = """\
+Write the representations of a corpus into a folder that auricle.open("DIR")["ID"] reads.
+
+INPUT is an audio file, a folder (searched recursively), a pattern in quotes (* ? [] and ** across
+folders), a manifest (fairseq's or another .tsv, .csv, .parquet, .jsonl, Kaldi's wav.scp, Lhotse's
+cuts), WebDataset archives, or a Hugging Face data set (hf-dataset://NAME@SPLIT). An utterance's ID
+is its path below the folder or below the fixed part of the pattern, without suffix, or what the
+manifest says.
+
+A run that was stopped, or killed, goes on when the same command is given again; over a corpus that
+has grown it does what is new. What cannot be encoded is reported on standard error and in
+DIR/errors.jsonl and does not stop the rest; the exit status is 1 then.
+"""
+REFRESH_HELP = (
+    "encode again what the store holds under ids whose audio is another one now; for a new store, "
+    "download and convert again what is cached of the model"
+)
+EXAMPLES = """\
+examples:
+  auricle extract speech.wav --out features
+  auricle extract LibriSpeech/dev-clean --model tera --out features
+  auricle extract train.tsv --model wav2vec2 --layer 6,9 --dtype float16 --out features
+  auricle extract corpus --model tera --layer all --pool mean --format npy --out vectors
+  auricle extract corpus --model vq_wav2vec --codes --out codes
+  auricle extract data/train/wav.scp --format kaldi --out feats
+  auricle extract hf-dataset://owner/name@train --streaming --out features
+  auricle extract corpus --model tera --engine ray --address auto --out s3://bucket/features
+"""
 
 
-class Progress:
-    """Bars on standard error where that is a terminal, else a line a minute; a line for a failure.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add inputs, model, selection, output and engine."""
+    _add_inputs(parser)
+    add_model(parser, refresh_help=REFRESH_HELP)
+    _add_selection(parser)
+    _add_output(parser)
+    _add_engine(parser)
 
-    Lines come from a thread, so that a log goes on while a long recording is encoded.
-    """
 
-    def __init__(self) -> None:
-        self._bar: tqdm[None] | None = None
-        self._start: float | None = None
-        self._state = ""
-        self._seconds = 0.0
-        self._all_seconds: float | None = None
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._print_lines, name="auricle-log", daemon=True)
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs", metavar="INPUT", nargs="+", help="file, folder, pattern, manifest or data set"
+    )
+    parser.add_argument(
+        "--input-format",
+        choices=INPUT_FORMATS,
+        help="what the inputs are, where that is not to be told by looking",
+    )
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        type=Path,
+        help="folder that no audio may lie outside of, links followed",
+    )
+    parser.add_argument(
+        "--streaming",
+        action="store_true",
+        help="read Hugging Face data sets row after row, without downloading them first",
+    )
+    parser.add_argument(
+        "--channel",
+        metavar="K",
+        type=whole_number,
+        help="take one channel, counted from 0 (default: the mean of all channels)",
+    )
+    parser.add_argument(
+        "--ids",
+        choices=("relative", "path"),
+        default="relative",
+        help="ids of files: their paths below the input's folder, or all of their paths as the "
+        "input gives them (default: relative)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say how many hours, frames and bytes it would be and how long it would take, and "
+        "write nothing",
+    )
+    parser.add_argument(
+        "--short",
+        choices=("error", "pad"),
+        default="error",
+        help="audio shorter than the model's minimum fails, or is padded with zeros "
+        "(default: error)",
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=("report", "stop"),
+        default="report",
+        help="go on past what cannot be encoded, or stop there (default: report)",
+    )
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the work began: listing, measuring and loading are over by then."""
-        return 0.0 if self._start is None else time.perf_counter() - self._start
 
-    def __enter__(self) -> Progress:
-        if not sys.stderr.isatty():
-            self._thread.start()
-        return self
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--layer",
+        metavar="LAYERS",
+        type=words,
+        help=f"{LAYER_HELP}; several with commas, or all (default: the model's own choice); "
+        "where the first is negative, --layer=-1,-2",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="NUMBERS",
+        type=numbers,
+        help="keep the sum of the layers under these weights, with commas, one each",
+    )
+    parser.add_argument(
+        "--pool",
+        choices=("mean", "max", "meanstd"),
+        help="keep one vector of all frames (default: every frame)",
+    )
+    parser.add_argument(
+        "--codes",
+        action="store_true",
+        help="keep discrete codes, int64 (frames, codebooks), of a model with a quantiser",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="type of what is kept (default: float32)",
+    )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._close()
-        self._is_over.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        if self._start is not None and error is not None:
-            notes = getattr(error, "__notes__", ["the same command goes on where this one was"])
-            print("; ".join(["stopped", *notes]), file=sys.stderr)
 
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        required=True,
+        help="folder to write to, made if missing, or an address such as s3://bucket/features",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="store",
+        help="store: safetensors shards with an index; npy: a file each; the others as their own "
+        "libraries read them (default: store)",
+    )
+    parser.add_argument(
+        "--shard-mib",
+        metavar="MIB",
+        type=positive_number,
+        default=SHARD_MIB,
+        help=f"size at which a shard ends, in MiB (default: {SHARD_MIB})",
+    )
+    parser.add_argument(
+        "--flush-seconds",
+        metavar="SECONDS",
+        type=positive_number,
+        default=FLUSH_SECONDS,
+        help="flush what is encoded of a shard that is not whole this often; a kill loses about as "
+        f"much (default: {FLUSH_SECONDS:g})",
+    )
 
-    def measure(self, num_done: int, num_all: int) -> None:
-        """Show a bar of the files that are looked at for their lengths."""
-        self._state = f"measured {num_done:,} of {num_all:,} files"
-        if self._bar is None:
-            self._bar = tqdm(
-                total=num_all, desc="measuring", unit="file", disable=None, leave=False
-            )
-        self._bar.update(num_done - self._bar.n)
 
-    def start(self, seconds: float | None, num_utterances: int | None) -> None:
-        """Show a bar of seconds, or a count where nobody knows how much there is."""
-        self._close()
-        self._start = time.perf_counter()
-        self._all_seconds = seconds
-        bar_format = BAR if seconds is not None else COUNT
-        self._bar = tqdm(total=seconds, bar_format=bar_format, disable=None, leave=False)
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        metavar="DEVICES",
+        type=words,
+        default=["auto"],
+        help="where the model runs, as torch says it, several with commas (default: auto, all "
+        "GPUs, or the CPU where there are none)",
+    )
+    add_precision(parser)
+    parser.add_argument(
+        "--batch-seconds",
+        metavar="SECONDS",
+        type=positive_number,
+        default=BATCH_SECONDS,
+        help="audio that goes through the model at once, padding included; a longer file goes "
+        f"alone (default: {BATCH_SECONDS:g})",
+    )
+    parser.add_argument(
+        "--window-seconds",
+        metavar="SECONDS",
+        type=positive_number,
+        help="encode longer audio in windows with overlap, each like an utterance of its own: "
+        "faster with attention, not exact (default: whole)",
+    )
+    parser.add_argument(
+        "--overlap-seconds",
+        metavar="SECONDS",
+        type=positive_number,
+        default=OVERLAP_SECONDS,
+        help=f"what neighbouring windows have in common (default: {OVERLAP_SECONDS:g})",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=whole_number,
+        help="processes that decode for each device; 0 for a thread (default: what suits)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local: this machine; ray: a Ray cluster (default: local)",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="of the Ray cluster; auto for the one that this machine is in (default: start one)",
+    )
+    parser.add_argument(
+        "--actors",
+        metavar="N",
+        type=count,
+        help="processes that encode on the cluster (default: as many as fit)",
+    )
 
-    def advance(self, seconds: float) -> None:
-        """Move the bar."""
-        self._seconds += seconds
-        if self._bar is not None:
-            self._bar.update(seconds)
 
-    def fail(self, reason: str) -> None:
-        """Report a failure in a line."""
-        tqdm.write(f"auricle: error: {reason}", file=sys.stderr)
-
-    def _print_lines(self) -> None:
-        while not self._is_over.wait(LINE_SECONDS):
-            if line := self.line():
-                print(f"auricle: {line}", file=sys.stderr, flush=True)
-
-    def line(self) -> str:
-        """How far the run has come, in a line; "" where it has not begun."""
-        if self._start is None:
-            return self._state
-        rate = self._seconds / max(self.elapsed, 1e-9)
-        hours = f"{self._seconds / 3600:.2f}"
-        if self._all_seconds is None:
-            return f"encoded {hours} h of audio in {span(self.elapsed)}, {rate:.1f} x real time"
-        share = self._seconds / self._all_seconds if self._all_seconds else 1.0
-        left = (self._all_seconds - self._seconds) / rate if rate else None
-        remaining = "the rest is not known yet" if left is None else f"about {span(left)} left"
-        return (
-            f"encoded {hours} of {self._all_seconds / 3600:.2f} h of audio ({100 * share:.0f} %) "
-            f"in {span(self.elapsed)}, {rate:.1f} x real time, {remaining}"
-        )
+def numbers(text: str) -> list[float]:
+    """Several numbers, with commas between them."""
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers with commas between them, got {text!r}"
+        ) from None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -125,11 +265,14 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AuricleError: Nothing can be extracted, or nothing more can be written.
     """
+    from auricle.cli.progress import ProgressBars
+    from auricle.corpora import extract
+
     _check(arguments)
     if "://" not in arguments.out:
         check_folder(Path(arguments.out))
     choose_model(arguments)
-    with Progress() as progress:
+    with ProgressBars() as progress:
         summary = extract(
             arguments.inputs,
             arguments.out,
@@ -183,14 +326,16 @@ def _check(arguments: argparse.Namespace) -> None:
         raise AuricleError("--engine ray takes the cluster's own devices; leave --device out")
 
 
-def _layers(words: list[str] | None) -> Layers | None:
-    if words is None or words == ["all"]:
-        return None if words is None else "all"
-    return [layer for word in words if (layer := layer_argument(word)) is not None]
+def _layers(texts: list[str] | None) -> Layers | None:
+    if texts is None or texts == ["all"]:
+        return None if texts is None else "all"
+    return [layer for text in texts if (layer := layer_argument(text)) is not None]
 
 
 def _forecast(summary: Summary, out: str) -> None:
     """Say what a run would do."""
+    from auricle.extraction.forecast import span
+
     frames = f"{summary.num_frames:,} frames"
     print(
         f"would write {summary.num_encoded} utterances to {out}; {summary.num_before} are there "

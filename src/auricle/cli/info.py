@@ -1,4 +1,4 @@
-"""`auricle info`: what a model is, from the catalogue, its family and, where there are, weights."""
+"""`auricle info`: show a model's metadata, from the catalogue, its family and its weights."""
 
 from __future__ import annotations
 
@@ -6,29 +6,49 @@ import argparse
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from auricle.cli.options import MODEL_HELP, add_weights, load_encoder
 from auricle.errors import CheckpointError
-from auricle.hub import catalogue
-from auricle.hub.availability import availability, is_converted, known_num_bytes
-from auricle.hub.digests import file_sha256, pinned_sha256
-from auricle.hub.download import cached_path
-from auricle.hub.embedded import embedded_path
 from auricle.hub.locations import is_location, repository_hint
-from auricle.hub.records import Record
-from auricle.hub.stated_files import StatedFile, stated_files
 from auricle.models.families import Family, find_family
-from auricle.outputs import RANDOM_WEIGHTS, ModelInfo, Paper
+
+if TYPE_CHECKING:
+    from auricle.hub.records import Record
+    from auricle.hub.stated_files import StatedFile
+    from auricle.outputs import ModelInfo, Paper
 
 Facts: TypeAlias = Iterator[tuple[str, str]]
+
+SUMMARY = "show a model's metadata"
+TEXT = """\
+Show a model's metadata: publication, input, stride, layers, parameters, provenance and licence.
+
+A catalogue name works offline and downloads nothing. Where its weights are not on this machine
+the architecture shown is that of the family's published sizes.
+"""
+EXAMPLES = """\
+examples:
+  auricle info tera
+  auricle info path/to/states-1000000.ckpt
+  auricle info hf://owner/name
+"""
 
 UNKNOWN = "not known"
 LABEL_WIDTH = 21
 WIDTH = 120
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the model and the options of its weights."""
+    # What is shown depends neither on a device nor on a precision.
+    parser.set_defaults(device="cpu", precision="float32")
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    add_weights(parser)
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Print what is known of the model.
+    """Print the metadata.
 
     Raises:
         UnknownModelError: The name is not in the catalogue.
@@ -36,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         DownloadError: The URL does not give one.
         PlugInError: The model is from a plug-in that is broken.
     """
+    from auricle.hub import catalogue
+
     model: str = arguments.model
     place = arguments.checkpoint or arguments.config
     if place is not None:
@@ -43,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif is_location(model):
         _print(_own_facts(model, arguments))
     elif catalogue.looks_like_path(model):
-        # Told here, because the loader, which would tell it too, takes long to import.
+        # Checked here, because the loader, which checks it too, takes long to import.
         if not Path(model).exists():
             raise CheckpointError(
                 f"{model} does not exist; expected a checkpoint, the folder of a Hugging Face "
@@ -56,8 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
+    from auricle.hub.availability import availability, is_converted, known_num_bytes
+    from auricle.hub.digests import pinned_sha256
+    from auricle.hub.download import cached_path
+    from auricle.hub.embedded import embedded_path
+    from auricle.hub.stated_files import stated_files
+
     if arguments.refresh and record.urls:
-        _info_of(arguments)
+        load_encoder(arguments)
     yield "name", record.name
     if record.aliases:
         yield "also called", ", ".join(record.aliases)
@@ -92,7 +120,7 @@ def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
     for stated in stated_files(record):
         yield "stated", f"{stated.place}: {_stated(stated)}; {stated.source}"
     if record.size is None or has_copy:
-        yield from _architecture_facts(_info_of(arguments))
+        yield from _architecture_facts(load_encoder(arguments).info)
     else:
         yield from _size_facts(family, record.size)
 
@@ -108,19 +136,17 @@ def _stated(file: StatedFile) -> str:
     return ", ".join(facts)
 
 
-def _info_of(arguments: argparse.Namespace) -> ModelInfo:
-    from auricle.cli.encoders import load_encoder
-
-    return load_encoder(arguments).info
-
-
 def _prefix(record: Record) -> str:
     return f"{record.sha256_prefix}..." if record.sha256_prefix else UNKNOWN
 
 
 def _own_facts(place: str | Path, arguments: argparse.Namespace) -> Facts:
-    """What is known of a checkpoint of the user's own, at a path or a URL."""
-    info = _info_of(arguments)
+    """Yield the facts of a checkpoint of the user's own, at a path or a URL."""
+    from auricle.hub import catalogue
+    from auricle.hub.digests import file_sha256
+    from auricle.outputs import RANDOM_WEIGHTS
+
+    info = load_encoder(arguments).info
     yield "file" if isinstance(place, Path) else "url", str(place)
     yield "name", info.name
     family = find_family(info.family)
@@ -155,7 +181,7 @@ def _family_facts(family: Family, title: str, paper: Paper | None) -> Facts:
 
 
 def _size_facts(family: Family, size: str) -> Facts:
-    """The architecture of a published size; on the meta device it takes no memory."""
+    """Yield the architecture of a published size; on the meta device it takes no memory."""
     from auricle.hub.skeletons import skeleton
 
     encoder = skeleton(family.encoder_type(), family.preset(size))

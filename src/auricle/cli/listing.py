@@ -1,4 +1,4 @@
-"""`auricle list`: the catalogue as a table."""
+"""`auricle list`: print the catalogue as a table."""
 
 from __future__ import annotations
 
@@ -6,12 +6,32 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from auricle.errors import UnknownModelError
-from auricle.hub.availability import availability
-from auricle.hub.catalogue import select
-from auricle.hub.records import Record
-from auricle.models.families import find_family
+from auricle.models.families import FAMILIES, find_family
+
+if TYPE_CHECKING:
+    from auricle.hub.availability import Availability
+    from auricle.hub.records import Record
+
+SUMMARY = "list the models"
+TEXT = """\
+List the models of the catalogue in order of publication, baselines last.
+
+Columns: publication date, name, paper (arXiv), input of the encoder, pretraining data, and where
+the weights are: embedded (in an installed package), cached (on this machine), download, or never
+published. Below a row stand the model's aliases and a note on it.
+
+Models that plug-ins add are among them; a plug-in that is broken is reported on standard error.
+"""
+EXAMPLES = """\
+examples:
+  auricle list
+  auricle list 'tera*'
+  auricle list --family npc
+  auricle list --offline
+"""
 
 WIDTH = 120
 """Columns of text that the table may take."""
@@ -32,6 +52,22 @@ MAX_DATA_WIDTH = 36
 INDENT = " " * 12
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the filters and the choice of Markdown."""
+    parser.add_argument(
+        "pattern", metavar="PATTERN", nargs="?", default="*", help="only matching names (* ? [])"
+    )
+    parser.add_argument(
+        "--family",
+        metavar="FAMILY",
+        help=f"only one family: {', '.join(FAMILIES)}, or one that a plug-in adds",
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="only what works on this machine without a network"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Print the models that the arguments ask for; what is wrong with plug-ins goes to stderr.
 
@@ -39,12 +75,18 @@ def run(arguments: argparse.Namespace) -> int:
         UnknownModelError: There are none, or no such family.
         PlugInError: The family is from a plug-in that is broken.
     """
+    from auricle.hub.availability import availabilities
+    from auricle.hub.catalogue import select
+
     records, problems = select(arguments.pattern, family=arguments.family)
     for problem in problems:
         sys.stderr.write(f"auricle: warning: {' '.join(str(problem).split())}\n")
-    if arguments.offline:
-        records = [record for record in records if availability(record).works_offline]
-    if not records:
+    rows = [
+        (record, state)
+        for record, state in zip(records, availabilities(records), strict=True)
+        if state.works_offline or not arguments.offline
+    ]
+    if not rows:
         family = f" in the family {arguments.family}" if arguments.family else ""
         offline = " and works offline" if arguments.offline else ""
         wider = f"*{arguments.pattern.strip('*')}*"
@@ -54,23 +96,26 @@ def run(arguments: argparse.Namespace) -> int:
             f"all{hint}"
         )
     if arguments.markdown:
-        for line in markdown_table(records):
+        for line in markdown_table([record for record, _ in rows]):
             print(line)
         return 0
-    rows = [HEADER, *map(_cells, records)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = [HEADER, *(_cells(record, state) for record, state in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     print(_line(HEADER, widths))
-    for record, row in zip(records, rows[1:], strict=True):
-        print(_line(row, widths))
+    for (record, _), cells in zip(rows, table[1:], strict=True):
+        print(_line(cells, widths))
         for line in _notes(record):
             print(line)
     return 0
 
 
 def markdown_table(records: Sequence[Record]) -> list[str]:
-    """The lines of a wider table in Markdown, the same on every machine."""
+    """Format the lines of a wider table in Markdown, the same on every machine."""
+    from auricle.hub.availability import availabilities
+
     lines = [f"| {' | '.join(MARKDOWN_HEADER)} |", "|" + "---|" * len(MARKDOWN_HEADER)]
-    for record in records:
+    states = availabilities(records, look_into_cache=False)
+    for record, state in zip(records, states, strict=True):
         family = find_family(record.family)
         repository = NOTHING
         if family.repository is not None:
@@ -83,14 +128,14 @@ def markdown_table(records: Sequence[Record]) -> list[str]:
             f"[{record.paper.arxiv}]({record.paper.url})" if record.paper else NOTHING,
             family.input,
             record.training_data or NOTHING,
-            availability(record, look_into_cache=False).value,
+            state.value,
             repository,
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _cells(record: Record) -> tuple[str, ...]:
+def _cells(record: Record, state: Availability) -> tuple[str, ...]:
     data = record.training_data or NOTHING
     return (
         record.released or NOTHING,
@@ -98,7 +143,7 @@ def _cells(record: Record) -> tuple[str, ...]:
         record.paper.arxiv if record.paper else NOTHING,
         find_family(record.family).input,
         textwrap.shorten(data, MAX_DATA_WIDTH, placeholder="..."),
-        availability(record).value,
+        state.value,
     )
 
 
@@ -108,7 +153,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _notes(record: Record) -> list[str]:
-    """What sets a model apart in its family and its further names, indented below its row."""
+    """Format a model's aliases and its note, indented below its row."""
     notes = [f"also called {', '.join(record.aliases)}"] if record.aliases else []
     if record.note:
         notes.append(record.note)

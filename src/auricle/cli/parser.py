@@ -1,10 +1,11 @@
-"""The parser of the command line, from what each command says of itself."""
+"""The parser of the command line, assembled from the modules of the commands."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Protocol
 
-from auricle.cli.arguments import (
+from auricle.cli import (
     cache,
     check,
     compare,
@@ -21,7 +22,25 @@ from auricle.cli.arguments import (
     verify,
 )
 
-COMMANDS = {
+
+class Command(Protocol):
+    """A module of the command line: help texts, arguments, and the work itself.
+
+    The parser imports all of them at every start: heavy imports belong inside `run`.
+    """
+
+    SUMMARY: str
+    TEXT: str
+    EXAMPLES: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments to the command's parser."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do the work, and return the exit status."""
+
+
+COMMANDS: dict[str, Command] = {
     "extract": extract,
     "list": listing,
     "info": info,
@@ -37,11 +56,11 @@ COMMANDS = {
     "probe": probe,
     "demo": demo,
 }
-"""Modules of arguments, in the order in which the help shows the commands."""
+"""Modules of the commands, in the order in which the help shows them."""
 
 
 def build_parser(version: str) -> argparse.ArgumentParser:
-    """The parser of all commands; parsed arguments name the module that runs them in `module`."""
+    """Build the parser of all commands; parsed arguments hold the command's function as `run`."""
     parser = argparse.ArgumentParser(
         prog="auricle",
         description="One interface for every self-supervised speech encoder.",
@@ -51,14 +70,14 @@ def build_parser(version: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"auricle {version}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
-        command.add_arguments(
-            commands.add_parser(
-                name,
-                help=command.SUMMARY,
-                description=command.TEXT,
-                epilog=command.EXAMPLES,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-                allow_abbrev=False,
-            )
+        of_command = commands.add_parser(
+            name,
+            help=command.SUMMARY,
+            description=command.TEXT,
+            epilog=command.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
+        of_command.set_defaults(run=command.run)
+        command.add_arguments(of_command)
     return parser

@@ -1,40 +1,98 @@
-"""`auricle probe`: what the layers of frozen encoders make easy to tell."""
+"""`auricle probe`: measure the layers of frozen encoders with linear classifiers."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from auricle.audio.files import read_header
-from auricle.cli.encoders import layer_argument, load_encoder
-from auricle.cli.folders import check_folder
-from auricle.errors import AuricleError
-from auricle.models.base import Encoder
-from auricle.plotting.figures import check_plotting, save_figure
-from auricle.probing.classifier import check_classifier
-from auricle.probing.pictures import draw_layers
-from auricle.probing.probe import probe
-from auricle.probing.results import (
-    ProbeResult,
-    read_comparable_results,
-    with_result,
-    write_results,
+from auricle.cli.options import (
+    LAYER_HELP,
+    MODEL_HELP,
+    add_device,
+    add_weights,
+    check_folder,
+    layer_argument,
+    load_encoder,
+    whole_number,
+    words,
 )
-from auricle.probing.tables import layer_lines, markdown_table
-from auricle.probing.tasks import TASKS, Task, read_task
-from auricle.writing import write_whole
+from auricle.errors import AuricleError
+
+if TYPE_CHECKING:
+    from auricle.models.base import Encoder
+    from auricle.probing.results import ProbeResult
+    from auricle.probing.tasks import Task
+
+SUMMARY = "probe layers with linear classifiers"
+TEXT = """\
+Probe the layers of frozen encoders: train linear classifiers on them and measure their accuracy.
+
+Tasks: phones (frames; librispeech/phones.tsv), words (means over time; arabic_words), speakers
+(means over time; librispeech, split speakers). FOLDER is the corpus or the folder that holds it
+under that name; docs/probing.md describes its files. Test examples are never trained on.
+
+DIR receives TASK.json, TASK.png (accuracy over layers) and table.md, rewritten after each model.
+Results of other models in it are kept, so a comparison can grow.
+
+Needs more packages: pip install scikit-learn matplotlib.
+"""
+EXAMPLES = """\
+examples:
+  auricle probe --model tera --task phones --data corpora/librispeech --out probes
+  auricle probe --models fbank,mel,tera --task phones,words,speakers --data corpora --out probes
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the models, their layers, the tasks and the folders."""
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
+    model.add_argument(
+        "--models", metavar="MODEL,...", type=words, help="several, compared in one table"
+    )
+    parser.add_argument(
+        "--task",
+        metavar="TASK,...",
+        type=words,
+        required=True,
+        help="phones, words, speakers, or several of them",
+    )
+    parser.add_argument(
+        "--data", metavar="FOLDER", type=Path, required=True, help="the corpus of the task"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, help="folder to write results to")
+    parser.add_argument(
+        "--layers",
+        metavar="LAYER,...",
+        type=words,
+        help=f"{LAYER_HELP} (default: all with a hop of 5 ms or more)",
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=whole_number,
+        default=0,
+        help="seed of the split of each speaker's utterances into training and test (default: 0)",
+    )
+    add_weights(parser)
+    add_device(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Probe as the arguments say; results are written after each model.
+    """Probe, print accuracies, and write results after each model.
 
     Raises:
         AuricleError: A corpus, a model or a layer is wrong, scikit-learn or matplotlib is missing,
             or a result cannot be written.
     """
+    from auricle.plotting.figures import check_plotting
+    from auricle.probing.classifier import check_classifier
+    from auricle.probing.folder import add_result, read_folder
+    from auricle.probing.tables import layer_lines, markdown_table
+    from auricle.probing.tasks import read_task
+
     check_classifier()
     models = arguments.models or [arguments.model]
     if len(models) > 1 and (arguments.checkpoint or arguments.config):
@@ -42,81 +100,51 @@ def run(arguments: argparse.Namespace) -> int:
             "--checkpoint and --config are for one model; name checkpoints by their paths in "
             "--models, or pass --model"
         )
-    if arguments.out is not None:
-        check_folder(arguments.out)
-        check_plotting(arguments.out / "figure.png")
+    out: Path | None = arguments.out
+    if out is not None:
+        check_folder(out)
+        check_plotting(out / "figure.png")
     tasks = [read_task(name, arguments.data, seed=arguments.seed) for name in arguments.task]
-    _earlier_results(arguments.out)  # a folder that results cannot be added to is found at once
-    own: list[ProbeResult] = []
+    if out is not None:
+        read_folder(out)  # raises before any work where results cannot be added
+    results: list[ProbeResult] = []
     for model in models:
         arguments.model = model
         encoder = load_encoder(arguments)
         layers = _layers(encoder, arguments.layers)
         for task in tasks:
-            result = _probe(encoder, task, layers, arguments)
-            own.append(result)
-            if arguments.out is not None:
-                # Read again, as another run may have added to the folder meanwhile.
-                earlier = _earlier_results(arguments.out)
-                _write(arguments.out, task, with_result(earlier, result))
+            result = _probe(encoder, task, layers, model)
+            results.append(result)
+            if out is not None:
+                add_result(out, result)
             print("\n".join(layer_lines(result)), flush=True)
-    print("", *markdown_table(own), sep="\n")
-    if arguments.out is not None:
-        print(f"\nwrote results and pictures to {arguments.out}")
+    print("", *markdown_table(results), sep="\n")
+    if out is not None:
+        print(f"\nwrote results and pictures to {out}")
     return 0
 
 
-def _earlier_results(folder: Path | None) -> list[ProbeResult]:
-    """What the folder holds from earlier runs, of other models or other tasks as a rule.
-
-    Raises:
-        AuricleError: A file is no result, or was measured in another way.
-    """
-    if folder is None:
-        return []
-    paths = (folder / f"{task}.json" for task in TASKS)
-    return [result for path in paths if path.exists() for result in read_comparable_results(path)]
-
-
-def _probe(
-    encoder: Encoder, task: Task, layers: list[str] | None, arguments: argparse.Namespace
-) -> ProbeResult:
-    with tqdm(
-        desc=f"{arguments.model}, {task.name}",
-        total=_total_seconds(task),
-        unit="s",
-        unit_scale=True,
-        disable=None,
-        leave=False,
-    ) as bar:
-        return probe(
-            encoder,
-            task,
-            layers=layers,
-            model=arguments.model,
-            on_seconds=bar.update,
-        )
-
-
-def _total_seconds(task: Task) -> float:
-    return sum(read_header(utterance.path).seconds or 0.0 for utterance in task.utterances)
-
-
 def _layers(encoder: Encoder, wanted: Sequence[str] | None) -> list[str] | None:
-    """Names of the layers that `--layers` lists, None for all."""
+    """Resolve the layers of `--layers` to names; None for all."""
     if wanted is None or list(wanted) == ["all"]:
         return None
     return [encoder.layer_info(layer_argument(layer)).name for layer in wanted]
 
 
-def _write(folder: Path, task: Task, results: Sequence[ProbeResult]) -> None:
-    """TASK.json and TASK.png of all models so far, and the table of all tasks so far."""
-    of_task = [result for result in results if result.task == task.name]
-    write_results(folder / f"{task.name}.json", of_task)
-    save_figure(draw_layers(of_task), folder / f"{task.name}.png")
-    text = "\n".join(markdown_table(results)) + "\n"
+def _probe(encoder: Encoder, task: Task, layers: list[str] | None, model: str) -> ProbeResult:
+    """Probe an encoder on one task, with a progress bar."""
+    from tqdm import tqdm
 
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
+    from auricle.audio.files import read_header
+    from auricle.probing.probe import probe
 
-    write_whole(folder / "table.md", write)
+    seconds = sum(read_header(utterance.path).seconds or 0.0 for utterance in task.utterances)
+    with tqdm(
+        desc=f"{model}, {task.name}",
+        total=seconds,
+        unit="s",
+        unit_scale=True,
+        disable=None,
+        leave=False,
+    ) as bar:
+        return probe(encoder, task, layers=layers, model=model, on_seconds=bar.update)

@@ -1,22 +1,51 @@
-"""`auricle verify`: whether what is cached, or in a store, is still what was written."""
+"""`auricle verify`: compare cached files, or those of a store, with their digests."""
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from auricle.extraction.store.checking import verify as verify_store
-from auricle.extraction.store.folder import Folder, LocalFolder, open_folder
-from auricle.extraction.store.reader import open as open_store
-from auricle.hub import catalogue
 from auricle.hub.locations import is_location
-from auricle.hub.verification import shown, verify
+
+if TYPE_CHECKING:
+    from auricle.extraction.store.folder import Folder
+
+SUMMARY = "verify the digests of cached files or of a store"
+TEXT = """\
+Verify the digests of cached files and of the models in the package, or those of a store of
+representations.
+
+Originals are compared with the catalogue and with the digest recorded when they were downloaded,
+conversions with the digest recorded when they were written; files reported as unknown have no
+recorded digest. The exit status is 1 where a file has changed, in which case the command that
+repairs it is printed, or where there is nothing of a model that was named.
+
+In a folder that `auricle extract` wrote every file is read and compared with the digest recorded
+when it was written; how to repair a damaged one is printed below it.
+"""
+EXAMPLES = """\
+examples:
+  auricle verify
+  auricle verify tera hubert
+  auricle verify features/
+"""
 
 MODEL_SCHEMES = ("http://", "https://", "hf://")
-"""Where models come from; what lies behind any other is a store."""
+"""Addresses of models; any other is that of a store."""
 
 STATES = ("whole", "changed", "unknown", "missing")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the names of what to verify."""
+    parser.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="models, URLs, or folders of representations (default: all cached and bundled models)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,6 +69,8 @@ def _verify_named(name: str) -> Counter[str]:
 
 
 def _verify_models(name: str | None) -> Counter[str]:
+    from auricle.hub.verification import shown, verify
+
     counts: Counter[str] = Counter()
     for finding in verify(() if name is None else (name,)):
         counts[finding.state] += 1
@@ -54,18 +85,24 @@ def _verify_models(name: str | None) -> Counter[str]:
 
 
 def _store_folder(name: str) -> Folder | None:
-    """The folder of the store that is named; None where a model is."""
+    """Open the folder of the store that is named; None where a model is."""
+    from auricle.extraction.store.folder import LocalFolder, open_folder
+    from auricle.hub.catalogue import looks_like_path
+
     if is_location(name):
         folder = None if name.lower().startswith(MODEL_SCHEMES) else open_folder(name)
         is_file = isinstance(folder, LocalFolder) and not folder.path.is_dir()
         return None if is_file else folder
-    is_store = catalogue.looks_like_path(name) and Path(name).is_dir()
+    is_store = looks_like_path(name) and Path(name).is_dir()
     return LocalFolder(Path(name)) if is_store else None
 
 
 def _verify_store(name: str, folder: Folder) -> Counter[str]:
+    from auricle.extraction.store.checking import verify
+    from auricle.extraction.store.reader import open as open_store
+
     counts: Counter[str] = Counter()
-    for damage in verify_store(folder):
+    for damage in verify(folder):
         state = "missing" if damage.reason == "is not there" else "changed"
         counts[state] += 1
         print(f"{state:<8} {name}  {damage.file}: {damage.reason}")

@@ -5,7 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 from auricle.hub import catalogue
-from auricle.hub.availability import Availability, availability, known_num_bytes
+from auricle.hub.availability import (
+    Availability,
+    availabilities,
+    availability,
+    known_num_bytes,
+)
 from auricle.hub.records import Record
 from auricle.models.families import find_family
 
@@ -37,7 +42,7 @@ def list_choices() -> list[tuple[str, str]]:
     Those that work offline come first; the order is that of the catalogue otherwise.
     """
     records = [catalogue.find(name) for name in catalogue.list_models()]
-    states = [(record, availability(record)) for record in records]
+    states = zip(records, availabilities(records), strict=True)
     offered = [pair for pair in states if pair[1] in WHERE]
     offered.sort(key=lambda pair: not pair[1].works_offline)
     return [(f"{record.name} ({WHERE[state]})", record.name) for record, state in offered]

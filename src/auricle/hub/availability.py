@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
 
@@ -30,19 +32,33 @@ class Availability(Enum):
 
 
 def availability(record: Record, *, look_into_cache: bool = True) -> Availability:
-    """Where the weights of a record are.
+    """Locate the weights of one record; `availabilities` is for several."""
+    (state,) = availabilities([record], look_into_cache=look_into_cache)
+    return state
+
+
+def availabilities(
+    records: Iterable[Record], *, look_into_cache: bool = True
+) -> list[Availability]:
+    """Locate the weights of each record, in order; each note of the cache is read at most once.
 
     Args:
-        record: Of which model.
-        look_into_cache: Whether to tell what is in the cache from what is yet to be downloaded.
+        records: The models.
+        look_into_cache: False reports cached weights as a download, the same on every machine.
     """
+    # Read for the first record that needs them: a table of baselines reads none.
+    converted = functools.cache(_converted_names) if look_into_cache else None
+    return [_locate(record, converted) for record in records]
+
+
+def _locate(record: Record, converted: Callable[[], frozenset[str]] | None) -> Availability:
     if record.family == "baseline":
         return Availability.NOT_NEEDED
     if record.embedded:
         return Availability.EMBEDDED
     if not record.urls:
         return Availability.NEVER_PUBLISHED
-    if look_into_cache and _is_cached(record):
+    if converted is not None and (record.name in converted() or _is_original_cached(record)):
         return Availability.CACHED
     return Availability.DOWNLOAD
 
@@ -62,26 +78,28 @@ def known_num_bytes(record: Record) -> int | None:
     return sizes[0] if sizes else None
 
 
-def _is_cached(record: Record) -> bool:
-    if is_converted(record):
-        return True
+def is_converted(record: Record) -> bool:
+    """Return True if the library's own copy is cached, which does without the original."""
+    return record.name in _converted_names()
+
+
+def _converted_names() -> frozenset[str]:
+    """Labels of all cached conversions that this version reads."""
+    from auricle.hub.conversions import CONVERTER_VERSION, notes
+
+    return frozenset(
+        note.label
+        for note in notes()
+        if note.converter_version == CONVERTER_VERSION and note.file.full_path.is_file()
+    )
+
+
+def _is_original_cached(record: Record) -> bool:
     path = cached_path(record)
     has_files = any(not url.startswith(SCHEME) for url in record.urls)
     if has_files and path.is_file():
         return record.config_url is None or path.with_suffix(".cfg").is_file()
     return any(_is_repository_cached(url) for url in record.urls if url.startswith(SCHEME))
-
-
-def is_converted(record: Record) -> bool:
-    """Whether the library's own copy is kept, which does without the original."""
-    from auricle.hub.conversions import CONVERTER_VERSION, notes
-
-    return any(
-        note.label == record.name
-        and note.converter_version == CONVERTER_VERSION
-        and note.file.full_path.is_file()
-        for note in notes()
-    )
 
 
 def _is_repository_cached(url: str) -> bool:

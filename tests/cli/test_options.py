@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 import auricle
-from auricle.cli.encoders import choose_model, layer_argument, load_encoder
+from auricle.cli.options import check_folder, choose_model, layer_argument, load_encoder
 from auricle.cli.parser import build_parser
-from auricle.errors import AuricleError, CheckpointError
+from auricle.errors import AuricleError, CheckpointError, OutputError
 from auricle.hub.records import DEFAULT_MODEL
 
 
@@ -52,9 +53,10 @@ def test_without_a_model_the_embedded_one_is_taken_and_named(
     arguments = build_parser("1").parse_args(["extract", "a.wav", "--out", "o"])
     choose_model(arguments)
     assert arguments.model == DEFAULT_MODEL
-    notice = capsys.readouterr().err
-    assert DEFAULT_MODEL in notice
-    assert "auricle list" in notice
+    assert capsys.readouterr().err == (
+        f"auricle: using {DEFAULT_MODEL} (bundled toy model); choose with --model (`auricle list` "
+        "shows published ones)\n"
+    )
     choose_model(arguments)
     assert capsys.readouterr().err == ""
 
@@ -65,3 +67,33 @@ def test_a_checkpoint_needs_a_model() -> None:
     )
     with pytest.raises(AuricleError, match="--model PATH"):
         choose_model(arguments)
+
+
+def test_a_folder_that_is_or_can_be_made_is_right_and_not_made(tmp_path: Path) -> None:
+    check_folder(tmp_path)
+    check_folder(tmp_path / "new" / "deeper")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_folder(Path("new"))
+    check_folder(Path())
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "file/far/below"])
+def test_a_file_in_the_way_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file is a file; choose another folder"):
+        check_folder(tmp_path / name)
+
+
+def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(OutputError, match="no permission for"):
+        check_folder(tmp_path / "new")
+
+
+def test_a_name_that_no_file_system_takes(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot write to"):
+        check_folder(tmp_path / ("x" * 5000))

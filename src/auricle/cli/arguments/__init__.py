@@ -1,1 +1,0 @@
-"""What each command takes: arguments, help and examples. Imports nothing heavy."""

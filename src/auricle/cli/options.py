@@ -1,0 +1,260 @@
+"""Options that several commands share: their declaration, their values, and acting on them."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from auricle.errors import AuricleError, OutputError
+from auricle.hub.locations import is_location
+from auricle.hub.records import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from auricle.models.base import Encoder
+    from auricle.pictures import Speech
+
+DTYPES = ("float32", "float16", "bfloat16")
+PRECISIONS = ("float32", "fp16", "bf16", "int8")
+"""As `auricle.load` takes them."""
+
+MODEL_HELP = (
+    "a catalogue name (see `auricle list`), the path or URL of a checkpoint, or "
+    "hf://owner/name[@revision][/file]"
+)
+REFRESH_HELP = "ignore the cache: download and convert again, also where the file has changed since"
+LAYER_HELP = "index (negative counts from the end) or name; `auricle info` lists them"
+
+
+# Declaration
+
+
+def add_model(parser: argparse.ArgumentParser, *, refresh_help: str = REFRESH_HELP) -> None:
+    """Add --model, which defaults to a bundled toy model, and the options of its weights."""
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help=f"{MODEL_HELP} (default: {DEFAULT_MODEL}, a bundled toy model)",
+    )
+    add_weights(parser, refresh_help=refresh_help)
+
+
+def add_weights(parser: argparse.ArgumentParser, *, refresh_help: str = REFRESH_HELP) -> None:
+    """Add the options of weights that come from elsewhere than the model's name says."""
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        type=path_or_url,
+        help="weights for a named MODEL, from this file or URL",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="PATH",
+        type=path_or_url,
+        help="configuration, a file or URL, of a checkpoint that keeps it in a separate file "
+        "(PASE), where that does not lie beside it, or of bare tensors",
+    )
+    parser.add_argument("--refresh", action="store_true", help=refresh_help)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add the device and the precision of inference."""
+    parser.add_argument("--device", default="cpu", help="torch device to run on (default: cpu)")
+    add_precision(parser)
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add the precision of inference."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="precision of inference: lower is faster and changes the numbers; int8 is for "
+        "Transformers on the CPU (default: float32)",
+    )
+
+
+def add_speech(parser: argparse.ArgumentParser) -> None:
+    """Add the audio file to draw, the part and the labels to show, and the picture to write."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="audio file")
+    parser.add_argument(
+        "--out", metavar="PICTURE", type=Path, required=True, help="file to write: .png, .pdf, .svg"
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="LABELS",
+        type=Path,
+        help="phone or word alignment to draw: tab-separated start, end (seconds) and label, a "
+        ".ctm (the rows that go by the name of FILE and by --channel), or a .TextGrid (phones "
+        "before words)",
+    )
+    parser.add_argument(
+        "--tier",
+        metavar="NAME",
+        help="which labels to take of several: a tier or a speaker of a .TextGrid, an utterance "
+        "of a .ctm",
+    )
+    parser.add_argument(
+        "--start", metavar="SECONDS", type=seconds, help="start of the section to show"
+    )
+    parser.add_argument("--end", metavar="SECONDS", type=seconds, help="end of the section to show")
+    parser.add_argument(
+        "--channel",
+        metavar="K",
+        type=whole_number,
+        help="take one channel, counted from 0 (default: the mean of all channels)",
+    )
+
+
+# Values: argparse calls these as `type=`, and prints what they raise as a usage error.
+
+
+def words(text: str) -> list[str]:
+    """Split distinct, comma-separated words."""
+    several = [word.strip() for word in text.split(",")]
+    if not all(several) or len(set(several)) < len(several):
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, got {text!r}")
+    return several
+
+
+def repeatable_words(text: str) -> list[str]:
+    """Split comma-separated words, which may repeat."""
+    several = [word.strip() for word in text.split(",")]
+    if not all(several):
+        raise argparse.ArgumentTypeError(f"expected words with commas between them, got {text!r}")
+    return several
+
+
+def path_or_url(text: str) -> Path | str:
+    """Return a URL as it is, anything else as a path."""
+    return text if is_location(text) else Path(text)
+
+
+def whole_number(text: str) -> int:
+    """Parse an integer of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Parse an integer of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Parse a time in seconds: a finite number of at least 0."""
+    return _number(text, at_least="0 or more", is_right=lambda number: number >= 0)
+
+
+def positive_number(text: str) -> float:
+    """Parse a finite number above 0."""
+    return _number(text, at_least="above 0", is_right=lambda number: number > 0)
+
+
+def _number(text: str, *, at_least: str, is_right: Callable[[float], bool]) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and is_right(number)):
+        raise argparse.ArgumentTypeError(f"expected a number {at_least}, got {text!r}")
+    return number
+
+
+def layer_argument(text: str | None) -> int | str | None:
+    """Parse a layer as encoders take it: an index, a name, or None for the default layer."""
+    if text is not None and text.removeprefix("-").isdecimal():
+        return int(text)
+    return text
+
+
+# Use
+
+
+def choose_model(arguments: argparse.Namespace) -> None:
+    """Set the bundled default as the model where none is named, and say so on standard error.
+
+    Raises:
+        AuricleError: A checkpoint is given without a name that says what it is.
+    """
+    if arguments.model is not None:
+        return
+    if arguments.checkpoint is not None or arguments.config is not None:
+        raise AuricleError(
+            "--checkpoint and --config go with --model NAME, the model that they are of; a "
+            "checkpoint whose format tells that itself can be passed as --model PATH"
+        )
+    arguments.model = DEFAULT_MODEL
+    print(
+        f"auricle: using {DEFAULT_MODEL} (bundled toy model); choose with --model (`auricle list` "
+        "shows published ones)",
+        file=sys.stderr,
+    )
+
+
+def load_encoder(arguments: argparse.Namespace) -> Encoder:
+    """Load the encoder that the options of model, weights and device describe.
+
+    Raises:
+        AuricleError: It cannot be loaded, or this machine has no such device.
+    """
+    from auricle.hub.loading import load
+
+    return load(
+        arguments.model,
+        checkpoint=arguments.checkpoint,
+        config=arguments.config,
+        device=arguments.device,
+        precision=arguments.precision,
+        refresh=arguments.refresh,
+    )
+
+
+def read_speech(arguments: argparse.Namespace) -> Speech:
+    """Read the audio and the labels that the options of `add_speech` describe.
+
+    Raises:
+        AuricleError: The file, the labels or the section is wrong.
+    """
+    from auricle.pictures import listen
+
+    return listen(
+        arguments.file,
+        labels=arguments.labels or (),
+        tier=arguments.tier,
+        channel=arguments.channel,
+        start=arguments.start,
+        end=arguments.end,
+    )
+
+
+def check_folder(folder: Path) -> None:
+    """Check, before any work, that outputs can be written below `folder`; creates nothing.
+
+    Raises:
+        OutputError: It or a folder above it is a file, or may not be written to.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if _exists(path))
+    if not existing.is_dir():
+        raise OutputError(f"cannot write to {folder}: {existing} is a file; choose another folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"cannot write to {folder}: no permission for {existing}; choose a folder that you may "
+            "write to"
+        )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {path}: {error.strerror}; choose another folder"
+        ) from error

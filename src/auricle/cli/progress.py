@@ -1,0 +1,111 @@
+"""Progress of an extraction on standard error."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+from auricle.extraction.forecast import span
+
+LINE_SECONDS = 60.0
+"""Time between two lines where there is no bar."""
+
+COUNT = "{n:.0f} s of audio [{elapsed}{postfix}]"
+BAR = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}{postfix}]"
+
+
+class ProgressBars:
+    """Bars on standard error where that is a terminal, else a line a minute; a line for a failure.
+
+    Lines come from a thread, so that a log goes on while a long recording is encoded.
+    """
+
+    def __init__(self) -> None:
+        self._bar: tqdm[None] | None = None
+        self._start: float | None = None
+        self._state = ""
+        self._seconds = 0.0
+        self._all_seconds: float | None = None
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._print_lines, name="auricle-log", daemon=True)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the work began: listing, measuring and loading are over by then."""
+        return 0.0 if self._start is None else time.perf_counter() - self._start
+
+    def __enter__(self) -> ProgressBars:
+        if not sys.stderr.isatty():
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._close()
+        self._is_over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._start is not None and error is not None:
+            notes = getattr(error, "__notes__", ["the same command goes on where this one was"])
+            print("; ".join(["stopped", *notes]), file=sys.stderr)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def measure(self, num_done: int, num_all: int) -> None:
+        """Show a bar of the files that are looked at for their lengths."""
+        self._state = f"measured {num_done:,} of {num_all:,} files"
+        if self._bar is None:
+            self._bar = tqdm(
+                total=num_all, desc="measuring", unit="file", disable=None, leave=False
+            )
+        self._bar.update(num_done - self._bar.n)
+
+    def start(self, seconds: float | None, num_utterances: int | None) -> None:
+        """Show a bar of seconds, or a count where nobody knows how much there is."""
+        self._close()
+        self._start = time.perf_counter()
+        self._all_seconds = seconds
+        bar_format = BAR if seconds is not None else COUNT
+        self._bar = tqdm(total=seconds, bar_format=bar_format, disable=None, leave=False)
+
+    def advance(self, seconds: float) -> None:
+        """Move the bar."""
+        self._seconds += seconds
+        if self._bar is not None:
+            self._bar.update(seconds)
+
+    def fail(self, reason: str) -> None:
+        """Report a failure in a line."""
+        tqdm.write(f"auricle: error: {reason}", file=sys.stderr)
+
+    def _print_lines(self) -> None:
+        while not self._is_over.wait(LINE_SECONDS):
+            if line := self.line():
+                print(f"auricle: {line}", file=sys.stderr, flush=True)
+
+    def line(self) -> str:
+        """How far the run has come, in a line; "" where it has not begun."""
+        if self._start is None:
+            return self._state
+        rate = self._seconds / max(self.elapsed, 1e-9)
+        hours = f"{self._seconds / 3600:.2f}"
+        if self._all_seconds is None:
+            return f"encoded {hours} h of audio in {span(self.elapsed)}, {rate:.1f} x real time"
+        share = self._seconds / self._all_seconds if self._all_seconds else 1.0
+        left = (self._all_seconds - self._seconds) / rate if rate else None
+        remaining = "the rest is not known yet" if left is None else f"about {span(left)} left"
+        return (
+            f"encoded {hours} of {self._all_seconds / 3600:.2f} h of audio ({100 * share:.0f} %) "
+            f"in {span(self.elapsed)}, {rate:.1f} x real time, {remaining}"
+        )
