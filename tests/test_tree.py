@@ -14,7 +14,6 @@ TESTED_BY_THE_SUITES = {
     # The contract and golden suites run over every family and every converter.
     "models/families.py",
     "models/gru_encoder.py",
-    "convert/converted.py",
     "errors.py",
     "extraction/utterances.py",
     # Data, which the tests of the catalogue check record by record.

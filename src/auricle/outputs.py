@@ -140,6 +140,10 @@ class ReceptiveField:
     uses_utterance_statistics: bool
 
 
+RANDOM_WEIGHTS = "none stated: built with random weights"
+"""The training data of an encoder that was built, until whoever trains it states another."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Where the weights of an encoder come from; fields are None where that is not known."""

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import auricle
 from auricle.__main__ import main
 from auricle.hub.catalogue import find
 from auricle.hub.download import cached_path
 from auricle.hub.embedded import embedded_path
+from auricle.models.apc import ApcConfig
 
 
 def facts_of(capsys: pytest.CaptureFixture[str], model: str | Path) -> dict[str, str]:
@@ -119,3 +121,26 @@ def test_an_unknown_model_fails_before_torch_is_imported(model: str, hint: str) 
     )
     assert done.returncode == 1, done.stderr
     assert hint in done.stderr
+
+
+def test_random_weights_are_not_shown_as_published(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    auricle.build(ApcConfig(hidden_size=8)).save(tmp_path / "random.safetensors")
+    facts = facts_of(capsys, tmp_path / "random.safetensors")
+    assert facts["name"] == "apc (random weights)"
+    assert facts["pretraining data"] == "none stated: built with random weights"
+    assert not {"published", "paper"} & set(facts)
+
+
+def test_what_others_state_of_files_is_shown_with_its_source(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["info", "hubert_base"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "size of the weights 377,569,754 bytes" in text
+    digest = "1703cf8d2cdc76f8c046f5f6a9bcd224e0e6caf4744cad1a1f4199c32cac8c8d"
+    assert (
+        f"hubert_base_ls960.pt: 1,136,468,879 bytes, sha256 {digest}; stated by its authors" in text
+    )
+    assert "at commit dba3bb02; seen in public code, not stated by its authors" in text

@@ -80,10 +80,12 @@ def test_the_criterion_is_dropped_and_nothing_else() -> None:
         "wPrediction.predictors.0.weight",
         "speakerEmb.weight",
     ]
-    others = ["gAR.other.weight", "gEncoder.conv.weight", "optimizer"]
-    renamed = KEYS.apply(dict.fromkeys([*criterion, *others], torch.zeros(1)))
-    assert renamed.dropped == tuple(criterion)
-    assert renamed.unknown == tuple(others)
+    inside = ["gAR.other.weight", "gEncoder.conv.weight"]
+    keys = [*criterion, "other.weight", *inside]
+    found = KEYS.locate(dict.fromkeys(keys, torch.zeros(1)), {})
+    assert found.dropped == (*criterion, "other.weight")
+    assert found.unfamiliar == ("other.weight",)
+    assert found.unknown == tuple(inside)
 
 
 def test_the_config_may_be_a_pickled_namespace() -> None:

@@ -60,3 +60,17 @@ def test_an_unknown_method_is_refused() -> None:
     layout, payload = recognise(npc_repo("cpc"))
     with pytest.raises(CheckpointError, match="must be one of apc, vqapc, npc, but is 'cpc'"):
         layout.families(payload)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ({"dims": {}, "model_state_dict": {}}, "Whisper"),
+        ({"Distiller": {}, "Config": {}, "Step": 1}, "DistilHuBERT"),
+        ({"Transformer": {}, "Settings": {}}, "s3prl before December 2020"),
+        ({"cfg": {"normalize": True}, "model": {}}, "WavLM or UniSpeech-SAT as Microsoft"),
+    ],
+)
+def test_published_layouts_that_are_not_read_are_named(content: dict[str, Any], name: str) -> None:
+    with pytest.raises(CheckpointError, match=f"it looks like .*{name}.* does not read"):
+        recognise(content)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 import torch
 
 from auricle.convert.huggingface import CONFIG, PREPROCESSOR, WEIGHTS
-from auricle.convert.huggingface_encoder import convert, keys
+from auricle.convert.huggingface_encoder import KEYS, convert
+from auricle.convert.keymap import Renamed
 from auricle.errors import CheckpointError
 from auricle.models.hubert import HubertConfig
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
@@ -140,35 +142,36 @@ def test_what_is_not_known_is_refused(options: dict[str, Any], message: str) -> 
         config(**options)
 
 
-def renamed(*originals: str) -> tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]:
-    """Our name of each original that has one, those that are dropped, those that are unknown."""
+ORIGINALS = {
+    "feature_extractor.conv_layers.3.conv.weight": "extractor.convs.3.weight",
+    "feature_extractor.conv_layers.0.layer_norm.bias": "extractor.norms.0.bias",
+    "feature_projection.layer_norm.weight": "projection_norm.weight",
+    "encoder.pos_conv_embed.conv.bias": "transformer.positions.convs.0.bias",
+    "encoder.pos_conv_embed.layers.4.conv.weight": "transformer.positions.convs.4.weight",
+    "encoder.layers.0.attention.rel_attn_embed.weight": "transformer.relative_bias.table.weight",
+    "encoder.layers.11.attention.gru_rel_pos_const": "transformer.layers.11.attention.gate_scale",
+    "encoder.layers.11.layer_norm.weight": "transformer.layers.11.attention_norm.weight",
+    "encoder.layers.11.final_layer_norm.weight": "transformer.layers.11.ffn_norm.weight",
+    "encoder.layer_norm.weight": "transformer.norm.weight",
+}
+
+
+def located(*originals: str, expected: Iterable[str] = ORIGINALS.values()) -> Renamed:
     weights = {original: torch.zeros(1) for original in originals}
-    result = keys(weights).apply(weights)
-    return result.originals, result.dropped, result.unknown
+    return KEYS.locate(weights, dict.fromkeys(expected, torch.zeros(1)))
 
 
-@pytest.mark.parametrize("prefix", ["", "wav2vec2.", "hubert.", "wavlm.", "data2vec_audio."])
+@pytest.mark.parametrize("prefix", ["", "wav2vec2.", "hubert.", "wavlm.", "data2vec_audio.", "x."])
 def test_keys_of_encoders_with_and_without_a_head(prefix: str) -> None:
-    names = {
-        "feature_extractor.conv_layers.3.conv.weight": "extractor.convs.3.weight",
-        "feature_extractor.conv_layers.0.layer_norm.bias": "extractor.norms.0.bias",
-        "feature_projection.layer_norm.weight": "projection_norm.weight",
-        "encoder.pos_conv_embed.conv.bias": "transformer.positions.convs.0.bias",
-        "encoder.pos_conv_embed.layers.4.conv.weight": "transformer.positions.convs.4.weight",
-        "encoder.layers.0.attention.rel_attn_embed.weight": "transformer.relative_bias.table.weight",
-        "encoder.layers.11.attention.gru_rel_pos_const": "transformer.layers.11.attention.gate_scale",
-        "encoder.layers.11.layer_norm.weight": "transformer.layers.11.attention_norm.weight",
-        "encoder.layers.11.final_layer_norm.weight": "transformer.layers.11.ffn_norm.weight",
-        "encoder.layer_norm.weight": "transformer.norm.weight",
-    }
     heads = ("lm_head.weight", "project_q.bias", "quantizer.codevectors", "layer_weights")
-    strange = ("adapter.layers.0.conv.weight", "encoder.layers.1.attention.rel_attn_embed.weight")
-    ours, dropped, unknown = renamed(
-        *(prefix + name for name in names), prefix + "masked_spec_embed", *heads, *strange
+    strange = (f"{prefix}encoder.layers.1.attention.rel_attn_embed.weight",)
+    found = located(
+        *(prefix + name for name in ORIGINALS), prefix + "masked_spec_embed", *heads, *strange
     )
-    assert ours == {name: prefix + original for original, name in names.items()}
-    assert dropped == (prefix + "masked_spec_embed", *heads)
-    assert unknown == strange
+    assert found.originals == {name: prefix + original for original, name in ORIGINALS.items()}
+    assert found.dropped == (prefix + "masked_spec_embed", *heads)
+    assert found.unknown == strange
+    assert not found.unfamiliar
 
 
 @pytest.mark.parametrize(
@@ -179,18 +182,17 @@ def test_keys_of_encoders_with_and_without_a_head(prefix: str) -> None:
     ],
 )
 def test_both_spellings_of_weight_norm(names: tuple[str, str]) -> None:
-    ours, _, unknown = renamed(*(f"encoder.pos_conv_embed.conv.{name}" for name in names))
-    assert list(ours) == [f"transformer.positions.convs.0.weight_{end}" for end in "gv"]
-    assert not unknown
+    ours = [f"transformer.positions.convs.0.weight_{end}" for end in "gv"]
+    found = located(*(f"encoder.pos_conv_embed.conv.{name}" for name in names), expected=ours)
+    assert list(found.originals) == ours
+    assert not found.unknown
 
 
 def test_a_head_may_be_called_like_the_extractor() -> None:
     head = ("feature_extractor.weight", "feature_extractor.bias")
-    assert renamed("wavlm.masked_spec_embed", *head)[1:] == (
-        ("wavlm.masked_spec_embed", *head),
-        (),
-    )
-    assert renamed(*head)[2] == head
+    found = located(*(f"wavlm.{name}" for name in ORIGINALS), *head)
+    assert found.dropped == head
+    assert located(*ORIGINALS, *head).unknown == head
 
 
 def test_weights_must_be_tensors() -> None:

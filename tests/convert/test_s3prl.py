@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
 from auricle.convert import s3prl
+from auricle.convert.keymap import Renamed
 from auricle.convert.options import Options
 from auricle.errors import CheckpointError
 from auricle.frontends import FbankConfig, LogMelConfig
@@ -84,31 +83,32 @@ def test_kaldi_options() -> None:
         features(kaldi={"feat_type": "mfcc", "mfcc": {}})
 
 
+def located(config: BertConfig, ours: str, **values: float) -> Renamed:
+    weights = {key: torch.full((1,), value) for key, value in values.items()}
+    return s3prl.keys(config).locate(weights, {ours: torch.ones(1)})
+
+
 def test_old_norm_names_are_todays() -> None:
-    weights = {"encoder.layer.0.output.LayerNorm.gamma": torch.ones(1), "a.beta": torch.ones(1)}
-    assert list(s3prl.weights({"Transformer": weights}, bert())) == [
-        "encoder.layer.0.output.LayerNorm.weight",
-        "a.bias",
-    ]
-
-
-def repeated(config: BertConfig, repeat: str, first: str, value: float) -> dict[str, Any]:
-    weights = {first: torch.ones(1), repeat: torch.full((1,), value)}
-    return s3prl.weights({"Transformer": weights}, config)
+    found = located(
+        bert(), "bert.layers.0.ffn_norm.bias", **{"encoder.layer.0.output.LayerNorm.beta": 1.0}
+    )
+    assert list(found.originals) == ["bert.layers.0.ffn_norm.bias"]
 
 
 @pytest.mark.parametrize(
-    ("options", "repeat", "first"),
+    ("options", "repeat", "first", "ours"),
     [
-        ({"pre_layer_norm": True}, "encoder.layer.1.LayerNorm.weight", "encoder.layer.1.output.LayerNorm.weight"),
-        ({"pre_layer_norm": True}, "encoder.layer.0.attention.LayerNorm.bias", "encoder.layer.0.attention.output.LayerNorm.bias"),
-        ({"share_layer": True}, "encoder.layer.1.output.dense.bias", "encoder.layer.0.output.dense.bias"),
+        ({"pre_layer_norm": True}, "encoder.layer.1.LayerNorm.weight", "encoder.layer.1.output.LayerNorm.weight", "bert.layers.1.ffn_norm.weight"),
+        ({"pre_layer_norm": True}, "encoder.layer.0.attention.LayerNorm.bias", "encoder.layer.0.attention.output.LayerNorm.bias", "bert.layers.0.attention_norm.bias"),
+        ({"share_layer": True}, "encoder.layer.1.output.dense.bias", "encoder.layer.0.output.dense.bias", "bert.layers.0.ffn_out.bias"),
     ],
 )  # fmt: skip
-def test_repeated_tensors_are_dropped_where_they_are_the_same(
-    options: dict[str, object], repeat: str, first: str
+def test_repeated_tensors_count_once_where_they_are_the_same(
+    options: dict[str, object], repeat: str, first: str, ours: str
 ) -> None:
-    assert list(repeated(bert(**options), repeat, first, 1.0)) == [first]
+    found = located(bert(**options), ours, **{first: 1.0, repeat: 1.0})
+    assert found.originals == {ours: first}
+    assert not found.dropped + found.unknown
     with pytest.raises(CheckpointError, match="must be the same tensor"):
-        repeated(bert(**options), repeat, first, 2.0)
-    assert list(repeated(bert(), repeat, first, 2.0)) == [first, repeat]
+        located(bert(**options), ours, **{first: 1.0, repeat: 2.0})
+    assert located(bert(), ours, **{first: 1.0, repeat: 1.0}).unknown == (repeat,)

@@ -47,9 +47,10 @@ def test_what_pretraining_alone_uses_is_dropped() -> None:
         "vector_quantizer.vars",
         "feature_extractor.conv_layers.0.9",
     ]
-    renamed = KEYS.apply(dict.fromkeys(keys, weight))
-    assert renamed.dropped == tuple(keys[:2])
-    assert renamed.unknown == tuple(keys[2:])
+    found = KEYS.locate(dict.fromkeys(keys, weight), {})
+    assert found.dropped == tuple(keys[:3])
+    assert found.unfamiliar == ("vector_quantizer.vars",)
+    assert found.unknown == tuple(keys[3:])
 
 
 def test_a_quantised_model_is_of_another_family() -> None:

@@ -40,6 +40,13 @@ def test_a_size_by_name_is_that_config() -> None:
     assert encoder.info.name == "fbank"
 
 
+def test_random_weights_are_called_so() -> None:
+    for encoder, name in ((auricle.build("apc"), "apc"), (auricle.build(SMALL), "apc")):
+        assert encoder.info.name == f"{name} (random weights)"
+        assert encoder.info.training_data == "none stated: built with random weights"
+    assert auricle.build("fbank").info.training_data is None
+
+
 def test_a_model_of_the_catalogue_names_its_size() -> None:
     assert auricle.build("mel").config == auricle.load("mel").config
     assert auricle.build("apc_360hr").info.dims["rnn_3"] == 512

@@ -14,7 +14,7 @@ import auricle
 from auricle.errors import UnknownModelError
 from auricle.hub import catalogue
 from auricle.hub.records import RECORDS, Record
-from auricle.models.families import FAMILIES
+from auricle.models.families import FAMILIES, find_family
 
 BASELINES = ["fbank", "mel", "mfcc", "spectrogram"]
 
@@ -201,3 +201,41 @@ def test_the_catalogue_needs_no_heavy_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_records_say_whether_authors_normalise() -> None:
+    normalize = {
+        record.name: record.normalize for record in RECORDS if record.normalize is not None
+    }
+    # As torchaudio 2.9.0 has it for the authors' files, and data2vec's configuration.
+    assert normalize == {
+        "wav2vec2_base_960": False,
+        "wav2vec2_large_960": False,
+        "wav2vec2_large_ll60k": True,
+        "xlsr_53": True,
+        "xls_r_300m": True,
+        "xls_r_1b": True,
+        "xls_r_2b": True,
+        "hubert_base": False,
+        "hubert_large": True,
+        "wavlm_base": False,
+        "wavlm_base_plus": False,
+        "wavlm_large": True,
+        "data2vec_audio_base": True,
+    }
+    for name, expected in normalize.items():
+        record = catalogue.find(name)
+        assert record.size is not None
+        assert getattr(find_family(record.family).preset(record.size), "normalize") is expected  # noqa: B009 - not every config has it
+    for name in ("wav2vec2_large_lv60_cv_swbd_fsh", "data2vec_audio_large"):
+        assert "not known from elsewhere" in catalogue.find(name).note
+
+
+def test_rows_of_what_was_never_published_say_what_the_papers_say() -> None:
+    for name, data in (
+        ("cpc_2018", "LibriSpeech train-clean-100 (100 h)"),
+        ("pase_2019", "LibriSpeech (10 h)"),
+        ("pase_plus", "LibriSpeech (50 h)"),
+    ):
+        assert catalogue.find(name).training_data == data
+        assert "LibriSpeech" not in catalogue.find(name).note

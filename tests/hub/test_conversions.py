@@ -75,7 +75,7 @@ def test_a_digest_that_fits_is_enough(conversion: Conversion) -> None:
 def test_another_converter_made_something_else(
     conversion: Conversion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversions, "CONVERTER_VERSION", 2)
+    monkeypatch.setattr(conversions, "CONVERTER_VERSION", conversions.CONVERTER_VERSION + 1)
     assert find(WANTED) is None
     write_note(dataclasses.replace(conversion, file=stamp(conversion.file.full_path)))
     assert find(WANTED) is None

@@ -13,7 +13,7 @@ import torch
 import auricle
 from auricle.errors import CheckpointError, ChecksumError, DownloadError
 from auricle.hub import catalogue, converting
-from auricle.hub.conversions import Wanted, find, note_path
+from auricle.hub.conversions import CONVERTER_VERSION, Wanted, find, note_path
 from auricle.hub.converting import load_once_converted
 from auricle.hub.digests import file_sha256, pin
 from auricle.hub.download import cached_path
@@ -84,7 +84,7 @@ def test_it_is_the_librarys_own_file_and_says_what_it_was_made_of(cache: Path) -
     assert is_native(wanted.path)
     assert native.provenance.source_url == ORIGIN.source_url
     assert native.provenance.sha256 == file_sha256(TERA)
-    assert native.extra["converter_version"] == "1"
+    assert native.extra["converter_version"] == str(CONVERTER_VERSION)
     assert file_sha256(TERA) in native.extra["conversion"]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,9 +13,11 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundE
 from safetensors.torch import load_file, save_file
 
 import auricle
-from auricle.errors import DownloadError
+from auricle.errors import CheckpointError, DownloadError
 from auricle.hub import catalogue
+from auricle.hub.digests import file_sha256
 from auricle.hub.repositories import fetch_repository, fetch_snapshot
+from auricle.hub.stated_files import STATED_FILES
 from golden_cases import GoldenCase
 
 CASE = GoldenCase("hf_hubert_base")
@@ -75,6 +78,65 @@ def test_a_repository_is_fetched_and_loads_by_its_catalogue_name(hub: Hub) -> No
     assert {repository for repository, _, _ in hub.asked} == {"facebook/hubert-base-ls960"}
 
 
+def with_preprocessor(folder: Path, **options: object) -> Path:
+    """A copy of the repository whose preprocessor says otherwise."""
+    shutil.copytree(CASE.folder / "hf", folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(options))
+    return folder
+
+
+def test_a_name_of_the_catalogue_normalises_as_its_authors_do(
+    hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.files = with_preprocessor(tmp_path / "copy", do_normalize=True)
+    encoder = auricle.load("hubert_base")
+    assert CASE.deviation(encoder) <= CASE.limit
+    assert "says that waveforms are normalised, the authors" in caplog.text
+    caplog.clear()
+    again = auricle.load("hubert")  # of the conversion
+    assert again.config == encoder.config
+    assert not caplog.records
+    # By whatever file it comes under that name.
+    own = auricle.load("hubert_base", checkpoint=hub.files)
+    assert own.config == encoder.config
+    assert "load a checkpoint of your own by its path alone" in caplog.text
+    # A folder of one's own, or any repository, goes by its file.
+    for place in (hub.files, "hf://facebook/hubert-base-ls960"):
+        assert CASE.deviation(auricle.load(place)) > 0.01
+    assert CASE.deviation(auricle.load("hubert", checkpoint=hub.files)) > 0.01
+
+
+def test_a_file_that_others_state_otherwise_is_told(
+    hub: Hub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auricle.load("hubert")
+    assert "pytorch_model.bin has the sha256" in caplog.text
+    assert "not stated by its authors" in caplog.text
+    caplog.clear()
+    auricle.load("hubert")  # at the first download alone
+    assert not caplog.records
+    (stated,) = [
+        one for one in STATED_FILES["hubert_base"] if one.place.endswith("pytorch_model.bin")
+    ]
+    digest = file_sha256(CASE.folder / "hf" / "pytorch_model.bin")
+    same = dataclasses.replace(stated, sha256=digest)
+    monkeypatch.setitem(STATED_FILES, "hubert_base", (same,))
+    auricle.load("hubert", refresh=True)
+    assert not caplog.records
+
+
+def test_a_repository_with_an_adapter_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.files = with_preprocessor(tmp_path / "copy", do_normalize=False)
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": "facebook/hubert-base-ls960"}
+    (hub.files / "adapter_config.json").write_text(json.dumps(adapter))
+    with pytest.raises(CheckpointError, match=r"has an adapter \(LORA: adapter_config.json\)"):
+        auricle.load("hf://owner/tuned")
+    for name in ("config.json", "pytorch_model.bin"):
+        (hub.files / name).unlink()
+    with pytest.raises(CheckpointError, match="its base model is facebook/hubert-base-ls960"):
+        auricle.load("hf://owner/adapter")
+
+
 def test_of_two_kinds_of_weights_safetensors_are_preferred(hub: Hub) -> None:
     hub.files = GoldenCase("hf_wavlm_base_plus").folder / "hf"
     assert (fetch_repository("hf://owner/name") / "model.safetensors").is_file()
@@ -84,7 +146,7 @@ def test_of_two_kinds_of_weights_safetensors_are_preferred(hub: Hub) -> None:
 def test_refresh_asks_again(hub: Hub) -> None:
     fetch_repository("hf://owner/name")
     fetch_repository("hf://owner/name", refresh=True)
-    assert [force for _, _, force in hub.asked] == [False] * 5 + [True] * 5
+    assert [force for _, _, force in hub.asked] == [False] * 6 + [True] * 6
 
 
 def test_what_is_in_the_cache_needs_no_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +201,7 @@ def test_where_a_repository_fails_the_original_file_is_tried(
 
 def test_all_files_are_of_the_commit_that_the_first_one_came_from(hub: Hub) -> None:
     snapshot = fetch_snapshot("hf://owner/name@refs%2Fpr%2F1")
-    assert hub.revisions == ["refs/pr/1", *[COMMIT] * 4]
+    assert hub.revisions == ["refs/pr/1", *[COMMIT] * 5]
     assert snapshot.url == f"hf://owner/name@{COMMIT}"
     assert snapshot.weights == snapshot.path / "pytorch_model.bin"
 

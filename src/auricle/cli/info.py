@@ -16,8 +16,9 @@ from auricle.hub.download import cached_path
 from auricle.hub.embedded import embedded_path
 from auricle.hub.locations import is_location, repository_hint
 from auricle.hub.records import Record
+from auricle.hub.stated_files import StatedFile, stated_files
 from auricle.models.families import Family, find_family
-from auricle.outputs import ModelInfo, Paper
+from auricle.outputs import RANDOM_WEIGHTS, ModelInfo, Paper
 
 Facts: TypeAlias = Iterator[tuple[str, str]]
 
@@ -88,10 +89,23 @@ def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
             yield "weights", f"on this machine{f', {path}' if path.is_file() else ''}"
         else:
             yield "weights", "not on this machine; what follows is the published size"
+    for stated in stated_files(record):
+        yield "stated", f"{stated.place}: {_stated(stated)}; {stated.source}"
     if record.size is None or has_copy:
         yield from _architecture_facts(_info_of(arguments))
     else:
         yield from _size_facts(family, record.size)
+
+
+def _stated(file: StatedFile) -> str:
+    facts = []
+    if file.num_bytes is not None:
+        facts.append(f"{file.num_bytes:,} bytes")
+    if file.sha256 is not None:
+        facts.append(f"sha256 {file.sha256}")
+    if file.commit is not None:
+        facts.append(f"at commit {file.commit}")
+    return ", ".join(facts)
 
 
 def _info_of(arguments: argparse.Namespace) -> ModelInfo:
@@ -112,7 +126,9 @@ def _own_facts(place: str | Path, arguments: argparse.Namespace) -> Facts:
     family = find_family(info.family)
     # Where a family has models of several papers, nothing tells which of them a file is.
     titles = {record.title for record in catalogue.select(family=family.stem)[0]}
-    if len(titles) > 1:
+    if info.training_data == RANDOM_WEIGHTS:  # nothing was published
+        yield from _family_facts(family, family.title, None)
+    elif len(titles) > 1:
         yield from _family_facts(family, " or ".join(sorted(titles)), None)
     else:
         yield from _family_facts(family, family.title, family.paper)

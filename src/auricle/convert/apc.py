@@ -1,4 +1,4 @@
-"""APC checkpoints (format `npc-repo`)."""
+"""APC checkpoints (formats `npc-repo` and `npc-weights`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from auricle.convert import npc_repo
-from auricle.convert.converted import Converted, build_config, state_dict
+from auricle.convert.converted import Converted, build_config
 from auricle.convert.keymap import KeyMap
 from auricle.models.apc import ApcConfig
 
@@ -15,7 +15,7 @@ KEYS = KeyMap(npc_repo.RECURRENT_KEYS, pretraining=npc_repo.PREDICTION_KEYS)
 
 def convert(payload: Mapping[str, Any]) -> Converted:
     """Config and weights of an APC checkpoint."""
-    audio, model, paras = npc_repo.sections(payload)
+    audio, model, paras, weights = npc_repo.sections(payload)
     paras.refuse_unknown(("num_layers", "hidden_size", "dropout", "residual"))
     config = build_config(
         lambda: ApcConfig(
@@ -27,4 +27,4 @@ def convert(payload: Mapping[str, Any]) -> Converted:
             num_future=model.get("n_future", int, 5),
         )
     )
-    return Converted(config, state_dict(payload["model"], "model"), KEYS)
+    return Converted(config, weights, KEYS)

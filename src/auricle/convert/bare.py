@@ -7,7 +7,7 @@ once the family and the configuration are given.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,10 @@ def read_bare(path: Path) -> dict[str, Tensor] | None:
 
 
 def convert(
-    weights: Mapping[str, Tensor], family: str, config: Configuration | Config
+    weights: Mapping[str, Tensor],
+    family: str,
+    config: Configuration | Config,
+    expected: Callable[[Config], Mapping[str, Tensor]],
 ) -> Converted:
     """What an encoder of `family` is made of.
 
@@ -65,6 +68,7 @@ def convert(
         family: Stem of the family.
         config: The family's config; or, as a mapping or a JSON file, what such a config encodes
             to or the options of a checkpoint that its authors wrote, as they stand there.
+        expected: Gives the weights that an encoder of a config has, by name.
 
     Raises:
         CheckpointError: The configuration does not hold.
@@ -77,9 +81,13 @@ def convert(
             converted: Converted = find_family(family).converter().convert(payload)
             return converted
         config = own
-    if isinstance(config, SpectralBertConfig) and "Transformer" not in weights:
-        weights = s3prl.weights({"Transformer": weights}, config.transformer)
-    return Converted(config, weights, _keys(weights, family, config))
+    names = expected(config)
+    keymaps = _keymaps(family, config)
+    return Converted(
+        config,
+        weights,
+        max(keymaps, key=lambda keymap: len(keymap.locate(weights, names).weights)),
+    )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -103,19 +111,15 @@ def _own_config(options: Mapping[str, Any], family: str) -> Config | None:
         return None
 
 
-def _keys(weights: Mapping[str, Tensor], family: str, config: Config) -> KeyMap:
-    """The table of keys that knows the names of the weights."""
+def _keymaps(family: str, config: Config) -> list[KeyMap]:
+    """The tables of keys that may know the names of the weights, the last for our own names."""
     if isinstance(config, WaveformTransformerConfig):
-        candidates = [fairseq_transformer.keys(config), huggingface_encoder.keys(weights)]
-    elif isinstance(config, VqWav2VecConfig):
-        candidates = [vq_wav2vec.keys(config.quantizer)]
-    elif isinstance(config, SpectralBertConfig):
-        candidates = [s3prl.KEYS]
-    else:
-        candidates = [find_family(family).converter().KEYS]
-    # Names may also be those that `encoder.state_dict()` gives them.
-    own = [KeyMap([(ours, ours) for _, ours in keys.renames]) for keys in candidates]
-    return min((*candidates, *own), key=lambda keys: len(keys.apply(weights).unknown))
+        return [fairseq_transformer.keys(config), huggingface_encoder.KEYS, KeyMap(())]
+    if isinstance(config, VqWav2VecConfig):
+        return [vq_wav2vec.keys(config.quantizer), KeyMap(())]
+    if isinstance(config, SpectralBertConfig):
+        return [s3prl.keys(config.transformer), KeyMap(())]
+    return [find_family(family).converter().KEYS, KeyMap(())]
 
 
 def _payload(

@@ -2,7 +2,7 @@
 
 `fairseq-args` files hold model and task options together in one namespace, `fairseq-cfg` files
 hold them as sections, `s3prl-converted` files are the latter with everything else left out. A
-fine-tuned model nests the pretrained one: its options under `w2v_args`, its weights under a prefix.
+fine-tuned model nests the pretrained one: its options under `w2v_args`, its weights in `w2v_model`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from typing import Any
 from torch import Tensor
 
 from auricle.convert.converted import state_dict
+from auricle.convert.keymap import has_part
 from auricle.convert.options import Options
 from auricle.convert.unpickle import as_mapping
 from auricle.errors import CheckpointError
 
-FINE_TUNED_PREFIXES = ("w2v_encoder.w2v_model.", "encoder.w2v_model.")
-"""Where CTC and sequence-to-sequence models keep the weights of the pretrained one."""
+FINE_TUNED_PART = "w2v_model"
+"""The attribute in which CTC and sequence-to-sequence models keep the pretrained one."""
 
-TEACHER = "_ema"
-"""Where data2vec keeps its teacher's weights, which pretraining alone uses."""
+OTHER_MODELS = ("dinosr", "data2vec_multi")
+"""Models that hold an extractor of wav2vec's kind, or its options, and compute something else."""
 
 QUANTIZER_TYPES = ("none", "gumbel", "kmeans")
 
@@ -62,8 +63,7 @@ def matches_converted(payload: Mapping[str, Any]) -> bool:
 def sections(payload: Mapping[str, Any]) -> tuple[Options, Options, dict[str, Tensor]]:
     """Task options, model options and weights of a checkpoint in any of the three formats.
 
-    Of a fine-tuned model they are those of the pretrained one; the weights of what fine-tuning
-    added keep their names.
+    The options of a fine-tuned model are those of the pretrained one; all weights keep their names.
 
     Raises:
         CheckpointError: A section is missing or is not what it should be.
@@ -73,17 +73,14 @@ def sections(payload: Mapping[str, Any]) -> tuple[Options, Options, dict[str, Te
         model = Options(as_mapping(payload["model_cfg"]), "model_cfg")
         weights = state_dict(payload["model_weight"], "model_weight")
     else:
-        model_weights = {key: weight for key, weight in payload["model"].items() if key != TEACHER}
-        weights = state_dict(model_weights, "model")
+        weights = state_dict(payload["model"], "model")
         if matches_cfg(payload):
             cfg = Options(as_mapping(payload["cfg"]), "cfg")
             task, model = cfg.section("task"), cfg.section("model")
         else:
             task = model = Options(as_mapping(payload["args"]), "args")
-    prefix = _fine_tuned_prefix(weights)
-    if prefix is not None:
+    if has_part(weights, FINE_TUNED_PART):
         task, model = _pretrained_options(model)
-        weights = {key.removeprefix(prefix): weight for key, weight in weights.items()}
     return task, model, weights
 
 
@@ -95,18 +92,20 @@ def families(payload: Mapping[str, Any]) -> tuple[str, ...]:
     """
     task, model, weights = sections(payload)
     name = model.get("_name", str, model.get("arch", str, ""))
-    if not any(key.startswith("feature_extractor.conv_layers.0.") for key in weights):
+    if name in OTHER_MODELS:
+        raise model.error(f"is of the model {name}, which this version does not know")
+    if not has_part(weights, "feature_extractor", "conv_layers", "0"):
         raise model.error(
             f"is of the model {name or 'without a name'}, whose weights hold no feature extractor "
             "of wav2vec's kind; expected wav2vec, vq-wav2vec, wav2vec 2.0 or HuBERT"
         )
-    if any(key.startswith("feature_aggregator.") for key in weights):
+    if has_part(weights, "feature_aggregator"):
         quantizer = model.choice("vq_type", QUANTIZER_TYPES, "none")
         return ("wav2vec",) if quantizer == "none" else ("vq_wav2vec",)
     if name.startswith("data2vec"):
         return ("data2vec",)
     is_hubert = name.startswith("hubert") or task.get("_name", str, "").startswith("hubert")
-    if is_hubert or "label_embs_concat" in weights:
+    if is_hubert or has_part(weights, "label_embs_concat"):
         return ("hubert",)
     return ("wav2vec2",)
 
@@ -142,13 +141,6 @@ def parse_numbers(value: object) -> list[float]:
     if isinstance(numbers, Sequence) and all(type(number) in (int, float) for number in numbers):
         return [float(number) for number in numbers]
     raise CheckpointError(f"expected a list of numbers, but got {_shortened(value)}")
-
-
-def _fine_tuned_prefix(weights: Mapping[str, Tensor]) -> str | None:
-    for prefix in FINE_TUNED_PREFIXES:
-        if any(key.startswith(prefix) for key in weights):
-            return prefix
-    return None
 
 
 def _pretrained_options(model: Options) -> tuple[Options, Options]:

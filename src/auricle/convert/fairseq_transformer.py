@@ -82,9 +82,8 @@ PRETRAINING_KEYS = (
     "final_proj.{rest}",
     "target_glu.{rest}",
     "label_embs_concat",
+    "_ema.{rest}",
 )
-FINE_TUNING_KEYS = ("w2v_encoder.proj.{rest}", "encoder.proj.{rest}", "decoder.{rest}")
-"""What a model fine-tuned for recognition has behind the encoder."""
 
 
 def convert(payload: Mapping[str, Any], config_type: type[WaveformTransformerConfig]) -> Converted:
@@ -109,7 +108,7 @@ def keys(config: WaveformTransformerConfig) -> KeyMap:
             *POSITION_KEYS[config.transformer.positions.kind],
             *BODY_KEYS,
         ),
-        pretraining=(*PRETRAINING_KEYS, *FINE_TUNING_KEYS),
+        pretraining=PRETRAINING_KEYS,
     )
 
 

@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from auricle.convert import fairseq, huggingface
+from auricle.convert import fairseq, huggingface, npc_repo
+from auricle.convert.converted import weights_in
+from auricle.convert.keymap import has_part
 from auricle.convert.options import Options
 from auricle.errors import CheckpointError
 
@@ -24,12 +26,15 @@ class Format:
             than one where files of several families look the same.
         needs_config: Whether the configuration is a JSON file of its own. The payload that
             converters read is then `{"weights": ..., "config": ...}`.
+        takes_config: Whether a configuration may be given that the checkpoint does not hold. The
+            payload is the same, with an empty `config` where none is given.
     """
 
     name: str
     matches: Callable[[Payload], bool]
     families: Callable[[Payload], tuple[str, ...]]
     needs_config: bool = False
+    takes_config: bool = False
 
 
 def recognise(content: object, formats: Iterable[Format] | None = None) -> tuple[Format, Payload]:
@@ -52,9 +57,15 @@ def recognise(content: object, formats: Iterable[Format] | None = None) -> tuple
             return layout, content
         tried.append(layout.name)
     keys = ", ".join(map(str, list(content)[:12]))
+    other = next((name for name, wanted in OTHERS.items() if wanted <= set(content)), None)
+    hint = (
+        "weights from Hugging Face need their config.json beside them"
+        if other is None
+        else f"it looks like {other}, which this version does not read"
+    )
     raise CheckpointError(
         f"the checkpoint's layout is not one of {', '.join(tried)}: it holds "
-        f"{keys or 'nothing'}; weights from Hugging Face need their config.json beside them"
+        f"{keys or 'nothing'}; {hint}"
     )
 
 
@@ -64,10 +75,10 @@ def _is_npc_repo(content: Payload) -> bool:
 
 def _npc_repo_families(content: Payload) -> tuple[str, ...]:
     model = Options(content["config"], "config").section("model")
-    method = model.choice("method", ("apc", "vqapc", "npc"), None)
+    method = model.choice("method", tuple(NPC_METHODS), None)
     if method == "apc" and "vq" in model.section("paras"):
         return ("vq_apc",)
-    return ({"apc": "apc", "vqapc": "vq_apc", "npc": "npc"}[method],)
+    return (NPC_METHODS[method],)
 
 
 def _is_s3prl(content: Payload) -> bool:
@@ -97,17 +108,36 @@ def _is_cpc(content: Payload) -> bool:
     return (
         content.get("config") is not None
         and isinstance(weights, Mapping)
-        and any(str(key).startswith("gEncoder.") for key in weights)
+        and has_part(weights, "gEncoder")
     )
 
 
 def _is_pase(content: Payload) -> bool:
-    return PASE_KEY in content.get("state_dict", content)
+    return has_part(weights_in(content), *PASE_KEY.split("."))
+
+
+def _is_npc_weights(content: Payload) -> bool:
+    return npc_repo.method(weights_in(content)) is not None
+
+
+def _npc_weights_families(payload: Payload) -> tuple[str, ...]:
+    return (NPC_METHODS[npc_repo.method(payload["weights"]) or "apc"],)
 
 
 def _has_mappings(content: Payload, *keys: str) -> bool:
     return all(isinstance(content.get(key), Mapping) for key in keys)
 
+
+OTHERS = {
+    "Whisper as OpenAI publishes it": {"dims", "model_state_dict"},
+    "DistilHuBERT as s3prl publishes it": {"Distiller", "Config"},
+    "a checkpoint of s3prl before December 2020": {"Transformer", "Settings"},
+    "WavLM or UniSpeech-SAT as Microsoft publishes them": {"cfg", "model"},
+}
+"""Layouts of published files that are not read, and keys that all of their files have."""
+
+NPC_METHODS = {"apc": "apc", "vqapc": "vq_apc", "npc": "npc"}
+"""`model.method` of the three's repository -> family."""
 
 PASE_KEY = "blocks.0.conv.low_hz_"
 """A weight that PASE alone has."""
@@ -122,4 +152,5 @@ FORMATS = (
     Format("npc-repo", _is_npc_repo, _npc_repo_families),
     Format("s3prl", _is_s3prl, _s3prl_families),
     Format("s3prl-legacy", _is_s3prl_legacy, _s3prl_families),
+    Format("npc-weights", _is_npc_weights, _npc_weights_families, takes_config=True),
 )

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from auricle.convert.converted import state_dict
+from auricle.convert.adapters import is_adapter_file, refuse_adapter_files
+from auricle.convert.converted import state_dict, weights_in
+from auricle.convert.keymap import has_part
 from auricle.convert.options import Options
 from auricle.convert.unpickle import read_legacy_checkpoint
 from auricle.errors import CheckpointError
@@ -32,6 +34,11 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 INDEX_SUFFIX = ".index.json"
 
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+
+TRAINING_FILES = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
+"""Beginnings of names under which transformers' Trainer keeps what are no weights."""
+
 FAMILIES = {
     "wav2vec2": "wav2vec2",
     "hubert": "hubert",
@@ -41,24 +48,41 @@ FAMILIES = {
 """`model_type` of the configuration -> family."""
 
 
-def read_huggingface(path: Path) -> dict[str, Any]:
-    """The payload of a folder, or of a file of weights that has `config.json` beside it.
+def payload(folder: Path, content: object) -> dict[str, Any]:
+    """The payload of weights that lie in a model's folder.
+
+    Args:
+        folder: Where `config.json` is.
+        content: What a file of weights holds.
 
     Returns:
         The configuration under `CONFIG`, the preprocessor's under `PREPROCESSOR` and the weights
         under `WEIGHTS`.
 
     Raises:
-        CheckpointError: A file is missing, damaged or unsafe.
+        CheckpointError: A file is missing or damaged, or the content holds no weights.
     """
-    folder = path if path.is_dir() else path.parent
-    payload: dict[str, Any] = {
+    return {
         CONFIG: _read_json(folder / CONFIG_FILE),
         PREPROCESSOR: _read_preprocessor(folder),
+        WEIGHTS: state_dict(content, f"the file of weights in {folder}"),
     }
-    is_weights = path.is_file() and path.suffix != ".json"
-    payload[WEIGHTS] = _read_weights(path) if is_weights else _read_folder_weights(folder)
-    return payload
+
+
+def refuse_adapters(path: Path) -> None:
+    """Refuse an adapter of peft, and a model's folder that has one.
+
+    Raises:
+        CheckpointError: `path` is an adapter, or lies or is where one belongs to the weights.
+    """
+    folder = path if path.is_dir() else path.parent
+    has_weights = path.is_file() or any(map(_may_hold_weights, folder.iterdir()))
+    refuse_adapter_files(path, has_base=is_huggingface_folder(folder) and has_weights)
+
+
+def has_own_names(content: object) -> bool:
+    """Whether weights have the names of a model of transformers that reads waveforms."""
+    return has_part(weights_in(content), "conv_layers", "0", "conv")
 
 
 def is_huggingface_folder(path: Path) -> bool:
@@ -111,15 +135,44 @@ def _read_preprocessor(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _read_folder_weights(folder: Path) -> dict[str, Tensor]:
+def read_folder_weights(folder: Path) -> object:
+    """What a model's folder has for weights.
+
+    The names that transformers writes come first, in its order; else there must be one file that
+    can be meant.
+
+    Raises:
+        CheckpointError: There is no configuration, or none or several files may be meant; a file
+            is damaged or unsafe.
+    """
+    _read_json(folder / CONFIG_FILE)  # first: weights take longer
     for name in WEIGHT_FILES:
         if (folder / name).is_file():
-            return _read_weights(folder / name)
+            return read_weights(folder / name)
         index = folder / f"{name}{INDEX_SUFFIX}"
         if index.is_file():
             return _read_shards(index)
+    others = sorted(path for path in folder.iterdir() if _may_hold_weights(path))
+    if len(others) == 1:
+        return read_weights(others[0])
+    if others:
+        names = ", ".join(path.name for path in others)
+        raise CheckpointError(
+            f"{folder} has several files of weights: {names}; pass the path of the one you want"
+        )
     raise CheckpointError(
-        f"{folder} has no weights: expected {' or '.join(WEIGHT_FILES)}, or an index of shards"
+        f"{folder} has no weights: expected {' or '.join(WEIGHT_FILES)}, an index of shards, or "
+        f"one file that ends in {', '.join(WEIGHT_SUFFIXES)}"
+    )
+
+
+def _may_hold_weights(path: Path) -> bool:
+    name = path.name
+    return (
+        path.is_file()
+        and path.suffix in WEIGHT_SUFFIXES
+        and not name.startswith((".", *TRAINING_FILES))
+        and not is_adapter_file(path)
     )
 
 
@@ -137,7 +190,8 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
             )
     weights: dict[str, Tensor] = {}
     for name in dict.fromkeys(listing.values()):
-        for key, weight in _read_weights(index.parent / name).items():
+        shard = index.parent / name
+        for key, weight in state_dict(read_weights(shard), str(shard)).items():
             if listing.get(key) != name:
                 raise CheckpointError(
                     f"{index.parent / name} holds {key}, which {index.name} places in "
@@ -155,9 +209,14 @@ def _is_name_beside(name: object, suffix: str) -> bool:
     return isinstance(name, str) and not set(name) & set("/\\\0") and Path(name).suffix == suffix
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if path.suffix != ".safetensors":
-        return state_dict(read_legacy_checkpoint(path), str(path))
+def read_weights(path: Path) -> object:
+    """What a file of weights holds; its content says whether it is a safetensors file.
+
+    Raises:
+        CheckpointError: It is missing, damaged or unsafe.
+    """
+    if path.suffix != ".safetensors" and not _is_safetensors(path):
+        return read_legacy_checkpoint(path)
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -165,3 +224,13 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do: 8 bytes of a header's length, then its JSON."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError:
+        return False
+    return len(head) == 9 and head[6:] == b"\0\0{"

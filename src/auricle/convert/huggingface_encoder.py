@@ -31,9 +31,6 @@ ACTIVATIONS: dict[str, WaveformActivation] = {
     "swish": "swish",
     "tanh": "tanh",
 }
-PREFIXES = ("wav2vec2.", "hubert.", "wavlm.", "data2vec_audio.")
-"""Under which models with a head hold the encoder."""
-
 EXTRACTOR_KEYS = (
     ("feature_extractor.conv_layers.{i}.conv.{rest}", "extractor.convs.{i}.{rest}"),
     ("feature_extractor.conv_layers.{i}.layer_norm.{rest}", "extractor.norms.{i}.{rest}"),
@@ -95,8 +92,7 @@ HEAD_KEYS = (
 )
 """Heads of the models for pretraining, CTC, classification and speaker verification."""
 
-XVECTOR_KEYS = ("feature_extractor.weight", "feature_extractor.bias")
-"""A head's linear layer that shares its name with the encoder's extractor."""
+KEYS = KeyMap((*EXTRACTOR_KEYS, *POSITION_KEYS, *LAYER_KEYS), pretraining=(MASK_KEY, *HEAD_KEYS))
 
 ADAPTER_REASON = "adapters behind or inside the encoder are not implemented"
 
@@ -124,21 +120,7 @@ def convert(payload: Mapping[str, Any], config_type: type[WaveformTransformerCon
         )
     )
     weights = state_dict(payload[huggingface.WEIGHTS], "the file of weights")
-    return Converted(config, weights, keys(weights))
-
-
-def keys(weights: Mapping[str, object]) -> KeyMap:
-    """The table of keys for a model that is a bare encoder or has a head around it."""
-    prefix = next(
-        (prefix for prefix in PREFIXES if any(key.startswith(prefix) for key in weights)), ""
-    )
-    return KeyMap(
-        tuple(
-            (prefix + original, ours)
-            for original, ours in (*EXTRACTOR_KEYS, *POSITION_KEYS, *LAYER_KEYS)
-        ),
-        pretraining=(prefix + MASK_KEY, *HEAD_KEYS, *(XVECTOR_KEYS if prefix else ())),
-    )
+    return Converted(config, weights, KEYS)
 
 
 def _is(kind: str, options: Options) -> bool:

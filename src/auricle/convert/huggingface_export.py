@@ -57,7 +57,8 @@ def export_to_transformers(encoder: Encoder, folder: str | Path) -> None:
 
     The folder holds `config.json`, `preprocessor_config.json` and `model.safetensors`, of the
     bare encoder (`AutoModel.from_pretrained(folder)`) and in the type of its weights. Hidden
-    states 0, 1, ... are the layers `input`, `layer_1`, ...; `last_hidden_state` is the last one.
+    states 0, 1, ... are the layers `input`, `layer_1`, ...; `last_hidden_state` is the last one,
+    which hidden state -1 of pre-norm models is not since transformers 5 (it is before the norm).
 
     Args:
         encoder: A wav2vec 2.0, HuBERT, WavLM or data2vec audio encoder.

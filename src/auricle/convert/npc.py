@@ -1,4 +1,4 @@
-"""NPC checkpoints (format `npc-repo`)."""
+"""NPC checkpoints (formats `npc-repo` and `npc-weights`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from auricle.convert import npc_repo
-from auricle.convert.converted import Converted, build_config, state_dict
+from auricle.convert.converted import Converted, build_config
 from auricle.convert.keymap import KeyMap
 from auricle.models.npc import NpcConfig
 
@@ -37,7 +37,7 @@ OPTIONS = (
 
 def convert(payload: Mapping[str, Any]) -> Converted:
     """Config and weights of an NPC checkpoint."""
-    audio, _, paras = npc_repo.sections(payload)
+    audio, _, paras, weights = npc_repo.sections(payload)
     paras.refuse_unknown(OPTIONS)
     config = build_config(
         lambda: NpcConfig(
@@ -56,4 +56,4 @@ def convert(payload: Mapping[str, Any]) -> Converted:
             gumbel_temperature=npc_repo.gumbel_temperature(paras, 1.0),
         )
     )
-    return Converted(config, state_dict(payload["model"], "model"), KEYS)
+    return Converted(config, weights, KEYS)

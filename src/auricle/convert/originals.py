@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from auricle.convert import huggingface
+from auricle.convert.adapters import refuse_adapter_alone
+from auricle.convert.converted import state_dict, weights_in
 from auricle.convert.formats import Format, Payload, recognise
-from auricle.convert.unpickle import read_legacy_checkpoint
 from auricle.errors import CheckpointError
 
 CONFIG_PATTERNS = ("*.cfg", "*.json")
@@ -36,13 +37,10 @@ def read_original(
         CheckpointError: A file is missing, unsafe, damaged or in no known format; `config` is
             given for a checkpoint that holds its own.
     """
-    if path.is_dir() or _is_huggingface_file(path):
-        layout, content = recognise(huggingface.read_huggingface(path), formats)
-    else:
-        layout, content = recognise(read_legacy_checkpoint(path), formats)
-    if layout.needs_config:
-        weights = content.get("state_dict", content)
-        return layout, {"weights": weights, "config": _configuration(path, config)}
+    layout, content = _recognised(path, formats)
+    if layout.needs_config or layout.takes_config:
+        given = _configuration(path, {} if config is None and layout.takes_config else config)
+        return layout, {"weights": state_dict(content, str(path)), "config": given}
     if config is not None:
         raise CheckpointError(
             f"{path} (format {layout.name}) brings its own configuration; leave config= out"
@@ -50,10 +48,28 @@ def read_original(
     return layout, content
 
 
-def _is_huggingface_file(path: Path) -> bool:
-    return path.suffix in (".safetensors", ".bin") and huggingface.is_huggingface_folder(
-        path.parent
-    )
+def _recognised(path: Path, formats: Iterable[Format] | None) -> tuple[Format, Payload]:
+    """The format of a checkpoint and what it holds.
+
+    What lies in the folder of a Hugging Face model need not be of that model: repositories hold
+    the authors' files beside theirs. So the content decides, and the folder where it does not.
+    """
+    if path.is_dir():
+        content = huggingface.read_folder_weights(path)
+    elif path.name == huggingface.CONFIG_FILE and huggingface.is_huggingface_folder(path.parent):
+        content = huggingface.read_folder_weights(path.parent)
+    else:
+        content = huggingface.read_weights(path)
+    folder = path if path.is_dir() else path.parent
+    refuse_adapter_alone(path, weights_in(content))
+    if not huggingface.is_huggingface_folder(folder):
+        return recognise(content, formats)
+    if not huggingface.has_own_names(content):
+        try:
+            return recognise(content, formats)
+        except CheckpointError:  # no layout that says what it is
+            pass
+    return recognise(huggingface.payload(folder, content))
 
 
 def _configuration(path: Path, config: Configuration | None) -> Mapping[str, Any]:

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 from auricle.convert.converted import Converted, build_config, state_dict
 from auricle.convert.kaldi import fbank_fields
 from auricle.convert.keymap import KeyMap
 from auricle.convert.options import Options
-from auricle.errors import CheckpointError
 from auricle.frontends import FbankConfig, LogMelConfig
 from auricle.models.bert_encoder import SpectralBertConfig
 from auricle.nn.bert import BertConfig
@@ -28,26 +24,20 @@ LAYER_KEYS = (
     ("encoder.layer.{i}.output.dense.{rest}", "bert.layers.{i}.ffn_out.{rest}"),
     ("encoder.layer.{i}.output.LayerNorm.{rest}", "bert.layers.{i}.ffn_norm.{rest}"),
 )
-KEYS = KeyMap(
-    (
-        ("input_representations.spec_transform.{rest}", "bert.project.{rest}"),
-        ("input_representations.LayerNorm.{rest}", "bert.input_norm.{rest}"),
-        *LAYER_KEYS,
-        ("encoder.LayerNorm.{i}.{rest}", "bert.output_norms.{i}.{rest}"),
-    )
+KEYS = (
+    ("input_representations.spec_transform.{rest}", "bert.project.{rest}"),
+    ("input_representations.LayerNorm.{rest}", "bert.input_norm.{rest}"),
+    *LAYER_KEYS,
+    ("encoder.LayerNorm.{i}.{rest}", "bert.output_norms.{i}.{rest}"),
 )
-REPEATED_NORMS = KeyMap(
-    (
-        (
-            "encoder.layer.{i}.attention.LayerNorm.{rest}",
-            "encoder.layer.{i}.attention.output.LayerNorm.{rest}",
-        ),
-        ("encoder.layer.{i}.LayerNorm.{rest}", "encoder.layer.{i}.output.LayerNorm.{rest}"),
-    )
+REPEATED_NORMS = (
+    ("encoder.layer.{i}.attention.LayerNorm.{rest}", "bert.layers.{i}.attention_norm.{rest}"),
+    ("encoder.layer.{i}.LayerNorm.{rest}", "bert.layers.{i}.ffn_norm.{rest}"),
 )
 """Pre-norm files hold each layer's norms a second time under these names."""
 
-OLD_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
+SHARED_LAYER = tuple((theirs, ours.replace("{i}", "0")) for theirs, ours in LAYER_KEYS)
+"""Files with a shared layer repeat it for every depth."""
 
 
 def model_config(payload: Mapping[str, Any]) -> Options:
@@ -124,41 +114,16 @@ def convert(payload: Mapping[str, Any], config_type: type[SpectralBertConfig]) -
             features=feature_config(options.section("audio")), transformer=bert_config(options)
         )
     )
-    return Converted(config, weights(payload, config.transformer), KEYS)
+    weights = state_dict(payload["Transformer"], "Transformer")
+    return Converted(config, weights, keys(config.transformer))
 
 
-def weights(payload: Mapping[str, Any], config: BertConfig) -> dict[str, Tensor]:
-    """The Transformer's weights under today's names, each tensor once.
-
-    Old files call norms' weights gamma and beta; pre-norm files repeat norms; files with a shared
-    layer repeat it for every depth.
-
-    Raises:
-        CheckpointError: Repetitions of one tensor differ.
-    """
-    result: dict[str, Tensor] = {}
-    for key, weight in state_dict(payload["Transformer"], "Transformer").items():
-        stem, _, last = key.rpartition(".")
-        result[f"{stem}.{OLD_NORM_NAMES.get(last, last)}"] = weight
-    if config.pre_layer_norm:
-        _drop_repeated(result, REPEATED_NORMS)
-    if config.share_layer:
-        deeper = tuple(f"encoder.layer.{index}." for index in range(1, config.num_layers))
-        for key in [key for key in result if key.startswith(deeper)]:
-            _, _, _, rest = key.split(".", 3)
-            _drop_repeat(result, key, f"encoder.layer.0.{rest}")
-    return result
-
-
-def _drop_repeated(weights: dict[str, Tensor], keymap: KeyMap) -> None:
-    for name, original in keymap.apply(weights).originals.items():
-        _drop_repeat(weights, original, name)
-
-
-def _drop_repeat(weights: dict[str, Tensor], repeat: str, first: str) -> None:
-    if first in weights and not torch.equal(weights[repeat], weights[first]):
-        raise CheckpointError(
-            f"{repeat} and {first} must be the same tensor in a checkpoint with shared weights, "
-            "but they differ"
+def keys(config: BertConfig) -> KeyMap:
+    """The table of keys; what files hold more than once depends on the kind of Transformer."""
+    return KeyMap(
+        (
+            *KEYS,
+            *(REPEATED_NORMS if config.pre_layer_norm else ()),
+            *(SHARED_LAYER if config.share_layer else ()),
         )
-    del weights[repeat]
+    )

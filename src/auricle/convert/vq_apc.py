@@ -1,4 +1,4 @@
-"""VQ-APC checkpoints (format `npc-repo`)."""
+"""VQ-APC checkpoints (formats `npc-repo` and `npc-weights`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from auricle.convert import npc_repo
-from auricle.convert.converted import Converted, build_config, state_dict
+from auricle.convert.converted import Converted, build_config
 from auricle.convert.keymap import KeyMap
 from auricle.models.vq_apc import VqApcConfig
 
@@ -17,7 +17,7 @@ KEYS = KeyMap(
 
 def convert(payload: Mapping[str, Any]) -> Converted:
     """Config and weights of a VQ-APC checkpoint."""
-    audio, model, paras = npc_repo.sections(payload)
+    audio, model, paras, weights = npc_repo.sections(payload)
     paras.refuse_unknown(("num_layers", "hidden_size", "dropout", "residual", "vq"))
     config = build_config(
         lambda: VqApcConfig(
@@ -31,4 +31,4 @@ def convert(payload: Mapping[str, Any]) -> Converted:
             num_future=model.get("n_future", int, 5),
         )
     )
-    return Converted(config, state_dict(payload["model"], "model"), KEYS)
+    return Converted(config, weights, KEYS)

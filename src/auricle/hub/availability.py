@@ -11,6 +11,7 @@ from auricle.hub.embedded import embedded_path
 from auricle.hub.locations import parse_repository_url
 from auricle.hub.records import Record
 from auricle.hub.repositories import CONFIG_FILE, SCHEME, WEIGHT_FILES
+from auricle.hub.stated_files import stated_files
 
 
 class Availability(Enum):
@@ -47,11 +48,18 @@ def availability(record: Record, *, look_into_cache: bool = True) -> Availabilit
 
 
 def known_num_bytes(record: Record) -> int | None:
-    """Size of the weights' file: of the embedded one, or the one on record; None if not known."""
+    """Size of the weights' file: of the embedded one, or the one on record or stated by somebody.
+
+    None where it is not known.
+    """
     if record.embedded:
         path = embedded_path(record)
         return path.stat().st_size if path.is_file() else None
-    return record.num_bytes
+    if record.num_bytes is not None or not record.urls:
+        return record.num_bytes
+    weights = [f"{record.urls[0]}/{name}" for name in WEIGHT_FILES]
+    sizes = [one.num_bytes for one in stated_files(record) if one.place in weights]
+    return sizes[0] if sizes else None
 
 
 def _is_cached(record: Record) -> bool:

@@ -11,7 +11,7 @@ from auricle.errors import PlugInError, UnknownModelError
 from auricle.hub.catalogue import find
 from auricle.models.base import Config, Encoder
 from auricle.models.families import FAMILIES, Family, find_family, plug_in_families
-from auricle.outputs import Provenance
+from auricle.outputs import RANDOM_WEIGHTS, Provenance
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,13 @@ def build(size: str | Config, *, seed: int = 0) -> Encoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = family.encoder_type()(config)
-    if isinstance(size, str):
-        encoder.provenance = Provenance(name=size)
+    name = size if isinstance(size, str) else None
+    if next(encoder.parameters(), None) is None:  # a baseline
+        encoder.provenance = Provenance(name=name)
+    else:
+        encoder.provenance = Provenance(
+            name=f"{name or family.stem} (random weights)", training_data=RANDOM_WEIGHTS
+        )
     return encoder.eval()
 
 

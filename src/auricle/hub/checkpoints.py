@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 import torch
 from torch import Tensor
 
-from auricle.convert import bare
-from auricle.convert.converted import Converted
-from auricle.convert.keymap import KeyMap
+from auricle.convert import bare, huggingface
+from auricle.convert.adapters import refuse_adapter_alone, refuse_adapter_keys
+from auricle.convert.converted import Converted, weights_in
+from auricle.convert.keymap import OPTIONAL_SUFFIX, KeyMap, Renamed
 from auricle.convert.originals import Configuration, read_original
 from auricle.errors import CheckpointError, UnknownModelError
 from auricle.hub.locations import repository_hint
@@ -24,8 +26,7 @@ from auricle.native import is_native, is_own, read_native
 from auricle.outputs import Provenance
 from auricle.safetensors_file import ALIGNMENT_BYTES
 
-OPTIONAL_SUFFIX = "num_batches_tracked"
-"""Batch norm's step counter: files from before torch 0.4.1 lack it, evaluation never reads it."""
+logger = logging.getLogger(__name__)
 
 MAX_SIZE = 2**20
 """Far above any width, kernel or count of an encoder; the product of three still fits 64 bits."""
@@ -38,6 +39,7 @@ def read_encoder(
     provenance: Provenance,
     config: Configuration | None = None,
     published: Config | None = None,
+    normalize: bool | None = None,
 ) -> Encoder:
     """The encoder that a checkpoint file holds, in eval mode, on the CPU.
 
@@ -49,6 +51,8 @@ def read_encoder(
         config: For a format that keeps its configuration in a file of its own, and for bare
             tensors: that file or what it holds, where it does not lie beside the checkpoint.
         published: The configuration of the size that bare tensors must have, without `config`.
+        normalize: Whether the encoder normalises waveforms, whatever the checkpoint says; None
+            where that decides. For encoders that may.
 
     Raises:
         CheckpointError: The file is missing, unsafe, damaged, of no known format, of another
@@ -60,16 +64,17 @@ def read_encoder(
             f"{path} does not exist; expected a checkpoint, the folder of a Hugging Face model, "
             f"or a name that `auricle list` shows{repository_hint(path)}"
         )
+    huggingface.refuse_adapters(path)
     given = published if config is None else config
     if family is not None and given is not None and not is_own(path):
         weights = bare.read_bare(path)
         if weights is not None:
-            encoder = _of(family, bare.convert(weights, family, given), path)
+            encoder = _of_bare(weights, family, given, path, normalize)
             encoder.provenance = provenance
             return encoder
     if is_native(path):
         refuse_config(config, path)
-        return _read_native(path, family, provenance)
+        return _read_native(path, family, provenance, normalize)
     layout, payload = read_original(path, config, formats_for(family))
     families = layout.families(payload)
     if family is not None and family not in families:
@@ -78,22 +83,91 @@ def read_encoder(
             f"{family}; load it under its own name, or by its path alone"
         )
     family = family or families[0]
-    encoder = _of(family, find_family(family).converter().convert(payload), path)
+    converted: Converted = find_family(family).converter().convert(payload)
+    encoder = _of(family, converted, path, normalize)
     encoder.provenance = provenance
     return encoder
 
 
-def _of(family: str, converted: Converted, path: Path) -> Encoder:
-    renamed = converted.keymap.apply(converted.weights)
-    encoder = assemble(
-        family, converted.config, renamed.weights, renamed.unknown, converted.keymap, str(path)
-    )
-    encoder.unused_keys = renamed.dropped
+def _of_bare(
+    weights: Mapping[str, Tensor],
+    family: str,
+    config: Configuration | Config,
+    path: Path,
+    normalize: bool | None,
+) -> Encoder:
+    def expected(config: Config) -> Mapping[str, Tensor]:
+        names: dict[str, Tensor] = _blank(family, config, str(path)).state_dict(keep_vars=True)
+        return names
+
+    return _of(family, bare.convert(weights, family, config, expected), path, normalize)
+
+
+def _of(family: str, converted: Converted, path: Path, normalize: bool | None) -> Encoder:
+    config = _normalizing(converted.config, normalize, path)
+    encoder = _blank(family, config, str(path))
+    return read_into(encoder, dataclasses.replace(converted, config=config), path)
+
+
+def read_into(encoder: Encoder, converted: Converted, path: Path) -> Encoder:
+    """An encoder on the meta device, filled with the weights that a checkpoint holds for it.
+
+    Raises:
+        CheckpointError: They do not fit, or several sets of them do, or an adapter belongs to them.
+    """
+    expected = encoder.state_dict(keep_vars=True)  # only shapes count
+    found = converted.keymap.locate(converted.weights, expected)
+    refuse_adapter_keys(path, found.unknown)
+
+    def original(name: str) -> str:
+        return found.originals.get(name, found.prefix + converted.keymap.original(name))
+
+    if not found.weights and expected:
+        keys = ", ".join(list(converted.weights)[:5])
+        wanted = ", ".join(original(name) for name in list(expected)[:3])
+        raise CheckpointError(
+            f"the weights in {path} do not fit the {encoder.family} encoder: none has a name that "
+            f"it knows, under any prefix. It holds {keys or 'none'}, ..., expected {wanted}, ..."
+        )
+    strange = {*found.unknown, *(() if _is_whole(expected, found) else found.unfamiliar)}
+    unknown = tuple(key for key in converted.weights if key in strange)
+    _fill(encoder, found.weights, unknown, original, str(path))
+    if found.unfamiliar:
+        logger.warning(
+            "%s holds weights beside the encoder that are not known, and are not used: %s",
+            path,
+            ", ".join(found.unfamiliar[:8]) + (", ..." if len(found.unfamiliar) > 8 else ""),
+        )
+    encoder.unused_keys = found.dropped
     return encoder
 
 
-def _read_native(path: Path, family: str | None, provenance: Provenance) -> Encoder:
-    native = read_native(path)
+def _normalizing(config: Config, normalize: bool | None, path: Path) -> Config:
+    """The configuration with that choice, where it has one to make."""
+    if normalize in (None, getattr(config, "normalize", None)) or not hasattr(config, "normalize"):
+        return config
+    logger.warning(
+        "%s says that waveforms are %snormalised, the authors of the model of that name have it "
+        "otherwise, and so does the encoder; load a checkpoint of your own by its path alone",
+        path,
+        "not " if normalize else "",
+    )
+    return msgspec.structs.replace(config, normalize=normalize)
+
+
+def _is_whole(expected: Mapping[str, Tensor], found: Renamed) -> bool:
+    return all(name in found.weights for name in expected if not name.endswith(OPTIONAL_SUFFIX))
+
+
+def _read_native(
+    path: Path, family: str | None, provenance: Provenance, normalize: bool | None
+) -> Encoder:
+    try:
+        native = read_native(path)
+    except CheckpointError:
+        if path.suffix == ".safetensors":
+            refuse_adapter_alone(path, weights_in(huggingface.read_weights(path)))
+        raise
     try:
         native_family = find_family(native.family)
     except UnknownModelError as error:
@@ -111,6 +185,7 @@ def _read_native(path: Path, family: str | None, provenance: Provenance) -> Enco
         config = msgspec.json.decode(native.config, type=config_type)
     except msgspec.DecodeError as error:
         raise CheckpointError(f"the configuration in {path} does not hold: {error}") from error
+    config = _normalizing(config, normalize, path)
     encoder = assemble(native.family, config, native.weights, (), KeyMap(()), str(path))
     known = {
         name: value
@@ -138,29 +213,56 @@ def assemble(
         CheckpointError: The config does not hold; keys are missing, unexpected (`unknown` ones
             among them) or mis-shaped, and the message lists them as `keymap`'s originals.
     """
+    encoder = _blank(family, config, source)
+    _fill(encoder, weights, unknown, keymap.original, source)
+    return encoder
+
+
+def _blank(family: str, config: Config, source: str) -> Encoder:
+    """An encoder of `family` on the meta device.
+
+    Raises:
+        CheckpointError: The configuration does not make one.
+    """
     _check_config(config, family, source)
-    # Not in a `try`: what fails from here on is not the checkpoint's fault.
-    encoder = skeleton(find_family(family).encoder_type(), config)
+    # Not in a `try`: what fails here is not the checkpoint's fault.
+    return skeleton(find_family(family).encoder_type(), config)
+
+
+def _fill(
+    encoder: Encoder,
+    weights: Mapping[str, Tensor],
+    unknown: tuple[str, ...],
+    original: Callable[[str], str],
+    source: str,
+) -> None:
+    """Give an encoder exactly `weights` and put it into eval mode.
+
+    Raises:
+        CheckpointError: Keys are missing, unexpected or mis-shaped, by their `original` names.
+    """
     expected = encoder.state_dict(keep_vars=True)  # only shapes count
     weights = {name: _settled(weight) for name, weight in weights.items()}
     for name in expected:
         if name.endswith(OPTIONAL_SUFFIX):
             weights.setdefault(name, torch.zeros((), dtype=torch.int64))
-    missing = [keymap.original(name) for name in expected if name not in weights]
-    unexpected = [*unknown, *(keymap.original(name) for name in weights if name not in expected)]
+    missing = [original(name) for name in expected if name not in weights]
+    unexpected = [*unknown, *(original(name) for name in weights if name not in expected)]
     misshaped = [
-        f"{keymap.original(name)} is {_shape(weights[name])}, expected {_shape(expected[name])}"
+        f"{original(name)} is {_shape(weights[name])}, expected {_shape(expected[name])}"
         for name in expected
         if name in weights and weights[name].shape != expected[name].shape
     ]
     if missing or unexpected or misshaped:
         problems = (("missing", missing), ("unexpected", unexpected), ("mis-shaped", misshaped))
         found = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in problems if keys)
-        raise CheckpointError(f"the weights in {source} do not fit the {family} encoder. {found}")
+        raise CheckpointError(
+            f"the weights in {source} do not fit the {encoder.family} encoder. {found}"
+        )
     encoder.load_state_dict(weights, assign=True)
     for parameter in encoder.parameters():
         parameter.requires_grad_(True)
-    return encoder.eval()
+    encoder.eval()
 
 
 def _check_config(config: Config, family: str, source: str) -> None:

@@ -22,7 +22,7 @@ from auricle.writing import write_whole
 
 logger = logging.getLogger(__name__)
 
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 """To be raised when a converter comes to give other weights, or another configuration, for the same
 file: what an earlier version has kept is not read any more."""
 
@@ -42,6 +42,7 @@ class Wanted:
         family: The family it must be of; None to take the one that its content tells.
         sha256: The digest that its weights must have, in hex, whole or its beginning.
         config_sha256: Digest of a configuration of the user's own.
+        normalize: Whether waveforms are normalised; None where the checkpoint decides.
     """
 
     label: str
@@ -49,11 +50,13 @@ class Wanted:
     family: str | None = None
     sha256: str | None = None
     config_sha256: str | None = None
+    normalize: bool | None = None
 
     @property
     def stem(self) -> str:
         """Name of the files that hold the conversion, without their endings."""
-        parts = (self.label, self.places, self.family, self.config_sha256, CONVERTER_VERSION)
+        wish = (self.label, self.places, self.family, self.config_sha256, self.normalize)
+        parts = (*wish, CONVERTER_VERSION)
         digest = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:STEM_DIGITS]
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", self.label)[-MAX_LABEL_LENGTH:].lstrip("_")
         return f"{name}-{digest}"

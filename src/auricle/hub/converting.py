@@ -126,6 +126,7 @@ def _read(wanted: Wanted, fetched: Fetched) -> Encoder:
         provenance=fetched.provenance,
         config=fetched.config,
         published=fetched.published,
+        normalize=wanted.normalize,
     )
 
 

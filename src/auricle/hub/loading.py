@@ -23,7 +23,9 @@ from auricle.hub.embedded import whole_embedded_path
 from auricle.hub.fetching import Fetched, fetch_location, without_password
 from auricle.hub.locations import is_location, is_repository_url
 from auricle.hub.records import Record
+from auricle.hub.repositories import WEIGHT_FILES
 from auricle.hub.skeletons import skeleton
+from auricle.hub.stated_files import stated_files
 from auricle.models.base import Config, Encoder
 from auricle.models.families import find_family, is_family
 from auricle.outputs import Provenance
@@ -128,7 +130,8 @@ def _load(
     if family not in (None, named):
         raise AuricleError(f"{name} is of the family {named}, not of {family}; leave out family=")
     if checkpoint is not None:
-        encoder = _own(checkpoint, named, config, refresh, _published_config(name))
+        normalize = None if is_family(name) else catalogue.find(name).normalize
+        encoder = _own(checkpoint, named, config, refresh, _published_config(name), normalize)
         if encoder.provenance.name is None:
             encoder.provenance = dataclasses.replace(encoder.provenance, name=name)
         if not is_family(name):
@@ -154,8 +157,11 @@ def _load(
 def _published(record: Record, facts: Provenance, refresh: bool) -> Encoder:
     """The encoder of a record whose weights are to be fetched, or were."""
 
+    downloaded: list[Path] = []
+
     def fetch_record() -> Fetched:
         path = fetch(record, refresh=refresh)
+        downloaded.append(path)
         config = fetch_config(record, refresh=refresh)
         known = dataclasses.replace(facts, sha256=record.sha256 or pinned_sha256(path))
         return Fetched(path=path, provenance=known, config=config)
@@ -167,8 +173,11 @@ def _published(record: Record, facts: Provenance, refresh: bool) -> Encoder:
         places=(*record.urls, record.config_url or ""),
         family=record.family,
         sha256=(record.sha256 or record.sha256_prefix) if is_file else None,
+        normalize=record.normalize,
     )
     encoder = load_once_converted(wanted, fetch_record, refresh=refresh)
+    for path in downloaded:
+        _warn_of_another_file(record, path, encoder.provenance.sha256)
     # What the catalogue says now counts, not what it said when the conversion was made.
     current = {name: value for name, value in dataclasses.asdict(facts).items() if value}
     encoder.provenance = dataclasses.replace(encoder.provenance, **current)
@@ -190,11 +199,17 @@ def _own(
     config: Configuration | None,
     refresh: bool,
     published: Config | None = None,
+    normalize: bool | None = None,
 ) -> Encoder:
     """A checkpoint of the user's own: at a path, or fetched from a URL."""
     if is_location(location):
         return load_location(
-            str(location), family, config=config, refresh=refresh, published=published
+            str(location),
+            family,
+            config=config,
+            refresh=refresh,
+            published=published,
+            normalize=normalize,
         )
     return read_encoder(
         Path(location),
@@ -202,6 +217,7 @@ def _own(
         provenance=Provenance(),
         config=config,
         published=published,
+        normalize=normalize,
     )
 
 
@@ -213,6 +229,7 @@ def load_location(
     config: Configuration | None = None,
     refresh: bool = False,
     published: Config | None = None,
+    normalize: bool | None = None,
 ) -> Encoder:
     """The encoder of a checkpoint at a URL, by way of its conversion in the cache.
 
@@ -223,6 +240,7 @@ def load_location(
         config: As `load` takes it.
         refresh: Fetch and convert again.
         published: As `read_encoder` takes it.
+        normalize: As `read_encoder` takes it.
 
     Raises:
         DownloadError: The URL is of no use, or does not give the file.
@@ -238,6 +256,7 @@ def load_location(
         family=family,
         sha256=sha256.lower() if sha256 else None,
         config_sha256=configuration_sha256(config or msgspec.to_builtins(published)),
+        normalize=normalize,
     )
 
     def fetch_again() -> Fetched:
@@ -245,6 +264,21 @@ def load_location(
         return dataclasses.replace(come, config=config, published=published)
 
     return load_once_converted(wanted, fetch_again, refresh=refresh)
+
+
+def _warn_of_another_file(record: Record, path: Path, sha256: str | None) -> None:
+    """Say so where the weights of a repository differ from what is stated of them."""
+    names = [name for name in WEIGHT_FILES if (path / name).is_file()][:1]
+    places = [f"{url}/{name}" for url in record.urls if is_repository_url(url) for name in names]
+    stated = [one for one in stated_files(record) if one.place in places and one.sha256]
+    if stated and sha256 and sha256 not in [one.sha256 for one in stated]:
+        logger.warning(
+            "%s has the sha256 %s, not %s (%s); it may have been replaced since",
+            stated[0].place,
+            sha256,
+            stated[0].sha256,
+            stated[0].source,
+        )
 
 
 def _warn_of_another_size(encoder: Encoder, record: Record) -> None:

@@ -24,6 +24,8 @@ MINI_LICENCE = (
     "Khudanpur, ICASSP 2015)"
 )
 
+LIBRISPEECH_10 = "LibriSpeech (10 h)"
+LIBRISPEECH_50 = "LibriSpeech (50 h)"
 LIBRISPEECH_100 = "LibriSpeech train-clean-100 (100 h)"
 LIBRISPEECH_360 = "LibriSpeech train-clean-360 (360 h)"
 LIBRISPEECH_960 = "LibriSpeech (960 h)"
@@ -63,6 +65,16 @@ DEFAULT_MODEL = "apc_mini"
 """The embedded model that the commands take where none is named: the best of them on phones."""
 
 
+METERS = (
+    "the authors' own file most likely holds training state of fairseq.meters, which is read "
+    "without running it"
+)
+COPY_DECIDES = (
+    "whether its authors normalised waveforms is not known from elsewhere: the preprocessor of the "
+    "copy decides"
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
     """One checkpoint, published or embedded in the library, or one baseline, which needs none.
@@ -74,9 +86,15 @@ class Record:
     baseline. `config_url` is where a file's configuration lies if that is a file of its own.
     `size` names the published size, one of the family's `PRESETS`.
     `sha256` is the whole digest in hex, `sha256_prefix` its first digits where only those are
-    known; `num_bytes` is the size of the file at `urls` where that is known. `title` and `paper`
-    are the family's unless this model is a later variant with its own. `licence` is what the
-    repository states; None where nothing is stated.
+    known, and both are what the authors state: a file with another digest is refused. `num_bytes`
+    is the size of the file at `urls` where that is known. What others state of files is in
+    `hub.stated_files`.
+    `normalize` says whether the authors' code brings waveforms to zero mean and unit variance. It
+    holds by this name whatever the preprocessor of a copy says; None where the file decides. All
+    are those of torchaudio 2.9.0, whose bundles are made of the authors' files, and for data2vec
+    that of the configuration in its file.
+    `title` and `paper` are the family's unless this model is a later variant with its own.
+    `licence` is what the repository states; None where nothing is stated.
     """
 
     name: str
@@ -95,6 +113,7 @@ class Record:
     embedded: bool = False
     package: str = "auricle"
     num_bytes: int | None = None
+    normalize: bool | None = None
 
     @property
     def title(self) -> str:
@@ -129,6 +148,7 @@ def _fairseq(
     hub: str | None = None,
     paper: Paper | None = None,
     note: str = "",
+    normalize: bool | None = None,
 ) -> Record:
     """A checkpoint that fairseq's authors published as `file`.
 
@@ -147,6 +167,7 @@ def _fairseq(
         licence=FAIRSEQ_LICENCE,
         own_paper=paper,
         note=note,
+        normalize=normalize,
     )
 
 
@@ -159,6 +180,8 @@ def _hub(
     size: str | None = None,
     aliases: tuple[str, ...] = (),
     licence: str | None = None,
+    note: str = "",
+    normalize: bool | None = None,
 ) -> Record:
     """A checkpoint whose authors published it in the format of Hugging Face."""
     return Record(
@@ -169,6 +192,8 @@ def _hub(
         size=size or name,
         training_data=data,
         licence=licence,
+        note=note,
+        normalize=normalize,
     )
 
 
@@ -339,9 +364,8 @@ RECORDS: tuple[Record, ...] = (
     _apc_series("npc", 960),
     _mini("npc", "62fab04ce76de9235f0f2b528c7872f3262eed26d071ef6e46c8dba3127cb80b"),
     Record(
-        name="cpc_2018", family="cpc", urls=(), size="cpc", training_data=LIBRILIGHT,
-        note="the first CPC: batch norm and a GRU; its weights were never published; its paper has "
-        "LibriSpeech train-clean-100",
+        name="cpc_2018", family="cpc", urls=(), size="cpc", training_data=LIBRISPEECH_100,
+        note="the first CPC: batch norm and a GRU; its weights were never published",
     ),
     Record(
         name="modified_cpc", family="cpc", urls=(f"{CPC_FILES}/60k_epoch4-d0f474de.pt",),
@@ -356,77 +380,93 @@ RECORDS: tuple[Record, ...] = (
     ),
     Record(
         name="pase_2019", family="pase", urls=(), aliases=("pase",), size="pase",
-        training_data=LIBRISPEECH_960,
-        note="the first PASE; its weights were never published; its paper has 10 h of LibriSpeech",
+        training_data=LIBRISPEECH_10,
+        note="the first PASE; its weights were never published",
     ),
     Record(
         name="pase_plus", family="pase", urls=(f"{DROPBOX}/p8811o7eadv4pat/FE_e199.ckpt?dl=1",),
         config_url=f"{DROPBOX}/2p3ouod1k0ekfxn/PASE%2B.cfg?dl=1", size="pase_plus",
-        own_title="PASE+", own_paper=PASE_PLUS, training_data=LIBRISPEECH_960,
-        note="QRNN and dense skips; its paper has 50 h of LibriSpeech",
+        own_title="PASE+", own_paper=PASE_PLUS, training_data=LIBRISPEECH_50,
+        note="QRNN and dense skips",
     ),
     _mini("pase", "8dbcd646a2627fb4a80e70044ff7242db945389f097f84d7d2283e57b58c0237"),
     _fairseq(
         "wav2vec", "wav2vec_large", "wav2vec_large.pt", size="wav2vec_large",
-        data=LIBRISPEECH_960, aliases=("wav2vec",), converted=True,
+        data=LIBRISPEECH_960, aliases=("wav2vec",), converted=True, note=METERS,
     ),
     _mini("wav2vec", "c5610052be8cf39cea1a40ac960ddf1a6a4d2279cf23464fd4c7af4acb61bfe8"),
     _fairseq(
         "vq_wav2vec", "vq_wav2vec_gumbel", "vq-wav2vec.pt", size="vq_wav2vec",
-        data=LIBRISPEECH_960, aliases=("vq_wav2vec",), converted=True,
+        data=LIBRISPEECH_960, aliases=("vq_wav2vec",), converted=True, note=METERS,
     ),
     _fairseq(
         "vq_wav2vec", "vq_wav2vec_kmeans", "vq-wav2vec_kmeans.pt", size="vq_wav2vec_kmeans",
-        data=LIBRISPEECH_960, converted=True,
+        data=LIBRISPEECH_960, converted=True, note=METERS,
     ),
     _mini("vq_wav2vec", "c2804d40f2dab82a05f4a6c7d99dea1d9747489e21cd87cea1495ea9a7568b8f"),
     _fairseq(
         "wav2vec2", "wav2vec2_base_960", "wav2vec_small.pt", size="wav2vec2_base_960",
-        data=LIBRISPEECH_960, aliases=("wav2vec2",), converted=True,
+        data=LIBRISPEECH_960, aliases=("wav2vec2",), converted=True, normalize=False,
         note="the copy facebook/wav2vec2-base normalises its input, which its authors did not",
     ),
     _fairseq(
         "wav2vec2", "wav2vec2_large_960", "libri960_big.pt", size="wav2vec2_large_960",
-        data=LIBRISPEECH_960,
+        data=LIBRISPEECH_960, normalize=False,
         note="the copy facebook/wav2vec2-large normalises its input, which its authors did not",
     ),
     _fairseq(
         "wav2vec2", "wav2vec2_large_ll60k", "wav2vec_vox_new.pt", size="wav2vec2_large_ll60k",
-        data=LIBRILIGHT, hub="facebook/wav2vec2-large-lv60",
+        data=LIBRILIGHT, hub="facebook/wav2vec2-large-lv60", normalize=True,
     ),
     _fairseq(
         "wav2vec2", "wav2vec2_large_lv60_cv_swbd_fsh", "w2v_large_lv_fsh_swbd_cv.pt",
         size="wav2vec2_large_lv60_cv_swbd_fsh", hub="facebook/wav2vec2-large-robust",
         data="LibriLight, Common Voice, Switchboard, Fisher", paper=ROBUST,
+        note=COPY_DECIDES,
     ),
     _fairseq(
         "wav2vec2", "xlsr_53", "xlsr_53_56k.pt", size="xlsr_53", paper=XLSR,
         data="53 languages of MLS, Common Voice and BABEL (56k h)",
-        hub="facebook/wav2vec2-large-xlsr-53",
+        hub="facebook/wav2vec2-large-xlsr-53", normalize=True,
     ),
     _fairseq(
         "wav2vec2", "xls_r_300m", "xlsr2_300m.pt", size="xls_r_300m", paper=XLS_R,
-        data=XLS_R_DATA, hub="facebook/wav2vec2-xls-r-300m",
+        data=XLS_R_DATA, hub="facebook/wav2vec2-xls-r-300m", normalize=True,
     ),
     _fairseq(
         "wav2vec2", "xls_r_1b", "xlsr2_960m_1000k.pt", size="xls_r_1b", paper=XLS_R,
-        data=XLS_R_DATA, hub="facebook/wav2vec2-xls-r-1b",
+        data=XLS_R_DATA, hub="facebook/wav2vec2-xls-r-1b", normalize=True,
     ),
     _fairseq(
         "wav2vec2", "xls_r_2b", "xlsr2_2B_1000k.pt", size="xls_r_2b", paper=XLS_R,
-        data=XLS_R_DATA, hub="facebook/wav2vec2-xls-r-2b",
+        data=XLS_R_DATA, hub="facebook/wav2vec2-xls-r-2b", normalize=True,
     ),
     _mini("wav2vec2", "59affa8e7494fe340c4ebff9cbf8b4ebd2b7fce61ba78066ae41c89ad3e352ca"),
-    _hub("hubert", "hubert_base", "facebook/hubert-base-ls960", data=LIBRISPEECH_960,
-         aliases=("hubert",)),
-    _hub("hubert", "hubert_large", "facebook/hubert-large-ll60k", data=LIBRILIGHT),
-    _hub("wavlm", "wavlm_base", "microsoft/wavlm-base", data=LIBRISPEECH_960),
-    _hub("wavlm", "wavlm_base_plus", "microsoft/wavlm-base-plus", data=WAVLM_DATA,
-         aliases=("wavlm",)),
-    _hub("wavlm", "wavlm_large", "microsoft/wavlm-large", data=WAVLM_DATA),
-    _hub("data2vec", "data2vec_audio_base", "facebook/data2vec-audio-base", data=LIBRISPEECH_960,
-         aliases=("data2vec",)),
-    _hub("data2vec", "data2vec_audio_large", "facebook/data2vec-audio-large", data=LIBRILIGHT),
+    _hub(
+        "hubert", "hubert_base", "facebook/hubert-base-ls960", data=LIBRISPEECH_960,
+        aliases=("hubert",), normalize=False,
+        note="not normalised, as its authors have it; the preprocessor of the copy "
+        "facebook/hubert-base-ls960 says otherwise",
+    ),
+    _hub(
+        "hubert", "hubert_large", "facebook/hubert-large-ll60k", data=LIBRILIGHT, normalize=True,
+    ),
+    _hub("wavlm", "wavlm_base", "microsoft/wavlm-base", data=LIBRISPEECH_960, normalize=False),
+    _hub(
+        "wavlm", "wavlm_base_plus", "microsoft/wavlm-base-plus", data=WAVLM_DATA,
+        aliases=("wavlm",), normalize=False,
+    ),
+    _hub(
+        "wavlm", "wavlm_large", "microsoft/wavlm-large", data=WAVLM_DATA, normalize=True,
+    ),
+    _hub(
+        "data2vec", "data2vec_audio_base", "facebook/data2vec-audio-base", data=LIBRISPEECH_960,
+        aliases=("data2vec",), normalize=True,
+    ),
+    _hub(
+        "data2vec", "data2vec_audio_large", "facebook/data2vec-audio-large", data=LIBRILIGHT,
+        note=COPY_DECIDES,
+    ),
     _baseline("fbank", "Kaldi log mel filter bank, 80 dims"),
     _baseline("mel", "log mel spectrogram, 80 dims"),
     _baseline("mfcc", "mel-frequency cepstral coefficients"),

@@ -19,6 +19,7 @@ from auricle.native import is_native
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """In order of preference; the first that the repository has is fetched."""
 
@@ -73,6 +74,9 @@ def fetch_snapshot(url: str, *, refresh: bool = False) -> Snapshot:
         return Snapshot(path=path, weights=path, url=session.resolved_url)
     has_config = session.fetch_configurations(PurePosixPath())
     weights = session.fetch_weights()
+    adapter = None if weights else session.fetch(ADAPTER_CONFIG_FILE)
+    if adapter is not None:
+        return Snapshot(path=adapter, weights=None, url=session.resolved_url)
     if not weights:
         session.refuse(" and ".join(WEIGHT_FILES) if has_config else CONFIG_FILE)
     if not has_config and not is_native(weights[0]):
@@ -138,6 +142,8 @@ class _Session:
         config = self.fetch(str(folder / CONFIG_FILE))
         if self.fetch(str(folder / PREPROCESSOR_FILE)) is None and config is not None:
             self.fetch(str(folder / PROCESSOR_FILE))
+        if config is not None:  # whoever reads the folder refuses weights with an adapter
+            self.fetch(str(folder / ADAPTER_CONFIG_FILE))
         return config is not None
 
     def fetch_weights(self) -> list[Path]:
