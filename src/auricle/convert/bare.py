@@ -7,7 +7,7 @@ once the family and the configuration are given.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +56,19 @@ def read_bare(path: Path) -> dict[str, Tensor] | None:
 
 
 def convert(
-    weights: Mapping[str, Tensor], family: str, config: Configuration | Config
-) -> list[Converted]:
-    """What an encoder of `family` is made of, by each table of keys that its names may be of.
+    weights: Mapping[str, Tensor],
+    family: str,
+    config: Configuration | Config,
+    expected: Callable[[Config], Mapping[str, Tensor]],
+) -> Converted:
+    """What an encoder of `family` is made of.
 
     Args:
         weights: Under the names that the authors, Hugging Face or this library give them.
         family: Stem of the family.
         config: The family's config; or, as a mapping or a JSON file, what such a config encodes
             to or the options of a checkpoint that its authors wrote, as they stand there.
+        expected: Gives the weights that an encoder of a config has, by name.
 
     Raises:
         CheckpointError: The configuration does not hold.
@@ -76,7 +80,13 @@ def convert(
             payload = _payload(weights, family, options, config)
             return [find_family(family).converter().convert(payload)]
         config = own
-    return [Converted(config, weights, keys) for keys in _keys(family, config)]
+    names = expected(config)
+    keymaps = _keymaps(family, config)
+    return Converted(
+        config,
+        weights,
+        max(keymaps, key=lambda keymap: len(keymap.locate(weights, names).weights)),
+    )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -100,17 +110,15 @@ def _own_config(options: Mapping[str, Any], family: str) -> Config | None:
         return None
 
 
-def _keys(family: str, config: Config) -> list[KeyMap]:
-    """The tables of keys of a family: its authors', Hugging Face's, and our own names."""
+def _keymaps(family: str, config: Config) -> list[KeyMap]:
+    """The tables of keys that may know the names of the weights, the last for our own names."""
     if isinstance(config, WaveformTransformerConfig):
-        candidates = [fairseq_transformer.keys(config), huggingface_encoder.KEYS]
-    elif isinstance(config, VqWav2VecConfig):
-        candidates = [vq_wav2vec.keys(config.quantizer)]
-    elif isinstance(config, SpectralBertConfig):
-        candidates = [s3prl.keys(config.transformer)]
-    else:
-        candidates = [find_family(family).converter().KEYS]
-    return [*candidates, KeyMap(())]
+        return [fairseq_transformer.keys(config), huggingface_encoder.KEYS, KeyMap(())]
+    if isinstance(config, VqWav2VecConfig):
+        return [vq_wav2vec.keys(config.quantizer), KeyMap(())]
+    if isinstance(config, SpectralBertConfig):
+        return [s3prl.keys(config.transformer), KeyMap(())]
+    return [find_family(family).converter().KEYS, KeyMap(())]
 
 
 def _payload(

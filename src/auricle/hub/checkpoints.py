@@ -69,12 +69,9 @@ def read_encoder(
     if family is not None and given is not None and not is_own(path):
         weights = bare.read_bare(path)
         if weights is not None:
-            candidates = bare.convert(weights, family, given)
-            expected = _blank(family, candidates[0].config, str(path)).state_dict(keep_vars=True)
-            converted = max(
-                candidates, key=lambda one: len(one.keymap.locate(weights, expected).weights)
-            )
-            return _filled(family, converted, normalize, path, provenance)
+            encoder = _of_bare(weights, family, given, path, normalize)
+            encoder.provenance = provenance
+            return encoder
     if is_native(path):
         refuse_config(config, path)
         return _read_native(path, family, provenance, normalize)
@@ -86,23 +83,30 @@ def read_encoder(
             f"{family}; load it under its own name, or by its path alone"
         )
     family = family or families[0]
-    converted = find_family(family).converter().convert(payload)
-    return _filled(family, converted, normalize, path, provenance)
-
-
-def _filled(
-    family: str,
-    converted: Converted,
-    normalize: bool | None,
-    path: Path,
-    provenance: Provenance,
-) -> Encoder:
-    converted = dataclasses.replace(
-        converted, config=_normalizing(converted.config, normalize, path)
-    )
-    encoder = read_into(_blank(family, converted.config, str(path)), converted, path)
+    converted: Converted = find_family(family).converter().convert(payload)
+    encoder = _of(family, converted, path, normalize)
     encoder.provenance = provenance
     return encoder
+
+
+def _of_bare(
+    weights: Mapping[str, Tensor],
+    family: str,
+    config: Configuration | Config,
+    path: Path,
+    normalize: bool | None,
+) -> Encoder:
+    def expected(config: Config) -> Mapping[str, Tensor]:
+        names: dict[str, Tensor] = _blank(family, config, str(path)).state_dict(keep_vars=True)
+        return names
+
+    return _of(family, bare.convert(weights, family, config, expected), path, normalize)
+
+
+def _of(family: str, converted: Converted, path: Path, normalize: bool | None) -> Encoder:
+    config = _normalizing(converted.config, normalize, path)
+    encoder = _blank(family, config, str(path))
+    return read_into(encoder, dataclasses.replace(converted, config=config), path)
 
 
 def read_into(encoder: Encoder, converted: Converted, path: Path) -> Encoder:
@@ -221,7 +225,7 @@ def _blank(family: str, config: Config, source: str) -> Encoder:
         CheckpointError: The config does not hold.
     """
     _check_config(config, family, source)
-    # Not in a `try`: what fails from here on is not the checkpoint's fault.
+    # Not in a `try`: what fails here is not the checkpoint's fault.
     return skeleton(find_family(family).encoder_type(), config)
 
 

@@ -131,8 +131,7 @@ def _load(
         raise AuricleError(f"{name} is of the family {named}, not of {family}; leave out family=")
     if checkpoint is not None:
         normalize = None if is_family(name) else catalogue.find(name).normalize
-        published = _published_config(name)
-        encoder = _own(checkpoint, named, config, refresh, published, normalize)
+        encoder = _own(checkpoint, named, config, refresh, _published_config(name), normalize)
         if encoder.provenance.name is None:
             encoder.provenance = dataclasses.replace(encoder.provenance, name=name)
         if not is_family(name):
