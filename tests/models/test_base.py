@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor
 
 from auricle.errors import AuricleError, LayerError
+from auricle.models.apc import ApcConfig
 from auricle.models.base import Config, Encoder
 from auricle.outputs import FrameGeometry, LayerInfo, Provenance, Window
 
@@ -104,3 +106,9 @@ def test_lengths_are_whole_numbers() -> None:
 def test_a_bare_waveform_is_not_a_list() -> None:
     with pytest.raises(ValueError, match="list"):
         Halves()(torch.ones(8))  # type: ignore[arg-type]
+
+
+def test_a_configuration_is_a_dict_to_other_libraries() -> None:
+    config = ApcConfig(num_layers=2)
+    assert config.to_dict()["num_layers"] == 2
+    assert msgspec.convert(config.to_dict(), ApcConfig) == config
