@@ -7,7 +7,7 @@ once the family and the configuration are given.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,10 @@ import msgspec
 from torch import Tensor
 
 from auricle.convert import fairseq_transformer, huggingface, huggingface_encoder, s3prl, vq_wav2vec
-from auricle.convert.converted import Converted
+from auricle.convert.converted import Converted, weights_in
+from auricle.convert.formats import FORMATS
 from auricle.convert.keymap import KeyMap
 from auricle.convert.originals import Configuration, read_configuration
-from auricle.convert.unpickle import read_legacy_checkpoint
-from auricle.errors import CheckpointError
 from auricle.models.base import Config
 from auricle.models.bert_encoder import SpectralBertConfig
 from auricle.models.families import find_family
@@ -34,32 +33,23 @@ FAIRSEQ_FAMILIES = ("wav2vec", "vq_wav2vec", "wav2vec2", "hubert", "data2vec", "
 
 
 def read_bare(path: Path) -> dict[str, Tensor] | None:
-    """The tensors of a file that holds nothing but tensors by name; None for any other file.
+    """The weights of a file that does not say what they are of; None for any other file.
 
     Raises:
         CheckpointError: The file is unsafe or damaged.
     """
     if not path.is_file():
         return None
-    if path.suffix == ".safetensors":
-        content: object = _read_safetensors(path)
-    else:
-        content = read_legacy_checkpoint(path)
-    if isinstance(content, Mapping) and set(content) == {"state_dict"}:
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content:
+    content = huggingface.read_weights(path)
+    if not isinstance(content, Mapping) or any(
+        layout.matches(content) for layout in FORMATS if layout.holds_config
+    ):
         return None
-    is_bare = all(isinstance(key, str) for key in content) and all(
-        isinstance(weight, Tensor) for weight in content.values()
-    )
-    return dict(content) if is_bare else None
+    return weights_in(content) or None
 
 
 def convert(
-    weights: Mapping[str, Tensor],
-    family: str,
-    config: Configuration | Config,
-    expected: Callable[[Config], Mapping[str, Tensor]],
+    weights: Mapping[str, Tensor], family: str, config: Configuration | Config
 ) -> Converted:
     """What an encoder of `family` is made of.
 
@@ -68,7 +58,6 @@ def convert(
         family: Stem of the family.
         config: The family's config; or, as a mapping or a JSON file, what such a config encodes
             to or the options of a checkpoint that its authors wrote, as they stand there.
-        expected: Gives the weights that an encoder of a config has, by name.
 
     Raises:
         CheckpointError: The configuration does not hold.
@@ -78,25 +67,10 @@ def convert(
         own = _own_config(options, family)
         if own is None:
             payload = _payload(weights, family, options, config)
-            return [find_family(family).converter().convert(payload)]
+            converted: Converted = find_family(family).converter().convert(payload)
+            return converted
         config = own
-    names = expected(config)
-    keymaps = _keymaps(family, config)
-    return Converted(
-        config,
-        weights,
-        max(keymaps, key=lambda keymap: len(keymap.locate(weights, names).weights)),
-    )
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+    return Converted(config, weights, _keys(family, config))
 
 
 def _own_config(options: Mapping[str, Any], family: str) -> Config | None:
@@ -110,15 +84,20 @@ def _own_config(options: Mapping[str, Any], family: str) -> Config | None:
         return None
 
 
-def _keymaps(family: str, config: Config) -> list[KeyMap]:
-    """The tables of keys that may know the names of the weights, the last for our own names."""
+def _keys(family: str, config: Config) -> KeyMap:
+    """A table that knows every name that weights of a family may have."""
     if isinstance(config, WaveformTransformerConfig):
-        return [fairseq_transformer.keys(config), huggingface_encoder.KEYS, KeyMap(())]
-    if isinstance(config, VqWav2VecConfig):
-        return [vq_wav2vec.keys(config.quantizer), KeyMap(())]
-    if isinstance(config, SpectralBertConfig):
-        return [s3prl.keys(config.transformer), KeyMap(())]
-    return [find_family(family).converter().KEYS, KeyMap(())]
+        tables = [fairseq_transformer.keys(config), huggingface_encoder.KEYS]
+    elif isinstance(config, VqWav2VecConfig):
+        tables = [vq_wav2vec.keys(config.quantizer)]
+    elif isinstance(config, SpectralBertConfig):
+        tables = [s3prl.keys(config.transformer)]
+    else:
+        tables = [find_family(family).converter().KEYS]
+    renames = [rename for keys in tables for rename in keys.renames]
+    # Names may also be those that `encoder.state_dict()` gives them.
+    own = [(ours, ours) for _, ours in renames]
+    return KeyMap((*renames, *own), [one for keys in tables for one in keys.pretraining])
 
 
 def _payload(
@@ -135,7 +114,7 @@ def _payload(
             huggingface.WEIGHTS: weights,
         }
     if family in NPC_REPO_FAMILIES:
-        return {"config": options, "model": weights}
+        return {"config": options, "weights": weights}
     if family in S3PRL_FAMILIES:
         for name in ("Upstream_Config", "Config"):
             if isinstance(options.get(name), Mapping):

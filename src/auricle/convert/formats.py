@@ -36,6 +36,11 @@ class Format:
     needs_config: bool = False
     takes_config: bool = False
 
+    @property
+    def holds_config(self) -> bool:
+        """Whether the checkpoint itself says what its weights are of."""
+        return not (self.needs_config or self.takes_config)
+
 
 def recognise(content: object, formats: Iterable[Format] | None = None) -> tuple[Format, Payload]:
     """The format of a legacy checkpoint's content.

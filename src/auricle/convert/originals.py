@@ -93,6 +93,15 @@ def read_configuration(config: Configuration) -> Mapping[str, Any]:
         raise CheckpointError(f"{file} is not a readable JSON configuration: {error}") from error
 
 
+def has_configuration(path: Path) -> bool:
+    """Whether a file beside a checkpoint can only be its configuration."""
+    return (
+        huggingface.is_huggingface_folder(path.parent)
+        or path.with_suffix(".json").is_file()
+        or any(path.parent.glob("*.cfg"))
+    )
+
+
 def _beside(path: Path) -> Path:
     """The one configuration file in the folder of a checkpoint."""
     for pattern in CONFIG_PATTERNS:

@@ -15,7 +15,7 @@ from auricle.convert import bare, huggingface
 from auricle.convert.adapters import refuse_adapter_alone, refuse_adapter_keys
 from auricle.convert.converted import Converted, weights_in
 from auricle.convert.keymap import OPTIONAL_SUFFIX, KeyMap, Renamed
-from auricle.convert.originals import Configuration, read_original
+from auricle.convert.originals import Configuration, has_configuration, read_original
 from auricle.errors import CheckpointError, UnknownModelError
 from auricle.hub.locations import repository_hint
 from auricle.hub.plug_in_formats import formats_for
@@ -38,8 +38,8 @@ def read_encoder(
     family: str | None,
     provenance: Provenance,
     config: Configuration | None = None,
-    published: Config | None = None,
     normalize: bool | None = None,
+    published: Config | None = None,
 ) -> Encoder:
     """The encoder that a checkpoint file holds, in eval mode, on the CPU.
 
@@ -50,9 +50,9 @@ def read_encoder(
         provenance: Where it comes from; what the library's own file says takes precedence.
         config: For a format that keeps its configuration in a file of its own, and for bare
             tensors: that file or what it holds, where it does not lie beside the checkpoint.
-        published: The configuration of the size that bare tensors must have, without `config`.
         normalize: Whether the encoder normalises waveforms, whatever the checkpoint says; None
             where that decides. For encoders that may.
+        published: The configuration of the size that bare tensors must have, without `config`.
 
     Raises:
         CheckpointError: The file is missing, unsafe, damaged, of no known format, of another
@@ -65,11 +65,12 @@ def read_encoder(
             f"or a name that `auricle list` shows{repository_hint(path)}"
         )
     huggingface.refuse_adapters(path)
-    given = published if config is None else config
+    # Where nothing is given a configuration beside the weights is nearer than the published one.
+    given = published if config is None and not has_configuration(path) else config
     if family is not None and given is not None and not is_own(path):
         weights = bare.read_bare(path)
         if weights is not None:
-            encoder = _of_bare(weights, family, given, path, normalize)
+            encoder = _of(family, bare.convert(weights, family, given), path, normalize)
             encoder.provenance = provenance
             return encoder
     if is_native(path):
@@ -83,34 +84,20 @@ def read_encoder(
             f"{family}; load it under its own name, or by its path alone"
         )
     family = family or families[0]
-    converted: Converted = find_family(family).converter().convert(payload)
-    encoder = _of(family, converted, path, normalize)
+    encoder = _of(family, find_family(family).converter().convert(payload), path, normalize)
     encoder.provenance = provenance
     return encoder
-
-
-def _of_bare(
-    weights: Mapping[str, Tensor],
-    family: str,
-    config: Configuration | Config,
-    path: Path,
-    normalize: bool | None,
-) -> Encoder:
-    def expected(config: Config) -> Mapping[str, Tensor]:
-        names: dict[str, Tensor] = _blank(family, config, str(path)).state_dict(keep_vars=True)
-        return names
-
-    return _of(family, bare.convert(weights, family, config, expected), path, normalize)
 
 
 def _of(family: str, converted: Converted, path: Path, normalize: bool | None) -> Encoder:
     config = _normalizing(converted.config, normalize, path)
     encoder = _blank(family, config, str(path))
-    return read_into(encoder, dataclasses.replace(converted, config=config), path)
+    _fill_from(encoder, converted, path)
+    return encoder
 
 
-def read_into(encoder: Encoder, converted: Converted, path: Path) -> Encoder:
-    """An encoder on the meta device, filled with the weights that a checkpoint holds for it.
+def _fill_from(encoder: Encoder, converted: Converted, path: Path) -> None:
+    """Give an encoder on the meta device the weights that a checkpoint holds for it.
 
     Raises:
         CheckpointError: They do not fit, or several sets of them do, or an adapter belongs to them.
@@ -139,7 +126,6 @@ def read_into(encoder: Encoder, converted: Converted, path: Path) -> Encoder:
             ", ".join(found.unfamiliar[:8]) + (", ..." if len(found.unfamiliar) > 8 else ""),
         )
     encoder.unused_keys = found.dropped
-    return encoder
 
 
 def _normalizing(config: Config, normalize: bool | None, path: Path) -> Config:
@@ -222,10 +208,10 @@ def _blank(family: str, config: Config, source: str) -> Encoder:
     """An encoder of `family` on the meta device.
 
     Raises:
-        CheckpointError: The config does not hold.
+        CheckpointError: The configuration does not hold.
     """
     _check_config(config, family, source)
-    # Not in a `try`: what fails here is not the checkpoint's fault.
+    # Not in a `try`: what fails from here on is not the checkpoint's fault.
     return skeleton(find_family(family).encoder_type(), config)
 
 

@@ -125,8 +125,8 @@ def _read(wanted: Wanted, fetched: Fetched) -> Encoder:
         family=wanted.family,
         provenance=fetched.provenance,
         config=fetched.config,
-        published=fetched.published,
         normalize=wanted.normalize,
+        published=fetched.published,
     )
 
 

@@ -131,7 +131,8 @@ def _load(
         raise AuricleError(f"{name} is of the family {named}, not of {family}; leave out family=")
     if checkpoint is not None:
         normalize = None if is_family(name) else catalogue.find(name).normalize
-        encoder = _own(checkpoint, named, config, refresh, _published_config(name), normalize)
+        published = _published_config(name)
+        encoder = _own(checkpoint, named, config, refresh, normalize, published)
         if encoder.provenance.name is None:
             encoder.provenance = dataclasses.replace(encoder.provenance, name=name)
         if not is_family(name):
@@ -198,8 +199,8 @@ def _own(
     family: str | None,
     config: Configuration | None,
     refresh: bool,
-    published: Config | None = None,
     normalize: bool | None = None,
+    published: Config | None = None,
 ) -> Encoder:
     """A checkpoint of the user's own: at a path, or fetched from a URL."""
     if is_location(location):
@@ -208,16 +209,16 @@ def _own(
             family,
             config=config,
             refresh=refresh,
-            published=published,
             normalize=normalize,
+            published=published,
         )
     return read_encoder(
         Path(location),
         family=family,
         provenance=Provenance(),
         config=config,
-        published=published,
         normalize=normalize,
+        published=published,
     )
 
 
@@ -228,8 +229,8 @@ def load_location(
     sha256: str | None = None,
     config: Configuration | None = None,
     refresh: bool = False,
-    published: Config | None = None,
     normalize: bool | None = None,
+    published: Config | None = None,
 ) -> Encoder:
     """The encoder of a checkpoint at a URL, by way of its conversion in the cache.
 
@@ -239,8 +240,8 @@ def load_location(
         sha256: The digest that a single file must have, in hex.
         config: As `load` takes it.
         refresh: Fetch and convert again.
-        published: As `read_encoder` takes it.
         normalize: As `read_encoder` takes it.
+        published: As `read_encoder` takes it.
 
     Raises:
         DownloadError: The URL is of no use, or does not give the file.
