@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
+from auricle.audio.notes import gathering
 from auricle.errors import AudioError, AuricleError
 from auricle.extraction.describing import describe
 from auricle.extraction.inputs.listing import list_utterances
@@ -57,6 +58,7 @@ class Silence:
         """Nothing is said of what failed; errors.jsonl holds it."""
 
 
+@gathering
 def extract(
     inputs: str | Path | Sequence[str | Path],
     out: str | Path,

@@ -12,22 +12,11 @@ import dataclasses
 import os
 import re
 import struct
-from collections.abc import Callable
 from typing import BinaryIO
 
+from auricle.audio.sizes import SIZES, Sizes, magic_at
 from auricle.audio.splicing import Piece
 from auricle.errors import AudioError
-
-OPEN_SIZES = (0x7F00_0000, 1 << 31, 1 << 32)
-OPEN_MARGIN = 1 << 16
-"""32-bit sizes near these stand for "unknown" in files that were written to a pipe: sox's AIFF
-(0x7F000000 and the header), sox's WAV (0x7FFFF000), arecord (2^31), ffmpeg (2^32 - 1)."""
-
-LONG_OPEN = 1 << 62
-"""64-bit sizes from here up are open."""
-
-SHORT_LIMIT = 0xFFFF_0000
-"""Sizes from here up go into an RF64 header."""
 
 MIN_REST = 8
 """Fewer bytes than a chunk has after the samples are padding."""
@@ -36,22 +25,17 @@ MIN_ZEROS_SAID = 1 << 16
 """Fewer zeros at the end fill up a block of a disk."""
 
 KNOWN_CHUNKS = frozenset(
-    b"LIST|LIST|INFO|bext|iXML|axml|_PMX|id3 |ID3 |cue |smpl|inst|fact|PEAK|PAD |JUNK|junk|FLLR".split(b"|")
-    + b"afsp|levl|plst|labl|note|ltxt|MARK|COMT|NAME|AUTH|(c) |ANNO|INST|MIDI|APPL|FVER|CHAN".split(b"|")
+    {b"LIST", b"INFO", b"bext", b"iXML", b"axml", b"_PMX", b"id3 ", b"ID3 ", b"cue "}
+    | {b"smpl", b"inst", b"fact", b"PEAK", b"PAD ", b"JUNK", b"junk", b"FLLR", b"afsp"}
+    | {b"levl", b"plst", b"MARK", b"COMT", b"NAME", b"AUTH", b"(c) ", b"ANNO", b"INST"}
+    | {b"MIDI", b"APPL", b"FVER", b"CHAN"}
 )
 """What may follow the samples even where it has been cut itself."""
-
-SPHERE_HEADER_BYTES = 1024
-"""The usual, and by far the most common, size of a NIST SPHERE header."""
 
 FLAC_STARTS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
 """What a FLAC file begins with: a marker and the header of the block STREAMINFO."""
 
 SEARCH_BYTES = 1 << 22
-
-W64_GUID = bytes.fromhex("2e91cf11a5d628db04c10000")
-W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
-"""The rest of the 16 bytes that name a chunk of a W64, of "riff" and of all others."""
 
 LENGTHLESS = {
     b" paf": "PAF",
@@ -79,40 +63,6 @@ class Section:
     pieces: tuple[Piece, ...]
     end: int
     remark: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """What a header says.
-
-    Attributes:
-        data_start: Where the samples begin.
-        declared: Their bytes, None where that is left open.
-        corrected: The header, up to the samples, with another size in it.
-        chunk: Reads the name and the whole size of a chunk; None where no chunks may follow.
-        alignment: Of chunks, in bytes.
-        data_names: Chunks of samples.
-    """
-
-    data_start: int
-    declared: int | None
-    corrected: Callable[[int], bytes]
-    chunk: Callable[[bytes], tuple[bytes, int]] | None = None
-    alignment: int = 2
-    data_names: tuple[bytes, ...] = ()
-
-
-def magic_at(contents: bytes) -> str:
-    """Which container begins with these 12 bytes, "" where that is none whose sizes are read."""
-    four = contents[:4]
-    if four in (b"RIFF", b"RIFX", b"RF64", b"BW64") and contents[8:12] == b"WAVE":
-        return "RIFF"
-    if four == b"FORM" and contents[8:12] in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):
-        return "FORM"
-    if four == b"riff" and contents[4:12] == W64_GUID[:8]:
-        return "W64"
-    names = {b".snd": "AU", b"NIST": "SPHERE", b"caff": "CAF", b"fLaC": "FLAC", b"OggS": "OGG"}
-    return names.get(four, "")
 
 
 def find_section(stream: BinaryIO, start: int, end: int, name: str) -> Section:
@@ -183,9 +133,7 @@ def _corrected(sizes: Sizes, start: int, end: int, size: int | None = None) -> S
     )
 
 
-def _rest(
-    stream: BinaryIO, tail: int, end: int, sizes: Sizes, name: str
-) -> tuple[int | None, int]:
+def _rest(stream: BinaryIO, tail: int, end: int, sizes: Sizes, name: str) -> tuple[int | None, int]:
     """Where what belongs to a recording ends, None where more samples follow its declared ones;
     and how many zeros there are at the end."""
     position = tail
@@ -227,198 +175,8 @@ def _is_zero(stream: BinaryIO, start: int, end: int) -> bool:
     return True
 
 
-def _is_open(size: int) -> bool:
-    return any(abs(size - marker) <= OPEN_MARGIN for marker in OPEN_SIZES)
-
-
-def _riff_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
-    """RIFF and RF64 (EBU Tech 3306), and AIFF and SVX, which differ in byte order and names."""
-    stream.seek(start)
-    magic = stream.read(4)
-    order = ">" if magic in (b"RIFX", b"FORM") else "<"
-    names = (b"SSND", b"BODY") if magic == b"FORM" else (b"data",)
-
-    def chunk(head: bytes) -> tuple[bytes, int]:
-        name, size = struct.unpack(order + "4sI", head[:8])
-        return name, size + 8
-
-    position, long_at, long_size = start + 12, 0, 0
-    while position + 8 <= end:
-        stream.seek(position)
-        name, size = chunk(stream.read(8))
-        if name == b"ds64":  # RIFF size, data size, both 64 bits
-            sizes = stream.read(16)
-            long_at = position + 8
-            long_size = struct.unpack("<QQ", sizes)[1] if len(sizes) == 16 else 0
-        if name in names:
-            break
-        position += size + size % 2
-    else:
-        return None
-    data_start = position + 8
-    stream.seek(start)
-    header = stream.read(data_start - start)
-    declared: int | None = size - 8
-    is_long = long_at > 0 and size - 8 == 0xFFFF_FFFF
-    if is_long:
-        declared = long_size if 0 < long_size < LONG_OPEN else None
-    elif declared is not None and _is_open(declared):
-        declared = None
-    if declared == 0 and long_at:
-        declared = None
-
-    def corrected(size: int) -> bytes:
-        form = len(header) - 8 + size
-        patched = bytearray(header)
-        if is_long:
-            at = long_at - start
-            patched[at : at + 16] = struct.pack("<QQ", form, size)
-            if len(patched) >= at + 24:
-                patched[at + 16 : at + 24] = bytes(8)
-            return bytes(patched)
-        if form < SHORT_LIMIT:
-            patched[4:8] = struct.pack(order + "I", form)
-            patched[-4:] = struct.pack(order + "I", size)
-            return bytes(patched)
-        if magic != b"RIFF":
-            raise AudioError(
-                f"its header has no room for the {size} bytes that it holds: convert it to RF64"
-            )
-        ds64 = b"ds64" + struct.pack("<IQQQI", 28, form + 36, size, 0, 0)
-        return b"RF64\xff\xff\xff\xffWAVE" + ds64 + header[12:-4] + b"\xff\xff\xff\xff"
-
-    return Sizes(
-        data_start=data_start,
-        declared=declared,
-        corrected=corrected,
-        chunk=chunk,
-        data_names=names,
-    )
-
-
-def _w64_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
-    def chunk(head: bytes) -> tuple[bytes, int]:
-        name = head[:4] if head[4:16] == W64_TAIL else b""
-        return name, int.from_bytes(head[16:24], "little")
-
-    position = start + 40
-    while position + 24 <= end:
-        stream.seek(position)
-        name, size = chunk(stream.read(24))
-        if name == b"data":
-            break
-        if size < 24:
-            return None
-        position += size + -size % 8
-    else:
-        return None
-    data_start = position + 24
-    stream.seek(start)
-    header = stream.read(data_start - start)
-
-    def corrected(size: int) -> bytes:
-        total = (len(header) + size).to_bytes(8, "little")
-        return header[:16] + total + header[24:-8] + (size + 24).to_bytes(8, "little")
-
-    is_open = size >= LONG_OPEN or size < 24
-    return Sizes(
-        data_start=data_start,
-        declared=None if is_open else size - 24,
-        corrected=corrected,
-        chunk=chunk,
-        alignment=8,
-        data_names=(b"data",),
-    )
-
-
-def _caf_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
-    def chunk(head: bytes) -> tuple[bytes, int]:
-        name, size = struct.unpack(">4sq", head[:12])
-        return name, size + 12
-
-    position = start + 8
-    while position + 16 <= end:
-        stream.seek(position)
-        name, size = chunk(stream.read(12))
-        if name == b"data":
-            break
-        if size < 12:
-            return None
-        position += size
-    else:
-        return None
-    data_start = position + 16  # after a count of edits
-    stream.seek(start)
-    header = stream.read(data_start - start)
-
-    def corrected(size: int) -> bytes:
-        return header[:-12] + (size + 4).to_bytes(8, "big") + header[-4:]
-
-    return Sizes(
-        data_start=data_start,
-        declared=None if size - 12 < 4 else size - 16,
-        corrected=corrected,
-        chunk=chunk,
-        alignment=1,
-        data_names=(b"data",),
-    )
-
-
-def _au_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
-    stream.seek(start)
-    header = stream.read(24)
-    if len(header) < 24:
-        return None
-    offset, size = struct.unpack(">II", header[4:12])
-    stream.seek(start)
-    header = stream.read(offset)
-
-    def corrected(size: int) -> bytes:
-        return header[:8] + struct.pack(">I", min(size, 0xFFFF_FFFF)) + header[12:]
-
-    return Sizes(
-        data_start=start + offset, declared=None if _is_open(size) else size, corrected=corrected
-    )
-
-
-def _sphere_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
-    stream.seek(start)
-    text = stream.read(SPHERE_HEADER_BYTES)
-    lines = text.split(b"\n")
-    fields = {words[0]: words[2] for words in map(bytes.split, lines) if len(words) == 3}
-    if fields.get(b"sample_coding", b"pcm") not in (b"pcm", b"ulaw", b"alaw", b"mu-law"):
-        return None  # compressed: the size does not follow from the number of samples
-    try:
-        header_bytes = int(lines[1])
-        count, width, channels = (
-            int(fields[key]) for key in (b"sample_count", b"sample_n_bytes", b"channel_count")
-        )
-    except (IndexError, KeyError, ValueError):
-        return None
-    stream.seek(start)
-    header = stream.read(header_bytes)
-
-    def corrected(size: int) -> bytes:
-        new = b"sample_count -i %d" % (size // (width * channels))
-        return re.sub(rb"sample_count -i +\d+", new, header)[:header_bytes].ljust(header_bytes)
-
-    return Sizes(
-        data_start=start + header_bytes, declared=count * width * channels, corrected=corrected
-    )
-
-
-SIZES: dict[str, Callable[[BinaryIO, int, int], Sizes | None]] = {
-    "RIFF": _riff_sizes,
-    "FORM": _riff_sizes,
-    "W64": _w64_sizes,
-    "CAF": _caf_sizes,
-    "AU": _au_sizes,
-    "SPHERE": _sphere_sizes,
-}
-
-
 def _fixed(stream: BinaryIO, start: int, end: int, head: bytes, name: str) -> Section:
-    """Containers of one header and samples: what they promise must be there."""
+    """A container of one header and samples: what it promises must be there."""
     promised = _promised_end(stream, start, end, head)
     if promised is not None and promised > end:
         raise AudioError(
@@ -431,9 +189,14 @@ def _fixed(stream: BinaryIO, start: int, end: int, head: bytes, name: str) -> Se
             f"{end - promised} bytes follow after what its header says, and are left out: convert "
             "it again if they are samples"
         )
-    if kind := LENGTHLESS.get(head[:4]) or ("XI" if promised is None and _is_xi(head) else ""):
+    if promised is None and (kind := _lengthless_kind(head)):
         remark = f"{kind} headers say no length, so that a cut copy looks like a whole one"
     return Section(pieces=((start, end),), end=end, remark=remark)
+
+
+def _lengthless_kind(head: bytes) -> str:
+    """The container that begins so, if its header says no length; else ""."""
+    return "XI" if _is_xi(head) else LENGTHLESS.get(head[:4], "")
 
 
 def _promised_end(stream: BinaryIO, start: int, end: int, head: bytes) -> int | None:
@@ -442,12 +205,13 @@ def _promised_end(stream: BinaryIO, start: int, end: int, head: bytes) -> int | 
         return _voc_end(stream, start, end, head)
     if head.startswith(b"2BIT") and len(head) >= 30:
         stereo, bits = struct.unpack(">HH", head[12:16])
-        return start + 128 + int.from_bytes(head[26:30], "big") * (bits // 8) * (2 if stereo else 1)
+        width = int(bits) // 8 * (2 if stereo else 1)
+        return start + 128 + int.from_bytes(head[26:30], "big") * width
     if head.startswith(b"ALawSoundFile**\0"):
         return start + 32 + int.from_bytes(head[18:22], "big")
     if head.startswith(b"\xf0\x7e") and head[3:4] == b"\x01" and head[20:21] == b"\xf7":
         words = head[10] | head[11] << 7 | head[12] << 14
-        of_packet = 120 // -(-head[6] // 7)
+        of_packet = 120 // max(1, -(-head[6] // 7))
         return start + 21 + 127 * -(-words // of_packet)
     if head[:2] == b"\x01\x04" and len(head) > 42 and head[21] < 2:
         return start + 42 + int.from_bytes(head[26:30], "little") * 2 * (head[21] + 1)
@@ -479,7 +243,7 @@ def _mat4_end(stream: BinaryIO, start: int) -> int | None:
         head = stream.read(20)
         if len(head) < 20:
             return None
-        # Of the type's digits the first, 1 for big-endian, is read in the wrong order where it is 0.
+        # The type's first digit says the order: 1000 and more are big-endian.
         order = "<" if int.from_bytes(head[:4], "little") < 1000 else ">"
         kind, rows, columns, _, name_bytes = struct.unpack(order + "5I", head)
         width = {0: 8, 1: 4, 2: 4, 3: 2, 4: 2, 5: 1}.get(kind // 10 % 10)

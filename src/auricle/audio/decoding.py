@@ -163,9 +163,7 @@ def _opened(stream: BinaryIO, name: str, *, is_thorough: bool) -> Iterator[list[
     opened = open_recordings(stream, name, is_thorough=is_thorough)
     rate = opened[0].sample_rate
     try:
-        yield [
-            one if one.sample_rate == rate else ResampledRecording(one, rate) for one in opened
-        ]
+        yield [one if one.sample_rate == rate else ResampledRecording(one, rate) for one in opened]
     finally:
         for recording in opened:
             recording.close()

@@ -7,7 +7,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from torch import Tensor
 
@@ -23,15 +23,21 @@ AUDIO_SUFFIXES = frozenset(
 """Lower-case suffixes by which `list_audio_files` tells audio; `read_audio` looks at contents."""
 
 OTHER_SUFFIXES = frozenset(
-    ".txt .md .rst .html .htm .pdf .doc .docx .xml .json .jsonl .csv .tsv .yaml .yml .toml .ini .log "
-    ".lab .textgrid .ctm .stm .rttm .trn .srt .vtt .eaf .phn .wrd .align .mlf .scp .ark .lst .list "
-    ".npy .npz .pt .pth .pkl .h5 .hdf5 .parquet .arrow .mat .jpg .jpeg .png .gif .svg .bmp .webp "
-    ".gz .tgz .zip .tar .bz2 .xz .7z .zst .py .sh .pl .m .c .h .ipynb .exe .db .sqlite .bak .lock "
-    ".md5 .sha1 .sha256 .sum .tmp .idx .index .url .lnk .ini .cfg .conf .sty .tex .bib".split()
+    {".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".doc", ".docx", ".xml", ".json"}
+    | {".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".ini", ".log", ".cfg", ".lab"}
+    | {".textgrid", ".ctm", ".stm", ".rttm", ".trn", ".trans", ".srt", ".vtt", ".eaf"}
+    | {".phn", ".wrd", ".align", ".mlf", ".uem", ".scp", ".ark", ".lst", ".list", ".npy"}
+    | {".npz", ".pt", ".pth", ".pkl", ".h5", ".hdf5", ".parquet", ".arrow", ".safetensors"}
+    | {".jpg", ".jpeg", ".png", ".gif", ".svg", ".bmp", ".webp", ".gz", ".tgz", ".zip"}
+    | {".tar", ".bz2", ".xz", ".7z", ".zst", ".py", ".sh", ".pl", ".ipynb", ".db"}
+    | {".sqlite", ".bak", ".lock", ".md5", ".sha1", ".sha256", ".tmp", ".part", ".dtd"}
+    | {".xsd", ".css", ".js"}
 )
 """Suffixes that lie beside audio and are none; what has another one is counted and said."""
 
 MAX_KINDS_SAID = 5
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 def audio_suffixes() -> frozenset[str]:
@@ -62,13 +68,13 @@ def list_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
     )
 
 
-def choose_audio(paths: Iterable[Path], where: str) -> list[Path]:
+def choose_audio(paths: Iterable[AnyPath], where: str) -> list[AnyPath]:
     """Those with the suffix of audio; of the others, what may be audio is counted and said.
 
     A video beside audio of the same name is passed over.
     """
-    native: list[Path] = []
-    others: list[tuple[str, Path]] = []
+    native: list[AnyPath] = []
+    others: list[tuple[str, AnyPath]] = []
     for path in paths:
         suffix = path.suffix.lower()
         if suffix in AUDIO_SUFFIXES:
@@ -120,8 +126,9 @@ def read_audio(
     """Decode a file, or a part of it, into one waveform.
 
     WAV, FLAC, OGG (Vorbis, Opus), MP3 and whatever else libsndfile knows, at any rate and with any
-    number of channels; MP4, Matroska and the like where FFmpeg or torchcodec is installed. Integer samples are scaled to [-1, 1); float samples are taken as they are.
-    Memory grows with the mono waveform, not with the number of channels.
+    number of channels; MP4, Matroska and the like where FFmpeg or torchcodec is installed. Integer
+    samples are scaled to [-1, 1); float samples are taken as they are. Memory grows with the mono
+    waveform, not with the number of channels.
 
     Args:
         path: The file; its contents, not its name, decide the format.

@@ -14,10 +14,13 @@ def peak_of(samples: Tensor) -> float:
     return max(highest.item(), -lowest.item())
 
 
-def non_finite_reason(samples: Tensor) -> str | None:
-    """Say how many samples of (S,) are NaN or infinite and where the first one is; None if none."""
+def non_finite_reason(samples: Tensor, peak: float | None = None) -> str | None:
+    """Say how many samples of (S,) are NaN or infinite and where the first one is; None if none.
+
+    The `peak` is that of the samples, where it is known already.
+    """
     values = samples.detach()
-    if math.isfinite(peak_of(values)):
+    if math.isfinite(peak_of(values) if peak is None else peak):
         return None
     bad = (~torch.isfinite(values)).nonzero()
     return (

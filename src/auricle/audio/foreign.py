@@ -1,4 +1,4 @@
-"""Containers that libsndfile does not read (MP4, Matroska, ...), decoded by FFmpeg or torchcodec."""
+"""Containers that libsndfile does not read, MP4 for one, decoded by FFmpeg or torchcodec."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOREIGN_SUFFIXES = frozenset(
-    ".m4a .m4b .mp4 .m4v .mov .3gp .3g2 .aac .webm .mkv .mka .wma .wmv .asf .amr .awb .avi .flv "
-    ".ts .mts .m2ts .mpg .mpeg .ac3 .eac3 .dts .ape .wv .tta .tak .spx .ogv .ra .rm".split()
+    {".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".aac", ".webm", ".mkv"}
+    | {".mka", ".wma", ".wmv", ".asf", ".amr", ".awb", ".avi", ".flv", ".mts", ".m2ts"}
+    | {".mpg", ".mpeg", ".ac3", ".eac3", ".dts", ".ape", ".wv", ".tta", ".tak", ".spx"}
+    | {".ogv", ".ra", ".rm"}
 )
 """Lower-case suffixes of files that only FFmpeg or torchcodec reads."""
 
@@ -187,7 +189,7 @@ class ForeignRecording:
 
     @contextmanager
     def _file(self) -> Iterator[str]:
-        """Path of the file; of bytes from elsewhere a copy is made, for MP4 is read back and forth."""
+        """Path of the file; of bytes from elsewhere a copy, for MP4 is read back and forth."""
         path = getattr(self._stream, "name", None)
         if isinstance(self._stream, io.BufferedReader) and isinstance(path, str):
             yield os.path.abspath(path)  # noqa: PTH100 - a link keeps its name
@@ -201,7 +203,7 @@ class ForeignRecording:
 
 
 def _read_format(output: IO[bytes]) -> tuple[int, int] | None:
-    """Rate and channels of the WAV that FFmpeg writes; its samples come next. None if it is none."""
+    """Rate and channels of the WAV that FFmpeg writes, whose samples come next; None if none."""
     head = output.read(12)
     rate = channels = 0
     while len(head) >= 8:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAX_PEAK = 2.0
-"""Float recordings overshoot full scale, 1, by a few dB; what is beyond is not scaled to it."""
+MAX_PEAK = 8.0
+"""Float recordings overshoot full scale, 1, by some dB; what is 18 dB over is not scaled to it."""
 
 MIN_MIX = 0.05
 """Share of the energy that the mean of unrelated channels would have, below which they cancel."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +34,15 @@ class Tally:
         self.firsts = {**other.firsts, **self.firsts}
         self.counts += other.counts
 
-    def log(self) -> None:
-        """Log a line for each kind."""
+    def say(self) -> None:
+        """Log a line for each kind, or count them where notes are being gathered."""
+        outer = _tally.get()
+        if outer is not None:
+            outer.add(self)
+            return
         for kind, text in self.firsts.items():
             count = self.counts[kind]
-            logger.warning("%s", text if count == 1 else f"{text} ({count} such files; the first)")
+            note(kind, text if count == 1 else f"{text} (the first of {count} such files)")
 
 
 _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
@@ -59,3 +68,18 @@ def gathered() -> Iterator[Tally]:
         yield tally
     finally:
         _tally.reset(token)
+
+
+def gathering(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate what works on many files: a line for each kind of note when it is done."""
+
+    @functools.wraps(function)
+    def gathered_function(*args: P.args, **kwargs: P.kwargs) -> R:
+        tally = Tally()
+        try:
+            with gathered() as tally:
+                return function(*args, **kwargs)
+        finally:
+            tally.say()
+
+    return gathered_function

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from auricle.audio import foreign, mpeg, ogg
-from auricle.audio.containers import file_bytes, find_section, flac_starts, magic_at
+from auricle.audio.containers import file_bytes, find_section, flac_starts
 from auricle.audio.notes import note
 from auricle.audio.resampling import resample
+from auricle.audio.sizes import magic_at
 from auricle.audio.splicing import Piece, spliced
 from auricle.errors import AudioError
 
@@ -88,9 +90,9 @@ def open_recordings(stream: BinaryIO, name: str, *, is_thorough: bool) -> list[R
             links = mpeg.find_links(stream, start, end, name)
             return [MpegRecording(stream, link, name) for link in links]
         return _sections(stream, start, end, name)
-    except NotDecodedError:
+    except NotDecodedError as error:
         if not magic or not foreign.is_installed():
-            raise
+            raise AudioError(str(error)) from error.__cause__
         return [foreign.ForeignRecording(stream, name, magic)]
 
 
@@ -115,8 +117,7 @@ def _flac_recordings(
     end = mpeg.without_end_tags(stream, start, end)
     starts = [start, *(flac_starts(stream, start + 1, end) if is_thorough else ()), end]
     return [
-        SoundRecording(stream, [(first, last)], name)
-        for first, last in zip(starts, starts[1:], strict=False)
+        SoundRecording(stream, [(first, last)], name) for first, last in itertools.pairwise(starts)
     ]
 
 
@@ -133,7 +134,9 @@ def _ogg_recordings(
                 f"{name}: no page says that it is the last one, so that it may have been cut short",
             )
         if len(link.codecs) > 1:
-            note("ogg streams", f"{name} holds {len(link.codecs)} streams side by side: one is read")
+            note(
+                "ogg streams", f"{name} holds {len(link.codecs)} streams side by side: one is read"
+            )
     return [
         SoundRecording(stream, [(link.start, link.end)], name, link.tail_samples) for link in links
     ]
@@ -202,7 +205,7 @@ class SoundRecording:
         header = bytearray(self._stream.read(FLAC_COUNT.stop))
         header[FLAC_COUNT.start] &= 0xF0
         header[FLAC_COUNT.start + 1 :] = bytes(4)
-        pieces = [bytes(header), (first[0] + len(header), first[1])]
+        pieces: list[Piece] = [bytes(header), (first[0] + len(header), first[1])]
         with _open_sound(self._stream, pieces, self._name) as sound:
             yield from _read_sound(sound, 0, start, self.num_samples, self._name)
             num_further = 0

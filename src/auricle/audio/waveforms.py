@@ -66,20 +66,23 @@ def as_waveforms(
         raise AudioError(f"short is {short!r}, expected 'error' or 'pad'")
     _check_list(inputs)
     waveforms = []
-    for index, item in enumerate(inputs):
-        try:
-            waveform = _as_samples(item, sample_rate)
-            num_samples = len(waveform)
-            if num_samples < min_samples:
-                if short == "error":
-                    raise AudioError(
-                        f"it has {num_samples} samples, but at least {min_samples} are needed at "
-                        f"{sample_rate} Hz: leave it out, or pass short='pad' to append zeros"
-                    )
-                waveform = torch.nn.functional.pad(waveform, (0, min_samples - num_samples))
-        except AudioError as error:
-            raise AudioError(f"waveform {index}: {error}") from error
-        waveforms.append(waveform.to(device))
+    with gathered() as notes:
+        for index, item in enumerate(inputs):
+            try:
+                waveform = _as_samples(item, sample_rate, f"waveform {index}")
+                num_samples = len(waveform)
+                if num_samples < min_samples:
+                    if short == "error":
+                        raise AudioError(
+                            f"it has {num_samples} samples, but at least {min_samples} are needed "
+                            f"at {sample_rate} Hz: leave it out, or pass short='pad' to append "
+                            "zeros"
+                        )
+                    waveform = torch.nn.functional.pad(waveform, (0, min_samples - num_samples))
+            except AudioError as error:
+                raise AudioError(f"waveform {index}: {error}") from error
+            waveforms.append(waveform.to(device))
+    notes.say()
     return waveforms
 
 
@@ -101,28 +104,28 @@ def _check_list(inputs: object) -> None:
     )
 
 
-def _as_samples(item: object, sample_rate: int) -> Tensor:
+def _as_samples(item: object, sample_rate: int, name: str) -> Tensor:
     """One item as a float32 tensor (S,) at `sample_rate`, finite and not empty."""
     if isinstance(item, Tensor | np.ndarray):
-        return _as_float32(item)
+        return _as_float32(item, name)
     if isinstance(item, str | os.PathLike):
         return read_audio(Path(item), sample_rate=sample_rate)
     if isinstance(item, tuple) and len(item) == 2:
-        return _from_pair(item[0], item[1], sample_rate)
+        return _from_pair(item[0], item[1], sample_rate, name)
     advice = "pass a 1-D float tensor or array, a path, or a (samples, sample_rate) pair"
     if isinstance(item, list):
         advice = "pass numbers as torch.tensor(samples), a pair as a tuple (samples, sample_rate)"
     raise AudioError(f"got {_kind(item)}: {advice}")
 
 
-def _from_pair(samples: object, rate: object, sample_rate: int) -> Tensor:
+def _from_pair(samples: object, rate: object, sample_rate: int, name: str) -> Tensor:
     if not isinstance(samples, Tensor | np.ndarray):
         advice = "pass samples first, then the rate: (samples, sample_rate)"
         if isinstance(samples, str | os.PathLike):
             advice = "pass the path alone, a file knows its own rate"
         raise AudioError(f"got a pair that begins with {_kind(samples)}: {advice}")
     hertz = checked_rate(rate)
-    waveform = _as_float32(samples)
+    waveform = _as_float32(samples, name)
     if hertz == sample_rate:
         return waveform
     source = waveform.detach().cpu().numpy()
@@ -135,8 +138,9 @@ def _from_pair(samples: object, rate: object, sample_rate: int) -> Tensor:
     return torch.from_numpy(resampled)
 
 
-def _as_float32(samples: Tensor | NDArray[Any]) -> Tensor:
-    """A tensor or array of any float type as a float32 tensor (S,), finite and not empty."""
+def _as_float32(samples: Tensor | NDArray[Any], name: str) -> Tensor:
+    """A tensor or array of any float type as a float32 tensor (S,), finite and not empty; `name`
+    stands for it where it is in the range of integers."""
     dtype = str(samples.dtype).removeprefix("torch.")
     if isinstance(samples, Tensor):
         is_floating = samples.is_floating_point()
@@ -153,8 +157,10 @@ def _as_float32(samples: Tensor | NDArray[Any]) -> Tensor:
         raise AudioError("it is empty (0 samples): leave it out")
     waveform = samples if isinstance(samples, Tensor) else _from_array(samples)
     waveform = waveform.to(torch.float32)
-    if reason := non_finite_reason(waveform):
+    peak = peak_of(waveform)
+    if reason := non_finite_reason(waveform, peak):
         raise AudioError(reason)
+    note_scale(name, peak)
     return waveform
 
 

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from auricle.audio.notes import Tally, gathered
 from auricle.errors import AudioError, AuricleError, ExtractionError
 from auricle.extraction.plan import ShardPlan, Timed
 from auricle.extraction.processes import end_with_parent, shielded_from_interrupts
@@ -121,7 +122,8 @@ class Encoding:
             return
         try:
             waveforms = [waveform for _, waveform in read]
-            outputs = self.selection.run(self.encoder, waveforms, short=self.short)
+            with gathered():  # all has been said of them where they were decoded
+                outputs = self.selection.run(self.encoder, waveforms, short=self.short)
         except (AuricleError, RuntimeError, MemoryError) as error:
             if not isinstance(error, AuricleError) and not is_out_of_memory(error):
                 raise
@@ -219,8 +221,8 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-class _Batches(Dataset[Decoded]):
-    """The audio of batches."""
+class _Batches(Dataset[tuple[Decoded, Tally]]):
+    """The audio of batches, and what is to be said of it."""
 
     def __init__(self, batches: Sequence[Sequence[Timed]]) -> None:
         self.batches = batches
@@ -228,8 +230,10 @@ class _Batches(Dataset[Decoded]):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, index: int) -> Decoded:
-        return [(timed.utterance, _read(timed.utterance)) for timed in self.batches[index]]
+    def __getitem__(self, index: int) -> tuple[Decoded, Tally]:
+        with gathered() as notes:
+            decoded = [(timed.utterance, _read(timed.utterance)) for timed in self.batches[index]]
+        return decoded, notes
 
 
 def _read(utterance: Utterance) -> NDArray[np.float32] | AudioError:
@@ -241,6 +245,14 @@ def _read(utterance: Utterance) -> NDArray[np.float32] | AudioError:
 
 def _decoded(shards: Sequence[ShardPlan], num_workers: int) -> Iterator[Decoded]:
     """The audio of all batches, in order, decoded ahead."""
+    for decoded, notes in _decoded_with_notes(shards, num_workers):
+        notes.say()
+        yield decoded
+
+
+def _decoded_with_notes(
+    shards: Sequence[ShardPlan], num_workers: int
+) -> Iterator[tuple[Decoded, Tally]]:
     batches = _Batches([batch for shard in shards for batch in shard.batches])
     if num_workers:
         loader = DataLoader(
@@ -258,7 +270,7 @@ def _decoded(shards: Sequence[ShardPlan], num_workers: int) -> Iterator[Decoded]
         yield from iterator
         return
     with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting: deque[Future[Decoded]] = deque()
+        waiting: deque[Future[tuple[Decoded, Tally]]] = deque()
         for index in range(len(batches)):
             waiting.append(pool.submit(batches.__getitem__, index))
             if len(waiting) > PREFETCHED_BATCHES:
@@ -267,7 +279,7 @@ def _decoded(shards: Sequence[ShardPlan], num_workers: int) -> Iterator[Decoded]
             yield waiting.popleft().result()
 
 
-def _unchanged(decoded: Decoded) -> Decoded:
+def _unchanged(decoded: Any) -> Any:
     return decoded
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import BinaryIO, cast
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
 
 from torch import Tensor
 
 from auricle.audio.decoding import AudioHeader, decode_audio, stream_header
 from auricle.audio.files import open_audio_bytes
+from auricle.audio.notes import gathered
+from auricle.audio.splicing import spliced
 from auricle.errors import AudioError
-from auricle.extraction.inputs.archives import ArchiveIndexes, Stretch
+from auricle.extraction.inputs.archives import ArchiveIndexes
 from auricle.extraction.inputs.datasets import row_audio
 from auricle.extraction.utterances import Utterance
 
@@ -63,8 +66,9 @@ def utterance_seconds(
 ) -> list[float | AudioError]:
     """How long utterances are: as they say, else as `known_seconds` says, else by their headers.
 
-    Only a header that leaves the length open, as that of a recording written to a pipe, makes the
-    whole file be decoded. Utterances that cannot be read give the error.
+    Only a header that leaves the length open, or says that a stretch begins after the end, makes
+    the whole file be decoded. Lengths by headers serve planning: of a few files more is decoded
+    than they say. Utterances that cannot be read give the error.
 
     Args:
         utterances: What to measure.
@@ -88,10 +92,10 @@ def utterance_seconds(
 
 def _measure(utterance: Utterance) -> float | AudioError:
     try:
-        with _opened(utterance) as (stream, name):
+        with _opened(utterance) as (stream, name), gathered():  # decoding says it again
             header = stream_header(stream, name)
             seconds = header.seconds
-            if seconds is None:
+            if seconds is None or seconds <= utterance.start:
                 seconds = _decoded_seconds(stream, name, header)
     except AudioError as error:
         return AudioError(f"{utterance.id}: {error}")
@@ -125,12 +129,12 @@ def _opened(utterance: Utterance) -> Iterator[tuple[BinaryIO, str]]:
     elif utterance.container == "tar":
         name = utterance.origin
         offset, num_bytes = _indexes.place(utterance.source, utterance.member)
-        try:
-            stretch = Stretch(utterance.source, offset, num_bytes)
-        except OSError as error:
-            raise AudioError(f"cannot open {name}: {error.strerror}; check the path") from error
-        with io.BufferedReader(stretch) as buffered:
-            yield cast(BinaryIO, buffered), name
+        with ExitStack() as opened:
+            try:
+                archive = opened.enter_context(Path(utterance.source).open("rb"))
+            except OSError as error:
+                raise AudioError(f"cannot open {name}: {error.strerror}; check the path") from error
+            yield spliced(archive, [(offset, offset + num_bytes)]), name
     else:
         contents, path = row_audio(utterance.source, utterance.member)
         name = utterance.origin

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 import torch
 
+from auricle.audio.notes import gathering
 from auricle.extraction.engine import EncodedShard, Encoding, Failure, Stages, run_shards
 from auricle.extraction.plan import ShardPlan
 from auricle.extraction.selection import Selection
@@ -71,6 +72,7 @@ class Work:
     writer: StoreWriter
     num_workers: int | None
 
+    @gathering
     def run(
         self,
         device: str,

@@ -11,7 +11,7 @@ import pytest
 
 from auricle.errors import AudioError
 from auricle.extraction.inputs import archives
-from auricle.extraction.inputs.archives import ArchiveIndexes, Stretch, list_archives
+from auricle.extraction.inputs.archives import ArchiveIndexes, list_archives
 from auricle.extraction.inputs.records import Scope
 
 MakeTar = Callable[..., Path]

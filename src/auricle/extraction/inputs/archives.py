@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import tarfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from auricle.audio.files import AUDIO_SUFFIXES
+from auricle.audio import foreign
+from auricle.audio.files import AUDIO_SUFFIXES, choose_audio
 from auricle.errors import AudioError
 from auricle.extraction.inputs.folders import expand_files
 from auricle.extraction.inputs.identifiers import id_reason, without_suffix
@@ -98,7 +98,14 @@ def _list_archive(path: str, channel: int | None) -> Listing:
                 f"the first {len(listing.utterances)} are lost; copy it again",
             )
         )
+    if any(_suffix(one.member) not in AUDIO_SUFFIXES for one in listing.utterances):
+        chosen = set(choose_audio([PurePosixPath(one.member) for one in listing.utterances], path))
+        listing.utterances = [u for u in listing.utterances if PurePosixPath(u.member) in chosen]
     return listing
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
 
 
 def audio_members(path: str) -> Iterator[Member]:
@@ -108,6 +115,7 @@ def audio_members(path: str) -> Iterator[Member]:
         AudioError: The archive cannot be opened.
         tarfile.TarError: It is none, is compressed or damaged; what came before is whole.
     """
+    suffixes = AUDIO_SUFFIXES | foreign.FOREIGN_SUFFIXES
     try:
         num_archive_bytes = Path(path).stat().st_size
         archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed below
@@ -118,7 +126,7 @@ def audio_members(path: str) -> Iterator[Member]:
             # Else every header stays in memory.
             archive.members = []  # type: ignore[attr-defined]  # typeshed leaves it out
             path_in_archive = PurePosixPath(info.name)
-            is_audio = path_in_archive.suffix.lower() in AUDIO_SUFFIXES
+            is_audio = path_in_archive.suffix.lower() in suffixes
             if info.isdir() or not is_audio or path_in_archive.name.startswith("."):
                 continue
             reason = None
@@ -201,49 +209,17 @@ class ArchiveIndexes:
 def _read_index(path: str) -> _Index:
     import numpy as np
 
+    members = []
     try:
-        members = [member for member in audio_members(path) if member.reason is None]
+        for member in audio_members(path):
+            if member.reason is None:
+                members.append(member)  # noqa: PERF401 - kept where the archive has been cut
     except tarfile.TarError as error:
-        raise AudioError(_no_archive(path, error)) from error
+        if not members:
+            raise AudioError(_no_archive(path, error)) from error
     table = np.array([(hash(m.name), m.offset, m.num_bytes) for m in members], np.int64)
     table = table.reshape(-1, 3)
     table = table[np.argsort(table[:, 0], kind="stable")]
     if len(np.unique(table[:, 0])) < len(table):
         raise AudioError(f"{path} has two members of one name: pack it again")
     return _Index(*(np.ascontiguousarray(column) for column in table.T))
-
-
-class Stretch(io.RawIOBase):
-    """Some bytes of a file as a file of their own; closing it closes the file."""
-
-    def __init__(self, path: str, offset: int, num_bytes: int) -> None:
-        self._file: BinaryIO = Path(path).open("rb")  # noqa: SIM115 - closed in close()
-        self._offset = offset
-        self._num_bytes = num_bytes
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._num_bytes}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]  # Buffer is of Python 3.12
-        count = max(0, min(len(view), self._num_bytes - self._position))
-        self._file.seek(self._offset + self._position)
-        num_read = self._file.readinto(view[:count])  # type: ignore[attr-defined]  # a BufferedReader
-        self._position += num_read
-        return int(num_read)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()

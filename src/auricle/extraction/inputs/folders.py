@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from auricle.audio.files import AUDIO_SUFFIXES, list_audio_files
+from auricle.audio.files import audio_suffixes, choose_audio, list_audio_files
 from auricle.errors import AudioError
 from auricle.extraction.inputs.identifiers import id_reason, without_suffix
 from auricle.extraction.inputs.paths import PathChecker
@@ -134,12 +134,12 @@ def _expand(text: str) -> Iterator[tuple[Path, Path]]:
 
 def _expand_pattern(pattern: str) -> Iterator[tuple[Path, Path]]:
     root = Path(*_fixed_parts(Path(pattern)))
-    files: dict[Path, None] = {}
-    for match in sorted(map(Path, glob.glob(pattern, recursive=True))):  # noqa: PTH207 - Path.glob refuses absolute patterns
-        if match.is_dir():
-            files.update(dict.fromkeys(list_audio_files(match)))
-        elif match.suffix.lower() in AUDIO_SUFFIXES:
-            files[match] = None
+    matches = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207 - Path.glob refuses absolute patterns
+    folders = [match for match in matches if match.is_dir()]
+    chosen = choose_audio((match for match in matches if not match.is_dir()), pattern)
+    files = dict.fromkeys(sorted(chosen, key=lambda path: path.parts))
+    for folder in folders:
+        files.update(dict.fromkeys(list_audio_files(folder)))
     if not files:
         raise AudioError(f"no audio file matches {pattern!r}; looked for {_suffixes()}")
     yield from ((file, file.relative_to(root)) for file in files)
@@ -156,4 +156,4 @@ def _fixed_parts(pattern: Path) -> list[str]:
 
 
 def _suffixes() -> str:
-    return " ".join(sorted(AUDIO_SUFFIXES))
+    return " ".join(sorted(audio_suffixes()))

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
-from auricle.audio.files import AUDIO_SUFFIXES
+from auricle.audio.files import audio_suffixes
 from auricle.errors import AudioError
 from auricle.extraction.inputs.archives import list_archives
 from auricle.extraction.inputs.cuts import is_cut, list_cuts
@@ -137,8 +137,9 @@ def _format_of_folder(folder: str) -> str:
 
 def _holds_audio(folder: str) -> bool:
     """Is there a file with an audio suffix at any depth? Stops at the first."""
+    suffixes = tuple(audio_suffixes())
     return any(
-        name.lower().endswith(tuple(AUDIO_SUFFIXES)) and not name.startswith(".")
+        name.lower().endswith(suffixes) and not name.startswith(".")
         for _, _, names in os.walk(folder)
         for name in names
     )

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from queue import Queue
 from typing import Any
 
-from auricle.audio.files import AUDIO_SUFFIXES
+from auricle.audio.files import audio_suffixes
 from auricle.errors import AudioError, AuricleError, OutputError
 from auricle.extraction.inputs.datasets import (
     SCHEME,
@@ -285,7 +285,7 @@ class _Spool:
         if contents is None:
             contents = _fetch(path)
         suffix = PurePosixPath(path).suffix.lower()
-        suffix = suffix if suffix in AUDIO_SUFFIXES else ".audio"
+        suffix = suffix if suffix in audio_suffixes() else ".audio"
         target = self._folder / f"{self.num_rows:06d}{suffix}"
         try:
             target.write_bytes(contents)
