@@ -230,7 +230,7 @@ def _decode(
         position += done
     samples = output.samples()
     if len(samples):
-        levels.note(name)
+        levels.note(name, is_whole=start == 0 and stop is None)
     return samples, position
 
 

@@ -47,8 +47,8 @@ class Levels:
             self._channel_energy += float(np.vdot(decoded, decoded)) / decoded.shape[1]
             self._mean_energy += float(np.vdot(mono, mono))
 
-    def note(self, name: str) -> None:
-        """Say what is odd."""
+    def note(self, name: str, *, is_whole: bool) -> None:
+        """Say what is odd of a file; of a part of one, not that it is silent."""
         unrelated = self._channel_energy / self._num_channels
         if self._num_channels > 1 and self._mean_energy < MIN_MIX * unrelated:
             note(
@@ -56,6 +56,6 @@ class Levels:
                 f"{name}: its {self._num_channels} channels cancel each other in their mean, of "
                 "which little is left: choose one (channel=0, or --channel 0)",
             )
-        elif self._peak == 0:
+        elif self._peak == 0 and is_whole:
             note("silence", f"{name} is silent: all of its samples are 0")
         note_scale(name, self._peak)

@@ -33,12 +33,14 @@ DECODER_DELAY = 529
 """Samples by which every decoder of layer III is late; LAME's counts leave them out."""
 
 LEAD_SECONDS = 1.0
-"""How far before a part decoding begins: the bit reservoir reaches back 511 bytes (255 in MPEG 2),
-14 frames at 8 kbit/s."""
+"""How far before a part decoding begins; what a frame leaves for later ones lasts two frames."""
 
 PHASES = 8
 """Frames after which the ring buffer of libmpg123's synthesis stands as before: from a multiple
 of them on, sums are rounded as in a decoding of the whole."""
+
+RESERVOIR_BYTES = 511
+"""How far back the data of a frame may begin, in that of frames before it."""
 
 WINDOW_BYTES = 1 << 20
 SCAN_BYTES = 1 << 16
@@ -118,6 +120,7 @@ class MpegLink:
         promised_end: Where they end by the tag's count of bytes, None without one.
         skipped_samples: What an encoder and a decoder put before the first sample.
         padding_samples: What the encoder put after the last one.
+        free_bytes: Size of a frame in the free format, without padding.
     """
 
     frame: Frame
@@ -128,6 +131,7 @@ class MpegLink:
     promised_end: int | None = None
     skipped_samples: int = 0
     padding_samples: int = 0
+    free_bytes: int = 0
 
     @property
     def num_samples(self) -> int:
@@ -138,26 +142,50 @@ class MpegLink:
             decoded_end = min(whole, whole - self.padding_samples + DECODER_DELAY)
         return max(0, decoded_end - self.skipped_samples)
 
-    def pieces(self, start: int) -> tuple[list[Piece], int]:
+    def pieces(self, stream: BinaryIO, start: int) -> tuple[list[Piece], int]:
         """A stream from which sample `start` can be decoded, and how many come before it."""
         size = self.frame.num_samples
         at = start + self.skipped_samples
         lead = -(-int(LEAD_SECONDS * self.frame.sample_rate) // size)
         first = max(0, at // size - lead) // PHASES * PHASES
-        silence = [self._silence(1)] * (PHASES - 1) + [self._silence(14)]
-        pieces: list[Piece] = [*silence, (self.offsets[first], self.end)]
-        return pieces, at + (PHASES - first) * size
+        # Frames before the first one lend it their data, silent: of as many as it may need.
+        num_muted = held = 0
+        while held < RESERVOIR_BYTES and num_muted < first and self.frame.layer == 3:
+            num_muted += 1
+            held += self.offsets[first - num_muted + 1] - self.offsets[first - num_muted]
+            held -= self.frame.side_at + self.frame.side_bytes
+        num_before = num_muted // PHASES * PHASES + PHASES
+        pieces: list[Piece] = [self._silence()] * (num_before - num_muted)
+        held = 0
+        for offset in self.offsets[first - num_muted : first]:
+            silence, data = self._muted(stream, offset, held)
+            pieces += [silence, data]
+            held += data[1] - data[0]
+        return [*pieces, (self.offsets[first], self.end)], at + (num_before - first) * size
 
-    def _silence(self, bit_rate: int) -> bytes:
-        """A silent frame: the decoder estimates the length by the shortest ones, so that it is
-        never too small, and the unused bytes of the longest stand for the bits that earlier frames
-        hold for the first ones of a part."""
+    def _muted(self, stream: BinaryIO, offset: int, held: int) -> tuple[bytes, tuple[int, int]]:
+        """A frame whose side information says that it is silent, and its data, which may belong to
+        later ones; it passes on what frames before it `held`, in bytes."""
+        stream.seek(offset)
+        head = stream.read(4)
+        frame = parse_header(head)
+        assert frame is not None
+        num_bytes = frame.num_bytes or self.free_bytes + (head[2] >> 1 & 1)
+        side_end = frame.side_at + frame.side_bytes
+        begin = min(held, RESERVOIR_BYTES if frame.version == 3 else RESERVOIR_BYTES // 2)
+        first_bits = (begin << 7 if frame.version == 3 else begin << 8).to_bytes(2, "big")
+        silence = (head.ljust(frame.side_at, b"\0") + first_bits).ljust(side_end, b"\0")
+        return silence, (offset + side_end, offset + num_bytes)
+
+    def _silence(self) -> bytes:
+        """The shortest frame there is, and silent: by the first one the decoder estimates how many
+        come, so that it never expects too few."""
         second = 0xE1 | self.frame.version << 3 | (4 - self.frame.layer) << 1
         rate = RATES[self.frame.version].index(self.frame.sample_rate)
-        head = bytes([0xFF, second, bit_rate << 4 | rate << 2, self.head[3] & 0xC0])
-        parsed = parse_header(head)
-        assert parsed is not None
-        return head.ljust(parsed.num_bytes, b"\0")
+        head = bytes([0xFF, second, 1 << 4 | rate << 2, self.head[3] & 0xC0])
+        frame = parse_header(head)
+        assert frame is not None
+        return head.ljust(frame.num_bytes, b"\0")
 
 
 def is_mpeg(stream: BinaryIO, start: int) -> bool:
@@ -191,6 +219,8 @@ def find_links(stream: BinaryIO, start: int, end: int, name: str) -> list[MpegLi
                 link = MpegLink(frame=frame, head=contents[:4])
                 links.append(link)
         link.offsets.append(position)
+        if contents[2] < 0x10:
+            link.free_bytes = frame.num_bytes - (contents[2] >> 1 & 1)
         link.end = position + frame.num_bytes
     links = [link for link in links if link.offsets]
     if not links:

@@ -235,7 +235,7 @@ class MpegRecording:
 
     def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
         """As `Recording.blocks`."""
-        pieces, num_before = self._link.pieces(start)
+        pieces, num_before = self._link.pieces(self._stream, start)
         end = (self._link.num_samples if stop is None else stop) - start + num_before
         with _open_sound(self._stream, pieces, self._name) as sound:
             yield from _read_sound(sound, 0, num_before, end, self._name)
