@@ -46,8 +46,8 @@ LENGTHLESS = {
 }
 """Containers whose headers say nothing of a length."""
 
-MAT5_SLACK = 8
-"""libsndfile writes sizes that count one tag too many."""
+MAT5_MATRIX = 14
+"""The type of an element that holds others, in MATLAB's files."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,15 +183,17 @@ def _fixed(stream: BinaryIO, start: int, end: int, head: bytes, name: str) -> Se
             f"{name} has been cut short: its header promises {promised - end} bytes more than it "
             "holds; copy or convert it again"
         )
+    if promised is None:
+        kind = _lengthless_kind(head)
+        remark = f"{kind} headers say no length, so that a cut copy looks like a whole one"
+        return Section(pieces=((start, end),), end=end, remark=remark if kind else "")
     remark = ""
-    if promised is not None and end - promised >= MIN_REST and not _is_zero(stream, promised, end):
+    if end - promised >= MIN_REST and not _is_zero(stream, promised, end):
         remark = (
             f"{end - promised} bytes follow after what its header says, and are left out: convert "
             "it again if they are samples"
         )
-    if promised is None and (kind := _lengthless_kind(head)):
-        remark = f"{kind} headers say no length, so that a cut copy looks like a whole one"
-    return Section(pieces=((start, end),), end=end, remark=remark)
+    return Section(pieces=((start, promised),), end=end, remark=remark)
 
 
 def _lengthless_kind(head: bytes) -> str:
@@ -265,16 +267,28 @@ def _voc_end(stream: BinaryIO, start: int, end: int, head: bytes) -> int | None:
 
 
 def _mat5_end(stream: BinaryIO, start: int, end: int) -> int | None:
+    """Where the last element of the last matrix ends; the matrix's own size may be too large."""
     stream.seek(start + 126)
     order = "<" if stream.read(2) == b"IM" else ">"
-    position = start + 128
-    while position + 8 <= end:
+
+    def tag(position: int) -> tuple[int, int]:
         stream.seek(position)
         kind, size = struct.unpack(order + "II", stream.read(8))
-        if kind != 14 and kind != 15:
-            return None
+        return kind, 0 if kind >> 16 else size  # small ones hold their data in the tag itself
+
+    position, found = start + 128, None
+    while position + 8 <= end:
+        kind, size = tag(position)
+        if kind != MAT5_MATRIX:
+            break
+        inner = position + 8
+        for _ in range(4):  # flags, shape, name, values
+            if inner + 8 > end:
+                break
+            found = inner + 8 + tag(inner)[1]
+            inner = found + (start - found) % 8
         position += 8 + size
-    return position if position <= end else max(end, position - MAT5_SLACK)
+    return found
 
 
 def flac_starts(stream: BinaryIO, start: int, end: int) -> list[int]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from auricle.audio.finite import non_finite_reason
 from auricle.audio.levels import Levels
+from auricle.audio.notes import gathered
 from auricle.audio.recordings import Recording, ResampledRecording, open_recordings
 from auricle.audio.resampling import checked_rate, resample
 from auricle.errors import AudioError
@@ -186,7 +187,8 @@ def _count(recordings: Sequence[Recording]) -> int | None:
 
 
 def _decoded_count(recordings: Sequence[Recording]) -> int:
-    return sum(len(block) for recording in recordings for block in recording.blocks(0, None))
+    with gathered():  # what is to be said will be, when they are decoded for their samples
+        return sum(len(block) for recording in recordings for block in recording.blocks(0, None))
 
 
 def _decode(

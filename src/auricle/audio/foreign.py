@@ -10,7 +10,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, BinaryIO
 
@@ -55,6 +55,10 @@ MAGICS = {
     b"\0\0\x01\xba": "MPEG program stream",
 }
 MP4_ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+
+FLV_HEADER_BYTES = 13
+FLV_TAG_BYTES = 15
+"""What FLV puts before its first tag, and around the data of each."""
 
 BLOCK_BYTES = 1 << 20
 
@@ -103,6 +107,11 @@ class ForeignRecording:
     def __init__(self, stream: BinaryIO, name: str, kind: str) -> None:
         self._stream = stream
         self._name = name
+        if missing := _missing_bytes(stream, kind):
+            raise AudioError(
+                f"{name} has been cut short: its headers promise {missing} bytes more than it "
+                "holds; copy or convert it again"
+            )
         if not is_installed():
             raise AudioError(
                 f"{name} is {kind}, which libsndfile does not read: {INSTALL}, or convert it: "
@@ -111,7 +120,7 @@ class ForeignRecording:
         self.num_samples: int | None = None
         blocks = self._decoded()
         self.sample_rate, self.num_channels = next(blocks)[:2]
-        self._begun: Iterator[tuple[int, int, NDArray[np.float32]]] | None = blocks
+        self._begun: Generator[tuple[int, int, NDArray[np.float32]], None, None] | None = blocks
 
     def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
         """As `Recording.blocks`."""
@@ -127,18 +136,22 @@ class ForeignRecording:
 
     def close(self) -> None:
         """End FFmpeg."""
-        self._begun = None
+        if self._begun is not None:
+            self._begun.close()
 
-    def _decoded(self) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    def _decoded(self) -> Generator[tuple[int, int, NDArray[np.float32]], None, None]:
         """Sample rate, channels and samples (S, channels), first without any."""
         program = shutil.which("ffmpeg")
         return self._by_ffmpeg(program) if program else self._by_torchcodec()
 
-    def _by_ffmpeg(self, program: str) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    def _by_ffmpeg(
+        self, program: str
+    ) -> Generator[tuple[int, int, NDArray[np.float32]], None, None]:
         import numpy as np
 
         with self._file() as path, tempfile.TemporaryFile() as said:
-            command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file"]
+            command = [program, "-nostdin", "-v", "error", "-threads", "1"]
+            command += ["-protocol_whitelist", "file"]
             command += ["-format_whitelist", DEMUXERS, "-i", f"file:{path}", "-map", "0:a:0"]
             command += ["-f", "wav", "-c:a", "pcm_f32le", "pipe:1"]
             process = subprocess.Popen(  # noqa: S603 - no shell, and a path of our own
@@ -170,7 +183,7 @@ class ForeignRecording:
                 process.kill()
                 process.wait()
 
-    def _by_torchcodec(self) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    def _by_torchcodec(self) -> Generator[tuple[int, int, NDArray[np.float32]], None, None]:
         import numpy as np
 
         try:
@@ -200,6 +213,19 @@ class ForeignRecording:
             with open(copy, "wb") as file:  # noqa: PTH123 - as above
                 shutil.copyfileobj(self._stream, file)
             yield copy
+
+
+def _missing_bytes(stream: BinaryIO, kind: str) -> int:
+    """Bytes that the headers promise more than there are, of what FFmpeg says nothing of."""
+    num_bytes = stream.seek(0, os.SEEK_END)
+    if kind == "AVI":
+        stream.seek(4)
+        return max(0, int.from_bytes(stream.read(4), "little") + 8 - num_bytes)
+    position = FLV_HEADER_BYTES
+    while kind == "FLV" and position < num_bytes:
+        stream.seek(position + 1)
+        position += FLV_TAG_BYTES + int.from_bytes(stream.read(3), "big")
+    return max(0, position - num_bytes) if kind == "FLV" else 0
 
 
 def _read_format(output: IO[bytes]) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from auricle.audio.notes import note
@@ -19,7 +20,7 @@ MIN_MIX = 0.05
 
 def note_scale(name: str, peak: float) -> None:
     """Say that samples are in the range of integers, where they are."""
-    if peak > MAX_PEAK:
+    if MAX_PEAK < peak < math.inf:
         note(
             "scale",
             f"{name}: float samples reach {peak:g}, but full scale is 1: divide them by 32768 if "

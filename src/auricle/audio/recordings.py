@@ -69,7 +69,7 @@ def open_recordings(stream: BinaryIO, name: str, *, is_thorough: bool) -> list[R
         stream: The file, which stays open.
         name: Stands for it in messages.
         is_thorough: Whether every page of an Ogg file, and all of a FLAC file, is looked at for
-            further recordings; else the first and the last page.
+            further recordings, and what is odd is said; else the first and the last page.
 
     Raises:
         AudioError: It is no audio, holds no samples, has been cut short or damaged, or only FFmpeg
@@ -89,7 +89,7 @@ def open_recordings(stream: BinaryIO, name: str, *, is_thorough: bool) -> list[R
         if not magic and (mpeg.is_mpeg(stream, start) or _is_bare_mpeg(name, head)):
             links = mpeg.find_links(stream, start, end, name)
             return [MpegRecording(stream, link, name) for link in links]
-        return _sections(stream, start, end, name)
+        return _sections(stream, start, end, name, is_thorough=is_thorough)
     except NotDecodedError as error:
         if not magic or not foreign.is_installed():
             raise AudioError(str(error)) from error.__cause__
@@ -100,12 +100,14 @@ def _is_bare_mpeg(name: str, head: bytes) -> bool:
     return name.lower().endswith(MPEG_SUFFIXES) and (not any(head) or head[0] == 0xFF)
 
 
-def _sections(stream: BinaryIO, start: int, end: int, name: str) -> list[Recording]:
+def _sections(
+    stream: BinaryIO, start: int, end: int, name: str, *, is_thorough: bool
+) -> list[Recording]:
     recordings: list[Recording] = []
     while start < end:
         section = find_section(stream, start, end, name)
         recordings.append(SoundRecording(stream, section.pieces, name))
-        if section.remark:
+        if section.remark and is_thorough:
             note(re.sub(r"\d+", "", section.remark), f"{name}: {section.remark}")
         start = section.end
     return recordings
@@ -163,36 +165,39 @@ class SoundRecording:
         self._pieces = pieces
         self._name = name
         self._tail_samples = tail_samples
-        self._sound = _open_sound(stream, pieces, name)
-        if self._sound.frames == 0:
+        sound = _open_sound(stream, pieces, name)
+        if sound.frames == 0:
             raise AudioError(f"{name} holds no samples, only a header: leave it out")
-        known = self._sound.frames < UNKNOWN_LENGTH
-        self.num_samples: int | None = self._sound.frames if known else None
-        self.sample_rate: int = self._sound.samplerate
-        self.num_channels: int = self._sound.channels
-        self.is_count = known and self._sound.format == "FLAC"
+        known = sound.frames < UNKNOWN_LENGTH
+        self.num_samples: int | None = sound.frames if known else None
+        self.sample_rate: int = sound.samplerate
+        self.num_channels: int = sound.channels
+        self.is_count = known and sound.format == "FLAC"
+        self._unused: Any = sound
 
     def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
         """As `Recording.blocks`; a FLAC file is read on after what it counts."""
         if self.is_count and stop is None:
             yield from self._all_of_flac(start)
             return
-        landing = self._landing(start)
-        if landing:
-            self._sound.seek(landing)
-        yield from _read_sound(self._sound, landing, start, stop, self._name)
+        sound = self._unused or _open_sound(self._stream, self._pieces, self._name)
+        self._unused = None
+        with sound:
+            landing = self._landing(sound, start)
+            yield from _read_sound(sound, landing, start, stop, self._name)
 
     def close(self) -> None:
         """Let go of the decoder, not of the file."""
-        self._sound.close()
+        if self._unused is not None:
+            self._unused.close()
 
-    def _landing(self, start: int) -> int:
-        """The sample to seek to, so that what follows is as in a decoding of the whole."""
-        if not self._sound.can_seek or self.num_samples is None:
+    def _landing(self, sound: Any, start: int) -> int:
+        """The sample to begin with, so that what follows is as in a decoding of the whole."""
+        if not sound.can_seek or self.num_samples is None:
             return 0
-        if self._sound.format != "OGG":
+        if sound.format != "OGG":
             return start
-        if self._sound.subtype == "OPUS" or self._tail_samples is None:
+        if sound.subtype == "OPUS" or self._tail_samples is None:
             return 0  # a decoder of Opus depends on all that it has decoded before
         lead = math.ceil(VORBIS_LEAD_SECONDS * self.sample_rate)
         return max(0, min(start - lead, self.num_samples - self._tail_samples))
@@ -211,7 +216,7 @@ class SoundRecording:
             num_further = 0
             counts = f"{self._name}: its header counts {self.num_samples} samples"
             try:
-                for decoded in _read_sound(sound, 0, 0, None, self._name):
+                for decoded in _read_sound(sound, 0, 0, None, self._name):  # where it stands
                     num_further += len(decoded)
                     yield decoded
             except AudioError:
@@ -291,11 +296,13 @@ def _open_sound(stream: BinaryIO, pieces: Sequence[Piece], name: str) -> Any:
 def _read_sound(
     sound: Any, position: int, start: int, stop: int | None, name: str
 ) -> Iterator[NDArray[np.float32]]:
-    """Decode from `position`, where the decoder is, and give what comes from `start` on."""
+    """Decode from `position`, and give what comes from `start` on."""
     import soundfile
 
     block = max(1, BLOCK_VALUES // sound.channels)
     try:
+        if position:
+            sound.seek(position)
         while stop is None or position < stop:
             limit = start if position < start else stop
             size = block if limit is None else min(block, limit - position)
