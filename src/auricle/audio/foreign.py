@@ -60,6 +60,9 @@ FLV_HEADER_BYTES = 13
 FLV_TAG_BYTES = 15
 """What FLV puts before its first tag, and around the data of each."""
 
+TOLERANCE_SECONDS = 0.25
+"""By how much a stream may be shorter than its container says: encoders add silence and round."""
+
 BLOCK_BYTES = 1 << 20
 
 
@@ -190,13 +193,20 @@ class ForeignRecording:
             from torchcodec.decoders import AudioDecoder
 
             self._stream.seek(0)
-            samples = AudioDecoder(self._stream).get_all_samples()
+            decoder = AudioDecoder(self._stream)
+            samples = decoder.get_all_samples()
+            promised = decoder.metadata.duration_seconds_from_header or 0.0
             data = np.ascontiguousarray(samples.data.numpy().T, np.float32)
         except Exception as error:  # torchcodec raises RuntimeError, ValueError and ImportError
             raise AudioError(
                 f"{self._name} cannot be decoded by torchcodec: {error}; copy or convert it again"
             ) from error
         rate = int(samples.sample_rate)
+        if len(data) / rate < promised - TOLERANCE_SECONDS:
+            raise AudioError(
+                f"{self._name} has been cut short: its header promises {promised:g} s, but only "
+                f"{len(data) / rate:g} s could be decoded; copy or convert it again"
+            )
         yield rate, data.shape[1], data[:0]
         yield rate, data.shape[1], data
 
@@ -221,11 +231,24 @@ def _missing_bytes(stream: BinaryIO, kind: str) -> int:
     if kind == "AVI":
         stream.seek(4)
         return max(0, int.from_bytes(stream.read(4), "little") + 8 - num_bytes)
+    if kind == "Matroska":
+        header_end = sum(_ebml_size(stream, 4))
+        start, size = _ebml_size(stream, header_end + 4)  # the segment, which holds all the rest
+        return max(0, start + size - num_bytes)
     position = FLV_HEADER_BYTES
     while kind == "FLV" and position < num_bytes:
         stream.seek(position + 1)
         position += FLV_TAG_BYTES + int.from_bytes(stream.read(3), "big")
     return max(0, position - num_bytes) if kind == "FLV" else 0
+
+
+def _ebml_size(stream: BinaryIO, position: int) -> tuple[int, int]:
+    """Where an element's contents begin, and their bytes; 0 where that is left open (RFC 8794)."""
+    stream.seek(position)
+    head = stream.read(8)
+    width = 9 - (head[0] if head else 0).bit_length()
+    size = int.from_bytes(head[:width], "big") & (1 << 7 * width) - 1
+    return position + width, 0 if size == (1 << 7 * width) - 1 or width > 8 else size
 
 
 def _read_format(output: IO[bytes]) -> tuple[int, int] | None:
