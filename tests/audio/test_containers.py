@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -8,88 +9,170 @@ import numpy as np
 import pytest
 import soundfile
 
-from auricle.audio.containers import OGG_MAX_PAGE_BYTES, missing_bytes
-from auricle.audio.files import read_audio
+from auricle.audio.containers import find_section, flac_starts
+from auricle.audio.decoding import decode_audio, stream_header
+from auricle.audio.files import read_audio, read_header
+from auricle.errors import AudioError
+
+RATE = 16_000
+CODES = np.random.default_rng(0).integers(-9_000, 9_000, 3_000).astype("<i2")
 
 
-def wav(declared: int, held: int, before: bytes = b"", magic: bytes = b"RIFF") -> bytes:
-    order = ">" if magic == b"RIFX" else "<"
-    fmt = b"fmt " + struct.pack(order + "IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
-    data = b"data" + struct.pack(order + "I", declared) + bytes(held)
-    return magic + bytes(4) + b"WAVE" + fmt + before + data
-
-
-def missing(contents: bytes) -> int:
-    stream = io.BytesIO(contents)
-    num_bytes = missing_bytes(stream)
-    assert stream.tell() == 0
-    return num_bytes
-
-
-@pytest.mark.parametrize("magic", [b"RIFF", b"RIFX"])
-def test_riff(magic: bytes) -> None:
-    assert missing(wav(100, 100, magic=magic)) == 0
-    assert missing(wav(100, 100, magic=magic) + b"LIST") == 0
-    assert missing(wav(100, 98, magic=magic)) == 2
-    assert missing(wav(100, 0, magic=magic)) == 100
-    odd_chunk = b"LIST" + struct.pack(">I" if magic == b"RIFX" else "<I", 3) + b"abc\0"
-    assert missing(wav(100, 90, before=odd_chunk, magic=magic)) == 10
-
-
-@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0x7FFFF000])
-def test_streamed_wav_promises_nothing(tmp_path: Path, size: int) -> None:
-    path = tmp_path / "streamed.wav"
-    path.write_bytes(wav(size, 400))
-    assert missing(path.read_bytes()) == 0
-    assert len(read_audio(path)) == 200
-
-
-@pytest.mark.parametrize("magic", [b"RF64", b"BW64"])
-def test_rf64_takes_the_long_size(magic: bytes) -> None:
-    ds64 = b"ds64" + struct.pack("<IQQQI", 28, 0, 100, 50, 0)
-    assert missing(wav(0xFFFFFFFF, 100, before=ds64, magic=magic)) == 0
-    assert missing(wav(0xFFFFFFFF, 70, before=ds64, magic=magic)) == 30
-
-
-@pytest.mark.parametrize("container", ["AIFF", "AU", "NIST"])
-@pytest.mark.parametrize("num_channels", [1, 2])
-def test_big_endian_and_sphere_files(container: str, num_channels: int) -> None:
+def encoded(container: str) -> bytes:
     stream = io.BytesIO()
-    soundfile.write(stream, np.zeros((500, num_channels)), 16_000, format=container)
-    contents = stream.getvalue()
-    assert missing(contents) == 0
-    assert missing(contents[:-7]) == 7
+    soundfile.write(stream, CODES, RATE, format=container, subtype="PCM_16")
+    return stream.getvalue()
 
 
-def test_open_and_compressed_sizes_promise_nothing() -> None:
-    assert missing(b".snd" + struct.pack(">5I", 24, 0xFFFFFFFF, 3, 16_000, 1) + bytes(9)) == 0
-    header = (
-        "NIST_1A\n   1024\nsample_count -i 90\nsample_n_bytes -i 2\nchannel_count -i 1\n"
-        "sample_coding -s26 pcm,embedded-shorten-v2.00\nend_head\n"
-    )
-    assert missing(header.encode().ljust(1024)) == 0
-    plain = header.replace("-s26 pcm,embedded-shorten-v2.00", "-s3 pcm")
-    assert missing(plain.encode().ljust(1024)) == 180
+def wav(declared: int, data: bytes, before: bytes = b"", after: bytes = b"") -> bytes:
+    fmt = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, RATE, 2 * RATE, 2, 16)
+    data_chunk = b"data" + struct.pack("<I", declared) + data
+    return b"RIFF" + struct.pack("<I", declared + 36) + b"WAVE" + fmt + before + data_chunk + after
 
 
-def ogg_page(segments: bytes) -> bytes:
-    return b"OggS\0" + bytes(21) + bytes([len(segments)]) + segments + b"x" * sum(segments)
+def check(contents: bytes, codes: np.ndarray = CODES) -> None:
+    """Are these the samples that the bytes hold?"""
+    read = decode_audio(io.BytesIO(contents), "a")
+    np.testing.assert_array_equal(read, codes.astype(np.float32) / 32768)
+    assert stream_header(io.BytesIO(contents), "a").num_samples == len(codes)
 
 
-def test_ogg() -> None:
-    whole = ogg_page(b"\x05") + ogg_page(bytes([255] * 254 + [7]))
-    assert len(ogg_page(b"\xff" * 255)) == OGG_MAX_PAGE_BYTES
-    assert missing(whole) == 0
-    assert missing(whole + b"junk") == 0
-    assert missing(ogg_page(b"\xff" * 255) + whole[:-1]) == 1
-    assert missing(whole[:-1]) == 1
-    assert missing(whole[: 33 + 27 + 10]) == 245 + 10 * 255
-    assert missing(whole[: 33 + 20]) == 7
+PCM = CODES.tobytes()
+LIST = b"LIST\4\0\0\0INFO"
 
 
 @pytest.mark.parametrize(
     "contents",
-    [b"", b"RI", b"RIFF", b"RIFF\0\0\0\0WAVEdat", b".snd\0", b"NIST_1A\n", b"OggS", b"words" * 9],
+    [
+        wav(6_000, PCM),
+        wav(6_000, PCM, before=b"JUNK\3\0\0\0abc\0"),
+        wav(6_000, PCM, after=LIST),
+        wav(6_000, PCM, after=b"LIST\xff\xff\0\0INFO"),  # cut after the samples
+        wav(6_000, PCM, after=b"TAG" + b"\xff" * 125),
+        wav(6_000, PCM, after=bytes(500)),
+        wav(6_000, PCM, after=b"abc"),
+        b"ID3\4\0\0\0\0\0\4abcd" + wav(6_000, PCM),
+    ],
 )
+def test_what_surrounds_samples_is_none(contents: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    check(contents)
+    assert not caplog.messages
+
+
+def test_an_odd_size_is_filled_up() -> None:
+    fmt = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, RATE, RATE, 1, 8)
+    data = b"data" + struct.pack("<I", 301) + b"\xa0" * 301 + b"\0"
+    assert len(decode_audio(io.BytesIO(b"RIFF\0\0\0\0WAVE" + fmt + data + LIST), "a")) == 301
+
+
+@pytest.mark.parametrize("declared", [0, 2_000])
+@pytest.mark.parametrize("after", [b"", bytes(2)])
+def test_a_wav_whose_recorder_went_on_after_it_wrote_the_size(
+    declared: int, after: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    codes = np.frombuffer(PCM + after, "<i2")
+    check(wav(declared, PCM + after), codes)
+    said = f"a: its header says {declared} bytes of samples, but {2 * len(codes)} are there"
+    assert caplog.messages == [said + ": all are read"]
+
+
+STALE = {  # where the size stands, how it is written, and what it counts besides samples
+    "AU": (8, ">I", 0),
+    "AIFF": (-6_012, ">I", 8),
+    "W64": (-6_008, "<Q", 24),
+    "CAF": (-6_012, ">Q", 4),
+    "RF64": (28, "<Q", 0),
+}
+
+
+@pytest.mark.parametrize("container", STALE)
+@pytest.mark.parametrize("num_bytes", [0, 2_000])
+def test_stale_sizes_of_other_containers(
+    container: str, num_bytes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    contents = bytearray(encoded(container))
+    at, layout, extra = STALE[container]
+    at %= len(contents)
+    old = struct.unpack_from(layout, contents, at)[0]
+    assert old == 6_000 + extra
+    struct.pack_into(layout, contents, at, num_bytes + extra)
+    check(bytes(contents))
+    is_open = num_bytes == 0 and container == "RF64"  # as ffmpeg leaves it in a pipe
+    assert len(caplog.messages) == (0 if is_open else 1)
+
+
+@pytest.mark.parametrize("container", ["W64", "CAF"])
+def test_files_that_libsndfile_wrote_to_a_pipe(container: str) -> None:
+    # It writes its header once before and once after all, instead of going back.
+    contents = encoded(container)
+    header_bytes = len(contents) - len(PCM)
+    at, layout, extra = STALE[container]
+    begun = bytearray(contents[:header_bytes])
+    struct.pack_into(layout, begun, at % len(contents), extra)
+    check(bytes(begun) * 2 + contents[header_bytes:] + contents[:header_bytes])
+
+
+def test_a_wav_of_more_than_4_gib(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    num_bytes = (1 << 32) + 2 * RATE
+    with path.open("wb") as file:  # a sparse file
+        file.write(wav(num_bytes % (1 << 32), b""))
+        file.truncate(44 + num_bytes - 6_000)
+        file.seek(0, os.SEEK_END)
+        file.write(PCM)
+    assert read_header(path).num_samples == num_bytes // 2
+    tail = read_audio(path, start_seconds=(num_bytes - 6_000) / 2 / RATE)
+    np.testing.assert_array_equal(tail, CODES.astype(np.float32) / 32768)
+    with path.open("ab") as file:
+        file.write(LIST)
+    assert read_header(path).num_samples == num_bytes // 2
+
+
+def test_several_chunks_of_samples_are_refused() -> None:
+    with pytest.raises(AudioError, match="holds samples in several chunks"):
+        check(wav(6_000, PCM, after=b"data" + struct.pack("<I", 40) + bytes(40)))
+
+
+@pytest.mark.parametrize(
+    "container", ["VOC", "AVR", "SVX", "MAT4", "MAT5", "MPC2K", "SDS", "W64", "CAF", "NIST", "AU"]
+)
+@pytest.mark.parametrize("missing", [2, 2_000])
+def test_what_a_header_promises_must_be_there(container: str, missing: int) -> None:
+    contents = encoded(container)
+    check(contents)
+    with pytest.raises(AudioError, match=r"a has been cut short: its header promises \d+ bytes"):
+        check(contents[: -missing - (container == "VOC")])
+
+
+@pytest.mark.parametrize("container", ["VOC", "AVR", "MAT4", "MAT5", "MPC2K"])
+def test_what_follows_is_left_out_and_said(
+    container: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(encoded(container) + b"\x11" * 500)
+    assert "500 bytes follow after what its header says" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("container", ["PAF", "PVF", "IRCAM"])
+def test_headers_without_a_length_are_said(
+    container: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(encoded(container))
+    assert caplog.messages == [
+        f"a: {container} headers say no length, so that a cut copy looks like a whole one"
+    ]
+
+
+def test_flac_files_are_found_over_the_bounds_of_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auricle.audio.containers.SEARCH_BYTES", 50)
+    marker = b"fLaC\0\0\0\x22"
+    for at in range(30, 120):
+        contents = bytes(at) + marker + b"fLaC" + bytes(90) + b"fLaC\x80\0\0\x22"
+        found = flac_starts(io.BytesIO(contents), 1, len(contents))
+        assert found == [at, at + 102]
+
+
+@pytest.mark.parametrize("contents", [b"words" * 9, b"RIFF", b"\xf0\x7e\0\1" + bytes(30), b"fLaC"])
 def test_no_header_promises_nothing(contents: bytes) -> None:
-    assert missing(contents) == 0
+    section = find_section(io.BytesIO(contents), 0, len(contents), "a")
+    assert section.pieces == ((0, len(contents)),)
+    assert section.remark == ""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import struct
@@ -179,3 +180,41 @@ def test_a_length_that_is_left_open_is_found_by_decoding(tmp_path: Path) -> None
     struct.pack_into(">Q", contents, 18, packed >> 36 << 36)
     path.write_bytes(contents)
     assert utterance_seconds([utterance(path)], 1) == [12_345 / 8_000]
+
+
+def test_a_cut_archive_gives_what_is_whole_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in ("a.flac", "b.flac", "c.flac"):
+            stream = io.BytesIO()
+            soundfile.write(stream, noise(3_000), RATE, format="FLAC")
+            info = tarfile.TarInfo(name)
+            info.size = len(stream.getvalue())
+            archive.addfile(info, io.BytesIO(stream.getvalue()))
+    with tarfile.open(path) as archive:
+        offset = archive.getmember("c.flac").offset
+    members = [
+        Utterance(id=f"u{n}", source=str(path), container="tar", member=n)
+        for n in ("a.flac", "b.flac")
+    ]
+    whole = [read_utterance(member, sample_rate=RATE) for member in members]
+    for end in (offset, offset + 300, offset + 900):
+        cut = tmp_path / f"{end}.tar"
+        cut.write_bytes(path.read_bytes()[:end])
+        for member, expected in zip(members, whole, strict=True):
+            moved = dataclasses.replace(member, source=str(cut))
+            assert torch.equal(read_utterance(moved, sample_rate=RATE), expected)
+
+
+def test_a_stretch_that_begins_after_what_the_header_counts(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac", 8_000)
+    expected = read_audio(path)[5_600:]
+    contents = bytearray(path.read_bytes())
+    contents[22:26] = (3_000).to_bytes(4, "big")
+    path.write_bytes(contents)
+    late = utterance(path, start=0.35)
+    assert utterance_seconds([late], 1) == [pytest.approx(0.15)]
+    assert torch.equal(read_utterance(late, sample_rate=RATE), expected)
+    (error,) = utterance_seconds([utterance(path, start=0.6)], 1)
+    assert isinstance(error, AudioError)
+    assert "is 0.5 s long" in str(error)

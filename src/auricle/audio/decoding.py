@@ -106,7 +106,7 @@ def stream_header(stream: BinaryIO, name: str) -> AudioHeader:
     Raises:
         AudioError: As `read_header`.
     """
-    with _opened(stream, name, is_thorough=False) as recordings:
+    with gathered(), _opened(stream, name, is_thorough=False) as recordings:
         return AudioHeader(
             num_samples=_count(recordings),
             sample_rate=recordings[0].sample_rate,

@@ -87,20 +87,22 @@ def choose_audio(paths: Iterable[AnyPath], where: str) -> list[AnyPath]:
     chosen = native
     for suffix, path in others:
         if suffix not in foreign.FOREIGN_SUFFIXES:
-            reason = "is no audio that we know"
+            reason = "these are no audio that we know"
         elif path.with_suffix("") in stems:
-            reason = "lies beside audio of the same name"
+            reason = "audio of the same name lies beside these"
         elif not is_installed:
-            reason = f"libsndfile does not read: {foreign.INSTALL}"
+            reason = f"libsndfile does not read these; {foreign.INSTALL}"
         else:
             chosen.append(path)
             continue
         passed.setdefault(reason, Counter())[suffix] += 1
     for reason, counts in passed.items():
-        kinds = [f"{n} {suffix}" for suffix, n in counts.most_common(MAX_KINDS_SAID)]
-        more = len(counts) - len(kinds)
-        listed = ", ".join(kinds) + (f" and {more} other kinds" if more else "")
-        note(f"passed over in {where}: {reason}", f"{where}: passed over {listed}, which {reason}")
+        kinds = [f"{count} {suffix}" for suffix, count in counts.most_common(MAX_KINDS_SAID)]
+        kinds += ["..."] * (len(counts) > len(kinds))
+        note(
+            f"passed over in {where}: {reason}",
+            f"{where}: passed over {counts.total()} files ({', '.join(kinds)}): {reason}",
+        )
     return chosen
 
 

@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from auricle.audio.notes import note
 from auricle.audio.splicing import Piece
 from auricle.errors import AudioError
 
@@ -116,6 +117,7 @@ class MpegLink:
         head: Its header.
         offsets: Where each begins in the file.
         end: Where the last ends; the file may end before.
+        gaps: What lies between frames and is none, from where to where.
         promised_frames: How many a tag says there are, None without one.
         promised_end: Where they end by the tag's count of bytes, None without one.
         skipped_samples: What an encoder and a decoder put before the first sample.
@@ -127,6 +129,7 @@ class MpegLink:
     head: bytes
     offsets: array[int] = dataclasses.field(default_factory=lambda: array("Q"))
     end: int = 0
+    gaps: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     promised_frames: int | None = None
     promised_end: int | None = None
     skipped_samples: int = 0
@@ -161,7 +164,12 @@ class MpegLink:
             silence, data = self._muted(stream, offset, held)
             pieces += [silence, data]
             held += data[1] - data[0]
-        return [*pieces, (self.offsets[first], self.end)], at + (num_before - first) * size
+        begin = self.offsets[first]
+        for gap_start, gap_end in self.gaps:
+            if gap_start > begin:
+                pieces.append((begin, gap_start))
+                begin = gap_end
+        return [*pieces, (begin, self.end)], at + (num_before - first) * size
 
     def _muted(self, stream: BinaryIO, offset: int, held: int) -> tuple[bytes, tuple[int, int]]:
         """A frame whose side information says that it is silent, and its data, which may belong to
@@ -218,6 +226,8 @@ def find_links(stream: BinaryIO, start: int, end: int, name: str) -> list[MpegLi
             else:
                 link = MpegLink(frame=frame, head=contents[:4])
                 links.append(link)
+        if link.offsets and position > link.end:
+            link.gaps.append((link.end, position))
         link.offsets.append(position)
         if contents[2] < 0x10:
             link.free_bytes = frame.num_bytes - (contents[2] >> 1 & 1)
@@ -227,6 +237,9 @@ def find_links(stream: BinaryIO, start: int, end: int, name: str) -> list[MpegLi
         raise AudioError(f"{name} holds no frames of MPEG audio: copy or convert it again")
     for link in links:
         _check(link, end, name)
+    num_bytes = sum(stop - start for link in links for start, stop in link.gaps)
+    if num_bytes:
+        note("mpeg gaps", f"{name}: {num_bytes} bytes between its frames are no audio: left out")
     return links
 
 

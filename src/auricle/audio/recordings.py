@@ -69,7 +69,7 @@ def open_recordings(stream: BinaryIO, name: str, *, is_thorough: bool) -> list[R
         stream: The file, which stays open.
         name: Stands for it in messages.
         is_thorough: Whether every page of an Ogg file, and all of a FLAC file, is looked at for
-            further recordings, and what is odd is said; else the first and the last page.
+            further recordings; else the first and the last page.
 
     Raises:
         AudioError: It is no audio, holds no samples, has been cut short or damaged, or only FFmpeg
@@ -89,7 +89,7 @@ def open_recordings(stream: BinaryIO, name: str, *, is_thorough: bool) -> list[R
         if not magic and (mpeg.is_mpeg(stream, start) or _is_bare_mpeg(name, head)):
             links = mpeg.find_links(stream, start, end, name)
             return [MpegRecording(stream, link, name) for link in links]
-        return _sections(stream, start, end, name, is_thorough=is_thorough)
+        return _sections(stream, start, end, name)
     except NotDecodedError as error:
         if not magic or not foreign.is_installed():
             raise AudioError(str(error)) from error.__cause__
@@ -100,14 +100,12 @@ def _is_bare_mpeg(name: str, head: bytes) -> bool:
     return name.lower().endswith(MPEG_SUFFIXES) and (not any(head) or head[0] == 0xFF)
 
 
-def _sections(
-    stream: BinaryIO, start: int, end: int, name: str, *, is_thorough: bool
-) -> list[Recording]:
+def _sections(stream: BinaryIO, start: int, end: int, name: str) -> list[Recording]:
     recordings: list[Recording] = []
     while start < end:
         section = find_section(stream, start, end, name)
         recordings.append(SoundRecording(stream, section.pieces, name))
-        if section.remark and is_thorough:
+        if section.remark:
             note(re.sub(r"\d+", "", section.remark), f"{name}: {section.remark}")
         start = section.end
     return recordings

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import os
 import tarfile
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from auricle.audio import foreign
 from auricle.errors import AudioError
 from auricle.extraction.inputs import archives
 from auricle.extraction.inputs.archives import ArchiveIndexes, list_archives
@@ -93,6 +93,13 @@ def test_a_cut_archive_keeps_what_is_whole(make_tar: MakeTar) -> None:
     listing = list_archives(str(path), Scope())
     assert [u.id for u in listing.utterances] == ["a"]
     assert "ends within it" in listing.problems[0].reason
+    indexes = ArchiveIndexes()
+    assert indexes.place(str(path), "a.wav") == (512, 600)
+    with pytest.raises(AudioError, match="no readable member 'b.wav'"):
+        indexes.place(str(path), "b.wav")
+    os.truncate(path, 300)
+    with pytest.raises(AudioError, match="as a tar archive"):
+        indexes.place(str(path), "a.wav")
 
 
 def test_a_damaged_header_is_no_end(make_tar: MakeTar) -> None:
@@ -119,8 +126,8 @@ def test_members_are_found_again(make_tar: MakeTar) -> None:
     path = str(make_tar("x.tar", [("a.wav", b"first"), ("b.wav", b"second"), ("c.txt", b"")]))
     indexes = ArchiveIndexes()
     for member, contents in (("b.wav", b"second"), ("a.wav", b"first")):
-        with Stretch(path, *indexes.place(path, member)) as stretch:
-            assert io.BufferedReader(stretch).read() == contents
+        offset, num_bytes = indexes.place(path, member)
+        assert Path(path).read_bytes()[offset : offset + num_bytes] == contents
     with pytest.raises(AudioError, match="no readable member 'c.txt'"):
         indexes.place(path, "c.txt")
     with pytest.raises(AudioError, match="cannot open"):
@@ -159,14 +166,16 @@ def test_two_members_of_one_name(make_tar: MakeTar) -> None:
         ArchiveIndexes().place(path, "a.wav")
 
 
-def test_a_stretch_is_a_file_of_its_own(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    path.write_bytes(b"0123456789")
-    with Stretch(str(path), 2, 5) as stretch:
-        assert stretch.read() == b"23456"
-        assert stretch.seek(-2, os.SEEK_END) == 3
-        assert stretch.read(9) == b"56"
-        assert stretch.seek(-4, os.SEEK_CUR) == 1
-        assert stretch.read(1) == b"3"
-        assert stretch.seek(7) == stretch.tell() == 7
-        assert stretch.read() == b""
+def test_videos_are_passed_over_beside_audio_of_the_same_name(
+    make_tar: MakeTar, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("a.wav", "a.mp4", "b.mp4", "c.txt")
+    path = str(make_tar("x.tar", [(name, b"contents") for name in names]))
+    monkeypatch.setattr(foreign, "is_installed", lambda: True)
+    assert [u.member for u in list_archives(path, Scope()).utterances] == ["a.wav", "b.mp4"]
+    monkeypatch.setattr(foreign, "is_installed", lambda: False)
+    assert [u.member for u in list_archives(path, Scope()).utterances] == ["a.wav"]
+    assert caplog.messages[1:] == [
+        f"{path}: passed over 1 files (1 .mp4): audio of the same name lies beside these",
+        f"{path}: passed over 1 files (1 .mp4): libsndfile does not read these; {foreign.INSTALL}",
+    ]

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from auricle.audio.recordings import open_recordings
+from auricle.audio.samples import sample_paths
+from auricle.errors import AudioError
+
+RATE = 16_000
+
+
+def encoded(container: str, subtype: str, seconds: int = 14) -> bytes:
+    spoken, _ = soundfile.read(sample_paths()[1])
+    stream = io.BytesIO()
+    samples = np.tile(spoken, 2)[: seconds * RATE]
+    soundfile.write(stream, samples, RATE, format=container, subtype=subtype)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [("OGG", "VORBIS"), ("OGG", "OPUS"), ("FLAC", "PCM_16"), ("MP3", "MPEG_LAYER_III")],
+)
+def test_blocks_from_anywhere_are_those_of_the_whole(container: str, subtype: str) -> None:
+    stream = io.BytesIO(encoded(container, subtype))
+    (recording,) = open_recordings(stream, "a", is_thorough=True)
+    whole = np.concatenate(list(recording.blocks(0, None)))
+    assert recording.num_samples == len(whole)
+    starts = np.random.default_rng(0).integers(0, len(whole) - 1_000, 6)
+    for start in [*map(int, starts), len(whole) - 4_000, len(whole) - 1_000]:
+        part = np.concatenate(list(recording.blocks(start, start + 1_000)))
+        np.testing.assert_array_equal(part, whole[start : start + 1_000])
+    assert list(recording.blocks(len(whole), len(whole))) == []
+    recording.close()
+    assert not stream.closed
+
+
+def test_what_is_no_audio() -> None:
+    with pytest.raises(AudioError, match="cannot read a as audio: Format not recognised"):
+        open_recordings(io.BytesIO(b"words " * 90), "a", is_thorough=True)
+    with pytest.raises(AudioError, match=r"a\.mp3 holds no frames of MPEG audio"):
+        open_recordings(io.BytesIO(bytes(900)), "a.mp3", is_thorough=True)
+    for container in ("WAV", "W64", "AIFF", "AU", "CAF"):
+        stream = io.BytesIO()
+        soundfile.write(stream, np.zeros(0), RATE, format=container)
+        with pytest.raises(AudioError, match="a holds no samples"):
+            open_recordings(stream, "a", is_thorough=True)
