@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
+from auricle.audio.notes import gathered
 from auricle.errors import AuricleError, OutputError
 from auricle.extraction.engine import (
     EncodedShard,
@@ -70,6 +74,21 @@ def test_shards_are_written_in_order_whole_and_by_another_thread(
     assert threading.current_thread() not in threads
     assert sum(seconds) == pytest.approx(sum(shard.seconds for shard in shards))
     assert min(stages.decoding, stages.encoding, stages.writing) > 0
+
+
+def test_what_is_odd_of_many_files_is_one_line(
+    shards: list[ShardPlan], encoding: Encoding, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [timed.utterance.source for shard in shards for timed in shard.utterances][:3]
+    for path in paths:
+        samples, rate = soundfile.read(path)
+        soundfile.write(path, np.stack([samples, -samples], 1), rate)
+    with gathered() as notes:
+        run_shards(shards, encoding, lambda done: None, num_workers=0)
+    assert notes.counts == {"channels": 3}
+    assert notes.firsts["channels"].startswith(f"{paths[0]}: its 2 channels cancel")
+    assert pickle.loads(pickle.dumps(notes)) == notes  # it comes from other processes
+    assert not caplog.messages
 
 
 def test_what_the_writer_raises_ends_the_run(shards: list[ShardPlan], encoding: Encoding) -> None:

@@ -91,9 +91,9 @@ def open_recordings(stream: BinaryIO, name: str, *, is_thorough: bool) -> list[R
             return [MpegRecording(stream, link, name) for link in links]
         return _sections(stream, start, end, name)
     except NotDecodedError as error:
-        if not magic or not foreign.is_installed():
+        if magic != "OGG" or not foreign.is_installed():
             raise AudioError(str(error)) from error.__cause__
-        return [foreign.ForeignRecording(stream, name, magic)]
+        return [foreign.ForeignRecording(stream, name, "Ogg")]  # Speex, or FLAC in Ogg
 
 
 def _is_bare_mpeg(name: str, head: bytes) -> bool:
