@@ -219,11 +219,28 @@ def test_cut_files(tmp_path: Path, container: str, subtype: str, part: float) ->
         read_audio(path)
 
 
-def test_a_part_of_a_file_that_cannot_seek(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wav", noise(20_000) / 2, 8_000, subtype="GSM610")
-    whole = read_audio(path, sample_rate=8_000)
-    part = read_audio(path, sample_rate=8_000, start_seconds=1.5, duration_seconds=0.5)
-    assert torch.equal(part, whole[12_000:16_000])
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [
+        ("WAV", "GSM610"),
+        ("WAV", "MS_ADPCM"),
+        ("AIFF", "DWVW_16"),
+        ("VOC", "PCM_U8"),
+        ("XI", "DPCM_16"),
+    ],
+)
+def test_a_part_of_a_file_in_which_libsndfile_cannot_seek_or_lands_elsewhere(
+    tmp_path: Path, container: str, subtype: str
+) -> None:
+    path = tmp_path / "a"
+    write(path, noise(20_000) / 2, 8_000, format=container, subtype=subtype)
+    rate = read_header(path).sample_rate
+    whole = read_audio(path, sample_rate=rate)
+    for start in (3_000, 12_000):
+        part = read_audio(
+            path, sample_rate=rate, start_seconds=start / rate, duration_seconds=4_000 / rate
+        )
+        assert torch.equal(part, whole[start : start + 4_000])
 
 
 def test_a_part_may_overshoot_by_what_is_said(tmp_path: Path) -> None:
