@@ -229,7 +229,7 @@ def test_cut_files(tmp_path: Path, container: str, subtype: str, part: float) ->
         ("XI", "DPCM_16"),
     ],
 )
-def test_a_part_of_a_file_in_which_libsndfile_cannot_seek_or_lands_elsewhere(
+def test_parts_where_libsndfile_seeks_by_blocks_or_not_at_all(
     tmp_path: Path, container: str, subtype: str
 ) -> None:
     path = tmp_path / "a"

@@ -27,9 +27,6 @@ BLOCK_VALUES = 1 << 20
 VORBIS_LEAD_SECONDS = 10.0
 """How far before a part decoding begins in Ogg Vorbis: libsndfile may land a page too late."""
 
-EXACT_SEEKS = frozenset({"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC"})
-"""Containers in which libsndfile lands where it is told to; in VOC and XI it does not."""
-
 UNKNOWN_LENGTH = 1 << 60
 """libsndfile reports about 2^63 frames where the header leaves the length open."""
 
@@ -195,9 +192,9 @@ class SoundRecording:
     def _landing(self, sound: Any, start: int) -> int:
         """The sample to begin with, so that what follows is as in a decoding of the whole."""
         if not sound.can_seek or self.num_samples is None or sound.subtype.startswith("DWVW"):
-            return 0
+            return 0  # libsndfile says that it seeks in DWVW, and fails
         if sound.format != "OGG":
-            return start if sound.format in EXACT_SEEKS else 0
+            return start
         if sound.subtype == "OPUS" or self._tail_samples is None:
             return 0  # a decoder of Opus depends on all that it has decoded before
         lead = math.ceil(VORBIS_LEAD_SECONDS * self.sample_rate)
