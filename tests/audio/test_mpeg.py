@@ -195,3 +195,19 @@ def test_what_is_no_mpeg_audio() -> None:
     assert audio_start(io.BytesIO(id3(400) + id3(40, footer=True) + b"more")) == 470
     with pytest.raises(AudioError, match="a holds no frames"):
         find_links(io.BytesIO(bytes(500)), 0, 500, "a")
+
+
+@pytest.mark.parametrize("num_missing", [0, 3])
+def test_fraunhofer_s_tag_is_no_audio_and_a_promise(num_missing: int) -> None:
+    bare = untagged(mp3(44_100, "CONSTANT"))
+    offsets = find_links(io.BytesIO(bare), 0, len(bare), "a")[0].offsets
+    head = bare[:2] + b"\x90" + bare[3:4]
+    frame = parse_header(head)
+    assert frame is not None
+    tag = b"VBRI" + b"\0\1" + bytes(4) + bytes(4) + (len(offsets) + num_missing).to_bytes(4, "big")
+    contents = (head.ljust(36, b"\0") + tag).ljust(frame.num_bytes, b"\0") + bare
+    if num_missing:
+        with pytest.raises(AudioError, match="cut short: its header promises"):
+            decoded(contents)
+    else:
+        np.testing.assert_array_equal(decoded(contents), decoded(bare))
