@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from auricle.hub.catalogue import list_models as list_models
     from auricle.hub.loading import load as load
     from auricle.models.base import Encoder as Encoder
-    from auricle.models.stream import StreamSession as StreamSession
-    from auricle.models.stream import StreamStatistics as StreamStatistics
     from auricle.models.windows import encode_windows as encode_windows
     from auricle.pictures import compare as compare
     from auricle.pictures import plot as plot
+    from auricle.streaming.session import StreamSession as StreamSession
+    from auricle.streaming.session import StreamStatistics as StreamStatistics
 
 __version__ = "0.1.0"
 
@@ -63,8 +63,8 @@ _ERRORS = (
 _EXPORTS = {
     **dict.fromkeys(_ERRORS, "auricle.errors"),
     "Encoder": "auricle.models.base",
-    "StreamSession": "auricle.models.stream",
-    "StreamStatistics": "auricle.models.stream",
+    "StreamSession": "auricle.streaming.session",
+    "StreamStatistics": "auricle.streaming.session",
     "build": "auricle.hub.building",
     "compare": "auricle.pictures",
     "encode_windows": "auricle.models.windows",

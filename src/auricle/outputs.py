@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     IntOrTensor = TypeVar("IntOrTensor", int, Tensor)
 
 
+SAMPLE_RATE = 16_000
+"""Sample rate in Hz of every published encoder of these families."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Window:
     """One sliding window over a sequence: a convolution, a pooling, an analysis frame.

@@ -34,7 +34,6 @@ class Family:
     encoder_module_name: str | None = None
     objective_module_name: str | None = None
     converter_module_name: str | None = None
-    streaming_module_name: str | None = None
     plug_in: PlugIn | None = None
 
     def encoder_module(self) -> Any:
@@ -68,14 +67,6 @@ class Family:
     def converter(self) -> Any:
         """The module that reads the family's original checkpoints; imports it."""
         return self._module("convert", self.converter_module_name)
-
-    def streaming(self) -> Any:
-        """The module with the family's steps over a stream; imports it.
-
-        Raises:
-            ModuleNotFoundError: There is none.
-        """
-        return self._module("streaming", self.streaming_module_name)
 
     def _module(self, layer: str, own_name: str | None) -> Any:
         if self.plug_in is None:

@@ -22,6 +22,7 @@ from auricle.nn.linear import Linear
 from auricle.nn.padding import pad_frames, padding_mask, zero_padding
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
 from auricle.outputs import FrameGeometry, LayerInfo, Window
+from auricle.streaming.stages import Step
 
 BLOCK_KERNEL = 3
 """Frames that a block's convolution spans; each side of the mask grows by one per block."""
@@ -284,6 +285,11 @@ class Npc(FeatureEncoder):
             yield "masked_sum", representation
             if self.config.bottleneck_dim is not None:
                 yield "bottleneck", self.bottleneck(representation)
+
+    def stream_steps(self) -> Iterator[Step]:
+        raise self.stream_refusal(
+            "its convolutions look ahead as far as they look back, in every block"
+        )
 
 
 PRESETS = {"npc": NpcConfig()}

@@ -19,6 +19,7 @@ from auricle.nn.reflect import reflect_pad
 from auricle.nn.sinc import SincConv
 from auricle.nn.stretches import by_stretches
 from auricle.outputs import FrameGeometry, LayerInfo, Window
+from auricle.streaming.stages import Step
 
 PASE_KERNEL_SIZES = (251, 20, 11, 11, 11, 11, 11, 11)
 PASE_STRIDES = (1, 10, 2, 1, 2, 1, 2, 2)
@@ -324,6 +325,12 @@ class Pase(Encoder):
         widest = max(x.shape[1], self.config.output_dim)
         frame_bytes = 0 if self.training else len(x) * widest * x.element_size()
         return by_stretches(embed, x.shape[2], frame_bytes)
+
+    def stream_steps(self) -> Iterator[Step]:
+        reason = "its convolutions look ahead in every block, and mirror the end of the waveform"
+        if self.config.num_skips:
+            reason += "; its skips (PASE+) are averages over groups that the whole length decides"
+        raise self.stream_refusal(reason)
 
 
 def _lengths(windows: tuple[Window, ...], num_samples: Sequence[int]) -> list[int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
 from auricle.models.gru_encoder import GruConfig, GruEncoder
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
+from auricle.streaming.stages import CODES, PerFrame, Step
 
 
 class VqApcConfig(GruConfig, frozen=True, kw_only=True):
@@ -46,6 +47,15 @@ class VqApc(GruEncoder):
 
     def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         return self.quantizer.indices(x)
+
+    def stream_steps(self) -> Iterator[Step]:
+        yield from super().stream_steps()
+
+        def codes(x: Tensor) -> Tensor:
+            return self.quantizer.indices(x.transpose(1, 2)).transpose(1, 2)
+
+        if self.codes_layer is not None:
+            yield Step(CODES, lambda norm: PerFrame(codes))
 
 
 PRESETS = {"vq_apc": VqApcConfig()}
