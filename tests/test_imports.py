@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import auricle
-from auricle.models.families import FAMILIES
+from auricle.catalogue.family import FAMILIES
 
 ROOT = Path(auricle.__file__).parent
 
@@ -24,6 +24,7 @@ LEVELS: dict[str, int] = {
     "nn": 2,
     "streaming": 3,
     "models": 4,
+    "catalogue": 5,
     "objectives": 5,
     "convert": 5,
     "extraction": 5,
@@ -42,8 +43,8 @@ LEVELS: dict[str, int] = {
 
 FREE_OF_TORCH = (
     "auricle",
-    "auricle.models.families",
-    "auricle.hub.catalogue",
+    "auricle.catalogue.family",
+    "auricle.catalogue.search",
     "auricle.cli.info",
     "auricle.cli.listing",
     "auricle.__main__",

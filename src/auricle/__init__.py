@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from auricle.catalogue.search import list_models as list_models
+    from auricle.catalogue.search import list_sizes as list_sizes
     from auricle.convert.huggingface_export import (
         export_to_transformers as export_to_transformers,
     )
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from auricle.errors import UnknownUtteranceError as UnknownUtteranceError
     from auricle.extraction.store.reader import open as open  # noqa: A004 - the library's public name
     from auricle.hub.building import build as build
-    from auricle.hub.building import list_sizes as list_sizes
-    from auricle.hub.catalogue import list_models as list_models
     from auricle.hub.loading import load as load
     from auricle.models.base import Encoder as Encoder
     from auricle.models.windows import encode_windows as encode_windows
@@ -70,8 +70,8 @@ _EXPORTS = {
     "encode_windows": "auricle.models.windows",
     "export_to_transformers": "auricle.convert.huggingface_export",
     "extract": "auricle.corpora",
-    "list_models": "auricle.hub.catalogue",
-    "list_sizes": "auricle.hub.building",
+    "list_models": "auricle.catalogue.search",
+    "list_sizes": "auricle.catalogue.search",
     "load": "auricle.hub.loading",
     "open": "auricle.extraction.store.reader",
     "plot": "auricle.pictures",

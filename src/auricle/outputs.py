@@ -161,6 +161,7 @@ class ModelInfo:
 
     name: str
     family: str
+    title: str
     sample_rate: int
     hop_samples: int
     receptive_field: ReceptiveField

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from auricle.__main__ import main
-from auricle.hub.catalogue import find
+from auricle.catalogue.search import find
 from auricle.hub.download import cached_path
 from auricle.hub.embedded import embedded_path
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from auricle.catalogue.search import find
 from auricle.hub.availability import Availability, availability, known_num_bytes
-from auricle.hub.catalogue import find
 from auricle.hub.conversions import CONVERTER_VERSION, Conversion, Stamp, write_note
 from auricle.hub.download import cached_path
 from auricle.hub.embedded import embedded_path
@@ -70,4 +71,4 @@ def test_sizes_are_the_files_or_those_on_record() -> None:
     mini = find("apc_mini")
     assert known_num_bytes(mini) == embedded_path(mini).stat().st_size
     assert known_num_bytes(find("tera")) is None
-    assert known_num_bytes(dataclasses.replace(find("tera"), num_bytes=7)) == 7
+    assert known_num_bytes(msgspec.structs.replace(find("tera"), num_bytes=7)) == 7

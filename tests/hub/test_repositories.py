@@ -12,8 +12,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundE
 from safetensors.torch import load_file, save_file
 
 import auricle
+from auricle.catalogue import search
 from auricle.errors import DownloadError
-from auricle.hub import catalogue
 from auricle.hub.repositories import fetch_repository, fetch_snapshot
 from golden_cases import GoldenCase
 
@@ -132,7 +132,7 @@ def test_where_a_repository_fails_the_original_file_is_tried(
 
     monkeypatch.setattr("auricle.hub.download.download", download)
     encoder = auricle.load("wav2vec2_large_ll60k")
-    assert asked == [catalogue.find("wav2vec2_large_ll60k").urls[1:]]
+    assert asked == [search.find("wav2vec2_large_ll60k").urls[1:]]
     assert "trying other places" in caplog.text
     assert encoder([torch.zeros(800)])[0].shape[1] == 48
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 import auricle
+from auricle.catalogue.family import FAMILIES
 from auricle.errors import AuricleError
 from auricle.frontends import extract
-from auricle.models.baseline import PRESETS
+
+PRESETS = FAMILIES["baseline"].presets()
 
 
 @pytest.mark.parametrize(

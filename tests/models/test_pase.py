@@ -7,9 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from auricle.catalogue.family import FAMILIES
 from auricle.errors import AudioError, AuricleError
-from auricle.models.pase import PRESETS, Pase, PaseConfig
+from auricle.models.pase import Pase, PaseConfig
 from golden_cases import shared_encoder
+
+PRESETS = FAMILIES["pase"].presets()
 
 SMALL: dict[str, Any] = {
     "kernel_sizes": (31, 20, 11, 4, 1),

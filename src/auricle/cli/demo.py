@@ -11,11 +11,11 @@ import torch
 
 from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
+from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.cli.folders import check_folder
 from auricle.errors import MissingExtraError
 from auricle.extraction.formats.npy import save_npy
 from auricle.hub.loading import load
-from auricle.hub.records import DEFAULT_MODEL
 from auricle.models.base import SAMPLE_RATE
 from auricle.pictures import listen, picture_of
 from auricle.plotting.figures import check_plotting, save_figure

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError
 from auricle.hub.loading import load
-from auricle.hub.records import DEFAULT_MODEL
 from auricle.models.base import Encoder
 
 

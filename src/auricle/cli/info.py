@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+from auricle.catalogue import search
+from auricle.catalogue.family import Family, find_family
+from auricle.catalogue.record import Record
 from auricle.errors import CheckpointError
-from auricle.hub import catalogue
 from auricle.hub.availability import availability, is_converted, known_num_bytes
 from auricle.hub.digests import file_sha256, pinned_sha256
 from auricle.hub.download import cached_path
 from auricle.hub.embedded import embedded_path
-from auricle.hub.locations import is_location, repository_hint
-from auricle.hub.records import Record
-from auricle.models.families import Family, find_family
+from auricle.hub.locations import is_location, looks_like_path, repository_hint
 from auricle.outputs import ModelInfo, Paper
 
 Facts: TypeAlias = Iterator[tuple[str, str]]
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         _print(_own_facts(place, arguments))
     elif is_location(model):
         _print(_own_facts(model, arguments))
-    elif catalogue.looks_like_path(model):
+    elif looks_like_path(model):
         # Told here, because the loader, which would tell it too, takes long to import.
         if not Path(model).exists():
             raise CheckpointError(
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
         _print(_own_facts(Path(model), arguments))
     else:
-        _print(_record_facts(catalogue.find(model), arguments))
+        _print(_record_facts(search.find(model), arguments))
     return 0
 
 
@@ -111,7 +111,7 @@ def _own_facts(place: str | Path, arguments: argparse.Namespace) -> Facts:
     yield "name", info.name
     family = find_family(info.family)
     # Where a family has models of several papers, nothing tells which of them a file is.
-    titles = {record.title for record in catalogue.select(family=family.stem)[0]}
+    titles = {record.title for record in search.select(family=family.stem)[0]}
     if len(titles) > 1:
         yield from _family_facts(family, " or ".join(sorted(titles)), None)
     else:
@@ -142,7 +142,7 @@ def _size_facts(family: Family, size: str) -> Facts:
     """The architecture of a published size; on the meta device it takes no memory."""
     from auricle.hub.skeletons import skeleton
 
-    encoder = skeleton(family.encoder_type(), family.preset(size))
+    encoder = skeleton(family.build, family.preset(size))
     yield "published size", size
     yield from _architecture_facts(encoder.info)
 

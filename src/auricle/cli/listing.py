@@ -7,11 +7,11 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+from auricle.catalogue.family import find_family
+from auricle.catalogue.record import Record
+from auricle.catalogue.search import select
 from auricle.errors import UnknownModelError
 from auricle.hub.availability import availability
-from auricle.hub.catalogue import select
-from auricle.hub.records import Record
-from auricle.models.families import find_family
 
 WIDTH = 120
 """Columns of text that the table may take."""

@@ -9,8 +9,7 @@ from pathlib import Path
 from auricle.extraction.store.checking import verify as verify_store
 from auricle.extraction.store.folder import Folder, LocalFolder, open_folder
 from auricle.extraction.store.reader import open as open_store
-from auricle.hub import catalogue
-from auricle.hub.locations import is_location
+from auricle.hub.locations import is_location, looks_like_path
 from auricle.hub.verification import shown, verify
 
 MODEL_SCHEMES = ("http://", "https://", "hf://")
@@ -59,7 +58,7 @@ def _store_folder(name: str) -> Folder | None:
         folder = None if name.lower().startswith(MODEL_SCHEMES) else open_folder(name)
         is_file = isinstance(folder, LocalFolder) and not folder.path.is_dir()
         return None if is_file else folder
-    is_store = catalogue.looks_like_path(name) and Path(name).is_dir()
+    is_store = looks_like_path(name) and Path(name).is_dir()
     return LocalFolder(Path(name)) if is_store else None
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from auricle.audio.samples import sample_paths
+from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError, MissingExtraError, OutputError
 from auricle.explore.choices import (
     NO_LAYERS,
@@ -23,7 +24,6 @@ from auricle.explore.choices import (
     must_be_downloaded,
 )
 from auricle.explore.recordings import examine
-from auricle.hub.records import DEFAULT_MODEL
 
 HOST = "127.0.0.1"
 FIRST_PORT = 7860

@@ -5,11 +5,11 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
+from auricle.catalogue.record import Record
 from auricle.hub.cache import cache_folder
 from auricle.hub.download import cached_path
 from auricle.hub.embedded import embedded_path
 from auricle.hub.locations import parse_repository_url
-from auricle.hub.records import Record
 from auricle.hub.repositories import CONFIG_FILE, SCHEME, WEIGHT_FILES
 
 

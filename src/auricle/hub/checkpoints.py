@@ -10,6 +10,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from auricle.catalogue.family import find_family
 from auricle.convert.converted import Converted
 from auricle.convert.keymap import KeyMap
 from auricle.convert.originals import Configuration, read_original
@@ -18,7 +19,6 @@ from auricle.hub.locations import repository_hint
 from auricle.hub.plug_in_formats import formats_for
 from auricle.hub.skeletons import skeleton
 from auricle.models.base import Config, Encoder
-from auricle.models.families import find_family
 from auricle.native import is_native, read_native
 from auricle.outputs import Provenance
 from auricle.safetensors_file import ALIGNMENT_BYTES
@@ -122,7 +122,7 @@ def assemble(
             the message lists them as `keymap`'s originals.
     """
     try:
-        encoder = skeleton(find_family(family).encoder_type(), config)
+        encoder = skeleton(find_family(family).build, config)
     except (RuntimeError, ValueError, OverflowError) as error:
         raise CheckpointError(
             f"the configuration in {source} does not make a {family} encoder: {error}"

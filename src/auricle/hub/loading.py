@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import torch
 
+from auricle.catalogue import search
+from auricle.catalogue.family import FAMILIES, find_family, is_family
+from auricle.catalogue.record import Record
 from auricle.convert.originals import Configuration
 from auricle.errors import AuricleError
-from auricle.hub import catalogue
 from auricle.hub.checkpoints import read_encoder, refuse_config
 from auricle.hub.conversions import Wanted
 from auricle.hub.converting import configuration_sha256, load_once_converted
@@ -21,11 +23,9 @@ from auricle.hub.digests import pinned_sha256
 from auricle.hub.download import fetch, fetch_config
 from auricle.hub.embedded import whole_embedded_path
 from auricle.hub.fetching import Fetched, fetch_location, without_password
-from auricle.hub.locations import is_location, is_repository_url
-from auricle.hub.records import Record
+from auricle.hub.locations import is_location, is_repository_url, looks_like_path
 from auricle.hub.skeletons import skeleton
 from auricle.models.base import Encoder
-from auricle.models.families import find_family, is_family
 from auricle.outputs import Provenance
 
 if TYPE_CHECKING:
@@ -85,6 +85,12 @@ def load(
         raise AuricleError(f"got precision={precision!r} and dtype={dtype}; give one of them")
     device = _usable(device)
     encoder = _load(name_or_path, checkpoint, config, refresh).to(device=device, dtype=dtype)
+    name = encoder.provenance.name
+    if name is not None and search.is_name(name):
+        # Of a variant in its family, such as Modified CPC, the record has a paper of its own.
+        record = search.find(name)
+        if record.family == encoder.family:
+            encoder.title, encoder.paper = record.title, record.paper
     if precision is not None:
         from auricle.models.precision import set_precision
 
@@ -111,20 +117,18 @@ def _load(
 ) -> Encoder:
     if isinstance(config, str) and is_location(config):
         config = fetch_location(config, refresh=refresh).path
-    if checkpoint is None and (
-        is_location(name_or_path) or catalogue.looks_like_path(name_or_path)
-    ):
+    if checkpoint is None and (is_location(name_or_path) or looks_like_path(name_or_path)):
         return _own(name_or_path, None, config, refresh)
     name = str(name_or_path)
     if checkpoint is not None:
-        family = name if is_family(name) else catalogue.find(name).family
+        family = name if is_family(name) else search.find(name).family
         encoder = _own(checkpoint, family, config, refresh)
         if encoder.provenance.name is None:
             encoder.provenance = dataclasses.replace(encoder.provenance, name=name)
         if not is_family(name):
-            _warn_of_another_size(encoder, catalogue.find(name))
+            _warn_of_another_size(encoder, search.find(name))
         return encoder
-    record = catalogue.find(name)
+    record = search.find(name)
     if record.family == "baseline":
         return _baseline(record.name, config)
     refuse_config(config, name)
@@ -232,16 +236,18 @@ def _warn_of_another_size(encoder: Encoder, record: Record) -> None:
 
 
 def _baseline(name: str, config: Configuration | None) -> Encoder:
-    from auricle.models.baseline import PRESETS, Baseline, BaselineConfig
+    from auricle.models.baseline import BaselineConfig
 
     if config is not None and not isinstance(config, Mapping):
         raise AuricleError(f"config for {name} must be a mapping of options, but is {config!r}")
-    features = PRESETS[name].features
+    preset = FAMILIES["baseline"].preset(name)
+    assert isinstance(preset, BaselineConfig)
+    features = preset.features
     options = {**msgspec.to_builtins(features), **(config or {})}
     try:
         features = msgspec.convert(options, type(features))
     except msgspec.ValidationError as error:
         raise AuricleError(f"config for {name}: {error}") from error
-    encoder = Baseline(BaselineConfig(features=features))
+    encoder = FAMILIES["baseline"].build(BaselineConfig(features=features))
     encoder.provenance = Provenance(name=name)
     return encoder.eval()

@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from auricle.audio.waveforms import Waveform, as_waveforms
 from auricle.errors import AuricleError, LayerError
 from auricle.frontends import FbankConfig, LogMelConfig, extract
-from auricle.models.families import find_family
 from auricle.native import NativeCheckpoint, write_native
 from auricle.nn.packed import infers_on_cpu
 from auricle.nn.padding import pad_waveforms
 from auricle.outputs import SAMPLE_RATE as SAMPLE_RATE
-from auricle.outputs import LayerInfo, ModelInfo, Provenance, ReceptiveField
+from auricle.outputs import LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
 
 if TYPE_CHECKING:
     from auricle.outputs import IntOrTensor
@@ -56,12 +55,16 @@ class Encoder(nn.Module, abc.ABC):
     `uses_utterance_statistics`, `codes_layer` and `code_indices` where they differ.
     """
 
-    family: ClassVar[str]
+    family: str
     config_type: ClassVar[type[Config]]
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.title: str | None = None
+        """What the model is called in print."""
+        self.paper: Paper | None = None
+        """The publication that the model comes from."""
         self.provenance = Provenance()
         self.unused_keys: tuple[str, ...] = ()
         """Keys of the checkpoint that the encoder does not need, such as a fine-tuned head's."""
@@ -395,7 +398,8 @@ class Encoder(nn.Module, abc.ABC):
             default_layer=self.default_layer,
             dims={info.name: info.dim for info in layers},
             num_parameters=sum(parameter.numel() for parameter in self.parameters()),
-            paper=find_family(self.family).paper,
+            title=self.title or self.family,
+            paper=self.paper,
             training_data=self.provenance.training_data,
             licence=self.provenance.licence,
             source_url=self.provenance.source_url,

@@ -33,12 +33,3 @@ class Baseline(FeatureEncoder):
         self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
     ) -> Iterator[tuple[str, Tensor]]:
         yield "features", self.features(waveforms, num_samples)
-
-
-PRESETS = {
-    "fbank": BaselineConfig(features=FbankConfig(window="povey")),
-    "mel": BaselineConfig(features=LogMelConfig(kind="mel", cmvn=False)),
-    "mfcc": BaselineConfig(features=LogMelConfig(kind="mfcc", log=False, cmvn=False)),
-    "spectrogram": BaselineConfig(features=LogMelConfig(kind="linear", cmvn=False)),
-}
-"""Kaldi fbank, log mel, MFCC and log power spectrogram, none of them normalised."""

@@ -219,10 +219,3 @@ class Cpc(Encoder):
             yield Step(f"block_{index + 1}", partial(ConvBlockStage, block), norm)
         yield Step("encoder", lambda norm: PerFrame(lambda x: x.to(self.dtype)))
         yield Step("context", lambda norm: Recurrent(self.rnn))
-
-
-PRESETS = {
-    "cpc": CpcConfig(encoder_dim=512, norm="batch", recurrence="gru"),
-    "modified_cpc": CpcConfig(),
-}
-"""The first paper's size, and that of the published checkpoint (1.84 million parameters)."""

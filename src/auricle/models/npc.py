@@ -290,7 +290,3 @@ class Npc(FeatureEncoder):
         raise self.stream_refusal(
             "its convolutions look ahead as far as they look back, in every block"
         )
-
-
-PRESETS = {"npc": NpcConfig()}
-"""The published size: 19.4 M parameters with the prediction head."""

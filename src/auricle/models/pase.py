@@ -336,10 +336,3 @@ class Pase(Encoder):
 def _lengths(windows: tuple[Window, ...], num_samples: Sequence[int]) -> list[int]:
     geometry = FrameGeometry(windows)
     return [geometry.num_frames(count) for count in num_samples]
-
-
-PRESETS = {
-    "pase": PaseConfig(),
-    "pase_plus": PaseConfig(embedding_dim=256, rnn_dim=512, skip_merge="sum"),
-}
-"""The published sizes of the two papers (PASE+: 7.83 million parameters)."""

@@ -56,7 +56,3 @@ class VqApc(GruEncoder):
 
         if self.codes_layer is not None:
             yield Step(CODES, lambda norm: PerFrame(codes))
-
-
-PRESETS = {"vq_apc": VqApcConfig()}
-"""The published size."""

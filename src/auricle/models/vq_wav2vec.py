@@ -111,10 +111,3 @@ class VqWav2Vec(ConvEncoder):
 
         yield Step("quantized", lambda norm: PerFrame(vectors))
         yield from self.aggregator_steps()
-
-
-PRESETS = {
-    "vq_wav2vec": VqWav2VecConfig(),
-    "vq_wav2vec_kmeans": VqWav2VecConfig(quantizer=KmeansQuantizerConfig(is_shared=True)),
-}
-"""The published sizes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from auricle.models.families import FAMILIES
+from auricle.catalogue.family import FAMILIES
 
 SUMMARY = "list the models"
 TEXT = """\

@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.hub.locations import is_location
-from auricle.hub.records import DEFAULT_MODEL
 
 DTYPES = ("float32", "float16", "bfloat16")
 PRECISIONS = ("float32", "fp16", "bf16", "int8")
