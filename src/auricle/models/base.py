@@ -52,7 +52,8 @@ class Encoder(nn.Module, abc.ABC):
 
     A family subclasses it, sets `family` and `config_type`, and implements `layer_infos` and
     `encode`; it overrides `min_samples`, `default_layer`, `sees_past`, `looks_ahead`,
-    `uses_utterance_statistics`, `codes_layer` and `code_indices` where they differ.
+    `uses_utterance_statistics`, `codes_layer`, `num_codebooks`, `code_indices` and `stream_steps`
+    where they differ.
     """
 
     family: str
@@ -123,6 +124,11 @@ class Encoder(nn.Module, abc.ABC):
     def codes_layer(self) -> str | None:
         """Name of the layer that the quantiser reads, None for an encoder without codes."""
         return None
+
+    @property
+    def num_codebooks(self) -> int:
+        """K, codes of each frame; 0 for an encoder without codes."""
+        return 0
 
     is_faster_together: ClassVar[bool] = False
     """Whether the CPU infers several utterances at once faster than one after the other."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from auricle.frontends import FbankConfig, LogMelConfig
@@ -23,6 +24,15 @@ class Baseline(FeatureEncoder):
     family = "baseline"
     config_type = BaselineConfig
     config: BaselineConfig
+
+    def __init__(self, config: BaselineConfig) -> None:
+        super().__init__(config)
+        # Without weights this alone says where `to` has put the encoder.
+        self.register_buffer("_place", torch.empty(0), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.get_buffer("_place").device
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:

@@ -222,6 +222,10 @@ class Npc(FeatureEncoder):
     def codes_layer(self) -> str | None:
         return "masked_sum" if self.config.codebooks else None
 
+    @property
+    def num_codebooks(self) -> int:
+        return len(self.config.codebooks)
+
     def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         return self.quantizer.indices(x)
 

@@ -45,6 +45,10 @@ class VqApc(GruEncoder):
     def codes_layer(self) -> str | None:
         return self.default_layer if self.config.codebooks else None
 
+    @property
+    def num_codebooks(self) -> int:
+        return len(self.config.codebooks)
+
     def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         return self.quantizer.indices(x)
 

@@ -71,6 +71,10 @@ class VqWav2Vec(ConvEncoder):
     def codes_layer(self) -> str | None:
         return "z"
 
+    @property
+    def num_codebooks(self) -> int:
+        return self.config.quantizer.num_groups
+
     def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         return self.quantizer.indices(x.transpose(1, 2), num_frames)
 
