@@ -185,7 +185,7 @@ def list_some(folder: Path, max_seconds: float, path: Path) -> Path:
 def save_random(size: str, folder: Path) -> Path:
     """An encoder of a published size with random weights, as a file that the command loads."""
     import auricle
-    from auricle.hub.catalogue import find
+    from auricle.catalogue.search import find
 
     path = folder / f"{size}.safetensors"
     sizes = auricle.list_sizes()

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import auricle
+from auricle.catalogue.family import FAMILIES
 from auricle.models.base import Encoder
-from auricle.models.families import FAMILIES
 
 FOLDER = Path(__file__).parent / "golden" / "cases"
 BATCH_LIMIT = 1e-4
@@ -130,6 +130,4 @@ def shared_encoder(name: str) -> Encoder:
 
 def encoder_names() -> list[str]:
     """What the contract suite runs over: every golden case and every baseline."""
-    from auricle.models.baseline import PRESETS
-
-    return [*(case.name for case in golden_cases()), *PRESETS]
+    return [*(case.name for case in golden_cases()), *FAMILIES["baseline"].sizes]

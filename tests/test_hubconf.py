@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from auricle.hub.records import RECORDS
-from auricle.models.families import FAMILIES
+from auricle.catalogue.family import FAMILIES, RECORDS
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = ROOT / "tests" / "golden" / "cases" / "tera" / "checkpoint.ckpt"

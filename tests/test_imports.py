@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import auricle
-from auricle.models.families import FAMILIES
+from auricle.catalogue.family import FAMILIES
 
 ROOT = Path(auricle.__file__).parent
 
@@ -23,28 +23,29 @@ LEVELS: dict[str, int] = {
     "audio": 2,
     "frontends": 2,
     "nn": 2,
-    "models": 3,
-    "objectives": 4,
-    "convert": 4,
-    "extraction": 4,
-    "streaming": 4,
-    "plotting": 4,
-    "hub": 5,
-    "training": 6,
-    "probing": 6,
-    "corpora": 6,
-    "pictures": 6,
-    "explore": 7,
-    "cli": 8,
-    "__init__": 9,
-    "__main__": 9,
+    "streaming": 3,
+    "models": 4,
+    "catalogue": 5,
+    "objectives": 5,
+    "convert": 5,
+    "extraction": 5,
+    "plotting": 5,
+    "hub": 6,
+    "training": 7,
+    "probing": 7,
+    "corpora": 7,
+    "pictures": 7,
+    "explore": 8,
+    "cli": 9,
+    "__init__": 10,
+    "__main__": 10,
 }
 """Part of the package -> its level; a part imports from lower levels and from itself alone."""
 
 FREE_OF_TORCH = (
     "auricle",
-    "auricle.models.families",
-    "auricle.hub.catalogue",
+    "auricle.catalogue.family",
+    "auricle.catalogue.search",
     "auricle.hub.availability",
     "auricle.hub.contents",
     # The parser imports the module of every command.

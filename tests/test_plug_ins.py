@@ -14,9 +14,10 @@ import torch
 
 import auricle
 from auricle import plug_ins
+from auricle.catalogue import search
+from auricle.catalogue.family import find_family
 from auricle.errors import CheckpointError, PlugInError, UnknownModelError
-from auricle.hub import catalogue
-from auricle.models.families import find_family
+from auricle.hub.locations import looks_like_path
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "plug_in"
@@ -129,7 +130,7 @@ def test_a_family_of_a_plug_in_is_like_any_other(site: Path, tmp_path: Path) -> 
     assert torch.equal(again([wav])[0], encoder([wav])[0])
     with pytest.raises(UnknownModelError, match="close matches: tiny_mel_demo"):
         auricle.load("tiny_mel_dem")
-    assert not catalogue.looks_like_path("tiny_mel")
+    assert not looks_like_path("tiny_mel")
 
 
 def test_a_checkpoint_in_a_format_of_its_own_is_recognised(site: Path, tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ LABEL = r"auricle-tiny-mel 0.1.0, entry point {} = auricle_tiny_mel:\w+ of auric
         (INIT, 'stem="tiny_mel"', 'stem="big_mel"', "families", "stem is 'big_mel'"),
         (INIT, 'encoder_module_name="auricle_tiny_mel.encoder",', "", "families", "names no encoder"),
         (ENTRY_POINTS, "tiny_mel = auricle_tiny_mel:FAMILY", "tiny_mel = auricle_tiny_mel:DEMO",
-         "families", "it is a Record, expected auricle.models.families.Family"),
+         "families", "it is a Record, expected auricle.catalogue.family.Family"),
         (INIT, 'family="tiny_mel"', 'family="no_mel"', "records", "no family is called 'no_mel'"),
         (INIT, 'name="tiny_mel_demo"', 'name="other"', "records", "is called other, tiny_mel"),
         (INIT, 'aliases=("tiny_mel",)', 'aliases=("tiny_mel", "tera")', "records",
@@ -236,7 +237,7 @@ def test_names_that_clash_belong_to_nobody_but_the_library(
 ) -> None:
     second(site, "rival", "[auricle.records]\ntiny_mel_demo = rival:A\ntera = rival:B\nmine = rival:C\n"
            "[auricle.families]\napc = rival:D\n")  # fmt: skip
-    assert catalogue.find("tera").name == "tera_960hr"
+    assert search.find("tera").name == "tera_960hr"
     with pytest.raises(
         PlugInError, match="several .* tiny_mel_demo: auricle-tiny-mel 0.1.0.*rival 2.0"
     ):

@@ -12,13 +12,10 @@ TOOLS = TESTS.parent / "tools"
 
 TESTED_BY_THE_SUITES = {
     # The contract and golden suites run over every family and every converter.
-    "models/families.py",
     "models/gru_encoder.py",
     "convert/converted.py",
     "errors.py",
     "extraction/utterances.py",
-    # Data, which the tests of the catalogue check record by record.
-    "hub/records.py",
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from card_pages import ATTRIBUTION, joined, steps_option, table
 from card_sources import BASELINE, BASELINES, TASKS, Mini, Sources
 
-from auricle.hub.records import DEFAULT_MODEL
+from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.probing.results import LayerResult, ProbeResult
 from auricle.probing.tables import NOTHING, markdown_table, percent
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from torch import Tensor
 
 import auricle
+from auricle.catalogue.record import Record
+from auricle.catalogue.search import find, list_models
 from auricle.errors import AuricleError
-from auricle.hub.catalogue import find, list_models
 from auricle.hub.embedded import embedded_path
-from auricle.hub.records import Record
 from auricle.models.base import Encoder
 from auricle.native import read_native
 from auricle.probing.results import ProbeResult, Settings, read_results

@@ -13,11 +13,11 @@ from pathlib import Path
 from page_marks import with_contents
 from which_model import encoders
 
+from auricle.catalogue.family import FAMILIES
+from auricle.catalogue.record import Record
+from auricle.catalogue.search import find, list_models
 from auricle.cli.listing import markdown_table
-from auricle.hub.catalogue import find, list_models
-from auricle.hub.records import Record
 from auricle.models.base import SAMPLE_RATE
-from auricle.models.families import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

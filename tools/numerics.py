@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from auricle.catalogue.family import FAMILIES
 from auricle.models.base import Encoder
-from auricle.models.families import FAMILIES
 from auricle.nn.fast_paths import plain
 
 ROOT = Path(__file__).resolve().parents[1]

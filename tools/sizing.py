@@ -15,9 +15,9 @@ from pathlib import Path
 
 from page_marks import with_contents
 
+from auricle.catalogue.family import FAMILIES
 from auricle.hub.skeletons import skeleton
 from auricle.models.base import SAMPLE_RATE
-from auricle.models.families import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "sizing.md"
@@ -66,8 +66,8 @@ class Layers:
 
 def layers_of(size: str) -> Layers:
     """The layers of a published size, by its configuration alone."""
-    family = next(family for family in FAMILIES.values() if size in family.presets())
-    encoder = skeleton(family.encoder_type(), family.presets()[size])
+    family = next(family for family in FAMILIES.values() if size in family.sizes)
+    encoder = skeleton(family.build, family.presets()[size])
     shapes = {
         layer.name: (SAMPLE_RATE / layer.geometry.hop_samples, layer.dim)
         for layer in encoder.layer_infos

@@ -17,11 +17,11 @@ from typing import Any
 from card_sources import BASELINES, TASKS
 from page_marks import with_contents
 
+from auricle.catalogue.family import FAMILIES
+from auricle.catalogue.search import find, list_models
 from auricle.errors import AuricleError
-from auricle.hub.catalogue import find, list_models
 from auricle.hub.skeletons import skeleton
 from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.models.families import FAMILIES
 from auricle.probing.results import ProbeResult, read_results
 from auricle.probing.tables import percent
 
@@ -61,7 +61,7 @@ WIDTH = 100
 def encoders() -> tuple[tuple[str, str, Encoder], ...]:
     """Stem of the family, name and encoder of every published size; without weights."""
     return tuple(
-        (stem, size, skeleton(family.encoder_type(), config).eval())
+        (stem, size, skeleton(family.build, config).eval())
         for stem, family in FAMILIES.items()
         for size, config in family.presets().items()
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from auricle.catalogue.search import list_models as list_models
+    from auricle.catalogue.search import list_sizes as list_sizes
     from auricle.convert.huggingface_export import (
         export_to_transformers as export_to_transformers,
     )
@@ -31,15 +33,13 @@ if TYPE_CHECKING:
     from auricle.extraction.store.reader import open as open  # noqa: A004 - the library's public name
     from auricle.extraction.store.reader import open_store as open_store
     from auricle.hub.building import build as build
-    from auricle.hub.building import list_sizes as list_sizes
-    from auricle.hub.catalogue import list_models as list_models
     from auricle.hub.loading import load as load
     from auricle.models.base import Encoder as Encoder
-    from auricle.models.stream import StreamSession as StreamSession
-    from auricle.models.stream import StreamStatistics as StreamStatistics
     from auricle.models.windows import encode_windows as encode_windows
     from auricle.pictures import compare as compare
     from auricle.pictures import plot as plot
+    from auricle.streaming.session import StreamSession as StreamSession
+    from auricle.streaming.session import StreamStatistics as StreamStatistics
 
 __version__ = "0.1.0"
 
@@ -64,15 +64,15 @@ _ERRORS = (
 _EXPORTS = {
     **dict.fromkeys(_ERRORS, "auricle.errors"),
     "Encoder": "auricle.models.base",
-    "StreamSession": "auricle.models.stream",
-    "StreamStatistics": "auricle.models.stream",
+    "StreamSession": "auricle.streaming.session",
+    "StreamStatistics": "auricle.streaming.session",
     "build": "auricle.hub.building",
     "compare": "auricle.pictures",
     "encode_windows": "auricle.models.windows",
     "export_to_transformers": "auricle.convert.huggingface_export",
     "extract": "auricle.corpora",
-    "list_models": "auricle.hub.catalogue",
-    "list_sizes": "auricle.hub.building",
+    "list_models": "auricle.catalogue.search",
+    "list_sizes": "auricle.catalogue.search",
     "load": "auricle.hub.loading",
     "open": "auricle.extraction.store.reader",
     "open_store": "auricle.extraction.store.reader",

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 
 from auricle.audio.notes import gathering
+from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AudioError, AuricleError, ChecksumError
 from auricle.extraction.describing import describe
 from auricle.extraction.engine import FLUSH_SECONDS
@@ -30,10 +31,8 @@ from auricle.extraction.store.layout import read_meta
 from auricle.extraction.store.writer import StoreWriter
 from auricle.extraction.streamed import extract_streams as run_streams
 from auricle.extraction.work import Loaded, LoadOn, Work
-from auricle.hub import catalogue
 from auricle.hub.loading import load
-from auricle.hub.locations import is_location
-from auricle.hub.records import DEFAULT_MODEL
+from auricle.hub.locations import is_location, looks_like_path
 from auricle.models.base import Encoder
 from auricle.models.precision import Precision
 
@@ -349,7 +348,7 @@ def _encoder(
     if only_device is not None:
         return encoder, Loaded(encoder)
     # A process may run in another folder, and need not fetch anew what has just been fetched.
-    is_path = catalogue.looks_like_path(model)
+    is_path = looks_like_path(model)
     elsewhere = {
         name: value if name == "precision" else _absolute(value) for name, value in options.items()
     }

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     IntOrTensor = TypeVar("IntOrTensor", int, Tensor)
 
 
+SAMPLE_RATE = 16_000
+"""Sample rate in Hz of every published encoder of these families."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Window:
     """One sliding window over a sequence: a convolution, a pooling, an analysis frame.
@@ -161,6 +165,7 @@ class ModelInfo:
 
     name: str
     family: str
+    title: str
     sample_rate: int
     hop_samples: int
     receptive_field: ReceptiveField

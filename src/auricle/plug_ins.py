@@ -5,12 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 from auricle.errors import PlugInError
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 FAMILY_GROUP = "auricle.families"
 RECORD_GROUP = "auricle.records"
@@ -24,18 +21,18 @@ logger = logging.getLogger(__name__)
 class PlugIn:
     """One entry point of another package; its name is what it adds."""
 
-    entry_point: EntryPoint
+    entry_point: Any  # an importlib.metadata.EntryPoint, whose module takes long to import
 
     @property
     def name(self) -> str:
         """The stem of the family, or the name of the record, that it adds."""
-        return self.entry_point.name
+        return str(self.entry_point.name)
 
     @property
     def distribution(self) -> str:
         """The name of the package that brings it, as pip has it."""
         # Not every finder of packages tells which one an entry point is from.
-        return self.entry_point.dist.name if self.entry_point.dist else "an unnamed package"
+        return str(self.entry_point.dist.name) if self.entry_point.dist else "an unnamed package"
 
     def __str__(self) -> str:
         version = f" {self.entry_point.dist.version}" if self.entry_point.dist else ""

@@ -11,7 +11,7 @@ import pytest
 
 import auricle
 from auricle.__main__ import main
-from auricle.hub.catalogue import find
+from auricle.catalogue.search import find
 from auricle.hub.download import cached_path
 from auricle.hub.embedded import embedded_path
 from auricle.models.apc import ApcConfig

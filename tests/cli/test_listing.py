@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from auricle.__main__ import main
+from auricle.catalogue.search import find, list_models
 from auricle.cli.listing import HEADER, WIDTH
-from auricle.hub.catalogue import find, list_models
 from auricle.hub.conversions import Conversion, Stamp, write_note
 from auricle.hub.download import cached_path
 
@@ -131,4 +131,4 @@ def test_no_match_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
 def test_case_does_not_matter(capsys: pytest.CaptureFixture[str]) -> None:
     assert names_in(listed(capsys, "TERA")) == names_in(listed(capsys, "tera"))
     assert main(["list", "--family", "terra"]) == 1
-    assert "no family is called 'terra'; expected one of apc" in capsys.readouterr().err
+    assert "no family is called 'terra'; expected one of cpc" in capsys.readouterr().err

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import auricle
+from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.cli.options import check_folder, choose_model, layer_argument, load_encoder
 from auricle.cli.parser import build_parser
 from auricle.errors import AuricleError, CheckpointError, OutputError
-from auricle.hub.records import DEFAULT_MODEL
 
 
 def load_as(*options: str) -> auricle.Encoder:

@@ -112,6 +112,7 @@ def test_codes_never_depend_on_the_batch(name: str, way: str) -> None:
             assert codes.dtype == torch.int64
             assert codes.min() >= 0
             assert len(codes) == encoder.num_frames(len(wav), encoder.codes_layer)
+            assert codes.shape[1] == encoder.num_codebooks
             assert torch.equal(codes, encoder.codes([wav])[0])
 
 

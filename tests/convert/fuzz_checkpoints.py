@@ -30,8 +30,8 @@ import numpy as np
 import torch
 
 import auricle
+from auricle.catalogue.family import FAMILIES
 from auricle.convert.unpickle import as_mapping, read_legacy_checkpoint
-from auricle.models.families import FAMILIES
 
 MEMORY_BYTES = 2**30
 """What the process may take beyond what it has when fuzzing starts."""

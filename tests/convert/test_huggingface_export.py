@@ -11,11 +11,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 import auricle
+from auricle.catalogue.family import FAMILIES
 from auricle.convert.huggingface_encoder import ACTIVATIONS, NORMALIZE_EPS
 from auricle.convert.huggingface_export import ACTIVATION_NAMES, ARCHITECTURES, MODEL_TYPES
 from auricle.errors import AuricleError, OutputError
 from auricle.models.base import Encoder
-from auricle.models.families import FAMILIES
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.relative_positions import RelativePositionConfig
@@ -25,9 +25,7 @@ from golden_cases import golden_cases
 
 LAYERS = ((8, 10, 5), (8, 3, 2), (12, 2, 2))
 PRESETS: dict[str, WaveformTransformerConfig] = {
-    name: config
-    for family in MODEL_TYPES
-    for name, config in FAMILIES[family].encoder_module().PRESETS.items()
+    name: config for family in MODEL_TYPES for name, config in FAMILIES[family].presets().items()
 }
 
 

@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 
+from auricle.catalogue.family import FAMILIES
 from auricle.convert.pase import KEYS, convert
 from auricle.errors import CheckpointError
-from auricle.models.pase import PRESETS, Pase, PaseConfig
+from auricle.models.pase import Pase, PaseConfig
+
+PRESETS = FAMILIES["pase"].presets()
 
 SMALL = {"kwidths": [5, 4, 3], "strides": [1, 2, 2], "fmaps": [4, 6, 8]}
 

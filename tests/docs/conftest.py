@@ -21,15 +21,16 @@ import auricle
 from auricle import plug_ins
 from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
-from auricle.hub import catalogue, converting, loading
+from auricle.catalogue import search
+from auricle.catalogue.family import find_family
+from auricle.catalogue.record import Record
+from auricle.hub import converting, loading
 from auricle.hub.availability import is_converted
 from auricle.hub.cache import cache_folder
 from auricle.hub.conversions import Stamp, Wanted
 from auricle.hub.download import url_folder
 from auricle.hub.embedded import embedded_path
-from auricle.hub.records import Record
 from auricle.models.base import Encoder
-from auricle.models.families import find_family
 
 ROOT = Path(__file__).parents[2]
 SAMPLE_RATE = 16_000
@@ -156,7 +157,7 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     gives a small encoder of the package.
     """
     del folder  # which has set the cache
-    published = [record for record in map(catalogue.find, auricle.list_models()) if record.urls]
+    published = [record for record in map(search.find, auricle.list_models()) if record.urls]
 
     def put(text: str) -> None:
         words = set(re.findall(r"\w+", text))
@@ -204,7 +205,7 @@ def _narrow(part: Any) -> Any:
 
 def _put_file(url: str) -> None:
     """Leave in the cache what a download of a URL or of a repository does."""
-    weights = embedded_path(catalogue.find("apc_mini"))
+    weights = embedded_path(search.find("apc_mini"))
     scheme, _, place = url.partition("://")
     if scheme != "hf":
         path = url_folder(url) / place.rpartition("/")[2]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import auricle
+from auricle.catalogue import search
 from auricle.explore import choices
 from auricle.explore.choices import (
     describe_choice,
@@ -14,7 +15,6 @@ from auricle.explore.choices import (
     list_layers,
     must_be_downloaded,
 )
-from auricle.hub import catalogue
 from auricle.hub.availability import Availability
 
 
@@ -60,7 +60,7 @@ def test_a_model_without_a_published_size_says_so(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("name", ["apc_mini", "wav2vec2_base_960", "tera_960hr", "fbank"])
 def test_layers_are_those_of_the_encoder(name: str) -> None:
-    record = catalogue.find(name)
+    record = search.find(name)
     encoder = auricle.load(name) if record.size is None else auricle.build(record.size)
     layers = list_layers(name)
     assert layers.names == encoder.info.layers

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from auricle.models.families import FAMILIES
+from auricle.catalogue.family import FAMILIES
 from auricle.nn.fast_paths import plain
 from golden_cases import GoldenCase, deviation, golden_cases, shared_encoder
 

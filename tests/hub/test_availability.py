@@ -3,8 +3,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from auricle.catalogue.search import find
 from auricle.hub import conversions
 from auricle.hub.availability import (
     Availability,
@@ -13,7 +15,6 @@ from auricle.hub.availability import (
     is_converted,
     known_num_bytes,
 )
-from auricle.hub.catalogue import find
 from auricle.hub.conversions import CONVERTER_VERSION, Conversion, Stamp, write_note
 from auricle.hub.download import cached_path
 from auricle.hub.embedded import embedded_path
@@ -101,4 +102,4 @@ def test_sizes_are_the_files_or_those_on_record() -> None:
     mini = find("apc_mini")
     assert known_num_bytes(mini) == embedded_path(mini).stat().st_size
     assert known_num_bytes(find("tera")) is None
-    assert known_num_bytes(dataclasses.replace(find("tera"), num_bytes=7)) == 7
+    assert known_num_bytes(msgspec.structs.replace(find("tera"), num_bytes=7)) == 7

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import auricle
+from auricle.catalogue.family import FAMILIES
 from auricle.errors import UnknownModelError
 from auricle.models.apc import ApcConfig
 from auricle.models.base import Config
-from auricle.models.families import FAMILIES
 
 SMALL = ApcConfig(hidden_size=8)
 
@@ -17,8 +17,7 @@ def test_every_family_has_published_sizes_whose_weights_are_set() -> None:
     assert set(sizes.values()) == set(FAMILIES)
     for name, family in sizes.items():
         with torch.device("meta"):
-            module = FAMILIES[family].encoder_module()
-            encoder = FAMILIES[family].encoder_type()(module.PRESETS[name])
+            encoder = FAMILIES[family].build(FAMILIES[family].preset(name))
         assert isinstance(encoder.config, encoder.config_type)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import auricle
+from auricle.catalogue import search
 from auricle.errors import OutputError, UnknownModelError
-from auricle.hub import catalogue
 from auricle.hub.contents import items, items_of, remove
 from auricle.hub.digests import file_sha256, pin, pinned_sha256
 from auricle.hub.download import cached_path, url_folder
@@ -24,7 +24,7 @@ TERA = GoldenCase("tera").checkpoints[0]
 def original(monkeypatch: pytest.MonkeyPatch) -> Path:
     """TERA, downloaded and loaded once."""
     monkeypatch.setenv("AURICLE_OFFLINE", "1")
-    path = cached_path(catalogue.find("tera"))
+    path = cached_path(search.find("tera"))
     path.parent.mkdir(parents=True)
     shutil.copy(TERA, path)
     pin(path, file_sha256(path))

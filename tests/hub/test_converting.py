@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import auricle
+from auricle.catalogue import search
 from auricle.errors import CheckpointError, ChecksumError, DownloadError
-from auricle.hub import catalogue, converting
+from auricle.hub import converting
 from auricle.hub.conversions import CONVERTER_VERSION, Wanted, find, note_path
 from auricle.hub.converting import load_once_converted
 from auricle.hub.digests import file_sha256, pin
@@ -221,7 +222,7 @@ def test_debris_of_a_killed_writer_is_swept(cache: Path) -> None:
 
 def test_a_name_loads_without_its_original(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AURICLE_OFFLINE", "1")
-    record = catalogue.find("tera")
+    record = search.find("tera")
     path = cached_path(record)
     path.parent.mkdir(parents=True)
     shutil.copy(TERA, path)

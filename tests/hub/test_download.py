@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import shutil
 import subprocess
@@ -10,14 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from auricle.catalogue.record import Record
+from auricle.catalogue.search import find
 from auricle.errors import ChecksumError, DownloadError
 from auricle.hub import download as download_module
-from auricle.hub.catalogue import find
 from auricle.hub.download import cached_path, download, fetch, fetch_config, fetch_url
 from auricle.hub.partial import PartialFile
-from auricle.hub.records import Record
 from auricle.hub.transfer import Limits
 
 
@@ -228,7 +228,7 @@ def test_an_entry_must_have_the_digest_on_record(
     server.say("/states-1.ckpt", reply(body=b"weights"))
     for digest in ({"sha256": "ab" * 32}, {"sha256_prefix": "ab"}):
         with pytest.raises(ChecksumError, match="expected ab"):
-            fetch(dataclasses.replace(record, **digest))
+            fetch(msgspec.structs.replace(record, **digest))
         assert not cached_path(record).exists()
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import auricle
+from auricle.catalogue.family import RECORDS
+from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import ChecksumError
 from auricle.hub import embedded
 from auricle.hub.digests import file_sha256
 from auricle.hub.embedded import embedded_path, whole_embedded_path
-from auricle.hub.records import DEFAULT_MODEL, RECORDS
 from auricle.native import read_native
 
 MINIS = [record for record in RECORDS if record.embedded]
@@ -22,7 +23,7 @@ MAX_TOTAL_BYTES = 25_000_000
 
 
 @pytest.fixture(params=MINIS, ids=lambda record: record.name)
-def record(request: pytest.FixtureRequest) -> auricle.hub.records.Record:
+def record(request: pytest.FixtureRequest) -> auricle.catalogue.record.Record:
     return request.param
 
 
@@ -35,7 +36,7 @@ def test_the_folder_holds_the_embedded_models_and_nothing_else() -> None:
     assert sum(sizes) <= MAX_TOTAL_BYTES
 
 
-def test_each_is_the_one_on_record(record: auricle.hub.records.Record) -> None:
+def test_each_is_the_one_on_record(record: auricle.catalogue.record.Record) -> None:
     path = whole_embedded_path(record)
     assert file_sha256(path) == record.sha256
     native = read_native(path)
@@ -51,7 +52,7 @@ def test_each_is_the_one_on_record(record: auricle.hub.records.Record) -> None:
 
 
 def test_each_works_offline_and_the_batch_does_not_matter(
-    record: auricle.hub.records.Record, monkeypatch: pytest.MonkeyPatch
+    record: auricle.catalogue.record.Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AURICLE_OFFLINE", "1")
     encoder = auricle.load(record.name)

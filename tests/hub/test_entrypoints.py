@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from auricle.catalogue import search
 from auricle.errors import CheckpointError, ChecksumError, DownloadError
-from auricle.hub import catalogue, entrypoints
+from auricle.hub import entrypoints
 from auricle.hub.digests import file_sha256, pin
 from auricle.hub.download import cached_path
 
@@ -22,7 +23,7 @@ def test_a_name_loads_what_is_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> N
     tera = entrypoints.named("tera")
     with pytest.raises(DownloadError, match="AURICLE_OFFLINE"):
         tera()
-    record = catalogue.find("tera")
+    record = search.find("tera")
     path = cached_path(record)
     path.parent.mkdir(parents=True)
     shutil.copy(CHECKPOINT, path)

@@ -52,3 +52,10 @@ def test_a_checkpoint_of_another_size_than_its_name_says_is_told(
     caplog.clear()
     auricle.load("apc_360hr", checkpoint=GoldenCase("apc").checkpoints[0])
     assert "expected 3 of up to 512" in caplog.text
+
+
+def test_the_paper_of_a_variant_is_its_record_s() -> None:
+    info = auricle.load("modified_cpc_mini").info
+    assert (info.title, info.paper and info.paper.arxiv) == ("Modified CPC", "2002.02848")
+    info = auricle.load("cpc_mini").info
+    assert (info.title, info.paper and info.paper.arxiv) == ("CPC", "1807.03748")

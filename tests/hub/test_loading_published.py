@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,12 +9,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 import pytest
 import torch
 
 import auricle
+from auricle.catalogue import search
 from auricle.errors import DownloadError
-from auricle.hub import catalogue, download
+from auricle.hub import download
 from auricle.hub.transfer import Limits
 from auricle.models.base import Encoder
 from golden_cases import GoldenCase
@@ -86,15 +87,15 @@ def test_a_published_name_loads_from_where_it_is_published(
     name: str, publish: Any, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = GoldenCase(PUBLISHED[name])
-    record = catalogue.find(name)
+    record = search.find(name)
     checkpoint = case.checkpoints[0]
     if "converted" in record.urls[0]:
         checkpoint = next(path for path in case.checkpoints if "converted" in path.name)
     if record.sha256_prefix is not None:
         # Our small file cannot have the digest of the published one, so it gets its own.
         prefix = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[: len(record.sha256_prefix)]
-        small = dataclasses.replace(record, sha256_prefix=prefix)
-        monkeypatch.setitem(catalogue._BY_NAME, name, small)
+        small = msgspec.structs.replace(record, sha256_prefix=prefix)
+        monkeypatch.setitem(search._BY_NAME, name, small)
     publish(record.urls[0], checkpoint)
     if record.config_url is not None:
         publish(record.config_url, case.folder / str(case.facts["config"]))
@@ -125,7 +126,7 @@ def test_a_name_that_was_never_published_says_what_to_do(name: str, server: Any)
 
 
 def test_a_fallen_mirror_gives_way_to_the_next(publish: Any, server: Any) -> None:
-    record = catalogue.find("wav2vec")
+    record = search.find("wav2vec")
     assert len(record.urls) == 2
     publish(record.urls[1], GoldenCase("wav2vec").checkpoints[0])
     assert auricle.load("wav2vec").info.family == "wav2vec"

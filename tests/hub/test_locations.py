@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from auricle.errors import DownloadError
-from auricle.hub import catalogue
 from auricle.hub.locations import (
     RepositoryUrl,
     is_location,
     is_repository_url,
+    looks_like_path,
     parse_repository_url,
     repository_hint,
 )
@@ -20,7 +20,7 @@ from auricle.hub.locations import (
 )
 def test_urls_are_neither_names_nor_paths(url: str) -> None:
     assert is_location(url)
-    assert not catalogue.looks_like_path(url)
+    assert not looks_like_path(url)
 
 
 @pytest.mark.parametrize("text", ["tera", "a/b", "./a", r"C:\models\x.pt", "C:/x.pt", "a:b.pt", ""])
@@ -82,3 +82,36 @@ def test_what_looks_like_a_repository_gets_a_hint() -> None:
     assert repository_hint(Path("owner/na.me-2")).endswith("hf://owner/na.me-2")
     for other in ("name", "./name", "a/b/c", "../b", Path("/owner/name"), "a b/c"):
         assert not repository_hint(other)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("tera", False),
+        ("terra", False),
+        ("", False),
+        ("\0", False),
+        ("x" * 5000, False),
+        ("tera/", True),
+        ("./tera", True),
+        ("missing.ckpt", True),
+        ("missing.PT", True),
+        ("missing.safetensors", True),
+        ("tera_960hr.pth", True),
+        ("missing.bin", True),
+        ("notes.txt", False),
+        (Path("tera"), True),
+    ],
+)
+def test_paths_are_told_from_names(value: str | Path, expected: bool) -> None:
+    assert looks_like_path(value) is expected
+
+
+def test_what_exists_is_a_path_unless_the_catalogue_has_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_bytes(b"")
+    (tmp_path / "tera").mkdir()
+    assert looks_like_path("mine")
+    assert not looks_like_path("tera")

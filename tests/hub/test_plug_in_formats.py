@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
+from auricle.catalogue.family import FAMILIES, Family
 from auricle.convert.formats import FORMATS, Format
 from auricle.errors import PlugInError
 from auricle.hub import plug_in_formats
 from auricle.hub.plug_in_formats import formats_for
-from auricle.models.families import FAMILIES, Family
 from auricle.plug_ins import PlugIn
 
 OWN = Format("own", lambda content: content["own"], lambda content: ("mine",))
@@ -21,7 +21,7 @@ OWN = Format("own", lambda content: content["own"], lambda content: ("mine",))
 def family(formats: object, monkeypatch: pytest.MonkeyPatch) -> Family:
     """A family of a plug-in whose converter brings `formats`, and is the only one there is."""
     plug_in = PlugIn(EntryPoint("mine", "package:FAMILY", "auricle.families"))
-    mine = dataclasses.replace(
+    mine = msgspec.structs.replace(
         FAMILIES["tera"], stem="mine", plug_in=plug_in, converter_module_name="package.converter"
     )
     monkeypatch.setattr(Family, "converter", lambda _: SimpleNamespace(FORMATS=formats))

@@ -13,8 +13,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundE
 from safetensors.torch import load_file, save_file
 
 import auricle
+from auricle.catalogue import search
 from auricle.errors import CheckpointError, DownloadError
-from auricle.hub import catalogue
 from auricle.hub.digests import file_sha256
 from auricle.hub.repositories import fetch_repository, fetch_snapshot
 from auricle.hub.stated_files import STATED_FILES
@@ -195,7 +195,7 @@ def test_where_a_repository_fails_the_original_file_is_tried(
 
     monkeypatch.setattr("auricle.hub.download.download", download)
     encoder = auricle.load("wav2vec2_large_ll60k")
-    assert asked == [catalogue.find("wav2vec2_large_ll60k").urls[1:]]
+    assert asked == [search.find("wav2vec2_large_ll60k").urls[1:]]
     assert "trying other places" in caplog.text
     assert encoder([torch.zeros(800)])[0].shape[1] == 48
 

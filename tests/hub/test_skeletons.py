@@ -31,12 +31,12 @@ def test_pytorch_does_not_import_its_compiler_for_it() -> None:
     code = (
         "import sys, torch\n"
         "from auricle.hub.skeletons import skeleton\n"
-        "from auricle.models.families import FAMILIES\n"
+        "from auricle.catalogue.family import FAMILIES\n"
         # PASE computes its first filters, small ones, by powers.
         "for family in FAMILIES.values():\n"
         "    if family.stem != 'pase':\n"
-        "        config = next(iter(family.encoder_module().PRESETS.values()))\n"
-        "        skeleton(family.encoder_type(), config)\n"
+        "        config = next(iter(family.presets().values()))\n"
+        "        skeleton(family.build, config)\n"
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

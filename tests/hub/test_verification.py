@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import auricle
+from auricle.catalogue import search
 from auricle.errors import UnknownModelError
-from auricle.hub import catalogue, verification
+from auricle.hub import verification
 from auricle.hub.conversions import conversions_folder
 from auricle.hub.digests import file_sha256, pin
 from auricle.hub.download import cached_path
@@ -24,7 +25,7 @@ from golden_cases import GoldenCase
 def original(monkeypatch: pytest.MonkeyPatch) -> Path:
     """TERA, downloaded and loaded once."""
     monkeypatch.setenv("AURICLE_OFFLINE", "1")
-    path = cached_path(catalogue.find("tera"))
+    path = cached_path(search.find("tera"))
     path.parent.mkdir(parents=True)
     shutil.copy(GoldenCase("tera").checkpoints[0], path)
     pin(path, file_sha256(path))
@@ -53,7 +54,7 @@ def test_what_has_not_changed_is_whole(original: Path) -> None:
     assert states("tera") == {".ckpt": "whole", ".safetensors": "whole"}
     embedded = [finding for finding in verify() if finding.path.parent.name == "pretrained"]
     assert {finding.state for finding in embedded} == {"whole"}
-    assert len(embedded) == sum(record.embedded for record in catalogue.RECORDS)
+    assert len(embedded) == sum(record.embedded for record in search.RECORDS)
 
 
 def test_a_flipped_byte_of_an_original(original: Path) -> None:
@@ -75,7 +76,7 @@ def test_a_flipped_byte_of_a_conversion(original: Path) -> None:
 def test_a_flipped_byte_of_an_embedded_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = next(record for record in catalogue.RECORDS if record.embedded)
+    record = next(record for record in search.RECORDS if record.embedded)
     copy = tmp_path / "copy.safetensors"
     shutil.copy(embedded_path(record), copy)
     monkeypatch.setattr(verification, "embedded_path", lambda _: copy)
@@ -114,7 +115,7 @@ def test_what_was_put_there_by_hand_has_no_digest_until_it_is_converted(original
 
 
 def test_a_digest_on_record_counts(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = cached_path(catalogue.find("modified_cpc"))
+    path = cached_path(search.find("modified_cpc"))
     path.write_bytes(b"not this one")
     (finding,) = changed("cpc")
     assert "expected d0f474de" in finding.reason

@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auricle.models.apc import PRESETS, Apc, ApcConfig
+from auricle.catalogue.family import FAMILIES
+from auricle.models.apc import Apc, ApcConfig
+
+PRESETS = FAMILIES["apc"].presets()
 
 
 def test_the_published_size() -> None:

@@ -3,8 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auricle.models.audio_albert import PRESETS, AudioAlbert, AudioAlbertConfig
+from auricle.catalogue.family import FAMILIES
+from auricle.models.audio_albert import AudioAlbert, AudioAlbertConfig
 from auricle.nn.bert import BertConfig
+
+PRESETS = FAMILIES["audio_albert"].presets()
 
 
 def test_the_published_size() -> None:

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 import auricle
+from auricle.catalogue.family import FAMILIES
 from auricle.errors import AuricleError
 from auricle.frontends import extract
-from auricle.models.baseline import PRESETS
+
+PRESETS = FAMILIES["baseline"].presets()
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,10 @@ def test_options_of_the_front_end() -> None:
         auricle.load("fbank", config={"speed": 2})
     with pytest.raises(AuricleError, match="window"):
         auricle.load("fbank", config={"window": "triangle"})
+
+
+def test_a_baseline_computes_where_it_was_put() -> None:
+    encoder = auricle.load("fbank", device="meta")
+    assert encoder.device == torch.device("meta")
+    assert auricle.load("fbank").device == torch.device("cpu")
+    assert dict(encoder.state_dict()) == {}

@@ -3,9 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from auricle.catalogue.family import FAMILIES
 from auricle.models.conv_encoder import ConvEncoderConfig
-from auricle.models.wav2vec import PRESETS, Wav2Vec, Wav2VecConfig
+from auricle.models.wav2vec import Wav2Vec, Wav2VecConfig
 from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
+
+PRESETS = FAMILIES["wav2vec"].presets()
 
 EXTRACTOR = ExtractorConfig(layers=((4, 10, 5), (4, 4, 2)))
 AGGREGATOR = AggregatorConfig(layers=((4, 2, 1), (6, 3, 1), (6, 2, 1)))

@@ -7,8 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.models.cpc import PRESETS, Cpc, CpcConfig
+from auricle.catalogue.family import FAMILIES
+from auricle.models.cpc import Cpc, CpcConfig
 from auricle.nn import chunks
+
+PRESETS = FAMILIES["cpc"].presets()
 
 STEPS = ((5, 3), (4, 2), (2, 1), (2, 1), (2, 1))
 """Stride and padding of each convolution."""

@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auricle.models.data2vec import PRESETS, Data2Vec
+from auricle.catalogue.family import FAMILIES
+from auricle.models.data2vec import Data2Vec
+
+PRESETS = FAMILIES["data2vec"].presets()
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auricle.models.hubert import PRESETS, Hubert
+from auricle.catalogue.family import FAMILIES
+from auricle.models.hubert import Hubert
+
+PRESETS = FAMILIES["hubert"].presets()
 
 PUBLISHED_MILLIONS = {"hubert_base": 94.7, "hubert_large": 316.6, "hubert_xlarge": 964}
 """With the projection onto 504 (Base) or 500 units and their embeddings (arXiv:2106.07447)."""

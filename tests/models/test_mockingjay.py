@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auricle.models.mockingjay import PRESETS, Mockingjay
+from auricle.catalogue.family import FAMILIES
+from auricle.models.mockingjay import Mockingjay
+
+PRESETS = FAMILIES["mockingjay"].presets()
 
 
 def test_the_published_size() -> None:

@@ -6,9 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from auricle.catalogue.family import FAMILIES
 from auricle.frontends import FbankConfig, fbank
-from auricle.models.npc import PRESETS, Npc, NpcConfig
+from auricle.models.npc import Npc, NpcConfig
 from auricle.nn.quantizer import CodebookConfig
+
+PRESETS = FAMILIES["npc"].presets()
 
 SMALL: dict[str, Any] = {
     "features": FbankConfig(num_mels=6),

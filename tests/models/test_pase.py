@@ -7,8 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.errors import AudioError
-from auricle.models.pase import PRESETS, Pase, PaseConfig
+from auricle.catalogue.family import FAMILIES
+from auricle.errors import AudioError, AuricleError
+from auricle.models.pase import Pase, PaseConfig
+from golden_cases import shared_encoder
+
+PRESETS = FAMILIES["pase"].presets()
 
 SMALL: dict[str, Any] = {
     "kernel_sizes": (31, 20, 11, 4, 1),
@@ -170,3 +174,10 @@ def test_gradients_reach_the_band_edges() -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_streams_are_refused_and_those_of_pase_plus_for_one_more_reason() -> None:
+    with pytest.raises(AuricleError, match="mirror the end of the waveform; call"):
+        shared_encoder("pase").stream()
+    with pytest.raises(AuricleError, match="mirror the end of the waveform; its skips"):
+        shared_encoder("pase_plus").stream()

@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auricle.models.tera import PRESETS, Tera
+from auricle.catalogue.family import FAMILIES
+from auricle.models.tera import Tera
+
+PRESETS = FAMILIES["tera"].presets()
 
 
 def test_the_published_size() -> None:

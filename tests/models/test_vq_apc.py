@@ -3,9 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from auricle.catalogue.family import FAMILIES
 from auricle.errors import AuricleError
-from auricle.models.vq_apc import PRESETS, VqApc, VqApcConfig
+from auricle.models.vq_apc import VqApc, VqApcConfig
 from auricle.nn.quantizer import CodebookConfig
+
+PRESETS = FAMILIES["vq_apc"].presets()
 
 TWO = (CodebookConfig(num_entries=5, dim=3), CodebookConfig(num_entries=7, dim=5))
 

@@ -4,9 +4,12 @@ import msgspec
 import pytest
 import torch
 
-from auricle.models.vq_wav2vec import PRESETS, VqWav2Vec, VqWav2VecConfig
+from auricle.catalogue.family import FAMILIES
+from auricle.models.vq_wav2vec import VqWav2Vec, VqWav2VecConfig
 from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
 from auricle.nn.vector_quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig
+
+PRESETS = FAMILIES["vq_wav2vec"].presets()
 
 EXTRACTOR = ExtractorConfig(layers=((4, 10, 5), (6, 4, 2)))
 AGGREGATOR = AggregatorConfig(layers=((5, 2, 1), (5, 3, 1)))

@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auricle.models.wav2vec import PRESETS, Wav2Vec
+from auricle.catalogue.family import FAMILIES
+from auricle.models.wav2vec import Wav2Vec
+
+PRESETS = FAMILIES["wav2vec"].presets()
 
 
 def test_the_published_size() -> None:

@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auricle.models.wav2vec2 import PRESETS, Wav2Vec2
+from auricle.catalogue.family import FAMILIES
+from auricle.models.wav2vec2 import Wav2Vec2
+
+PRESETS = FAMILIES["wav2vec2"].presets()
 
 PUBLISHED_MILLIONS = {
     "wav2vec2_base_960": 95,

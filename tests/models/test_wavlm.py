@@ -3,8 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auricle.models.wavlm import PRESETS, WavLm, WavLmConfig
+from auricle.catalogue.family import FAMILIES
+from auricle.models.wavlm import WavLm, WavLmConfig
 from auricle.nn.waveform_transformer import TransformerConfig
+
+PRESETS = FAMILIES["wavlm"].presets()
 
 PUBLISHED_MILLIONS = {"wavlm_base": 94.70, "wavlm_base_plus": 94.70, "wavlm_large": 316.62}
 """Table I of arXiv:2110.13900."""

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import auricle
+from auricle.catalogue.family import FAMILIES
+from auricle.catalogue.record import Record
 from auricle.hub.digests import file_sha256
-from auricle.hub.records import Record
-from auricle.models.families import FAMILIES
 from auricle.outputs import Provenance
 from auricle.probing.results import LayerResult, ProbeResult, write_results
 from auricle.training.recipe import parse_recipe
@@ -125,7 +125,8 @@ class Repository:
         return Record(
             name=name,
             family=stem,
-            urls=(),
+            title=FAMILIES[stem].title,
+            paper=FAMILIES[stem].paper,
             sha256=file_sha256(path),
             training_data="some speech",
             licence="CC BY 4.0",

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from card_pages import WIDTH, joined, page, published_model
 
-from auricle.hub.catalogue import find
-from auricle.hub.records import Record
+from auricle.catalogue.record import Record
+from auricle.catalogue.search import find
 
 
 def test_a_page_says_what_the_encoder_is(repository: Any) -> None:
@@ -79,8 +79,8 @@ def test_the_published_model_is_of_the_same_paper_where_there_is_one(
         name=f"{name}_mini",
         family=like.family,
         urls=(),
-        own_title=like.own_title,
-        own_paper=like.own_paper,
+        title=like.title,
+        paper=like.paper,
     )
     better = published_model(mini)
     assert better is not None

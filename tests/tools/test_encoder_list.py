@@ -7,8 +7,8 @@ from pathlib import Path
 import encoder_list
 import pytest
 
-from auricle.hub.catalogue import find, list_models
-from auricle.models.families import FAMILIES
+from auricle.catalogue.family import FAMILIES
+from auricle.catalogue.search import find, list_models
 
 
 def test_the_pages_are_current() -> None:

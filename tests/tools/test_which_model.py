@@ -8,7 +8,7 @@ import pytest
 import which_model
 
 import auricle
-from auricle.models.families import FAMILIES
+from auricle.catalogue.family import FAMILIES
 
 
 def test_the_page_is_current() -> None:

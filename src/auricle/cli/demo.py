@@ -7,9 +7,9 @@ import functools
 import sys
 from pathlib import Path
 
+from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.cli.options import check_folder
 from auricle.errors import MissingExtraError
-from auricle.hub.records import DEFAULT_MODEL
 
 SUMMARY = "encode and plot bundled speech, offline"
 TEXT = """\

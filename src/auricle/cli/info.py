@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from auricle.catalogue.family import Family, find_family
 from auricle.cli.options import MODEL_HELP, add_weights, load_encoder
 from auricle.errors import CheckpointError
-from auricle.hub.locations import is_location, repository_hint
-from auricle.models.families import Family, find_family
+from auricle.hub.locations import is_location, looks_like_path, repository_hint
 
 if TYPE_CHECKING:
-    from auricle.hub.records import Record
-    from auricle.hub.stated_files import StatedFile
+    from auricle.catalogue.record import Record, StatedFile
     from auricle.outputs import ModelInfo, Paper
 
 Facts: TypeAlias = Iterator[tuple[str, str]]
@@ -56,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         DownloadError: The URL does not give one.
         PlugInError: The model is from a plug-in that is broken.
     """
-    from auricle.hub import catalogue
+    from auricle.catalogue import search
 
     model: str = arguments.model
     place = arguments.checkpoint or arguments.config
@@ -64,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         _print(_own_facts(place, arguments))
     elif is_location(model):
         _print(_own_facts(model, arguments))
-    elif catalogue.looks_like_path(model):
+    elif looks_like_path(model):
         # Checked here, because the loader, which checks it too, takes long to import.
         if not Path(model).exists():
             raise CheckpointError(
@@ -73,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
         _print(_own_facts(Path(model), arguments))
     else:
-        _print(_record_facts(catalogue.find(model), arguments))
+        _print(_record_facts(search.find(model), arguments))
     return 0
 
 
@@ -82,7 +81,6 @@ def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
     from auricle.hub.digests import pinned_sha256
     from auricle.hub.download import cached_path
     from auricle.hub.embedded import embedded_path
-    from auricle.hub.stated_files import stated_files
 
     if arguments.refresh and record.urls:
         load_encoder(arguments)
@@ -117,7 +115,7 @@ def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
             yield "weights", f"on this machine{f', {path}' if path.is_file() else ''}"
         else:
             yield "weights", "not on this machine; what follows is the published size"
-    for stated in stated_files(record):
+    for stated in record.stated:
         yield "stated", f"{stated.place}: {_stated(stated)}; {stated.source}"
     if record.size is None or has_copy:
         yield from _architecture_facts(load_encoder(arguments).info)
@@ -142,7 +140,7 @@ def _prefix(record: Record) -> str:
 
 def _own_facts(place: str | Path, arguments: argparse.Namespace) -> Facts:
     """Yield the facts of a checkpoint of the user's own, at a path or a URL."""
-    from auricle.hub import catalogue
+    from auricle.catalogue import search
     from auricle.hub.digests import file_sha256
     from auricle.outputs import RANDOM_WEIGHTS
 
@@ -151,7 +149,7 @@ def _own_facts(place: str | Path, arguments: argparse.Namespace) -> Facts:
     yield "name", info.name
     family = find_family(info.family)
     # Where a family has models of several papers, nothing tells which of them a file is.
-    titles = {record.title for record in catalogue.select(family=family.stem)[0]}
+    titles = {record.title for record in search.select(family=family.stem)[0]}
     if info.training_data == RANDOM_WEIGHTS:  # nothing was published
         yield from _family_facts(family, family.title, None)
     elif len(titles) > 1:
@@ -184,7 +182,7 @@ def _size_facts(family: Family, size: str) -> Facts:
     """Yield the architecture of a published size; on the meta device it takes no memory."""
     from auricle.hub.skeletons import skeleton
 
-    encoder = skeleton(family.encoder_type(), family.preset(size))
+    encoder = skeleton(family.build, family.preset(size))
     yield "published size", size
     yield from _architecture_facts(encoder.info)
 

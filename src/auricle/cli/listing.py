@@ -8,12 +8,14 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from auricle.catalogue.family import FAMILIES, find_family
+from auricle.catalogue.record import Record
+from auricle.catalogue.search import select
 from auricle.errors import UnknownModelError
-from auricle.models.families import FAMILIES, find_family
 
 if TYPE_CHECKING:
+    from auricle.catalogue.record import Record
     from auricle.hub.availability import Availability
-    from auricle.hub.records import Record
 
 SUMMARY = "list the models"
 TEXT = """\
@@ -76,7 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
         PlugInError: The family is from a plug-in that is broken.
     """
     from auricle.hub.availability import availabilities
-    from auricle.hub.catalogue import select
 
     records, problems = select(arguments.pattern, family=arguments.family)
     for problem in problems:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError, OutputError
 from auricle.hub.locations import is_location
-from auricle.hub.records import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from auricle.models.base import Encoder

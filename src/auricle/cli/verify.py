@@ -87,7 +87,7 @@ def _verify_models(name: str | None) -> Counter[str]:
 def _store_folder(name: str) -> Folder | None:
     """Open the folder of the store that is named; None where a model is."""
     from auricle.extraction.store.folder import LocalFolder, open_folder
-    from auricle.hub.catalogue import looks_like_path
+    from auricle.hub.locations import looks_like_path
 
     if is_location(name):
         folder = None if name.lower().startswith(MODEL_SCHEMES) else open_folder(name)

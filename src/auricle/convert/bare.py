@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
+from auricle.catalogue.family import find_family
 from auricle.convert import fairseq_transformer, huggingface, huggingface_encoder, s3prl, vq_wav2vec
 from auricle.convert.converted import Converted, weights_in
 from auricle.convert.formats import FORMATS
@@ -21,7 +22,6 @@ from auricle.convert.keymap import KeyMap
 from auricle.convert.originals import Configuration, read_configuration
 from auricle.models.base import Config
 from auricle.models.bert_encoder import SpectralBertConfig
-from auricle.models.families import find_family
 from auricle.models.vq_wav2vec import VqWav2VecConfig
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from auricle.hub import catalogue
+from auricle.catalogue import search
+from auricle.catalogue.family import find_family
+from auricle.catalogue.record import Record
 from auricle.hub.availability import (
     Availability,
     availabilities,
     availability,
     known_num_bytes,
 )
-from auricle.hub.records import Record
-from auricle.models.families import find_family
 
 BYTES_PER_WEIGHT = 4
 
@@ -41,7 +41,7 @@ def list_choices() -> list[tuple[str, str]]:
 
     Those that work offline come first; the order is that of the catalogue otherwise.
     """
-    records = [catalogue.find(name) for name in catalogue.list_models()]
+    records = [search.find(name) for name in search.list_models()]
     states = zip(records, availabilities(records), strict=True)
     offered = [pair for pair in states if pair[1] in WHERE]
     offered.sort(key=lambda pair: not pair[1].works_offline)
@@ -50,12 +50,12 @@ def list_choices() -> list[tuple[str, str]]:
 
 def must_be_downloaded(name: str) -> bool:
     """Whether drawing with a model would ask the network for its weights."""
-    return availability(catalogue.find(name)) is Availability.DOWNLOAD
+    return availability(search.find(name)) is Availability.DOWNLOAD
 
 
 def describe_choice(name: str) -> str:
     """A sentence about where the weights of a model are, and what a download would take."""
-    record = catalogue.find(name)
+    record = search.find(name)
     state = availability(record)
     if state is Availability.DOWNLOAD:
         return f"{name} would be downloaded: {describe_size(record)}."
@@ -74,7 +74,7 @@ def describe_size(record: Record) -> str:
     from auricle.hub.skeletons import skeleton
 
     family = find_family(record.family)
-    encoder = skeleton(family.encoder_type(), family.preset(record.size))
+    encoder = skeleton(family.build, family.preset(record.size))
     weights = _megabytes(encoder.info.num_parameters * BYTES_PER_WEIGHT)
     return f"the file's size is not on record, its encoder alone has {weights} of weights"
 
@@ -88,10 +88,10 @@ def list_layers(name: str) -> Layers:
     from auricle.hub.loading import load
     from auricle.hub.skeletons import skeleton
 
-    record = catalogue.find(name)
+    record = search.find(name)
     if record.size is not None:
         family = find_family(record.family)
-        info = skeleton(family.encoder_type(), family.preset(record.size)).info
+        info = skeleton(family.build, family.preset(record.size)).info
     elif must_be_downloaded(name):
         return NO_LAYERS
     else:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from auricle.audio.samples import sample_paths
+from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError, OutputError
 from auricle.explore.choices import (
     NO_LAYERS,
@@ -24,7 +25,6 @@ from auricle.explore.choices import (
     must_be_downloaded,
 )
 from auricle.explore.recordings import examine
-from auricle.hub.records import DEFAULT_MODEL
 from auricle.optional import optional
 
 HOST = "127.0.0.1"

@@ -120,8 +120,8 @@ class Selection:
         if self.wants_codes:
             assert encoder.codes_layer is not None
             info = _info(encoder, encoder.codes_layer)
-            num_codebooks = encoder.codes([torch.zeros(encoder.min_samples)])[0].shape[1]
-            return (Kept(name=CODES, dim=num_codebooks, hop_samples=info.geometry.hop_samples),)
+            hop_samples = info.geometry.hop_samples
+            return (Kept(name=CODES, dim=encoder.num_codebooks, hop_samples=hop_samples),)
         infos = [_info(encoder, name) for name in self.layers]
         if self.weights is not None:
             infos = infos[:1]

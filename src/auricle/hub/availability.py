@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
 
+from auricle.catalogue.record import Record
 from auricle.hub.cache import cache_folder
 from auricle.hub.download import cached_path
 from auricle.hub.embedded import embedded_path
 from auricle.hub.locations import parse_repository_url
-from auricle.hub.records import Record
 from auricle.hub.repositories import CONFIG_FILE, SCHEME, WEIGHT_FILES
-from auricle.hub.stated_files import stated_files
 
 
 class Availability(Enum):
@@ -74,7 +73,7 @@ def known_num_bytes(record: Record) -> int | None:
     if record.num_bytes is not None or not record.urls:
         return record.num_bytes
     weights = [f"{record.urls[0]}/{name}" for name in WEIGHT_FILES]
-    sizes = [one.num_bytes for one in stated_files(record) if one.place in weights]
+    sizes = [one.num_bytes for one in record.stated if one.place in weights]
     return sizes[0] if sizes else None
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import logging
 
 import torch
 
+from auricle.catalogue.family import FAMILIES, Family, find_family, plug_in_families
+from auricle.catalogue.search import find, list_sizes
 from auricle.errors import PlugInError, UnknownModelError
-from auricle.hub.catalogue import find
 from auricle.models.base import Config, Encoder
-from auricle.models.families import FAMILIES, Family, find_family, plug_in_families
 from auricle.outputs import RANDOM_WEIGHTS, Provenance
-
-logger = logging.getLogger(__name__)
 
 
 def build(size: str | Config, *, seed: int = 0) -> Encoder:
@@ -34,7 +31,7 @@ def build(size: str | Config, *, seed: int = 0) -> Encoder:
     family, config = _by_name(size) if isinstance(size, str) else (_family_of(size), size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = family.encoder_type()(config)
+        encoder = family.build(config)
     name = size if isinstance(size, str) else None
     if next(encoder.parameters(), None) is None:  # a baseline
         encoder.provenance = Provenance(name=name)
@@ -45,29 +42,10 @@ def build(size: str | Config, *, seed: int = 0) -> Encoder:
     return encoder.eval()
 
 
-def list_sizes() -> dict[str, str]:
-    """Every published size and the family it is of, by name; those of plug-ins come last.
-
-    A plug-in that is broken is left out with a warning.
-    """
-    sizes = {name: stem for stem, family in FAMILIES.items() for name in family.presets()}
-    families, problems = plug_in_families()
-    for family in families:
-        try:
-            names = list(family.presets())
-        except PlugInError as problem:
-            problems.append(problem)
-        else:
-            sizes.update({name: family.stem for name in names if name not in sizes})
-    for told in problems:
-        logger.warning("%s", told)
-    return sizes
-
-
 def _by_name(name: str) -> tuple[Family, Config]:
     """The size of that name, or that of the model of that name."""
     for family in FAMILIES.values():  # first, so that no plug-in is imported for them
-        if name in family.presets():
+        if name in family.sizes:
             return family, family.preset(name)
     try:
         record = find(name)
@@ -89,7 +67,8 @@ def _by_name(name: str) -> tuple[Family, Config]:
 
 def _family_of(config: Config) -> Family:
     for family in FAMILIES.values():
-        if family.encoder_type().config_type is type(config):
+        encoder_type = family.encoder_type()
+        if encoder_type.config_type is type(config) and encoder_type.family == family.stem:
             return family
     families, problems = plug_in_families()
     for family in families:

@@ -11,6 +11,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from auricle.catalogue.family import find_family
 from auricle.convert import bare, huggingface
 from auricle.convert.adapters import refuse_adapter_alone, refuse_adapter_keys
 from auricle.convert.converted import Converted, weights_in
@@ -21,7 +22,6 @@ from auricle.hub.locations import repository_hint
 from auricle.hub.plug_in_formats import formats_for
 from auricle.hub.skeletons import skeleton
 from auricle.models.base import Config, Encoder
-from auricle.models.families import find_family
 from auricle.native import is_native, is_own, read_native
 from auricle.outputs import Provenance
 from auricle.safetensors_file import ALIGNMENT_BYTES
@@ -212,7 +212,7 @@ def _blank(family: str, config: Config, source: str) -> Encoder:
     """
     _check_config(config, family, source)
     # Not in a `try`: what fails from here on is not the checkpoint's fault.
-    return skeleton(find_family(family).encoder_type(), config)
+    return skeleton(find_family(family).build, config)
 
 
 def _fill(

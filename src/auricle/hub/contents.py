@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from auricle.catalogue import search
 from auricle.errors import AuricleError, OutputError
-from auricle.hub import catalogue
 from auricle.hub.cache import cache_folder
 from auricle.hub.conversions import Conversion, conversions_folder, note_path, notes, read_note
 from auricle.hub.download import cached_path, url_folder
@@ -73,7 +73,7 @@ def items_of(name: str) -> list[Item]:
     ]
     if found or is_repository_url(name) or "/" in name:
         return found
-    record = catalogue.find(name)
+    record = search.find(name)
     return [item for item in everything if item.name == record.name]
 
 
@@ -112,7 +112,7 @@ def _locked_file(path: Path) -> Path:
 
 def _catalogue_names() -> dict[Path, str]:
     names = {}
-    for record in catalogue.select()[0]:
+    for record in search.select()[0]:
         if any(not is_repository_url(url) for url in record.urls):
             path = cached_path(record)
             names[path] = record.name
@@ -150,7 +150,7 @@ def _converted() -> Iterator[Item]:
 def _repositories() -> Iterator[Item]:
     repositories = {
         url: record.name
-        for record in catalogue.select()[0]
+        for record in search.select()[0]
         for url in record.urls
         if is_repository_url(url)
     }

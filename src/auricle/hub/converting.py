@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 from torch import Tensor
 
+from auricle.catalogue.family import FAMILIES
 from auricle.convert.huggingface import is_huggingface_folder
 from auricle.convert.originals import Configuration
 from auricle.errors import CheckpointError, ChecksumError
@@ -36,7 +37,6 @@ from auricle.hub.fetching import Fetched
 from auricle.hub.locks import locked
 from auricle.hub.repositories import WEIGHT_FILES
 from auricle.models.base import Encoder
-from auricle.models.families import FAMILIES
 from auricle.native import NativeCheckpoint, is_native, read_native, write_native
 from auricle.outputs import Provenance
 

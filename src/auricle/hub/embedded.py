@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from auricle.catalogue.record import Record
 from auricle.errors import ChecksumError
 from auricle.hub.digests import file_sha256
-from auricle.hub.records import Record
 
 FOLDER = "pretrained"
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from auricle.hub import catalogue
-from auricle.models.families import FAMILIES
+from auricle.catalogue import search
+from auricle.catalogue.family import FAMILIES
 
 if TYPE_CHECKING:
     import torch
@@ -153,7 +153,7 @@ def url(family: str) -> Callable[..., Encoder]:
 
 def _summary(name: str) -> str:
     """What a name of the catalogue stands for, in a sentence or two."""
-    record = catalogue.find(name)
+    record = search.find(name)
     family = FAMILIES[record.family]
     if family.paper is None:
         return f"The baseline {name}: {record.note}."

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import torch
 
+from auricle.catalogue import search
+from auricle.catalogue.family import FAMILIES, find_family, is_family
+from auricle.catalogue.record import Record
 from auricle.convert.originals import Configuration
 from auricle.errors import AuricleError, UnknownModelError
-from auricle.hub import catalogue
 from auricle.hub.checkpoints import read_encoder, refuse_config
 from auricle.hub.conversions import Wanted
 from auricle.hub.converting import configuration_sha256, load_once_converted
@@ -21,13 +23,10 @@ from auricle.hub.digests import pinned_sha256
 from auricle.hub.download import fetch, fetch_config
 from auricle.hub.embedded import whole_embedded_path
 from auricle.hub.fetching import Fetched, fetch_location, without_password
-from auricle.hub.locations import is_location, is_repository_url
-from auricle.hub.records import Record
+from auricle.hub.locations import is_location, is_repository_url, looks_like_path
 from auricle.hub.repositories import WEIGHT_FILES
 from auricle.hub.skeletons import skeleton
-from auricle.hub.stated_files import stated_files
 from auricle.models.base import Config, Encoder
-from auricle.models.families import find_family, is_family
 from auricle.outputs import Provenance
 
 if TYPE_CHECKING:
@@ -92,11 +91,22 @@ def load(
     encoder = _load(name_or_path, checkpoint, family, config, refresh).to(
         device=device, dtype=dtype
     )
+    _describe(encoder)
     if precision is not None:
         from auricle.models.precision import set_precision
 
         set_precision(encoder, precision)
     return encoder
+
+
+def _describe(encoder: Encoder) -> None:
+    """Give an encoder the title and the paper of its record, where these are not its family's."""
+    name = encoder.provenance.name
+    if name is None or not search.is_name(name):
+        return
+    record = search.find(name)
+    if record.family == encoder.family:
+        encoder.title, encoder.paper = record.title, record.paper
 
 
 def _usable(device: str | torch.device) -> torch.device:
@@ -121,24 +131,22 @@ def _load(
         find_family(family)  # raises for one that there is not
     if isinstance(config, str) and is_location(config):
         config = fetch_location(config, refresh=refresh).path
-    if checkpoint is None and (
-        is_location(name_or_path) or catalogue.looks_like_path(name_or_path)
-    ):
+    if checkpoint is None and (is_location(name_or_path) or looks_like_path(name_or_path)):
         return _own(name_or_path, family, config, refresh)
     name = str(name_or_path)
-    named = name if is_family(name) else catalogue.find(name).family
+    named = name if is_family(name) else search.find(name).family
     if family not in (None, named):
         raise AuricleError(f"{name} is of the family {named}, not of {family}; leave out family=")
     if checkpoint is not None:
-        normalize = None if is_family(name) else catalogue.find(name).normalize
+        normalize = None if is_family(name) else search.find(name).normalize
         published = _published_config(name)
         encoder = _own(checkpoint, named, config, refresh, normalize, published)
         if encoder.provenance.name is None:
             encoder.provenance = dataclasses.replace(encoder.provenance, name=name)
         if not is_family(name):
-            _warn_of_another_size(encoder, catalogue.find(name))
+            _warn_of_another_size(encoder, search.find(name))
         return encoder
-    record = catalogue.find(name)
+    record = search.find(name)
     if record.family == "baseline":
         return _baseline(record.name, config)
     refuse_config(config, name)
@@ -188,7 +196,7 @@ def _published(record: Record, facts: Provenance, refresh: bool) -> Encoder:
 def _published_config(name: str) -> Config | None:
     """The configuration of the size that a catalogue entry is of; None where it has none."""
     try:
-        record = catalogue.find(name)
+        record = search.find(name)
     except UnknownModelError:  # a family
         return None
     return find_family(record.family).preset(record.size) if record.size is not None else None
@@ -271,7 +279,7 @@ def _warn_of_another_file(record: Record, path: Path, sha256: str | None) -> Non
     """Say so where the weights of a repository differ from what is stated of them."""
     names = [name for name in WEIGHT_FILES if (path / name).is_file()][:1]
     places = [f"{url}/{name}" for url in record.urls if is_repository_url(url) for name in names]
-    stated = [one for one in stated_files(record) if one.place in places and one.sha256]
+    stated = [one for one in record.stated if one.place in places and one.sha256]
     if stated and sha256 and sha256 not in [one.sha256 for one in stated]:
         logger.warning(
             "%s has the sha256 %s, not %s (%s); it may have been replaced since",
@@ -300,16 +308,18 @@ def _warn_of_another_size(encoder: Encoder, record: Record) -> None:
 
 
 def _baseline(name: str, config: Configuration | None) -> Encoder:
-    from auricle.models.baseline import PRESETS, Baseline, BaselineConfig
+    from auricle.models.baseline import BaselineConfig
 
     if config is not None and not isinstance(config, Mapping):
         raise AuricleError(f"config for {name} must be a mapping of options, but is {config!r}")
-    features = PRESETS[name].features
+    preset = FAMILIES["baseline"].preset(name)
+    assert isinstance(preset, BaselineConfig)
+    features = preset.features
     options = {**msgspec.to_builtins(features), **(config or {})}
     try:
         features = msgspec.convert(options, type(features))
     except msgspec.ValidationError as error:
         raise AuricleError(f"config for {name}: {error}") from error
-    encoder = Baseline(BaselineConfig(features=features))
+    encoder = FAMILIES["baseline"].build(BaselineConfig(features=features))
     encoder.provenance = Provenance(name=name)
     return encoder.eval()

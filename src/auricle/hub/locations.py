@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote
 
+from auricle.catalogue.plug_in_records import plug_in_names
+from auricle.catalogue.search import is_name
 from auricle.errors import DownloadError
+
+CHECKPOINT_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
+"""Endings of file names that can only be meant as checkpoints."""
 
 SCHEME = "hf://"
 SLASH_IN_REVISION = "%2F"
@@ -80,3 +86,29 @@ def _malformed(url: str, problem: str) -> DownloadError:
         f"{url!r} cannot be fetched: {problem}; expected {SCHEME}owner/name[@revision][/file], "
         f"with {SLASH_IN_REVISION} for a slash in the revision"
     )
+
+
+def looks_like_path(value: str | Path) -> bool:
+    """Whether `value` is meant as a path of a checkpoint, not as a name of the catalogue.
+
+    A name of the catalogue wins over a file or folder of that name in the current folder (write
+    `./tera` for the folder). What has a separator or ends like a checkpoint is a path even where
+    nothing exists there, so that a mistyped path is reported as a path. A URL is neither.
+    """
+    if isinstance(value, Path):
+        return True
+    if is_name(value) or is_location(value):
+        return False
+    separators = {"/", os.sep, os.altsep or os.sep}
+    if any(separator in value for separator in separators):
+        return True
+    if value.lower().endswith(CHECKPOINT_SUFFIXES):
+        return True
+    return _exists(value) and value not in plug_in_names()
+
+
+def _exists(value: str) -> bool:
+    try:
+        return value != "" and Path(value).exists()
+    except (OSError, ValueError):  # too long, or with a null character: no path, then
+        return False

@@ -6,9 +6,9 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 
+from auricle.catalogue.family import FAMILIES, Family, find_family, plug_in_families
 from auricle.convert.formats import FORMATS, Format, Payload
 from auricle.errors import PlugInError
-from auricle.models.families import FAMILIES, Family, find_family, plug_in_families
 from auricle.plug_ins import PlugIn, described
 
 logger = logging.getLogger(__name__)

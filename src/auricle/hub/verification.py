@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from auricle.hub import catalogue
+from auricle.catalogue import search
+from auricle.catalogue.record import Record
 from auricle.hub.cache import cache_folder
 from auricle.hub.contents import Item, items, items_of
 from auricle.hub.conversions import note_path, notes, read_note
 from auricle.hub.digests import READ_BYTES, SHA256_DIGITS, file_sha256, pinned_sha256
 from auricle.hub.embedded import embedded_path
-from auricle.hub.records import Record
 
 State = Literal["whole", "changed", "unknown"]
 
@@ -56,7 +56,7 @@ def verify(names: Sequence[str] = ()) -> Iterator[Finding]:
         records = [record for name in names for record in _records(name)]
         chosen = [item for name in names for item in items_of(name)]
     else:
-        records, chosen = catalogue.select()[0], items()
+        records, chosen = search.select()[0], items()
     for record in records:
         if record.embedded:
             yield _embedded(record)
@@ -70,7 +70,7 @@ def verify(names: Sequence[str] = ()) -> Iterator[Finding]:
 
 
 def _records(name: str) -> list[Record]:
-    return [record for record in catalogue.select()[0] if name in record.names]
+    return [record for record in search.select()[0] if name in record.names]
 
 
 def _embedded(record: Record) -> Finding:

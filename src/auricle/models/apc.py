@@ -15,7 +15,3 @@ class Apc(GruEncoder):
     family = "apc"
     config_type = ApcConfig
     config: ApcConfig
-
-
-PRESETS = {"apc": ApcConfig()}
-"""Published sizes: 4.1 M parameters with the prediction head."""

@@ -22,12 +22,3 @@ class AudioAlbert(SpectralBert):
     family = "audio_albert"
     config_type = AudioAlbertConfig
     config: AudioAlbertConfig
-
-
-PRESETS = {
-    f"audio_albert_{num_layers}": AudioAlbertConfig(
-        transformer=BertConfig(share_layer=True, num_layers=num_layers)
-    )
-    for num_layers in (3, 6, 12)
-}
-"""The paper's depths; the published weights have 3 layers."""

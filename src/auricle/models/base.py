@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from auricle.audio.waveforms import Waveform, as_waveforms
 from auricle.errors import AuricleError, LayerError
 from auricle.frontends import FbankConfig, LogMelConfig, extract
-from auricle.models.families import find_family
 from auricle.native import NativeCheckpoint, write_native
 from auricle.nn import packed
 from auricle.nn.fast_paths import (
@@ -31,15 +30,13 @@ from auricle.nn.fast_paths import (
 )
 from auricle.nn.padding import pad_waveforms
 from auricle.nn.reached import reaching
-from auricle.outputs import LayerInfo, ModelInfo, Provenance, ReceptiveField
+from auricle.outputs import SAMPLE_RATE as SAMPLE_RATE
+from auricle.outputs import LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
 
 if TYPE_CHECKING:
-    from auricle.models.stream import StreamSession, StreamStatistics
     from auricle.outputs import IntOrTensor
-
-SAMPLE_RATE = 16_000
-"""Sample rate in Hz of every published encoder of these families."""
-
+    from auricle.streaming.session import StreamSession, StreamStatistics
+    from auricle.streaming.stages import Step
 
 MAX_TOGETHER = 32
 """Utterances that the CPU encodes at once, where that is faster: more of them gain nothing."""
@@ -68,15 +65,20 @@ class Encoder(nn.Module, abc.ABC):
 
     A family subclasses it, sets `family` and `config_type`, and implements `layer_infos` and
     `encode`; it overrides `min_samples`, `default_layer`, `sees_past`, `looks_ahead`,
-    `uses_utterance_statistics`, `codes_layer` and `code_indices` where they differ.
+    `uses_utterance_statistics`, `codes_layer`, `num_codebooks`, `code_indices` and `stream_steps`
+    where they differ.
     """
 
-    family: ClassVar[str]
+    family: str
     config_type: ClassVar[type[Config]]
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.title: str | None = None
+        """What the model is called in print."""
+        self.paper: Paper | None = None
+        """The publication that the model comes from."""
         self.provenance = Provenance()
         self.unused_keys: tuple[str, ...] = ()
         """Keys of the checkpoint that the encoder does not need, such as a fine-tuned head's."""
@@ -136,12 +138,27 @@ class Encoder(nn.Module, abc.ABC):
         """Name of the layer that the quantiser reads, None for an encoder without codes."""
         return None
 
+    @property
+    def num_codebooks(self) -> int:
+        """K, codes of each frame; 0 for an encoder without codes."""
+        return 0
+
     is_faster_together: ClassVar[bool] = False
     """Whether the CPU infers several utterances at once faster than one after the other."""
 
     def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         """Codes (B, T, K), int64, of the codes layer's padded output `x` (B, T, D)."""
         raise NotImplementedError  # pragma: no cover - only called where codes_layer is set
+
+    def stream_steps(self) -> Iterator[Step]:
+        """The steps of this encoder over a stream, in order of depth.
+
+        Raises:
+            AuricleError: It cannot stream; `stream_refusal` makes the error.
+        """
+        if self.looks_ahead:
+            raise self.stream_refusal("attention lets every frame depend on the whole utterance")
+        raise self.stream_refusal("its family does not say how")
 
     # What every encoder does
 
@@ -271,7 +288,7 @@ class Encoder(nn.Module, abc.ABC):
             AuricleError: The family cannot stream (the message says why), the encoder is in
                 training mode, has no quantiser, or the statistics are not its own.
         """
-        from auricle.models.stream import StreamSession
+        from auricle.streaming.session import StreamSession
 
         if codes and layer is not None:
             raise AuricleError(f"codes come from no layer but their own: leave out layer={layer!r}")
@@ -295,9 +312,16 @@ class Encoder(nn.Module, abc.ABC):
             AudioError: As in a call of the encoder.
             AuricleError: The family cannot stream, or the encoder is in training mode.
         """
-        from auricle.models.stream import measured
+        from auricle.streaming.session import measured
 
         return measured(self, self._waveforms(wavs, "error"))
+
+    def stream_refusal(self, reason: str) -> AuricleError:
+        """The error to raise where this encoder cannot stream, for a reason."""
+        return AuricleError(
+            f"{self._name} ({self.family}) does not stream: {reason}; call the encoder on the "
+            "whole waveform, or stream an encoder of apc, vq_apc, cpc, wav2vec or vq_wav2vec"
+        )
 
     def layer_info(self, layer: int | str | None) -> LayerInfo:
         """The layer that an index (negative counts from the end), a name or None (the default
@@ -394,7 +418,8 @@ class Encoder(nn.Module, abc.ABC):
             default_layer=self.default_layer,
             dims={info.name: info.dim for info in layers},
             num_parameters=sum(parameter.numel() for parameter in self.parameters()),
-            paper=find_family(self.family).paper,
+            title=self.title or self.family,
+            paper=self.paper,
             training_data=self.provenance.training_data,
             licence=self.provenance.licence,
             source_url=self.provenance.source_url,
@@ -551,6 +576,19 @@ class FeatureEncoder(Encoder):
     def uses_utterance_statistics(self) -> bool:
         features = self.config.features
         return isinstance(features, LogMelConfig) or features.cmvn
+
+    def stream_steps(self) -> Iterator[Step]:
+        """The front end alone; families add the steps of what reads it."""
+        from auricle.streaming.features import feature_step, obstacle
+
+        if self.looks_ahead:
+            yield from super().stream_steps()
+        features = self.config.features
+        reason = obstacle(features)
+        if reason is not None:
+            raise self.stream_refusal(reason)
+        assert isinstance(features, FbankConfig)
+        yield feature_step(features, self.dtype)
 
     def features(self, waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
         """Front-end features (B, T, D) in the weights' type, zeros past each true end."""

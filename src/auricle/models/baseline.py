@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from auricle.frontends import FbankConfig, LogMelConfig
@@ -24,6 +25,15 @@ class Baseline(FeatureEncoder):
     config_type = BaselineConfig
     config: BaselineConfig
 
+    def __init__(self, config: BaselineConfig) -> None:
+        super().__init__(config)
+        # Without weights this alone says where `to` has put the encoder.
+        self.register_buffer("_place", torch.empty(0), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.get_buffer("_place").device
+
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
         features = self.config.features
@@ -33,12 +43,3 @@ class Baseline(FeatureEncoder):
         self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
     ) -> Iterator[tuple[str, Tensor]]:
         yield "features", self.features(waveforms, num_samples)
-
-
-PRESETS = {
-    "fbank": BaselineConfig(features=FbankConfig(window="povey")),
-    "mel": BaselineConfig(features=LogMelConfig(kind="mel", cmvn=False)),
-    "mfcc": BaselineConfig(features=LogMelConfig(kind="mfcc", log=False, cmvn=False)),
-    "spectrogram": BaselineConfig(features=LogMelConfig(kind="linear", cmvn=False)),
-}
-"""Kaldi fbank, log mel, MFCC and log power spectrogram, none of them normalised."""

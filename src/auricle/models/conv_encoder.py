@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,12 +11,17 @@ from torch import Tensor
 from auricle.models.base import Config, Encoder
 from auricle.nn.conv_features import (
     AggregatorConfig,
+    AggregatorLayer,
     CausalAggregator,
     ConvExtractor,
     ExtractorConfig,
+    ExtractorLayer,
 )
 from auricle.nn.waveform_norm import normalized
 from auricle.outputs import LayerInfo
+from auricle.streaming.convolutions import AggregatorStage, ExtractorStage
+from auricle.streaming.norms import StreamGroupNorm
+from auricle.streaming.stages import PerFrame, Step
 
 NORMALIZE_EPS = 1e-5
 """What is added to the variance of a waveform (torch's default, which fairseq takes)."""
@@ -105,3 +111,41 @@ class ConvEncoder(Encoder):
         del frames, x  # long ones make room for what comes next
         for name, output in zip(self.context_names, outputs, strict=True):
             yield name, output.transpose(1, 2)
+
+    def stream_steps(self) -> Iterator[Step]:
+        yield from self.extractor_steps()
+        yield from self.aggregator_steps()
+
+    def extractor_steps(self) -> Iterator[Step]:
+        """The steps of a stream from samples to frames `z`.
+
+        Raises:
+            AuricleError: A residual is subsampled by the ratio of the utterance's lengths.
+        """
+        config = self.config
+        layers = [layer for layer in self.extractor.layers if isinstance(layer, ExtractorLayer)]
+        for layer in layers:
+            if layer.residual_scale is not None and layer.conv.stride[0] > 1:
+                raise self.stream_refusal(
+                    "its extractor adds inputs (residual_scale) of layers with strides, and thins "
+                    "them by the ratio of the whole utterance's lengths"
+                )
+        waveform_norm = None
+        if config.normalize:
+            waveform_norm = StreamGroupNorm(num_groups=1, eps=NORMALIZE_EPS)
+        yield Step(
+            "waveform", lambda norm: PerFrame(lambda x: norm(x).to(self.dtype)), waveform_norm
+        )
+        for index, layer in enumerate(layers):
+            is_last = index + 1 == len(layers)
+            yield Step(
+                "z" if is_last else f"conv_{index + 1}",
+                partial(ExtractorStage, layer, config.extractor.log_compression and is_last),
+                StreamGroupNorm.of(layer.norm),
+            )
+
+    def aggregator_steps(self) -> Iterator[Step]:
+        """The steps of a stream from frames to contexts."""
+        for name, layer in zip(self.context_names, self.aggregator.layers, strict=True):
+            assert isinstance(layer, AggregatorLayer)
+            yield Step(name, partial(AggregatorStage, layer), StreamGroupNorm.of(layer.norm))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -19,6 +20,14 @@ from auricle.nn.norms import UtteranceGroupNorm
 from auricle.nn.padding import pad_frames, padding_mask, zero_padding
 from auricle.nn.recurrent import recur
 from auricle.outputs import FrameGeometry, LayerInfo, Window
+from auricle.streaming.norms import NormFunction, StreamGroupNorm
+from auricle.streaming.stages import PerFrame, Recurrent, Step, StreamWindows, convolved
+
+RUNNING_REFUSAL = (
+    "its norm (instance) takes each channel's mean and variance over the whole utterance, and "
+    "one frame has no variance"
+)
+"""The reason why an instance norm cannot go by the moments so far."""
 
 WINDOWS = (
     Window(size=10, stride=5, pad_left=3, pad_right=3),
@@ -118,6 +127,28 @@ class ConvBlock(StackModule):
         return zero_padding(y, mask, time_dim=2)
 
 
+class ConvBlockStage:
+    """A block over a stream."""
+
+    def __init__(self, block: ConvBlock, norm: NormFunction) -> None:
+        self._block = block
+        self._windows = StreamWindows(block.window)
+        self._norm = norm
+
+    def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
+        """New frames (1, C, T) out of new ones `x` (1, D, S)."""
+        y = convolved(self._block.conv, self._windows(x, is_last=is_last))
+        return torch.relu(self._norm(self._normed(y)))
+
+    def _normed(self, y: Tensor) -> Tensor:
+        """`y` after a norm that needs nothing but each frame."""
+        norm = self._block.norm
+        if isinstance(norm, UtteranceGroupNorm):
+            return y
+        normed: Tensor = norm(y, [y.shape[2]]) if isinstance(norm, BatchNorm) else norm(y)
+        return normed
+
+
 class Cpc(Encoder):
     """CPC: what predicts the frames to come, from a recurrent summary of those so far."""
 
@@ -180,9 +211,15 @@ class Cpc(Encoder):
         num_frames = [FrameGeometry(WINDOWS).num_frames(count) for count in num_samples]
         yield "context", recur(self.rnn, x, num_frames)
 
-
-PRESETS = {
-    "cpc": CpcConfig(encoder_dim=512, norm="batch", recurrence="gru"),
-    "modified_cpc": CpcConfig(),
-}
-"""The first paper's size, and that of the published checkpoint (1.84 million parameters)."""
+    def stream_steps(self) -> Iterator[Step]:
+        # As in `encode`: norms over time are computed in float64.
+        wide = torch.float64 if self.config.norm == "instance" else self.dtype
+        yield Step("waveform", lambda norm: PerFrame(lambda x: x.to(wide)))
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, ConvBlock)
+            norm = None
+            if block.utterance_norm is not None:
+                norm = StreamGroupNorm.of(block.utterance_norm, refuses_running=RUNNING_REFUSAL)
+            yield Step(f"block_{index + 1}", partial(ConvBlockStage, block), norm)
+        yield Step("encoder", lambda norm: PerFrame(lambda x: x.to(self.dtype)))
+        yield Step("context", lambda norm: Recurrent(self.rnn))

@@ -28,13 +28,3 @@ class Data2Vec(WaveformTransformerEncoder):
     family = "data2vec"
     config_type = Data2VecConfig
     config: Data2VecConfig
-
-
-PRESETS = {
-    "data2vec_audio_base": Data2VecConfig(),
-    "data2vec_audio_large": Data2VecConfig(
-        transformer=TransformerConfig(
-            hidden_size=1024, num_layers=24, num_heads=16, ffn_size=4096, positions=_POSITIONS
-        )
-    ),
-}

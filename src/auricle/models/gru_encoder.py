@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig
 from auricle.models.base import FeatureConfig, FeatureEncoder
 from auricle.nn.depth import check_depth
 from auricle.nn.recurrent import GruStack
 from auricle.outputs import LayerInfo
+from auricle.streaming.norms import NormFunction
+from auricle.streaming.stages import Recurrent, Stage, Step
 
 
 class GruConfig(FeatureConfig, frozen=True, kw_only=True):
@@ -73,3 +76,14 @@ class GruEncoder(FeatureEncoder):
         features = self.features(waveforms, num_samples)
         for index, x in enumerate(self.rnn(features, num_frames)):
             yield f"rnn_{index + 1}", x
+
+    def stream_steps(self) -> Iterator[Step]:
+        yield from super().stream_steps()
+        for index, layer in enumerate(self.rnn.layers):
+            assert isinstance(layer, nn.GRU)
+            residual = self.config.residual and index > 0
+            yield Step(f"rnn_{index + 1}", partial(_recurrent, layer, residual))
+
+
+def _recurrent(layer: nn.GRU, residual: bool, norm: NormFunction) -> Stage:
+    return Recurrent(layer, residual=residual)

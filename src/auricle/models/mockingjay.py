@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from auricle.frontends import LogMelConfig
 from auricle.models.bert_encoder import SpectralBert, SpectralBertConfig
-from auricle.nn.bert import BertConfig
 
 
 class MockingjayConfig(SpectralBertConfig, frozen=True, kw_only=True):
@@ -17,12 +15,3 @@ class Mockingjay(SpectralBert):
     family = "mockingjay"
     config_type = MockingjayConfig
     config: MockingjayConfig
-
-
-PRESETS = {
-    "mockingjay_base": MockingjayConfig(),
-    "mockingjay_large": MockingjayConfig(
-        features=LogMelConfig(delta_order=1), transformer=BertConfig(num_layers=12)
-    ),
-}
-"""Published sizes: 3 layers, and the LinearLarge of 12 layers on 160 features."""

@@ -23,6 +23,7 @@ from auricle.nn.linear import Linear
 from auricle.nn.padding import pad_frames, padding_mask, zero_padding
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
 from auricle.outputs import FrameGeometry, LayerInfo, Window
+from auricle.streaming.stages import Step
 
 BLOCK_KERNEL = 3
 """Frames that a block's convolution spans; each side of the mask grows by one per block."""
@@ -235,6 +236,10 @@ class Npc(FeatureEncoder):
     def codes_layer(self) -> str | None:
         return "masked_sum" if self.config.codebooks else None
 
+    @property
+    def num_codebooks(self) -> int:
+        return len(self.config.codebooks)
+
     def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         return self.quantizer.indices(x)
 
@@ -300,6 +305,7 @@ class Npc(FeatureEncoder):
             if self.config.bottleneck_dim is not None:
                 yield "bottleneck", self.bottleneck(representation)
 
-
-PRESETS = {"npc": NpcConfig()}
-"""The published size: 19.4 M parameters with the prediction head."""
+    def stream_steps(self) -> Iterator[Step]:
+        raise self.stream_refusal(
+            "its convolutions look ahead as far as they look back, in every block"
+        )

@@ -19,6 +19,7 @@ from auricle.nn.reflect import reflect_pad
 from auricle.nn.sinc import SincConv
 from auricle.nn.stretches import by_stretches
 from auricle.outputs import FrameGeometry, LayerInfo, Window
+from auricle.streaming.stages import Step
 
 PASE_KERNEL_SIZES = (251, 20, 11, 11, 11, 11, 11, 11)
 PASE_STRIDES = (1, 10, 2, 1, 2, 1, 2, 2)
@@ -330,14 +331,13 @@ class Pase(Encoder):
         called = [self.project, *([self.output_norm] if self.config.normalizes_output else [])]
         return by_stretches(embed, x.shape[2], frame_bytes, called)
 
+    def stream_steps(self) -> Iterator[Step]:
+        reason = "its convolutions look ahead in every block, and mirror the end of the waveform"
+        if self.config.num_skips:
+            reason += "; its skips (PASE+) are averages over groups that the whole length decides"
+        raise self.stream_refusal(reason)
+
 
 def _lengths(windows: tuple[Window, ...], num_samples: Sequence[int]) -> list[int]:
     geometry = FrameGeometry(windows)
     return [geometry.num_frames(count) for count in num_samples]
-
-
-PRESETS = {
-    "pase": PaseConfig(),
-    "pase_plus": PaseConfig(embedding_dim=256, rnn_dim=512, skip_merge="sum"),
-}
-"""The published sizes of the two papers (PASE+: 7.83 million parameters)."""

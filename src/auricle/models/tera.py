@@ -15,7 +15,3 @@ class Tera(SpectralBert):
     family = "tera"
     config_type = TeraConfig
     config: TeraConfig
-
-
-PRESETS = {"tera_base": TeraConfig()}
-"""Published sizes: base, 21.3 M parameters."""

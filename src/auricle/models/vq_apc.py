@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
 from auricle.models.gru_encoder import GruConfig, GruEncoder
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
+from auricle.streaming.stages import CODES, PerFrame, Step
 
 
 class VqApcConfig(GruConfig, frozen=True, kw_only=True):
@@ -44,9 +45,18 @@ class VqApc(GruEncoder):
     def codes_layer(self) -> str | None:
         return self.default_layer if self.config.codebooks else None
 
+    @property
+    def num_codebooks(self) -> int:
+        return len(self.config.codebooks)
+
     def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         return self.quantizer.indices(x)
 
+    def stream_steps(self) -> Iterator[Step]:
+        yield from super().stream_steps()
 
-PRESETS = {"vq_apc": VqApcConfig()}
-"""The published size."""
+        def codes(x: Tensor) -> Tensor:
+            return self.quantizer.indices(x.transpose(1, 2)).transpose(1, 2)
+
+        if self.codes_layer is not None:
+            yield Step(CODES, lambda norm: PerFrame(codes))

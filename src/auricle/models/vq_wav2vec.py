@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from auricle.models.conv_encoder import (
@@ -19,6 +20,8 @@ from auricle.nn.vector_quantizer import (
     KmeansQuantizer,
     KmeansQuantizerConfig,
 )
+from auricle.streaming.norms import NormFunction, StreamGroupNorm
+from auricle.streaming.stages import CODES, PerFrame, Step
 
 VQ_EXTRACTOR_LAYERS = (*LARGE_EXTRACTOR_LAYERS, (512, 1, 1))
 
@@ -68,6 +71,10 @@ class VqWav2Vec(ConvEncoder):
     def codes_layer(self) -> str | None:
         return "z"
 
+    @property
+    def num_codebooks(self) -> int:
+        return self.config.quantizer.num_groups
+
     def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         return self.quantizer.indices(x.transpose(1, 2), num_frames)
 
@@ -82,9 +89,29 @@ class VqWav2Vec(ConvEncoder):
         del x  # a long one makes room for what comes next
         yield from contexts
 
+    def stream_steps(self) -> Iterator[Step]:
+        quantizer = self.quantizer
+        yield from self.extractor_steps()
 
-PRESETS = {
-    "vq_wav2vec": VqWav2VecConfig(),
-    "vq_wav2vec_kmeans": VqWav2VecConfig(quantizer=KmeansQuantizerConfig(is_shared=True)),
-}
-"""The published sizes."""
+        def chosen(norm: NormFunction) -> PerFrame:
+            def codes(z: Tensor) -> Tensor:
+                if z.shape[2] == 0:
+                    return z.new_zeros(1, quantizer.config.num_groups, 0, dtype=torch.int64)
+                if isinstance(quantizer, KmeansQuantizer):
+                    projected = norm(quantizer.projection(z))
+                    return quantizer.nearest(projected).transpose(1, 2)
+                return quantizer.indices(z, [z.shape[2]]).transpose(1, 2)
+
+            return PerFrame(codes)
+
+        norm = None
+        if isinstance(quantizer, KmeansQuantizer):
+            norm = StreamGroupNorm.of(quantizer.norm)
+        yield Step(CODES, chosen, norm)
+
+        def vectors(codes: Tensor) -> Tensor:
+            groups = torch.arange(codes.shape[1], device=codes.device)
+            return quantizer.tables()[groups, codes.transpose(1, 2)].flatten(2).transpose(1, 2)
+
+        yield Step("quantized", lambda norm: PerFrame(vectors))
+        yield from self.aggregator_steps()

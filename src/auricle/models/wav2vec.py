@@ -28,7 +28,3 @@ class Wav2Vec(ConvEncoder):
         contexts = self.contexts(x, num_frames)
         del x  # a long one makes room for what comes next
         yield from contexts
-
-
-PRESETS = {"wav2vec_large": Wav2VecConfig()}
-"""The published size."""

@@ -7,7 +7,6 @@ from auricle.models.wav2vec2_encoder import (
     WaveformTransformerEncoder,
 )
 from auricle.nn.relative_positions import RelativePositionConfig
-from auricle.nn.waveform_extractor import ExtractorConfig
 from auricle.nn.waveform_transformer import TransformerConfig
 
 _BASE = TransformerConfig(relative_positions=RelativePositionConfig())
@@ -30,24 +29,3 @@ class WavLm(WaveformTransformerEncoder):
     family = "wavlm"
     config_type = WavLmConfig
     config: WavLmConfig
-
-
-PRESETS = {
-    "wavlm_base": WavLmConfig(projection_dropout=0.1),
-    "wavlm_base_plus": WavLmConfig(projection_dropout=0.1),
-    "wavlm_large": WavLmConfig(
-        normalize=True,
-        extractor=ExtractorConfig(norm="layer"),
-        transformer=TransformerConfig(
-            hidden_size=1024,
-            num_layers=24,
-            num_heads=16,
-            ffn_size=4096,
-            pre_layer_norm=True,
-            relative_positions=RelativePositionConfig(),
-            dropout=0.0,
-            attention_dropout=0.0,
-            layer_drop=0.0,
-        ),
-    ),
-}

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.frontends import FbankConfig, extract
-from auricle.models.base import FeatureEncoder
-from auricle.models.stream import Step, refusal
-from auricle.nn.stream_norms import NormFunction, StreamCmvn
-from auricle.streaming.windows import StreamWindows
+from auricle.frontends import FbankConfig, LogMelConfig, extract
+from auricle.streaming.norms import NormFunction, StreamCmvn
+from auricle.streaming.stages import Step, StreamWindows
 
 BLOCK_FRAMES = 16
 """Frames that are transformed at once, always as many.
@@ -23,15 +20,13 @@ push; and mean and variance normalisation divides by what is left of a band that
 
 
 class FbankStage:
-    """Filterbank frames of a stream, normalised if asked, in the weights' type."""
+    """Filterbank frames of a stream, normalised if asked."""
 
-    def __init__(self, encoder: FeatureEncoder, norm: NormFunction) -> None:
-        features = encoder.config.features
-        assert isinstance(features, FbankConfig)
+    def __init__(self, features: FbankConfig, dtype: torch.dtype, norm: NormFunction) -> None:
         self._config = msgspec.structs.replace(features, cmvn=False)
         self._windows = StreamWindows(features.geometry.windows[0])
         self._norm = norm
-        self._dtype = encoder.dtype
+        self._dtype = dtype
 
     def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
         """New frames (1, D, T) out of new samples `x` (1, 1, S)."""
@@ -49,21 +44,18 @@ class FbankStage:
         return self._norm(frames.transpose(1, 2)).to(self._dtype)
 
 
-def feature_steps(encoder: FeatureEncoder) -> Iterator[Step]:
-    """The front end of an encoder as a step called `features`.
-
-    Raises:
-        AuricleError: It looks ahead, or at the whole utterance in ways that no statistics replace.
-    """
-    features = encoder.config.features
+def obstacle(features: FbankConfig | LogMelConfig) -> str | None:
+    """The reason why a front end cannot stream; None where it can."""
     if not isinstance(features, FbankConfig):
-        raise refusal(
-            encoder,
-            "its front end brings the whole utterance to one level, and mirrors its ends",
-        )
+        return "its front end brings the whole utterance to one level, and mirrors its ends"
     if features.delta_order > 0:
-        raise refusal(encoder, "its deltas (delta_order) regress over frames ahead")
+        return "its deltas (delta_order) regress over frames ahead"
     if features.subtract_mean:
-        raise refusal(encoder, "it subtracts the mean over the whole utterance (subtract_mean)")
+        return "it subtracts the mean over the whole utterance (subtract_mean)"
+    return None
+
+
+def feature_step(features: FbankConfig, dtype: torch.dtype) -> Step:
+    """The front end of an encoder as a step called `features`; frames come out as `dtype`."""
     norm = StreamCmvn(dim=features.dim, epsilon=features.cmvn_epsilon) if features.cmvn else None
-    yield Step("features", lambda function: FbankStage(encoder, function), norm)
+    return Step("features", lambda function: FbankStage(features, dtype, function), norm)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
+from auricle.catalogue.family import find_family
 from auricle.errors import AuricleError, RecipeError
 from auricle.models.base import SAMPLE_RATE
-from auricle.models.families import find_family
 from auricle.objectives.base import Objective
 from auricle.optional import optional
 from auricle.training.corpus import Corpus
@@ -31,7 +31,7 @@ def build_objective(recipe: Recipe) -> Objective:
     """
     family = find_family(recipe.identity.family)
     try:
-        encoder = family.encoder_type()(recipe.encoder)
+        encoder = family.build(recipe.encoder)
         objective: Objective = family.objective_type()(encoder, recipe.objective)
     except (RuntimeError, ValueError) as error:
         raise RecipeError(

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from auricle.catalogue.family import FAMILIES, find_family, is_family
 from auricle.errors import RecipeError
 from auricle.models.base import Config
-from auricle.models.families import FAMILIES, find_family, is_family
 from auricle.objectives.base import ObjectiveConfig
 from auricle.optional import optional
 

@@ -1,7 +1,7 @@
 """A family and a model for auricle's catalogue; imports neither torch nor the encoder."""
 
-from auricle.hub.records import Record
-from auricle.models.families import Family
+from auricle.catalogue.family import Family
+from auricle.catalogue.record import Record
 
 FAMILY = Family(
     stem="tiny_mel",

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from auricle.frontends.cmvn import cmvn
 from auricle.nn.norms import UtteranceGroupNorm
-from auricle.nn.stream_norms import (
+from auricle.streaming.norms import (
     Measuring,
     RunningMoments,
     StreamCmvn,

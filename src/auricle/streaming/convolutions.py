@@ -1,21 +1,16 @@
-"""Streams of the convolutional encoder that wav2vec and vq-wav2vec share."""
+"""Stages of the convolutional layers that wav2vec and vq-wav2vec share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from auricle.models.conv_encoder import NORMALIZE_EPS, ConvEncoder
-from auricle.models.stream import Step, refusal
 from auricle.nn.conv_features import AggregatorLayer, ExtractorLayer
-from auricle.nn.stream_norms import NormFunction, StreamGroupNorm
 from auricle.outputs import Window
-from auricle.streaming.stages import PerFrame
-from auricle.streaming.windows import StreamWindows, convolved
+from auricle.streaming.norms import NormFunction
+from auricle.streaming.stages import StreamWindows, convolved
 
 
 class ExtractorStage:
@@ -70,42 +65,3 @@ class AggregatorStage:
                 own = convolved(layer.residual, own)
             y = (y + own) * math.sqrt(layer.residual_scale)
         return y
-
-
-def extractor_steps(encoder: ConvEncoder) -> Iterator[Step]:
-    """From samples to frames `z`.
-
-    Raises:
-        AuricleError: A residual is thinned by the ratio of the utterance's lengths.
-    """
-    config = encoder.config
-    for layer in encoder.extractor.layers:
-        assert isinstance(layer, ExtractorLayer)
-        if layer.residual_scale is not None and layer.conv.stride[0] > 1:
-            raise refusal(
-                encoder,
-                "its extractor adds inputs (residual_scale) of layers with strides, and thins "
-                "them by the ratio of the whole utterance's lengths",
-            )
-    waveform_norm = StreamGroupNorm(num_groups=1, eps=NORMALIZE_EPS) if config.normalize else None
-    yield Step(
-        "waveform",
-        lambda norm: PerFrame(lambda x: norm(x).to(encoder.dtype)),
-        waveform_norm,
-    )
-    num_layers = len(config.extractor.layers)
-    for index, layer in enumerate(encoder.extractor.layers):
-        assert isinstance(layer, ExtractorLayer)
-        is_last = index + 1 == num_layers
-        yield Step(
-            "z" if is_last else f"conv_{index + 1}",
-            partial(ExtractorStage, layer, config.extractor.log_compression and is_last),
-            StreamGroupNorm.of(layer.norm),
-        )
-
-
-def aggregator_steps(encoder: ConvEncoder) -> Iterator[Step]:
-    """From frames to contexts."""
-    for name, layer in zip(encoder.context_names, encoder.aggregator.layers, strict=True):
-        assert isinstance(layer, AggregatorLayer)
-        yield Step(name, partial(AggregatorStage, layer), StreamGroupNorm.of(layer.norm))

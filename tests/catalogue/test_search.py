@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 
 import auricle
+from auricle.catalogue import search
+from auricle.catalogue.family import FAMILIES, RECORDS, find_family
+from auricle.catalogue.record import Record
 from auricle.errors import UnknownModelError
-from auricle.hub import catalogue
-from auricle.hub.records import RECORDS, Record
-from auricle.models.families import FAMILIES, find_family
 
 BASELINES = ["fbank", "mel", "mfcc", "spectrogram"]
 
@@ -73,7 +73,7 @@ def test_the_seed_models_are_all_there() -> None:
         ("npc", "2011.00406", True),
     ]
     for name, arxiv, is_published in rows:
-        record = catalogue.find(name)
+        record = search.find(name)
         assert record.paper is not None
         assert (record.paper.arxiv, bool(record.urls)) == (arxiv, is_published)
 
@@ -81,7 +81,7 @@ def test_the_seed_models_are_all_there() -> None:
 def test_every_family_answers_to_its_own_name() -> None:
     for stem in FAMILIES:
         if stem != "baseline":
-            assert catalogue.find(stem).family == stem
+            assert search.find(stem).family == stem
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_every_family_answers_to_its_own_name() -> None:
     ],
 )
 def test_names_mean_what_they_always_meant(name: str, first_url: str, hours: str) -> None:
-    record = catalogue.find(name)
+    record = search.find(name)
     assert record.urls[0] == first_url
     assert record.training_data is not None
     assert hours in record.training_data
@@ -128,76 +128,43 @@ def test_names_mean_what_they_always_meant(name: str, first_url: str, hours: str
 )
 def test_an_unknown_name_gets_close_matches(typo: str, meant: str) -> None:
     with pytest.raises(UnknownModelError, match=f"{typo}.*close matches:.*{meant}.*auricle list"):
-        catalogue.find(typo)
+        search.find(typo)
 
 
 @pytest.mark.parametrize("name", ["qqqqqqq", "", "\0"])
 def test_a_name_close_to_nothing_still_points_to_the_list(name: str) -> None:
     with pytest.raises(UnknownModelError, match=r"see `auricle list`") as caught:
-        catalogue.find(name)
+        search.find(name)
     assert "close" not in str(caught.value)
 
 
 def test_list_is_by_date_then_name_with_baselines_last() -> None:
-    names = catalogue.list_models()
+    names = search.list_models()
     assert sorted(names) == sorted(record.name for record in RECORDS)
-    published = [name for name in names if not catalogue.find(name).embedded]
+    published = [name for name in names if not search.find(name).embedded]
     assert published[:3] == ["cpc_2018", "apc_360hr", "apc_960hr"]
     assert names[-4:] == BASELINES
-    dates = [catalogue.find(name).released for name in names[:-4]]
+    dates = [search.find(name).released for name in names[:-4]]
     assert dates == sorted(dates)
     tera = [name for name in names if name.startswith("tera")]
     assert tera == sorted(tera)
 
 
 def test_list_takes_a_pattern_and_a_family() -> None:
-    assert catalogue.list_models("tera") == ["tera_960hr"]
-    assert catalogue.list_models("*_logMelLinear*") == ["mockingjay_origin"]
-    assert catalogue.list_models("apc*") == ["apc_360hr", "apc_960hr", "apc_mini"]
-    assert catalogue.list_models(family="baseline") == BASELINES
-    assert catalogue.list_models("*960*", family="npc") == ["npc_960hr"]
-    assert catalogue.list_models("nothing*") == []
+    assert search.list_models("tera") == ["tera_960hr"]
+    assert search.list_models("*_logMelLinear*") == ["mockingjay_origin"]
+    assert search.list_models("apc*") == ["apc_360hr", "apc_960hr", "apc_mini"]
+    assert search.list_models(family="baseline") == BASELINES
+    assert search.list_models("*960*", family="npc") == ["npc_960hr"]
+    assert search.list_models("nothing*") == []
     with pytest.raises(UnknownModelError, match=r"hubert_x.*expected one of.*tera"):
-        catalogue.list_models(family="hubert_x")
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("tera", False),
-        ("terra", False),
-        ("", False),
-        ("\0", False),
-        ("x" * 5000, False),
-        ("tera/", True),
-        ("./tera", True),
-        ("missing.ckpt", True),
-        ("missing.PT", True),
-        ("missing.safetensors", True),
-        ("tera_960hr.pth", True),
-        ("missing.bin", True),
-        ("notes.txt", False),
-        (Path("tera"), True),
-    ],
-)
-def test_paths_are_told_from_names(value: str | Path, expected: bool) -> None:
-    assert catalogue.looks_like_path(value) is expected
-
-
-def test_what_exists_is_a_path_unless_the_catalogue_has_the_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine").write_bytes(b"")
-    (tmp_path / "tera").mkdir()
-    assert catalogue.looks_like_path("mine")
-    assert not catalogue.looks_like_path("tera")
+        search.list_models(family="hubert_x")
 
 
 def test_the_catalogue_needs_no_heavy_import() -> None:
     code = (
-        "import sys, auricle.hub.catalogue, auricle.hub.download; "
-        "print(sorted({'torch', 'numpy', 'msgspec', 'httpx', 'tqdm'} & set(sys.modules)))"
+        "import sys, auricle.catalogue.search, auricle.hub.download; "
+        "print(sorted({'torch', 'numpy', 'httpx', 'tqdm'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -224,11 +191,11 @@ def test_records_say_whether_authors_normalise() -> None:
         "data2vec_audio_base": True,
     }
     for name, expected in normalize.items():
-        record = catalogue.find(name)
+        record = search.find(name)
         assert record.size is not None
         assert getattr(find_family(record.family).preset(record.size), "normalize") is expected  # noqa: B009 - not every config has it
     for name in ("wav2vec2_large_lv60_cv_swbd_fsh", "data2vec_audio_large"):
-        assert "not known from elsewhere" in catalogue.find(name).note
+        assert "not known from elsewhere" in search.find(name).note
 
 
 def test_rows_of_what_was_never_published_say_what_the_papers_say() -> None:
@@ -237,5 +204,5 @@ def test_rows_of_what_was_never_published_say_what_the_papers_say() -> None:
         ("pase_2019", "LibriSpeech (10 h)"),
         ("pase_plus", "LibriSpeech (50 h)"),
     ):
-        assert catalogue.find(name).training_data == data
-        assert "LibriSpeech" not in catalogue.find(name).note
+        assert search.find(name).training_data == data
+        assert "LibriSpeech" not in search.find(name).note

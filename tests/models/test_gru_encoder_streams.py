@@ -38,3 +38,11 @@ def test_with_cmvn_the_layers_read_running_features() -> None:
         expected = [output[0] for output in model.rnn(x.transpose(1, 2))]
     for layer, output in enumerate(expected):
         assert deviation(streamed(model, wav(), [333], layer=layer), output) <= BATCH_LIMIT
+
+
+def test_steps_are_the_front_end_and_the_layers() -> None:
+    model = encoder()
+    (features, *layers) = model.stream_steps()
+    assert features.norm is not None
+    assert [step.name for step in layers] == list(model.info.layers)
+    assert all(step.norm is None for step in layers)

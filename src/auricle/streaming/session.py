@@ -1,40 +1,28 @@
 """The contract of streams: samples in as they come, frames out as soon as they are decided.
 
-A family says what its steps are, in `auricle.streaming`. Everything else (checks, the choice of a
-layer, statistics, the end) is here, once.
+A family gives its steps (`Encoder.stream_steps`). Everything else (checks, the choice of a layer,
+statistics, the end) is here, once.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from auricle.audio.waveforms import as_waveforms
 from auricle.errors import AudioError, AuricleError
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.models.families import find_family
 from auricle.nn.fast_paths import first_change
-from auricle.nn.stream_norms import (
-    Measuring,
-    Moments,
-    NormFunction,
-    StreamNorm,
-    fixed,
-    running,
-)
+from auricle.outputs import SAMPLE_RATE, LayerInfo, ModelInfo
+from auricle.streaming.norms import Measuring, Moments, NormFunction, fixed, running
+from auricle.streaming.stages import CODES, Stage, Step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from auricle.outputs import LayerInfo
-
-CODES = "codes"
-"""Name of the step that gives codes."""
 
 PIECE_SAMPLES = 32_000
 """Samples that go through the encoder at once, so that a long push needs no more memory."""
@@ -42,38 +30,28 @@ PIECE_SAMPLES = 32_000
 PIECE_FRAMES = 4_096
 """Frames that go through a step at once where statistics are measured."""
 
-ATTENTION = "attention lets every frame depend on the whole utterance"
 
+class StreamingEncoder(Protocol):
+    """The part of an encoder that a stream needs."""
 
-class Stage(Protocol):
-    """A step at work: what it has to remember of a stream, and what it makes of new frames."""
+    training: bool
 
-    def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
-        """New frames (1, D', T') out of new ones `x` (1, D, T); T and T' may be 0.
+    @property
+    def family(self) -> str: ...
 
-        `is_last` is said once, at the end of the stream. Before it nothing comes of nothing: where
-        T is 0 a stage may be passed over.
-        """
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def stream_steps(self) -> Iterator[Step]: ...
+
+    def stream_refusal(self, reason: str) -> AuricleError: ...
 
 
 def _unchanged(x: Tensor) -> Tensor:
     return x
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One step of an encoder over a stream.
-
-    Attributes:
-        name: The layer that it gives, `CODES`, or any other name that no step has.
-        build: Makes a stage, at the start of a stream; the function that it is given normalises,
-            and changes nothing where there is no norm.
-        norm: The norm over the utterance in it; None where there is none.
-    """
-
-    name: str
-    build: Callable[[NormFunction], Stage]
-    norm: StreamNorm | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +93,12 @@ class StreamSession:
     """
 
     def __init__(
-        self, encoder: Encoder, info: LayerInfo, *, gives_codes: bool, normalisation: Normalisation
+        self,
+        encoder: StreamingEncoder,
+        info: LayerInfo,
+        *,
+        gives_codes: bool,
+        normalisation: Normalisation,
     ) -> None:
         _check_mode(encoder)
         _check_normalisation(normalisation, encoder)
@@ -208,7 +191,7 @@ class StreamSession:
         return x
 
 
-def measured(encoder: Encoder, waveforms: Sequence[Tensor]) -> StreamStatistics:
+def measured(encoder: StreamingEncoder, waveforms: Sequence[Tensor]) -> StreamStatistics:
     """Statistics of every norm of an encoder over checked waveforms, each (S,).
 
     Step by step: a norm sees what the norms before it, by their own statistics, make of all of
@@ -234,48 +217,34 @@ def measured(encoder: Encoder, waveforms: Sequence[Tensor]) -> StreamStatistics:
     return StreamStatistics(info.name, info.family, info.sha256, moments)
 
 
-def refusal(encoder: Encoder, reason: str) -> AuricleError:
-    """The error to raise for an encoder that cannot stream."""
-    return AuricleError(
-        f"{encoder.info.name} ({encoder.family}) does not stream: {reason}; call the encoder on "
-        "the whole waveform, or stream an encoder of apc, vq_apc, cpc, wav2vec or vq_wav2vec"
-    )
-
-
-def _steps_of(encoder: Encoder) -> tuple[Step, ...]:
+def _steps_of(encoder: StreamingEncoder) -> Iterator[Step]:
     """The steps of an encoder, in order of depth."""
-    if change := first_change(encoder):
-        raise refusal(
-            encoder,
+    if change := first_change(cast("nn.Module", encoder)):
+        raise encoder.stream_refusal(
             f"{change} has a hook, an adapter or a changed weight, which a stream would pass over "
-            "(remove the hook, or merge it into the weights)",
+            "(remove the hook, or merge it into the weights)"
         )
-    try:
-        module = find_family(encoder.family).streaming()
-    except LookupError as error:
-        reason = ATTENTION if encoder.looks_ahead else "its family does not say how"
-        raise refusal(encoder, reason) from error
-    steps: tuple[Step, ...] = tuple(module.steps(encoder))
-    return steps
+    yield from encoder.stream_steps()
 
 
-def _steps_up_to(name: str, encoder: Encoder) -> Iterator[Step]:
+def _steps_up_to(name: str, encoder: StreamingEncoder) -> Iterator[Step]:
     for step in _steps_of(encoder):
         yield step
         if step.name == name:
             return
-    raise refusal(encoder, f"its family does not say how to stream {name}")
+    raise encoder.stream_refusal(f"its family does not say how to stream {name}")
 
 
-def _norm_function(step: Step, normalisation: Normalisation, encoder: Encoder) -> NormFunction:
+def _norm_function(
+    step: Step, normalisation: Normalisation, encoder: StreamingEncoder
+) -> NormFunction:
     norm = step.norm
     if norm is None:
         return _unchanged
     if not isinstance(normalisation, StreamStatistics):
         if norm.refuses_running is not None:
-            raise refusal(
-                encoder,
-                f"{norm.refuses_running} (or pass normalisation=encoder.stream_statistics(wavs))",
+            raise encoder.stream_refusal(
+                f"{norm.refuses_running} (or pass normalisation=encoder.stream_statistics(wavs))"
             )
         return running(norm)
     moments = normalisation.moments.get(step.name)
@@ -284,7 +253,7 @@ def _norm_function(step: Step, normalisation: Normalisation, encoder: Encoder) -
     return fixed(norm, moments)
 
 
-def _check_normalisation(normalisation: object, encoder: Encoder) -> None:
+def _check_normalisation(normalisation: object, encoder: StreamingEncoder) -> None:
     if isinstance(normalisation, StreamStatistics):
         digests = {normalisation.sha256, encoder.info.sha256} - {None}
         if normalisation.family != encoder.family or len(digests) > 1:
@@ -296,7 +265,7 @@ def _check_normalisation(normalisation: object, encoder: Encoder) -> None:
         )
 
 
-def _misfit(statistics: StreamStatistics, encoder: Encoder) -> AuricleError:
+def _misfit(statistics: StreamStatistics, encoder: StreamingEncoder) -> AuricleError:
     return AuricleError(
         f"these statistics, measured with {statistics.model}, are not of {encoder.info.name}: "
         "measure them with the stream_statistics(wavs) of the encoder that streams"
@@ -311,7 +280,7 @@ def _outputs(stage: Stage, x: Tensor) -> Iterator[Tensor]:
     yield stage(x[:, :, :0], is_last=True)
 
 
-def _check_mode(encoder: Encoder) -> None:
+def _check_mode(encoder: StreamingEncoder) -> None:
     if encoder.training:
         raise AuricleError(
             f"{encoder.info.name} is in training mode, where dropout and batch norms act on what "

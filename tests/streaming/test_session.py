@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pickle
-import sys
+from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,14 +18,12 @@ from torch import Tensor, nn
 import auricle
 from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.models import stream as stream_module
+from auricle.models.base import Encoder
 from auricle.models.baseline import Baseline, BaselineConfig
-from auricle.models.families import Family
-from auricle.models.stream import Step
-from auricle.nn.stream_norms import Moments
 from auricle.outputs import Provenance
-from auricle.plug_ins import PlugIn
-from auricle.streaming.stages import PerFrame
+from auricle.streaming import session as session_module
+from auricle.streaming.norms import Moments
+from auricle.streaming.stages import PerFrame, Step
 from golden_cases import BATCH_LIMIT, GoldenCase, deviation, encoder_names, shared_encoder
 from streams import CUT_LIMIT, cut_lengths, kept_bytes, streamed
 
@@ -163,8 +159,8 @@ def test_a_long_push_goes_through_in_pieces(monkeypatch: pytest.MonkeyPatch) -> 
         longest.append(x.shape[2])
         return x
 
-    monkeypatch.setattr(stream_module, "PIECE_SAMPLES", 700)
-    monkeypatch.setattr(stream_module, "PIECE_FRAMES", 50)
+    monkeypatch.setattr(session_module, "PIECE_SAMPLES", 700)
+    monkeypatch.setattr(session_module, "PIECE_FRAMES", 50)
     session = encoder.stream()
     session._stages.insert(0, PerFrame(watched))
     assert deviation(session.push(wav), expected) <= CUT_LIMIT
@@ -371,47 +367,36 @@ def test_what_cannot_stream_says_why_and_what_to_do(name: str) -> None:
         assert "call the encoder on the whole waveform, or stream" in text
 
 
-def plug_in_family(monkeypatch: pytest.MonkeyPatch, streaming_module_name: str | None) -> Any:
-    """An encoder of a plug-in whose family has or lacks steps of a stream."""
+class Gain(Baseline):
+    """An encoder of a family that gives no steps of a stream, but for those it is made with."""
 
-    class Gain(Baseline):
-        family = "gain"
+    steps: tuple[Step, ...] | None = None
 
-    entry_point = EntryPoint("gain", "gain_plug_in:FAMILY", "auricle.families")
-    family = Family(
-        "gain", "Gain", "Gain", "wave", "none", None, None,
-        encoder_module_name="gain_plug_in", streaming_module_name=streaming_module_name,
-        plug_in=PlugIn(entry_point),
-    )  # fmt: skip
-    monkeypatch.setattr(stream_module, "find_family", lambda stem: family)
-    monkeypatch.setattr("auricle.models.base.find_family", lambda stem: family)
-    return Gain(BaselineConfig(features=auricle.frontends.FbankConfig())).eval()
+    def stream_steps(self) -> Iterator[Step]:
+        return Encoder.stream_steps(self) if self.steps is None else iter(self.steps)
 
 
-def test_a_plug_in_may_bring_the_steps_of_its_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("gain_streaming")
+def gain(*steps: Step) -> Gain:
+    encoder = Gain(BaselineConfig(features=auricle.frontends.FbankConfig())).eval()
+    encoder.steps = steps
+    return encoder
 
-    def steps(encoder: auricle.Encoder) -> tuple[Step, ...]:
-        return (Step("features", lambda norm: PerFrame(lambda x: 2 * x)),)
 
-    module.steps = steps  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "gain_streaming", module)
-    encoder = plug_in_family(monkeypatch, "gain_streaming")
+def test_a_family_gives_the_steps_itself() -> None:
+    encoder = gain(Step("features", lambda norm: PerFrame(lambda x: 2 * x)))
     assert torch.equal(encoder.stream().push(torch.ones(3)), torch.full((3, 1), 2.0))
 
 
-def test_a_plug_in_without_them_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = plug_in_family(monkeypatch, None)
-    with pytest.raises(AuricleError, match=r"gain \(gain\) does not stream: its family does not"):
+def test_a_family_without_steps_is_refused() -> None:
+    encoder = gain()
+    encoder.steps = None
+    with pytest.raises(AuricleError, match="does not stream: its family does not say how; call"):
         encoder.stream()
 
 
-def test_steps_must_lead_to_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("gain_streaming")
-    module.steps = lambda encoder: ()  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "gain_streaming", module)
+def test_steps_must_lead_to_the_layer() -> None:
     with pytest.raises(AuricleError, match="does not say how to stream features"):
-        plug_in_family(monkeypatch, "gain_streaming").stream()
+        gain().stream()
 
 
 def test_half_precision() -> None:

@@ -7,16 +7,20 @@ import re
 from collections.abc import Collection, Iterator
 from urllib.parse import urlsplit
 
+import msgspec
+
+from auricle.catalogue.family import RECORDS, find_family
+from auricle.catalogue.record import Record
 from auricle.errors import PlugInError, UnknownModelError
-from auricle.hub.digests import SHA256_DIGITS
-from auricle.hub.records import RECORDS, Record
-from auricle.models.families import find_family
 from auricle.plug_ins import RECORD_GROUP, PlugIn, find_plug_in, plug_ins
 
 OWN_NAMES = frozenset(name for record in RECORDS for name in record.names)
 """Names that the library's own records have; a plug-in cannot take one over."""
 
 URL_SCHEMES = ("https", "hf")
+
+SHA256_DIGITS = 64
+"""Of a sha256 in hex."""
 
 
 def plug_in_names() -> Collection[str]:
@@ -59,10 +63,12 @@ def _checked(plug_in: PlugIn) -> Record:
     for fault in _faults(plug_in, record):
         raise plug_in.broken(f"its record {fault}")
     try:
-        find_family(record.family)
+        family = find_family(record.family)
     except UnknownModelError as error:
         raise plug_in.broken(error) from error
-    return record
+    return msgspec.structs.replace(
+        record, title=record.title or family.title, paper=record.paper or family.paper
+    )
 
 
 def _faults(plug_in: PlugIn, record: Record) -> Iterator[str]:

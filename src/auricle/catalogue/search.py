@@ -5,21 +5,20 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import logging
-import os
-from pathlib import Path
 
+from auricle.catalogue.family import FAMILIES, RECORDS, find_family, is_family, plug_in_families
+from auricle.catalogue.plug_in_records import plug_in_names, plug_in_record, plug_in_records
+from auricle.catalogue.record import Record
 from auricle.errors import PlugInError, UnknownModelError
-from auricle.hub.locations import is_location
-from auricle.hub.plug_in_records import plug_in_names, plug_in_record, plug_in_records
-from auricle.hub.records import RECORDS, Record
-from auricle.models.families import find_family, is_family, plug_in_families
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
-"""Endings of file names that can only be meant as checkpoints."""
-
 _BY_NAME = {name: record for record in RECORDS for name in record.names}
+
+
+def is_name(name: str) -> bool:
+    """Whether the library has a model of that name or alias; plug-ins are not asked."""
+    return name in _BY_NAME
 
 
 def find(name: str) -> Record:
@@ -92,27 +91,20 @@ def select(
     return chosen, list(told.values())
 
 
-def looks_like_path(value: str | Path) -> bool:
-    """Whether `value` is meant as a path of a checkpoint, not as a name of the catalogue.
+def list_sizes() -> dict[str, str]:
+    """Every published size and the family it is of, by name; those of plug-ins come last.
 
-    A name of the catalogue wins over a file or folder of that name in the current folder (write
-    `./tera` for the folder). What has a separator or ends like a checkpoint is a path even where
-    nothing exists there, so that a mistyped path is reported as a path. A URL is neither.
+    A plug-in that is broken is left out with a warning.
     """
-    if isinstance(value, Path):
-        return True
-    if value in _BY_NAME or is_location(value):
-        return False
-    separators = {"/", os.sep, os.altsep or os.sep}
-    if any(separator in value for separator in separators):
-        return True
-    if value.lower().endswith(CHECKPOINT_SUFFIXES):
-        return True
-    return _exists(value) and value not in plug_in_names()
-
-
-def _exists(value: str) -> bool:
-    try:
-        return value != "" and Path(value).exists()
-    except (OSError, ValueError):  # too long, or with a null character: no path, then
-        return False
+    sizes = {name: stem for stem, family in FAMILIES.items() for name in family.sizes}
+    families, problems = plug_in_families()
+    for family in families:
+        try:
+            names = family.size_names()
+        except PlugInError as problem:
+            problems.append(problem)
+        else:
+            sizes.update({name: family.stem for name in names if name not in sizes})
+    for told in problems:
+        logger.warning("%s", told)
+    return sizes

@@ -1,0 +1,1 @@
+"""The catalogue: families, their published sizes and checkpoints, as data; free of torch."""

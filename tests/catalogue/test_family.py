@@ -1,0 +1,81 @@
+"""The data files of the families hold together, and say the sizes that their encoders have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+import auricle
+from auricle.catalogue.family import FAMILIES, _parsed, find_family
+from auricle.errors import UnknownModelError
+from auricle.hub.skeletons import skeleton
+from auricle.models.apc import ApcConfig
+
+CONTENT = {"title": "Some", "class_name": "Apc", "input": "mel", "loss": "none"}
+
+
+def test_families_are_in_the_order_of_their_papers_and_baselines_last() -> None:
+    dates = [family.paper.date for family in FAMILIES.values() if family.paper is not None]
+    assert dates == sorted(dates)
+    assert list(FAMILIES)[-1] == "baseline"
+    assert all(family.stem == stem for stem, family in FAMILIES.items())
+
+
+@pytest.mark.parametrize(("size", "stem"), auricle.list_sizes().items())
+def test_parameters_are_those_of_the_encoder(size: str, stem: str) -> None:
+    family = FAMILIES[stem]
+    encoder = skeleton(family.build, family.preset(size))
+    assert encoder.info.num_parameters == family.sizes[size].parameters
+    assert encoder.family == stem
+
+
+def test_published_counts() -> None:
+    """Of papers and model cards, in millions; heads of pretraining are not counted."""
+    published = {
+        "hubert_base": 94.4, "hubert_large": 315.4, "wavlm_base": 94.4, "wavlm_large": 315.5,
+        "data2vec_audio_base": 93.2, "modified_cpc": 1.84, "tera_base": 21.3,
+    }  # fmt: skip
+    sizes = {name: size for family in FAMILIES.values() for name, size in family.sizes.items()}
+    for name, millions in published.items():
+        assert sizes[name].parameters / 1e6 == pytest.approx(millions, rel=0.005), name
+
+
+def test_records_have_the_family_s_title_and_paper_unless_they_name_their_own() -> None:
+    records = [{"name": "a"}, {"name": "b", "title": "Other"}]
+    paper = {"title": "T", "arxiv": "1", "date": "2020-01-01"}
+    family = _parsed("some", {**CONTENT, "paper": paper, "records": records})
+    assert [record.title for record in family.records] == ["Some", "Other"]
+    assert all(record.paper == family.paper is not None for record in family.records)
+    assert all(record.family == "some" for record in family.records)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"titel": "x"}, {"records": [{"name": "a", "url": "x"}]}, {"sizes": {"a": {"config": {}}}}],
+)
+def test_a_misspelt_or_missing_key_is_refused(fault: dict[str, object]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        _parsed("some", {**CONTENT, **fault})
+
+
+def test_a_family_may_take_another_one_s_class() -> None:
+    content = {**CONTENT, "encoder_module_name": "auricle.models.apc"}
+    family = _parsed(
+        "some", {**content, "sizes": {"a": {"parameters": 1, "config": {"num_layers": 2}}}}
+    )
+    encoder = family.build(family.preset("a"))
+    assert encoder.family == encoder.info.family == "some"
+    assert encoder.config == ApcConfig(num_layers=2)
+
+
+def test_an_unknown_family_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UnknownModelError, match=r"'terra'; expected one of cpc, apc, .*baseline"):
+        find_family("terra")
+
+
+def test_sizes_are_listed_without_torch() -> None:
+    code = "import sys, auricle; auricle.list_sizes(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
