@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import msgspec
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
@@ -17,7 +17,6 @@ from auricle.catalogue import search
 from auricle.errors import CheckpointError, DownloadError
 from auricle.hub.digests import file_sha256
 from auricle.hub.repositories import fetch_repository, fetch_snapshot
-from auricle.hub.stated_files import STATED_FILES
 from golden_cases import GoldenCase
 
 CASE = GoldenCase("hf_hubert_base")
@@ -117,11 +116,12 @@ def test_a_file_that_others_state_otherwise_is_told(
     auricle.load("hubert")  # at the first download alone
     assert not caplog.records
     (stated,) = [
-        one for one in STATED_FILES["hubert_base"] if one.place.endswith("pytorch_model.bin")
+        one for one in search.find("hubert_base").stated if one.place.endswith("pytorch_model.bin")
     ]
     digest = file_sha256(CASE.folder / "hf" / "pytorch_model.bin")
-    same = dataclasses.replace(stated, sha256=digest)
-    monkeypatch.setitem(STATED_FILES, "hubert_base", (same,))
+    same = msgspec.structs.replace(stated, sha256=digest)
+    record = msgspec.structs.replace(search.find("hubert_base"), stated=(same,))
+    monkeypatch.setattr(search, "_BY_NAME", {**search._BY_NAME, "hubert": record})
     auricle.load("hubert", refresh=True)
     assert not caplog.records
 

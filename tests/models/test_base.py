@@ -90,8 +90,6 @@ def test_info_takes_the_name_from_the_provenance() -> None:
     assert encoder.info.name == "apc"
     encoder.provenance = Provenance(name="mine", licence="CC0")
     assert (encoder.info.name, encoder.info.licence) == ("mine", "CC0")
-    assert encoder.info.paper is not None
-    assert encoder.info.paper.url == "https://arxiv.org/abs/1904.03240"
     assert encoder.device == torch.device("cpu")
 
 

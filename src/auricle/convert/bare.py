@@ -7,7 +7,7 @@ once the family and the configuration are given.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from auricle.catalogue.family import find_family
 from auricle.convert import fairseq_transformer, huggingface, huggingface_encoder, s3prl, vq_wav2vec
 from auricle.convert.converted import Converted, weights_in
-from auricle.convert.formats import FORMATS
+from auricle.convert.formats import FORMATS, Format
 from auricle.convert.keymap import KeyMap
 from auricle.convert.originals import Configuration, read_configuration
 from auricle.models.base import Config
@@ -32,8 +32,12 @@ S3PRL_FAMILIES = ("mockingjay", "tera", "audio_albert")
 FAIRSEQ_FAMILIES = ("wav2vec", "vq_wav2vec", "wav2vec2", "hubert", "data2vec", "wavlm")
 
 
-def read_bare(path: Path) -> dict[str, Tensor] | None:
+def read_bare(path: Path, formats: Iterable[Format] = FORMATS) -> dict[str, Tensor] | None:
     """The weights of a file that does not say what they are of; None for any other file.
+
+    Args:
+        path: The file.
+        formats: Layouts that say what they are of.
 
     Raises:
         CheckpointError: The file is unsafe or damaged.
@@ -42,7 +46,7 @@ def read_bare(path: Path) -> dict[str, Tensor] | None:
         return None
     content = huggingface.read_weights(path)
     if not isinstance(content, Mapping) or any(
-        layout.matches(content) for layout in FORMATS if layout.holds_config
+        layout.matches(content) for layout in formats if layout.holds_config
     ):
         return None
     return weights_in(content) or None

@@ -68,7 +68,7 @@ def read_encoder(
     # Where nothing is given a configuration beside the weights is nearer than the published one.
     given = published if config is None and not has_configuration(path) else config
     if family is not None and given is not None and not is_own(path):
-        weights = bare.read_bare(path)
+        weights = bare.read_bare(path, formats_for(family))
         if weights is not None:
             encoder = _of(family, bare.convert(weights, family, given), path, normalize)
             encoder.provenance = provenance
