@@ -73,7 +73,7 @@ def closure(name: str) -> list[Distribution]:
 
 def link_base(target: Path) -> None:
     """Fill a folder with links to what the library needs without any extra."""
-    target.mkdir()
+    target.mkdir(parents=True)
     for one in closure(PACKAGE)[1:]:
         for top in {file.parts[0] for file in one.files or ()} - {"..", "__pycache__"}:
             link = target / top
@@ -348,13 +348,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pip = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet")
         run(*pip, "--wheel-dir", folder, ROOT, cwd=folder)
         (wheel,) = folder.glob("*.whl")
-        link_base(folder / "base")
+        # The name by which packages tell other packages from the user's own code.
+        base = folder / "base" / "site-packages"
+        link_base(base)
         checks: dict[str, Callable[[], None]] = {
             "lowest": lambda: check_lowest(folder, wheel, extras),
             **{
-                extra or "alone": lambda extra=extra: check_extra(
-                    folder, folder / "base", wheel, extra
-                )
+                extra or "alone": lambda extra=extra: check_extra(folder, base, wheel, extra)
                 for extra in extras
             },
         }

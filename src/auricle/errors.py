@@ -36,7 +36,11 @@ class OutputError(AuricleError, OSError):
 
 
 class MissingExtraError(AuricleError, ImportError):
-    """An optional dependency that is not installed; the message names the extra to install."""
+    """An optional package that is missing, or does not import; the message names what is missing.
+
+    `name` is the module that is missing, which may be one that the package itself imports; the
+    error of the import is the `__cause__`.
+    """
 
 
 class RecipeError(AuricleError, ValueError):
