@@ -35,16 +35,8 @@ def readme_part(sources: Sources) -> str:
     if not sources.minis:
         return ""
     lines = [
-        "### In the package",
-        "",
-        _ships(sources.minis),
-        "",
-        f"{READING} {_in_sum(sources)} {HEARD}",
-        "",
-        *_linked(markdown_table(sources.results), sources.minis, "docs/models/"),
-        "",
-        "How the numbers were made, what falls short and a card for each encoder: "
-        "[docs/models](docs/models/README.md).",
+        f"{_ships(sources.minis)} What linear probes make of them, what falls short and a card for "
+        "each encoder: [docs/models](docs/models/README.md).",
     ]
     return joined([lines])
 

@@ -6,17 +6,11 @@ from card_index import index, readme_part, shortfalls
 from card_sources import read_sources
 
 
-def test_the_readme_has_a_row_for_each_mini_and_baseline(repository: Any) -> None:
+def test_the_readme_says_how_many_there_are_and_where_more_is(repository: Any) -> None:
     part = readme_part(repository.sources())
-    rows = [line for line in part.splitlines() if line.startswith("|")][2:]
-    assert [row.split("|")[1].strip() for row in rows] == [
-        "[`apc_mini`](docs/models/apc_mini.md)",
-        "[`tera_mini`](docs/models/tera_mini.md)",
-        "`fbank`",
-        "`mel`",
-    ]
-    assert "62.0 (" in rows[0]
-    assert "without their phones" in " ".join(part.split())
+    assert part.startswith("2 small encoders (")
+    assert "(docs/models/README.md)" in part
+    assert "|" not in part
     assert part.endswith("\n")
 
 
