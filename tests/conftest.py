@@ -21,6 +21,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "run in whole what is sampled otherwise, and compare with slow references"
+    parser.addoption("--whole", action="store_true", help=text)
+
+
+@pytest.fixture(scope="session")
+def is_whole(request: pytest.FixtureRequest) -> bool:
+    """Whether all of what a test samples is wanted, as `make test-all` does."""
+    return bool(request.config.getoption("--whole"))
+
+
 @pytest.fixture(params=["whole", "stretches", "nothing held"])
 def any_stretch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs a test three times: as it is, with tiny stretches, and with no layer held on the way."""
