@@ -8,6 +8,7 @@ is an import that is missing or slow, or how the interpreter starts and ends; te
 
 from __future__ import annotations
 
+import contextlib
 import io
 import multiprocessing
 import os
@@ -90,10 +91,9 @@ class Forked:
 
     def close(self) -> None:
         """Kill it and all of its session."""
-        try:
+        # All gone, where that fails; macOS refuses to signal what has ended.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # all gone; macOS says so for what has ended
-            pass
         self._process.join()
         for reader in self._readers:
             reader.join()
@@ -138,6 +138,7 @@ def _run(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     started.send_bytes(b"started")
     started.close()
     try:

@@ -9,7 +9,7 @@ import accelerate  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 import soundfile  # noqa: F401
 import soxr  # noqa: F401
-import torch._dynamo  # noqa: F401 - what torch's optimizers import at their first use
+import torch._dynamo  # what torch's optimizers import at their first use
 import torch.utils.tensorboard  # noqa: F401
 
 import auricle
