@@ -21,6 +21,34 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "run in whole what is sampled otherwise, and compare with slow references"
+    parser.addoption("--whole", action="store_true", help=text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--whole"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("whole")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+@pytest.fixture(scope="session")
+def is_whole(request: pytest.FixtureRequest) -> bool:
+    """Whether all of what a test samples is wanted, as `make test-all` does."""
+    return bool(request.config.getoption("--whole"))
+
+
+@pytest.fixture
+def undrawn_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of this process leave their picture out, which takes longer than a few steps do."""
+    from auricle.training import trainer
+
+    monkeypatch.setattr(trainer, "save_curves", lambda *_: None)
+
+
 @pytest.fixture(params=["whole", "stretches", "nothing held"])
 def any_stretch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs a test three times: as it is, with tiny stretches, and with no layer held on the way."""

@@ -12,6 +12,7 @@ import pytest
 import auricle
 import auricle.cli.listing
 from auricle.__main__ import main
+from forks import run
 
 
 def run_command(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
@@ -130,7 +131,7 @@ def test_a_fault_of_our_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_warnings_are_told_as_such() -> None:
     weights = Path(auricle.__file__).parent / "pretrained" / "tera_mini.safetensors"
-    result = run_command("info", "tera_960hr", "--checkpoint", str(weights))
+    result = run(["-m", "auricle", "info", "tera_960hr", "--checkpoint", str(weights)])
     assert result.returncode == 0
     assert result.stderr.startswith("auricle: warning: the checkpoint given for tera_960hr is")
 
@@ -138,10 +139,10 @@ def test_warnings_are_told_as_such() -> None:
 def test_a_configuration_may_be_a_url(tmp_path: Path) -> None:
     config = tmp_path / "own.cfg"
     weights = Path(auricle.__file__).parent / "pretrained" / "apc_mini.safetensors"
-    result = run_command("info", str(weights), "--config", config.as_uri())
+    result = run(["-m", "auricle", "info", str(weights), "--config", config.as_uri()])
     assert f"'{config.as_uri()}' names, is not a file" in result.stderr
     config.write_text("{}")
-    result = run_command("info", str(weights), "--config", config.as_uri())
+    result = run(["-m", "auricle", "info", str(weights), "--config", config.as_uri()])
     assert "brings its own configuration" in result.stderr
 
 

@@ -54,6 +54,7 @@ def test_it_writes_an_encoder_that_commands_take(
     assert main(["extract", audio, "--model", str(result), "--out", str(tmp_path / "npy")]) == 0
 
 
+@pytest.mark.usefixtures("undrawn_curves")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_after_a_checkpoint(
     command: list[str],

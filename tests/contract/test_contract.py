@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -23,7 +24,7 @@ from auricle.nn.fast_paths import plain
 from golden_cases import BATCH_LIMIT, deviation, encoder_names, shared_encoder
 
 every_encoder = pytest.mark.parametrize("name", encoder_names())
-THIRTY_SECONDS = 30 * SAMPLE_RATE
+SIX_SECONDS, THIRTY_SECONDS = 6 * SAMPLE_RATE, 30 * SAMPLE_RATE
 
 
 def speech() -> Tensor:
@@ -33,7 +34,7 @@ def speech() -> Tensor:
 
 
 def hard_waveforms(shortest: int, seed: int) -> list[Tensor]:
-    """Sixteen waveforms from the minimum to 30 s: speech, silence, tones, offsets, faint noise."""
+    """Sixteen waveforms from the minimum to 6 s: speech, silence, tones, offsets, faint noise."""
     rng = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
     voice = speech()
@@ -43,7 +44,6 @@ def hard_waveforms(shortest: int, seed: int) -> list[Tensor]:
         start = rng.randrange(max(len(voice) - length, 1))
         return voice[start : start + length].clone()
 
-    long = voice.repeat(THIRTY_SECONDS // len(voice) + 1)[:THIRTY_SECONDS]
     inside = cut(16_000)
     inside[4_000:9_000] = 0.0
     return [
@@ -62,8 +62,13 @@ def hard_waveforms(shortest: int, seed: int) -> list[Tensor]:
         cut(rng.randrange(shortest, 20_000)),
         cut(rng.randrange(20_000, 50_000)),
         torch.randn(30_000, generator=generator).clamp(-1, 1),
-        long,
+        long_speech(SIX_SECONDS),
     ]
+
+
+def long_speech(num_samples: int) -> Tensor:
+    voice = speech()
+    return voice.repeat(num_samples // len(voice) + 1)[:num_samples]
 
 
 def layers_of(output: object, names: tuple[str, ...]) -> dict[str, Tensor]:
@@ -78,25 +83,46 @@ def either_way(way: str) -> AbstractContextManager[None]:
     return plain() if way == "padded" else nullcontext()
 
 
+WAYS = ("as the CPU infers", "padded")
+
+
 @every_encoder
-@pytest.mark.parametrize("way", ["as the CPU infers", "padded"])
-def test_the_batch_never_matters(name: str, way: str) -> None:
+def test_the_batch_never_matters(name: str) -> None:
     encoder = shared_encoder(name)
-    names = encoder.info.layers
     wavs = hard_waveforms(encoder.min_samples, seed=len(name))
-    with torch.inference_mode():
-        alone = [layers_of(encoder([wav], "all")[0], names) for wav in wavs]
-        for seed in range(2):
-            order = random.Random(seed).sample(range(len(wavs)), len(wavs) if seed == 0 else 5)
-            with either_way(way):
-                batched = encoder([wavs[index] for index in order], "all")
-            for index, output in zip(order, batched, strict=True):
-                for layer, ours in layers_of(output, names).items():
-                    assert deviation(ours, alone[index][layer]) <= BATCH_LIMIT, (index, layer)
+    alone = [every_layer(encoder, [wav])[0] for wav in wavs]
+    for seed, way in itertools.product(range(2), WAYS):
+        order = random.Random(seed).sample(range(len(wavs)), len(wavs) if seed == 0 else 5)
+        with either_way(way):
+            batched = every_layer(encoder, [wavs[index] for index in order])
+        for index, output in zip(order, batched, strict=True):
+            assert_near(output, alone[index], (way, index))
 
 
 @every_encoder
-@pytest.mark.parametrize("way", ["as the CPU infers", "padded"])
+def test_thirty_seconds_beside_the_shortest_never_matter(name: str) -> None:
+    encoder = shared_encoder(name)
+    wavs = [speech()[: encoder.min_samples], long_speech(THIRTY_SECONDS)]
+    alone = [every_layer(encoder, [wav])[0] for wav in wavs]
+    for way in WAYS:
+        with either_way(way):
+            batched = every_layer(encoder, wavs)
+        for index, output in enumerate(batched):
+            assert_near(output, alone[index], (way, index))
+
+
+def every_layer(encoder: Encoder, wavs: list[Tensor]) -> list[dict[str, Tensor]]:
+    with torch.inference_mode():
+        return [layers_of(output, encoder.info.layers) for output in encoder(wavs, "all")]
+
+
+def assert_near(output: dict[str, Tensor], alone: dict[str, Tensor], where: object) -> None:
+    for layer, ours in output.items():
+        assert deviation(ours, alone[layer]) <= BATCH_LIMIT, (where, layer)
+
+
+@every_encoder
+@pytest.mark.parametrize("way", WAYS)
 def test_codes_never_depend_on_the_batch(name: str, way: str) -> None:
     encoder = shared_encoder(name)
     if encoder.codes_layer is None:

@@ -133,7 +133,7 @@ def _probing_corpora(folder: Path) -> None:
     for index in range(4):
         name = f"train/{index}.flac"
         manifest.append(f"{name}\t{'ab'[index % 2]}\tspeakers")
-        phones += [f"{name}\t{phone}\t{90 * k}\t90" for k, phone in enumerate(("AA", "S"))]
+        phones += [f"{name}\t{phone}\t{40 * k}\t40" for k, phone in enumerate(("AA", "S"))]
     (speech / "manifest.tsv").write_text("\n".join(manifest) + "\n")
     (speech / "phones.tsv").write_text("\n".join(phones) + "\n")
     shutil.copytree(speech, folder / "librispeech")
@@ -218,6 +218,12 @@ def _put_file(url: str) -> None:
         path = cache / "snapshots" / COMMIT / ("/".join(file) or "model.safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(weights, path)
+
+
+@pytest.fixture
+def undrawn_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes leave their pictures out, which are drawn again after every model."""
+    monkeypatch.setattr("auricle.cli.probe.save_figure", lambda *_: None)
 
 
 @pytest.fixture

@@ -99,6 +99,7 @@ def test_probing_a_layer_gives_what_it_shows(run: Callable[[str], NotebookNode])
     assert num_pictures(fresh) == num_pictures(saved) == 3
 
 
+@pytest.mark.whole  # tests/test_fine_tuning.py runs the same recipe
 def test_fine_tuning_on_words_gives_what_it_shows(run: Callable[[str], NotebookNode]) -> None:
     fresh, saved = run("fine_tuning_on_words"), read("fine_tuning_on_words")
     assert NUMBER.sub("#", text(fresh)) == NUMBER.sub("#", text(saved))

@@ -1,7 +1,7 @@
 """Loads in many processes, killed ones, and those of another user: a program of its own.
 
 It imports once and forks, so that a load takes milliseconds. What is found goes to standard
-output as JSON: python forked_loads.py SCENARIO URL CACHE.
+output as JSON: python forked_loads.py SCENARIO URL CACHE [NUMBER OF KILLS].
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from auricle.hub import contents, converting, verification
 from auricle.hub.conversions import conversions_folder
 from auricle.hub.loading import load_location
 
-NUM_MOMENTS = 50
 SEED = 5
 NOBODY = 65534
 SOURCE = Path(auricle.__file__).parent
@@ -92,7 +91,7 @@ def count_lines(work: Callable[[], Any], kill_at: int | None) -> int:
     return count
 
 
-def killed(url: str, cache: Path) -> Any:
+def killed(url: str, cache: Path, num_moments: str) -> Any:
     """Loads killed at random moments, each followed by loads that must give what was served."""
     generator = random.Random(SEED)
     served = [Fork(lambda: load_digest(url, refresh=True)).result() for _ in range(2)]
@@ -100,7 +99,7 @@ def killed(url: str, cache: Path) -> Any:
     num_lines = Fork(lambda: count_lines(lambda: load_digest(url, refresh=True), None)).result()
     seconds = (time.monotonic() - started) / 2  # watching the lines takes time
     outcomes = []
-    for moment in range(NUM_MOMENTS):
+    for moment in range(int(num_moments)):
         if moment % 5 == 0:
             shutil.rmtree(cache, ignore_errors=True)
         refresh = generator.random() < 0.7
@@ -185,4 +184,4 @@ def read_only(url: str, cache: Path) -> Any:
 
 if __name__ == "__main__":
     scenario = {"killed": killed, "many": many, "read_only": read_only}[sys.argv[1]]
-    print(json.dumps(scenario(sys.argv[2], Path(sys.argv[3]))))
+    print(json.dumps(scenario(sys.argv[2], Path(sys.argv[3]), *sys.argv[4:])))

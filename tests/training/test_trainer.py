@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from auricle.training.corpus import Corpus, read_corpus
 from auricle.training.metrics import StepMeans, read_metrics
 from auricle.training.recipe import Recipe
 from auricle.training.trainer import Outcome, RunSettings, Trainer, train
+from forks import Forked, run
 
 CPU = RunSettings(device="cpu", caches_audio=True)
 NUM_STEPS = 8
@@ -78,17 +80,44 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
         assert torch.equal(value, other[name]), name
 
 
-def run_python(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    source = str(Path(auricle.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(Path(auricle.__file__).parents[1]),
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def in_two_processes(arguments: list[str], launches: bool) -> None:
+    """Run Python with the environment of `torchrun --nproc_per_node 2`, or by that itself."""
+    if launches:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        command = [sys.executable, *torchrun, *arguments]
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    every = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GROUP_RANK": "0"}
+    every |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    processes = [
+        Forked(arguments, env={**ENVIRONMENT, **every, "RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    try:
+        for process in processes:
+            _, stderr = process.communicate(timeout=240)
+            assert process.returncode == 0, stderr
+    finally:
+        for process in processes:
+            process.close()
+
+
+@pytest.fixture(autouse=True)
+def _curves(request: pytest.FixtureRequest) -> None:
+    """Only the test that looks at the picture has it drawn."""
+    if request.node.originalname != "test_it_leaves_an_encoder_and_what_was_seen":
+        request.getfixturevalue("undrawn_curves")
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +182,7 @@ def test_killed_and_resumed_is_as_if_left_alone(
     (tmp_path / "kill.py").write_text(KILLED)
     out = tmp_path / "out"
     paths = [tmp_path / "kill.py", tmp_path / "recipe.toml", speech, out]
-    assert run_python([str(path) for path in paths]).returncode == -signal.SIGKILL
+    assert run([*paths], env=ENVIRONMENT).returncode == -signal.SIGKILL
     last = CheckpointFolder(out).latest()
     assert last is not None
     assert last.name == "step_00000004"
@@ -318,7 +347,7 @@ def test_a_damaged_file_stops_it_by_name(recipe: Recipe, tmp_path: Path) -> None
 
 
 def test_two_processes_are_one_with_two_batches_a_step(
-    speech: Path, corpus: Corpus, tmp_path: Path, edited: Callable[..., Recipe]
+    speech: Path, corpus: Corpus, tmp_path: Path, edited: Callable[..., Recipe], is_whole: bool
 ) -> None:
     changes = (
         ("batch_seconds = 2.0", "batch_seconds = 1.0"),
@@ -330,9 +359,7 @@ def test_two_processes_are_one_with_two_batches_a_step(
     (tmp_path / "recipe.toml").write_text(recipe.text)
     (tmp_path / "train.py").write_text(EVERY_RANK)
     paths = [tmp_path / "train.py", tmp_path / "recipe.toml", speech, tmp_path / "two"]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    result = run_python([*torchrun, *(str(path) for path in paths)])
-    assert result.returncode == 0, result.stderr
+    in_two_processes([str(path) for path in paths], launches=is_whole)
     ranks = [load_file(tmp_path / "two" / f"rank_{rank}") for rank in (0, 1)]
     assert_equal(*ranks)
     folder = CheckpointFolder(tmp_path / "two").latest()
