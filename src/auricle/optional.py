@@ -13,6 +13,7 @@ INSTALL_NAMES = {
     "PIL": "pillow",
     "dateutil": "python-dateutil",
     "google": "protobuf",
+    "pkg_resources": "'setuptools<81'",
     "ray": "'ray[data]'",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
