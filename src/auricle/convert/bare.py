@@ -1,13 +1,14 @@
 """Bare tensors: weights by name in a file that does not say what encoder they are of.
 
-A state dict saved alone (`safetensors.torch.save_file`, `torch.save(model.state_dict())`) loads
-once the family and the configuration are given.
+A state dict saved alone (`safetensors.torch.save_file`, `torch.save(model.state_dict())`) or by a
+trainer (`{"state_dict": ..., "optimizer_states": ...}`) loads once the family and the configuration
+are given.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import msgspec
 from torch import Tensor
 
 from auricle.convert import fairseq_transformer, huggingface, huggingface_encoder, s3prl, vq_wav2vec
-from auricle.convert.converted import Converted
+from auricle.convert.converted import Converted, weights_in
+from auricle.convert.formats import FORMATS, Format, published_elsewhere
 from auricle.convert.keymap import KeyMap
 from auricle.convert.originals import Configuration, read_configuration
 from auricle.convert.unpickle import read_legacy_checkpoint
@@ -33,8 +35,15 @@ S3PRL_FAMILIES = ("mockingjay", "tera", "audio_albert")
 FAIRSEQ_FAMILIES = ("wav2vec", "vq_wav2vec", "wav2vec2", "hubert", "data2vec", "wavlm")
 
 
-def read_bare(path: Path) -> dict[str, Tensor] | None:
-    """The tensors of a file that holds nothing but tensors by name; None for any other file.
+def read_bare(path: Path, formats: Iterable[Format] | None = None) -> dict[str, Tensor] | None:
+    """The tensors of a file that does not say what encoder they are of; None for any other file.
+
+    They stand in it alone, or among the training state of a format that holds no configuration of
+    an encoder, such as Lightning's.
+
+    Args:
+        path: The file.
+        formats: Formats that say what they are of; None for the library's own.
 
     Raises:
         CheckpointError: The file is unsafe or damaged.
@@ -52,7 +61,12 @@ def read_bare(path: Path) -> dict[str, Tensor] | None:
     is_bare = all(isinstance(key, str) for key in content) and all(
         isinstance(weight, Tensor) for weight in content.values()
     )
-    return dict(content) if is_bare else None
+    if is_bare:
+        return dict(content)
+    layouts = FORMATS if formats is None else formats
+    if published_elsewhere(content) or any(layout.matches(content) for layout in layouts):
+        return None
+    return weights_in(content) or None
 
 
 def convert(
@@ -86,7 +100,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file: {error}; copy or fetch it again"
+        ) from error
 
 
 def _own_config(options: Mapping[str, Any], family: str) -> Config | None:

@@ -67,7 +67,7 @@ def read_encoder(
     huggingface.refuse_adapters(path)
     given = published if config is None else config
     if family is not None and given is not None and not is_own(path):
-        weights = bare.read_bare(path)
+        weights = bare.read_bare(path, formats_for(family))
         if weights is not None:
             candidates = bare.convert(weights, family, given)
             expected = _blank(family, candidates[0].config, str(path)).state_dict(keep_vars=True)
