@@ -292,8 +292,8 @@ def _open_sound(stream: BinaryIO, pieces: Sequence[Piece], name: str) -> Any:
         advice = "check its contents or convert it"
         if _is_text(stream):
             advice = (
-                "it is text; check its contents (lists of audio files end in .csv or .tsv, and begin "
-                "with a line of names, or in .jsonl, .json, .scp)"
+                "it is text; check its contents (lists of audio files end in .csv or .tsv, and "
+                "begin with a line of names, or in .jsonl, .json, .scp)"
             )
         raise NotDecodedError(
             f"cannot read {name} as audio: {_cause(error)}; expected WAV, FLAC, OGG, MP3 or "
