@@ -100,7 +100,13 @@ def test_an_id_that_comes_twice_names_both_sources(
         ids(tmp_path / first, tmp_path / second)
     assert f"{tmp_path}/{first} (of " in str(refusal.value)
     assert f"{tmp_path}/{second} (of " in str(refusal.value)
-    assert "have one id, 'a':" in str(refusal.value)
+    assert "have one id, 'a': give them ids by their whole paths" in str(refusal.value)
+
+
+def test_an_id_that_whole_paths_do_not_tell_apart(tmp_path: Path, touch: Touch) -> None:
+    touch("a.wav", "a.flac")
+    with pytest.raises(AudioError, match="a': rename one, choose one kind of file"):
+        list_utterances([str(tmp_path)], ids_by_path=True)
 
 
 def test_ids_that_come_twice_in_lists(

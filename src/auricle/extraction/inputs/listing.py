@@ -92,7 +92,7 @@ def list_utterances(
             parts.append((name, found_format))
             firsts.append(len(listing.utterances))
             listing.extend(found)
-    _drop_repeated(listing, parts, firsts)
+    _drop_repeated(listing, parts, firsts, ids_by_path=ids_by_path)
     return listing
 
 
@@ -164,7 +164,9 @@ def _format_of_manifest(path: str) -> str:
     return "table"
 
 
-def _drop_repeated(listing: Listing, parts: list[tuple[str, str]], firsts: list[int]) -> None:
+def _drop_repeated(
+    listing: Listing, parts: list[tuple[str, str]], firsts: list[int], *, ids_by_path: bool
+) -> None:
     """Keep files once that folders and patterns name twice; refuse all other repeated ids."""
     seen: dict[str, int] = {}
     repeated: set[int] = set()
@@ -185,10 +187,10 @@ def _drop_repeated(listing: Listing, parts: list[tuple[str, str]], firsts: list[
             for place in (first, second)
         ]
         more = "" if len(clashes) == 1 else f"; {len(clashes) - 1} more ids come twice"
+        by_path = 'give them ids by their whole paths with --ids path (ids="path"), or in a list, '
         ways = (
-            'give them ids by their whole paths with --ids path (ids="path"), or in a list, '
-            "rename one, choose one kind of file with a pattern such as 'corpus/**/*.wav', or "
-            "extract them to stores of their own"
+            f"{'' if ids_by_path else by_path}rename one, choose one kind of file with a pattern "
+            "such as 'corpus/**/*.wav', or extract them to stores of their own"
         )
         places = {bisect_right(firsts, place) - 1 for place in (first, second)}
         if len(places) == 1 and parts[places.pop()][1] in MANIFEST_FORMATS:
