@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 import auricle
 from auricle.audio.samples import sample_paths
-from auricle.errors import AudioError, AuricleError
+from auricle.errors import AudioError, AuricleError, MissingExtraError
 
 
 @dataclasses.dataclass
@@ -202,3 +203,13 @@ def test_what_names_no_files_is_refused_by_its_kind(
 ) -> None:
     with pytest.raises(AudioError, match=message):
         auricle.extract(inputs, tmp_path / "out")
+
+
+def test_ray_is_missed_before_anything_is_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    out = tmp_path / "out"
+    with pytest.raises(MissingExtraError, match="needs ray"):
+        auricle.extract(str(folder), str(out), model="fbank", engine="ray")
+    assert not out.exists()

@@ -22,7 +22,7 @@ from auricle.extraction.inputs.records import Listing
 from auricle.extraction.inputs.streams import GROUP_ROWS, Stream, open_stream
 from auricle.extraction.local import LocalEngine, all_devices
 from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, Limits
-from auricle.extraction.ray_engine import RayEngine
+from auricle.extraction.ray_engine import RayEngine, import_ray
 from auricle.extraction.run import Engine, Progress, Summary
 from auricle.extraction.run import extract as run
 from auricle.extraction.selection import DType, Pool, Selection, Windows
@@ -168,6 +168,7 @@ def extract(
     chosen = (devices,) if isinstance(devices, str) else tuple(devices) or all_devices()
     runner: Engine = LocalEngine(chosen)
     if engine == "ray":
+        import_ray()  # before anything is written
         runner = RayEngine(address, num_actors)
     encoder, load_on = _encoder(
         model,

@@ -97,7 +97,9 @@ def read_native(path: Path) -> NativeCheckpoint:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file: {error}; copy or fetch it again"
+        ) from error
     if metadata.get(FORMAT_KEY) != FORMAT_VERSION:
         raise CheckpointError(
             f"{path} holds weights but not which encoder they belong to: expected the metadata "

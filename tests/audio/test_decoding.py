@@ -343,7 +343,7 @@ def test_flac_with_more_samples_than_it_counts(caplog: pytest.LogCaptureFixture)
 @pytest.mark.parametrize(("start", "message"), [(0.15, "ends at 0.25 s"), (0.5, "is past the end")])
 def test_parts_past_the_end_of_an_open_length(start: float, message: str) -> None:
     contents, _ = flac_that_counts(0)
-    with pytest.raises(AudioError, match=f"{message}.*0.1875 s long"):
+    with pytest.raises(AudioError, match=f"{message}.*0.1875 s long: .*(start_ms|leave the end)"):
         decode_audio(io.BytesIO(contents), "a", start_seconds=start, duration_seconds=0.1)
 
 

@@ -71,8 +71,8 @@ BAD_FILES = [
     (make_missing, "cannot open .*a.wav: No such file.*check the path"),
     (make_folder, "a.wav is a folder.*pass the files in it"),
     (make_empty, r"a.wav is empty \(0 bytes\)"),
-    (make_text, "cannot read .*a.wav as audio.*[Ff]ormat.*check its contents or convert it"),
-    (make_no_samples, "a.wav holds no samples"),
+    (make_text, "cannot read .*a.wav as audio.*[Ff]ormat.*it is text; check its contents"),
+    (make_no_samples, "a.wav holds no samples, only a header: leave it out, or copy it again"),
     pytest.param(
         make_fifo,
         "a.wav is a pipe",
@@ -177,3 +177,16 @@ def test_what_ffmpeg_reads_is_found_where_it_is_installed(
     found = [path.relative_to(tmp_path).as_posix() for path in list_audio_files(tmp_path)]
     assert found == ["a.wav", "b.m4a", "c/d.M4A"]
     assert ".m4a" in audio_suffixes()
+
+
+def test_archives_beside_audio_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.wav", "b.tar", "c/d.TAR"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list_audio_files(tmp_path) == [tmp_path / "a.wav"]
+    assert caplog.messages == [
+        f"{tmp_path}: passed over 2 files (2 .tar): archives beside audio are read only where "
+        "they are named"
+    ]

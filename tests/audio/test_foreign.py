@@ -177,3 +177,38 @@ def test_ffmpeg_itself(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-900])
     with pytest.raises(AudioError, match="has been cut short"):
         read_audio(path)
+
+
+def box(name: bytes, contents: bytes, *, is_large: bool = False) -> bytes:
+    if is_large:
+        return struct.pack(">I4sQ", 1, name, 16 + len(contents)) + contents
+    return struct.pack(">I4s", 8 + len(contents), name) + contents
+
+
+def asf_object(first: bytes, contents: bytes) -> bytes:
+    return first + bytes(12) + struct.pack("<Q", 24 + len(contents)) + contents
+
+
+MP4_FILES = [
+    box(b"ftyp", b"M4A " + bytes(20)) + box(b"moov", bytes(90)) + box(b"mdat", bytes(900)),
+    box(b"ftyp", bytes(16)) + box(b"mdat", b"ftyp" * 99, is_large=True) + box(b"moov", bytes(9)),
+]
+ASF_FILE = asf_object(foreign.ASF_HEADER, bytes(80)) + asf_object(b"data", bytes(900))
+
+
+@needs_sh
+@pytest.mark.parametrize("contents", [*MP4_FILES, ASF_FILE])
+def test_a_second_recording_that_ffmpeg_would_not_read(ffmpeg: Path, contents: bytes) -> None:
+    path = ffmpeg / "a"
+    path.write_bytes(contents)
+    assert len(read_audio(path)) == len(SAMPLES)
+    path.write_bytes(contents * 2)
+    with pytest.raises(AudioError, match=f"several recordings.* begins at byte {len(contents)};"):
+        read_audio(path)
+
+
+@needs_sh
+def test_a_box_up_to_the_end_is_no_second_recording(ffmpeg: Path) -> None:
+    path = ffmpeg / "a"
+    path.write_bytes(box(b"ftyp", bytes(16)) + b"\0\0\0\0mdat" + bytes(99) + MP4_FILES[0])
+    assert len(read_audio(path)) == len(SAMPLES)

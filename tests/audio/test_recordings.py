@@ -52,7 +52,12 @@ def test_blocks_from_anywhere_are_those_of_the_whole(
 
 def test_what_is_no_audio() -> None:
     with pytest.raises(AudioError, match="cannot read a as audio: Format not recognised"):
-        open_recordings(io.BytesIO(b"words " * 90), "a", is_thorough=True)
+        open_recordings(io.BytesIO(b"\1words " * 90), "a", is_thorough=True)
+    for text in ("a.wav\nb.wav\n", "\ufeffone two", "é" * 500, "a" + "é" * 500):
+        with pytest.raises(AudioError, match="it is text; check its contents"):
+            open_recordings(io.BytesIO(text.encode()), "a", is_thorough=True)
+    with pytest.raises(AudioError, match="check its contents or convert it"):
+        open_recordings(io.BytesIO("é".encode("latin-1") * 90), "a", is_thorough=True)
     with pytest.raises(AudioError, match=r"a\.mp3 holds no frames of MPEG audio"):
         open_recordings(io.BytesIO(bytes(900)), "a.mp3", is_thorough=True)
     for container in ("WAV", "W64", "AIFF", "AU", "CAF"):

@@ -140,3 +140,39 @@ def test_other_families_and_files_are_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(1), "b": 1}, tmp_path / "mixed.pt")
     assert bare.read_bare(tmp_path / "mixed.pt") is None
     assert bare.read_bare(tmp_path) is None
+
+
+def test_tensors_among_the_state_of_a_trainer(tmp_path: Path) -> None:
+    expected = auricle.load("tera_mini")
+    options = json.loads(msgspec.json.encode(expected.config))
+    weights = {f"model.encoder.{key}": weight for key, weight in expected.state_dict().items()}
+    content: dict[str, Any] = {
+        "state_dict": {**weights, "model.head.weight": torch.ones(2, 2)},
+        "epoch": 3,
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(3)}}}],
+    }
+    path = tmp_path / "last.ckpt"
+    torch.save(content, path)
+    encoder = auricle.load(path, family="tera", config=options)
+    assert same(encoder, expected)
+    assert encoder.unused_keys == ("model.head.weight",)
+    with pytest.raises(CheckpointError, match="bare tensors need family= and config="):
+        auricle.load(path)
+    average = {key: weight + 1 for key, weight in weights.items()}
+    torch.save({**content, "ema": average}, path)
+    with pytest.raises(CheckpointError, match="2 whole encoders with different weights"):
+        auricle.load(path, family="tera", config=options)
+    torch.save({"dims": 1, "model_state_dict": weights}, path)
+    with pytest.raises(CheckpointError, match="Whisper as OpenAI publishes it"):
+        auricle.load(path, family="tera", config=options)
+
+
+def test_a_file_that_was_cut_or_holds_one_tensor(tmp_path: Path) -> None:
+    path = tensors({"a": torch.ones(9)}, tmp_path / "x.safetensors")
+    path.write_bytes(path.read_bytes()[:-4])
+    for options in ({}, {"family": "tera", "config": {"transformer": {}}}):
+        with pytest.raises(CheckpointError, match="copy or fetch it again"):
+            auricle.load(path, **options)
+    torch.save(torch.ones(3), tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="holds a tensor, expected a mapping"):
+        auricle.load(tmp_path / "x.pt")

@@ -84,7 +84,8 @@ class Part:
         if start >= held:
             raise AudioError(
                 f"{name}: start_seconds={self.start:g} is past the end, the file is "
-                f"{held / rate:g} s long"
+                f"{held / rate:g} s long: give a time within it, in seconds; in a list another "
+                "unit stands in the column's name (start_ms, start_samples)"
             )
         if stop is not None and stop > held:
             if stop > held + self.overshoot * rate:

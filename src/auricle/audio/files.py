@@ -29,7 +29,7 @@ OTHER_SUFFIXES = frozenset(
     | {".phn", ".wrd", ".align", ".mlf", ".uem", ".scp", ".ark", ".lst", ".list", ".npy"}
     | {".npz", ".pt", ".pth", ".pkl", ".h5", ".hdf5", ".parquet", ".arrow", ".safetensors"}
     | {".jpg", ".jpeg", ".png", ".gif", ".svg", ".bmp", ".webp", ".gz", ".tgz", ".zip"}
-    | {".tar", ".bz2", ".xz", ".7z", ".zst", ".py", ".sh", ".pl", ".ipynb", ".db"}
+    | {".bz2", ".xz", ".7z", ".zst", ".py", ".sh", ".pl", ".ipynb", ".db"}
     | {".sqlite", ".bak", ".lock", ".md5", ".sha1", ".sha256", ".tmp", ".part", ".dtd"}
     | {".xsd", ".css", ".js"}
 )
@@ -86,7 +86,9 @@ def choose_audio(paths: Iterable[AnyPath], where: str) -> list[AnyPath]:
     passed: dict[str, Counter[str]] = {}
     chosen = native
     for suffix, path in others:
-        if suffix not in foreign.FOREIGN_SUFFIXES:
+        if suffix == ".tar":
+            reason = "archives beside audio are read only where they are named"
+        elif suffix not in foreign.FOREIGN_SUFFIXES:
             reason = "these are no audio that we know"
         elif path.with_suffix("") in stems:
             reason = "audio of the same name lies beside these"

@@ -39,9 +39,12 @@ INSTALL = "install ffmpeg (apt-get install ffmpeg, conda install ffmpeg) or torc
 HEAD_BYTES = 192
 """Enough to see two packets of an MPEG transport stream."""
 
+ASF_HEADER = b"\x30\x26\xb2\x75"
+"""First four bytes of the identifier of the object that an ASF file begins with."""
+
 MAGICS = {
     b"\x1a\x45\xdf\xa3": "Matroska",
-    b"\x30\x26\xb2\x75": "ASF",
+    ASF_HEADER: "ASF",
     b"#!AM": "AMR",
     b"FLV\x01": "FLV",
     b"ADIF": "AAC",
@@ -114,6 +117,11 @@ class ForeignRecording:
             raise AudioError(
                 f"{name} has been cut short: its headers promise {missing} bytes more than it "
                 "holds; copy or convert it again"
+            )
+        if second := _second_recording(stream, kind):
+            raise AudioError(
+                f"{name} holds several recordings, one after the other, of which FFmpeg reads only "
+                f"the first: the second begins at byte {second}; divide the file there"
             )
         if not is_installed():
             raise AudioError(
@@ -240,6 +248,31 @@ def _missing_bytes(stream: BinaryIO, kind: str) -> int:
         stream.seek(position + 1)
         position += FLV_TAG_BYTES + int.from_bytes(stream.read(3), "big")
     return max(0, position - num_bytes) if kind == "FLV" else 0
+
+
+def _second_recording(stream: BinaryIO, kind: str) -> int:
+    """Where a file begins that follows another one in MP4 (ISO 14496-12) or ASF; 0 where none does.
+
+    Both are sequences of boxes, each with its size; the first one of a file comes once.
+    """
+    num_bytes = stream.seek(0, os.SEEK_END)
+    position = 0
+    first = b""
+    while kind in ("MP4", "ASF") and position + 24 <= num_bytes:
+        stream.seek(position)
+        head = stream.read(24)
+        if kind == "MP4":
+            name, size = head[4:8], int.from_bytes(head[:4], "big")
+            size = int.from_bytes(head[8:16], "big") if size == 1 else size
+        else:
+            name, size = head[:16], int.from_bytes(head[16:], "little")
+        first = first or name
+        if position and name == first and name[:4] in (b"ftyp", ASF_HEADER):
+            return position
+        if size < 8:  # up to the end of the file, or damaged
+            break
+        position += size
+    return 0
 
 
 def _ebml_size(stream: BinaryIO, position: int) -> tuple[int, int]:

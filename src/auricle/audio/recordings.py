@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import itertools
 import math
@@ -165,7 +166,10 @@ class SoundRecording:
         self._tail_samples = tail_samples
         sound = _open_sound(stream, pieces, name)
         if sound.frames == 0:
-            raise AudioError(f"{name} holds no samples, only a header: leave it out")
+            raise AudioError(
+                f"{name} holds no samples, only a header: leave it out, or copy it again where it "
+                "should hold some"
+            )
         known = sound.frames < UNKNOWN_LENGTH
         self.num_samples: int | None = sound.frames if known else None
         self.sample_rate: int = sound.samplerate
@@ -285,10 +289,26 @@ def _open_sound(stream: BinaryIO, pieces: Sequence[Piece], name: str) -> Any:
     try:
         return _sound_class()(spliced(stream, pieces))
     except (soundfile.SoundFileError, RuntimeError) as error:
+        advice = "check its contents or convert it"
+        if _is_text(stream):
+            advice = (
+                "it is text; check its contents (lists of audio files end in .csv or .tsv, and "
+                "begin with a line of names, or in .jsonl, .json, .scp)"
+            )
         raise NotDecodedError(
             f"cannot read {name} as audio: {_cause(error)}; expected WAV, FLAC, OGG, MP3 or "
-            "another format of libsndfile: check its contents or convert it"
+            f"another format of libsndfile: {advice}"
         ) from error
+
+
+def _is_text(stream: BinaryIO) -> bool:
+    """Does a file begin as one of UTF-8 does?"""
+    stream.seek(0)
+    try:  # incremental, for the last character may have been divided
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(stream.read(foreign.HEAD_BYTES))
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and all(one.isprintable() or one.isspace() for one in text)
 
 
 def _read_sound(

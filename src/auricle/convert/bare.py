@@ -1,7 +1,8 @@
 """Bare tensors: weights by name in a file that does not say what encoder they are of.
 
-A state dict saved alone (`safetensors.torch.save_file`, `torch.save(model.state_dict())`) loads
-once the family and the configuration are given.
+A state dict saved alone (`safetensors.torch.save_file`, `torch.save(model.state_dict())`) or by a
+trainer (`{"state_dict": ..., "optimizer_states": ...}`) loads once the family and the configuration
+are given.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 from auricle.catalogue.family import find_family
 from auricle.convert import fairseq_transformer, huggingface, huggingface_encoder, s3prl, vq_wav2vec
 from auricle.convert.converted import Converted, weights_in
-from auricle.convert.formats import FORMATS, Format
+from auricle.convert.formats import FORMATS, Format, published_elsewhere
 from auricle.convert.keymap import KeyMap
 from auricle.convert.originals import Configuration, read_configuration
 from auricle.models.base import Config
@@ -48,6 +49,8 @@ def read_bare(path: Path, formats: Iterable[Format] = FORMATS) -> dict[str, Tens
     if not isinstance(content, Mapping) or any(
         layout.matches(content) for layout in formats if layout.holds_config
     ):
+        return None
+    if published_elsewhere(content):
         return None
     return weights_in(content) or None
 

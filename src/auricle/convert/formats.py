@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from auricle.convert import fairseq, huggingface, npc_repo
 from auricle.convert.converted import weights_in
 from auricle.convert.keymap import has_part
@@ -53,25 +55,32 @@ def recognise(content: object, formats: Iterable[Format] | None = None) -> tuple
         CheckpointError: It has none of the known layouts; the message lists what it holds.
     """
     if not isinstance(content, Mapping):
-        raise CheckpointError(
-            f"the checkpoint holds a {type(content).__name__}, expected a mapping"
-        )
+        kind = "tensor" if isinstance(content, Tensor) else type(content).__name__
+        raise CheckpointError(f"the checkpoint holds a {kind}, expected a mapping")
     tried = []
     for layout in FORMATS if formats is None else formats:
         if layout.matches(content):
             return layout, content
         tried.append(layout.name)
     keys = ", ".join(map(str, list(content)[:12]))
-    other = next((name for name, wanted in OTHERS.items() if wanted <= set(content)), None)
-    hint = (
-        "weights from Hugging Face need their config.json beside them"
-        if other is None
-        else f"it looks like {other}, which this version does not read"
-    )
+    other = published_elsewhere(content)
+    hint = "weights from Hugging Face need their config.json beside them"
+    if other is not None:
+        hint = f"it looks like {other}, which this version does not read"
+    elif weights_in(content):
+        hint += (
+            ", bare tensors need family= and config= (on the command line --model FAMILY "
+            "--checkpoint FILE --config JSON)"
+        )
     raise CheckpointError(
         f"the checkpoint's layout is not one of {', '.join(tried)}: it holds "
         f"{keys or 'nothing'}; {hint}"
     )
+
+
+def published_elsewhere(content: Payload) -> str | None:
+    """The name of the layout of published files that is not read, where the content has one."""
+    return next((name for name, wanted in OTHERS.items() if wanted <= set(content)), None)
 
 
 def _is_npc_repo(content: Payload) -> bool:

@@ -223,7 +223,9 @@ def read_weights(path: Path) -> object:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file: {error}; copy or fetch it again"
+        ) from error
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -65,7 +65,7 @@ class RayEngine:
         """
         if not shards:
             return Stages()
-        ray = _import_ray()
+        ray = import_ray()
         started = not ray.is_initialized()
         try:
             if started:
@@ -150,7 +150,7 @@ class _ShardActor:
     """Holds the encoder and encodes one shard after the other."""
 
     def __init__(self, work: Work, shards: Any) -> None:
-        ray = _import_ray()
+        ray = import_ray()
         # Put once into Ray's store, not sent to every actor.
         self.shards: Sequence[Shard] = ray.get(shards)
         self.work = work
@@ -194,7 +194,12 @@ def _quiet(name: str) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _import_ray() -> Any:
+def import_ray() -> Any:
+    """Ray, imported only where it is asked for.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
     with optional("ray", "--engine ray"):
         import ray
         import ray.data

@@ -179,3 +179,16 @@ def test_videos_are_passed_over_beside_audio_of_the_same_name(
         f"{path}: passed over 1 files (1 .mp4): audio of the same name lies beside these",
         f"{path}: passed over 1 files (1 .mp4): libsndfile does not read these; {foreign.INSTALL}",
     ]
+
+
+def test_compressed_archives_in_a_folder_are_problems(tmp_path: Path, make_tar: MakeTar) -> None:
+    make_tar("x-000.tar", [("a.wav", b"a")])
+    for name in ("x-001.tar.gz", "x-002.TGZ", "x.txt", "._x-001.tar.gz"):
+        (tmp_path / name).touch()
+    listing = list_archives(str(tmp_path), Scope())
+    assert [u.id for u in listing.utterances] == ["a"]
+    assert [p.source for p in listing.problems] == [
+        f"{tmp_path}/x-001.tar.gz",
+        f"{tmp_path}/x-002.TGZ",
+    ]
+    assert "is compressed" in listing.problems[0].reason

@@ -219,3 +219,8 @@ def test_a_command_that_only_decodes(tmp_path: Path, touch: Touch) -> None:
     command = "sph2pipe -f wav -p -c 2 a.sph |"
     (utterance,) = listed(tmp_path / "c.jsonl", [cut("x", command, kind="command")]).utterances
     assert (utterance.source, utterance.channel) == (f"{tmp_path}/a.sph", 1)
+
+
+def test_supervisions_whose_name_leads_to_no_recordings(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"put x_recordings.jsonl.gz \(as x_supervisions.jsonl.gz"):
+        listed(tmp_path / "sups.jsonl", [supervision("s")])

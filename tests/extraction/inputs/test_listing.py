@@ -100,7 +100,13 @@ def test_an_id_that_comes_twice_names_both_sources(
         ids(tmp_path / first, tmp_path / second)
     assert f"{tmp_path}/{first} (of " in str(refusal.value)
     assert f"{tmp_path}/{second} (of " in str(refusal.value)
-    assert "have one id, 'a':" in str(refusal.value)
+    assert "have one id, 'a': give them ids by their whole paths" in str(refusal.value)
+
+
+def test_an_id_that_whole_paths_do_not_tell_apart(tmp_path: Path, touch: Touch) -> None:
+    touch("a.wav", "a.flac")
+    with pytest.raises(AudioError, match="a': rename one, choose one kind of file"):
+        list_utterances([str(tmp_path)], ids_by_path=True)
 
 
 def test_ids_that_come_twice_in_lists(
@@ -108,7 +114,8 @@ def test_ids_that_come_twice_in_lists(
 ) -> None:
     touch("a.wav", "b.wav")
     (tmp_path / "l.csv").write_text("id,path\nx,a.wav\nx,a.wav\ny,b.wav\ny,a.wav\n")
-    with pytest.raises(AudioError, match="have one id, 'x'; 1 more ids come twice"):
+    rows = "have one id, 'x'; 1 more ids come twice: give each row an id of its own there"
+    with pytest.raises(AudioError, match=rows):
         ids(tmp_path / "l.csv")
     (tmp_path / "m.csv").write_text("path\na.wav\n")
     with pytest.raises(AudioError, match=r"a.wav \(of .*a.wav\) and .*a.wav \(of .*m.csv\)"):
@@ -178,3 +185,9 @@ def test_a_data_set_goes_to_its_own_lister(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(listing_module.LISTERS, "dataset", lister)
     list_utterances(["hf-dataset://owner/name@test"])
     assert seen == ["hf-dataset://owner/name@test"]
+
+
+def test_a_root_that_is_no_folder(tmp_path: Path, touch: Touch) -> None:
+    touch("a.wav")
+    with pytest.raises(AudioError, match=r"the root .*gone is no folder that exists"):
+        list_utterances([str(tmp_path)], root=tmp_path / "gone")

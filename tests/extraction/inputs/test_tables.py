@@ -234,7 +234,7 @@ def test_names_of_columns_however_they_are_spelt(tmp_path: Path, touch: Touch, t
         ({"channel": 0, "ch": 1}, "channel 0 and ch 1 both name the channel"),
         ({"start": 1, "end": 2, "duration": 3}, "disagree"),
         ({"frame_offset": 10, "num_frames": 5}, "whose frames may be of any length"),
-        ({"start": "00:01"}, "the start is '00:01', expected 0 or more seconds"),
+        ({"start": "00:01"}, "the start is '00:01', expected 0 or more seconds, such as 90 or 1.5"),
         ({"end_ms": -1}, "the end is -1, expected 0 or more seconds"),
         ({"start": float("inf")}, "the start is inf"),
     ],
@@ -396,3 +396,22 @@ def test_a_name_with_blanks_at_its_ends_is_found(tmp_path: Path, touch: Touch) -
     touch(" a.wav", "b.wav")
     listing = listed(tmp_path / "l.tsv", "id\tpath\nx\t a.wav\ny\tb.wav \n")
     assert [u.source for u in listing.utterances] == [f"{tmp_path}/ a.wav", f"{tmp_path}/b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "ids", "lines"),
+    [
+        ('a.wav,u1,"one\nb.wav,u2,two\n', [], [3]),
+        ('a.wav,u1,"one\nb.wav,u2,"two"\na.wav,u3,x\n', ["u3"], [3]),
+        ('a.wav,u1,"one\ntwo ""three"""\nb.wav,u2,"so" he said\n', ["u1", "u2"], []),
+    ],
+)
+def test_a_quote_that_is_not_closed(
+    tmp_path: Path, touch: Touch, rows: str, ids: list[str], lines: list[int]
+) -> None:
+    touch("a.wav", "b.wav")
+    listing = listed(tmp_path / "l.csv", f"path,id,text\n{rows}")
+    assert [utterance.id for utterance in listing.utterances] == ids
+    assert [problem.line for problem in listing.problems] == lines
+    for problem in listing.problems:
+        assert "a quote that opens 1 lines before is not closed" in problem.reason

@@ -42,12 +42,17 @@ class Member:
     reason: str | None = None
 
 
+PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+PACKED = "is compressed, so its members cannot be reached one by one: unpack it to .tar"
+
+
 def list_archives(text: str, scope: Scope) -> Listing:
     """The utterances of tar archives: a file, a pattern, a range `{000..012}`, a folder of them.
 
     Each member with an audio suffix is one; its id is its name without that suffix, so names differ
     from archive to archive. Names that are absolute or hold `..` are problems. What is whole of an
-    archive that has been cut short is listed, and the cut is a problem.
+    archive that has been cut short is listed, and the cut is a problem. So are compressed archives
+    in a folder.
 
     Raises:
         AudioError: An archive is compressed or is none, a pattern matches nothing.
@@ -63,6 +68,13 @@ def list_archives(text: str, scope: Scope) -> Listing:
         else:
             above = f"{id_of_whole_path(path, name)}/" if scope.ids_by_path else ""
             listing.extend(_list_archive(path, scope.channel, above))
+    packed = sorted(Path(text).rglob("*")) if Path(text).is_dir() else ()
+    for file in packed:
+        if file.name.lower().endswith(PACKED_SUFFIXES) and not file.name.startswith("."):
+            problem = Problem(
+                kind="unreadable", manifest=text, source=str(file), reason=f"{file} {PACKED}"
+            )
+            listing.problems.append(problem)
     return listing
 
 

@@ -142,16 +142,20 @@ def _read_recordings(path: str) -> dict[str, Any]:
         AudioError: They do not lie beside it.
     """
     folder, file = os.path.split(path)
-    stem = file.partition(".json")[0].replace("supervisions", "recordings")
+    own = file.partition(".json")[0]
+    stem = own.replace("supervisions", "recordings")
     for name in (f"{stem}{suffix}" for suffix in (".jsonl.gz", ".jsonl", ".json.gz", ".json")):
         if name == file or not (beside := Path(folder, name)).is_file():
             continue
         found = (cells for _, cells in json_objects(str(beside)) if not isinstance(cells, Problem))
         items = [_item(cells) for cells in found if _is_recording(cells)]
         return {item.id: item for item in items}
+    pair = f"{stem}.jsonl.gz"
+    if stem == own:
+        pair = f"x_recordings.jsonl.gz (as x_supervisions.jsonl.gz, and {file} has no such name)"
     raise AudioError(
         f"{path} holds Lhotse's supervisions, which name recordings and no audio; put "
-        f"{stem}.jsonl.gz beside it, or pass cuts: lhotse cut simple -r RECORDINGS -s SUPERVISIONS "
+        f"{pair} beside it, or pass cuts: lhotse cut simple -r RECORDINGS -s SUPERVISIONS "
         "CUTS, then lhotse cut trim-to-supervisions"
     )
 

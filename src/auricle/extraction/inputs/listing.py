@@ -9,7 +9,7 @@ from pathlib import Path
 
 from auricle.audio.files import audio_suffixes
 from auricle.errors import AudioError
-from auricle.extraction.inputs.archives import list_archives
+from auricle.extraction.inputs.archives import PACKED, PACKED_SUFFIXES, list_archives
 from auricle.extraction.inputs.cuts import is_lhotse, list_cuts
 from auricle.extraction.inputs.datasets import SCHEME, is_saved_dataset, list_dataset
 from auricle.extraction.inputs.fairseq import list_fairseq
@@ -39,7 +39,6 @@ MANIFEST_FORMATS = ("fairseq", "table", "kaldi", "lhotse")
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".tsv", ".tsv.gz")
 JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
-PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 def list_utterances(
@@ -79,6 +78,10 @@ def list_utterances(
     """
     if input_format is not None and input_format not in LISTERS:
         raise AudioError(f"the format is {input_format!r}, expected one of {', '.join(LISTERS)}")
+    if root is not None and not Path(root).is_dir():
+        raise AudioError(
+            f"the root {root} is no folder that exists; pass the one that holds all audio"
+        )
     scope = Scope(root=root, channel=channel, ids_by_path=ids_by_path)
     listing = Listing()
     parts: list[tuple[str, str]] = []
@@ -89,7 +92,7 @@ def list_utterances(
             parts.append((name, found_format))
             firsts.append(len(listing.utterances))
             listing.extend(found)
-    _drop_repeated(listing, parts, firsts)
+    _drop_repeated(listing, parts, firsts, ids_by_path=ids_by_path)
     return listing
 
 
@@ -112,9 +115,7 @@ def _inputs_of(text: str, input_format: str | None) -> list[tuple[str, str]]:
         return [(text, input_format)]
     name = text.lower()
     if name.endswith(PACKED_SUFFIXES):
-        raise AudioError(
-            f"{text} is compressed, so its members cannot be reached one by one: unpack it to .tar"
-        )
+        raise AudioError(f"{text} {PACKED}")
     if Path(text).is_dir():
         return [(text, _format_of_folder(text))]
     if name.endswith(".tar"):
@@ -163,7 +164,9 @@ def _format_of_manifest(path: str) -> str:
     return "table"
 
 
-def _drop_repeated(listing: Listing, parts: list[tuple[str, str]], firsts: list[int]) -> None:
+def _drop_repeated(
+    listing: Listing, parts: list[tuple[str, str]], firsts: list[int], *, ids_by_path: bool
+) -> None:
     """Keep files once that folders and patterns name twice; refuse all other repeated ids."""
     seen: dict[str, int] = {}
     repeated: set[int] = set()
@@ -184,11 +187,17 @@ def _drop_repeated(listing: Listing, parts: list[tuple[str, str]], firsts: list[
             for place in (first, second)
         ]
         more = "" if len(clashes) == 1 else f"; {len(clashes) - 1} more ids come twice"
+        by_path = 'give them ids by their whole paths with --ids path (ids="path"), or in a list, '
+        ways = (
+            f"{'' if ids_by_path else by_path}rename one, choose one kind of file with a pattern "
+            "such as 'corpus/**/*.wav', or extract them to stores of their own"
+        )
+        places = {bisect_right(firsts, place) - 1 for place in (first, second)}
+        if len(places) == 1 and parts[places.pop()][1] in MANIFEST_FORMATS:
+            ways = "give each row an id of its own there (a table has a column id)"
         raise AudioError(
             f"{sources[0]} and {sources[1]} have one id, {listing.utterances[first].id!r}{more}: "
-            'give them ids by their whole paths with --ids path (ids="path"), or in a manifest, '
-            "rename one, choose one kind of file with a pattern such "
-            "as 'corpus/**/*.wav', or extract them to stores of their own"
+            f"{ways}"
         )
     if repeated:
         kept = [u for place, u in enumerate(listing.utterances) if place not in repeated]

@@ -327,7 +327,7 @@ def number(value: object, what: str, unit: str = "seconds") -> float | None:
     if isinstance(value, str) and "_" in value:  # which Python allows between digits
         seconds = math.nan
     if isinstance(value, bool) or not math.isfinite(seconds) or seconds < 0:
-        raise RowError(f"{what} is {value!r}, expected 0 or more {unit}")
+        raise RowError(f"{what} is {value!r}, expected 0 or more {unit}, such as 90 or 1.5")
     return seconds
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -178,27 +178,50 @@ def _text_rows(path: str, usual: str) -> Iterator[tuple[int, Cells | Problem]]:
                 raise AudioError(f"{path} is UTF-16, as some spreadsheets write: save it as UTF-8")
             delimiter = _delimiter(line, usual) or usual
             has_quotes = delimiter != "\t" or usual != "\t" or line.startswith('"')
+            taken: list[str] = []
             reader = csv.reader(
-                file,
+                _remembered(file, taken),
                 delimiter=delimiter,
                 skipinitialspace=delimiter != "\t",
                 quoting=csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE,
             )
             names = [name.strip() for name in next((cells for cells in reader if any(cells)), [])]
             _check_columns(names, path)
+            taken.clear()
             for cells in reader:
+                reason = _open_quote(taken, delimiter)
+                taken.clear()
                 if not cells:
                     continue
-                if len(cells) == len(names):
+                if len(cells) == len(names) and not reason:
                     yield reader.line_num, dict(zip(names, cells, strict=True))
                     continue
-                reason = f"got {len(cells)} cells, expected {len(names)} as in the first line"
+                reason = (
+                    reason or f"got {len(cells)} cells, expected {len(names)} as in the first line"
+                )
                 yield (
                     reader.line_num,
                     Problem(kind="unreadable", manifest=path, line=reader.line_num, reason=reason),
                 )
     except (OSError, EOFError, csv.Error) as error:
         raise unreadable(path, error) from error
+
+
+def _remembered(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
+    for line in lines:
+        taken.append(line)
+        yield line
+
+
+def _open_quote(lines: Sequence[str], delimiter: str) -> str:
+    """What is wrong with the quotes of a row of several lines; one of one line may have any."""
+    try:
+        spaced = delimiter != "\t"
+        rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=spaced, strict=True)
+        list(rows if len(lines) > 1 else ())
+    except csv.Error:
+        return f"a quote that opens {len(lines) - 1} lines before is not closed, so these are lost"
+    return ""
 
 
 def _delimiter(line: str, usual: str) -> str | None:
