@@ -16,7 +16,7 @@ from torch import Tensor
 import auricle
 from auricle.catalogue.family import FAMILIES
 from auricle.models.base import Encoder
-from auricle.nn.packed import plain
+from auricle.nn.fast_paths import plain
 
 FOLDER = Path(__file__).parent / "golden" / "cases"
 BATCH_LIMIT = 1e-4
