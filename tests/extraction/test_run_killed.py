@@ -280,7 +280,8 @@ def test_a_decoding_process_that_is_killed_is_an_error_that_says_what_to_do(
     assert kept_by(next(line for line in lines if line.startswith("stopped; "))) >= 0
     assert lines[-1].startswith("auricle: error: a process that decodes audio has died"), stderr
     assert "run the same command again to go on" in lines[-1]
-    assert "Traceback" not in stderr
+    # The loader's signal may fall into code of torch that logs whatever is raised in it.
+    assert not [line for line in lines if line.startswith("Traceback")], stderr
 
 
 def decoding_processes(parent: int) -> list[int]:

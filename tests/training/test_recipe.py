@@ -22,7 +22,7 @@ def test_sections_are_typed(recipe: Recipe, recipe_text: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('family = "apc"', 'family = "ape"', "family must be one of apc"),
+        ('family = "apc"', 'family = "ape"', "family must be one of cpc"),
         ('family = "apc"', 'family = "baseline"', "baseline has no pretraining objective"),
         ("hidden_size = 16", "hidden_size = 0", r"\[encoder\]: hidden_size must be at least 1"),
         ("hidden_size = 16", "hiden_size = 16", r"\[encoder\]: .*hiden_size"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module, resources
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -109,7 +110,11 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return presets[size]
 
     def objective_type(self) -> Any:
-        """The class of the family's pretraining loss; imports its module."""
+        """The class of the family's pretraining loss; imports its module.
+
+        Raises:
+            LookupError: There is none.
+        """
         module = self._module("objectives", self.objective_module_name)
         return self._attribute(module, f"{self.class_name}Objective")
 
@@ -119,9 +124,13 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def _module(self, layer: str, own_name: str | None) -> Any:
         if self.plug_in is None:
-            return import_module(own_name or f"auricle.{layer}.{self.stem}")
+            name = own_name or f"auricle.{layer}.{self.stem}"
+            # Asked before, so that a module that lacks something else is not taken for absent.
+            if find_spec(name) is None:
+                raise LookupError(f"the family {self.stem} brings nothing for {layer}")
+            return import_module(name)
         if own_name is None:
-            raise ModuleNotFoundError(f"the plug-in {self.plug_in} brings nothing for {layer}")
+            raise LookupError(f"the plug-in {self.plug_in} brings nothing for {layer}")
         try:
             return import_module(own_name)
         except Exception as error:  # somebody else's module may raise anything

@@ -28,7 +28,7 @@ class Baseline(FeatureEncoder):
     def __init__(self, config: BaselineConfig) -> None:
         super().__init__(config)
         # Without weights this alone says where `to` has put the encoder.
-        self.register_buffer("_place", torch.empty(0), persistent=False)
+        self.register_buffer("_place", torch.empty(0, device="cpu"), persistent=False)
 
     @property
     def device(self) -> torch.device:
