@@ -396,3 +396,9 @@ def test_a_name_with_blanks_at_its_ends_is_found(tmp_path: Path, touch: Touch) -
     touch(" a.wav", "b.wav")
     listing = listed(tmp_path / "l.tsv", "id\tpath\nx\t a.wav\ny\tb.wav \n")
     assert [u.source for u in listing.utterances] == [f"{tmp_path}/ a.wav", f"{tmp_path}/b.wav"]
+
+
+def test_one_end_of_a_part_alone_is_refused(tmp_path: Path, touch: Touch) -> None:
+    touch("a.wav")
+    (problem,) = listed(tmp_path / "l.csv", "path,speech_start,end\na.wav,1,2\n").problems
+    assert "'speech_start' is not, which looks like the other end" in problem.reason
