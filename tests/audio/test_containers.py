@@ -176,3 +176,73 @@ def test_no_header_promises_nothing(contents: bytes) -> None:
     section = find_section(io.BytesIO(contents), 0, len(contents), "a")
     assert section.pieces == ((0, len(contents)),)
     assert section.remark == ""
+
+
+@pytest.mark.parametrize("after", [b"abc", bytes(100)])
+@pytest.mark.parametrize("container", ["W64", "NIST", "AU", "SVX"])
+def test_what_pads_the_end_is_no_sample(
+    container: str, after: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(encoded(container) + after)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("after", [b"abc", b"junk" * 90])
+def test_bytes_after_a_voc_are_no_block(after: bytes) -> None:
+    stream = io.BytesIO()
+    soundfile.write(stream, CODES, RATE, format="VOC", subtype="ULAW")
+    contents = stream.getvalue()
+    whole = decode_audio(io.BytesIO(contents), "a")
+    np.testing.assert_array_equal(decode_audio(io.BytesIO(contents + after), "a"), whole)
+
+
+@pytest.mark.parametrize("num_blocks", [7, 8])
+def test_padding_of_a_wav_of_gsm_is_no_block(num_blocks: int) -> None:
+    spoken = np.sin(np.arange(320 * num_blocks) / 9) / 3
+    stream, bare = io.BytesIO(), io.BytesIO()
+    soundfile.write(stream, spoken, 8_000, format="WAV", subtype="GSM610")
+    soundfile.write(bare, spoken, 8_000, format="W64", subtype="GSM610")
+    bare.seek(0)
+    expected, _ = soundfile.read(bare, dtype="float32")
+    for after in (b"", LIST):
+        contents = io.BytesIO(stream.getvalue() + after)
+        read = decode_audio(contents, "a", sample_rate=8_000)
+        np.testing.assert_array_equal(read, expected[: 320 * num_blocks])
+        assert stream_header(contents, "a").num_samples == 320 * num_blocks
+
+
+def voc(*blocks: tuple[int, bytes]) -> bytes:
+    head = b"Creative Voice File\x1a" + struct.pack("<HHH", 26, 0x0114, 0x111F)
+    return head + b"".join(
+        bytes([kind]) + len(contents).to_bytes(3, "little") + contents for kind, contents in blocks
+    )
+
+
+VOC_FORMAT = struct.pack("<IBBHI", RATE, 16, 1, 4, 0)
+
+
+@pytest.mark.parametrize("end", [b"\0", b""])
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [(9, VOC_FORMAT + PCM)],
+        [(9, VOC_FORMAT + PCM[:1_000]), (2, PCM[1_000:4_000]), (2, PCM[4_000:])],  # as by ffmpeg
+        [(9, VOC_FORMAT + PCM[:1_000]), (5, b"words\0"), (2, PCM[1_000:])],
+    ],
+)
+def test_blocks_of_a_voc_are_one_recording(blocks: list[tuple[int, bytes]], end: bytes) -> None:
+    check(voc(*blocks) + end)
+    with pytest.raises(AudioError, match="cut short"):
+        check(voc(*blocks)[:-2])
+
+
+def test_a_voc_of_sox_whose_size_is_8_too_small(caplog: pytest.LogCaptureFixture) -> None:
+    contents = bytearray(voc((9, VOC_FORMAT + PCM)) + b"\0")
+    contents[27:30] = (len(PCM) + 4).to_bytes(3, "little")
+    check(bytes(contents))
+    assert not caplog.messages
+
+
+def test_a_voc_of_several_recordings_is_refused() -> None:
+    with pytest.raises(AudioError, match="a holds samples in several blocks"):
+        check(voc((9, VOC_FORMAT + PCM), (3, b"\x10\0\x80"), (9, VOC_FORMAT + PCM)) + b"\0")

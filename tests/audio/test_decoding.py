@@ -405,3 +405,14 @@ def test_a_recording_of_another_rate_is_brought_to_the_first_one_s() -> None:
         io.BytesIO(one + tone.getvalue()), "a", start_seconds=0.5, duration_seconds=0.25
     )
     assert torch.equal(part, both[8_000:12_000])
+
+
+@pytest.mark.parametrize("count", [3_001, (1 << 36) - 1])
+def test_flac_with_fewer_samples_than_it_counts(count: int) -> None:
+    stream = io.BytesIO()
+    soundfile.write(stream, noise(3_000), RATE, format="FLAC")
+    contents = bytearray(stream.getvalue())
+    contents[21] = contents[21] & 0xF0 | count >> 32
+    contents[22:26] = (count & 0xFFFF_FFFF).to_bytes(4, "big")
+    with pytest.raises(AudioError, match=f"promises {count} samples, but only 3000"):
+        decode_audio(io.BytesIO(contents), "a")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from auricle.audio import foreign
@@ -212,3 +213,23 @@ def test_a_box_up_to_the_end_is_no_second_recording(ffmpeg: Path) -> None:
     path = ffmpeg / "a"
     path.write_bytes(box(b"ftyp", bytes(16)) + b"\0\0\0\0mdat" + bytes(99) + MP4_FILES[0])
     assert len(read_audio(path)) == len(SAMPLES)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_links_of_a_chain_that_libsndfile_does_not_read(tmp_path: Path) -> None:
+    codes = np.random.default_rng(0).integers(-9_000, 9_000, 8_000).astype("<i2")
+    raw = ["-f", "s16le", "-ar", "16000", "-ac", "1", "-i", "-", "-c:a", "flac"]
+    path = tmp_path / "a.oga"
+    links = []
+    for serial in ("1", "2"):
+        command = ["ffmpeg", "-v", "error", "-y", *raw, "-serial_offset", serial, path]
+        subprocess.run(command, input=codes.tobytes(), check=True)
+        links.append(path.read_bytes())
+    vorbis = io.BytesIO()
+    soundfile.write(vorbis, codes, 16_000, format="OGG", subtype="VORBIS")
+    path.write_bytes(links[0] + vorbis.getvalue() + links[1])
+    read = read_audio(path).numpy()
+    expected = codes.astype(np.float32) / 32768
+    assert len(read) == 24_000
+    np.testing.assert_array_equal(read[:8_000], expected)
+    np.testing.assert_array_equal(read[16_000:], expected)

@@ -211,3 +211,40 @@ def test_fraunhofer_s_tag_is_no_audio_and_a_promise(num_missing: int) -> None:
             decoded(contents)
     else:
         np.testing.assert_array_equal(decoded(contents), decoded(bare))
+
+
+@pytest.mark.parametrize("name", ["a", "a.mp3"])
+def test_bytes_before_the_first_frame(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    contents = mp3(16_000, "VARIABLE")
+    np.testing.assert_array_equal(decoded(b"junk" * 30 + contents, name), decoded(contents))
+    assert "120 bytes before its first frame are no audio" in caplog.messages[0]
+    bare = untagged(mp3(16_000, "CONSTANT"))
+    offsets = find_links(io.BytesIO(bare), 0, len(bare), "a")[0].offsets
+    late = decoded(bare[offsets[4] + 7 :], name)  # as a radio's stream is recorded
+    np.testing.assert_allclose(late[8 * 576 :], decoded(bare)[13 * 576 :], atol=1e-6)
+
+
+@pytest.mark.parametrize("after", [b"junk" * 30, b"junk" * 30_000, bytes(90_000)])
+def test_bytes_after_the_last_frame(after: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    contents = mp3(16_000, "VARIABLE")
+    for whole in (contents, untagged(contents)):
+        caplog.clear()
+        np.testing.assert_array_equal(decoded(whole + after), decoded(whole))
+        assert f"{len(after)} bytes after its frames are no audio" in caplog.messages[-1]
+    caplog.clear()
+    decoded(contents + bytes(500))
+    assert not caplog.messages
+
+
+def test_a_file_that_ends_within_a_header() -> None:
+    bare = untagged(mp3(16_000, "CONSTANT"))
+    offsets = find_links(io.BytesIO(bare), 0, len(bare), "a")[0].offsets
+    for count in (1, 2, 3):
+        with pytest.raises(AudioError, match="a has been cut short: it ends within the header"):
+            decoded(bare[: offsets[40] + count], "a")
+
+
+def test_a_cut_file_before_another_one() -> None:
+    contents = mp3(16_000, "CONSTANT")
+    with pytest.raises(AudioError, match="a has been cut short: its header promises"):
+        decoded(contents[:-100] + contents, "a")

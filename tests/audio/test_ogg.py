@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from auricle.audio.decoding import decode_audio
-from auricle.audio.ogg import MAX_PAGE_BYTES, find_links, is_chained
+from auricle.audio.ogg import MAX_PAGE_BYTES, _checksum, _opus_samples, find_links, is_chained
 from auricle.errors import AudioError
 
 RATE = 16_000
@@ -87,3 +87,37 @@ def test_a_file_cut_between_two_pages_is_said(
     assert caplog.messages == [
         "a: no page says that it is the last one, so that it may have been cut short"
     ]
+
+
+def test_opus_whose_pages_begin_late_and_overlap() -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, 5 * RATE)
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, RATE, format="OGG", subtype="OPUS")
+    contents = bytearray(stream.getvalue())
+    starts = pages(bytes(contents))
+    granules = [int.from_bytes(contents[at + 6 : at + 14], "little") for at in starts]
+    first = next(place for place, granule in enumerate(granules) if granule)
+    assert len(starts) > first + 2
+    begin, end = starts[first], starts[first + 1]
+    contents[begin + 6 : begin + 14] = (granules[first] + 384).to_bytes(8, "little")
+    contents[begin + 22 : begin + 26] = bytes(4)
+    checksum = _checksum(bytes(contents[begin:end]))
+    contents[begin + 22 : begin + 26] = checksum.to_bytes(4, "little")
+    read = decode_audio(io.BytesIO(contents), "a")
+    assert len(read) == len(samples)
+    np.testing.assert_array_equal(read, decode_audio(stream, "a"))
+
+
+@pytest.mark.parametrize(
+    ("packet", "samples"),
+    [
+        (bytes([0 << 3]), 480),  # 10 ms
+        (bytes([11 << 3 | 1]), 2 * 2880),
+        (bytes([13 << 3 | 2]), 2 * 960),
+        (bytes([16 << 3 | 3, 0x80 | 6]), 6 * 120),
+        (bytes([31 << 3]), 960),
+        (b"", 0),
+    ],
+)
+def test_samples_of_opus_packets(packet: bytes, samples: int) -> None:
+    assert _opus_samples(packet) == samples

@@ -46,6 +46,12 @@ LENGTHLESS = {
 }
 """Containers whose headers say nothing of a length."""
 
+VOC_MORE, VOC_NEW = 2, 9
+"""Kinds of blocks of a VOC: samples that go on, and samples of any width, the highest kind."""
+
+VOC_TEXTS = (0, 4, 5)
+"""Those that change nothing of what is heard: the end, markers and comments."""
+
 MAT5_MATRIX = 14
 """The type of an element that holds others, in MATLAB's files."""
 
@@ -101,8 +107,12 @@ def find_section(stream: BinaryIO, start: int, end: int, name: str) -> Section:
         return _corrected(sizes, start, end, _size_before_headers(stream, start, end, sizes))
     remark = "" if zeros < MIN_ZEROS_SAID else f"{zeros} bytes of zeros at its end are left out"
     size = tail - sizes.data_start
+    if size == sizes.declared and sizes.is_padded:
+        samples = (sizes.data_start, tail)
+        return Section(pieces=(sizes.corrected(size), samples), end=rest, remark=remark)
     if size == sizes.declared:
-        return Section(pieces=((start, rest),), end=rest, remark=remark)
+        kept = tail if sizes.is_ignored else rest
+        return Section(pieces=((start, kept),), end=rest, remark=remark)
     return _corrected(sizes, start, rest, size)
 
 
@@ -177,6 +187,9 @@ def _is_zero(stream: BinaryIO, start: int, end: int) -> bool:
 
 def _fixed(stream: BinaryIO, start: int, end: int, head: bytes, name: str) -> Section:
     """A container of one header and samples: what it promises must be there."""
+    is_voc = head.startswith(b"Creative Voice File\x1a")
+    if is_voc and (section := _voc(stream, start, end, name)) is not None:
+        return section
     promised = _promised_end(stream, start, end, head)
     if promised is not None and promised > end:
         raise AudioError(
@@ -204,7 +217,8 @@ def _lengthless_kind(head: bytes) -> str:
 def _promised_end(stream: BinaryIO, start: int, end: int, head: bytes) -> int | None:
     """Where a file should end by its header, None where it promises nothing."""
     if head.startswith(b"Creative Voice File\x1a"):
-        return _voc_end(stream, start, end, head)
+        blocks = _voc_blocks(stream, start, end)
+        return blocks[-1][2] if blocks else end
     if head.startswith(b"2BIT") and len(head) >= 30:
         stereo, bits = struct.unpack(">HH", head[12:16])
         width = int(bits) // 8 * (2 if stereo else 1)
@@ -255,15 +269,49 @@ def _mat4_end(stream: BinaryIO, start: int) -> int | None:
     return position
 
 
-def _voc_end(stream: BinaryIO, start: int, end: int, head: bytes) -> int | None:
-    position = start + int.from_bytes(head[20:22], "little")
+def _voc_blocks(stream: BinaryIO, start: int, end: int) -> list[tuple[int, int, int]]:
+    """Kinds of a VOC's blocks, and from where to where their contents reach."""
+    stream.seek(start)
+    position = start + int.from_bytes(stream.read(22)[20:], "little")
+    blocks: list[tuple[int, int, int]] = []
     while position < end:
         stream.seek(position)
-        block = stream.read(4)
-        if block[0] == 0:  # the last one, which not every writer writes
-            return position + 1
-        position += 4 + int.from_bytes(block[1:4], "little")
-    return position
+        head = stream.read(4)
+        if blocks and blocks[-1][0] == VOC_NEW and position + 9 == end:
+            stream.seek(end - 1)
+            if stream.read(1) == b"\0":  # sox counts 8 bytes too few
+                return [(VOC_NEW, blocks[-1][1], end - 1), (0, end, end)]
+        if head[0] == 0:  # the last one, which not every writer writes
+            return [*blocks, (0, position + 1, position + 1)]
+        if head[0] > VOC_NEW:
+            break
+        position += 4 + int.from_bytes(head[1:], "little")
+        blocks.append((head[0], position - int.from_bytes(head[1:], "little"), position))
+    return blocks
+
+
+def _voc(stream: BinaryIO, start: int, end: int, name: str) -> Section | None:
+    """A VOC whose samples go on in further blocks, of which libsndfile knows nothing, as one block;
+    None where they do not.
+
+    Raises:
+        AudioError: There are other blocks between them, or too many samples for one.
+    """
+    blocks = [block for block in _voc_blocks(stream, start, end) if block[0] not in VOC_TEXTS]
+    first = next((at for at, (kind, *_) in enumerate(blocks) if kind in (1, VOC_NEW)), None)
+    further = blocks[first + 1 :] if first is not None else []
+    if first is None or not further or further[-1][2] > end:
+        return None
+    size = sum(stop - begin for _, begin, stop in blocks[first:])
+    if any(kind != VOC_MORE for kind, *_ in further) or size >= 1 << 24:
+        raise AudioError(
+            f"{name} holds samples in several blocks, which cannot be read as one: convert it: "
+            "sox FILE NEW.wav"
+        )
+    stream.seek(start)
+    header = stream.read(blocks[first][1] - start)[:-3] + size.to_bytes(3, "little")
+    spans = [(begin, stop) for _, begin, stop in blocks[first:]]
+    return Section(pieces=(header, *spans, b"\0"), end=end)
 
 
 def _mat5_end(stream: BinaryIO, start: int, end: int) -> int | None:

@@ -243,7 +243,10 @@ class _Output:
     def __init__(self, num_samples: int) -> None:
         import numpy as np
 
-        self._samples = np.empty(num_samples, np.float32)
+        try:
+            self._samples = np.empty(num_samples, np.float32)
+        except MemoryError:  # a header may make up any number
+            self._samples = np.empty(0, np.float32)
         self._num_done = 0
         self._further: list[NDArray[np.float32]] = []
 

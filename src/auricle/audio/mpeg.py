@@ -47,6 +47,9 @@ WINDOW_BYTES = 1 << 20
 SCAN_BYTES = 1 << 16
 """How much may lie before the first frame, or between two, before the search is given up."""
 
+MIN_ZEROS_SAID = 1 << 12
+"""Fewer zeros after the last frame fill up a block of a disk."""
+
 MAX_FRAME_BYTES = 6000
 """Above the largest frame, layer II at 384 kbit/s and 32 kHz (1728 bytes), and free formats."""
 
@@ -332,12 +335,13 @@ def _frames(
                 position += tag_bytes
                 continue
             found = _next_frame(window, at + 1, kind, is_all=base + len(window) >= end)
-            if found is None and end - position > SCAN_BYTES and kind is not None:
+            if found is None and _goes_on(stream, position + SCAN_BYTES, end, kind):
                 raise AudioError(
                     f"{name} is damaged: at byte {position} there are no frames of MPEG audio; "
                     "copy or convert it again"
                 )
             if found is None:
+                _check_rest(stream, position, end, name)
                 return
             position = base + found
             continue
@@ -348,6 +352,9 @@ def _frames(
             if not free_bytes:
                 return
         kind = frame.kind
+        if (cut_at := _cut_at(window, at, frame)) is not None:
+            position = base + cut_at
+            continue
         yield position, frame, window[at : at + frame.num_bytes]
         position += frame.num_bytes
 
@@ -370,10 +377,72 @@ def _begins(
     )
 
 
+def _cut_at(contents: bytes, at: int, frame: Frame) -> int | None:
+    """Where another frame begins within one that neither a frame nor a tag follows: a copy ended
+    there, and other bytes were appended. None where none does."""
+    after = at + frame.num_bytes
+    head = contents[after : after + 32]
+    if len(head) < 4 or parse_header(head) is not None or _tag_bytes(head):
+        return None
+    return _next_frame(contents, at + 4, None, is_all=False, limit=after)
+
+
+def _goes_on(
+    stream: BinaryIO, start: int, end: int, kind: tuple[int, int, int, int] | None
+) -> bool:
+    """Is there another frame of a kind from `start` on?"""
+    while kind is not None and start < end:
+        stream.seek(start)
+        contents = stream.read(min(WINDOW_BYTES, end - start))
+        if _next_frame(contents, 0, kind, is_all=False, limit=len(contents)) is not None:
+            return True
+        start += WINDOW_BYTES - 2 * MAX_FRAME_BYTES
+    return False
+
+
+def _check_rest(stream: BinaryIO, start: int, end: int, name: str) -> None:
+    """Say what follows the last frame and is none.
+
+    Raises:
+        AudioError: It is the beginning of a header.
+    """
+    stream.seek(start)
+    rest = stream.read(min(end - start, MIN_ZEROS_SAID))
+    if len(rest) < 4 and rest[:1] == b"\xff" and rest[1:2] >= b"\xe0"[: len(rest) - 1]:
+        raise AudioError(
+            f"{name} has been cut short: it ends within the header of a frame; copy it again"
+        )
+    if len(rest) >= 4 and (any(rest) or len(rest) == MIN_ZEROS_SAID):
+        note("mpeg rest", f"{name}: {end - start} bytes after its frames are no audio: left out")
+
+
+def find_first_frame(stream: BinaryIO, start: int) -> int | None:
+    """Where three frames in a row begin, after bytes that are none; None if nowhere near."""
+    stream.seek(start)
+    contents = stream.read(SCAN_BYTES + 3 * MAX_FRAME_BYTES)
+    at = _next_frame(contents, 0, None, is_all=False)
+    while at is not None:
+        frame = parse_header(contents[at : at + 4])
+        second = at + frame.num_bytes if frame is not None else at
+        if (
+            frame is not None
+            and second > at
+            and _begins(contents, second, frame.kind, is_all=False)
+        ):
+            return start + at
+        at = _next_frame(contents, at + 1, None, is_all=False)
+    return None
+
+
 def _next_frame(
-    contents: bytes, at: int, kind: tuple[int, int, int, int] | None, *, is_all: bool
+    contents: bytes,
+    at: int,
+    kind: tuple[int, int, int, int] | None,
+    *,
+    is_all: bool,
+    limit: int | None = None,
 ) -> int | None:
-    limit = at + SCAN_BYTES
+    limit = at + SCAN_BYTES if limit is None else limit
     while (at := contents.find(b"\xff", at, limit)) >= 0:
         if _begins(contents, at, kind, is_all=is_all and kind is not None):
             return at

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from auricle.audio.splicing import Piece
 from auricle.errors import AudioError
 
 HEADER_BYTES = 27
@@ -24,7 +25,10 @@ REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Page:
-    """A page: where it lies, and what its header says."""
+    """A page: where it lies, and what its header says.
+
+    `packets` holds the first two bytes of each; `is_open` says that the last goes on after it.
+    """
 
     start: int
     end: int
@@ -33,6 +37,13 @@ class Page:
     serial: int
     number: int
     codec: str
+    packets: tuple[bytes, ...]
+    is_open: bool
+
+    @property
+    def is_continued(self) -> bool:
+        """Does it begin within a packet?"""
+        return bool(self.flags & 1)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -46,6 +57,7 @@ class OggLink:
         tail_samples: What the last two pages hold, where libsndfile lands elsewhere when it seeks;
             None where there are no others.
         has_last_page: Does a page say that it is the last of its stream?
+        opus: What its pages of Opus hold, where there is no other stream.
     """
 
     start: int
@@ -53,6 +65,57 @@ class OggLink:
     codecs: list[str] = dataclasses.field(default_factory=list)
     tail_samples: int | None = None
     has_last_page: bool = False
+    opus: OpusPages | None = None
+
+    def pieces(self, stream: BinaryIO) -> list[Piece]:
+        """What libsndfile is to be given of it."""
+        corrected = self.opus.corrected() if self.opus is not None else []
+        pieces: list[Piece] = []
+        position = self.start
+        for start, end, granule in corrected:
+            stream.seek(start)
+            page = stream.read(end - start)
+            head = page[:6] + granule.to_bytes(8, "little") + page[14:22]
+            checksum = _checksum(head + bytes(4) + page[26:])
+            pieces += [(position, start), head + checksum.to_bytes(4, "little")]
+            position = start + 26
+        return [*pieces, (position, self.end)]
+
+
+class OpusPages:
+    """Positions in a stream of Opus, as its pages state them and as its packets add up.
+
+    FFmpeg writes Opus that it made of Vorbis with pages that begin late and then overlap, which
+    libsndfile refuses.
+    """
+
+    def __init__(self) -> None:
+        self._pages: list[tuple[int, int, int, int]] = []
+        self._held = 0
+        self._pending = b""
+        self._num_packets = 0
+
+    def add(self, page: Page) -> None:
+        """Count the packets that end on a page."""
+        packets = [self._pending, *page.packets] if page.is_continued else list(page.packets)
+        self._pending = packets.pop() if page.is_open and packets else b""
+        for packet in packets:
+            self._num_packets += 1
+            if self._num_packets > 2:  # after the two headers
+                self._held += _opus_samples(packet)
+        if self._num_packets > 2 and page.granule >= 0:
+            self._pages.append((page.start, page.end, page.granule, self._held))
+
+    def corrected(self) -> list[tuple[int, int, int]]:
+        """Where pages lie and the positions that they should state; none where they are right.
+
+        The last page states where the sound ends, and is left as it is.
+        """
+        *pages, last = self._pages or [(0, 0, 0, 0)]
+        offsets = {granule - held for _, _, granule, held in pages}
+        if len(offsets) < 2 or not pages[-1][3] < last[2] <= last[3]:
+            return []
+        return [(start, end, held) for start, end, _, held in pages]
 
 
 def find_links(stream: BinaryIO, start: int, end: int, name: str) -> list[OggLink]:
@@ -70,6 +133,9 @@ def find_links(stream: BinaryIO, start: int, end: int, name: str) -> list[OggLin
             if not in_head:
                 links.append(OggLink(start=page.start, end=page.end))
                 granules, last = [], {}
+                links[-1].opus = OpusPages() if page.codec == "Opus" else None
+            else:
+                links[-1].opus = None
             in_head = True
             if page.codec:
                 links[-1].codecs.append(page.codec)
@@ -83,6 +149,8 @@ def find_links(stream: BinaryIO, start: int, end: int, name: str) -> list[OggLin
         last[page.serial] = page
         link = links[-1]
         link.end = page.end
+        if link.opus is not None:
+            link.opus.add(page)
         link.has_last_page = link.has_last_page or bool(page.flags & LAST_PAGE)
         if page.granule > 0 and len(link.codecs) == 1:
             granules = [*granules[-2:], page.granule]
@@ -139,8 +207,33 @@ def _pages(stream: BinaryIO, start: int, end: int, name: str) -> Iterator[Page]:
             serial=serial,
             number=number,
             codec=codec if flags & FIRST_PAGE else "",
+            packets=tuple(_packets(table, body, is_continued=bool(flags & 1))),
+            is_open=table[-1:] == b"\xff",
         )
         position = page_end
+
+
+def _packets(table: bytes, body: bytes, *, is_continued: bool) -> Iterator[bytes]:
+    """The first two bytes of each packet that begins on a page."""
+    position, is_first = 0, not is_continued
+    for size in table:
+        if is_first:
+            yield body[position : position + 2]
+        position += size
+        is_first = size < 255
+
+
+def _opus_samples(packet: bytes) -> int:
+    """Samples of a packet at 48 kHz: RFC 6716, section 3.1."""
+    if not packet:
+        return 0
+    config, code = packet[0] >> 3, packet[0] & 3
+    if config < 12:
+        size = (480, 960, 1920, 2880)[config & 3]
+    else:
+        size = (480, 960)[config & 1] if config < 16 else 120 << (config & 3)
+    count = packet[1] & 63 if code == 3 and len(packet) > 1 else min(code, 1) + 1
+    return size * count
 
 
 def _damaged(name: str, position: int) -> AudioError:

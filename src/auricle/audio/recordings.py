@@ -92,8 +92,16 @@ def open_recordings(stream: BinaryIO, name: str, *, is_thorough: bool) -> list[R
             return [MpegRecording(stream, link, name) for link in links]
         return _sections(stream, start, end, name)
     except NotDecodedError as error:
-        if magic != "OGG" or not foreign.is_installed():
+        first = None if magic else mpeg.find_first_frame(stream, start)
+        if first is not None:
+            links = mpeg.find_links(stream, first, end, name)
+            text = f"{name}: {first - start} bytes before its first frame are no audio: left out"
+            note("mpeg start", text)
+            return [MpegRecording(stream, link, name) for link in links]
+        if magic != "OGG":
             raise AudioError(str(error)) from error.__cause__
+        if not foreign.is_installed():
+            raise AudioError(f"{error}; FFmpeg reads more kinds: {foreign.INSTALL}") from error
         return [foreign.ForeignRecording(stream, name, "Ogg")]  # Speex, or FLAC in Ogg
 
 
@@ -138,9 +146,19 @@ def _ogg_recordings(
             note(
                 "ogg streams", f"{name} holds {len(link.codecs)} streams side by side: one is read"
             )
-    return [
-        SoundRecording(stream, [(link.start, link.end)], name, link.tail_samples) for link in links
-    ]
+    if len(links) == 1:
+        return [SoundRecording(stream, links[0].pieces(stream), name, links[0].tail_samples)]
+    return [_ogg_link(stream, link, name) for link in links]
+
+
+def _ogg_link(stream: BinaryIO, link: ogg.OggLink, name: str) -> Recording:
+    """A link of a chain, by FFmpeg where libsndfile does not read its codec."""
+    try:
+        return SoundRecording(stream, link.pieces(stream), name, link.tail_samples)
+    except NotDecodedError:
+        if not foreign.is_installed():
+            raise
+        return foreign.ForeignRecording(spliced(stream, [(link.start, link.end)]), name, "Ogg")
 
 
 class SoundRecording:

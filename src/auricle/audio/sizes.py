@@ -21,6 +21,9 @@ LONG_OPEN = 1 << 62
 SHORT_LIMIT = 0xFFFF_0000
 """Sizes from here up go into an RF64 header."""
 
+WAV_GSM = 0x31
+"""Format of a WAV whose samples are blocks of 65 bytes of GSM 6.10."""
+
 SPHERE_HEADER_BYTES = 1024
 """The usual, and by far the most common, size of a NIST SPHERE header."""
 
@@ -40,6 +43,9 @@ class Sizes:
         chunk: Reads the name and the whole size of a chunk; None where no chunks may follow.
         alignment: Of chunks, in bytes.
         data_names: Chunks of samples.
+        is_ignored: Does libsndfile take all up to the end of the file for samples?
+        is_padded: Does libsndfile take the byte that pads the samples for more of them? It does in
+            a WAV of GSM 6.10, unless the size is stated as one less.
     """
 
     data_start: int
@@ -48,6 +54,8 @@ class Sizes:
     chunk: Callable[[bytes], tuple[bytes, int]] | None = None
     alignment: int = 2
     data_names: tuple[bytes, ...] = ()
+    is_ignored: bool = False
+    is_padded: bool = False
 
 
 def magic_at(contents: bytes) -> str:
@@ -78,7 +86,7 @@ def _riff_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
         name, size = struct.unpack(order + "4sI", head[:8])
         return name, size + 8
 
-    position, long_at, long_size = start + 12, 0, 0
+    position, long_at, long_size, is_gsm = start + 12, 0, 0, False
     while position + 8 <= end:
         stream.seek(position)
         name, size = chunk(stream.read(8))
@@ -86,6 +94,8 @@ def _riff_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
             sizes = stream.read(16)
             long_at = position + 8
             long_size = struct.unpack("<QQ", sizes)[1] if len(sizes) == 16 else 0
+        if name == b"fmt ":
+            is_gsm = stream.read(2) == WAV_GSM.to_bytes(2, "big" if order == ">" else "little")
         if name in names:
             break
         position += size + size % 2
@@ -104,6 +114,7 @@ def _riff_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
         declared = None
 
     def corrected(size: int) -> bytes:
+        size -= size % 2 if is_gsm else 0
         form = len(header) - 8 + size
         patched = bytearray(header)
         if is_long:
@@ -129,6 +140,8 @@ def _riff_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
         corrected=corrected,
         chunk=chunk,
         data_names=names,
+        is_ignored=name == b"BODY",
+        is_padded=is_gsm and declared is not None and declared % 2 == 1,
     )
 
 
@@ -164,6 +177,7 @@ def _w64_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
         chunk=chunk,
         alignment=8,
         data_names=(b"data",),
+        is_ignored=True,
     )
 
 
@@ -215,7 +229,10 @@ def _au_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
         return header[:8] + struct.pack(">I", min(size, 0xFFFF_FFFF)) + header[12:]
 
     return Sizes(
-        data_start=start + offset, declared=None if _is_open(size) else size, corrected=corrected
+        data_start=start + offset,
+        declared=None if _is_open(size) else size,
+        corrected=corrected,
+        is_ignored=True,
     )
 
 
@@ -243,7 +260,10 @@ def _sphere_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
         return re.sub(rb"sample_count -i +\d+", new, header)[:header_bytes].ljust(header_bytes)
 
     return Sizes(
-        data_start=start + header_bytes, declared=count * width * channels, corrected=corrected
+        data_start=start + header_bytes,
+        declared=count * width * channels,
+        corrected=corrected,
+        is_ignored=True,
     )
 
 

@@ -192,3 +192,27 @@ def test_compressed_archives_in_a_folder_are_problems(tmp_path: Path, make_tar: 
         f"{tmp_path}/x-002.TGZ",
     ]
     assert "is compressed" in listing.problems[0].reason
+
+
+def test_archives_one_after_the_other(make_tar: MakeTar, tmp_path: Path) -> None:
+    parts = [make_tar(f"{name}.tar", [(f"{name}.wav", name.encode() * 9)]) for name in "abc"]
+    path = tmp_path / "all.tar"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    listing = list_archives(str(path), Scope())
+    assert [u.id for u in listing.utterances] == ["a", "b", "c"]
+    assert listing.problems == []
+    offset, num_bytes = ArchiveIndexes().place(str(path), "c.wav")
+    assert path.read_bytes()[offset : offset + num_bytes] == b"c" * 9
+    path.write_bytes(parts[0].read_bytes() + b"junk" * 300)
+    assert "damaged header at byte" in list_archives(str(path), Scope()).problems[0].reason
+
+
+def test_an_archive_without_an_end_is_said(
+    make_tar: MakeTar, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_tar("x.tar", [("a.wav", b"a" * 512), ("b.wav", b"b" * 512)])
+    list_archives(str(path), Scope())
+    assert not caplog.messages
+    path.write_bytes(path.read_bytes()[:1024])
+    assert [u.id for u in list_archives(str(path), Scope()).utterances] == ["a"]
+    assert "x.tar: no zeros mark its end" in caplog.messages[0]

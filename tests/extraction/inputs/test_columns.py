@@ -47,10 +47,28 @@ def test_names_that_depend_on_others() -> None:
 
 def test_what_looks_like_a_time_or_an_id(caplog: pytest.LogCaptureFixture) -> None:
     names = ["segment_id", "clip_id", "timestamp", "num_frames", "start_min", "from"]
+    names += ["t0", "ending", "interval"]
     others = ["client_id", "spk_id", "text", "sentence_id", "down_votes", "age", "token_length"]
+    others += ["shard_id"]
     assert list(read_columns([*names, *others]).passed_over) == names
     with caplog.at_level(logging.WARNING):
         note_passed_over(["a", "b", "a"], "l.csv")
         note_passed_over([], "l.csv")
     (record,) = caplog.records
     assert record.getMessage().startswith("l.csv: passed over 'a', 'b', which look like")
+
+
+@pytest.mark.parametrize(
+    ("names", "half"),
+    [
+        (["path", "speech_start", "end"], ("end", "speech_start")),
+        (["path", "start", "turn_end"], ("start", "turn_end")),
+        (["path", "start", "duration", "turn_end"], None),
+        (["path", "start", "end", "turn_end", "turn_start"], None),
+        (["path", "speech_start", "speech_end"], None),
+        (["path", "duration", "speech_start"], None),
+        (["path", "beg", "end"], None),
+    ],
+)
+def test_one_end_of_a_part_alone(names: list[str], half: tuple[str, str] | None) -> None:
+    assert read_columns(names).half == half

@@ -415,3 +415,9 @@ def test_a_quote_that_is_not_closed(
     assert [problem.line for problem in listing.problems] == lines
     for problem in listing.problems:
         assert "a quote that opens 1 lines before is not closed" in problem.reason
+
+
+def test_one_end_of_a_part_alone_is_refused(tmp_path: Path, touch: Touch) -> None:
+    touch("a.wav")
+    (problem,) = listed(tmp_path / "l.csv", "path,speech_start,end\na.wav,1,2\n").problems
+    assert "'speech_start' is not, which looks like the other end" in problem.reason

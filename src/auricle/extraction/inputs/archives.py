@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from auricle.audio import foreign
 from auricle.audio.files import AUDIO_SUFFIXES, choose_audio
+from auricle.audio.notes import note
 from auricle.errors import AudioError
 from auricle.extraction.inputs.folders import expand_files
 from auricle.extraction.inputs.identifiers import id_of_whole_path, id_reason, without_suffix
@@ -111,6 +112,11 @@ def _list_archive(path: str, channel: int | None, above: str) -> Listing:
                 f"the first {len(listing.utterances)} are lost; copy it again",
             )
         )
+    if not listing.problems and not _has_end(path):
+        note(
+            "tar end",
+            f"{path}: no zeros mark its end, so that it may have been cut short between members",
+        )
     if any(_suffix(one.member) not in AUDIO_SUFFIXES for one in listing.utterances):
         chosen = set(choose_audio([PurePosixPath(one.member) for one in listing.utterances], path))
         listing.utterances = [u for u in listing.utterances if PurePosixPath(u.member) in chosen]
@@ -135,7 +141,7 @@ def audio_members(path: str) -> Iterator[Member]:
     except OSError as error:
         raise AudioError(f"cannot open {path}: {error.strerror}; check the path") from error
     with archive:
-        while (info := archive.next()) is not None:
+        while (info := archive.next() or _next_archive(archive, path)) is not None:
             # Else every header stays in memory.
             archive.members = []  # type: ignore[attr-defined]  # typeshed leaves it out
             path_in_archive = PurePosixPath(info.name)
@@ -150,15 +156,39 @@ def audio_members(path: str) -> Iterator[Member]:
             yield Member(
                 name=info.name, offset=info.offset_data, num_bytes=info.size, reason=reason
             )
-        _check_end(path, archive.offset)
 
 
-def _check_end(path: str, offset: int) -> None:
-    """tarfile takes a damaged header for the end of the archive, which is a block of zeros."""
+def _next_archive(archive: tarfile.TarFile, path: str) -> tarfile.TarInfo | None:
+    """The first member after the zeros that end an archive, where another one was appended.
+
+    Raises:
+        tarfile.TarError: What follows is no header; tarfile takes a damaged one for the end.
+    """
+    offset = archive.offset
     with Path(path).open("rb") as file:
         file.seek(offset)
-        if any(file.read(tarfile.BLOCKSIZE)):
-            raise tarfile.ReadError(f"damaged header at byte {offset}")
+        while (block := file.read(tarfile.RECORDSIZE)) and not any(block):
+            offset += len(block)
+        rest = len(block) - len(block.lstrip(b"\0"))
+    if not block:
+        return None
+    offset += rest // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+    damaged = tarfile.ReadError(f"damaged header at byte {offset}")
+    if offset == archive.offset:
+        raise damaged
+    archive.offset = offset
+    found = archive.next()
+    if found is None:
+        raise damaged
+    return found
+
+
+def _has_end(path: str) -> bool:
+    """Does an archive end with zeros, as it should?"""
+    with Path(path).open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - tarfile.BLOCKSIZE))
+        return not any(file.read())
 
 
 def _no_archive(path: str, error: tarfile.TarError) -> str:

@@ -32,8 +32,8 @@ SPELLINGS: dict[Meaning, frozenset[str]] = {
     ),
     "id": _words("id utt uttid uttname utteranceid utterancename key uid uuid uniqueid"),
     "start": _words(
-        "start begin onset offset starttime begintime onsettime offsettime startoffset timestart "
-        "tstart tbegin tmin xmin"
+        "start begin beg onset offset starttime begintime begtime onsettime offsettime startoffset "
+        "timestart tstart tbegin tbeg tmin xmin"
     ),
     "end": _words("end stop endtime stoptime endoffset timeend tend tstop tmax xmax"),
     "duration": _words("duration dur seconds length len"),
@@ -67,10 +67,19 @@ LEADING_UNITS = _words("sample samples frame frames")
 COUNTS = _words("samples numsamples nsamples samplecount")
 """Names of a length in samples."""
 
-TIME_WORDS = _words(
-    "start starts begin beg onset offset end ends stop finish duration dur length len seconds sec "
-    "secs ms time times timestamp timestamps from to tmin tmax xmin xmax samples frames"
+START_WORDS = _words("start starts starting begin begins beg onset from tmin xmin")
+END_WORDS = _words("end ends ending stop stops finish to until tmax xmax")
+TIME_WORDS = (
+    START_WORDS
+    | END_WORDS
+    | _words(
+        "offset duration dur length len seconds sec secs ms hour hours time times timestamp "
+        "timestamps interval intervals span samples frames"
+    )
 )
+TIME_KEYS = _words("t0 t1 t2 ts te st et")
+"""Names that may be those of times, but state too little to be read as such."""
+
 OTHER_LENGTHS = _words(
     "text token tokens char chars character word words phone phones transcript sentence prompt tgt "
     "target label"
@@ -78,7 +87,7 @@ OTHER_LENGTHS = _words(
 OTHER_IDS = _words(
     "speaker spk spkr client user reader participant subject session chapter book gender lang "
     "language locale accent label class category intent video text sentence prompt transcript "
-    "domain task dialect annotator worker author device"
+    "domain task dialect annotator worker author device shard"
 )
 """Words that make a length or an id one of something else than the audio."""
 
@@ -100,6 +109,17 @@ class Columns:
 
     of: Mapping[Meaning, tuple[Column, ...]]
     passed_over: tuple[str, ...] = field(default=())
+
+    @property
+    def half(self) -> tuple[str, str] | None:
+        """The column of one end of a part, and that which looks like the other but is not read."""
+        starts, ends = self.of["start"], self.of["end"] or self.of["duration"]
+        if not self.passed_over or bool(starts) == bool(ends if starts else self.of["end"]):
+            return None
+        wanted = END_WORDS if starts else START_WORDS
+        read = (starts or ends)[0].name
+        found = (name for name in self.passed_over if wanted.intersection(words_of(name)))
+        return next(((read, name) for name in found), None)
 
     @property
     def has_path(self) -> bool:
@@ -192,6 +212,6 @@ def _meaning(name: str, words: list[str]) -> tuple[Meaning | None, Column]:
 def _looks_meant(words: list[str]) -> bool:
     """Whether a name without a meaning may be that of a time or of an id of the audio."""
     found = set(words)
-    if found & TIME_WORDS:
+    if found & TIME_WORDS or "".join(words) in TIME_KEYS:
         return not found & OTHER_LENGTHS
     return bool(words) and words[-1] in ("id", "ids", "uid") and not found & OTHER_IDS

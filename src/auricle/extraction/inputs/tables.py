@@ -299,6 +299,13 @@ class _Reader:
             name = _id(_filled(cells, columns, "id"))
             row = Row(line=line, path=source, id=name)
             self._place(row, is_common_voice=CLIENT_COLUMN in cells)
+            if columns.half is not None:
+                read, other = columns.half
+                name = "end" if columns.of["start"] else "start"
+                raise RowError(
+                    f"the column {read!r} is understood, but {other!r} is not, which looks like "
+                    f"the other end of the part: rename it to {name!r}, or leave it out"
+                )
             row.channel = _channel(_filled(cells, columns, "channel"))
             times = Times(
                 start=read_claims(_filled(cells, columns, "start"), "the start"),
