@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from auricle.errors import OutputError
 from auricle.extraction import sources
@@ -71,8 +74,6 @@ def test_a_file_of_the_same_size_and_time_elsewhere_is_looked_into(make: Any) ->
         ({"start": 1.0, "seconds": 2.0}, {"start": 1.0, "seconds": 2.0 + 1e-9}, False),
         ({"start": 1.0, "seconds": 2.0}, {"start": 1.0, "seconds": 2.001}, True),
         ({"start": 1.0, "seconds": 2.0}, {"start": 1.5, "seconds": 2.0}, True),
-        ({"start": 1.0, "seconds": 2.0}, {"start": 1.0}, False),  # as long as all up to the end
-        ({"start": 1.0, "seconds": 1.0}, {"start": 1.0}, True),
         ({}, {"seconds": 2.004}, False),  # of the whole file, rounded
         ({}, {"seconds": 1.5}, True),
         ({"channel": 0}, {"channel": 1}, True),
@@ -85,11 +86,21 @@ def test_another_part_is_a_change(
     held = encoded(make("a.wav", **before))
     if before.get("seconds") in (None, 2.0):
         held = dataclasses.replace(held, seconds=2.0)  # what was decoded
-    if now == {"start": 1.0} and differs:
-        held = dataclasses.replace(
-            held, seconds=2.0, fingerprint=dataclasses.replace(held.fingerprint, part_seconds=1.0)
-        )
     assert (difference(make("a.wav", **now), held) is not None) == differs
+
+
+@pytest.mark.parametrize(("seconds", "differs"), [(2.0, False), (2.004, False), (1.0, True)])
+def test_a_part_is_no_whole_unless_it_reaches_the_end(
+    make: Any, seconds: float, differs: bool
+) -> None:
+    content = io.BytesIO()
+    soundfile.write(content, np.zeros(24_000), 8_000, format="WAV")
+    held = encoded(make("a.wav", content.getvalue(), start=1.0, seconds=seconds))
+    held = dataclasses.replace(held, seconds=min(seconds, 2.0))  # what was decoded
+    now = difference(make("a.wav", content.getvalue(), start=1.0), held)
+    assert (now is not None) == differs
+    if now is not None:
+        assert now.startswith("a was 1 s from 1 s (now all from 1 s) of ")
 
 
 def test_members_of_archives(tmp_path: Path, make: Any) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from auricle.errors import AudioError, OutputError
 from auricle.extraction.formats.base import path_text
-from auricle.extraction.reading import fingerprint, source_stat
+from auricle.extraction.reading import fingerprint, source_stat, utterance_seconds
 from auricle.extraction.store.layout import ShardKey
 from auricle.extraction.utterances import Fingerprint, Utterance
 
@@ -248,12 +248,16 @@ def _part_difference(utterance: Utterance, encoded: Encoded) -> str | None:
     else:
         # One is all up to the end, whose length a list may round.
         length = asked if wanted is None else wanted
-        whole = length if encoded.seconds is None else encoded.seconds
+        whole = encoded.seconds
+        if asked is not None and abs(encoded.start - utterance.start) <= START_TOLERANCE:
+            (now,) = utterance_seconds([utterance], 1)
+            whole = None if isinstance(now, AudioError) else now
+        whole = length if whole is None else whole
         is_same = length is None or whole is None or abs(length - whole) <= SECONDS_TOLERANCE
     if is_same and abs(encoded.start - utterance.start) <= START_TOLERANCE:
         return None
-    was, now = _part(encoded.start, asked or encoded.seconds), _part(utterance.start, wanted)
-    return f"{was} (now {now})"
+    was, is_now = _part(encoded.start, asked or encoded.seconds), _part(utterance.start, wanted)
+    return f"{was} (now {is_now})"
 
 
 def _channel(channel: int | None) -> str:
