@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from auricle.convert import fairseq, huggingface, npc_repo
-from auricle.convert.converted import weights_in
+from auricle.convert.converted import kind_of, weights_in
 from auricle.convert.keymap import has_part
 from auricle.convert.options import Options
+from auricle.convert.pickle_machine import Record
 from auricle.errors import CheckpointError
 
 Payload = Mapping[str, Any]
@@ -53,8 +54,9 @@ def recognise(content: object, formats: Iterable[Format] | None = None) -> tuple
         CheckpointError: It has none of the known layouts; the message lists what it holds.
     """
     if not isinstance(content, Mapping):
+        hint = "; save its state_dict() instead" if isinstance(content, Record) else ""
         raise CheckpointError(
-            f"the checkpoint holds a {type(content).__name__}, expected a mapping"
+            f"the checkpoint holds a {kind_of(content)}, expected a mapping{hint}"
         )
     tried = []
     for layout in FORMATS if formats is None else formats:
@@ -63,11 +65,14 @@ def recognise(content: object, formats: Iterable[Format] | None = None) -> tuple
         tried.append(layout.name)
     keys = ", ".join(map(str, list(content)[:12]))
     other = next((name for name, wanted in OTHERS.items() if wanted <= set(content)), None)
-    hint = (
-        "weights from Hugging Face need their config.json beside them"
-        if other is None
-        else f"it looks like {other}, which this version does not read"
-    )
+    hint = "weights from Hugging Face need their config.json beside them"
+    if other is not None:
+        hint = f"it looks like {other}, which this version does not read"
+    elif weights_in(content):
+        hint += (
+            ", and other bare tensors family= and config= (on the command line --model FAMILY "
+            "--checkpoint FILE --config JSON)"
+        )
     raise CheckpointError(
         f"the checkpoint's layout is not one of {', '.join(tried)}: it holds "
         f"{keys or 'nothing'}; {hint}"
