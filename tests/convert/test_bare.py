@@ -174,5 +174,5 @@ def test_a_file_that_was_cut_or_holds_one_tensor(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="copy or fetch it again"):
             auricle.load(path, **options)
     torch.save(torch.ones(3), tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match="holds a tensor, expected a mapping"):
+    with pytest.raises(CheckpointError, match="holds a Tensor, expected a mapping"):
         auricle.load(tmp_path / "x.pt")

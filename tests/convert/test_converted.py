@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from auricle.convert.converted import state_dict, weights_in
+from auricle.convert.pickle_machine import Record
 from auricle.errors import CheckpointError
 
 ONE, TWO = torch.ones(1), torch.ones(2)
@@ -60,6 +61,7 @@ def test_what_is_no_state_dict_is_named() -> None:
         ({**STATE, "c": [1.0]}, "but 'c' is list"),
         ({"model": {"a": 1}}, "but 'model' is dict"),
         ([ONE], "here must be a mapping of weights, but is list"),
+        ({"a": Record("numpy.ndarray")}, "'a' is numpy.ndarray; save a state dict of tensors"),
         ({1: ONE}, "but 1 is Tensor"),
     ):
         assert weights_in(content) == {}

@@ -3,8 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from auricle.convert.formats import recognise
+from auricle.convert.pickle_machine import Record
 from auricle.errors import CheckpointError
 
 
@@ -46,6 +48,8 @@ def test_content_tells_format_and_family(
     ("content", "reason"),
     [
         ([1, 2], "holds a list, expected a mapping"),
+        (Record("a.Model"), r"holds a a.Model, expected a mapping; save its state_dict\(\)"),
+        ({"a.weight": torch.ones(1)}, "bare tensors family= and config="),
         ({}, "holds nothing"),
         ({"state": 1, "other": 2}, "not one of .*: it holds state, other"),
         ({"config": "text", "model": {}}, "not one of"),

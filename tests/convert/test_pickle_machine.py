@@ -236,7 +236,7 @@ def test_stream_is_left_after_each_pickle() -> None:
         (b"coperator\ngetitem\n(](I0\nttR.", "typing name"),
         (b"ctorch._utils\n_rebuild_tensor\n)R.", "0 arguments where 4 to 4"),
         (b"ctorch._utils\n_rebuild_tensor_v2\n(NNNNNN}U\x04conjI01\nstR.", "conjugate"),
-        (b"ctorch._utils\n_rebuild_tensor_v3\n(NNNNNNctorch\ncomplex64\ntR.", "plain numbers"),
+        (b"ctorch._utils\n_rebuild_tensor_v3\n(NNNNNNctorch\nqint8\ntR.", "plain numbers"),
         (b"ctorch._utils\n_rebuild_parameter\n(NI01\nNtR.", "without a tensor"),
         (b"cnumpy.core.multiarray\nscalar\n(NNtR.", "without a dtype"),
         (

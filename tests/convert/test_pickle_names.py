@@ -152,7 +152,7 @@ REFUSED: dict[str, Callable[[Path], bytes]] = {
     "similar package": lambda m: call(name("omegaconf_evil", "run"), touch(m)),
     "similar optimiser": lambda m: call(name("torch.optimizer", "run"), touch(m)),
     "fairseq task": lambda m: call(name("fairseq.tasks", "setup_task"), touch(m)),
-    "complex type": lambda m: call(name("builtins", "type"), b"N"),
+    "complex type": lambda m: call(name("builtins", "type"), touch(m)),
 }
 
 

@@ -16,6 +16,7 @@ import pickle
 import sys
 import types
 import uuid
+import zoneinfo
 from collections.abc import Callable
 from typing import Any
 
@@ -244,6 +245,27 @@ def test_a_dict_that_is_referred_to_again_is_one_object(protocol: int) -> None:
 )
 def test_objects_of_python_become_records(value: Any, protocol: int) -> None:
     assert type(through([value], protocol)[0]) is Record
+
+
+@protocols
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (list[int], "types.GenericAlias"),
+        (datetime.datetime(2020, 1, 2, tzinfo=zoneinfo.ZoneInfo("UTC")), "datetime.datetime"),
+    ],
+)
+def test_types_and_zones_that_calls_make_become_records(
+    value: Any, name: str, protocol: int
+) -> None:
+    assert through([value], protocol)[0].type_name.startswith(name)
+
+
+def test_only_the_type_of_none_is_made_by_a_call() -> None:
+    assert read(b"cbuiltins\ntype\n(NtR.").type_name == "builtins.NoneType"
+    for args in (b"I1\nt", b"Va\n)}t", b"cevil\nEvil\nt"):
+        with pytest.raises(CheckpointError):
+            read(b"cbuiltins\ntype\n(" + args + b"R.")
 
 
 @protocols

@@ -212,6 +212,28 @@ def test_tensors_of_other_kinds_are_plain_or_records(save: Save, tmp_path: Path)
 
 
 @both_formats
+def test_tensors_of_every_dtype_and_expanded_ones(save: Save, tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    tensors = [
+        torch.arange(3).to(dtype)
+        for dtype in (torch.complex64, torch.complex128, torch.float8_e5m2, torch.float8_e4m3fn)
+    ]
+    save([*tensors, torch.ones(1).expand(5)], path)
+    content: Any = read_legacy_checkpoint(path)
+    for ours, theirs in zip(content, tensors, strict=False):
+        assert ours.dtype == theirs.dtype
+        assert ours.to(torch.complex128).tolist() == [0, 1, 2]
+    assert content[-1].tolist() == [1.0] * 5
+
+
+def test_what_expanded_tensors_repeat_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    torch.save([torch.ones(1).expand(2**22) for _ in range(5)], path)
+    with pytest.raises(CheckpointError, match="repeat more than 16777216 elements"):
+        read_legacy_checkpoint(path)
+
+
+@both_formats
 def test_dtypes_and_devices_are_inert(save: Save, tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     save({"dtype": torch.float16, "device": torch.device("cpu")}, path)
@@ -239,12 +261,13 @@ def test_omegaconf_config_unfolds() -> None:
 
 
 def test_mappings_unfold_what_they_hold() -> None:
+    old_leaf = Record("omegaconf.nodes.UntypedNode", (), {"val": 1})
     value = {
         "namespace": Record("argparse.Namespace", (), {"a": [Record("argparse.Namespace")]}),
         "choice": Record("fairseq.dataclass.constants.DDP_BACKEND_CHOICES", ("c10d",)),
         "path": Record("pathlib.PosixPath", ("/", "a", "b")),
         "other": (kept := Record("torch.optim.adam.Adam")),
-        "old": Record("omegaconf.listconfig.ListConfig", (), {"content": [1]}),
+        "old": Record("omegaconf.listconfig.ListConfig", (), {"content": [old_leaf]}),
     }
     assert as_mapping(value) == {
         "namespace": {"a": [{}]},

@@ -52,6 +52,14 @@ def test_keys_that_do_not_fit_are_listed_by_their_original_names(tmp_path: Path)
     assert "mis-shaped: rnn_layers.0.weight_ih_l0 is 3x4, expected 96x80" in message
 
 
+def test_quantised_weights_are_named(tmp_path: Path) -> None:
+    quantised = content()
+    weights = quantised["model"]
+    weights["rnn_layers.1.weight_hh_l0"] = weights["rnn_layers.1.weight_hh_l0"].to(torch.int8)
+    with pytest.raises(CheckpointError, match=r"quantised .*: rnn_layers.1.weight_hh_l0 is int8$"):
+        auricle.load(saved(tmp_path, quantised))
+
+
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_training_state_is_not_read(
     is_zip: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

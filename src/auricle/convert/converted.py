@@ -9,6 +9,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from auricle.convert.keymap import KeyMap
+from auricle.convert.pickle_machine import Record
 from auricle.errors import CheckpointError
 from auricle.models.base import Config
 
@@ -68,15 +69,21 @@ def state_dict(content: object, where: str) -> dict[str, Tensor]:
     if weights:
         return weights
     if not isinstance(content, Mapping):
-        raise CheckpointError(
-            f"{where} must be a mapping of weights, but is {type(content).__name__}"
-        )
+        raise CheckpointError(f"{where} must be a mapping of weights, but is {kind_of(content)}")
     for key, weight in content.items():
         if not isinstance(key, str) or not isinstance(weight, Tensor):
             raise CheckpointError(
-                f"{where} must hold tensors by name, but {key!r} is {type(weight).__name__}"
+                f"{where} must hold tensors by name, but {key!r} is {kind_of(weight)}; save a "
+                "state dict of tensors alone"
             )
     return {}
+
+
+def kind_of(value: object) -> str:
+    """What a value of a checkpoint was before it was read, for messages."""
+    if isinstance(value, Record):
+        return value.type_name
+    return "Tensor" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _state_dicts(content: object, path: str, depth: int) -> dict[str, dict[str, Tensor]]:

@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from torch import Tensor
-
 from auricle.convert import fairseq, huggingface, npc_repo
-from auricle.convert.converted import weights_in
+from auricle.convert.converted import kind_of, weights_in
 from auricle.convert.keymap import has_part
 from auricle.convert.options import Options
+from auricle.convert.pickle_machine import Record
 from auricle.errors import CheckpointError
 
 Payload = Mapping[str, Any]
@@ -55,8 +54,10 @@ def recognise(content: object, formats: Iterable[Format] | None = None) -> tuple
         CheckpointError: It has none of the known layouts; the message lists what it holds.
     """
     if not isinstance(content, Mapping):
-        kind = "tensor" if isinstance(content, Tensor) else type(content).__name__
-        raise CheckpointError(f"the checkpoint holds a {kind}, expected a mapping")
+        hint = "; save its state_dict() instead" if isinstance(content, Record) else ""
+        raise CheckpointError(
+            f"the checkpoint holds a {kind_of(content)}, expected a mapping{hint}"
+        )
     tried = []
     for layout in FORMATS if formats is None else formats:
         if layout.matches(content):
@@ -69,7 +70,7 @@ def recognise(content: object, formats: Iterable[Format] | None = None) -> tuple
         hint = f"it looks like {other}, which this version does not read"
     elif weights_in(content):
         hint += (
-            ", bare tensors need family= and config= (on the command line --model FAMILY "
+            ", and other bare tensors family= and config= (on the command line --model FAMILY "
             "--checkpoint FILE --config JSON)"
         )
     raise CheckpointError(

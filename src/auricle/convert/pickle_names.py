@@ -10,11 +10,13 @@ import torch
 from auricle.convert import pickle_values as values
 from auricle.convert.pickle_machine import Name, Record, set_item
 from auricle.convert.pickle_tensors import (
+    MAX_REPEATED,
     STORAGE_DTYPES,
     TENSOR_DTYPES,
     StorageRef,
     StorageSource,
     StoredTensor,
+    num_repeated,
     parse_storage_id,
     rebuild_tensor,
     view_storage,
@@ -44,10 +46,7 @@ _OTHER_HOMES = {
 }
 """Modules that name the same things: of Python 2, private twins, numpy before version 2."""
 
-_TORCH_DTYPES = (
-    *("complex32", "complex64", "complex128", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2"),
-    *("float8_e5m2fnuz", "qint8", "quint8", "qint32"),
-)
+_TORCH_DTYPES = (*("complex32", "float8_e4m3fnuz", "float8_e5m2fnuz", "qint8", "quint8", "qint32"),)
 _BASES = {
     f"builtins.{name}"
     for name in (
@@ -84,6 +83,7 @@ _RECORDS = frozenset(
         "itertools.count",
         "random.Random",
         "time.struct_time",
+        "types.GenericAlias",
         "types.SimpleNamespace",
         "uuid.UUID",
         "zoneinfo.ZoneInfo",
@@ -142,6 +142,7 @@ class CheckpointNames:
         self._storages = storages
         self._copy_budget = copy_budget
         self._num_tensors = 0
+        self._num_repeated = 0
         self._constructors = self._constructor_table()
         self._names: dict[tuple[str, str], Name] = {}
         self._doubtful: set[str] = set()
@@ -243,6 +244,7 @@ class CheckpointNames:
             "builtins.bytes": self._bytes,
             "builtins.bytearray": self._bytes,
             "builtins.complex": values.complex_number,
+            "builtins.type": values.none_type,
             "_codecs.encode": self._bytes,
             "operator.getitem": values.subscript,
             "builtins.getattr": self._member,
@@ -310,6 +312,8 @@ class CheckpointNames:
     def _member(self, args: Args) -> Record:
         """Return a class in a class, or a member of an enumeration as Python 3.11.0 pickles it."""
         cls, attribute = values.exactly(args, 2, 2)
+        if isinstance(cls, Name) and f"{cls.type_name}.{attribute}" in _RECORDS:
+            return Name(f"{cls.type_name}.{attribute}")
         if (
             not isinstance(cls, Name)
             or not _is_spelt_as_class(cls.type_name.rpartition(".")[2])
@@ -362,7 +366,11 @@ class CheckpointNames:
         if self._num_tensors > MAX_TENSORS:
             raise CheckpointError(f"more than {MAX_TENSORS} tensors in one file")
         ref, offset, size, stride = view
-        return rebuild_tensor(self._storages, ref, offset, size, stride, dtype)
+        tensor = rebuild_tensor(self._storages, ref, offset, size, stride, dtype)
+        self._num_repeated += num_repeated(tensor.shape, tensor.stride())
+        if self._num_repeated > MAX_REPEATED:
+            raise CheckpointError(f"tensors that repeat more than {MAX_REPEATED} elements")
+        return tensor
 
 
 def _lies_in(module: str, packages: tuple[str, ...]) -> bool:

@@ -17,6 +17,9 @@ MAX_DIMENSIONS = 16
 MAX_EXTENT = 2**48
 """Largest size, stride or offset of a tensor, in elements; far above any file."""
 
+MAX_REPEATED = 2**24
+"""Elements that tensors of one file may have beyond those of their storages (`Tensor.expand`)."""
+
 MAX_STORAGE_KEY_LENGTH = 256
 """Characters of a storage's key; torch writes a number."""
 
@@ -32,13 +35,18 @@ STORAGE_DTYPES = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
     UNTYPED_STORAGE: torch.uint8,
 }
 """The dtype of each storage class of torch; untyped ones count bytes."""
 
 TENSOR_DTYPES = {
     str(dtype): dtype
-    for dtype in (*STORAGE_DTYPES.values(), torch.uint16, torch.uint32, torch.uint64)
+    for dtype in (
+        *STORAGE_DTYPES.values(),
+        *(torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2),
+    )
 }
 """By dotted name; a tensor on an untyped storage names one of these."""
 
@@ -226,8 +234,13 @@ def _checked_view(
     if len(shape) != len(strides):
         raise CheckpointError(f"a tensor with {len(shape)} sizes and {len(strides)} strides")
     num_elements: int = math.prod(shape)
+    repeated = num_repeated(shape, strides)
     # a stride of 0 lets a small storage pose as a huge tensor; so may an empty one, to arithmetic
-    if num_elements > num_viewed or math.prod([n for n in shape if n]) > MAX_EXTENT:
+    if (
+        num_elements - repeated > num_viewed
+        or repeated > MAX_REPEATED
+        or math.prod([n for n in shape if n]) > MAX_EXTENT
+    ):
         raise CheckpointError(
             f"a tensor of shape {shape} on storage {label}, which has {num_viewed} elements"
         )
@@ -238,6 +251,12 @@ def _checked_view(
             f"{num_viewed}"
         )
     return shape, strides, first
+
+
+def num_repeated(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """Return how many elements of a tensor stand for others, in dimensions of stride 0."""
+    distinct = [size for size, stride in zip(shape, strides, strict=True) if stride or not size]
+    return math.prod(shape) - math.prod(distinct)
 
 
 def _extent(value: object, what: str) -> int:

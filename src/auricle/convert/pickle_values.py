@@ -68,6 +68,13 @@ def complex_number(args: Args) -> Record:
     return Record("builtins.complex", args)
 
 
+def none_type(args: Args) -> Name:
+    """Return the name of the type of None, which hints such as `Optional[int]` hold."""
+    if exactly(args, 1, 1)[0] is not None:
+        raise CheckpointError("refused: would call 'builtins.type' on more than None")
+    return Name("builtins.NoneType")
+
+
 def subscript(args: Args) -> Record:
     """Return a record of a generic type, such as `typing.List[int]`, and its parameters."""
     generic, parameters = exactly(args, 2, 2)

@@ -304,10 +304,13 @@ def _attributes(state: object) -> dict[object, object] | None:
 
 
 def _omegaconf_content(record: Record) -> object:
-    """Return what an omegaconf node holds: `_content` of a container, `_val` of a leaf."""
+    """Return what an omegaconf node holds: `_content` of a container, `_val` of a leaf.
+
+    Names without an underscore are those of omegaconf 1.
+    """
     state = record.state
     if isinstance(state, dict):
-        for key in ("_content", "content", "_val"):  # `content` is that of omegaconf 1
+        for key in ("_content", "content", "_val", "val"):
             if key in state:
                 return state[key]
     raise CheckpointError(f"a {record.type_name} without content")

@@ -225,7 +225,8 @@ def _fill(
     """Give an encoder exactly `weights` and put it into eval mode.
 
     Raises:
-        CheckpointError: Keys are missing, unexpected or mis-shaped, by their `original` names.
+        CheckpointError: Keys are missing, unexpected, mis-shaped or not floating point, by their
+            `original` names.
     """
     expected = encoder.state_dict(keep_vars=True)  # only shapes count
     weights = {name: _settled(weight) for name, weight in weights.items()}
@@ -239,8 +240,20 @@ def _fill(
         for name in expected
         if name in weights and weights[name].shape != expected[name].shape
     ]
-    if missing or unexpected or misshaped:
-        problems = (("missing", missing), ("unexpected", unexpected), ("mis-shaped", misshaped))
+    mistyped = [
+        f"{original(name)} is {str(weights[name].dtype).removeprefix('torch.')}"
+        for name in expected
+        if name in weights
+        and expected[name].is_floating_point()
+        and not weights[name].is_floating_point()
+    ]
+    if missing or unexpected or misshaped or mistyped:
+        problems = (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("mis-shaped", misshaped),
+            ("not floating point, as quantised weights are", mistyped),
+        )
         found = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in problems if keys)
         raise CheckpointError(
             f"the weights in {source} do not fit the {encoder.family} encoder. {found}"
