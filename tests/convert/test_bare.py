@@ -156,7 +156,7 @@ def test_tensors_among_the_state_of_a_trainer(tmp_path: Path) -> None:
     encoder = auricle.load(path, family="tera", config=options)
     assert same(encoder, expected)
     assert encoder.unused_keys == ("model.head.weight",)
-    with pytest.raises(CheckpointError, match="bare tensors need family= and config="):
+    with pytest.raises(CheckpointError, match="bare tensors.* family= and config="):
         auricle.load(path)
     average = {key: weight + 1 for key, weight in weights.items()}
     torch.save({**content, "ema": average}, path)
