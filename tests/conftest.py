@@ -42,6 +42,23 @@ def is_whole(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that a run starts are forks of the server of `forks`, so that torch is there.
+
+    The library starts Python anew for each; tests/extraction/test_local.py has one that does.
+    """
+    from torch import multiprocessing
+
+    from forks import server_context
+
+    contexts = {"spawn": server_context()}
+    get_context = multiprocessing.get_context
+    monkeypatch.setattr(
+        multiprocessing, "get_context", lambda name=None: contexts.get(name) or get_context(name)
+    )
+
+
+@pytest.fixture
 def undrawn_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings of this process leave their picture out, which takes longer than a few steps do."""
     from auricle.training import trainer

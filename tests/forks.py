@@ -18,10 +18,23 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from unittest import mock
 
 PRELOADED = ["forks_preload"]
+
+
+def server_context() -> ForkServerContext:
+    """The context of processes that are forks of the server."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    # The server ignores this process's sys.path (CPython until 3.13), and what it cannot import.
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), OMP_NUM_THREADS="1"):
+        forkserver.ensure_running()
+    return context
 
 
 class Forked:
@@ -34,8 +47,7 @@ class Forked:
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
     ) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context = server_context()
         streams = [context.Pipe(duplex=False) for _ in range(3)]
         started, *self._outputs = [reader for reader, _ in streams]
         writers = [writer for _, writer in streams]
@@ -125,6 +137,7 @@ def _run(
     stdout: Connection,
     stderr: Connection,
 ) -> None:
+    assert PRELOADED[0] in sys.modules, "the server cannot import what it should"
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(stdout.fileno(), 1)

@@ -83,13 +83,19 @@ def test_an_encoder_that_is_loaded_stays_in_its_process(folder: Path, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_checkpoint_by_a_relative_path_reaches_other_processes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     auricle.load("apc_mini").save("own.safetensors")
     summary = auricle.extract(
-        folder, "out", model="own.safetensors", devices=["cpu", "cpu"], shard_bytes=1
+        folder,
+        "out",
+        model="own.safetensors",
+        devices=["cpu", "cpu"],
+        shard_bytes=1,
+        num_workers=0,
     )
     assert summary.num_encoded == 4
     assert len(auricle.open("out")) == 4

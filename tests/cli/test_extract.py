@@ -373,12 +373,13 @@ def test_a_fault_of_our_own_is_not_taken_for_a_bad_file(
         extract_as(*command)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_the_default_device_is_every_gpu(
     save_wave: SaveWave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corpora, "all_devices", lambda: ("cpu", "cpu"))
     names = [str(save_wave(f"in/{index}.wav", 4000 + index)) for index in range(4)]
-    options = ["--batch-seconds", "0.3", "--shard-mib", "0.001"]
+    options = ["--batch-seconds", "0.3", "--shard-mib", "0.001", "--workers", "0"]
     command = [*names, "--model", "fbank", *options, "--out", tmp_path / "o"]
     assert extract_as(*command) == 0
     assert len(auricle.open(tmp_path / "o")) == 4

@@ -48,6 +48,7 @@ def test_several_processes_write_what_one_does(
     assert written[0] == written[1]
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize(
     ("load", "error", "message"),
     [
