@@ -1,25 +1,43 @@
-# make demo      extract representations from the bundled speech, offline, and draw them
-# make test      everything that must pass: style, types, tests
-# make installs  install each extra alone, and the lowest versions allowed, and use them
-# make docs      the documentation as a site, in site/
-# make cards     write the model cards and the README's table of the small encoders anew
-# make clean     remove what the others made
+# make demo        extract representations from the bundled speech, offline, and draw them
+# make test        everything that must pass: style, types, tests
+# make test-quick  style and the tests that take no seconds each, for the loop of work
+# make test-all    as make test, with all of what it samples: every kill point, training and notebook
+# make installs    install each extra alone, and the lowest versions allowed, and use them
+# make docs        the documentation as a site, in site/
+# make cards       write the model cards and the README's table of the small encoders anew
+# make clean       remove what the others made
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test installs docs cards clean
+PYTEST = $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+
+.PHONY: demo test test-quick test-all style types tests installs docs cards clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/auricle demo --out demo
 
-test: $(VENV)/test-installed
+# Types are checked beside the tests, which leave some of the processors idle at times.
+test: $(VENV)/test-installed style
+	$(MAKE) --no-print-directory --jobs 2 types tests
+
+test-quick: $(VENV)/test-installed style
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/test-installed style
+	$(MAKE) --no-print-directory --jobs 2 types tests WHOLE=--whole
+
+style: $(VENV)/test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/test-installed
 	$(BIN)/mypy
-	AURICLE_SCREENSHOTS=$(CURDIR)/screenshots $(BIN)/pytest --numprocesses auto
+
+tests: $(VENV)/test-installed
+	AURICLE_SCREENSHOTS=$(CURDIR)/screenshots $(PYTEST) $(WHOLE)
 
 installs: $(VENV)/test-installed
 	$(BIN)/python tools/check_installs.py

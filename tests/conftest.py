@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -26,13 +27,65 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole", action="store_true", help=text)
 
 
+FOLDER = Path(__file__).parent
+
+SLOW = (
+    "explore/test_page_browser.py",
+    "extraction/test_run_killed.py",
+    "golden/test_mutations.py",
+    "docs",
+    "extraction/test_ray_engine.py",
+    "extraction/test_local.py",
+    "test_fine_tuning.py",
+    "test_wheel.py",
+    "plotting/test_picture.py",
+    "contract/test_long_audio.py",
+    "training/test_trainer.py",
+    "hub/test_converting_processes.py",
+    "cli/test_compare.py",
+    "extraction/test_run_full_disk.py",
+    "test_corpora.py",
+    "test_docs_site.py",
+    "test_pictures.py",
+    "test_plug_ins.py",
+    "tools/test_compare_versions.py",
+    "streaming/test_session.py",
+)
+"""Files and folders that take seconds, the longest first: begun first, and not quick."""
+
+SPREAD = ("golden/test_mutations.py", "contract/test_contract.py", "docs/test_snippets.py")
+"""Files whose cases go to any worker; those of the others share fixtures, and one worker."""
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--whole"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("whole")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+    if not config.getoption("--whole"):
+        left_out = {item for item in items if item.get_closest_marker("whole")}
+        config.hook.pytest_deselected(items=[*left_out])
+        items[:] = [item for item in items if item not in left_out]
+    ranks = {}
+    for item in items:
+        name = item.path.relative_to(FOLDER).as_posix()
+        rank = next((rank for rank, slow in enumerate(SLOW) if name.startswith(slow)), None)
+        if rank is not None:
+            item.add_marker(pytest.mark.slow)
+        ranks[item] = len(SLOW) if rank is None else rank
+        item.add_marker(pytest.mark.xdist_group(group_of(item, name)))
+    items.sort(key=ranks.__getitem__)
+
+
+def group_of(item: pytest.Item, name: str) -> str:
+    """What stays on one worker: the cases of an encoder or page, else a file.
+
+    Whatever forks does so from one server, which takes seconds to start.
+    """
+    if name in SPREAD and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        return f"{name} {item.callspec.id}"
+    names = vars(getattr(item, "module", item))
+    forks = any(getattr(value, "__module__", "") == "forks" for value in names.values())
+    if forks or "forked_workers" in getattr(item, "fixturenames", ()):
+        return "forks"
+    return name
 
 
 @pytest.fixture(scope="session")

@@ -156,3 +156,9 @@ def shared_encoder(name: str) -> Encoder:
 def encoder_names() -> list[str]:
     """What the contract suite runs over: every golden case and every baseline."""
     return [*(case.name for case in golden_cases()), *FAMILIES["baseline"].sizes]
+
+
+def family(name: str) -> str:
+    """The family of one of `encoder_names`, without loading it."""
+    case = GoldenCase(name)
+    return case.family if case.folder.exists() else "baseline"

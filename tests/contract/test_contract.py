@@ -99,6 +99,7 @@ def test_the_batch_never_matters(name: str) -> None:
             assert_near(output, alone[index], (way, index))
 
 
+@pytest.mark.slow
 @every_encoder
 def test_thirty_seconds_beside_the_shortest_never_matter(name: str) -> None:
     encoder = shared_encoder(name)

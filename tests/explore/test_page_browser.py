@@ -31,7 +31,9 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """The page, freshly opened; nothing is asked of any other host, and no script fails."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
+    context = browser.new_context(
+        viewport={"width": 1400, "height": 1000}, accept_downloads=True, reduced_motion="reduce"
+    )
     context.set_default_timeout(PATIENCE_MS)
     tab = context.new_page()
     elsewhere: list[str] = []
@@ -262,7 +264,7 @@ def test_three_visitors_at_once_get_their_own(
 ) -> None:
     pages, durations = [], []
     for index, name in enumerate(("apc_mini", "tera_mini", "npc_mini")):
-        context = browser.new_context()
+        context = browser.new_context(reduced_motion="reduce")
         context.set_default_timeout(PATIENCE_MS)
         tab = context.new_page()
         tab.goto(address)
