@@ -223,7 +223,7 @@ def _put_file(url: str) -> None:
 @pytest.fixture
 def undrawn_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes leave their pictures out, which are drawn again after every model."""
-    monkeypatch.setattr("auricle.cli.probe.save_figure", lambda *_: None)
+    monkeypatch.setattr("auricle.probing.folder.save_figure", lambda *_: None)
 
 
 @pytest.fixture
