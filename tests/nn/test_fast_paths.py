@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.utils import parametrizations, prune
 
+import auricle
 from auricle.nn import fast_paths
 from auricle.nn.convolution import Conv1d
 from auricle.nn.linear import Linear
@@ -148,3 +149,22 @@ def test_plain_is_over_with_its_context() -> None:
             assert not fast_paths.infers_on_cpu(x)
         assert fast_paths.infers_on_cpu(x)
     assert not fast_paths.infers_on_cpu(x)
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_mini", "tera_mini", "npc_mini"])
+def test_a_call_looks_at_each_module_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = auricle.load(name)
+    looked_at: list[nn.Module] = []
+    is_unchanged = fast_paths._is_unchanged
+
+    def counting(module: nn.Module) -> bool:
+        looked_at.append(module)
+        return is_unchanged(module)
+
+    monkeypatch.setattr(fast_paths, "_is_unchanged", counting)
+    for _ in range(2):
+        looked_at.clear()
+        with torch.inference_mode():
+            encoder([torch.randn(4000), torch.randn(5000)])
+        assert len(looked_at) == len({*looked_at}) == len([*encoder.modules()]) - 1
+    assert not fast_paths._are_known.get()

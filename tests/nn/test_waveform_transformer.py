@@ -163,3 +163,13 @@ def test_configurations_that_do_not_hold_are_refused() -> None:
         TransformerConfig(num_heads=7)
     with pytest.raises(ValueError, match=r"a multiple of positions.num_groups \(5\)"):
         TransformerConfig(positions=ConvPositionConfig(num_groups=5))
+
+
+def test_a_compiler_takes_batches_of_any_size() -> None:
+    transformer = randomised()
+    embed = torch.compile(transformer._embed, backend="eager", dynamic=True)
+    try:
+        with torch.no_grad():
+            assert torch.allclose(embed(frames(), None), transformer._embed(frames(), None))
+    finally:
+        torch._dynamo.reset()

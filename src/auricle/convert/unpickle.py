@@ -61,7 +61,8 @@ def read_legacy_checkpoint(path: Path) -> object:
     dicts (of subclasses too), lists (sets too), tuples (frozensets and sizes too), str, bytes,
     int, float, bool, None, tensors on the CPU that need no gradient, and a `Record` for each
     other object, or name of a class. Tensors that shared a storage still do. Nothing is
-    extracted, and memory is bounded by the size of the file.
+    extracted, and memory is bounded by the size of the file, beside which tensors may repeat
+    16 million elements.
 
     The bytes of a tensor are read when something is computed of it, so that training state is
     not read into memory; until then the file stays open, and CheckpointError may come late.

@@ -25,6 +25,7 @@ from auricle.nn.fast_paths import (
     first_change,
     infers_on_cpu,
     is_hooked,
+    known_unchanged,
     may_bypass,
     needs_gradients,
 )
@@ -516,9 +517,10 @@ class Encoder(nn.Module, abc.ABC):
 
     @contextmanager
     def _computing(self, waveforms: Sequence[Tensor]) -> Iterator[None]:
-        """No gradients where none could flow; weights looked at once where nothing changes them."""
+        """No gradients where none could flow; all looked at once where nothing changes it."""
         is_unchanging = may_bypass(*self.children())
         with (
+            known_unchanged() if is_unchanging else nullcontext(),
             torch.set_grad_enabled(needs_gradients(self, waveforms)),
             packed.unchanging() if is_unchanging else nullcontext(),
         ):

@@ -37,6 +37,8 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 GLOBAL_HOOKS = tuple(f"_global{name}" for name in HOOKS)
 
 _is_plain: ContextVar[bool] = ContextVar("is_plain", default=False)
+_are_known: ContextVar[bool] = ContextVar("are_known", default=False)
+"""Whether all modules that may be asked about are known to be as the library builds them."""
 
 
 @contextmanager
@@ -50,6 +52,19 @@ def plain() -> Iterator[None]:
         yield
     finally:
         _is_plain.reset(token)
+
+
+@contextmanager
+def known_unchanged() -> Iterator[None]:
+    """Take for granted that modules are as the library builds them, which was looked at before.
+
+    A call asks about each of them many times, and without hooks nothing changes them meanwhile.
+    """
+    token = _are_known.set(True)
+    try:
+        yield
+    finally:
+        _are_known.reset(token)
 
 
 def infers_on_cpu(x: Tensor) -> bool:
@@ -85,8 +100,9 @@ def may_bypass(*modules: nn.Module) -> bool:
     """
     if is_traced():
         return False
-    return not _has_global_hooks() and all(
-        _is_unchanged(part) for module in modules for part in module.modules()
+    return _are_known.get() or (
+        not _has_global_hooks()
+        and all(_is_unchanged(part) for module in modules for part in module.modules())
     )
 
 
@@ -100,7 +116,11 @@ def is_hooked(*modules: nn.Module) -> bool:
 
     They are given whole padded batches, as in training, not packed or lone utterances.
     """
-    return is_traced() or any(acts(part) for module in modules for part in module.modules())
+    if is_traced():
+        return True
+    return not _are_known.get() and any(
+        acts(part) for module in modules for part in module.modules()
+    )
 
 
 def acts(module: nn.Module) -> bool:

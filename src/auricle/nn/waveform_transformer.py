@@ -298,4 +298,6 @@ class WaveformTransformer(nn.Module):
             return normed
 
         parts = [self.positions] if self.config.pre_layer_norm else [self.positions, self.norm]
-        return by_stretches(embed, x.shape[1], POSITION_VALUES * x[:, :1].nbytes, parts)
+        # not `nbytes`, which torch.compile does not know of batches whose size changes
+        frame_bytes = x.shape[0] * x.shape[2] * x.element_size()
+        return by_stretches(embed, x.shape[1], POSITION_VALUES * frame_bytes, parts)
