@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -141,3 +142,31 @@ def test_training_takes_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(layer.num_frames) for layer in layers] == [1] * 4
     run_stack(layers, batch(), LENGTHS)  # gradients are recorded
     assert [len(layer.num_frames) for layer in layers] == [2] * 4
+
+
+class Doubled(nn.Module):
+    """A wrapper that passes on attributes, as adapters do."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.layer, name)
+
+    def forward(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
+        y: Tensor = 2 * self.layer(x, lengths)
+        return y
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_a_wrapped_layer_acts_on_long_batches(index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers: list[Any] = stack(shortcuts=False, norms=(False,) * 4)
+    layers[index] = Doubled(layers[index])
+    expected = run(layers, batch())
+    monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", 1_000)
+    for ours, theirs in zip(run(layers, batch()), expected, strict=True):
+        assert torch.equal(ours, theirs)

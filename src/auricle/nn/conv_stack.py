@@ -95,7 +95,7 @@ def run_stack(
     layer whose output could be held.
     """
     num_frames = FrameGeometry(tuple(layer.window for layer in layers)).num_frames(max(lengths))
-    parts = [part for layer in layers for part in layer.parts]
+    parts = [part for layer in layers for part in _called(layer)]
     if not is_training and len(chunks(num_frames, _bytes_per_frame(layers, x), parts)) > 1:
         return _run_in_stretches(layers, x, lengths)
     for layer in layers:
@@ -103,6 +103,13 @@ def run_stack(
         x = run(x, lengths)
         lengths = _through(layer.window, lengths)
     return x, list(lengths)
+
+
+def _called(layer: StackLayer) -> Sequence[nn.Module]:
+    """The modules of a layer that decide whether it may be computed without a call of it."""
+    # A wrapper in its place may have its attributes, `parts` among them, and does more.
+    is_wrapper = isinstance(layer, nn.Module) and not isinstance(layer, StackModule)
+    return (cast("nn.Module", layer),) if is_wrapper else layer.parts
 
 
 def _run_in_stretches(
