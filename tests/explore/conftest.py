@@ -83,6 +83,8 @@ def browser() -> Iterator[Browser]:
             pytest.fail(message)
         pytest.skip(message)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        chromium = playwright.chromium.launch(
+            executable_path=path, args=list(FLAGS), timeout=START_SECONDS * 1000
+        )
         yield chromium
         chromium.close()
