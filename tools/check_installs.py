@@ -2,7 +2,8 @@
 
 `make installs` runs it after the tests' environment is there: the extras share that environment's
 torch and the other dependencies of the library, so that only what an extra brings is installed.
-The lowest versions get an environment of their own, torch included. What is used of an extra runs
+The lowest versions get an environment of their own, torch included unless `--keep-torch` links this
+environment's (the lowest comes with gigabytes of CUDA). What is used of an extra runs
 in its environment by `check_installs.py --use EXTRA`, which imports the standard library alone
 until then.
 """
@@ -71,14 +72,14 @@ def closure(name: str) -> list[Distribution]:
     return list({one.metadata["Name"]: one for one in found.values()}.values())
 
 
-def link_base(target: Path) -> None:
-    """Fill a folder with links to what the library needs without any extra."""
+def link(distributions: Sequence[Distribution], target: Path) -> None:
+    """Fill a folder with links to what is installed of distributions."""
     target.mkdir(parents=True)
-    for one in closure(PACKAGE)[1:]:
+    for one in distributions:
         for top in {file.parts[0] for file in one.files or ()} - {"..", "__pycache__"}:
-            link = target / top
-            if not link.exists():
-                link.symlink_to(Path(str(one.locate_file(top))).resolve())
+            place = target / top
+            if not place.exists():
+                place.symlink_to(Path(str(one.locate_file(top))).resolve())
 
 
 def make_environment(folder: Path, base: Path | None) -> Path:
@@ -110,12 +111,17 @@ def check_extra(folder: Path, base: Path, wheel: Path, extra: str) -> None:
     use(python, extra)
 
 
-def check_lowest(folder: Path, wheel: Path, extras: Sequence[str]) -> None:
-    """Install the lowest versions that are allowed of all dependencies, and use all extras."""
-    python = make_environment(folder / "lowest", None)
+def check_lowest(folder: Path, base: Path | None, wheel: Path, extras: Sequence[str]) -> None:
+    """Install the lowest versions that are allowed of all dependencies, and use all extras.
+
+    Torch is the one in `base`, where that is given.
+    """
+    python = make_environment(folder / "lowest", base)
     tested = [extra for extra in extras if extra not in WITHOUT_LOWEST]
     pins = folder / "lowest.txt"
-    pins.write_text("\n".join(lowest(requirements(tested))) + "\n")
+    kept = ("torch==",) if base is not None else ()
+    wanted = [pin for pin in lowest(requirements(tested)) if not pin.startswith(kept)]
+    pins.write_text("\n".join(wanted) + "\n")
     install(python, "--constraint", str(pins), f"{wheel}[{','.join(filter(None, tested))}]")
     for extra in tested:
         use(python, extra)
@@ -337,6 +343,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check what is named, or everything; the status is 1 where something fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--use", choices=USES, help="use an extra in this environment")
+    parser.add_argument(
+        "--keep-torch", action="store_true", help="the lowest versions beside this torch"
+    )
     parser.add_argument("names", nargs="*", help='extras, "alone" (no extra) or "lowest"')
     options = parser.parse_args(arguments)
     if options.use is not None:
@@ -350,9 +359,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (wheel,) = folder.glob("*.whl")
         # The name by which packages tell other packages from the user's own code.
         base = folder / "base" / "site-packages"
-        link_base(base)
+        link(closure(PACKAGE)[1:], base)
+        torch = folder / "torch" / "site-packages" if options.keep_torch else None
+        if torch is not None:
+            link(closure("torch"), torch)
         checks: dict[str, Callable[[], None]] = {
-            "lowest": lambda: check_lowest(folder, wheel, extras),
+            "lowest": lambda: check_lowest(folder, torch, wheel, extras),
             **{
                 extra or "alone": lambda extra=extra: check_extra(folder, base, wheel, extra)
                 for extra in extras

@@ -87,7 +87,9 @@ const show = () => {
     if (!found) return;
     sound.currentTime = found.seconds;
     place(head, found.seconds);
-    sound.play();
+    sound.play().catch((error) => {
+      if (error.name !== "AbortError") throw error; // paused before it had begun
+    });
   });
   sound.addEventListener("play", follow);
   sound.addEventListener("seeked", follow);
