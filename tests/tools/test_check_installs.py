@@ -6,9 +6,10 @@ import pytest
 from check_installs import (
     USES,
     check_extra,
+    check_lowest,
     closure,
     extras_for_users,
-    link_base,
+    link,
     lowest,
     main,
     requirements,
@@ -34,12 +35,41 @@ def test_a_requirement_without_a_lowest_version_is_an_error() -> None:
 
 
 def test_the_base_has_what_no_extra_brings(tmp_path: Path) -> None:
-    link_base(tmp_path / "base")
+    link(closure("auricle")[1:], tmp_path / "base")
     names = {path.name for path in (tmp_path / "base").iterdir()}
     assert {"torch", "numpy", "pyarrow", "soundfile.py"} <= names
     # Of extras, and of the environment of the tests.
     assert not {"auricle", "matplotlib", "lhotse", "urllib3", "sklearn", "pytest"} & names
     assert closure("auricle")[0].metadata["Name"] == "auricle"
+
+
+def test_torch_alone_comes_without_what_the_library_requires(tmp_path: Path) -> None:
+    link(closure("torch"), tmp_path / "torch")
+    names = {path.name for path in (tmp_path / "torch").iterdir()}
+    assert {"torch", "sympy"} <= names
+    assert not {"numpy", "pyarrow", "safetensors"} & names
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_lowest_versions_come_with_torchs_unless_it_is_kept(
+    keep: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def make_environment(folder: Path, base: Path | None) -> Path:
+        assert base == (tmp_path if keep else None)
+        return folder / "bin" / "python"
+
+    def install(python: Path, *requirements: str) -> None:
+        pins = (tmp_path / "lowest.txt").read_text().split()
+        assert ("torch==2.4" in pins) is not keep
+        assert "numpy==2.0" in pins
+        installed.append(requirements)
+
+    installed: list[tuple[str, ...]] = []
+    monkeypatch.setattr("check_installs.make_environment", make_environment)
+    monkeypatch.setattr("check_installs.install", install)
+    monkeypatch.setattr("check_installs.use", lambda python, extra: None)
+    check_lowest(tmp_path, tmp_path if keep else None, tmp_path / "a.whl", extras_for_users())
+    assert installed
 
 
 def test_an_extra_that_does_not_work_fails(
@@ -49,7 +79,7 @@ def test_an_extra_that_does_not_work_fails(
         raise RuntimeError("lhotse needs urllib3")
 
     monkeypatch.setattr("check_installs.run", lambda *command, cwd: (cwd / "a.whl").touch())
-    monkeypatch.setattr("check_installs.link_base", lambda target: None)
+    monkeypatch.setattr("check_installs.link", lambda distributions, target: None)
     monkeypatch.setattr("check_installs.check_lowest", lambda *arguments: None)
     monkeypatch.setattr("check_installs.check_extra", fail)
     assert main(["plot", "lowest"]) == 1
