@@ -18,8 +18,8 @@ from auricle.audio.waveforms import Waveform, as_waveforms
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.hub.loading import load
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.outputs import LayerInfo
+from auricle.models.base import Encoder
+from auricle.outputs import SAMPLE_RATE, LayerInfo
 from auricle.plotting.figures import check_matplotlib
 from auricle.plotting.labels import check_segments, read_segments
 from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance

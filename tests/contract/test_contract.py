@@ -19,8 +19,9 @@ from torch import Tensor
 import auricle
 from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.nn.fast_paths import plain
+from auricle.models.base import Encoder
+from auricle.nn.cpu.policy import reference_kernels
+from auricle.outputs import SAMPLE_RATE
 from golden_cases import BATCH_LIMIT, deviation, encoder_names, shared_encoder
 
 every_encoder = pytest.mark.parametrize("name", encoder_names())
@@ -80,7 +81,7 @@ def layers_of(output: object, names: tuple[str, ...]) -> dict[str, Tensor]:
 
 def either_way(way: str) -> AbstractContextManager[None]:
     """How the CPU infers, or how other devices do: padded batches, torch's own kernels."""
-    return plain() if way == "padded" else nullcontext()
+    return reference_kernels() if way == "padded" else nullcontext()
 
 
 WAYS = ("as the CPU infers", "padded")

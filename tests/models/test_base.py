@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 import pytest
 import torch
-from torch import Tensor
 
 from auricle.errors import AuricleError, LayerError
 from auricle.models.apc import ApcConfig
 from auricle.models.base import Config, Encoder
+from auricle.nn.batch import Batch, frames_of
 from auricle.outputs import FrameGeometry, LayerInfo, Provenance, Window
 
 
@@ -36,12 +36,11 @@ class Halves(Encoder):
     def default_layer(self) -> str:
         return "half"
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
         for info in self.layer_infos:
             self.computed.append(info.name)
-            yield info.name, waveforms[:, :: info.geometry.hop_samples].unsqueeze(2)
+            frames = batch.values[:, :: info.geometry.hop_samples].unsqueeze(2)
+            yield info.name, Batch.padded(frames, frames_of(info.geometry, batch.lengths))
 
 
 def test_a_layer_is_computed_only_as_deep_as_asked() -> None:

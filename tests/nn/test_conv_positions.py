@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.nn.batch import padding_mask, zero_padding
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
-from auricle.nn.padding import padding_mask, zero_padding
 from auricle.outputs import FrameGeometry
 
 DIM = 8

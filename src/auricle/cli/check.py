@@ -117,15 +117,15 @@ def _reports(encoder: Encoder) -> list[LayerReport]:
 
     from auricle.audio.files import read_audio
     from auricle.audio.samples import sample_paths
-    from auricle.models.base import SAMPLE_RATE
-    from auricle.nn.fast_paths import plain
+    from auricle.nn.cpu.policy import reference_kernels
+    from auricle.outputs import SAMPLE_RATE
 
     wav, other = (read_audio(path, sample_rate=SAMPLE_RATE) for path in sample_paths()[:2])
     second = wav[SAMPLE_RATE : 2 * SAMPLE_RATE]
     neighbours = (other[: 2 * SAMPLE_RATE], torch.zeros(SAMPLE_RATE // 2))
     with torch.inference_mode():
         alone = _by_name(encoder, encoder([second], layer="all")[0])
-        with plain():  # where the CPU infers, it takes waveforms one by one
+        with reference_kernels():  # where the CPU infers, it takes waveforms one by one
             batch = encoder([neighbours[0], second, neighbours[1]], layer="all")
         batched = _by_name(encoder, batch[1])
     return [

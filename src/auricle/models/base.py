@@ -20,16 +20,15 @@ from auricle.audio.waveforms import Waveform, as_waveforms
 from auricle.errors import AuricleError, LayerError
 from auricle.frontends import FbankConfig, LogMelConfig, extract
 from auricle.native import NativeCheckpoint, write_native
-from auricle.nn import packed
-from auricle.nn.fast_paths import (
+from auricle.nn.batch import Batch, as_ints
+from auricle.nn.cpu import prepack
+from auricle.nn.cpu.policy import (
     first_change,
-    infers_on_cpu,
-    is_hooked,
     known_unchanged,
     may_bypass,
     needs_gradients,
+    takes_one_by_one,
 )
-from auricle.nn.padding import pad_waveforms
 from auricle.nn.reached import reaching
 from auricle.outputs import SAMPLE_RATE as SAMPLE_RATE
 from auricle.outputs import LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
@@ -92,21 +91,18 @@ class Encoder(nn.Module, abc.ABC):
         """The layers in order of depth, by arithmetic from the config alone."""
 
     @abc.abstractmethod
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Compute layers over a padded batch, in order of depth.
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        """Compute layers over a batch of waveforms, in order of depth.
 
         Args:
-            waveforms: (B, S) float32, zeros past each true end.
-            num_samples: True length of each waveform, in samples.
+            batch: Padded waveforms (B, S), float32, zeros after each one's end.
             wanted: Names of the layers that will be used. The caller stops the iteration after
                 the deepest of them; a layer that is neither wanted nor needed by a later one
                 may be left out.
 
         Yields:
-            A layer's name and its output (B, T, D); frames past an utterance's true end may
-            hold anything.
+            A layer's name and its output, padded (B, T, D) or packed (1, N, D); padding may hold
+            anything.
         """
 
     @property
@@ -147,8 +143,8 @@ class Encoder(nn.Module, abc.ABC):
     is_faster_together: ClassVar[bool] = False
     """Whether the CPU infers several utterances at once faster than one after the other."""
 
-    def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """Codes (B, T, K), int64, of the codes layer's padded output `x` (B, T, D)."""
+    def code_indices(self, frames: Batch) -> Batch:
+        """Codes (B, T, K), int64, of the codes layer's output (B, T, D), in the same layout."""
         raise NotImplementedError  # pragma: no cover - only called where codes_layer is set
 
     def stream_steps(self) -> Iterator[Step]:
@@ -258,11 +254,9 @@ class Encoder(nn.Module, abc.ABC):
             return []
         results = waveforms.copy()
         with self._computing(waveforms):
-            for group, _, x in self._encoded(waveforms, [info.name]):
-                num_frames = [info.geometry.num_frames(len(waveforms[index])) for index in group]
-                codes = self.code_indices(x, num_frames)
-                for index, row, count in zip(group, codes, num_frames, strict=True):
-                    results[index] = row[:count]
+            for group, _, frames in self._encoded(waveforms, [info.name]):
+                for index, row in zip(group, self.code_indices(frames).rows(), strict=True):
+                    results[index] = row
         return results
 
     def stream(
@@ -508,11 +502,10 @@ class Encoder(nn.Module, abc.ABC):
             return []
         results: list[dict[str, Tensor]] = [{} for _ in waveforms]
         with self._computing(waveforms):
-            for group, name, x in self._encoded(waveforms, names):
-                geometry = self.layer_info(name).geometry
-                rows = reaching(x, self.parameters()).float()
-                for index, row in zip(group, rows, strict=True):
-                    results[index][name] = row[: geometry.num_frames(len(waveforms[index]))]
+            for group, name, frames in self._encoded(waveforms, names):
+                values = reaching(frames.values, self.parameters()).float()
+                for index, row in zip(group, frames.layout.rows(values), strict=True):
+                    results[index][name] = row
         return results
 
     @contextmanager
@@ -522,26 +515,25 @@ class Encoder(nn.Module, abc.ABC):
         with (
             known_unchanged() if is_unchanging else nullcontext(),
             torch.set_grad_enabled(needs_gradients(self, waveforms)),
-            packed.unchanging() if is_unchanging else nullcontext(),
+            prepack.unchanging() if is_unchanging else nullcontext(),
         ):
             yield
 
     def _encoded(
         self, waveforms: Sequence[Tensor], names: Sequence[str]
-    ) -> Iterator[tuple[list[int], str, Tensor]]:
-        """Yield layers `names` of waveforms: their indices, the name, its padded output (B, T, D).
+    ) -> Iterator[tuple[list[int], str, Batch]]:
+        """Yield layers `names` of waveforms: their indices, the name, its output.
 
-        Nothing is computed behind the last layer that is wanted.
+        Stops after the deepest layer in `names`.
         """
         for group in self._groups(waveforms):
-            num_samples = [len(waveforms[index]) for index in group]
-            padded = pad_waveforms([waveforms[index] for index in group])
+            batch = Batch.of([waveforms[index] for index in group])
             missing = set(names)
-            for name, x in self.encode(padded, num_samples, frozenset(names)):
+            for name, frames in self.encode(batch, frozenset(names)):
                 if name not in missing:
                     continue
                 missing.remove(name)
-                yield group, name, x
+                yield group, name, frames
                 if not missing:
                     break
 
@@ -551,8 +543,7 @@ class Encoder(nn.Module, abc.ABC):
         On the CPU padding costs more than several at once save, but for recurrence: there they go
         together, longest first, so that their ends follow each other.
         """
-        is_lone = infers_on_cpu(waveforms[0]) and not is_hooked(*self.children())
-        if self.training or not is_lone:
+        if self.training or not takes_one_by_one(waveforms[0], (), *self.children()):
             return [list(range(len(waveforms)))]
         if not self.is_faster_together:
             return [[index] for index in range(len(waveforms))]
@@ -592,6 +583,9 @@ class FeatureEncoder(Encoder):
         assert isinstance(features, FbankConfig)
         yield feature_step(features, self.dtype)
 
-    def features(self, waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
-        """Front-end features (B, T, D) in the weights' type, zeros past each true end."""
-        return extract(waveforms, num_samples, self.config.features).to(self.dtype)
+    def features(self, batch: Batch) -> Batch:
+        """Front-end features (B, T, D) in the weights' type, padded with zeros, of waveforms."""
+        num_samples = as_ints(batch.lengths)
+        features = extract(batch.values, num_samples, self.config.features).to(self.dtype)
+        num_frames = [self.config.features.num_frames(count) for count in num_samples]
+        return Batch.padded(features, num_frames)

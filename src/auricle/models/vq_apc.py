@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from torch import Tensor
 
 from auricle.models.gru_encoder import GruConfig, GruEncoder
+from auricle.nn.batch import Batch
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
 from auricle.streaming.stages import CODES, PerFrame, Step
 
@@ -49,8 +50,8 @@ class VqApc(GruEncoder):
     def num_codebooks(self) -> int:
         return len(self.config.codebooks)
 
-    def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
-        return self.quantizer.indices(x)
+    def code_indices(self, frames: Batch) -> Batch:
+        return Batch(self.quantizer.indices(frames.values), frames.layout)
 
     def stream_steps(self) -> Iterator[Step]:
         yield from super().stream_steps()

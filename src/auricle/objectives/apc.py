@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from auricle.models.apc import Apc
+from auricle.nn.batch import Batch, as_ints
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig
 from auricle.objectives.prediction import future_l1
 
@@ -41,7 +42,7 @@ class ApcObjective(Objective):
         generator: torch.Generator,
     ) -> Loss:
         config = self.encoder.config
-        features = self.encoder.features(waveforms, num_samples)
-        num_frames = [config.features.num_frames(count) for count in num_samples]
+        batch = self.encoder.features(Batch.padded(waveforms, num_samples))
+        features, num_frames = batch.values, as_ints(batch.lengths)
         *_, context = self.encoder.rnn(features)
         return Loss(value=future_l1(self.head(context), features, num_frames, config.num_future))

@@ -113,7 +113,7 @@ class FutureContrastObjective(Objective):
         *_, (_, context) = self.encoder.contexts(frames, num_frames)
         # Batches of short utterances have no frame so far ahead as the last steps.
         steps = range(self.first_step, min(self.first_step + config.num_steps, max(num_frames)))
-        predictions = at_predicted_frames(self.predictions(context)[: len(steps)], steps)
+        predictions = at_predicted_frames(self.predictions(context.values)[: len(steps)], steps)
         negatives = self._negatives(num_frames, generator)
         scores = contrast(predictions, frames.transpose(1, 2), negatives)
         is_predicted = _is_predicted(num_frames, steps).to(scores.device)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from auricle.models.npc import Npc
+from auricle.nn.batch import Batch, as_ints
 from auricle.objectives.base import Loss, Objective
 from auricle.objectives.gumbel import LogitQuantizerObjectiveConfig, quantize, quantizer_metrics
 from auricle.objectives.prediction import future_l1
@@ -48,9 +49,9 @@ class NpcObjective(Objective):
         generator: torch.Generator,
     ) -> Loss:
         config = self.encoder.config
-        features = self.encoder.features(waveforms, num_samples)
-        num_frames = [config.features.num_frames(count) for count in num_samples]
-        context = self.context(features, num_frames)
+        batch = self.encoder.features(Batch.padded(waveforms, num_samples))
+        features, num_frames = batch.values, as_ints(batch.lengths)
+        context = self.context(batch)
         metrics = {}
         if config.codebooks:
             temperature = self.config.temperature(step, config.gumbel_temperature)
@@ -64,13 +65,8 @@ class NpcObjective(Objective):
         loss = future_l1(self.head(context), features, num_frames, ahead=0)
         return Loss(value=loss, metrics=metrics)
 
-    def context(self, features: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """The encoder's last layer (B, T, D): `masked_sum`, or the bottleneck.
-
-        Args:
-            features: (B, T, D), zeros past each true end.
-            num_frames: True length of each utterance.
-        """
+    def context(self, features: Batch) -> Tensor:
+        """The encoder's last layer (B, T, D), `masked_sum` or the bottleneck, of its features."""
         last = self.encoder.layer_infos[-1].name
-        *_, (_, context) = self.encoder.encode_features(features, num_frames, frozenset({last}))
-        return context
+        *_, (_, context) = self.encoder.encode_features(features, frozenset({last}))
+        return context.values

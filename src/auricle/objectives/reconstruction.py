@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from auricle.frontends import FbankConfig, LogMelConfig, extract
 from auricle.models.bert_encoder import SpectralBert
 from auricle.nn.activations import ACTIVATIONS
+from auricle.nn.batch import Batch, Layout, as_ints
 from auricle.nn.bert import BertConfig
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, true_frames
 from auricle.objectives.masking import draw_time_mask
@@ -121,13 +122,13 @@ class ReconstructionObjective(Objective):
         step: int,
         generator: torch.Generator,
     ) -> Loss:
-        features = self.encoder.features(waveforms, num_samples)
-        num_frames = [self.encoder.config.features.num_frames(count) for count in num_samples]
+        batch = self.encoder.features(Batch.padded(waveforms, num_samples))
+        features, num_frames = batch.values, as_ints(batch.lengths)
         target = features
         if self.config.target is not None:
             target = extract(waveforms, num_samples, self.config.target)
         altered, counts = self.alter(features, num_frames, generator)
-        *_, state = self.encoder.bert(altered, num_frames)
+        *_, state = self.encoder.bert(altered, Layout(num_frames))
         error = (self.head(state).float() - target.float()).abs()
         is_true = true_frames(num_frames, features.shape[1], features.device).unsqueeze(-1)
         share = masked_mean(counts.float().expand_as(error), is_true)

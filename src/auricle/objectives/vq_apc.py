@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from auricle.models.vq_apc import VqApc
+from auricle.nn.batch import Batch, as_ints
 from auricle.objectives.base import Loss, Objective
 from auricle.objectives.gumbel import LogitQuantizerObjectiveConfig, quantize, quantizer_metrics
 from auricle.objectives.prediction import future_l1
@@ -48,8 +49,8 @@ class VqApcObjective(Objective):
         generator: torch.Generator,
     ) -> Loss:
         config = self.encoder.config
-        features = self.encoder.features(waveforms, num_samples)
-        num_frames = [config.features.num_frames(count) for count in num_samples]
+        batch = self.encoder.features(Batch.padded(waveforms, num_samples))
+        features, num_frames = batch.values, as_ints(batch.lengths)
         *_, context = self.encoder.rnn(features)
         metrics = {}
         if config.codebooks:

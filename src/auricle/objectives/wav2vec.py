@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from auricle.models.wav2vec import Wav2Vec
+from auricle.nn.batch import Batch, as_ints
 from auricle.objectives.base import Loss
 from auricle.objectives.future_contrast import FutureContrastConfig, FutureContrastObjective
 
@@ -31,5 +32,7 @@ class Wav2VecObjective(FutureContrastObjective):
         step: int,
         generator: torch.Generator,
     ) -> Loss:
-        z, num_frames = self.encoder.frames(waveforms[:, : max(num_samples)], num_samples)
-        return self.future_contrast(z, num_frames, generator)
+        z, num_frames = self.encoder.frames(
+            Batch.padded(waveforms[:, : max(num_samples)], num_samples)
+        )
+        return self.future_contrast(z, as_ints(num_frames), generator)

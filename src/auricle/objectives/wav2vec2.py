@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.models.wav2vec2 import Wav2Vec2
-from auricle.nn.padding import padding_mask
-from auricle.nn.waveform_norm import centred, normalized
+from auricle.nn.batch import Batch, Layout, padding_mask
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean
 from auricle.objectives.gumbel import gumbel_noise, straight_through_choice
 
@@ -203,7 +202,8 @@ class Wav2Vec2Objective(Objective):
         config = self.config
         num_frames = [self.encoder.num_frames(count) for count in num_samples]
         frames = draw_masked_frames(num_frames, config, generator).to(waveforms.device)
-        latents = scale_gradient(self._latents(waveforms, num_samples), config.feature_gradient)
+        latents = self.encoder.latents(Batch.padded(waveforms, num_samples)).values
+        latents = scale_gradient(latents, config.feature_gradient)
         padding = padding_mask(num_frames, latents.shape[1], latents.device)
         squares = latents.float().square()
         is_true = squares.new_ones(squares.shape[:2]) if padding is None else ~padding
@@ -211,7 +211,7 @@ class Wav2Vec2Objective(Objective):
 
         normed = self.encoder.projection_norm(latents)
         contexts = self.project_context(
-            frames.select(self._contexts(normed, frames.mask, num_frames))
+            frames.select(self._contexts(normed, frames.mask, num_frames, generator))
         )
         targets = F.dropout(frames.select(normed), config.feature_dropout, self.training)
         temperature = config.temperature(step)
@@ -238,23 +238,22 @@ class Wav2Vec2Objective(Objective):
         }
         return Loss(value=value, metrics={name: part.detach() for name, part in metrics.items()})
 
-    def _latents(self, waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
-        """The extractor's frames (B, T, D), which hold anything past a true end."""
-        config = self.encoder.config
-        if config.normalize:
-            waveforms = normalized(waveforms, num_samples, eps=config.normalize_eps)
-        elif config.extractor.norm == "group":
-            waveforms = centred(waveforms, num_samples)
-        frames: Tensor = self.encoder.extractor(waveforms.to(self.encoder.dtype), num_samples)
-        return frames
+    def _contexts(
+        self,
+        normed: Tensor,
+        mask: Tensor,
+        num_frames: Sequence[int],
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The Transformer's output (B, T, D) for latents whose masked frames it does not see.
 
-    def _contexts(self, normed: Tensor, mask: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """The Transformer's output (B, T, D) for latents whose masked frames it does not see."""
+        Layers that training leaves out come from `generator`, or torch's own.
+        """
         x = self.encoder.projection(normed)
         x = F.dropout(x, self.encoder.config.projection_dropout, self.training)
         x = torch.where(mask.unsqueeze(2), self.mask_embedding.to(x.dtype), x)
         contexts: Tensor
-        *_, contexts = self.encoder.transformer(x, num_frames)
+        *_, contexts = self.encoder.transformer(x, Layout(num_frames), generator)
         return contexts
 
 

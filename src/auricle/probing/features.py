@@ -13,8 +13,8 @@ from torch import Tensor
 
 from auricle.audio.files import read_audio, read_header
 from auricle.errors import AudioError
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.outputs import LayerInfo
+from auricle.models.base import Encoder
+from auricle.outputs import SAMPLE_RATE, LayerInfo
 from auricle.probing.tasks import Segment, Task
 
 BATCH_SECONDS = 30.0

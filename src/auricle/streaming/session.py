@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from auricle.audio.waveforms import as_waveforms
 from auricle.errors import AudioError, AuricleError
-from auricle.nn.fast_paths import first_change
+from auricle.nn.cpu.policy import first_change
 from auricle.outputs import SAMPLE_RATE, LayerInfo, ModelInfo
 from auricle.streaming.norms import Measuring, Moments, NormFunction, fixed, running
 from auricle.streaming.stages import CODES, Stage, Step

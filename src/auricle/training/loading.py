@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from auricle.audio.files import read_audio
-from auricle.models.base import SAMPLE_RATE
-from auricle.nn.padding import pad_waveforms
+from auricle.outputs import SAMPLE_RATE
 from auricle.training.batches import BatchStream, Order, Piece, Position
 from auricle.training.corpus import Corpus, Utterance
 
@@ -42,7 +42,7 @@ class PieceReader(Dataset[Batch]):
     def __getitem__(self, order: Order) -> Batch:
         waveforms = [self._read(piece) for piece in order.pieces]
         num_samples = [len(waveform) for waveform in waveforms]
-        return Batch(pad_waveforms(waveforms), num_samples, order.following)
+        return Batch(pad_sequence(waveforms, batch_first=True), num_samples, order.following)
 
     def _read(self, piece: Piece) -> Tensor:
         utterance = self.utterances[piece.utterance]
