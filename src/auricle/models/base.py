@@ -20,7 +20,7 @@ from auricle.audio.waveforms import Waveform, as_waveforms
 from auricle.errors import AuricleError, LayerError
 from auricle.frontends import FbankConfig, LogMelConfig, extract
 from auricle.native import NativeCheckpoint, write_native
-from auricle.nn.batch import Batch, as_ints
+from auricle.nn.batch import Batch, as_ints, frames_of
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import (
     first_change,
@@ -585,7 +585,6 @@ class FeatureEncoder(Encoder):
 
     def features(self, batch: Batch) -> Batch:
         """Front-end features (B, T, D) in the weights' type, padded with zeros, of waveforms."""
-        num_samples = as_ints(batch.lengths)
-        features = extract(batch.values, num_samples, self.config.features).to(self.dtype)
-        num_frames = [self.config.features.num_frames(count) for count in num_samples]
-        return Batch.padded(features, num_frames)
+        config = self.config.features
+        features = extract(batch.values, as_ints(batch.lengths), config).to(self.dtype)
+        return Batch.padded(features, frames_of(config.geometry, batch.lengths))

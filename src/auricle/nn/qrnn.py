@@ -51,7 +51,7 @@ def _layer_output(layer: nn.Module, x: Tensor, hidden_dim: int) -> Tensor:
         return torch.sigmoid(output) * averages
 
     frame_bytes = max(2 * x.shape[2], 3 * hidden_dim) * x.element_size()
-    return by_stretches(read, x.shape[1], len(x) * frame_bytes, (layer,))
+    return by_stretches(read, x.shape[1], x.shape[0] * frame_bytes, (layer,))
 
 
 def running_average(x: Tensor, weight: Tensor, start: Tensor | None = None) -> Tensor:

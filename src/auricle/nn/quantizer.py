@@ -65,7 +65,7 @@ class LogitQuantizer(nn.Module):
             ]
             return torch.stack(choices, dim=-1)
 
-        frame_bytes = len(x) * self.max_entries * x.element_size()
+        frame_bytes = x.shape[0] * self.max_entries * x.element_size()
         return by_stretches(choose, x.shape[1], frame_bytes, self.codebooks)
 
 

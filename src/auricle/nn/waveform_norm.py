@@ -39,7 +39,7 @@ class _Deviations:
         self.waveforms = waveforms
         self.padding = padding_mask(lengths, waveforms.shape[1], waveforms.device)
         self.counts = as_tensor(lengths, waveforms.device).double().unsqueeze(1)
-        self.parts = chunks(waveforms.shape[1], len(waveforms) * torch.float64.itemsize, ())
+        self.parts = chunks(waveforms.shape[1], waveforms.shape[0] * torch.float64.itemsize, ())
         sums = [self._true(part).sum(1, keepdim=True) for part in self.parts]
         self.means = sum(sums[1:], sums[0]) / self.counts
 

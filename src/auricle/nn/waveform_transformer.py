@@ -137,7 +137,7 @@ class SelfAttention(nn.Module):
             return attend(query, key, value, seen, dropout)
         gates, bias = biases
         # Queries go in blocks, so that long batches fit: a gated bias is as large as the scores.
-        num_rows, (num_heads, num_frames, _) = len(gates), bias.shape
+        num_rows, (num_heads, num_frames, _) = gates.shape[0], bias.shape
         block = max(MAX_BIAS_ELEMENTS // (num_rows * num_heads * num_frames), 1)
         # One piece of memory for all of them: new pages take longer to come than to be filled.
         scratch = None
