@@ -48,7 +48,7 @@ FREE_OF_TORCH = (
     "auricle.hub.availability",
     "auricle.hub.contents",
     # The parser imports the module of every command.
-    "auricle.cli.parser",
+    "auricle.__main__",
     "auricle.__main__",
 )
 

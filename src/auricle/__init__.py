@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from auricle.hub.loading import load as load
     from auricle.models.base import Encoder as Encoder
     from auricle.models.windows import encode_windows as encode_windows
-    from auricle.pictures import compare as compare
-    from auricle.pictures import plot as plot
+    from auricle.plotting.api import compare as compare
+    from auricle.plotting.api import plot as plot
     from auricle.streaming.session import StreamSession as StreamSession
     from auricle.streaming.session import StreamStatistics as StreamStatistics
 
@@ -67,7 +67,7 @@ _EXPORTS = {
     "StreamSession": "auricle.streaming.session",
     "StreamStatistics": "auricle.streaming.session",
     "build": "auricle.hub.building",
-    "compare": "auricle.pictures",
+    "compare": "auricle.plotting.api",
     "encode_windows": "auricle.models.windows",
     "export_to_transformers": "auricle.convert.huggingface_export",
     "extract": "auricle.corpora",
@@ -76,7 +76,7 @@ _EXPORTS = {
     "load": "auricle.hub.loading",
     "open": "auricle.extraction.store.reader",
     "open_store": "auricle.extraction.store.reader",
-    "plot": "auricle.pictures",
+    "plot": "auricle.plotting.api",
 }
 """Public name -> the module it is imported from on first use, so that importing is quick."""
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from auricle.__main__ import main
-from auricle.cli.parser import build_parser
+from auricle.__main__ import build_parser, main
 from auricle.objectives.apc import ApcObjective
 from auricle.objectives.base import Loss
 

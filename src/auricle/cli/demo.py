@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from auricle.extraction.formats.npy import save_npy
     from auricle.hub.loading import load
     from auricle.models.base import SAMPLE_RATE
-    from auricle.pictures import listen, picture_of
+    from auricle.plotting.api import listen, picture_of
     from auricle.plotting.figures import check_plotting, save_figure
     from auricle.writing import write_whole
 

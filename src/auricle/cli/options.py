@@ -16,7 +16,7 @@ from auricle.hub.locations import is_location
 
 if TYPE_CHECKING:
     from auricle.models.base import Encoder
-    from auricle.pictures import Speech
+    from auricle.plotting.api import Speech
 
 DTYPES = ("float32", "float16", "bfloat16")
 PRECISIONS = ("float32", "fp16", "bf16", "int8")
@@ -223,7 +223,7 @@ def read_speech(arguments: argparse.Namespace) -> Speech:
     Raises:
         AuricleError: The file, the labels or the section is wrong.
     """
-    from auricle.pictures import listen
+    from auricle.plotting.api import listen
 
     return listen(
         arguments.file,

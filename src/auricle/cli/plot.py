@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         AuricleError: The file, the labels, the model or the layer is wrong, matplotlib is missing,
             or the picture cannot be written.
     """
-    from auricle.pictures import picture_of
+    from auricle.plotting.api import picture_of
     from auricle.plotting.figures import check_plotting, save_figure
 
     check_plotting(arguments.out)
