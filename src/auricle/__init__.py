@@ -111,7 +111,7 @@ __all__ = [
     "open_store",
     "plot",
 ]
-"""What `from auricle import *` brings: all but `open`, which would hide Python's own."""
+"""Names that `from auricle import *` imports: all but `open`, which would shadow the builtin."""
 
 
 def __getattr__(name: str) -> Any:

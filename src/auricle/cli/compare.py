@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LAYER,...",
         type=repeatable_words,
         help=f"one for each model in order or one for all: {LAYER_HELP}; or all (default: each "
-        "model's default layer); where the first is negative, --layers=-1,-2",
+        "model's default layer); if the first is negative, --layers=-1,-2",
     )
     add_device(parser)
 

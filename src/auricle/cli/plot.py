@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     layer = layer_argument(arguments.layer)
     if layer == "all":
         raise AuricleError(
-            "one picture shows one layer: pass an index or a name as --layer, or draw all of them "
-            "by auricle compare FILE --models MODEL --layers all"
+            "one picture shows one layer: pass an index or a name as --layer, or draw all layers "
+            "with auricle compare FILE --models MODEL --layers all"
         )
     choose_model(arguments)
     save_figure(picture_of(speech, load_encoder(arguments), layer).figure, arguments.out)
