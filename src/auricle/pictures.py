@@ -17,9 +17,10 @@ from auricle.audio.files import read_audio
 from auricle.audio.waveforms import Waveform, as_waveforms
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AudioError, AuricleError, LayerError
+from auricle.geometry import SAMPLE_RATE
 from auricle.hub.loading import load
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.outputs import LayerInfo
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
 from auricle.plotting.figures import check_matplotlib
 from auricle.plotting.labels import check_segments, read_segments
 from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance
@@ -238,7 +239,7 @@ def represent(speech: Speech, encoder: Encoder, layers: Several[LayerInfo]) -> l
         )
     codes = None
     with torch.inference_mode():
-        (outputs,) = encoder([waveform], [layer.name for layer in layers])
+        (outputs,) = encoder.layers([waveform], [layer.name for layer in layers])
         if encoder.codes_layer is not None:
             geometry = encoder.layer_info(encoder.codes_layer).geometry
             (indices,) = encoder.codes([waveform])
@@ -282,9 +283,9 @@ def layers_of_each(
 
 
 def _utterance(speech: Speech, title: str, shown: Several[Representation]) -> Utterance:
-    mel = load("mel")
+    mel = load("mel", device="cpu")
     with torch.inference_mode():
-        (frames,) = mel([speech.waveform], short="pad")
+        (frames,) = mel([speech.waveform], pad_short=True)
     (layer,) = mel.layer_infos
     return Utterance(
         title=f"{title}: {speech.name}" if speech.name else title,

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from auricle.outputs import FrameGeometry, Window
+from auricle.geometry import FrameGeometry, Window
 from auricle.plotting import similarity as module
 from auricle.plotting.similarity import at_common_times, cka_matrix, linear_cka
 
