@@ -101,7 +101,7 @@ def test_values_that_a_type_cannot_hold_are_refused(
     name = encoder.info.default_layer
     for value, message in ((1e5, "float16 cannot hold"), (math.nan, "NaN or infinity")):
         output = [{name: torch.full((3, 2), value)}]
-        monkeypatch.setattr(type(encoder), "forward", lambda *_, output=output, **__: output)
+        monkeypatch.setattr(type(encoder), "layers", lambda *_, output=output, **__: output)
         with pytest.raises(AuricleError, match=message):
             Selection.of(encoder, dtype="float16").run(encoder, waveforms[:1], short="error")
 
