@@ -1,6 +1,12 @@
-"""Exceptions that the library raises on purpose, all of them subclasses of AuricleError."""
+"""Exceptions that the library raises on purpose, and its deprecation warning."""
 
 from __future__ import annotations
+
+import sys
+import warnings
+
+OWN_FRAMES = ("auricle.", "torch.")
+"""Modules whose frames are not the caller of a deprecated spelling."""
 
 
 class AuricleError(Exception):
@@ -68,3 +74,11 @@ class UnknownUtteranceError(AuricleError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show the message in quotes
+
+
+def warn_deprecated(message: str) -> None:
+    """Issue a DeprecationWarning at the first caller outside of auricle and torch."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith(OWN_FRAMES):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, DeprecationWarning, stacklevel=level)

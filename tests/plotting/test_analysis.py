@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from auricle.outputs import FrameGeometry, Window
+from auricle.geometry import FrameGeometry, Window
 from auricle.plotting import analysis as module
 from auricle.plotting.analysis import (
     at_common_times,

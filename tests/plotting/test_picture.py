@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from auricle.errors import MissingExtraError
-from auricle.outputs import FrameGeometry, Window
+from auricle.geometry import FrameGeometry, Window
 from auricle.plotting import panels as module
 from auricle.plotting.figures import code_colours, save_figure
 from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from auricle.outputs import FrameGeometry, Window
+from auricle.geometry import FrameGeometry, Window
 from auricle.plotting.utterance import DrawnUtterance, FrameSequence
 
 

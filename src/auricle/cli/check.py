@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from auricle.cli.options import MODEL_HELP, add_device, add_weights, load_encoder
@@ -118,27 +118,20 @@ def _reports(encoder: Encoder) -> list[LayerReport]:
 
     from auricle.audio.files import read_audio
     from auricle.audio.samples import sample_paths
-    from auricle.models.base import SAMPLE_RATE
+    from auricle.geometry import SAMPLE_RATE
     from auricle.nn.fast_paths import plain
 
     wav, other = (read_audio(path, sample_rate=SAMPLE_RATE) for path in sample_paths()[:2])
     second = wav[SAMPLE_RATE : 2 * SAMPLE_RATE]
     neighbours = (other[: 2 * SAMPLE_RATE], torch.zeros(SAMPLE_RATE // 2))
     with torch.inference_mode():
-        alone = _by_name(encoder, encoder([second], layer="all")[0])
+        (alone,) = encoder.layers([second])
         with plain():  # where the CPU infers, it takes waveforms one by one
-            batch = encoder([neighbours[0], second, neighbours[1]], layer="all")
-        batched = _by_name(encoder, batch[1])
+            _, batched, _ = encoder.layers([neighbours[0], second, neighbours[1]])
     return [
-        LayerReport(name, output, _difference(batched[name], output))
+        LayerReport(name, output.cpu(), _difference(batched[name].cpu(), output.cpu()))
         for name, output in alone.items()
     ]
-
-
-def _by_name(encoder: Encoder, output: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if isinstance(output, Mapping):
-        return {name: layer.cpu() for name, layer in output.items()}
-    return dict(zip(encoder.info.layers, output.cpu().unbind(), strict=True))
 
 
 def _difference(batched: Tensor, alone: Tensor) -> float:

@@ -75,9 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
         name,
         checkpoint=checkpoint,
         config=arguments.config,
-        dtype=dtype,
+        device="cpu",
         refresh=arguments.refresh,
-    )
+    ).to(dtype)
     if encoder.provenance.sha256 is None and Path(source).is_file():
         digest = file_sha256(Path(source))
         encoder.provenance = dataclasses.replace(encoder.provenance, sha256=digest)

@@ -50,8 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     from auricle.audio.files import read_audio
     from auricle.audio.samples import sample_paths
     from auricle.extraction.formats.npy import save_npy
+    from auricle.geometry import SAMPLE_RATE
     from auricle.hub.loading import load
-    from auricle.models.base import SAMPLE_RATE
     from auricle.plotting.api import listen, picture_of
     from auricle.plotting.figures import check_plotting, save_figure
     from auricle.writing import write_whole
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             facts = (*x.shape, f"{hop_ms:g}", f"{x.mean():.3f}", f"{x.std():.3f}")
             print(ROW.format(name, source.name, seconds, *facts))
             target = arguments.out / name / f"{source.stem}.npy"
-            write_whole(target, functools.partial(save_npy, array=x.numpy()))
+            write_whole(target, functools.partial(save_npy, array=x.cpu().numpy()))
     picture: Path = arguments.out / f"{DEMO_MODELS[0]}.png"
     try:
         check_plotting(picture)

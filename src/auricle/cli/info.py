@@ -15,7 +15,7 @@ from auricle.hub.locations import is_location, looks_like_path, repository_hint
 
 if TYPE_CHECKING:
     from auricle.catalogue.record import Record, StatedFile
-    from auricle.outputs import ModelInfo, Paper
+    from auricle.info import ModelInfo, Paper
 
 Facts: TypeAlias = Iterator[tuple[str, str]]
 
@@ -142,7 +142,7 @@ def _own_facts(place: str | Path, arguments: argparse.Namespace) -> Facts:
     """Yield the facts of a checkpoint of the user's own, at a path or a URL."""
     from auricle.catalogue import search
     from auricle.hub.digests import file_sha256
-    from auricle.outputs import RANDOM_WEIGHTS
+    from auricle.info import RANDOM_WEIGHTS
 
     info = load_encoder(arguments).info
     yield "file" if isinstance(place, Path) else "url", str(place)

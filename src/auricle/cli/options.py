@@ -63,7 +63,11 @@ def add_weights(parser: argparse.ArgumentParser, *, refresh_help: str = REFRESH_
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add the device and the precision of inference."""
-    parser.add_argument("--device", default="cpu", help="torch device to run on (default: cpu)")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="torch device to run on (default: auto, a GPU if there is one, else the CPU)",
+    )
     add_precision(parser)
 
 

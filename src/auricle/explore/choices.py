@@ -95,7 +95,7 @@ def list_layers(name: str) -> Layers:
     elif must_be_downloaded(name):
         return NO_LAYERS
     else:
-        info = load(name).info
+        info = load(name, device="cpu").info
     return Layers(names=info.layers, default=info.default_layer)
 
 

@@ -28,7 +28,8 @@ from auricle.extraction.processes import end_with_parent, shielded_from
 from auricle.extraction.reading import fingerprint, read_utterance
 from auricle.extraction.selection import Selection
 from auricle.extraction.utterances import Utterance
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
 
 Arrays: TypeAlias = dict[str, Tensor]
 """What is kept of an utterance, by name."""

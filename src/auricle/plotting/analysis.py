@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from auricle.outputs import FrameGeometry
+from auricle.geometry import FrameGeometry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

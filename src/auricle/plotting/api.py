@@ -16,9 +16,10 @@ from auricle.audio.files import read_audio
 from auricle.audio.waveforms import Waveform, as_waveforms
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AudioError, AuricleError, LayerError
+from auricle.geometry import SAMPLE_RATE
 from auricle.hub.loading import load
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.outputs import LayerInfo
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
 from auricle.plotting.analysis import MIN_FRAMES, at_common_times, cka_matrix
 from auricle.plotting.figures import check_matplotlib
 from auricle.plotting.labels import check_segments, read_segments
@@ -239,7 +240,7 @@ def represent(
         )
     codes = None
     with torch.inference_mode():
-        (outputs,) = encoder([waveform], [layer.name for layer in layers])
+        (outputs,) = encoder.layers([waveform], [layer.name for layer in layers])
         if encoder.codes_layer is not None:
             geometry = encoder.layer_info(encoder.codes_layer).geometry
             (indices,) = encoder.codes([waveform])
@@ -283,9 +284,9 @@ def layers_of_each(
 
 
 def _utterance(speech: Speech, title: str, shown: Sequence[Representation]) -> DrawnUtterance:
-    mel = load("mel")
+    mel = load("mel", device="cpu")
     with torch.inference_mode():
-        (frames,) = mel([speech.waveform], short="pad")
+        (frames,) = mel([speech.waveform], pad_short=True)
     (layer,) = mel.layer_infos
     return DrawnUtterance(
         title=f"{title}: {speech.name}" if speech.name else title,
