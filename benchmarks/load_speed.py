@@ -139,7 +139,7 @@ def prepare(folder: Path) -> tuple[Path, Path, int]:
     from auricle.hub.conversions import Wanted
     from auricle.hub.converting import load_once_converted
     from auricle.hub.fetching import Fetched
-    from auricle.outputs import Provenance
+    from auricle.info import Provenance
 
     original = folder / "original"
     export_to_transformers(auricle.build(SIZE), original)

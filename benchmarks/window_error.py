@@ -119,7 +119,7 @@ def encoders(names: Sequence[str]) -> Iterator[tuple[str, Encoder]]:
     import auricle
 
     for name in names:
-        encoder = auricle.load(name)
+        encoder = auricle.load(name, device="cpu")
         yield name, encoder
         if cuts_utterances(encoder):
             config: Any = encoder.config

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from auricle.errors import CheckpointError, OutputError
-from auricle.outputs import Provenance
+from auricle.info import Provenance
 from auricle.safetensors_file import aligned_first, write_safetensors
 from auricle.writing import write_whole
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from auricle import pictures
 from auricle.__main__ import main
+from auricle.plotting import api as pictures
 from auricle.plotting import figures
 from auricle.plotting.picture import Picture
-from auricle.plotting.utterance import Segment, Utterance
+from auricle.plotting.utterance import DrawnUtterance, LabelSegment
 
 SaveWave = Callable[..., Path]
 
@@ -21,10 +21,10 @@ def test_a_picture_of_a_layer(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    drawn: list[Utterance] = []
+    drawn: list[DrawnUtterance] = []
     draw = pictures.draw_utterance
 
-    def record(utterance: Utterance) -> Picture:
+    def record(utterance: DrawnUtterance) -> Picture:
         drawn.append(utterance)
         return draw(utterance)
 
@@ -44,7 +44,7 @@ def test_a_picture_of_a_layer(
     assert utterance.waveform.shape == (8000,)
     assert utterance.mel.frames.shape == (51, 80)
     assert utterance.representations[0].sequence.frames.shape == (51, 48)
-    assert utterance.segments == (Segment(start=0, end=0.5, label="S"),)
+    assert utterance.segments == (LabelSegment(start=0, end=0.5, label="S"),)
     assert utterance.section == (0, 0.25)
 
 

@@ -18,7 +18,8 @@ from auricle.extraction.store.layout import Selection as SelectionMeta
 from auricle.extraction.store.writer import StoreWriter
 from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Work
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
 
 MODEL = "apc_mini"
 

@@ -27,8 +27,8 @@ NUM_FILES = 12
 SHARDS = ("--model", "fbank", "--shard-mib", "0.1", "--batch-seconds", "2")
 
 STOPPED = re.compile(
-    r"stopped; (.* keeps \d+ utterances? of this run( \(\d+ in shards .*\))?; )?"
-    r"the same command goes on where this one was"
+    r"stopped; (.* keeps \d+ utterances? of this run( \(\d+ in unfinished shards\))?; )?"
+    r"run the same command to resume"
 )
 
 PATIENCE_SECONDS = 120.0
@@ -199,7 +199,7 @@ def test_a_full_disk(corpus: Path, tmp_path: Path) -> None:
     assert os.strerror(errno.ENOSPC) in error
     first, report, *_, last = result.stdout.splitlines()
     assert (first, last) == ("status 1", "status 0")
-    assert "were there before" in report  # part of it had found room
+    assert "already present" in report  # part of it had found room
     copy = tmp_path / "disk-copy"
     assert hidden_files(copy) == []
     assert bytes_of(copy) == bytes_of(tmp_path / "whole")

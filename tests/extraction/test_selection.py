@@ -11,8 +11,9 @@ from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
 from auricle.errors import AuricleError, LayerError
 from auricle.extraction.selection import CODES, WEIGHTED_SUM, Selection, Windows
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.models.windows import encode_windows, window_codes
+from auricle.geometry import SAMPLE_RATE
+from auricle.inference.windows import encode_windows, window_codes
+from auricle.models.base import Encoder
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_a_weighted_sum(encoder: Encoder, waveforms: list[torch.Tensor]) -> None
     names = [info.name for info in encoder.layer_infos if info.dim == encoder.layer_infos[-1].dim]
     pair = names[-2:]
     summed = run(encoder, waveforms, pair, weights=[0.25, -2])
-    for output, layers in zip(summed, encoder(waveforms, pair), strict=True):
+    for output, layers in zip(summed, encoder.layers(waveforms, pair), strict=True):
         expected = 0.25 * layers[pair[0]] - 2 * layers[pair[1]]
         torch.testing.assert_close(output[WEIGHTED_SUM], expected, rtol=0, atol=1e-5)
 
@@ -100,7 +101,7 @@ def test_values_that_a_type_cannot_hold_are_refused(
     name = encoder.info.default_layer
     for value, message in ((1e5, "float16 cannot hold"), (math.nan, "NaN or infinity")):
         output = [{name: torch.full((3, 2), value)}]
-        monkeypatch.setattr(type(encoder), "forward", lambda *_, output=output, **__: output)
+        monkeypatch.setattr(type(encoder), "layers", lambda *_, output=output, **__: output)
         with pytest.raises(AuricleError, match=message):
             Selection.of(encoder, dtype="float16").run(encoder, waveforms[:1], short="error")
 

@@ -23,7 +23,8 @@ from auricle.extraction.run import Summary
 from auricle.extraction.store.reader import open as open_store
 from auricle.extraction.streamed import extract_streams
 from auricle.extraction.work import Shard, Work
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
 
 datasets = pytest.importorskip("datasets")
 

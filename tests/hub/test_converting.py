@@ -19,9 +19,9 @@ from auricle.hub.converting import load_once_converted
 from auricle.hub.digests import file_sha256, pin
 from auricle.hub.download import cached_path
 from auricle.hub.fetching import Fetched
+from auricle.info import Provenance
 from auricle.models.base import Encoder
 from auricle.native import is_native, read_native
-from auricle.outputs import Provenance
 from golden_cases import GoldenCase
 
 CASES = (

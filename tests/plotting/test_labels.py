@@ -8,7 +8,7 @@ import pytest
 
 from auricle.errors import AudioError, MissingExtraError
 from auricle.plotting.labels import check_labels, check_segments, read_segments
-from auricle.plotting.utterance import Segment
+from auricle.plotting.utterance import LabelSegment
 
 TEXTGRID = """File type = "ooTextFile"
 Object class = "TextGrid"
@@ -49,8 +49,8 @@ item []:
 """
 
 
-def segments(*triples: tuple[float, float, str]) -> tuple[Segment, ...]:
-    return tuple(Segment(start=a, end=b, label=text) for a, b, text in triples)
+def segments(*triples: tuple[float, float, str]) -> tuple[LabelSegment, ...]:
+    return tuple(LabelSegment(start=a, end=b, label=text) for a, b, text in triples)
 
 
 @pytest.mark.parametrize("header", ["", "start\tend\tlabel\n", "\ufeff"])
@@ -71,7 +71,7 @@ def test_a_ctm_tells_durations(tmp_path: Path) -> None:
     [("Phones", segments((0, 0.25, "s"), (0.5, 1, "oʊ"))), ("other", segments((0, 1, "so")))],
 )
 def test_a_textgrid_gives_its_phones_or_its_first_tier(
-    tmp_path: Path, tier: str, expected: tuple[Segment, ...]
+    tmp_path: Path, tier: str, expected: tuple[LabelSegment, ...]
 ) -> None:
     path = tmp_path / "a.TextGrid"
     path.write_text(TEXTGRID.format(tier=tier), encoding="utf-8")
@@ -85,7 +85,7 @@ def test_a_textgrid_gives_its_phones_or_its_first_tier(
         ("a.tsv", "0\t1\n", "line 1: got 2 fields"),
         ("a.tsv", "0 1 a\n", "line 1: got blanks between the fields; expected .* with tabs"),
         ("a.tsv", "0\t1\ta\nx\t2\tb\n", "line 2: could not convert"),
-        ("a.tsv", "1\t0\ta\n", "line 1: got a stretch from 1 to 0 s"),
+        ("a.tsv", "1\t0\ta\n", "line 1: got a segment from 1 to 0 s"),
         ("a.tsv", "0\tnan\ta\n", "from 0 to nan s"),
         ("a.tsv", "-1\t0\ta\n", "from -1 to 0 s"),
         ("a.ctm", "a 1 0 1\n", "got 4 fields of 5"),

@@ -11,8 +11,9 @@ from torch import Tensor
 import auricle
 from auricle.audio.files import read_audio
 from auricle.errors import AudioError
+from auricle.geometry import FrameGeometry, Window
+from auricle.info import LayerInfo
 from auricle.models.base import Config, Encoder
-from auricle.outputs import FrameGeometry, LayerInfo, Window
 from auricle.probing import features as module
 from auricle.probing.features import collect, label_frames
 from auricle.probing.tasks import Segment, read_task

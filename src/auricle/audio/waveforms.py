@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from auricle.audio.finite import non_finite_reason, peak_of
 from auricle.audio.levels import note_scale
 from auricle.audio.notes import gathered
 from auricle.audio.resampling import checked_rate, resample
-from auricle.errors import AudioError
+from auricle.errors import AudioError, warn_deprecated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +36,7 @@ def as_waveforms(
     *,
     sample_rate: int,
     min_samples: int,
-    short: Literal["error", "pad"] = "error",
+    pad_short: bool = False,
     device: torch.device | str = "cpu",
 ) -> list[Tensor]:
     """Check a list of waveforms and bring them to one form, without changing what they hold.
@@ -50,8 +50,8 @@ def as_waveforms(
             `sample_rate`; files and `(samples, sample_rate)` pairs are resampled to it.
         sample_rate: Rate of the results in Hz.
         min_samples: Length in samples below which a waveform is too short.
-        short: What to do with one that is: `"error"`, or `"pad"` to append zeros up to
-            `min_samples`. An empty waveform is an error in both cases.
+        pad_short: Append zeros up to `min_samples` to one that is, instead of raising an error. An
+            empty waveform is an error in both cases.
         device: Where the results lie.
 
     Returns:
@@ -62,8 +62,6 @@ def as_waveforms(
             point, or holds NaN or infinity; a file cannot be decoded; a rate is no rate. The
             message names the waveform's index.
     """
-    if short not in ("error", "pad"):
-        raise AudioError(f"short is {short!r}, expected 'error' or 'pad'")
     _check_list(inputs)
     waveforms = []
     with gathered() as notes:
@@ -72,11 +70,11 @@ def as_waveforms(
                 waveform = _as_samples(item, sample_rate, f"waveform {index}")
                 num_samples = len(waveform)
                 if num_samples < min_samples:
-                    if short == "error":
+                    if not pad_short:
                         raise AudioError(
                             f"it has {num_samples} samples, but at least {min_samples} are needed "
-                            f"at {sample_rate} Hz: leave it out, or pass short='pad' to append "
-                            "zeros"
+                            f"at {sample_rate} Hz: leave it out, or pass pad_short=True to "
+                            "append zeros"
                         )
                     waveform = torch.nn.functional.pad(waveform, (0, min_samples - num_samples))
             except AudioError as error:
@@ -84,6 +82,20 @@ def as_waveforms(
             waveforms.append(waveform.to(device))
     notes.say()
     return waveforms
+
+
+def checked_pad_short(pad_short: bool, short: str | None) -> bool:
+    """`pad_short`, or what the deprecated argument `short` says in its place.
+
+    Raises:
+        AudioError: `short` is neither `"error"` nor `"pad"`.
+    """
+    if short is None:
+        return pad_short
+    if short not in ("error", "pad"):
+        raise AudioError(f"short is {short!r}, expected 'error' or 'pad'")
+    warn_deprecated(f"short={short!r} is deprecated: pass pad_short={short == 'pad'}")
+    return short == "pad"
 
 
 def _check_list(inputs: object) -> None:

@@ -9,8 +9,9 @@ import torch
 
 from auricle.extraction.selection import Selection
 from auricle.extraction.store import layout
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.models.precision import precision_of
+from auricle.geometry import SAMPLE_RATE
+from auricle.inference.precision import precision_of
+from auricle.models.base import Encoder
 
 
 def describe(

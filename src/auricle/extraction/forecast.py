@@ -20,7 +20,8 @@ from auricle.extraction.sources import compare
 from auricle.extraction.store.index import read_part
 from auricle.extraction.store.writer import StoreWriter
 from auricle.extraction.utterances import Utterance
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
 
 logger = logging.getLogger(__name__)
 

@@ -394,10 +394,10 @@ class Run:
             kept = self._segments.kept(shard.key, plan_digest(shard.plan))
             num_flushed += sum(not item.reason for _, items in kept for item in items)
         number = counted(num_whole + num_flushed, "utterance")
-        where = f" ({num_flushed} in shards that are not whole yet)" if num_flushed else ""
+        where = f" ({num_flushed} in unfinished shards)" if num_flushed else ""
         return (
-            f"{self._folder.location} keeps {number} of this run{where}; the same command goes on "
-            "where this one was"
+            f"{self._folder.location} keeps {number} of this run{where}; run the same command to "
+            "resume"
         )
 
     def summary(self, *, num_before: int) -> Summary:

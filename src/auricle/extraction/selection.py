@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from auricle.errors import AuricleError
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.models.windows import encode_windows, window_codes
-from auricle.outputs import LayerInfo
+from auricle.geometry import SAMPLE_RATE
+from auricle.inference.windows import window_codes, window_layers
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
 
 Pool: TypeAlias = Literal["mean", "max", "meanstd"]
 DType: TypeAlias = Literal["float32", "float16", "bfloat16"]
@@ -186,29 +187,28 @@ class Selection:
     def _encode(
         self, encoder: Encoder, waveforms: Sequence[Tensor], short: Literal["error", "pad"]
     ) -> list[dict[str, Tensor]]:
-        layers: list[int | str] = list(self.layers)
         if self.windows is None:
-            return encoder(waveforms, layers, short=short)
-        return encode_windows(
+            return encoder.layers(waveforms, self.layers, pad_short=short == "pad")
+        return window_layers(
             encoder,
             waveforms,
-            layers,
+            self.layers,
             window_seconds=self.windows.window_seconds,
             overlap_seconds=self.windows.overlap_seconds,
-            short=short,
+            pad_short=short == "pad",
         )
 
     def _codes(
         self, encoder: Encoder, waveforms: Sequence[Tensor], short: Literal["error", "pad"]
     ) -> list[Tensor]:
         if self.windows is None:
-            return encoder.codes(waveforms, short=short)
+            return encoder.codes(waveforms, pad_short=short == "pad")
         return window_codes(
             encoder,
             waveforms,
             window_seconds=self.windows.window_seconds,
             overlap_seconds=self.windows.overlap_seconds,
-            short=short,
+            pad_short=short == "pad",
         )
 
     def _keep(self, layers: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,10 +14,10 @@ from torch import Tensor
 from auricle.frontends.cmvn import cmvn
 from auricle.frontends.deltas import append_deltas
 from auricle.frontends.framing import magnitudes, stacked, transform_windows, utterances
-from auricle.outputs import FrameGeometry, Window
+from auricle.geometry import FrameGeometry, Window
 
 if TYPE_CHECKING:
-    from auricle.outputs import IntOrTensor
+    from auricle.geometry import IntOrTensor
 
 # Kaldi floors energies at float32's machine epsilon before the logarithm (feature-fbank.cc).
 ENERGY_FLOOR = 2.0**-23

@@ -15,10 +15,10 @@ from torch import Tensor
 from auricle.frontends.cmvn import cmvn
 from auricle.frontends.deltas import append_deltas
 from auricle.frontends.framing import magnitudes, stacked, transform_windows, utterances
-from auricle.outputs import FrameGeometry, Window
+from auricle.geometry import FrameGeometry, Window
 
 if TYPE_CHECKING:
-    from auricle.outputs import IntOrTensor
+    from auricle.geometry import IntOrTensor
 
 EPSILON = 1e-10  # added to the level, in the logarithm and to CMVN's deviation by the original code
 MFCC_LOG_OFFSET = 1e-6  # torchaudio.transforms.MFCC with log_mels

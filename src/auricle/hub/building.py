@@ -9,8 +9,8 @@ import torch
 from auricle.catalogue.family import FAMILIES, Family, find_family, plug_in_families
 from auricle.catalogue.search import find, list_sizes
 from auricle.errors import PlugInError, UnknownModelError
+from auricle.info import RANDOM_WEIGHTS, Provenance
 from auricle.models.base import Config, Encoder
-from auricle.outputs import RANDOM_WEIGHTS, Provenance
 
 
 def build(size: str | Config, *, seed: int = 0) -> Encoder:

@@ -21,9 +21,9 @@ from auricle.errors import CheckpointError, UnknownModelError
 from auricle.hub.locations import repository_hint
 from auricle.hub.plug_in_formats import formats_for
 from auricle.hub.skeletons import skeleton
+from auricle.info import Provenance
 from auricle.models.base import Config, Encoder
 from auricle.native import is_native, is_own, read_native
-from auricle.outputs import Provenance
 from auricle.safetensors_file import ALIGNMENT_BYTES
 
 logger = logging.getLogger(__name__)

@@ -36,9 +36,9 @@ from auricle.hub.digests import pinned_sha256
 from auricle.hub.fetching import Fetched
 from auricle.hub.locks import locked
 from auricle.hub.repositories import WEIGHT_FILES
+from auricle.info import Provenance
 from auricle.models.base import Encoder
 from auricle.native import NativeCheckpoint, is_native, read_native, write_native
-from auricle.outputs import Provenance
 
 logger = logging.getLogger(__name__)
 

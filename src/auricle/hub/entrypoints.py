@@ -24,7 +24,7 @@ def named(name: str) -> Callable[..., Encoder]:
     def entry(
         *,
         checkpoint: str | Path | None = None,
-        device: str | torch.device = "cpu",
+        device: str | torch.device = "auto",
         refresh: bool = False,
     ) -> Encoder:
         from auricle.hub.loading import load
@@ -56,7 +56,7 @@ def baseline(name: str) -> Callable[..., Encoder]:
     """The entry point of a baseline, which needs no weights."""
 
     def entry(
-        *, config: Mapping[str, Any] | None = None, device: str | torch.device = "cpu"
+        *, config: Mapping[str, Any] | None = None, device: str | torch.device = "auto"
     ) -> Encoder:
         from auricle.hub.loading import load
 
@@ -87,7 +87,7 @@ def local(family: str) -> Callable[..., Encoder]:
         ckpt: str | Path,
         *,
         config: Configuration | None = None,
-        device: str | torch.device = "cpu",
+        device: str | torch.device = "auto",
     ) -> Encoder:
         from auricle.hub.loading import load
 
@@ -119,15 +119,15 @@ def url(family: str) -> Callable[..., Encoder]:
         *,
         sha256: str | None = None,
         config: Configuration | None = None,
-        device: str | torch.device = "cpu",
+        device: str | torch.device = "auto",
         refresh: bool = False,
     ) -> Encoder:
-        from auricle.hub.loading import load_location
+        from auricle.hub.loading import load_location, usable_device
 
         encoder = load_location(ckpt, family, sha256=sha256, config=config, refresh=refresh)
         if encoder.provenance.name is None:
             encoder.provenance = dataclasses.replace(encoder.provenance, name=family)
-        return encoder.to(device)
+        return encoder.to(usable_device(device))
 
     return _titled(
         entry,

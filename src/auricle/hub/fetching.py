@@ -12,8 +12,8 @@ from auricle.hub.digests import file_sha256, pinned_sha256
 from auricle.hub.download import fetch_url
 from auricle.hub.locations import is_repository_url
 from auricle.hub.repositories import fetch_snapshot
+from auricle.info import Provenance
 from auricle.models.base import Config
-from auricle.outputs import Provenance
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

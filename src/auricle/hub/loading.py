@@ -6,7 +6,6 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -15,7 +14,7 @@ from auricle.catalogue import search
 from auricle.catalogue.family import FAMILIES, find_family, is_family
 from auricle.catalogue.record import Record
 from auricle.convert.originals import Configuration
-from auricle.errors import AuricleError, UnknownModelError
+from auricle.errors import AuricleError, UnknownModelError, warn_deprecated
 from auricle.hub.checkpoints import read_encoder, refuse_config
 from auricle.hub.conversions import Wanted
 from auricle.hub.converting import configuration_sha256, load_once_converted
@@ -26,11 +25,9 @@ from auricle.hub.fetching import Fetched, fetch_location, without_password
 from auricle.hub.locations import is_location, is_repository_url, looks_like_path
 from auricle.hub.repositories import WEIGHT_FILES
 from auricle.hub.skeletons import skeleton
+from auricle.inference.precision import PRECISIONS, Precision, set_precision
+from auricle.info import Provenance
 from auricle.models.base import Config, Encoder
-from auricle.outputs import Provenance
-
-if TYPE_CHECKING:
-    from auricle.models.precision import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +38,10 @@ def load(
     checkpoint: str | Path | None = None,
     family: str | None = None,
     config: Configuration | None = None,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    precision: Precision | None = None,
+    device: str | torch.device = "auto",
+    precision: Precision = "float32",
     refresh: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> Encoder:
     """Load an encoder by name or from a checkpoint.
 
@@ -60,12 +57,13 @@ def load(
             tensors: the path or URL of a JSON file, or what it holds; without it the file beside
             the checkpoint is taken, or for a catalogue entry the published one. For a baseline:
             options of its front end (`load("fbank", config={"cmvn": True})`).
-        device: Where the weights go.
-        dtype: Floating-point type of the weights; representations are float32 whatever it is.
-        precision: How many bits products have: `"float32"`, `"fp16"`, `"bf16"` or, for Transformers
-            on the CPU, `"int8"`; None for those of `dtype`.
+        device: Device of the weights, as torch names it; `"auto"` for the first CUDA GPU where
+            there is one, else the CPU.
+        precision: Precision of inference: `"float32"`, `"fp16"`, `"bf16"` or, for Transformers on
+            the CPU, `"int8"`. Representations are float32 whatever it is.
         refresh: Download and convert the checkpoint again, even if it is in the cache; an
             embedded one needs neither.
+        dtype: Deprecated: pass `precision`.
 
     Returns:
         The encoder in eval mode; gradients are possible (`model.train()` to fine-tune).
@@ -78,25 +76,29 @@ def load(
         DownloadError: The published file, or the URL, cannot be fetched.
         ChecksumError: The file that came is not the published one, or not what the URL gave the
             first time.
-        AuricleError: This machine has no such device; `dtype` is no floating-point type; the
-            encoder cannot have that precision, or it is given with another `dtype`.
+        AuricleError: This machine has no such device; the encoder cannot have that precision.
     """
+    if dtype is not None:
+        _check_dtype(dtype, precision)
+    device = usable_device(device)
+    encoder = _load(name_or_path, checkpoint, family, config, refresh).to(device)
+    _describe(encoder)
+    set_precision(encoder, precision)
+    return encoder if dtype is None else encoder.to(dtype)
+
+
+def _check_dtype(dtype: torch.dtype, precision: Precision) -> None:
+    """Warn of the deprecated `dtype`; an AuricleError where it is no type, or not the only one."""
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise AuricleError(
             f"dtype must be a floating-point type such as torch.bfloat16, but is {dtype!r}"
         )
-    if precision is not None and dtype != torch.float32:
+    if precision != "float32":
         raise AuricleError(f"got precision={precision!r} and dtype={dtype}; give one of them")
-    device = _usable(device)
-    encoder = _load(name_or_path, checkpoint, family, config, refresh).to(
-        device=device, dtype=dtype
+    warn_deprecated(
+        f"dtype={dtype} is deprecated: pass precision=, one of {', '.join(PRECISIONS)}, or call "
+        "to(dtype) of the encoder"
     )
-    _describe(encoder)
-    if precision is not None:
-        from auricle.models.precision import set_precision
-
-        set_precision(encoder, precision)
-    return encoder
 
 
 def _describe(encoder: Encoder) -> None:
@@ -109,14 +111,17 @@ def _describe(encoder: Encoder) -> None:
         encoder.title, encoder.paper = record.title, record.paper
 
 
-def _usable(device: str | torch.device) -> torch.device:
+def usable_device(device: str | torch.device) -> torch.device:
+    """The device of a name, `"auto"` for a GPU or else the CPU; an AuricleError for none here."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise AuricleError(
-            f"cannot use device {str(device)!r}: {reason}; expected cpu, or cuda or mps where this "
-            "machine and this build of torch have it"
+            f"cannot use device {str(device)!r}: {reason}; expected auto, cpu, or cuda or mps "
+            "where this machine and this build of torch have it"
         ) from error
 
 

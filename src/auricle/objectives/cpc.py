@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.geometry import FrameGeometry
 from auricle.models.cpc import WINDOWS, Cpc
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig
 from auricle.objectives.causal_transformer import CausalTransformerLayer
@@ -19,7 +20,6 @@ from auricle.objectives.contrastive import (
     draw_negatives,
     info_nce,
 )
-from auricle.outputs import FrameGeometry
 
 
 class CpcObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from auricle.audio.files import read_audio, read_header
 from auricle.errors import AudioError
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.outputs import LayerInfo
+from auricle.geometry import SAMPLE_RATE
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
 from auricle.probing.tasks import Segment, Task
 
 BATCH_SECONDS = 30.0
@@ -142,15 +143,8 @@ def _encode(
 ) -> Iterator[Mapping[str, Tensor]]:
     """Layers (T, D) by name of each waveform, on the CPU."""
     with torch.inference_mode():
-        if len(layers) == 1:  # no deeper than needed
-            for output in encoder(waveforms, layer=layers[0].name):
-                yield {layers[0].name: output.cpu()}
-            return
-        names = [info.name for info in encoder.layer_infos]
-        for output in encoder(waveforms, layer="all"):
-            is_named = isinstance(output, Mapping)
-            by_name = output if is_named else dict(zip(names, output, strict=True))
-            yield {layer.name: by_name[layer.name].cpu() for layer in layers}
+        for output in encoder.layers(waveforms, [layer.name for layer in layers]):
+            yield {name: frames.cpu() for name, frames in output.items()}
 
 
 def _joined(parts: Sequence[tuple[NDArray[np.float32], list[str]]], frame_step: int) -> Examples:

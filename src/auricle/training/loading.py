@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from auricle.audio.files import read_audio
-from auricle.models.base import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 from auricle.nn.padding import pad_waveforms
 from auricle.training.batches import BatchStream, Order, Piece, Position
 from auricle.training.corpus import Corpus, Utterance

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from auricle.info import Provenance
 from auricle.models.base import Encoder
-from auricle.outputs import Provenance
 from auricle.training.corpus import Corpus
 from auricle.training.recipe import Recipe
 

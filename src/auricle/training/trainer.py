@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from auricle.errors import RecipeError, TrainingError
-from auricle.models.base import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 from auricle.objectives.base import Loss, Objective
 from auricle.training import checkpoints
 from auricle.training.batches import BatchStream, Position, draw

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from auricle.__main__ import COMMANDS, build_parser
 from auricle.cli import extract
-from auricle.cli.parser import COMMANDS, build_parser
 
 EXTRACT = ["extract", "a.wav", "--model", "m", "--out", "o"]
 

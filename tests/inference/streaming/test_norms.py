@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from auricle.frontends.cmvn import cmvn
-from auricle.nn.norms import UtteranceGroupNorm
-from auricle.streaming.norms import (
+from auricle.inference.streaming.norms import (
     Measuring,
     RunningMoments,
     StreamCmvn,
@@ -14,6 +13,7 @@ from auricle.streaming.norms import (
     fixed,
     running,
 )
+from auricle.nn.norms import UtteranceGroupNorm
 
 
 def frames(seed: int = 0, offset: float = 0.0) -> Tensor:

@@ -1,12 +1,11 @@
-"""From speech and encoders to pictures: what `auricle.plot` and `auricle.compare` do."""
+"""`auricle.plot` and `auricle.compare`: encode speech and draw its representations."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable
-from collections.abc import Sequence as Several
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,32 +16,33 @@ from auricle.audio.files import read_audio
 from auricle.audio.waveforms import Waveform, as_waveforms
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AudioError, AuricleError, LayerError
+from auricle.geometry import SAMPLE_RATE
 from auricle.hub.loading import load
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.outputs import LayerInfo
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
+from auricle.plotting.analysis import MIN_FRAMES, at_common_times, cka_matrix
 from auricle.plotting.figures import check_matplotlib
 from auricle.plotting.labels import check_segments, read_segments
 from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance
-from auricle.plotting.similarity import MIN_FRAMES, at_common_times, cka_matrix
-from auricle.plotting.utterance import Representation, Segment, Sequence, Utterance
+from auricle.plotting.utterance import DrawnUtterance, FrameSequence, LabelSegment, Representation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_MODELS = 8
-"""More in one picture are no longer seen."""
+"""Most models in one picture."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Speech:
-    """A waveform (S,) at 16 kHz with a name to show, labels, and the section to show in seconds.
+    """A waveform (S,) at 16 kHz with a title, labels, and the section to show in seconds.
 
-    `origin` is where it begins in the recording that it was cut from; times count from there.
+    `origin` is where the waveform begins in its recording, in seconds.
     """
 
     waveform: Tensor
     name: str = ""
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[LabelSegment, ...] = ()
     section: tuple[float, float] | None = None
     origin: float = 0.0
 
@@ -52,7 +52,7 @@ def plot(
     model: str | Path | Encoder = DEFAULT_MODEL,
     layer: int | str | None = None,
     *,
-    labels: str | Path | Several[tuple[float, float, str]] = (),
+    labels: str | Path | Sequence[tuple[float, float, str]] = (),
     tier: str | None = None,
     channel: int | None = None,
     start: float | None = None,
@@ -60,22 +60,22 @@ def plot(
 ) -> Figure:
     """Draw one utterance on one axis in seconds.
 
-    From the top: waveform, log mel spectrogram, labels where there are some, the representation
-    with dimensions that move together side by side, its first two principal components as a ribbon
-    of colour, codes where the encoder has a quantiser, and the cosine between each two frames.
+    From the top: waveform, log mel spectrogram, labels if given, the representation with correlated
+    dimensions side by side, its first two principal components as colour, codes if the encoder has
+    a quantiser, and the cosine similarity of all pairs of frames.
 
     Args:
         audio: A path, a 1-D float tensor or array at 16 kHz, or a `(samples, sample_rate)` pair.
         model: As `auricle.load` takes it; or an encoder.
         layer: Index or name; None for the encoder's default layer.
-        labels: Such as phones: `(start, end, label)` in seconds, or a file (tab-separated start,
-            end and label; a .ctm, of which the rows are taken that go by the name of the audio
-            file and the channel; a .TextGrid, of which phones are taken before words).
-        tier: Which labels to take of a file that holds several: name of a tier or a speaker of a
+        labels: Labels such as phones: `(start, end, label)` in seconds, or a file: tab-separated
+            start, end and label; a .ctm, of which the rows of the audio file's name and channel
+            are taken; a .TextGrid, of which phones are taken before words.
+        tier: Selects among several labels of a file: the name of a tier or a speaker of a
             .TextGrid, of an utterance of a .ctm.
-        channel: Of a file, counted from 0; None for the mean of all.
-        start: Where the part that is shown begins, in seconds. The whole is encoded all the same.
-        end: Where it ends.
+        channel: Channel of a file, counted from 0; None averages all channels.
+        start: Start of the section that is shown, in seconds. The whole utterance is encoded.
+        end: End of the section that is shown, in seconds.
 
     Returns:
         A matplotlib figure: a notebook shows it, `figure.savefig("picture.png")` writes it.
@@ -92,27 +92,27 @@ def plot(
 
 def compare(
     audio: Waveform,
-    models: str | Path | Encoder | Several[str | Path | Encoder],
-    layers: int | str | Several[int | str | None] | None = None,
+    models: str | Path | Encoder | Sequence[str | Path | Encoder],
+    layers: int | str | Sequence[int | str | None] | None = None,
     *,
-    labels: str | Path | Several[tuple[float, float, str]] = (),
+    labels: str | Path | Sequence[tuple[float, float, str]] = (),
     tier: str | None = None,
     channel: int | None = None,
     start: float | None = None,
     end: float | None = None,
 ) -> Figure:
-    """Draw the same utterance through several encoders, and how alike all their layers are.
+    """Draw one utterance through several encoders, and the similarity of all their layers.
 
-    The matrix holds the linear CKA of each two layers (Kornblith et al., arXiv:1905.00414), by an
-    estimate that is 0 for unrelated ones however few the frames (arXiv:2010.15327, section 2), over
-    the frames of the whole utterance at the rate of the coarsest layer.
+    The matrix holds the linear CKA of each pair of layers (Kornblith et al., arXiv:1905.00414), by
+    the unbiased estimate (arXiv:2010.15327, section 2), over the frames of the whole utterance at
+    the rate of the layer with the largest hop.
 
     Args:
         audio: As `plot` takes it.
-        models: As `auricle.load` takes them, or encoders; one to eight. One may come twice, with
-            another layer.
-        layers: Which to draw of each: one for all, a list with one for each, None for the default
-            ones, "all" for every one. The matrix has all layers in any case.
+        models: One to eight models as `auricle.load` takes them, or encoders. A model may be
+            repeated with another layer.
+        layers: The layer to draw of each model: one for all, a list with one for each, None for the
+            default layers, "all" for every layer. The matrix always has all layers.
         labels: As `plot` takes them.
         tier: As `plot` takes it.
         channel: As `plot` takes it.
@@ -140,13 +140,13 @@ def compare(
 def listen(
     audio: Waveform,
     *,
-    labels: str | Path | Several[tuple[float, float, str]] = (),
+    labels: str | Path | Sequence[tuple[float, float, str]] = (),
     tier: str | None = None,
     channel: int | None = None,
     start: float | None = None,
     end: float | None = None,
 ) -> Speech:
-    """Read what is to be drawn; arguments and errors are those of `plot`."""
+    """Read audio and labels; arguments and errors are those of `plot`."""
     name = ""
     if isinstance(audio, str | os.PathLike):
         name = Path(audio).name
@@ -165,7 +165,7 @@ def listen(
 
 
 def picture_of(speech: Speech, encoder: Encoder, layer: int | str | None = None) -> Picture:
-    """The picture of one layer of one encoder.
+    """Draw one layer of one encoder.
 
     Raises:
         AudioError: The waveform is too short for the encoder.
@@ -178,15 +178,15 @@ def picture_of(speech: Speech, encoder: Encoder, layer: int | str | None = None)
 
 
 def comparison_of(
-    speech: Speech, encoders: Iterable[Encoder], layers: Several[int | str | None] | Literal["all"]
+    speech: Speech, encoders: Iterable[Encoder], layers: Sequence[int | str | None] | Literal["all"]
 ) -> Picture:
-    """The picture of several encoders; `layers` are those to draw, one for each, or all.
+    """Draw several encoders; `layers` has the layer to draw of each, or is "all".
 
-    An encoder that comes twice, with two layers, is in the matrix once.
+    An encoder that is repeated with two layers is in the matrix once.
 
     Raises:
         AudioError: The waveform is too short for an encoder, or for a similarity.
-        LayerError: An encoder has no such layer, or comes twice with the same.
+        LayerError: An encoder has no such layer, or is repeated with the same layer.
         MissingExtraError: matplotlib is not installed.
     """
     drawn: list[Representation] = []
@@ -221,10 +221,12 @@ def comparison_of(
     return draw_comparison(_utterance(speech, title, drawn), similarity)
 
 
-def represent(speech: Speech, encoder: Encoder, layers: Several[LayerInfo]) -> list[Representation]:
-    """Layers of an encoder for one utterance, ready to be drawn.
+def represent(
+    speech: Speech, encoder: Encoder, layers: Sequence[LayerInfo]
+) -> list[Representation]:
+    """Encode one utterance and collect the given layers for drawing.
 
-    Codes go with the layer that the quantiser reads, or with the last of `layers` without it.
+    The last of the layers carries the codes, if the encoder has a quantiser.
 
     Raises:
         AudioError: The waveform is too short for the encoder.
@@ -238,21 +240,21 @@ def represent(speech: Speech, encoder: Encoder, layers: Several[LayerInfo]) -> l
         )
     codes = None
     with torch.inference_mode():
-        (outputs,) = encoder([waveform], [layer.name for layer in layers])
+        (outputs,) = encoder.layers([waveform], [layer.name for layer in layers])
         if encoder.codes_layer is not None:
             geometry = encoder.layer_info(encoder.codes_layer).geometry
             (indices,) = encoder.codes([waveform])
-            codes = Sequence(frames=indices.cpu().numpy(), geometry=geometry)
+            codes = FrameSequence(frames=indices.cpu().numpy(), geometry=geometry)
     last = layers[-1].name
     return [
         Representation(
             model=name,
             layer=layer.name,
-            sequence=Sequence(
+            sequence=FrameSequence(
                 frames=outputs[layer.name].float().cpu().numpy(), geometry=layer.geometry
             ),
             codes=codes if layer.name == last else None,
-            # Spectral features have an order of their own.
+            # The order of frequency bands is meaningful.
             sorts_dims=encoder.family != "baseline",
         )
         for layer in layers
@@ -260,9 +262,9 @@ def represent(speech: Speech, encoder: Encoder, layers: Several[LayerInfo]) -> l
 
 
 def layers_of_each(
-    layers: int | str | Several[int | str | None] | None, num_models: int
+    layers: int | str | Sequence[int | str | None] | None, num_models: int
 ) -> list[int | str | None] | Literal["all"]:
-    """Which layer to draw of each model, from what `compare` is given.
+    """Expand the argument `layers` of `compare` to one layer for each model.
 
     Raises:
         AuricleError: There are too few or too many models, or not as many layers as models.
@@ -281,16 +283,16 @@ def layers_of_each(
     return list(layers)
 
 
-def _utterance(speech: Speech, title: str, shown: Several[Representation]) -> Utterance:
-    mel = load("mel")
+def _utterance(speech: Speech, title: str, shown: Sequence[Representation]) -> DrawnUtterance:
+    mel = load("mel", device="cpu")
     with torch.inference_mode():
-        (frames,) = mel([speech.waveform], short="pad")
+        (frames,) = mel([speech.waveform], pad_short=True)
     (layer,) = mel.layer_infos
-    return Utterance(
+    return DrawnUtterance(
         title=f"{title}: {speech.name}" if speech.name else title,
         waveform=speech.waveform.numpy(),
         sample_rate=SAMPLE_RATE,
-        mel=Sequence(frames=frames.numpy(), geometry=layer.geometry),
+        mel=FrameSequence(frames=frames.numpy(), geometry=layer.geometry),
         representations=tuple(shown),
         segments=speech.segments,
         section=speech.section,
@@ -303,18 +305,18 @@ def _encoder(model: str | Path | Encoder) -> Encoder:
 
 
 def _segments(
-    labels: str | Path | Several[tuple[float, float, str]],
+    labels: str | Path | Sequence[tuple[float, float, str]],
     name: str,
     channel: int | None,
     tier: str | None,
-) -> tuple[Segment, ...]:
+) -> tuple[LabelSegment, ...]:
     if isinstance(labels, str | os.PathLike):
         return read_segments(Path(labels), name or None, channel=channel, tier=tier)
     if tier is not None:
         raise AudioError("a tier is for files of labels; leave it out")
     try:
         return tuple(
-            Segment(start=float(start), end=float(end), label=str(label))
+            LabelSegment(start=float(start), end=float(end), label=str(label))
             for start, end, label in labels
         )
     except (TypeError, ValueError) as error:

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from auricle.audio.waveforms import as_waveforms
 from auricle.errors import AudioError, AuricleError
+from auricle.geometry import SAMPLE_RATE
+from auricle.inference.streaming.norms import Measuring, Moments, NormFunction, fixed, running
+from auricle.inference.streaming.stages import CODES, Stage, Step
+from auricle.info import LayerInfo, ModelInfo
 from auricle.nn.fast_paths import first_change
-from auricle.outputs import SAMPLE_RATE, LayerInfo, ModelInfo
-from auricle.streaming.norms import Measuring, Moments, NormFunction, fixed, running
-from auricle.streaming.stages import CODES, Stage, Step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -232,7 +233,7 @@ def _steps_up_to(name: str, encoder: StreamingEncoder) -> Iterator[Step]:
         yield step
         if step.name == name:
             return
-    raise encoder.stream_refusal(f"its family does not say how to stream {name}")
+    raise encoder.stream_refusal(f"its family defines no step of a stream that gives {name}")
 
 
 def _norm_function(

@@ -1,21 +1,21 @@
-"""Steps of an encoder over a stream, and the stages that run them.
-
-A step describes a part of an encoder; its stage is that part running: it keeps the state between
-two pushes and turns new frames into new frames.
-"""
+"""Steps of an encoder over a stream, and the stages that run them."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Literal, Protocol
 
+import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.outputs import Window
-from auricle.streaming.norms import NormFunction, StreamNorm
+from auricle.frontends import FbankConfig, LogMelConfig, extract
+from auricle.geometry import Window
+from auricle.inference.streaming.norms import NormFunction, StreamCmvn, StreamNorm
+from auricle.nn.conv_features import AggregatorLayer, ExtractorLayer
 
 CODES = "codes"
 """Name of the step that gives codes."""
@@ -150,3 +150,107 @@ def convolved(conv: nn.Conv1d, inputs: Tensor) -> Tensor:
     bias = None if conv.bias is None else conv.bias.to(inputs.dtype)
     frames = F.linear(rows, conv.weight.flatten(1).to(inputs.dtype), bias)
     return frames[:num_frames].T.unsqueeze(0)
+
+
+class ExtractorStage:
+    """Convolution, norm, activation, and a residual if asked."""
+
+    def __init__(self, layer: ExtractorLayer, is_compressed: bool, norm: NormFunction) -> None:
+        """With `is_compressed` the output is `log(|x| + 1)`."""
+        size, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
+        self._layer = layer
+        self._is_compressed = is_compressed
+        self._norm = norm
+        self._is_first = True
+        # From so many inputs on the residual is their every first one, whatever their number.
+        min_inputs = 2 * size - 1 if layer.residual_scale is not None else 1
+        self._windows = StreamWindows(Window(size=size, stride=stride), min_inputs=min_inputs)
+
+    def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
+        """New frames (1, C, T) out of new ones `x` (1, D, S)."""
+        layer = self._layer
+        inputs = self._windows(x, is_last=is_last)
+        y = layer.activation(self._norm(convolved(layer.conv, inputs)))
+        num_frames = y.shape[2]
+        if layer.residual_scale is not None and num_frames > 0:
+            step = inputs.shape[2] // num_frames if self._is_first else 1
+            y = (y + inputs[:, :, ::step][:, :, :num_frames]) * math.sqrt(layer.residual_scale)
+            self._is_first = False
+        return torch.log1p(y.abs()) if self._is_compressed else y
+
+
+class AggregatorStage:
+    """Causal convolution, norm, activation, and a residual if asked."""
+
+    def __init__(self, layer: AggregatorLayer, norm: NormFunction) -> None:
+        size, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
+        self._layer = layer
+        self._num_past = size - 1
+        self._norm = norm
+        self._windows = StreamWindows(
+            Window(size=size, stride=stride, pad_left=size - 1),
+            padding="zeros" if layer.zero_padding else "first",
+        )
+
+    def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
+        """New frames (1, C, T) out of new ones `x` (1, D, S)."""
+        layer = self._layer
+        inputs = self._windows(x, is_last=is_last)
+        y = layer.activation(self._norm(convolved(layer.conv, inputs)))
+        if layer.residual_scale is not None:
+            # Strides are 1 here, so each frame has an input of its own.
+            own = inputs[:, :, self._num_past :]
+            if isinstance(layer.residual, nn.Conv1d):
+                own = convolved(layer.residual, own)
+            y = (y + own) * math.sqrt(layer.residual_scale)
+        return y
+
+
+BLOCK_FRAMES = 16
+"""Frames that are transformed at once, always as many.
+
+A product of matrices rounds by the count of their rows, which would be that of the frames in a
+push; and mean and variance normalisation divides by what is left of a band that stands still.
+"""
+
+
+class FbankStage:
+    """Filterbank frames of a stream, normalised if asked."""
+
+    def __init__(self, features: FbankConfig, dtype: torch.dtype, norm: NormFunction) -> None:
+        self._config = msgspec.structs.replace(features, cmvn=False)
+        self._windows = StreamWindows(features.geometry.windows[0])
+        self._norm = norm
+        self._dtype = dtype
+
+    def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
+        """New frames (1, D, T) out of new samples `x` (1, 1, S)."""
+        samples = self._windows(x, is_last=is_last)[0]
+        config = self._config
+        num_frames = config.num_frames(samples.shape[1])
+        frames = samples.new_zeros(1, num_frames, config.dim)
+        hop = config.hop_samples
+        num_block_samples = (BLOCK_FRAMES - 1) * hop + config.frame_samples
+        for start in range(0, num_frames, BLOCK_FRAMES):
+            block = samples[:, start * hop :][:, :num_block_samples]
+            block = F.pad(block, (0, num_block_samples - block.shape[1]))
+            target = frames[:, start : start + BLOCK_FRAMES]
+            target.copy_(extract(block, [num_block_samples], config)[:, : target.shape[1]])
+        return self._norm(frames.transpose(1, 2)).to(self._dtype)
+
+
+def obstacle(features: FbankConfig | LogMelConfig) -> str | None:
+    """The reason why a front end cannot stream; None where it can."""
+    if not isinstance(features, FbankConfig):
+        return "its front end brings the whole utterance to one level, and mirrors its ends"
+    if features.delta_order > 0:
+        return "its deltas (delta_order) regress over frames ahead"
+    if features.subtract_mean:
+        return "it subtracts the mean over the whole utterance (subtract_mean)"
+    return None
+
+
+def feature_step(features: FbankConfig, dtype: torch.dtype) -> Step:
+    """The front end of an encoder as a step called `features`; frames come out as `dtype`."""
+    norm = StreamCmvn(dim=features.dim, epsilon=features.cmvn_epsilon) if features.cmvn else None
+    return Step("features", lambda function: FbankStage(features, dtype, function), norm)

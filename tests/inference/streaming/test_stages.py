@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from auricle.outputs import Window
-from auricle.streaming.stages import PerFrame, Recurrent, StreamWindows, convolved
+from auricle.geometry import Window
+from auricle.inference.streaming.stages import PerFrame, Recurrent, StreamWindows, convolved
 from streams import kept_bytes
 
 PADDINGS: tuple[Literal["zeros", "first"], ...] = ("zeros", "first")

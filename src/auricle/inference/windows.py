@@ -1,52 +1,29 @@
 """Long audio in windows with overlap, each encoded as an utterance of its own.
 
 An encoder takes audio of any length whole. Windows save time where attention's grows with the
-square of the length, and change every frame a little: it sees its window alone, and statistics over
-the utterance (mean and variance normalisation, group norm over time, level) are the window's.
+square of the length, and change every frame a little: each frame sees its window alone, and
+statistics over the utterance (mean and variance normalisation, group norm over time, level) are the
+window's.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from torch import Tensor
 
-from auricle.audio.waveforms import Waveform, as_waveforms
-from auricle.errors import AuricleError
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.outputs import FrameGeometry, LayerInfo
+from auricle.audio.waveforms import Waveform, as_waveforms, checked_pad_short
+from auricle.errors import AuricleError, warn_deprecated
+from auricle.geometry import SAMPLE_RATE, FrameGeometry
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder, stacked
 
 MAX_BATCH_SECONDS = 120.0
 """Audio of windows that are encoded at once, or one window that is longer."""
 
 
-@overload
-def encode_windows(
-    encoder: Encoder,
-    wavs: Sequence[Waveform],
-    layer: Literal["all"],
-    *,
-    window_seconds: float,
-    overlap_seconds: float,
-    short: Literal["error", "pad"] = "error",
-) -> list[Any]: ...
-
-
-@overload
-def encode_windows(
-    encoder: Encoder,
-    wavs: Sequence[Waveform],
-    layer: list[int | str] | list[int] | list[str] | tuple[int | str, ...],
-    *,
-    window_seconds: float,
-    overlap_seconds: float,
-    short: Literal["error", "pad"] = "error",
-) -> list[dict[str, Tensor]]: ...
-
-
-@overload
 def encode_windows(
     encoder: Encoder,
     wavs: Sequence[Waveform],
@@ -54,18 +31,8 @@ def encode_windows(
     *,
     window_seconds: float,
     overlap_seconds: float,
-    short: Literal["error", "pad"] = "error",
-) -> list[Tensor]: ...
-
-
-def encode_windows(
-    encoder: Encoder,
-    wavs: Sequence[Waveform],
-    layer: Any = None,
-    *,
-    window_seconds: float,
-    overlap_seconds: float,
-    short: Literal["error", "pad"] = "error",
+    pad_short: bool = False,
+    short: Literal["error", "pad"] | None = None,
 ) -> list[Any]:
     """Encode waveforms, those longer than a window in windows with overlap.
 
@@ -76,11 +43,12 @@ def encode_windows(
     Args:
         encoder: Any encoder.
         wavs: As in a call of the encoder.
-        layer: As in a call of the encoder.
+        layer: As in a call of the encoder; `window_layers` gives several by name.
         window_seconds: Length of a window in seconds. The last one ends where the waveform does.
-        overlap_seconds: What neighbours have in common at least, in seconds. Half of it is
-            context at either side, whose frames are dropped.
-        short: As in a call of the encoder.
+        overlap_seconds: Least overlap of neighbouring windows, in seconds. Half of it is context
+            at either side, whose frames are cropped.
+        pad_short: As in a call of the encoder.
+        short: Deprecated, as in a call of the encoder.
 
     Returns:
         What a call of the encoder returns, with the same number of frames.
@@ -89,20 +57,62 @@ def encode_windows(
         AudioError: As in a call of the encoder.
         LayerError: The encoder has no such layer.
         AuricleError: The window is not a hop longer than the overlap, or shorter than
-            `min_samples`; the overlap is shorter than what a frame sees.
+            `min_samples`; the overlap is shorter than the span of a frame.
     """
-    infos = _infos(encoder, layer)
-    length, overlap = _in_samples(encoder, infos, window_seconds, overlap_seconds)
-    waveforms = _waveforms(encoder, wavs, short)
-    whole = iter(encoder([x for x in waveforms if len(x) <= length], layer))
-    return [
-        next(whole)
-        if len(x) <= length
-        else _join(
-            lambda windows: encoder(windows, layer), x, _cuts(x, length, overlap, infos), infos
-        )
-        for x in waveforms
-    ]
+    pad_short = checked_pad_short(pad_short, short)
+    is_one = isinstance(layer, int | None) or (isinstance(layer, str) and layer != "all")
+    names = [encoder.layer_info(layer).name] if is_one else layer
+    outputs = window_layers(
+        encoder,
+        wavs,
+        names,
+        window_seconds=window_seconds,
+        overlap_seconds=overlap_seconds,
+        pad_short=pad_short,
+    )
+    if is_one:
+        return [output[names[0]] for output in outputs]
+    warn_deprecated(
+        f"encode_windows(encoder, wavs, layer={layer!r}) is deprecated: auricle.window_layers "
+        "returns layers by name"
+    )
+    return stacked(outputs, encoder.layer_infos) if layer == "all" else outputs
+
+
+def window_layers(
+    encoder: Encoder,
+    wavs: Sequence[Waveform],
+    names: Sequence[int | str] | Literal["all"] = "all",
+    *,
+    window_seconds: float,
+    overlap_seconds: float,
+    pad_short: bool = False,
+) -> list[dict[str, Tensor]]:
+    """Encode waveforms into several layers by name, in windows with overlap.
+
+    Args:
+        encoder: Any encoder.
+        wavs: As in a call of the encoder.
+        names: As `Encoder.layers` takes them.
+        window_seconds: As `encode_windows` takes it.
+        overlap_seconds: As `encode_windows` takes it.
+        pad_short: As in a call of the encoder.
+
+    Returns:
+        What `Encoder.layers` returns, with the same number of frames.
+
+    Raises:
+        AudioError: As in a call of the encoder.
+        LayerError: The encoder has no such layer.
+        AuricleError: As `encode_windows` raises it.
+    """
+    chosen = encoder.layer_names(names)
+    infos = [encoder.layer_info(name) for name in chosen]
+
+    def encode(waveforms: list[Tensor]) -> list[dict[str, Tensor]]:
+        return encoder.layers(waveforms, chosen)
+
+    return _encode(encode, encoder, wavs, infos, window_seconds, overlap_seconds, pad_short)
 
 
 def window_codes(
@@ -111,7 +121,7 @@ def window_codes(
     *,
     window_seconds: float,
     overlap_seconds: float,
-    short: Literal["error", "pad"] = "error",
+    pad_short: bool = False,
 ) -> list[Tensor]:
     """Discrete codes of waveforms, of those longer than a window in windows with overlap.
 
@@ -120,35 +130,50 @@ def window_codes(
         wavs: As in a call of the encoder.
         window_seconds: As `encode_windows` takes it.
         overlap_seconds: As `encode_windows` takes it.
-        short: As in a call of the encoder.
+        pad_short: As in a call of the encoder.
 
     Returns:
-        What `encoder.codes` returns, with the same number of frames.
+        What `Encoder.codes` returns, with the same number of frames.
 
     Raises:
         AudioError: As in a call of the encoder.
         AuricleError: The encoder has no quantiser; else as `encode_windows` raises it.
     """
     encoder.codes([])  # an error where there are none
-    infos = _infos(encoder, encoder.codes_layer)
+    info = encoder.layer_info(encoder.codes_layer)
+
+    def encode(waveforms: list[Tensor]) -> list[dict[str, Tensor]]:
+        return [{info.name: codes} for codes in encoder.codes(waveforms)]
+
+    outputs = _encode(encode, encoder, wavs, [info], window_seconds, overlap_seconds, pad_short)
+    return [output[info.name] for output in outputs]
+
+
+def _encode(
+    encode: Callable[[list[Tensor]], list[dict[str, Tensor]]],
+    encoder: Encoder,
+    wavs: Sequence[Waveform],
+    infos: list[LayerInfo],
+    window_seconds: float,
+    overlap_seconds: float,
+    pad_short: bool,
+) -> list[dict[str, Tensor]]:
+    """Outputs of `encode`, by layer, for each waveform, whole or in windows."""
     length, overlap = _in_samples(encoder, infos, window_seconds, overlap_seconds)
-    waveforms = _waveforms(encoder, wavs, short)
-    whole = iter(encoder.codes([x for x in waveforms if len(x) <= length]))
+    waveforms = as_waveforms(
+        wavs,
+        sample_rate=SAMPLE_RATE,
+        min_samples=encoder.min_samples,
+        pad_short=pad_short,
+        device=encoder.device,
+    )
+    whole = iter(encode([x for x in waveforms if len(x) <= length]))
     return [
         next(whole)
         if len(x) <= length
-        else _join(encoder.codes, x, _cuts(x, length, overlap, infos), infos)
+        else _join(encode, x, _cuts(x, length, overlap, infos), infos)
         for x in waveforms
     ]
-
-
-def _infos(encoder: Encoder, layer: Any) -> list[LayerInfo]:
-    """The layers asked for, in the order of the output."""
-    if isinstance(layer, str) and layer == "all":
-        return list(encoder.layer_infos)
-    is_list = isinstance(layer, Sequence) and not isinstance(layer, str)
-    chosen = [encoder.layer_info(one) for one in (layer if is_list else [layer])]
-    return list({info.name: info for info in chosen}.values())
 
 
 def _in_samples(
@@ -182,18 +207,6 @@ def _in_samples(
     return window, overlap
 
 
-def _waveforms(
-    encoder: Encoder, wavs: Sequence[Waveform], short: Literal["error", "pad"]
-) -> list[Tensor]:
-    return as_waveforms(
-        wavs,
-        sample_rate=SAMPLE_RATE,
-        min_samples=encoder.min_samples,
-        short=short,
-        device=encoder.device,
-    )
-
-
 def _hop(infos: list[LayerInfo]) -> int:
     """Samples whose multiples are the beginning of a frame in every layer."""
     return math.lcm(*(info.geometry.hop_samples for info in infos))
@@ -214,45 +227,26 @@ def _cuts(waveform: Tensor, window: int, overlap: int, infos: list[LayerInfo]) -
 
 
 def _join(
-    encode: Callable[[list[Tensor]], Sequence[Any]],
+    encode: Callable[[list[Tensor]], list[dict[str, Tensor]]],
     waveform: Tensor,
     cuts: list[slice],
     infos: list[LayerInfo],
-) -> Any:
-    """What `encode` gives for each window, its own frames joined; of the kind that it gives."""
-    joined: Any = None
+) -> dict[str, Tensor]:
+    """Outputs of `encode` for the windows of a waveform, cropped and joined."""
+    joined: dict[str, Tensor] = {}
     per_batch = max(int(MAX_BATCH_SECONDS * SAMPLE_RATE) // len(waveform[cuts[0]]), 1)
     for first in range(0, len(cuts), per_batch):
         windows = [waveform[cut] for cut in cuts[first : first + per_batch]]
         for index, output in enumerate(encode(windows), first):
-            if joined is None:
-                joined = _allocated(output, infos, len(waveform))
-            places = zip(infos, _by_layer(joined, infos), _by_layer(output, infos), strict=True)
-            for info, target, piece in places:
+            for info in infos:
+                piece = output[info.name]
+                if index == 0:
+                    num_frames = info.geometry.num_frames(len(waveform))
+                    joined[info.name] = piece.new_empty(num_frames, piece.shape[1])
                 start, stop = _own_frames(cuts, index, info.geometry)
                 offset = cuts[index].start // info.geometry.hop_samples
-                target[start:stop] = piece[start - offset : stop - offset]
+                joined[info.name][start:stop] = piece[start - offset : stop - offset]
     return joined
-
-
-def _allocated(output: Any, infos: list[LayerInfo], num_samples: int) -> Any:
-    """Room for all frames, of the kind of `output`, which is a window's."""
-    if isinstance(output, dict):
-        return {
-            info.name: output[info.name].new_empty(
-                info.geometry.num_frames(num_samples), output[info.name].shape[-1]
-            )
-            for info in infos
-        }
-    num_frames = infos[0].geometry.num_frames(num_samples)
-    return output.new_empty(*output.shape[:-2], num_frames, output.shape[-1])
-
-
-def _by_layer(output: Any, infos: list[LayerInfo]) -> list[Tensor]:
-    """The layers (T, D) of a dict, of a tensor (layers, T, D) or of the only one."""
-    if isinstance(output, dict):
-        return [output[info.name] for info in infos]
-    return [output[index] for index in range(len(infos))] if output.dim() == 3 else [output]
 
 
 def _own_frames(cuts: list[slice], index: int, geometry: FrameGeometry) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What comes out of an encoder: where its frames lie in time, its layers, what it is."""
+"""Frames as arithmetic: windows over samples, receptive field, hop and counts of frames."""
 
 from __future__ import annotations
 
@@ -101,81 +101,3 @@ class FrameGeometry:
             start -= window.pad_left * hop
             hop *= window.stride
         return start
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LayerInfo:
-    """One layer of an encoder: its name, its width, where its frames lie."""
-
-    name: str
-    dim: int
-    geometry: FrameGeometry
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Paper:
-    """The publication that a family comes from."""
-
-    title: str
-    arxiv: str
-    date: str
-
-    @property
-    def url(self) -> str:
-        return f"https://arxiv.org/abs/{self.arxiv}"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReceptiveField:
-    """What one frame of the default layer is computed from.
-
-    `samples` is the span of the analysis window or the feature extractor, with the convolutions
-    after it that look both ways unless attention follows, and `centre_samples` the middle of the
-    first frame's span, counted from the first sample.
-    Beyond that span a frame may depend on the past (`sees_past`: recurrence, causal convolutions),
-    on the whole utterance (`looks_ahead`: attention), or on statistics of the whole utterance
-    (`uses_utterance_statistics`: mean and variance normalisation, level, group norm over time).
-    """
-
-    samples: int
-    centre_samples: float
-    sees_past: bool
-    looks_ahead: bool
-    uses_utterance_statistics: bool
-
-
-RANDOM_WEIGHTS = "none stated: built with random weights"
-"""The training data of an encoder that was built, until whoever trains it states another."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """Where the weights of an encoder come from; fields are None where that is not known."""
-
-    name: str | None = None
-    training_data: str | None = None
-    licence: str | None = None
-    source_url: str | None = None
-    sha256: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelInfo:
-    """What an encoder is: identity, rates, layers, size and origin of its weights."""
-
-    name: str
-    family: str
-    title: str
-    sample_rate: int
-    hop_samples: int
-    receptive_field: ReceptiveField
-    min_samples: int
-    layers: tuple[str, ...]
-    default_layer: str
-    dims: dict[str, int]
-    num_parameters: int
-    paper: Paper | None
-    training_data: str | None
-    licence: str | None
-    source_url: str | None
-    sha256: str | None

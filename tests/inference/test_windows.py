@@ -14,18 +14,18 @@ from torch import Tensor
 import auricle
 from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.models import windows
-from auricle.models.base import SAMPLE_RATE
-from auricle.models.windows import encode_windows, window_codes
+from auricle.geometry import SAMPLE_RATE
+from auricle.inference import windows
+from auricle.inference.windows import encode_windows, window_codes, window_layers
 from auricle.nn.fast_paths import plain
 from golden_cases import deviation, encoder_names, shared_encoder
 
-EXACT = {
-    # Neither statistics nor memory nor attention: a frame depends on what it sees alone.
+EXACT: dict[str, Any] = {
+    # Neither statistics nor memory nor attention: a frame depends on its span alone.
     "pase": "all",
-    "fbank": None,
-    "cpc": "encoder",
-    "modified_cpc": "encoder",
+    "fbank": "all",
+    "cpc": ["encoder"],
+    "modified_cpc": ["encoder"],
     "pase_plus": ["block_3", "block_5"],
 }
 OPTIONS = {"window_seconds": 1.0, "overlap_seconds": 0.4}
@@ -38,25 +38,22 @@ def speech(num_samples: int) -> Tensor:
     return torch.from_numpy(samples)
 
 
-def parts(output: Any) -> list[Tensor]:
-    return list(output.values()) if isinstance(output, dict) else [output]
-
-
 @pytest.mark.parametrize("name", encoder_names())
 def test_outputs_are_of_the_kind_and_length_of_a_call(name: str) -> None:
     encoder = shared_encoder(name)
     wav = speech(14_234)
     options = {"window_seconds": 0.5, "overlap_seconds": 0.3}
     with torch.inference_mode():
-        for layer in (None, "all", 0, [-1, 0]):
-            whole = encoder([wav], layer)[0]  # type: ignore[call-overload]
-            output = encode_windows(encoder, [wav], layer, **options)[0]  # type: ignore[call-overload]
-            assert type(output) is type(whole)
-            if isinstance(whole, dict):
-                assert list(output) == list(whole)
-            for ours, theirs in zip(parts(output), parts(whole), strict=True):
-                assert ours.shape == theirs.shape
-                assert ours.dtype == theirs.dtype
+        for layer in (None, 0):
+            (output,) = encode_windows(encoder, [wav], layer, **options)
+            assert output.shape == encoder([wav], layer)[0].shape
+        for names in ("all", [-1, 0]):
+            (whole,) = encoder.layers([wav], names)
+            (outputs,) = window_layers(encoder, [wav], names, **options)
+            assert list(outputs) == list(whole)
+            for name, ours in outputs.items():
+                assert ours.shape == whole[name].shape
+                assert ours.dtype == whole[name].dtype
                 assert bool(torch.isfinite(ours).all())
 
 
@@ -71,16 +68,16 @@ def test_windows_that_see_enough_change_nothing(name: str) -> None:
             wav = speech(rng.randrange(12_000, 20_000))
             overlap = (reach + rng.randrange(3) * 17) / SAMPLE_RATE
             window = overlap + rng.uniform(0.02, 0.5)
-            whole = encoder([wav], EXACT[name])[0]  # type: ignore[call-overload]
-            output = encode_windows(
+            (whole,) = encoder.layers([wav], EXACT[name])
+            (outputs,) = window_layers(
                 encoder,
                 [wav],
                 EXACT[name],
                 window_seconds=window,
                 overlap_seconds=overlap,
-            )[0]
-            for ours, theirs in zip(parts(output), parts(whole), strict=True):
-                assert deviation(ours, theirs) <= 2e-5
+            )
+            for layer, ours in outputs.items():
+                assert deviation(ours, whole[layer]) <= 2e-5
 
 
 @pytest.mark.parametrize("name", ["tera", "wav2vec2_base", "npc", "vq_apc"])
@@ -171,16 +168,12 @@ def test_codes_of_an_encoder_without_a_quantiser_are_an_error() -> None:
 
 def test_gradients_go_through() -> None:
     encoder = shared_encoder("pase")
-    for layer in (None, "all"):
+    for names in ([-1], "all"):
         wav = speech(20_000).requires_grad_()
-        output = encode_windows(encoder, [wav], layer, **OPTIONS)[0]
-        sum(part.square().mean() for part in parts(output)).backward()
+        (outputs,) = window_layers(encoder, [wav], names, **OPTIONS)
+        sum(output.square().mean() for output in outputs.values()).backward()
         assert wav.grad is not None
         assert bool((wav.grad[:-2000] != 0).float().mean() > 0.9)
-    encoder = shared_encoder("mockingjay_swish_gamma")
-    wav = speech(20_000).requires_grad_()
-    encode_windows(encoder, [wav], "all", **OPTIONS)[0].square().mean().backward()
-    assert wav.grad is not None
 
 
 def test_waveforms_are_checked_as_by_a_call() -> None:
@@ -188,7 +181,7 @@ def test_waveforms_are_checked_as_by_a_call() -> None:
     assert encode_windows(encoder, [], **OPTIONS) == []
     with pytest.raises(AudioError, match="waveform 1"):
         encode_windows(encoder, [speech(30_000), torch.zeros(10)], **OPTIONS)
-    padded = encode_windows(encoder, [torch.zeros(10)], short="pad", **OPTIONS)
+    padded = encode_windows(encoder, [torch.zeros(10)], pad_short=True, **OPTIONS)
     assert len(padded[0]) == encoder.num_frames(encoder.min_samples)
     with pytest.raises(LayerError, match="no layer 'nothing'"):
         encode_windows(encoder, [speech(30_000)], "nothing", **OPTIONS)
@@ -211,5 +204,22 @@ def test_windows_that_cannot_be_are_refused(window: float, overlap: float, messa
         encode_windows(shared_encoder("tera"), [], window_seconds=window, overlap_seconds=overlap)
 
 
-def test_it_is_public() -> None:
+def test_the_deprecated_spelling_of_several_layers() -> None:
+    wavs = [speech(20_000)]
+    for name, is_stacked in (("tera", True), ("cpc", False)):
+        encoder = shared_encoder(name)
+        with torch.inference_mode():
+            (expected,) = window_layers(encoder, wavs, **OPTIONS)
+            with pytest.warns(DeprecationWarning, match=r"auricle\.window_layers"):
+                (everything,) = encode_windows(encoder, wavs, "all", **OPTIONS)  # type: ignore[arg-type]
+            with pytest.warns(DeprecationWarning, match=r"auricle\.window_layers"):
+                (last,) = encode_windows(encoder, wavs, [-1], **OPTIONS)  # type: ignore[arg-type]
+        rows = everything if is_stacked else everything.values()
+        assert all(map(torch.equal, rows, expected.values()))
+        assert torch.equal(last[encoder.default_layer], expected[encoder.default_layer])
+
+
+def test_windows_are_public() -> None:
     assert auricle.encode_windows is encode_windows
+    assert auricle.window_layers is window_layers
+    assert auricle.window_codes is window_codes

@@ -1,13 +1,94 @@
+"""Analysis of representations."""
+
 from __future__ import annotations
 
 import itertools
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 
-from auricle.outputs import FrameGeometry, Window
-from auricle.plotting import similarity as module
-from auricle.plotting.similarity import at_common_times, cka_matrix, linear_cka
+from auricle.geometry import FrameGeometry, Window
+from auricle.plotting import analysis as module
+from auricle.plotting.analysis import (
+    at_common_times,
+    cka_matrix,
+    linear_cka,
+    order_by_correlation,
+    principal_components,
+    standardised,
+)
+
+
+@pytest.mark.parametrize("shape", [(200, 12), (12, 200), (30, 30)])
+def test_scores_and_shares_are_those_of_an_independent_implementation(
+    shape: tuple[int, int],
+) -> None:
+    x = np.random.default_rng(0).standard_normal(shape) * np.linspace(3, 1, shape[1])
+    x -= x.mean(axis=0)
+    reference = PCA(3).fit(x)
+    found = principal_components(x, 3)
+    scores = reference.transform(x)
+    signs = np.sign((scores * found.scores).sum(axis=0))
+    np.testing.assert_allclose(found.scores, scores * signs, atol=1e-9)
+    np.testing.assert_allclose(found.shares, reference.explained_variance_ratio_)
+
+
+@pytest.mark.parametrize("shape", [(50, 8), (8, 50)])
+def test_the_sign_follows_the_largest_loading(shape: tuple[int, int]) -> None:
+    generator = np.random.default_rng(1)
+    source = generator.standard_normal(shape[0])
+    x = 0.01 * generator.standard_normal(shape)
+    x[:, 2] += 3 * source
+    x[:, 1] -= source
+    for sign in (1.0, -1.0):
+        signed = sign * (x - x.mean(axis=0))
+        scores = principal_components(signed, 1).scores[:, 0]
+        assert np.corrcoef(scores, signed[:, 2])[0, 1] > 0.99
+
+
+def test_what_is_not_there_is_zero() -> None:
+    found = principal_components(np.zeros((5, 3)), 2)
+    np.testing.assert_array_equal(found.scores, 0)
+    assert found.shares == (0, 0)
+    single = principal_components(np.array([[1.0], [-1.0]]), 2)
+    np.testing.assert_allclose(single.scores, [[1, 0], [-1, 0]])
+    assert single.shares == (1, 0)
+
+
+def test_columns_are_in_standard_deviations_from_their_means() -> None:
+    x = np.array([[1, 5], [3, 5], [5, 5]], dtype=np.float32)
+    expected = np.sqrt(1.5) * np.array([-1, 0, 1])
+    np.testing.assert_allclose(standardised(x)[:, 0], expected)
+    np.testing.assert_array_equal(standardised(x)[:, 1], 0)
+
+
+def test_rounding_is_no_deviation() -> None:
+    x = np.full((1000, 1), 0.1)
+    x[::2] = np.nextafter(0.1, 1)
+    assert x.std(axis=0) > 0
+    np.testing.assert_array_equal(standardised(x), 0)
+
+
+def test_columns_that_move_together_become_neighbours() -> None:
+    generator = np.random.default_rng(0)
+    sources = generator.standard_normal((500, 3))
+    group_of = generator.integers(3, size=30)
+    x = sources[:, group_of] + 0.3 * generator.standard_normal((500, 30))
+    order = order_by_correlation(standardised(x))
+    assert sorted(order) == list(range(30))
+    groups = group_of[order]
+    assert np.count_nonzero(np.diff(groups)) == 2
+
+
+def test_constant_columns_come_last() -> None:
+    x = np.random.default_rng(1).standard_normal((50, 5))
+    x[:, [0, 3]] = 7
+    assert set(order_by_correlation(standardised(x))[-2:]) == {0, 3}
+
+
+def test_a_single_frame_and_nothing_but_constants() -> None:
+    assert sorted(order_by_correlation(standardised(np.ones((1, 4))))) == [0, 1, 2, 3]
 
 
 def noise(num_frames: int, dim: int, seed: int) -> np.ndarray:
