@@ -22,8 +22,8 @@ from auricle.catalogue.search import find, list_models
 from auricle.errors import AuricleError
 from auricle.hub.skeletons import skeleton
 from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.probing.report import percent
 from auricle.probing.results import ProbeResult, read_results
-from auricle.probing.tables import percent
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "which-model.md"

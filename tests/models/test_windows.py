@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.models import windows
 from auricle.models.base import SAMPLE_RATE

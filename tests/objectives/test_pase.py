@@ -9,7 +9,7 @@ from torch import Tensor
 
 import auricle.objectives.pase as subject
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.models.pase import Pase, PaseConfig
 from auricle.objectives.base import Loss
 from auricle.objectives.pase import (

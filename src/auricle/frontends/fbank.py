@@ -11,9 +11,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from auricle.frontends.cmvn import cmvn
-from auricle.frontends.deltas import append_deltas
-from auricle.frontends.framing import magnitudes, stacked, transform_windows, utterances
+from auricle.frontends.feature_transforms import append_deltas, cmvn
+from auricle.frontends.framing import batch_features, magnitudes, transform_windows
 from auricle.outputs import FrameGeometry, Window
 
 if TYPE_CHECKING:
@@ -144,19 +143,37 @@ class FbankConfig(
         """Frames for `num_samples` samples, an int or an integer tensor."""
         return self.geometry.num_frames(num_samples)
 
+    @property
+    def uses_utterance_statistics(self) -> bool:
+        """Whether a frame depends on statistics of the whole utterance."""
+        return self.cmvn or self.subtract_mean
 
-def fbank(waveforms: Tensor, num_samples: Sequence[int], config: FbankConfig) -> Tensor:
-    """Kaldi filterbank features of a padded batch, each utterance as if it were alone.
+    @property
+    def streaming_obstacle(self) -> str | None:
+        """Reason why the features cannot be computed frame by frame; None if they can."""
+        if self.delta_order > 0:
+            return "its deltas (delta_order) regress over frames ahead"
+        if self.subtract_mean:
+            return "it subtracts the mean over the whole utterance (subtract_mean)"
+        return None
 
-    `waveforms` is (batch, samples) in [-1, 1], not scaled to int16, and `num_samples` holds the
-    true lengths; what lies past them is ignored. Returns (batch, frames, `config.dim`) in float32
-    on the waveforms' device, zero past each utterance's `config.num_frames(n)` frames. Raises
-    AudioError for an utterance shorter than `config.min_samples`.
-    """
-    if not num_samples:
-        return waveforms.new_zeros((0, 0, config.dim), dtype=torch.float32)
-    rows = utterances(waveforms, num_samples, config.min_samples)
-    return stacked([_features(row, config) for row in rows])
+    def features(self, waveforms: Tensor, lengths: Sequence[int] | Tensor) -> Tensor:
+        """Compute the features of a padded batch; an utterance does not depend on the others.
+
+        Args:
+            waveforms: (B, S) in [-1, 1]. Padding is ignored.
+            lengths: Samples of each utterance, as ints or an int64 tensor (B,).
+
+        Returns:
+            (B, T, dim) in float32, zero past the `num_frames` of an utterance.
+
+        Raises:
+            AudioError: An utterance is shorter than `min_samples`.
+        """
+        transform = functools.partial(_features, config=self)
+        return batch_features(
+            waveforms, lengths, transform, min_samples=self.min_samples, dim=self.dim
+        )
 
 
 def _features(waveform: Tensor, config: FbankConfig) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 
 from torch import Tensor
 
-from auricle.audio.waveforms import Waveform, as_waveforms
+from auricle.audio.inputs import Waveform, as_waveforms
 from auricle.errors import AuricleError
 from auricle.models.base import SAMPLE_RATE, Encoder
 from auricle.outputs import FrameGeometry, LayerInfo

@@ -12,12 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.frontends import LogMelConfig, extract
+from auricle.frontends import LogMelConfig
 from auricle.models.base import SAMPLE_RATE
 from auricle.models.pase import Pase
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig
-from auricle.objectives.prosody import NUM_PROSODY, prosody
-from auricle.objectives.target_norm import RunningNorm
+from auricle.objectives.pase_targets import NUM_PROSODY, RunningNorm, prosody
 
 Worker = Literal["waveform", "spectrum", "mfcc", "prosody", "lim", "gim", "spc"]
 
@@ -259,7 +258,7 @@ class PaseObjective(Objective):
             if name == "prosody":
                 features = prosody(chunks, hop_samples=self.hop_samples)
             else:
-                features = extract(chunks, lengths, self._front_end(name))
+                features = self._front_end(name).features(chunks, lengths)
             targets[name] = norm(features[:, : self.num_frames]).transpose(1, 2)
         return targets
 

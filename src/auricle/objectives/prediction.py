@@ -1,12 +1,17 @@
-"""Autoregressive prediction of frames: what APC and VQ-APC share."""
+"""L1 prediction of frames: the losses of APC, VQ-APC and NPC."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from auricle.objectives.base import masked_mean, true_frames
+from auricle.models.apc import Apc
+from auricle.models.npc import Npc
+from auricle.models.vq_apc import VqApc
+from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, true_frames
+from auricle.objectives.gumbel import LogitQuantizerObjectiveConfig, quantize, quantizer_metrics
 
 
 def future_l1(predicted: Tensor, features: Tensor, num_frames: Sequence[int], ahead: int) -> Tensor:
@@ -22,3 +27,153 @@ def future_l1(predicted: Tensor, features: Tensor, num_frames: Sequence[int], ah
     counts = [count - ahead for count in num_frames]
     is_true = true_frames(counts, target.shape[1], features.device)
     return masked_mean((predicted[:, : target.shape[1]] - target).abs(), is_true.unsqueeze(2))
+
+
+class ApcObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
+    """Options of APC's loss; how far ahead it predicts is the encoder's `num_future`."""
+
+
+class ApcObjective(Objective):
+    """A linear layer on the last GRU layer predicts the fbank frame `num_future` ahead, by L1."""
+
+    config_type = ApcObjectiveConfig
+    encoder: Apc
+
+    def __init__(self, encoder: Apc, config: ApcObjectiveConfig) -> None:
+        super().__init__(encoder, config)
+        self.head = nn.Linear(encoder.config.hidden_size, encoder.config.features.dim)
+
+    @property
+    def min_samples(self) -> int:
+        # One frame has to be predicted.
+        geometry = self.encoder.config.features.geometry
+        return geometry.min_samples(self.encoder.config.num_future + 2)
+
+    def forward(
+        self,
+        waveforms: Tensor,
+        num_samples: Sequence[int],
+        *,
+        step: int,
+        generator: torch.Generator,
+    ) -> Loss:
+        config = self.encoder.config
+        features = self.encoder.features(waveforms, num_samples)
+        num_frames = [config.features.num_frames(count) for count in num_samples]
+        *_, context = self.encoder.rnn(features)
+        return Loss(value=future_l1(self.head(context), features, num_frames, config.num_future))
+
+
+class VqApcObjectiveConfig(LogitQuantizerObjectiveConfig, frozen=True, kw_only=True):
+    """Options of VQ-APC's loss; how far ahead it predicts is the encoder's `num_future`."""
+
+
+class VqApcObjective(Objective):
+    """A linear layer on the code vectors predicts the fbank frame `num_future` ahead, by L1.
+
+    The codes are chosen by a Gumbel softmax with straight-through gradients in training, and
+    without noise in evaluation.
+    """
+
+    config_type = VqApcObjectiveConfig
+    config: VqApcObjectiveConfig
+    encoder: VqApc
+
+    def __init__(self, encoder: VqApc, config: VqApcObjectiveConfig) -> None:
+        super().__init__(encoder, config)
+        self.head = nn.Linear(encoder.config.hidden_size, encoder.config.features.dim)
+
+    @property
+    def min_samples(self) -> int:
+        # One frame has to be predicted, and CMVN may need two.
+        geometry = self.encoder.config.features.geometry
+        num_frames = self.encoder.config.num_future + 1
+        return max(geometry.min_samples(num_frames), self.encoder.min_samples)
+
+    def forward(
+        self,
+        waveforms: Tensor,
+        num_samples: Sequence[int],
+        *,
+        step: int,
+        generator: torch.Generator,
+    ) -> Loss:
+        config = self.encoder.config
+        features = self.encoder.features(waveforms, num_samples)
+        num_frames = [config.features.num_frames(count) for count in num_samples]
+        *_, context = self.encoder.rnn(features)
+        metrics = {}
+        if config.codebooks:
+            temperature = self.config.temperature(step, config.gumbel_temperature)
+            context, choices = quantize(
+                self.encoder.quantizer,
+                context,
+                temperature=temperature,
+                generator=generator if self.training else None,
+            )
+            metrics = quantizer_metrics(choices, num_frames, temperature)
+        loss = future_l1(self.head(context), features, num_frames, config.num_future)
+        return Loss(value=loss, metrics=metrics)
+
+
+class NpcObjectiveConfig(LogitQuantizerObjectiveConfig, frozen=True, kw_only=True):
+    """Options of NPC's loss; what is hidden from a frame's prediction is the encoder's."""
+
+
+class NpcObjective(Objective):
+    """A linear layer on the code vectors (or the bottleneck) predicts each frame itself, by L1.
+
+    The codes are chosen by a Gumbel softmax with straight-through gradients in training, and
+    without noise in evaluation.
+    """
+
+    config_type = NpcObjectiveConfig
+    config: NpcObjectiveConfig
+    encoder: Npc
+
+    def __init__(self, encoder: Npc, config: NpcObjectiveConfig) -> None:
+        super().__init__(encoder, config)
+        width = encoder.config.bottleneck_dim or encoder.config.hidden_size
+        self.head = nn.Linear(width, encoder.config.features.dim)
+
+    @property
+    def min_samples(self) -> int:
+        # Batch norm needs two frames, if a batch holds one utterance.
+        geometry = self.encoder.config.features.geometry
+        return max(geometry.min_samples(2), self.encoder.min_samples)
+
+    def forward(
+        self,
+        waveforms: Tensor,
+        num_samples: Sequence[int],
+        *,
+        step: int,
+        generator: torch.Generator,
+    ) -> Loss:
+        config = self.encoder.config
+        features = self.encoder.features(waveforms, num_samples)
+        num_frames = [config.features.num_frames(count) for count in num_samples]
+        context = self.context(features, num_frames)
+        metrics = {}
+        if config.codebooks:
+            temperature = self.config.temperature(step, config.gumbel_temperature)
+            context, choices = quantize(
+                self.encoder.quantizer,
+                context,
+                temperature=temperature,
+                generator=generator if self.training else None,
+            )
+            metrics = quantizer_metrics(choices, num_frames, temperature)
+        loss = future_l1(self.head(context), features, num_frames, ahead=0)
+        return Loss(value=loss, metrics=metrics)
+
+    def context(self, features: Tensor, num_frames: Sequence[int]) -> Tensor:
+        """The encoder's last layer (B, T, D): `masked_sum`, or the bottleneck.
+
+        Args:
+            features: (B, T, D), zeros past each true end.
+            num_frames: True length of each utterance.
+        """
+        last = self.encoder.layer_infos[-1].name
+        *_, (_, context) = self.encoder.encode_features(features, num_frames, frozenset({last}))
+        return context

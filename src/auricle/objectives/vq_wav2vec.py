@@ -12,7 +12,7 @@ from auricle.models.vq_wav2vec import VqWav2Vec
 from auricle.nn.padding import padding_mask
 from auricle.nn.vector_quantizer import GumbelQuantizer, KmeansQuantizer
 from auricle.objectives.base import Loss, masked_mean
-from auricle.objectives.future_contrast import FutureContrastConfig, FutureContrastObjective
+from auricle.objectives.contrastive import FutureContrastConfig, FutureContrastObjective
 from auricle.objectives.gumbel import gumbel_noise, quantizer_metrics, straight_through_choice
 
 

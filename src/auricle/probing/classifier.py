@@ -27,7 +27,7 @@ MAX_ITERATIONS = 500
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
+class ClassifierResult:
     """Share of test examples told right, by the classifier and by always saying what is most
     frequent in training, and whether the solver was done."""
 
@@ -51,7 +51,7 @@ def train_and_test(
     train_labels: NDArray[np.str_],
     test: NDArray[np.float32],
     test_labels: NDArray[np.str_],
-) -> Outcome:
+) -> ClassifierResult:
     """Train on (N, D) with labels (N,) and tell the labels of `test` (M, D).
 
     Mean and variance of the features are those of the training examples. A test example whose
@@ -88,7 +88,7 @@ def train_and_test(
         # Reported in the outcome instead.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train, train_labels)
-    return Outcome(
+    return ClassifierResult(
         accuracy=float(np.mean(model.predict(test) == test_labels)),
         majority_accuracy=float(np.mean(test_labels == names[counts.argmax()])),
         converged=int(regression.n_iter_.max()) < MAX_ITERATIONS,

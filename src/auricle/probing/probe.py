@@ -12,7 +12,7 @@ import numpy as np
 from auricle.errors import AuricleError
 from auricle.models.base import Encoder
 from auricle.outputs import LayerInfo
-from auricle.probing.classifier import Outcome, check_classifier, train_and_test
+from auricle.probing.classifier import ClassifierResult, check_classifier, train_and_test
 from auricle.probing.features import MAX_FRAMES, Examples, collect
 from auricle.probing.results import LayerResult, ProbeResult
 from auricle.probing.tasks import Task
@@ -103,11 +103,11 @@ def choose_layers(encoder: Encoder, names: Sequence[str] | None) -> list[LayerIn
 
 def _probe_layer(layer: LayerInfo, examples: Examples, task: Task) -> tuple[LayerResult, float]:
     """The result of a layer, and the accuracy of the most frequent label."""
-    outcomes: list[Outcome] = []
+    results: list[ClassifierResult] = []
     sizes = []
     for fold in task.folds:
         is_train, is_test = (np.isin(examples.utterances, part) for part in (fold.train, fold.test))
-        outcomes.append(
+        results.append(
             train_and_test(
                 examples.features[is_train],
                 examples.labels[is_train],
@@ -116,19 +116,19 @@ def _probe_layer(layer: LayerInfo, examples: Examples, task: Task) -> tuple[Laye
             )
         )
         sizes.append((int(is_train.sum()), int(is_test.sum())))
-    converged = all(outcome.converged for outcome in outcomes)
+    converged = all(fold.converged for fold in results)
     if not converged:
         logger.warning("%s: the solver was not done with layer %s", task.name, layer.name)
     result = LayerResult(
         name=layer.name,
         dim=layer.dim,
         hop_samples=layer.geometry.hop_samples,
-        accuracy=fmean(outcome.accuracy for outcome in outcomes),
-        fold_accuracies=tuple(outcome.accuracy for outcome in outcomes),
+        accuracy=fmean(fold.accuracy for fold in results),
+        fold_accuracies=tuple(fold.accuracy for fold in results),
         num_examples=len(examples.labels),
         num_train=fmean(train for train, _ in sizes),
         num_test=fmean(test for _, test in sizes),
         frame_step=examples.frame_step,
         converged=converged,
     )
-    return result, fmean(outcome.majority_accuracy for outcome in outcomes)
+    return result, fmean(fold.majority_accuracy for fold in results)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from auricle.audio.waveforms import as_waveforms
+from auricle.audio.inputs import as_waveforms
 from auricle.errors import AudioError, AuricleError
 from auricle.nn.fast_paths import first_change
 from auricle.outputs import SAMPLE_RATE, LayerInfo, ModelInfo

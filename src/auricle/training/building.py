@@ -1,7 +1,8 @@
-"""What a recipe makes: the loss with its encoder, the optimiser, the accelerator."""
+"""Objective, optimiser, learning rate schedule and accelerator of a recipe."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -13,10 +14,11 @@ from auricle.models.base import SAMPLE_RATE
 from auricle.objectives.base import Objective
 from auricle.optional import optional
 from auricle.training.corpus import Corpus
-from auricle.training.recipe import OptimizerOptions, Recipe
+from auricle.training.recipe import OptimizerOptions, Recipe, ScheduleOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -97,3 +99,22 @@ def build_accelerator(recipe: Recipe, device: Device) -> Accelerator:
             f"{recipe.run.precision}, and accelerate keeps to the first one: start a new process "
             f"({error})"
         ) from error
+
+
+def learning_rate(step: int, num_steps: int, highest: float, options: ScheduleOptions) -> float:
+    """Learning rate of the update that follows `step` updates, of `num_steps` in all.
+
+    It grows from above 0 to `highest`, which the first update after the warm-up has, and falls to
+    `final_fraction` of it, which the last update of all has, unless the schedule is constant.
+    """
+    if step < options.warmup_steps:
+        return highest * (step + 1) / (options.warmup_steps + 1)
+    if options.kind == "constant":
+        return highest
+    span = max(num_steps - 1 - options.warmup_steps, 1)
+    progress = min((step - options.warmup_steps) / span, 1.0)
+    if options.kind == "linear":
+        remaining = 1.0 - progress
+    else:
+        remaining = (1.0 + math.cos(math.pi * progress)) / 2
+    return highest * (options.final_fraction + (1.0 - options.final_fraction) * remaining)

@@ -1,11 +1,14 @@
-"""Checkpoints of a training: folders that are whole or not there, of plain tensors and JSON."""
+"""Checkpoints to resume from, of plain tensors and JSON, and the exported encoder."""
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import re
 import shutil
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import msgspec
@@ -13,6 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from auricle.errors import OutputError, TrainingError
+from auricle.models.base import Encoder
+from auricle.outputs import Provenance
+from auricle.training.corpus import Corpus
+from auricle.training.recipe import Recipe
 
 FOLDER = "checkpoints"
 MODEL_FILE = "model.safetensors"
@@ -236,3 +243,35 @@ def _unfit(path: Path, error: Exception) -> TrainingError:
         f"cannot go on from {path}: {error}; remove that checkpoint's folder to go on from the one "
         "before, or choose another --out to begin anew"
     )
+
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+def write_result(path: Path, encoder: Encoder, recipe: Recipe, corpus: Corpus, steps: int) -> None:
+    """Write the encoder, without its heads, in the type that the recipe asks for.
+
+    Its metadata hold name, training data and licence as the recipe states them, the recipe's text,
+    the number of updates, what the audio was, and the versions of the library and of torch.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    identity = recipe.identity
+    result = copy.deepcopy(encoder).to(device="cpu", dtype=DTYPES[identity.save_as])
+    audio = {
+        "utterances": len(corpus.utterances),
+        "hours": round(corpus.hours, 3),
+        "sha256": corpus.digest,
+    }
+    result.provenance = Provenance(
+        name=identity.name, training_data=identity.training_data, licence=identity.licence
+    )
+    version: str = import_module("auricle").__version__
+    extra = {
+        "recipe": recipe.text,
+        "steps": str(steps),
+        "audio": json.dumps(audio),
+        "code_version": f"auricle {version}, torch {torch.__version__}",
+    }
+    result.save(path, extra=extra)

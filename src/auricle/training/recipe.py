@@ -19,11 +19,11 @@ from auricle.optional import optional
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RecipeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of a recipe's sections: frozen, keyword-only, validated on construction."""
 
 
-class Identity(Section, frozen=True, kw_only=True):
+class Identity(RecipeSection, frozen=True, kw_only=True):
     """What is trained (`[recipe]`).
 
     Attributes:
@@ -56,7 +56,7 @@ class Identity(Section, frozen=True, kw_only=True):
             )
 
 
-class DataOptions(Section, frozen=True, kw_only=True):
+class DataOptions(RecipeSection, frozen=True, kw_only=True):
     """How audio becomes batches (`[data]`).
 
     Attributes:
@@ -92,7 +92,7 @@ class DataOptions(Section, frozen=True, kw_only=True):
             )
 
 
-class OptimizerOptions(Section, frozen=True, kw_only=True):
+class OptimizerOptions(RecipeSection, frozen=True, kw_only=True):
     """How the weights are updated (`[optimizer]`).
 
     Attributes:
@@ -120,7 +120,7 @@ class OptimizerOptions(Section, frozen=True, kw_only=True):
             raise ValueError(f"max_gradient_norm must be above 0, but is {self.max_gradient_norm}")
 
 
-class ScheduleOptions(Section, frozen=True, kw_only=True):
+class ScheduleOptions(RecipeSection, frozen=True, kw_only=True):
     """How the learning rate moves (`[schedule]`).
 
     Attributes:
@@ -138,7 +138,7 @@ class ScheduleOptions(Section, frozen=True, kw_only=True):
             raise ValueError("warmup_steps must be at least 0, final_fraction from 0 to 1")
 
 
-class RunOptions(Section, frozen=True, kw_only=True):
+class RunOptions(RecipeSection, frozen=True, kw_only=True):
     """How it runs (`[run]`).
 
     Attributes:
@@ -156,7 +156,7 @@ class RunOptions(Section, frozen=True, kw_only=True):
             raise ValueError("checkpoint_every and log_every must be at least 1")
 
 
-class RecipeFile(Section, frozen=True, kw_only=True):
+class RecipeFile(RecipeSection, frozen=True, kw_only=True):
     """The file as it is written; the family decides what `encoder` and `objective` may hold."""
 
     recipe: Identity
@@ -168,7 +168,7 @@ class RecipeFile(Section, frozen=True, kw_only=True):
     run: RunOptions = RunOptions()
 
 
-class Recipe(Section, frozen=True, kw_only=True):
+class Recipe(RecipeSection, frozen=True, kw_only=True):
     """A recipe that has been read: every section typed, and the text that it came from."""
 
     identity: Identity

@@ -17,23 +17,33 @@ from auricle.errors import RecipeError, TrainingError
 from auricle.models.base import SAMPLE_RATE
 from auricle.objectives.base import Loss, Objective
 from auricle.training import checkpoints
-from auricle.training.batches import BatchStream, Position, draw
+from auricle.training.batches import (
+    BatchStream,
+    DataPosition,
+    TrainingBatch,
+    decode,
+    draw,
+    load_batches,
+)
 from auricle.training.building import (
     Device,
     build_accelerator,
     build_objective,
     build_optimizer,
     fitting_corpus,
+    learning_rate,
 )
-from auricle.training.checkpoints import CheckpointFolder, TrainingState
+from auricle.training.checkpoints import CheckpointFolder, TrainingState, write_result
 from auricle.training.corpus import Corpus
-from auricle.training.curves import check_curves, save_curves
-from auricle.training.loading import Batch, decode, load_batches
-from auricle.training.metrics import StepMeans, read_metrics
-from auricle.training.monitor import Monitor, check_monitoring
+from auricle.training.monitoring import (
+    Monitor,
+    StepMeans,
+    check_curves,
+    check_monitoring,
+    read_metrics,
+    save_curves,
+)
 from auricle.training.recipe import Recipe
-from auricle.training.result import write_result
-from auricle.training.schedule import learning_rate
 from auricle.training.stopping import StopRequests
 from auricle.writing import write_whole
 
@@ -62,7 +72,7 @@ class RunSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TrainingResult:
     """How a run ended.
 
     Attributes:
@@ -78,7 +88,7 @@ class Outcome:
     is_main: bool
 
 
-def train(recipe: Recipe, corpus: Corpus, out: Path, settings: RunSettings) -> Outcome:
+def train(recipe: Recipe, corpus: Corpus, out: Path, settings: RunSettings) -> TrainingResult:
     """Train as the recipe says, from the last checkpoint in `out` on where there is one.
 
     Under `torchrun` every process calls it alike. On the CPU a training that was killed and goes
@@ -109,7 +119,7 @@ def train(recipe: Recipe, corpus: Corpus, out: Path, settings: RunSettings) -> O
         result = trainer.finish()
     finally:
         accelerator.end_training()
-    return Outcome(
+    return TrainingResult(
         step=trainer.step,
         stopped_by=stop.number,
         result=result,
@@ -142,7 +152,7 @@ class Trainer:
         self.parameters = [p for p in objective.parameters() if p.requires_grad]
         self.checkpoints = CheckpointFolder(out)
         self.step = 0
-        self.position = Position()
+        self.position = DataPosition()
         self.seconds = 0.0
         self.audio_seconds = 0.0
         # Each process draws masks and dropout of its own.
@@ -170,7 +180,7 @@ class Trainer:
             self.accelerator.device,
         )
         self.step = state.step
-        self.position = Position(state.epoch, state.batch)
+        self.position = DataPosition(state.epoch, state.batch)
         self.seconds = state.seconds
         self.audio_seconds = state.audio_seconds
         logger.info("going on from %s", folder)
@@ -262,7 +272,7 @@ class Trainer:
                 if is_last or self.step % options.checkpoint_every == 0:
                     self._save()
 
-    def _open_data(self, settings: RunSettings) -> Iterator[Batch]:
+    def _open_data(self, settings: RunSettings) -> Iterator[TrainingBatch]:
         """Batches from the position on that training is at."""
         decoded = None
         if settings.caches_audio:
@@ -292,7 +302,9 @@ class Trainer:
             }
             monitor.record(self.step, metrics | totals)
 
-    def _update(self, batches: Iterator[Batch], means: StepMeans, stop: StopRequests) -> None:
+    def _update(
+        self, batches: Iterator[TrainingBatch], means: StepMeans, stop: StopRequests
+    ) -> None:
         """Take one step; afterwards all processes know of a request to stop."""
         rate = learning_rate(
             self.step,
@@ -321,7 +333,9 @@ class Trainer:
         step = {"loss": loss, "gradient_norm": gradient_norm, "learning_rate": rate}
         means.add_step(step, audio_seconds)
 
-    def _accumulate(self, batches: Iterator[Batch], means: StepMeans) -> tuple[torch.Tensor, int]:
+    def _accumulate(
+        self, batches: Iterator[TrainingBatch], means: StepMeans
+    ) -> tuple[torch.Tensor, int]:
         """Add up the gradients of a step's batches; their mean loss and their true samples."""
         device = self.accelerator.device
         num_batches = self.recipe.data.batches_per_step
