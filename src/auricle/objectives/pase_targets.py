@@ -1,4 +1,4 @@
-"""Regression targets of PASE: prosody, and standardisation by running statistics."""
+"""Regression targets of PASE (arXiv:1904.03416): prosody, and standardisation of targets."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ SAMPLE_RATE = 16_000
 
 MIN_PITCH_HZ = 60.0
 MAX_PITCH_HZ = 400.0
-"""Range of the pitch of a speaking voice."""
+"""Pitch range of a speaking voice."""
 
 FRAME_SAMPLES = 400
-"""What is correlated, counted and squared: 25 ms, as in PASE's other targets."""
+"""Analysis window, 25 ms, as for PASE's other targets."""
 
 VOICED_CORRELATION = 0.5
-"""From this correlation on a frame is taken for voiced when pitch is interpolated."""
+"""Least correlation of a voiced frame, for the interpolation of pitch."""
 
 SHORT_LAG_BONUS = 0.05
-"""By how much less a peak at the longest lag counts, against pitches an octave too low."""
+"""Relative penalty of the longest lag, against octave errors."""
 
 ENERGY_FLOOR = 1e-6
-"""Added to the mean square, 60 dB below full scale: what is quieter counts as silence."""
+"""Added to the mean square, 60 dB below full scale."""
 
 NUM_PROSODY = 4
 
@@ -32,16 +32,16 @@ NUM_PROSODY = 4
 def prosody(waveforms: Tensor, *, hop_samples: int) -> Tensor:
     """Log pitch, degree of voicing, zero-crossing rate and log energy of each frame.
 
-    The quantities of PASE's prosody worker (arXiv:1904.03416, section 2.2), simpler than the
-    trackers that its authors call: pitch is the lag of the largest normalised cross-correlation
-    of 25 ms (Talkin, A Robust Algorithm for Pitch Tracking, 1995) without tracking from frame to
-    frame; voicing is that correlation; pitch is interpolated linearly in the logarithm where the
-    correlation is below 0.5, held before the first voiced frame and after the last, and in the
-    middle of its range where nothing is voiced; energy is the logarithm of the mean square.
+    These are the quantities of PASE's prosody worker (arXiv:1904.03416, section 2.2) by simpler
+    trackers than its authors use. Pitch is the lag of the largest normalised cross-correlation of
+    25 ms (Talkin, A Robust Algorithm for Pitch Tracking, 1995), without tracking over frames;
+    voicing is that correlation. Log pitch is interpolated linearly where the correlation is below
+    0.5, extended to frames before the first and after the last voiced one, and the middle of its
+    range where no frame is voiced. Energy is the logarithm of the mean square.
 
     Args:
-        waveforms: (B, S), all of them true samples.
-        hop_samples: Samples from frame to frame; frame t is centred at sample t * hop_samples.
+        waveforms: (B, S), without padding.
+        hop_samples: Samples between frames; frame t is centred at sample t * hop_samples.
 
     Returns:
         (B, S // hop_samples, 4), float32.
@@ -49,7 +49,7 @@ def prosody(waveforms: Tensor, *, hop_samples: int) -> Tensor:
     num_frames = waveforms.shape[1] // hop_samples
     min_lag, max_lag = int(SAMPLE_RATE / MAX_PITCH_HZ), int(SAMPLE_RATE / MIN_PITCH_HZ)
     size = FRAME_SAMPLES + max_lag
-    # The two windows that are correlated lie about the frame's centre together.
+    # The two correlated windows together are centred on the frame.
     padded = F.pad(waveforms.float(), (size // 2, size))
     segments = padded.unfold(1, size, hop_samples)[:, :num_frames]
     segments = segments - segments.mean(dim=2, keepdim=True)
@@ -66,9 +66,10 @@ def prosody(waveforms: Tensor, *, hop_samples: int) -> Tensor:
 
 
 def _correlations(segments: Tensor, max_lag: int) -> Tensor:
-    """Normalised cross-correlation (B, T, max_lag + 1) of each segment's beginning with the rest.
+    """Normalised cross-correlation (B, T, max_lag + 1) of the start of each segment with the rest.
 
-    At lag k: samples 0..N-1 of the segment with samples k..N+k-1, over the root of their energies.
+    At lag k, samples 0..N-1 of the segment with samples k..N+k-1, divided by the root of the
+    product of their energies.
     """
     size = segments.shape[2]
     transform_size = 1 << (size + FRAME_SAMPLES - 1).bit_length()
@@ -83,10 +84,10 @@ def _correlations(segments: Tensor, max_lag: int) -> Tensor:
 
 
 def interpolate(x: Tensor, is_known: Tensor) -> Tensor:
-    """Values (B, T) with those that are not known interpolated between their known neighbours.
+    """Linear interpolation of values (B, T) where `is_known` is False.
 
-    Before the first known value and after the last, that one is held; a row without any holds the
-    logarithm of the middle of the pitch's range.
+    The first and last known values are extended to the ends of the row; a row without any is the
+    logarithm of the middle of the pitch range.
     """
     num_frames = x.shape[1]
     frames = torch.arange(num_frames, device=x.device).expand_as(x)
@@ -101,15 +102,15 @@ def interpolate(x: Tensor, is_known: Tensor) -> Tensor:
 
 
 MIN_DEVIATION = 1e-4
-"""A dimension that varies less is not blown up."""
+"""Lower clamp of the standard deviation."""
 
 
 class RunningNorm(nn.Module):
-    """Standardises frames by mean and deviation of all that training has shown it.
+    """Standardise frames by running mean and standard deviation of all frames seen in training.
 
-    Statistics of a corpus, taken as it is read instead of beforehand. They are merged batch by
-    batch (Chan et al., Updating Formulae and a Pairwise Algorithm for Computing Sample Variances,
-    1979) and saved with the weights.
+    Estimates statistics of the corpus in one pass. They are merged batch by batch (Chan et al.,
+    Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979) and saved
+    with the weights.
     """
 
     count: Tensor
@@ -124,14 +125,14 @@ class RunningNorm(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Standardised frames (..., dim), float32; in training they count first."""
+        """Standardise frames (..., dim) in float32; in training mode, update the statistics first."""
         x = x.float()
         if self.training:
             self._update(x.reshape(-1, x.shape[-1]))
         return (x - self.mean) / self.variance.sqrt().clamp(min=MIN_DEVIATION)
 
     def _update(self, x: Tensor) -> None:
-        """Let frames (N, dim) count."""
+        """Update the statistics with frames (N, dim)."""
         variance, mean = torch.var_mean(x, dim=0, correction=0)
         share = len(x) / (self.count + len(x))
         shift = mean - self.mean

@@ -1,4 +1,4 @@
-"""L1 prediction of frames: the losses of APC, VQ-APC and NPC."""
+"""L1 prediction of frames: APC (arXiv:1904.03240), VQ-APC (2005.08392) and NPC (2011.00406)."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from torch import Tensor, nn
 from auricle.models.apc import Apc
 from auricle.models.npc import Npc
 from auricle.models.vq_apc import VqApc
-from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, true_frames
+from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, valid_frames
 from auricle.objectives.gumbel import LogitQuantizerObjectiveConfig, quantize, quantizer_metrics
 
 
 def future_l1(predicted: Tensor, features: Tensor, num_frames: Sequence[int], ahead: int) -> Tensor:
-    """Mean absolute error of frames predicted `ahead` of time (APC, arXiv:1904.03240, eq. 1).
+    """Mean absolute error of frames predicted `ahead` frames earlier (APC, eq. 1).
 
     Args:
         predicted: (B, T, D), at frame t the prediction of frame t + `ahead`.
-        features: (B, T, D), the frames themselves.
-        num_frames: True length of each utterance; only true frames are predicted.
-        ahead: How many frames ahead.
+        features: (B, T, D), the target frames.
+        num_frames: Valid frames of each utterance; only these are predicted.
+        ahead: Distance in frames.
     """
     target = features[:, ahead:]
     counts = [count - ahead for count in num_frames]
-    is_true = true_frames(counts, target.shape[1], features.device)
-    return masked_mean((predicted[:, : target.shape[1]] - target).abs(), is_true.unsqueeze(2))
+    is_valid = valid_frames(counts, target.shape[1], features.device)
+    return masked_mean((predicted[:, : target.shape[1]] - target).abs(), is_valid.unsqueeze(2))
 
 
 class ApcObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
-    """Options of APC's loss; how far ahead it predicts is the encoder's `num_future`."""
+    """Options of APC's objective; the prediction distance is the encoder's `num_future`."""
 
 
 class ApcObjective(Objective):
-    """A linear layer on the last GRU layer predicts the fbank frame `num_future` ahead, by L1."""
+    """APC's objective: L1 prediction of the frame `num_future` ahead from the last GRU layer."""
 
     config_type = ApcObjectiveConfig
     encoder: Apc
@@ -45,7 +45,7 @@ class ApcObjective(Objective):
 
     @property
     def min_samples(self) -> int:
-        # One frame has to be predicted.
+        # At least one frame must be predicted.
         geometry = self.encoder.config.features.geometry
         return geometry.min_samples(self.encoder.config.num_future + 2)
 
@@ -65,14 +65,14 @@ class ApcObjective(Objective):
 
 
 class VqApcObjectiveConfig(LogitQuantizerObjectiveConfig, frozen=True, kw_only=True):
-    """Options of VQ-APC's loss; how far ahead it predicts is the encoder's `num_future`."""
+    """Options of VQ-APC's objective; the prediction distance is the encoder's `num_future`."""
 
 
 class VqApcObjective(Objective):
-    """A linear layer on the code vectors predicts the fbank frame `num_future` ahead, by L1.
+    """VQ-APC's objective: L1 prediction of the frame `num_future` ahead from code vectors.
 
-    The codes are chosen by a Gumbel softmax with straight-through gradients in training, and
-    without noise in evaluation.
+    Codes are chosen by Gumbel softmax with straight-through gradients in training, and without
+    noise in evaluation.
     """
 
     config_type = VqApcObjectiveConfig
@@ -85,7 +85,7 @@ class VqApcObjective(Objective):
 
     @property
     def min_samples(self) -> int:
-        # One frame has to be predicted, and CMVN may need two.
+        # At least one frame must be predicted, and CMVN may need two.
         geometry = self.encoder.config.features.geometry
         num_frames = self.encoder.config.num_future + 1
         return max(geometry.min_samples(num_frames), self.encoder.min_samples)
@@ -117,14 +117,14 @@ class VqApcObjective(Objective):
 
 
 class NpcObjectiveConfig(LogitQuantizerObjectiveConfig, frozen=True, kw_only=True):
-    """Options of NPC's loss; what is hidden from a frame's prediction is the encoder's."""
+    """Options of NPC's objective; the masked context is the encoder's."""
 
 
 class NpcObjective(Objective):
-    """A linear layer on the code vectors (or the bottleneck) predicts each frame itself, by L1.
+    """NPC's objective: L1 prediction of each frame from code vectors (or the bottleneck).
 
-    The codes are chosen by a Gumbel softmax with straight-through gradients in training, and
-    without noise in evaluation.
+    Codes are chosen by Gumbel softmax with straight-through gradients in training, and without
+    noise in evaluation.
     """
 
     config_type = NpcObjectiveConfig
@@ -138,7 +138,7 @@ class NpcObjective(Objective):
 
     @property
     def min_samples(self) -> int:
-        # Batch norm needs two frames, if a batch holds one utterance.
+        # Batch norm needs two frames in a batch of one utterance.
         geometry = self.encoder.config.features.geometry
         return max(geometry.min_samples(2), self.encoder.min_samples)
 
@@ -168,11 +168,11 @@ class NpcObjective(Objective):
         return Loss(value=loss, metrics=metrics)
 
     def context(self, features: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """The encoder's last layer (B, T, D): `masked_sum`, or the bottleneck.
+        """Output (B, T, D) of the encoder's last layer: `masked_sum`, or the bottleneck.
 
         Args:
-            features: (B, T, D), zeros past each true end.
-            num_frames: True length of each utterance.
+            features: (B, T, D), zero on padding.
+            num_frames: Valid frames of each utterance.
         """
         last = self.encoder.layer_infos[-1].name
         *_, (_, context) = self.encoder.encode_features(features, num_frames, frozenset({last}))
