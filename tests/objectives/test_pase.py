@@ -18,7 +18,7 @@ from auricle.objectives.pase import (
     PaseObjectiveConfig,
     draw,
     sequence,
-    tell_apart,
+    pair_loss,
 )
 
 TINY = PaseConfig(
@@ -98,7 +98,7 @@ def test_telling_apart_by_hand() -> None:
     anchor = torch.tensor([[[1.0, 1.0]]])
     positive = torch.tensor([[[1.0, -2.0]]])
     negative = torch.tensor([[[-2.0, -4.0]]])
-    value, accuracy = tell_apart(summed, anchor, positive, negative)  # type: ignore[arg-type]
+    value, accuracy = pair_loss(summed, anchor, positive, negative)  # type: ignore[arg-type]
 
     def surprise(logit: float) -> float:
         return math.log(1 + math.exp(-logit))
@@ -152,7 +152,7 @@ def test_pairs_come_from_the_right_utterances(monkeypatch: pytest.MonkeyPatch) -
         seen.append(parts[1:])
         return torch.zeros(()), torch.zeros(())
 
-    monkeypatch.setattr(subject, "tell_apart", record)
+    monkeypatch.setattr(subject, "pair_loss", record)
     module = objective()
     x = torch.randn(6, 16, 50)
     draws = draw([16_000] * 3, 50, SMALL, torch.Generator().manual_seed(0))

@@ -16,7 +16,7 @@ from torch import Tensor
 from auricle.errors import AudioError
 
 BLOCK_FRAMES = 16_384
-"""Windows that are transformed at once, so that the memory of an hour is that of its features."""
+"""Windows transformed at once, which bounds the memory for long utterances."""
 
 
 def batch_features(
@@ -78,19 +78,22 @@ def _utterances(waveforms: Tensor, lengths: Sequence[int], min_samples: int) -> 
 def transform_windows(
     samples: Tensor, *, size: int, stride: int, transform: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Apply `transform` to every window of `size` samples, moved by `stride`, a block at a time.
+    """Apply `transform` to every window of `size` samples, `stride` samples apart, in blocks.
 
-    `samples` is (S,), a whole window at least; `transform` takes (frames, size) to (frames,
-    features). Returns (frames, features).
+    Args:
+        samples: (S,), at least one window.
+        size: Samples of a window.
+        stride: Samples between windows.
+        transform: Maps windows (T, size) to features (T, D).
+
+    Returns:
+        (T, D).
     """
     windows = samples.unfold(0, size, stride)  # (T, size), a view
     return torch.cat([transform(block) for block in torch.split(windows, BLOCK_FRAMES)])
 
 
 def magnitudes(windows: Tensor, *, size: int) -> Tensor:
-    """Magnitude of the Fourier transform of (frames, samples), zero-padded to `size`.
-
-    Returns (frames, size // 2 + 1).
-    """
+    """Magnitude spectrum (T, size // 2 + 1) of windows (T, samples), zero-padded to `size`."""
     spectrum: Tensor = torch.fft.rfft(windows, n=size)
     return spectrum.abs()

@@ -301,11 +301,11 @@ class PaseObjective(Objective):
             ("gim", tuple(part.mean(dim=2, keepdim=True) for part in (anchor, same, other))),
         ):
             if name in self.workers:
-                loss, accuracies[name] = tell_apart(self.workers[name], *parts)
+                loss, accuracies[name] = pair_loss(self.workers[name], *parts)
                 losses[name] = weight * loss
         if "spc" in self.workers:
             span = self.config.sequence_frames
-            losses["spc"], accuracies["spc"] = tell_apart(
+            losses["spc"], accuracies["spc"] = pair_loss(
                 self.workers["spc"],
                 sequence(x, draws.anchors, 1),
                 sequence(x, draws.futures, span),
@@ -314,7 +314,7 @@ class PaseObjective(Objective):
         return losses, accuracies
 
 
-def tell_apart(
+def pair_loss(
     classifier: nn.Module, anchor: Tensor, positive: Tensor, negative: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy and accuracy of a pair classifier (section 2.2, eq. 1).

@@ -106,11 +106,10 @@ MIN_DEVIATION = 1e-4
 
 
 class RunningNorm(nn.Module):
-    """Standardise frames by running mean and standard deviation of all frames seen in training.
+    """Standardise frames by running mean and standard deviation of all training frames.
 
-    Estimates statistics of the corpus in one pass. They are merged batch by batch (Chan et al.,
-    Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979) and saved
-    with the weights.
+    Statistics are merged batch by batch (Chan et al., Updating Formulae and a Pairwise Algorithm
+    for Computing Sample Variances, 1979) and saved with the weights.
     """
 
     count: Tensor
@@ -125,7 +124,7 @@ class RunningNorm(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Standardise frames (..., dim) in float32; in training mode, update the statistics first."""
+        """Standardise frames (..., dim) in float32; update the statistics first in training mode."""
         x = x.float()
         if self.training:
             self._update(x.reshape(-1, x.shape[-1]))

@@ -1,4 +1,9 @@
-"""Batches of crops: planning of an epoch from its seed, and loading."""
+"""Batches of crops: deterministic planning of an epoch, and loading.
+
+Crops, shuffling and batches are functions of seed and epoch by hashing, not draws of a generator.
+The order is therefore the same on every machine and library version, and a resumed training needs
+no more than its position.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ from auricle.training.recipe import DataOptions
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """Samples `start` to `start + num_samples` of an utterance, by its index in the corpus."""
+    """Samples `start` to `start + num_samples` of the utterance with this index in the corpus."""
 
     utterance: int
     start: int
@@ -32,7 +37,7 @@ class Crop:
 
 @dataclasses.dataclass(frozen=True)
 class DataPosition:
-    """A place in the data: the epoch and the first batch of it that is yet to come."""
+    """Position in the data: the epoch, and its first batch that is still to come."""
 
     epoch: int = 0
     batch: int = 0
@@ -40,24 +45,24 @@ class DataPosition:
 
 @dataclasses.dataclass(frozen=True)
 class PlannedBatch:
-    """What a batch is made of, and where the data goes on after it."""
+    """Crops of a batch, and the position in the data after it."""
 
     crops: tuple[Crop, ...]
     following: DataPosition
 
 
 def draw(seed: int, epoch: int, *what: object) -> int:
-    """A uniform number below 2^64 for `what`."""
+    """Uniform integer below 2^64, a hash of seed, epoch and `what`."""
     text = "\x1f".join(map(str, (seed, epoch, *what)))
     digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 
 def cut_crops(corpus: Corpus, options: DataOptions, seed: int, epoch: int) -> list[Crop]:
-    """The crops of an epoch, in the order of the corpus.
+    """Crops of an epoch, in the order of the corpus.
 
-    An utterance gives as many crops as fit, side by side, behind a random offset; one that is no
-    longer than a crop, or every one where there is no crop, stays whole.
+    An utterance yields as many adjacent crops as fit after a random offset. An utterance no longer
+    than a crop, or any utterance if `crop_seconds` is None, is one crop.
     """
     crops = []
     crop = None if options.crop_seconds is None else round(options.crop_seconds * SAMPLE_RATE)
@@ -74,12 +79,12 @@ def cut_crops(corpus: Corpus, options: DataOptions, seed: int, epoch: int) -> li
 def plan_epoch(
     corpus: Corpus, options: DataOptions, seed: int, epoch: int
 ) -> list[tuple[Crop, ...]]:
-    """The batches of an epoch in their order.
+    """Batches of an epoch in their order.
 
-    Pieces are grouped into buckets by length, shuffled within them and dealt out, from the
-    shortest bucket to the longest, so that count times longest stays within `batch_seconds`; a
-    longer crop goes alone. What is left for the last batch is dropped if it is less than half of
-    one: other crops are left over in the next epoch. Then the batches are shuffled.
+    Crops are grouped by length into buckets, shuffled within them, and batched from the shortest
+    bucket to the longest so that count times longest stays within `batch_seconds`; a longer crop is
+    a batch of its own. A last batch of less than half that size is dropped; the crops it holds
+    differ from epoch to epoch. Then the batches are shuffled.
     """
     crops = cut_crops(corpus, options, seed, epoch)
 
@@ -112,10 +117,10 @@ def _bucket_edges(lengths: list[int], num_buckets: int) -> list[int]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchStream:
-    """The batches of one process of several, epoch after epoch without end, from `start` on.
+    """Endless batches of one process, epoch after epoch from `start`.
 
-    Each turn gives the processes one batch each; an epoch's last batches, too few for all of
-    them, are left out.
+    The batches of an epoch are dealt to the processes in turn; those left over at the end of an
+    epoch are dropped.
     """
 
     corpus: Corpus
@@ -142,11 +147,11 @@ class BatchStream:
 
 
 PREFETCHED_BATCHES = 4
-"""Batches that each worker keeps ready."""
+"""Batches that each worker prefetches."""
 
 
 class TrainingBatch(NamedTuple):
-    """Waveforms (B, S) with zeros past their true ends, and where the data goes on."""
+    """Waveforms (B, S), zero on padding, and the position in the data after them."""
 
     waveforms: Tensor
     num_samples: list[int]
@@ -154,10 +159,10 @@ class TrainingBatch(NamedTuple):
 
 
 class CropDataset(Dataset[TrainingBatch]):
-    """Decodes what a batch is made of.
+    """Map-style dataset from planned batches to waveforms.
 
-    `decoded` holds each utterance's waveform where all have been decoded beforehand; without it
-    each crop is read from its file.
+    `decoded` are the waveforms of all utterances, if decoded beforehand; without them each crop is
+    read from its file.
     """
 
     def __init__(self, corpus: Corpus, decoded: Sequence[Tensor] | None = None) -> None:
@@ -184,7 +189,7 @@ class CropDataset(Dataset[TrainingBatch]):
 
 
 def decode(utterance: Utterance) -> Tensor:
-    """The waveform (S,) of an utterance, of the length that the corpus counts."""
+    """Decode the waveform (S,) of an utterance, to the length that the corpus states."""
     waveform = read_audio(utterance.path, sample_rate=SAMPLE_RATE)
     return waveform[: utterance.num_samples]
 
@@ -196,9 +201,13 @@ def load_batches(
     decoded: Sequence[Tensor] | None,
     pin_memory: bool,
 ) -> Iterator[TrainingBatch]:
-    """The batches of a stream, in its order, whatever the number of workers; 0 decodes in place.
+    """Load the batches of a stream in its order, whatever the number of workers.
 
-    `pin_memory` puts them where a GPU fetches them faster.
+    Args:
+        stream: The planned batches.
+        num_workers: Worker processes; 0 loads in this process.
+        decoded: Waveforms of all utterances, or None to read the files.
+        pin_memory: Whether to put batches into pinned memory, for faster transfers to a GPU.
 
     Raises:
         AudioError: A file cannot be decoded.
@@ -209,20 +218,20 @@ def load_batches(
         sampler=stream,
         num_workers=num_workers,
         prefetch_factor=PREFETCHED_BATCHES if num_workers else None,
-        collate_fn=_as_it_is,
+        collate_fn=_identity,
         worker_init_fn=_leave_signals_to_parent,
         pin_memory=pin_memory,
-        # It draws a seed for its workers, which must not come from the generator of dropout.
+        # The loader draws a seed for its workers, not from the global generator of dropout.
         generator=torch.Generator(),
     )
     return iter(loader)
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
 def _leave_signals_to_parent(_worker: int) -> None:
-    # A terminal's Ctrl-C reaches them too, while the trainer still needs data for its last step.
+    # Ctrl-C also reaches the workers, while the trainer still needs data for its last step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

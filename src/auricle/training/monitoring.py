@@ -1,4 +1,4 @@
-"""Metrics of a training: means over steps, TensorBoard and JSON lines, curves."""
+"""Training metrics: means over steps, JSON lines, TensorBoard events, progress bar and curves."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ METRICS_FILE = "metrics.jsonl"
 
 
 def read_metrics(out: Path) -> list[dict[str, float]]:
-    """The lines of metrics of a training in order of step; empty where there are none.
+    """Metrics of a training in order of step; an empty list if there are none.
 
-    A last line that was cut short by a kill is left out.
+    A truncated last line, left by a kill, is ignored.
     """
     path = out / METRICS_FILE
     if not path.exists():
@@ -42,7 +42,7 @@ def read_metrics(out: Path) -> list[dict[str, float]]:
 
 
 class StepMeans:
-    """Sums up what steps report until a line of metrics is due."""
+    """Means of the metrics of several steps."""
 
     def __init__(self) -> None:
         self._begin()
@@ -55,19 +55,19 @@ class StepMeans:
         self._audio_seconds = 0.0
 
     def add_parts(self, parts: Mapping[str, Tensor]) -> None:
-        """Add scalars of a loss, which may still be on their way on a GPU."""
+        """Add metrics of a loss, without waiting for their values on a GPU."""
         for name, value in parts.items():
             self._parts.setdefault(name, []).append(value.detach())
 
     def add_step(self, values: Mapping[str, float], audio_seconds: float) -> None:
-        """Add numbers of a step, and the audio that it went through."""
+        """Add metrics of a step, and the seconds of audio that it processed."""
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._counts[name] = self._counts.get(name, 0) + 1
         self._audio_seconds += audio_seconds
 
     def take(self) -> dict[str, float]:
-        """The means since the last call, and the seconds of audio per second; begins anew."""
+        """Means since the last call, and the throughput in seconds of audio per second."""
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         for name, values in self._parts.items():
             means[name] = sum(float(value) for value in values) / len(values)
@@ -81,7 +81,7 @@ EVENTS_FOLDER = "tensorboard"
 
 
 def check_monitoring() -> None:
-    """Find out before any work whether events can be written.
+    """Check that TensorBoard events can be written, before any work is done.
 
     Raises:
         MissingExtraError: TensorBoard is not installed.
@@ -92,10 +92,10 @@ def check_monitoring() -> None:
 
 
 class Monitor:
-    """Shows progress on a terminal and keeps metrics below `out`.
+    """Write metrics below `out` and show progress on a terminal.
 
-    `first_step` is where this run begins: lines and events past it, of a run that was killed after
-    its last checkpoint, are taken back.
+    `first_step` is the step that this run starts from: later lines and events, of a run that was
+    killed after its last checkpoint, are discarded.
     """
 
     def __init__(self, out: Path, *, first_step: int, num_steps: int) -> None:
@@ -124,11 +124,11 @@ class Monitor:
         self._events.close()
 
     def stepped(self) -> None:
-        """Move the bar by a step."""
+        """Advance the progress bar by one step."""
         self._bar.update()
 
     def record(self, step: int, metrics: dict[str, float]) -> None:
-        """Keep and show the metrics of the steps up to `step`.
+        """Record the metrics of the steps up to `step`.
 
         Raises:
             OutputError: They cannot be written.
@@ -156,11 +156,11 @@ NUM_COLUMNS = 2
 PANEL_INCHES = (5.0, 2.6)
 NOT_DRAWN = frozenset({"step", "epoch", "seconds"})
 SMOOTHED_FRACTION = 0.05
-"""Part of the points that the mean of a smoothed curve goes over."""
+"""Width of the smoothing window as a fraction of the points."""
 
 
 def check_curves() -> None:
-    """Find out before any work whether a picture can be drawn.
+    """Check that a figure can be drawn, before any work is done.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -169,9 +169,9 @@ def check_curves() -> None:
 
 
 def draw_curves(title: str, lines: Sequence[dict[str, float]]) -> Figure:
-    """One panel for each metric, the loss first, thin as it is and bold smoothed.
+    """Figure with one panel per metric, the loss first; thin lines are raw, bold ones smoothed.
 
-    `lines` are those of `read_metrics`, one or more.
+    `lines` are those of `read_metrics`, at least one.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -199,17 +199,17 @@ def draw_curves(title: str, lines: Sequence[dict[str, float]]) -> Figure:
 
 
 def save_curves(title: str, lines: Sequence[dict[str, float]], path: Path) -> None:
-    """Draw the metrics of a training into `path`.
+    """Draw the metrics of a training and save the figure.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        OutputError: The picture cannot be written.
+        OutputError: The figure cannot be written.
     """
     save_figure(draw_curves(title, lines), path)
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Means over windows around each point, narrower at the ends."""
+    """Centred moving averages, with narrower windows at the ends."""
     reach = int(len(values) * SMOOTHED_FRACTION / 2)
     means = []
     for index in range(len(values)):
