@@ -65,7 +65,7 @@ def test_a_row_for_each_model_and_two_columns_for_each_task() -> None:
 def test_lines_say_what_was_found_and_how() -> None:
     one = result("m", "phones", {"first": 0.4567, "last": 0.4}, skipped_layers=("block_1",))
     head, first, last, sizes, skipped = layer_lines(one)
-    assert head == "m, phones: 2 labels, the most frequent one 18.2 %"
+    assert head == "m, phones: 2 labels, majority class 18.2 %"
     assert first.split() == ["first", "4", "dims", "45.7", "%", "best"]
     assert last.split() == ["last", "4", "dims", "40.0", "%", "default"]
     assert "2 fold(s) of 20 training and 10 test examples (one frame in 8); 7 s" in sizes
@@ -77,7 +77,7 @@ def test_a_solver_that_was_not_done_is_said() -> None:
     (layer,) = one.layers
     unfinished = msgspec.structs.replace(layer, converged=False, frame_step=1)
     lines = list(layer_lines(msgspec.structs.replace(one, layers=(unfinished,))))
-    assert lines[1].endswith("best, default, solver not done")
+    assert lines[1].endswith("best, default, not converged")
     assert "one frame" not in lines[2]
 
 
@@ -109,7 +109,7 @@ def test_several_models_count_layers_and_a_single_layer_is_level() -> None:
     assert [text.get_text() for text in legend.get_texts()] == [
         r"m_\$1\$",
         "flat",
-        "most frequent label",
+        "majority class",
     ]
 
 

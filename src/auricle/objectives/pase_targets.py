@@ -124,7 +124,7 @@ class RunningNorm(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Standardise frames (..., dim) in float32; update the statistics first in training mode."""
+        """Standardise frames (..., dim) in float32; in training mode, update statistics first."""
         x = x.float()
         if self.training:
             self._update(x.reshape(-1, x.shape[-1]))

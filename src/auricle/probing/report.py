@@ -1,4 +1,4 @@
-"""Reports of probing results: a Markdown table and figures of accuracy over layers."""
+"""Reports of probing results: Markdown table, figures of accuracy over layers, and a folder."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ NOTHING = "-"
 
 
 def markdown_table(results: Sequence[ProbeResult]) -> list[str]:
-    """Lines of a Markdown table: a row for each model, its best and default layer for each task.
+    """Lines of a Markdown table: one row per model, its best and default layer for each task.
 
-    Accuracies are in percent, the best layer's name stands behind its own. Models and tasks keep
-    the order in which they come first; what was not run is a dash.
+    Accuracies are in percent, followed by the name of the best layer. Models and tasks keep the
+    order of their first result; missing results are a dash.
     """
     models = list(dict.fromkeys(result.model for result in results))
     tasks = list(dict.fromkeys(result.task for result in results))
@@ -53,9 +53,9 @@ def _cells(
 
 
 def layer_lines(result: ProbeResult) -> Iterator[str]:
-    """What one model's layers reach in one task, a line for each, and how it was measured."""
+    """Text lines of a result: one per layer, between a heading and the settings."""
     yield (
-        f"{result.model}, {result.task}: {result.num_classes} labels, the most frequent one "
+        f"{result.model}, {result.task}: {result.num_classes} labels, majority class "
         f"{percent(result.majority_accuracy)} %"
     )
     for layer in result.layers:
@@ -64,7 +64,7 @@ def layer_lines(result: ProbeResult) -> Iterator[str]:
             for mark, holds in (
                 ("best", layer is result.best),
                 ("default", layer.name == result.default_layer),
-                ("solver not done", not layer.converged),
+                ("not converged", not layer.converged),
             )
             if holds
         ]
@@ -84,7 +84,7 @@ def layer_lines(result: ProbeResult) -> Iterator[str]:
 
 
 def percent(share: float) -> str:
-    """A share from 0 to 1 in percent, to a tenth."""
+    """Format a fraction in percent, with one decimal."""
     return f"{100 * share:.1f}"
 
 
@@ -92,11 +92,11 @@ SIZE_INCHES = (8.0, 4.5)
 
 
 def draw_layers(results: Sequence[ProbeResult]) -> Figure:
-    """The figure of one or more models on one task.
+    """Figure of accuracy over layers, for one or more models on one task.
 
-    Alone, a model has its layers by name on the axis. Several share an axis that counts layers
-    from the first one probed, and those of a single layer are level dashed lines. A ring marks
-    the default layer.
+    The layers of a single model are named on the axis. Several models share an axis that counts
+    layers from the first one probed; a model with a single layer is a dashed horizontal line. A
+    ring marks the default layer.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -115,7 +115,7 @@ def draw_layers(results: Sequence[ProbeResult]) -> Figure:
     else:
         panel.set_xticks(places, [str(place + 1) for place in places])
     majority = 100 * results[0].majority_accuracy
-    panel.axhline(majority, color="0.6", linestyle=":", label="most frequent label")
+    panel.axhline(majority, color="0.6", linestyle=":", label="majority class")
     panel.set_xlabel("layer")
     panel.set_ylabel("accuracy (%)")
     panel.set_title(f"{results[0].task}: linear probes of frozen layers")
@@ -126,7 +126,7 @@ def draw_layers(results: Sequence[ProbeResult]) -> Figure:
 
 def _draw_model(panel: Axes, result: ProbeResult, colour: str, *, is_level: bool) -> None:
     accuracies = [100 * layer.accuracy for layer in result.layers]
-    label = result.model.replace("$", r"\$")  # no formulas
+    label = result.model.replace("$", r"\$")  # no mathtext
     if is_level and len(accuracies) == 1:
         panel.axhline(accuracies[0], color=colour, linestyle="--", label=label)
         return
@@ -137,26 +137,26 @@ def _draw_model(panel: Axes, result: ProbeResult, colour: str, *, is_level: bool
 
 
 def read_folder(folder: Path) -> list[ProbeResult]:
-    """Read the results of earlier runs, of any model and any task; none where there is no folder.
+    """Read the results of earlier runs, of all models and tasks; none if there is no folder.
 
     Raises:
-        AuricleError: A file is no result, or was measured in another way.
+        AuricleError: A file is not a file of results, or its settings differ.
     """
     paths = (folder / f"{task}.json" for task in TASKS)
     return [result for path in paths if path.exists() for result in read_comparable_results(path)]
 
 
 def add_result(folder: Path, new: ProbeResult) -> None:
-    """Add a result to a folder, replacing one of the same model and task.
+    """Add a result to a folder, replacing that of the same model and task.
 
-    Rewrites TASK.json and TASK.png (accuracy over layers) of all models of its task, and table.md
-    of all tasks.
+    Rewrites TASK.json and TASK.png (accuracy over layers) with all models of its task, and table.md
+    with all tasks.
 
     Raises:
-        AuricleError: The folder holds results measured in another way, matplotlib is missing, or
-            a file cannot be written.
+        AuricleError: The folder holds results with other settings, matplotlib is missing, or a file
+            cannot be written.
     """
-    # Read for every result, as another run may have added to the folder meanwhile.
+    # Read again for every result, as another run may have added to the folder.
     results = with_result(read_folder(folder), new)
     of_task = [result for result in results if result.task == new.task]
     write_results(folder / f"{new.task}.json", of_task)
