@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.plotting import api as module
 from auricle.plotting.analysis import at_common_times, cka_matrix
 from auricle.plotting.api import comparison_of, layers_of_each, listen, picture_of, represent
