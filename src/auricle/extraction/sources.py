@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from auricle.errors import AudioError, OutputError
-from auricle.extraction.formats.base import path_text
 from auricle.extraction.reading import fingerprint, source_stat, utterance_seconds
-from auricle.extraction.store.layout import ShardKey
 from auricle.extraction.utterances import Fingerprint, Utterance
+from auricle.store.layout import ShardKey
+from auricle.store.shards import path_text
 
 if TYPE_CHECKING:
     import pyarrow
