@@ -95,7 +95,7 @@ def prepared_stage(stage: str, scratch: Path) -> Callable[[], Any]:
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401 - loaded before memory is looked at
 
-    from auricle.extraction.inputs.listing import list_utterances
+    from auricle.corpus.listing import list_utterances
     from auricle.extraction.store.merging import merge_parts
     from auricle.extraction.store.reader import open as open_store
 

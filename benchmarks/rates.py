@@ -25,9 +25,9 @@ import torch
 
 import auricle
 from auricle.audio.files import AUDIO_SUFFIXES, read_audio
+from auricle.corpus.utterance import Utterance
 from auricle.extraction.store.layout import LayerMeta, Selection, ShardKey, StoreMeta
 from auricle.extraction.store.writer import StoreWriter
-from auricle.extraction.utterances import Utterance
 
 RESULTS = Path(__file__).parent / "results" / "rates.json"
 RATE = 16_000

@@ -38,10 +38,10 @@ import numpy as np
 import torch
 
 import auricle
+from auricle.corpus.utterance import Utterance
 from auricle.errors import MissingExtraError
 from auricle.extraction.store.layout import LayerMeta, Selection, ShardKey, StoreMeta
 from auricle.extraction.store.writer import StoreWriter
-from auricle.extraction.utterances import Utterance
 
 RESULTS = Path(__file__).parent / "results" / "read_back.json"
 LAYER = "layer"

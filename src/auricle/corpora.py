@@ -13,19 +13,19 @@ import torch
 
 from auricle.audio.notes import gathering
 from auricle.catalogue.record import DEFAULT_MODEL
+from auricle.corpus.listing import list_utterances
+from auricle.corpus.utterance import Listing
 from auricle.errors import AudioError, AuricleError, ChecksumError
 from auricle.extraction.describing import describe
 from auricle.extraction.engine import FLUSH_SECONDS
 from auricle.extraction.forecast import LongAudioHint, survey
-from auricle.extraction.inputs.listing import list_utterances
-from auricle.extraction.inputs.records import Listing
-from auricle.extraction.inputs.streams import GROUP_ROWS, Stream, open_stream
 from auricle.extraction.local import LocalEngine, all_devices
 from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, Limits
 from auricle.extraction.ray_engine import RayEngine, import_ray
 from auricle.extraction.run import Engine, Progress, Summary
 from auricle.extraction.run import extract as run
 from auricle.extraction.selection import DType, Pool, Selection, Windows
+from auricle.extraction.spooling import GROUP_ROWS, Stream, open_stream
 from auricle.extraction.store.folder import open_folder
 from auricle.extraction.store.layout import read_meta
 from auricle.extraction.store.writer import StoreWriter

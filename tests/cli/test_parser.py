@@ -56,9 +56,9 @@ def test_what_extract_takes_by_default() -> None:
 
 def test_what_extract_repeats_of_the_library_is_current() -> None:
     from auricle import corpora
+    from auricle.corpus.listing import LISTERS
     from auricle.extraction import plan
     from auricle.extraction.formats.registry import FORMAT_NAMES
-    from auricle.extraction.inputs.listing import LISTERS
 
     assert extract.BATCH_SECONDS == plan.DEFAULT_BATCH_SECONDS
     assert extract.OVERLAP_SECONDS == corpora.DEFAULT_OVERLAP_SECONDS

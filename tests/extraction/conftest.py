@@ -12,11 +12,11 @@ import torch
 import auricle
 from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
+from auricle.corpus.utterance import Utterance
 from auricle.extraction.selection import Selection
 from auricle.extraction.store.layout import LayerMeta, StoreMeta
 from auricle.extraction.store.layout import Selection as SelectionMeta
 from auricle.extraction.store.writer import StoreWriter
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Work
 from auricle.models.base import SAMPLE_RATE, Encoder
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 import auricle
+from auricle.corpus.reading import utterance_seconds
+from auricle.corpus.utterance import Utterance
 from auricle.errors import ExtractionError, UnknownModelError
 from auricle.extraction.local import LocalEngine, all_devices
 from auricle.extraction.plan import Limits, Timed, plan_shards
-from auricle.extraction.reading import utterance_seconds
 from auricle.extraction.store.layout import ShardKey
 from auricle.extraction.store.reader import open as open_store
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import LoadOn, Shard, Work
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import random
 
+from auricle.corpus.utterance import Utterance
 from auricle.extraction.plan import Limits, Timed, plan_batches, plan_shards
-from auricle.extraction.utterances import Utterance
 
 
 def timed(*lengths: float) -> list[Timed]:

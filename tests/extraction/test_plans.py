@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from auricle.corpus.utterance import Utterance
 from auricle.errors import StoreError
 from auricle.extraction.plan import Limits, Timed, plan_shards
 from auricle.extraction.plans import (
@@ -14,7 +15,6 @@ from auricle.extraction.plans import (
     write_plan,
 )
 from auricle.extraction.store.folder import open_folder
-from auricle.extraction.utterances import Utterance
 
 UTTERANCES = [
     Timed(utterance=Utterance(id="a/é", source="x\udcff.wav", channel=1), seconds=3.25),

@@ -9,10 +9,10 @@ import pytest
 import soundfile
 
 import auricle
+from auricle.corpus.utterance import Utterance
 from auricle.extraction.plan import Limits, Timed, plan_shards
 from auricle.extraction.store.layout import ShardKey
 from auricle.extraction.store.reader import open as open_store
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Shard, Work
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from auricle.corpus.utterance import Problem
 from auricle.errors import ExtractionError, StoreError
 from auricle.extraction.engine import Failure
 from auricle.extraction.formats.base import path_text
-from auricle.extraction.inputs.records import Problem
 from auricle.extraction.store.folder import Folder
 from auricle.extraction.store.layout import ERRORS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
-from auricle.extraction.utterances import Utterance
+from auricle.corpus.utterance import Utterance
 
 MAX_WASTE = 0.05
 """Share of a batch that may be padding."""

@@ -14,12 +14,12 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from auricle.corpus.utterance import Container, Utterance
 from auricle.errors import StoreError
 from auricle.extraction.plan import ShardPlan, Timed
 from auricle.extraction.store.folder import Folder
 from auricle.extraction.store.index import PLAN_REMEDY, read_checked
 from auricle.extraction.store.layout import PLANS, ShardKey, parse_plan_file, plan_file
-from auricle.extraction.utterances import Container, Utterance
 
 if TYPE_CHECKING:
     import pyarrow

@@ -12,16 +12,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
+from auricle.corpus.utterance import Utterance
 from auricle.errors import OutputError
 from auricle.extraction.engine import Failure
 from auricle.extraction.failures import Failures
-from auricle.extraction.inputs.streams import GROUP_ROWS, Ahead, Stream, StreamedGroup
 from auricle.extraction.plan import Limits, Timed
 from auricle.extraction.positions import Position, Positions
 from auricle.extraction.run import Engine, Notice, Progress, Run, Summary, locked
+from auricle.extraction.spooling import GROUP_ROWS, Ahead, Stream, StreamedGroup
 from auricle.extraction.store.folder import Folder
 from auricle.extraction.store.index import read_part
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Shard, Work
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from auricle.audio.notes import gathering
+from auricle.corpus.utterance import Utterance
 from auricle.extraction.engine import (
     FLUSH_SECONDS,
     EncodedBatch,
@@ -27,7 +28,6 @@ from auricle.extraction.selection import Selection
 from auricle.extraction.store.layout import ShardKey
 from auricle.extraction.store.partial import KeptItem, Segments
 from auricle.extraction.store.writer import StoreWriter
-from auricle.extraction.utterances import Utterance
 from auricle.models.base import Encoder
 
 FEW_SECONDS = 600.0

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from auricle.corpus.utterance import Utterance
 from auricle.extraction.store.layout import LayerMeta, Selection, StoreMeta
-from auricle.extraction.utterances import Utterance
 
 HOSTILE_IDS = (
     "plain",

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from auricle.corpus.utterance import Fingerprint
 from auricle.extraction.store.folder import open_folder
 from auricle.extraction.store.layout import ShardKey, StoreMeta
 from auricle.extraction.store.partial import KeptItem, Segments
-from auricle.extraction.utterances import Fingerprint
 
 KEY = ShardKey(0, 3)
 

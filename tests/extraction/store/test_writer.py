@@ -8,11 +8,11 @@ import fsspec
 import pytest
 import torch
 
+from auricle.corpus.utterance import Utterance
 from auricle.errors import OutputError
 from auricle.extraction.store.layout import ShardKey, StoreMeta, read_meta
 from auricle.extraction.store.reader import open as open_store
 from auricle.extraction.store.writer import StoreWriter
-from auricle.extraction.utterances import Utterance
 
 FIRST, SECOND = ShardKey(0, 0), ShardKey(0, 1)
 

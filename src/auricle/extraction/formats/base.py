@@ -8,10 +8,10 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from auricle.corpus.utterance import Utterance
 from auricle.errors import OutputError
 from auricle.extraction.store.folder import FileDigest, Folder
 from auricle.extraction.store.layout import ShardKey, StoreMeta
-from auricle.extraction.utterances import Utterance
 from auricle.optional import optional
 
 if TYPE_CHECKING:

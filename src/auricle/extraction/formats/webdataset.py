@@ -17,8 +17,8 @@ from auricle.extraction.store.layout import ShardKey
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from auricle.corpus.utterance import Utterance
     from auricle.extraction.formats.base import Item
-    from auricle.extraction.utterances import Utterance
 
 
 class WebDatasetFormat(ShardFormat):

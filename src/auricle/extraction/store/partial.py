@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from auricle.corpus.utterance import Fingerprint
 from auricle.errors import StoreError
 from auricle.extraction.store.folder import Folder
 from auricle.extraction.store.layout import PARTIAL, ShardKey, StoreMeta, parse_segment
-from auricle.extraction.utterances import Fingerprint
 from auricle.safetensors_file import METADATA, raw_bytes, write_safetensors
 
 if TYPE_CHECKING:

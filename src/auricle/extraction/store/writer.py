@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from auricle.corpus.utterance import Fingerprint, Utterance
 from auricle.errors import OutputError
 from auricle.extraction.formats.base import path_text
 from auricle.extraction.formats.registry import open_format
@@ -27,7 +28,6 @@ from auricle.extraction.store.layout import (
 from auricle.extraction.store.mapping import ShardMaps
 from auricle.extraction.store.merging import merge_parts
 from auricle.extraction.store.partial import Segments
-from auricle.extraction.utterances import Fingerprint, Utterance
 
 if TYPE_CHECKING:
     from torch import Tensor
