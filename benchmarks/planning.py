@@ -98,7 +98,7 @@ def prepared_stage(stage: str, scratch: Path) -> Callable[[], Any]:
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401 - loaded before memory is looked at
 
-    from auricle.extraction.inputs.listing import list_utterances
+    from auricle.corpus.listing import list_utterances
     from auricle.store.reader import open as open_store
     from auricle.store.writer import merge_parts
 

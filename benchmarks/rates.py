@@ -25,7 +25,7 @@ import torch
 
 import auricle
 from auricle.audio.files import AUDIO_SUFFIXES, read_audio
-from auricle.extraction.utterances import Utterance
+from auricle.corpus.utterance import Utterance
 from auricle.extraction.writers import open_format
 from auricle.store.layout import LayerMeta, SelectionMeta, ShardKey, StoreMeta
 from auricle.store.writer import StoreWriter

@@ -38,8 +38,8 @@ import numpy as np
 import torch
 
 import auricle
+from auricle.corpus.utterance import Utterance
 from auricle.errors import MissingExtraError
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.writers import open_format
 from auricle.store.layout import LayerMeta, SelectionMeta, ShardKey, StoreMeta
 from auricle.store.writer import StoreWriter

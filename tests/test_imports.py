@@ -24,6 +24,7 @@ LEVELS: dict[str, int] = {
     "frontends": 2,
     "nn": 2,
     "streaming": 3,
+    "corpus": 3,
     "models": 4,
     "catalogue": 5,
     "objectives": 6,

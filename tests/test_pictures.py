@@ -11,10 +11,11 @@ import torch
 import auricle
 from auricle import pictures as module
 from auricle.audio.samples import sample_paths
+from auricle.corpus.utterance import Segment
 from auricle.pictures import comparison_of, layers_of_each, listen, picture_of, represent
 from auricle.plotting.picture import LayerSimilarity, Picture
 from auricle.plotting.similarity import at_common_times, cka_matrix
-from auricle.plotting.utterance import Segment, Utterance
+from auricle.plotting.utterance import DrawnUtterance
 
 SPEECH = sample_paths()[0]
 
@@ -48,7 +49,7 @@ def test_what_is_drawn_is_what_the_encoder_gives(drawn: list[Any]) -> None:
     waveform = short_speech()
     figure = auricle.plot(waveform, encoder, "rnn_1", labels=[(0, 0.5, "S")], end=0.75)
     ((utterance,),) = drawn
-    assert isinstance(utterance, Utterance)
+    assert isinstance(utterance, DrawnUtterance)
     assert utterance.title == "vq_apc_mini, rnn_1"
     assert figure.texts[0].get_text() == utterance.title
     np.testing.assert_array_equal(utterance.waveform, waveform)

@@ -16,15 +16,16 @@ from torch import Tensor
 from auricle.audio.files import read_audio
 from auricle.audio.waveforms import Waveform, as_waveforms
 from auricle.catalogue.record import DEFAULT_MODEL
+from auricle.corpus.labels import check_segments, read_segments
+from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.hub.loading import load
 from auricle.models.base import SAMPLE_RATE, Encoder
 from auricle.outputs import LayerInfo
 from auricle.plotting.figures import check_matplotlib
-from auricle.plotting.labels import check_segments, read_segments
 from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance
 from auricle.plotting.similarity import MIN_FRAMES, at_common_times, cka_matrix
-from auricle.plotting.utterance import Representation, Segment, Sequence, Utterance
+from auricle.plotting.utterance import DrawnUtterance, Representation, Sequence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -281,12 +282,12 @@ def layers_of_each(
     return list(layers)
 
 
-def _utterance(speech: Speech, title: str, shown: Several[Representation]) -> Utterance:
+def _utterance(speech: Speech, title: str, shown: Several[Representation]) -> DrawnUtterance:
     mel = load("mel")
     with torch.inference_mode():
         (frames,) = mel([speech.waveform], short="pad")
     (layer,) = mel.layer_infos
-    return Utterance(
+    return DrawnUtterance(
         title=f"{title}: {speech.name}" if speech.name else title,
         waveform=speech.waveform.numpy(),
         sample_rate=SAMPLE_RATE,

@@ -55,9 +55,9 @@ def test_what_extract_takes_by_default() -> None:
 
 
 def test_what_extract_repeats_of_the_library_is_current() -> None:
+    from auricle.corpus.listing import LISTERS
     from auricle.extraction import plan
     from auricle.extraction.extract import DEFAULT_OVERLAP_SECONDS
-    from auricle.extraction.inputs.listing import LISTERS
     from auricle.extraction.writers import FORMAT_NAMES
 
     assert extract.BATCH_SECONDS == plan.DEFAULT_BATCH_SECONDS

@@ -12,8 +12,8 @@ import torch
 import auricle
 from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
+from auricle.corpus.utterance import Utterance
 from auricle.extraction.selection import Selection
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Work
 from auricle.extraction.writers import open_format
 from auricle.models.base import SAMPLE_RATE, Encoder

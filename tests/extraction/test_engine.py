@@ -13,6 +13,8 @@ import soundfile
 import torch
 
 from auricle.audio.notes import gathered
+from auricle.corpus.reading import utterance_seconds
+from auricle.corpus.utterance import Utterance
 from auricle.errors import AuricleError, OutputError
 from auricle.extraction.engine import (
     EncodedShard,
@@ -23,9 +25,7 @@ from auricle.extraction.engine import (
     run_shards,
 )
 from auricle.extraction.plan import PlanLimits, ShardPlan, Timed, plan_shards
-from auricle.extraction.reading import utterance_seconds
 from auricle.extraction.selection import Selection
-from auricle.extraction.utterances import Utterance
 from auricle.models.base import Encoder
 
 

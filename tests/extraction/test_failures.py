@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import ExtractionError
 from auricle.extraction.engine import Failure
 from auricle.extraction.failures import Failures
-from auricle.extraction.inputs.records import Problem
-from auricle.extraction.utterances import Utterance
 from auricle.store.folder import open_folder
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 import auricle
+from auricle.corpus.utterance import Utterance
 from auricle.extraction import forecast
 from auricle.extraction.forecast import LongAudioHint, Rate, span, survey
 from auricle.extraction.local import LocalEngine
 from auricle.extraction.plan import PlanLimits, Timed
 from auricle.extraction.run import extract
 from auricle.extraction.selection import Selection, Windows
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Work
 from auricle.models.base import Encoder
 from auricle.store.reader import open as open_store

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import auricle
+from auricle.corpus.reading import utterance_seconds
+from auricle.corpus.utterance import Utterance
 from auricle.errors import ExtractionError, UnknownModelError
 from auricle.extraction.local import LocalEngine, all_devices
 from auricle.extraction.plan import PlanLimits, Timed, plan_shards
-from auricle.extraction.reading import utterance_seconds
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import LoadOn, Shard, Work
 from auricle.store.layout import ShardKey
 from auricle.store.reader import open as open_store

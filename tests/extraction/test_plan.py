@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from auricle.corpus.utterance import Utterance
 from auricle.errors import StoreError
 from auricle.extraction.plan import (
     Generation,
@@ -17,7 +18,6 @@ from auricle.extraction.plan import (
     read_plans,
     write_plan,
 )
-from auricle.extraction.utterances import Utterance
 from auricle.store.folder import open_folder
 
 

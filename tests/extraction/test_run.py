@@ -15,13 +15,12 @@ import soundfile
 import torch
 
 import auricle
+from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import ExtractionError, OutputError
 from auricle.extraction.engine import Stages
-from auricle.extraction.inputs.records import Problem
 from auricle.extraction.local import LocalEngine
 from auricle.extraction.plan import PlanLimits
 from auricle.extraction.run import Summary, extract, locked
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Shard, Work
 from auricle.models.base import Encoder
 from auricle.store.reader import open as open_store

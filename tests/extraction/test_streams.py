@@ -14,12 +14,12 @@ import soundfile
 from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError, ExtractionError, StoreError
+from auricle.extraction import spooling
 from auricle.extraction.engine import Stages
-from auricle.extraction.inputs import streams
-from auricle.extraction.inputs.streams import open_stream
 from auricle.extraction.local import LocalEngine
 from auricle.extraction.plan import PlanLimits
 from auricle.extraction.run import Summary
+from auricle.extraction.spooling import open_stream
 from auricle.extraction.streams import StreamPosition, StreamPositions, extract_streams
 from auricle.extraction.work import Shard, Work
 from auricle.models.base import SAMPLE_RATE, Encoder
@@ -266,7 +266,7 @@ def test_a_stream_that_breaks_off_leaves_what_is_whole(
 
     out, folder = tmp_path / "out", save(12)
     with monkeypatch.context() as patched:
-        patched.setattr(streams, "load_stream", lambda source: {"train": Broken()})
+        patched.setattr(spooling, "load_stream", lambda source: {"train": Broken()})
         with pytest.raises(AudioError, match="broke off at row 7 of train"):
             run(folder, out)
     assert len(open_store(out)) == 5

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 import auricle
+from auricle.corpus.utterance import Utterance
 from auricle.extraction.plan import PlanLimits, Timed, plan_shards
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Shard, Work
 from auricle.store.layout import ShardKey
 from auricle.store.reader import open as open_store

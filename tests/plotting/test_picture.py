@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auricle.corpus.utterance import Segment
 from auricle.errors import MissingExtraError
 from auricle.outputs import FrameGeometry, Window
 from auricle.plotting import panels as module
 from auricle.plotting.colours import code_colours
 from auricle.plotting.figures import save_figure
 from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance
-from auricle.plotting.utterance import Representation, Segment, Sequence, Utterance
+from auricle.plotting.utterance import DrawnUtterance, Representation, Sequence
 
 GEOMETRY = FrameGeometry((Window(size=400, stride=160),))
 
@@ -30,9 +31,9 @@ def representation(num_frames: int = 98, **changes: Any) -> Representation:
     return dataclasses.replace(example, **changes)
 
 
-def utterance(num_samples: int = 16_000, **changes: Any) -> Utterance:
+def utterance(num_samples: int = 16_000, **changes: Any) -> DrawnUtterance:
     num_frames = GEOMETRY.num_frames(num_samples)
-    example = Utterance(
+    example = DrawnUtterance(
         title="a $title$ with_signs",
         waveform=np.sin(np.arange(num_samples, dtype=np.float32)),
         sample_rate=16_000,

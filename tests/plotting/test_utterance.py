@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 
 from auricle.outputs import FrameGeometry, Window
-from auricle.plotting.utterance import Sequence, Utterance
+from auricle.plotting.utterance import DrawnUtterance, Sequence
 
 
 def test_all_is_shown_unless_a_section_is_named() -> None:
     nothing = Sequence(frames=np.zeros((1, 1)), geometry=FrameGeometry())
-    utterance = Utterance(
+    utterance = DrawnUtterance(
         title="",
         waveform=np.zeros(24_000, dtype=np.float32),
         sample_rate=16_000,
@@ -35,7 +35,7 @@ def test_a_frame_begins_half_a_hop_before_its_centre() -> None:
     ):
         sequence = Sequence(frames=np.zeros((3, 1)), geometry=geometry)
         for origin in (0.0, 4.0):
-            utterance = Utterance(
+            utterance = DrawnUtterance(
                 title="",
                 waveform=np.zeros(800, dtype=np.float32),
                 sample_rate=16_000,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.extraction.utterances import Utterance
+from auricle.corpus.utterance import Utterance
 from auricle.store.layout import LayerMeta, SelectionMeta, StoreMeta
 
 HOSTILE_IDS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from auricle.extraction.utterances import Fingerprint
+from auricle.corpus.utterance import Fingerprint
 from auricle.store.folder import open_folder
 from auricle.store.layout import ShardKey, StoreMeta
 from auricle.store.segments import KeptItem, Segments

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from auricle.corpus.utterance import Utterance
 from auricle.errors import OutputError, StoreError
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.writers import open_format
 from auricle.store import writer as writing
 from auricle.store.folder import LocalFolder

@@ -13,15 +13,15 @@ import numpy as np
 import soundfile
 
 from auricle.audio.files import read_audio
+from auricle.corpus.labels import check_segments, read_segments
 from auricle.errors import AudioError, AuricleError
 from auricle.explore.recordings import describe_excess
 from auricle.hub.loading import load
 from auricle.models.base import SAMPLE_RATE, Encoder
 from auricle.pictures import Speech, comparison_of, picture_of
 from auricle.plotting.figures import save_figure
-from auricle.plotting.labels import check_segments, read_segments
 from auricle.plotting.picture import Picture, TimePanel
-from auricle.plotting.utterance import Utterance
+from auricle.plotting.utterance import DrawnUtterance
 
 NUM_KEPT_ENCODERS = 3
 
@@ -113,7 +113,7 @@ def view(picture: Picture, file: Path, speech: Speech) -> dict[str, Any]:
     }
 
 
-def save_features(path: Path, utterance: Utterance) -> None:
+def save_features(path: Path, utterance: DrawnUtterance) -> None:
     """Each representation (T, D) with the middle of its frames in seconds (T,), as NumPy reads it.
 
     Names in the archive are `model.layer` and `model.layer.seconds`.

@@ -13,18 +13,18 @@ import torch
 
 from auricle.audio.notes import gathering
 from auricle.catalogue.record import DEFAULT_MODEL
+from auricle.corpus.listing import list_utterances
+from auricle.corpus.utterance import Listing
 from auricle.errors import AudioError, AuricleError, ChecksumError
 from auricle.extraction.engine import FLUSH_SECONDS
 from auricle.extraction.forecast import LongAudioHint, survey
-from auricle.extraction.inputs.listing import list_utterances
-from auricle.extraction.inputs.records import Listing
-from auricle.extraction.inputs.streams import GROUP_ROWS, Stream, open_stream
 from auricle.extraction.local import LocalEngine, all_devices
 from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, PlanLimits
 from auricle.extraction.ray import RayEngine, import_ray
 from auricle.extraction.run import Engine, Progress, Summary
 from auricle.extraction.run import extract as run
 from auricle.extraction.selection import DType, Pool, Selection, Windows, describe
+from auricle.extraction.spooling import GROUP_ROWS, Stream, open_stream
 from auricle.extraction.streams import extract_streams as run_streams
 from auricle.extraction.work import Loaded, LoadOn, Work
 from auricle.extraction.writers import open_format

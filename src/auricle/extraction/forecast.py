@@ -9,15 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
+from auricle.corpus.reading import utterance_seconds
+from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import AudioError
 from auricle.extraction.engine import Stages
-from auricle.extraction.inputs.records import Problem
 from auricle.extraction.plan import PlanLimits, Timed, plan_batches
-from auricle.extraction.reading import utterance_seconds
 from auricle.extraction.run import HEADER_THREADS, Progress, Summary
 from auricle.extraction.selection import Selection, Windows
 from auricle.extraction.sources import compare
-from auricle.extraction.utterances import Utterance
 from auricle.models.base import SAMPLE_RATE, Encoder
 from auricle.store.index import read_part
 from auricle.store.writer import StoreWriter

@@ -10,8 +10,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from auricle.corpus.utterance import Container, Utterance
 from auricle.errors import StoreError
-from auricle.extraction.utterances import Container, Utterance
 from auricle.store.folder import Folder
 from auricle.store.index import PLAN_REMEDY, read_checked
 from auricle.store.layout import PLANS, ShardKey, parse_plan_file, plan_file

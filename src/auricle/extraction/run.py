@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from auricle.corpus.reading import ListedLengths, utterance_seconds
+from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import AudioError, AuricleError, OutputError, StoreError
 from auricle.extraction.engine import Failure, Stages
 from auricle.extraction.failures import Failures
-from auricle.extraction.inputs.records import Problem
 from auricle.extraction.plan import (
     Generation,
     PlanLimits,
@@ -24,9 +25,7 @@ from auricle.extraction.plan import (
     read_plan,
     write_plan,
 )
-from auricle.extraction.reading import ListedLengths, utterance_seconds
 from auricle.extraction.sources import compare, counted, has_changed
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Shard, Work
 from auricle.store.folder import Folder, LocalFolder
 from auricle.store.index import part_keys, read_part, read_parts
@@ -339,7 +338,7 @@ class Run:
                     self._num_encoded += 1
                     num_written -= 1
                     self._seconds += decoded[timed.utterance.id]
-                    self.lengths.compare(timed, decoded[timed.utterance.id])
+                    self.lengths.compare(timed.utterance.id, decoded[timed.utterance.id])
             self._num_resumed += num_written
             encoded = ShardPlan(number=shard.plan.number, batches=tuple(map(tuple, batches)))
             self._planned_seconds += encoded.seconds

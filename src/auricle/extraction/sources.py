@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from auricle.corpus.reading import fingerprint, source_stat, utterance_seconds
+from auricle.corpus.utterance import Fingerprint, Utterance
 from auricle.errors import AudioError, OutputError
-from auricle.extraction.reading import fingerprint, source_stat, utterance_seconds
-from auricle.extraction.utterances import Fingerprint, Utterance
 from auricle.store.layout import ShardKey
 from auricle.store.shards import path_text
 

@@ -14,13 +14,13 @@ from typing import Literal
 
 import msgspec
 
+from auricle.corpus.utterance import Utterance
 from auricle.errors import OutputError, StoreError
 from auricle.extraction.engine import Failure
 from auricle.extraction.failures import Failures
-from auricle.extraction.inputs.streams import GROUP_ROWS, Ahead, Stream, StreamedGroup
 from auricle.extraction.plan import PlanLimits, Timed
 from auricle.extraction.run import Engine, Notice, Progress, Run, Summary, locked
-from auricle.extraction.utterances import Utterance
+from auricle.extraction.spooling import GROUP_ROWS, Ahead, Stream, StreamedGroup
 from auricle.extraction.work import Shard, Work
 from auricle.store.folder import Folder
 from auricle.store.index import read_part

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from auricle.audio.notes import gathering
+from auricle.corpus.utterance import Utterance
 from auricle.extraction.engine import (
     FLUSH_SECONDS,
     EncodedBatch,
@@ -23,7 +24,6 @@ from auricle.extraction.engine import (
 )
 from auricle.extraction.plan import ShardPlan, plan_digest
 from auricle.extraction.selection import Selection
-from auricle.extraction.utterances import Utterance
 from auricle.models.base import Encoder
 from auricle.store.layout import ShardKey
 from auricle.store.segments import KeptItem, Segments

@@ -10,7 +10,7 @@ import numpy as np
 from auricle.plotting.colours import code_colours, code_is_light, two_numbers_as_colour
 from auricle.plotting.components import principal_components
 from auricle.plotting.ordering import order_by_correlation, standardised
-from auricle.plotting.utterance import Representation, Sequence, Utterance
+from auricle.plotting.utterance import DrawnUtterance, Representation, Sequence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ class Name:
     seconds: float
 
 
-def draw_waveform(panel: Axes, side: Axes, utterance: Utterance) -> None:
+def draw_waveform(panel: Axes, side: Axes, utterance: DrawnUtterance) -> None:
     """The waveform, or the band between its extremes where samples are denser than the paper."""
     origin, rate = utterance.origin, utterance.sample_rate
     first, last = (round((moment - origin) * rate) for moment in utterance.shown)
@@ -61,7 +61,7 @@ def draw_waveform(panel: Axes, side: Axes, utterance: Utterance) -> None:
     side.set_axis_off()
 
 
-def draw_mel(panel: Axes, side: Axes, utterance: Utterance) -> None:
+def draw_mel(panel: Axes, side: Axes, utterance: DrawnUtterance) -> None:
     """The log mel spectrogram, its bands named by their frequencies."""
     image = _draw_frames(panel, utterance.mel, utterance, "viridis")
     num_bands = utterance.mel.frames.shape[1]
@@ -73,7 +73,7 @@ def draw_mel(panel: Axes, side: Axes, utterance: Utterance) -> None:
     _draw_colour_bar(side, image, "ln power")
 
 
-def draw_segments(panel: Axes, side: Axes, utterance: Utterance) -> list[Name]:
+def draw_segments(panel: Axes, side: Axes, utterance: DrawnUtterance) -> list[Name]:
     """Labelled stretches as boxes; the names that may be in them, of which those that fit stay."""
     names = []
     left, right = utterance.shown
@@ -93,7 +93,7 @@ def draw_segments(panel: Axes, side: Axes, utterance: Utterance) -> list[Name]:
 
 
 def draw_representation(
-    panel: Axes, side: Axes, utterance: Utterance, shown: Representation
+    panel: Axes, side: Axes, utterance: DrawnUtterance, shown: Representation
 ) -> None:
     """Each dimension over time in its own standard deviations, alike ones side by side."""
     frames = standardised(shown.sequence.frames)
@@ -110,7 +110,7 @@ def draw_representation(
 def draw_components(
     panel: Axes,
     side: Axes,
-    utterance: Utterance,
+    utterance: DrawnUtterance,
     shown: Representation,
     *,
     name: str | None = None,
@@ -136,7 +136,7 @@ def draw_components(
         _say(side, f"{first} and {second}")
 
 
-def draw_codes(panel: Axes, side: Axes, utterance: Utterance, codes: Sequence) -> list[Name]:
+def draw_codes(panel: Axes, side: Axes, utterance: DrawnUtterance, codes: Sequence) -> list[Name]:
     """Codes as a ribbon for each codebook; the numbers that may stand in it."""
     part, start = _shown_part(codes, utterance)
     num_frames, num_codebooks = part.frames.shape
@@ -162,7 +162,9 @@ def draw_codes(panel: Axes, side: Axes, utterance: Utterance, codes: Sequence) -
     return names
 
 
-def draw_similarity(panel: Axes, side: Axes, utterance: Utterance, shown: Representation) -> None:
+def draw_similarity(
+    panel: Axes, side: Axes, utterance: DrawnUtterance, shown: Representation
+) -> None:
     """The cosine between each two frames: what is said twice gives stripes off the diagonal."""
     part, start = _shown_part(shown.sequence, utterance)
     pooled, pool = _pooled(part.frames, MAX_SIMILARITY_COLUMNS)
@@ -220,7 +222,7 @@ def _name(
     return Name(panel=panel, text=written, seconds=end - start)
 
 
-def _may_fit(start: float, end: float, utterance: Utterance) -> bool:
+def _may_fit(start: float, end: float, utterance: DrawnUtterance) -> bool:
     """Whether a place could hold letters at all; measuring each of very many would take long."""
     left, right = utterance.shown
     return (end - start) / (right - left) * MAX_PANEL_INCHES * 72 >= NAME_POINTS
@@ -241,7 +243,7 @@ def _draw_ribbon(panel: Axes, colours: NDArray[np.float64], start: float, end: f
     )
 
 
-def _draw_frames(panel: Axes, sequence: Sequence, utterance: Utterance, colours: str) -> Any:
+def _draw_frames(panel: Axes, sequence: Sequence, utterance: DrawnUtterance, colours: str) -> Any:
     """Frames as columns of an image, each over its hop around the centre of what it sees."""
     part, start = _shown_part(sequence, utterance)
     pooled, pool = _pooled(part.frames, MAX_COLUMNS)
@@ -259,7 +261,7 @@ def _draw_frames(panel: Axes, sequence: Sequence, utterance: Utterance, colours:
     )
 
 
-def _shown_part(sequence: Sequence, utterance: Utterance) -> tuple[Sequence, float]:
+def _shown_part(sequence: Sequence, utterance: DrawnUtterance) -> tuple[Sequence, float]:
     """The frames that lie in what is shown, and the left edge of the first of them in seconds."""
     start = utterance.start_seconds(sequence)
     hop = sequence.geometry.hop_samples / utterance.sample_rate
@@ -271,7 +273,7 @@ def _shown_part(sequence: Sequence, utterance: Utterance) -> tuple[Sequence, flo
     return part, start + first * hop
 
 
-def _seconds(sequence: Sequence, num_frames: int, utterance: Utterance) -> float:
+def _seconds(sequence: Sequence, num_frames: int, utterance: DrawnUtterance) -> float:
     return num_frames * sequence.geometry.hop_samples / utterance.sample_rate
 
 

@@ -13,7 +13,7 @@ from auricle.optional import optional
 from auricle.plotting import panels
 from auricle.plotting.figures import every_script
 from auricle.plotting.panels import Name
-from auricle.plotting.utterance import Representation, Sequence, Utterance
+from auricle.plotting.utterance import DrawnUtterance, Representation, Sequence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ class TimePanel:
 class Picture:
     """A figure, those of its panels that share the time axis, and what it shows."""
 
-    utterance: Utterance
+    utterance: DrawnUtterance
     figure: Figure
     panels: tuple[TimePanel, ...]
 
@@ -94,7 +94,7 @@ class _Row:
 
 
 @every_script()
-def draw_utterance(utterance: Utterance) -> Picture:
+def draw_utterance(utterance: DrawnUtterance) -> Picture:
     """The picture of one representation on one time axis, with its self-similarity.
 
     Raises:
@@ -116,7 +116,7 @@ def draw_utterance(utterance: Utterance) -> Picture:
 
 
 @every_script()
-def draw_comparison(utterance: Utterance, similarity: LayerSimilarity) -> Picture:
+def draw_comparison(utterance: DrawnUtterance, similarity: LayerSimilarity) -> Picture:
     """The picture of several representations on one time axis, and below it their similarity.
 
     Raises:
@@ -146,7 +146,7 @@ def _new_figure(rows: list[_Row], inches_below: float) -> Figure:
 
 
 def _finish(
-    figure: Figure, drawn: tuple[TimePanel, ...], names: list[Name], utterance: Utterance
+    figure: Figure, drawn: tuple[TimePanel, ...], names: list[Name], utterance: DrawnUtterance
 ) -> Picture:
     figure.suptitle(utterance.title, parse_math=False, wrap=True)
     figure.draw_without_rendering()
@@ -154,7 +154,7 @@ def _finish(
     return Picture(utterance=utterance, figure=figure, panels=drawn)
 
 
-def _speech_rows(utterance: Utterance) -> list[_Row]:
+def _speech_rows(utterance: DrawnUtterance) -> list[_Row]:
     rows = [
         _Row(
             name="waveform",
@@ -179,7 +179,7 @@ def _speech_rows(utterance: Utterance) -> list[_Row]:
     return rows
 
 
-def _titled_rows(utterance: Utterance, shown: Representation) -> list[_Row]:
+def _titled_rows(utterance: DrawnUtterance, shown: Representation) -> list[_Row]:
     """The rows of one of several representations."""
     first, *others = _representation_rows(utterance, shown, SEVERAL_INCHES)
 
@@ -190,7 +190,7 @@ def _titled_rows(utterance: Utterance, shown: Representation) -> list[_Row]:
     return [dataclasses.replace(first, draw=draw), *others]
 
 
-def _ribbon_rows(utterance: Utterance, shown: Representation) -> list[_Row]:
+def _ribbon_rows(utterance: DrawnUtterance, shown: Representation) -> list[_Row]:
     """The rows of one of very many representations: its components, its codes."""
     _, components, *others = _representation_rows(utterance, shown, SEVERAL_INCHES)
 
@@ -203,7 +203,9 @@ def _ribbon_rows(utterance: Utterance, shown: Representation) -> list[_Row]:
     return [dataclasses.replace(components, draw=draw, inches=RIBBON_INCHES), *others]
 
 
-def _representation_rows(utterance: Utterance, shown: Representation, inches: float) -> list[_Row]:
+def _representation_rows(
+    utterance: DrawnUtterance, shown: Representation, inches: float
+) -> list[_Row]:
     name = f"{shown.model}, {shown.layer}"
     rows = [
         _Row(
@@ -233,7 +235,7 @@ def _representation_rows(utterance: Utterance, shown: Representation, inches: fl
 
 
 def _draw_rows(
-    figure: Figure | SubFigure, rows: list[_Row], utterance: Utterance
+    figure: Figure | SubFigure, rows: list[_Row], utterance: DrawnUtterance
 ) -> tuple[tuple[TimePanel, ...], list[Name]]:
     """Draw rows that share their time axis; their panels and the names in them."""
     heights = [row.inches for row in rows]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from auricle.corpus.utterance import Segment
 from auricle.outputs import FrameGeometry
 
 if TYPE_CHECKING:
@@ -19,15 +20,6 @@ class Sequence:
 
     frames: NDArray[Any]
     geometry: FrameGeometry
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Segment:
-    """A stretch of an utterance and its label, such as a phone; times in seconds."""
-
-    start: float
-    end: float
-    label: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +39,7 @@ class Representation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Utterance:
+class DrawnUtterance:
     """A waveform (S,) at `sample_rate` in Hz, with what is drawn below it.
 
     `mel` holds HTK mel bands in natural logarithm from 0 Hz to half the rate. `origin` is where the

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auricle.audio.files import read_audio, read_header
+from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError
 from auricle.models.base import SAMPLE_RATE, Encoder
 from auricle.outputs import LayerInfo
-from auricle.probing.tasks import Segment, Task
+from auricle.probing.tasks import Task
 
 BATCH_SECONDS = 30.0
 """Audio that goes through the encoder at once: it bounds the memory of all layers together."""
@@ -87,8 +88,8 @@ def label_frames(times: Tensor, segments: Sequence[Segment]) -> NDArray[np.int64
     `times` (T, 2) are start and end of what each frame sees, in seconds; a segment holds its
     start, not its end.
     """
-    starts = np.array([segment.start_seconds for segment in segments])
-    ends = np.array([segment.end_seconds for segment in segments])
+    starts = np.array([segment.start for segment in segments])
+    ends = np.array([segment.end for segment in segments])
     centres = times.mean(dim=1).numpy()
     found = np.searchsorted(starts, centres, side="right") - 1
     is_inside = (found >= 0) & (centres < ends[found])

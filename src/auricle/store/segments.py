@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from auricle.corpus.utterance import Fingerprint
 from auricle.errors import StoreError
-from auricle.extraction.utterances import Fingerprint
 from auricle.safetensors_file import METADATA, raw_bytes, write_safetensors
 from auricle.store.folder import Folder
 from auricle.store.layout import PARTIAL, ShardKey, StoreMeta, parse_segment

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
+from auricle.corpus.utterance import Utterance
 from auricle.errors import OutputError, StoreError
-from auricle.extraction.utterances import Utterance
 from auricle.optional import optional
 from auricle.safetensors_file import METADATA, write_safetensors
 from auricle.store.folder import FileDigest, Folder

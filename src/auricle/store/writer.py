@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from auricle.corpus.utterance import Fingerprint, Utterance
 from auricle.errors import OutputError
-from auricle.extraction.utterances import Fingerprint, Utterance
 from auricle.store.folder import Folder, open_folder
 from auricle.store.index import (
     IndexRow,

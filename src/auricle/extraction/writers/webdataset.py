@@ -16,7 +16,7 @@ from auricle.store.shards import Placement, ShardFormat, WrittenShard, values
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from auricle.extraction.utterances import Utterance
+    from auricle.corpus.utterance import Utterance
     from auricle.store.shards import Item
 
 
