@@ -31,6 +31,7 @@ LEVELS: dict[str, int] = {
     "store": 5,
     "objectives": 6,
     "checkpoints": 6,
+    "convert": 6,
     "hub": 7,
     "extraction": 8,
     "plotting": 8,

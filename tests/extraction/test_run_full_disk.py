@@ -20,7 +20,7 @@ import auricle
 from auricle import writing
 from auricle.__main__ import main
 from auricle.audio.inputs import sample_paths
-from auricle.extraction.store.reader import open as open_store
+from auricle.store.reader import open as open_store
 
 FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow")
 NUM_FILES = 12

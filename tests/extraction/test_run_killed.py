@@ -18,9 +18,9 @@ import soundfile
 
 import auricle
 from auricle.audio.inputs import sample_paths
-from auricle.extraction.store.checking import completed_shards
-from auricle.extraction.store.folder import LocalFolder
-from auricle.extraction.store.reader import open as open_store
+from auricle.store.folder import LocalFolder
+from auricle.store.index import completed_shards
+from auricle.store.reader import open as open_store
 from forks import Forked, run
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills groups of processes")

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from auricle.audio.files import read_audio
     from auricle.audio.inputs import sample_paths
-    from auricle.extraction.formats.npy import save_npy
+    from auricle.extraction.writers.npy import save_npy
     from auricle.geometry import SAMPLE_RATE
     from auricle.hub.loading import load
     from auricle.plotting.api import listen, picture_of

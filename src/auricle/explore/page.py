@@ -200,7 +200,7 @@ def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
     )
 
     def look_at_labels(file: str | None) -> None:
-        from auricle.plotting.labels import check_labels
+        from auricle.corpus.labels import check_labels
 
         try:
             if file is not None:

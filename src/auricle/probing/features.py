@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auricle.audio.files import read_audio, read_header
+from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError
 from auricle.geometry import SAMPLE_RATE
 from auricle.info import LayerInfo
 from auricle.models.base import Encoder
-from auricle.probing.tasks import Segment, Task
+from auricle.probing.tasks import Task
 
 BATCH_SECONDS = 30.0
 """Audio per batch of the encoder, which bounds the memory of all layers together."""
@@ -92,8 +93,8 @@ def label_frames(times: Tensor, segments: Sequence[Segment]) -> NDArray[np.int64
     `times` (T, 2) are start and end of the receptive field of each frame, in seconds; a segment
     includes its start but not its end.
     """
-    starts = np.array([segment.start_seconds for segment in segments])
-    ends = np.array([segment.end_seconds for segment in segments])
+    starts = np.array([segment.start for segment in segments])
+    ends = np.array([segment.end for segment in segments])
     centres = times.mean(dim=1).numpy()
     found = np.searchsorted(starts, centres, side="right") - 1
     is_inside = (found >= 0) & (centres < ends[found])
