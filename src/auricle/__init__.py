@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from auricle.errors import UnknownUtteranceError as UnknownUtteranceError
     from auricle.extraction.store.reader import open as open  # noqa: A004 - the library's public name
     from auricle.extraction.store.reader import open_store as open_store
-    from auricle.hub.building import build as build
-    from auricle.hub.loading import load as load
+    from auricle.hub.load import build as build
+    from auricle.hub.load import load as load
     from auricle.models.base import Encoder as Encoder
     from auricle.models.windows import encode_windows as encode_windows
     from auricle.pictures import compare as compare
@@ -66,14 +66,14 @@ _EXPORTS = {
     "Encoder": "auricle.models.base",
     "StreamSession": "auricle.streaming.session",
     "StreamStatistics": "auricle.streaming.session",
-    "build": "auricle.hub.building",
+    "build": "auricle.hub.load",
     "compare": "auricle.pictures",
     "encode_windows": "auricle.models.windows",
     "export_to_transformers": "auricle.convert.huggingface_export",
     "extract": "auricle.corpora",
     "list_models": "auricle.catalogue.search",
     "list_sizes": "auricle.catalogue.search",
-    "load": "auricle.hub.loading",
+    "load": "auricle.hub.load",
     "open": "auricle.extraction.store.reader",
     "open_store": "auricle.extraction.store.reader",
     "plot": "auricle.pictures",

@@ -31,8 +31,8 @@ from auricle.extraction.store.layout import read_meta
 from auricle.extraction.store.writer import StoreWriter
 from auricle.extraction.streamed import extract_streams as run_streams
 from auricle.extraction.work import Loaded, LoadOn, Work
-from auricle.hub.loading import load
-from auricle.hub.locations import is_location, looks_like_path
+from auricle.hub.load import load
+from auricle.hub.location import is_location, looks_like_path
 from auricle.models.base import Encoder
 from auricle.models.precision import Precision
 

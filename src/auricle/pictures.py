@@ -17,7 +17,7 @@ from auricle.audio.files import read_audio
 from auricle.audio.waveforms import Waveform, as_waveforms
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.hub.loading import load
+from auricle.hub.load import load
 from auricle.models.base import SAMPLE_RATE, Encoder
 from auricle.outputs import LayerInfo
 from auricle.plotting.figures import check_matplotlib

@@ -41,7 +41,7 @@ from auricle import plug_ins
 from auricle.__main__ import main
 from auricle.catalogue import search
 from auricle.cli.parser import build_parser
-from auricle.hub.embedded import embedded_path
+from auricle.hub.cache import embedded_path
 from auricle.training.recipe import read_recipe
 from forks import run
 

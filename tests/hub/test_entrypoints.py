@@ -11,9 +11,9 @@ import torch
 
 from auricle.catalogue import search
 from auricle.errors import CheckpointError, ChecksumError, DownloadError
+from auricle.files.digests import file_sha256, pin
 from auricle.hub import entrypoints
-from auricle.hub.digests import file_sha256, pin
-from auricle.hub.download import cached_path
+from auricle.hub.cache import cached_path
 
 CHECKPOINT = Path(__file__).parents[1] / "golden" / "cases" / "tera" / "checkpoint.ckpt"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 import auricle
-from auricle.native import read_native
+from auricle.files.native import read_native
 from auricle.training.building import build_objective
 from auricle.training.corpus import Corpus
 from auricle.training.recipe import Recipe

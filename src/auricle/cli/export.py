@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         AuricleError: The model cannot be loaded, or the other library has none like it.
         OutputError: The folder holds something, or cannot be written.
     """
-    from auricle.writing import refuse_used_folder
+    from auricle.files.atomic import refuse_used_folder
 
     # Before the weights are fetched, which may take long.
     refuse_used_folder(arguments.out)

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from auricle.hub.locations import is_location
+from auricle.hub.location import is_location
 
 if TYPE_CHECKING:
     from auricle.extraction.store.folder import Folder
@@ -69,7 +69,7 @@ def _verify_named(name: str) -> Counter[str]:
 
 
 def _verify_models(name: str | None) -> Counter[str]:
-    from auricle.hub.verification import shown, verify
+    from auricle.hub.contents import shown, verify
 
     counts: Counter[str] = Counter()
     for finding in verify(() if name is None else (name,)):
@@ -87,7 +87,7 @@ def _verify_models(name: str | None) -> Counter[str]:
 def _store_folder(name: str) -> Folder | None:
     """Open the folder of the store that is named; None where a model is."""
     from auricle.extraction.store.folder import LocalFolder, open_folder
-    from auricle.hub.locations import looks_like_path
+    from auricle.hub.location import looks_like_path
 
     if is_location(name):
         folder = None if name.lower().startswith(MODEL_SCHEMES) else open_folder(name)

@@ -15,7 +15,7 @@ import soundfile
 from auricle.audio.files import read_audio
 from auricle.errors import AudioError, AuricleError
 from auricle.explore.recordings import describe_excess
-from auricle.hub.loading import load
+from auricle.hub.load import load
 from auricle.models.base import SAMPLE_RATE, Encoder
 from auricle.pictures import Speech, comparison_of, picture_of
 from auricle.plotting.figures import save_figure

@@ -27,7 +27,7 @@ def named(name: str) -> Callable[..., Encoder]:
         device: str | torch.device = "cpu",
         refresh: bool = False,
     ) -> Encoder:
-        from auricle.hub.loading import load
+        from auricle.hub.load import load
 
         return load(name, checkpoint=checkpoint, device=device, refresh=refresh)
 
@@ -58,7 +58,7 @@ def baseline(name: str) -> Callable[..., Encoder]:
     def entry(
         *, config: Mapping[str, Any] | None = None, device: str | torch.device = "cpu"
     ) -> Encoder:
-        from auricle.hub.loading import load
+        from auricle.hub.load import load
 
         return load(name, config=config, device=device)
 
@@ -89,7 +89,7 @@ def local(family: str) -> Callable[..., Encoder]:
         config: Configuration | None = None,
         device: str | torch.device = "cpu",
     ) -> Encoder:
-        from auricle.hub.loading import load
+        from auricle.hub.load import load
 
         return load(family, checkpoint=ckpt, config=config, device=device)
 
@@ -122,7 +122,7 @@ def url(family: str) -> Callable[..., Encoder]:
         device: str | torch.device = "cpu",
         refresh: bool = False,
     ) -> Encoder:
-        from auricle.hub.loading import load_location
+        from auricle.hub.conversions import load_location
 
         encoder = load_location(ckpt, family, sha256=sha256, config=config, refresh=refresh)
         if encoder.provenance.name is None:

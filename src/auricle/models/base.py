@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from auricle.audio.waveforms import Waveform, as_waveforms
 from auricle.errors import AuricleError, LayerError
+from auricle.files.native import NativeCheckpoint, write_native
 from auricle.frontends import FbankConfig, LogMelConfig, extract
-from auricle.native import NativeCheckpoint, write_native
 from auricle.nn import packed
 from auricle.nn.fast_paths import (
     first_change,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from auricle.errors import OutputError
+from auricle.files.atomic import write_whole
 from auricle.optional import optional
-from auricle.writing import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from auricle.files.atomic import write_whole
 from auricle.plotting.figures import save_figure
 from auricle.probing.pictures import draw_layers
 from auricle.probing.results import (
@@ -14,7 +15,6 @@ from auricle.probing.results import (
 )
 from auricle.probing.tables import markdown_table
 from auricle.probing.tasks import TASKS
-from auricle.writing import write_whole
 
 
 def read_folder(folder: Path) -> list[ProbeResult]:

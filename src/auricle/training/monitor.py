@@ -10,9 +10,9 @@ from typing import Any
 from tqdm import tqdm
 
 from auricle.errors import OutputError
+from auricle.files.atomic import write_whole
 from auricle.optional import optional
 from auricle.training.metrics import METRICS_FILE, read_metrics
-from auricle.writing import write_whole
 
 EVENTS_FOLDER = "tensorboard"
 

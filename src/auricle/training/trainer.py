@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from auricle.errors import RecipeError, TrainingError
+from auricle.files.atomic import write_whole
 from auricle.models.base import SAMPLE_RATE
 from auricle.objectives.base import Loss, Objective
 from auricle.training import checkpoints
@@ -35,7 +36,6 @@ from auricle.training.recipe import Recipe
 from auricle.training.result import write_result
 from auricle.training.schedule import learning_rate
 from auricle.training.stopping import StopRequests
-from auricle.writing import write_whole
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -14,7 +14,7 @@ from auricle.extraction.formats.registry import FORMAT_NAMES, open_format
 from auricle.extraction.store.layout import ShardKey, StoreMeta
 from auricle.extraction.store.reader import open as open_store
 from auricle.extraction.store.writer import StoreWriter
-from auricle.safetensors_file import raw_bytes
+from auricle.files.safetensors import raw_bytes
 
 
 @pytest.mark.parametrize("form", FORMAT_NAMES)

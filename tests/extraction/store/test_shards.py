@@ -11,7 +11,7 @@ from auricle.errors import OutputError
 from auricle.extraction.store.folder import LocalFolder
 from auricle.extraction.store.layout import ShardKey, StoreMeta
 from auricle.extraction.store.shards import StoreFormat
-from auricle.safetensors_file import ALIGNMENT_BYTES
+from auricle.files.safetensors import ALIGNMENT_BYTES
 
 KEY = ShardKey(0, 0)
 FILE = "shards/00000-000000.safetensors"

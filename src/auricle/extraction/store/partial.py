@@ -19,7 +19,7 @@ from auricle.errors import StoreError
 from auricle.extraction.store.folder import Folder
 from auricle.extraction.store.layout import PARTIAL, ShardKey, StoreMeta, parse_segment
 from auricle.extraction.utterances import Fingerprint
-from auricle.safetensors_file import METADATA, raw_bytes, write_safetensors
+from auricle.files.safetensors import METADATA, raw_bytes, write_safetensors
 
 if TYPE_CHECKING:
     from torch import Tensor

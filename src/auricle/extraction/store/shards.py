@@ -10,7 +10,7 @@ from auricle.errors import OutputError
 from auricle.extraction.formats.base import Placement, ShardFormat, WrittenShard
 from auricle.extraction.store.folder import Folder
 from auricle.extraction.store.layout import ShardKey
-from auricle.safetensors_file import METADATA, write_safetensors
+from auricle.files.safetensors import METADATA, write_safetensors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ import auricle
 from auricle.catalogue import search
 from auricle.errors import DownloadError
 from auricle.hub import download
-from auricle.hub.transfer import Limits
+from auricle.hub.http import Limits
 from auricle.models.base import Encoder
 from golden_cases import GoldenCase
 
@@ -68,7 +68,7 @@ def publish(server: Any, reply: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     def redirected(limits: Limits) -> AbstractContextManager[httpx.Client]:
         return httpx.Client(transport=Redirected(server.server_address))
 
-    monkeypatch.setattr(download, "_client", redirected)
+    monkeypatch.setattr(download, "open_client", redirected)
 
     def say(url: str, path: Path) -> None:
         parts = urlsplit(url)
