@@ -305,6 +305,7 @@ def load_location(
     url: str,
     family: str | None,
     *,
+    name: str | None = None,
     sha256: str | None = None,
     config: Configuration | None = None,
     refresh: bool = False,
@@ -316,6 +317,7 @@ def load_location(
     Args:
         url: As `fetch_location` takes it.
         family: The family it must be of; None to take the one that its content tells.
+        name: Name of the encoder, unless the file says its own.
         sha256: The digest that a single file must have, in hex.
         config: As `load` takes it.
         refresh: Fetch and convert again.
@@ -343,4 +345,7 @@ def load_location(
         come = fetched or fetch_location(url, sha256=sha256, refresh=refresh)
         return dataclasses.replace(come, config=config, published=published)
 
-    return load_once_converted(wanted, fetch_again, refresh=refresh)
+    encoder = load_once_converted(wanted, fetch_again, refresh=refresh)
+    if encoder.provenance.name is None:
+        encoder.provenance = dataclasses.replace(encoder.provenance, name=name)
+    return encoder
