@@ -48,7 +48,7 @@ FREE_OF_TORCH = (
     "auricle",
     "auricle.catalogue.family",
     "auricle.catalogue.search",
-    "auricle.hub.availability",
+    "auricle.hub.location",
     "auricle.hub.contents",
     # The parser, which imports the module of every command.
     "auricle.__main__",

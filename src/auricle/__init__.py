@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from auricle.errors import UnknownModelError as UnknownModelError
     from auricle.errors import UnknownUtteranceError as UnknownUtteranceError
     from auricle.extraction.extract import extract as extract
-    from auricle.hub.building import build as build
-    from auricle.hub.loading import load as load
+    from auricle.hub.load import build as build
+    from auricle.hub.load import load as load
     from auricle.inference.streaming.session import StreamSession as StreamSession
     from auricle.inference.streaming.session import StreamStatistics as StreamStatistics
     from auricle.inference.windows import encode_windows as encode_windows
@@ -68,14 +68,14 @@ _EXPORTS = {
     "Encoder": "auricle.models.base",
     "StreamSession": "auricle.inference.streaming.session",
     "StreamStatistics": "auricle.inference.streaming.session",
-    "build": "auricle.hub.building",
+    "build": "auricle.hub.load",
     "compare": "auricle.plotting.api",
     "encode_windows": "auricle.inference.windows",
     "export_to_transformers": "auricle.convert.huggingface_export",
     "extract": "auricle.extraction.extract",
     "list_models": "auricle.catalogue.search",
     "list_sizes": "auricle.catalogue.search",
-    "load": "auricle.hub.loading",
+    "load": "auricle.hub.load",
     "open": "auricle.store.reader",
     "open_store": "auricle.store.reader",
     "plot": "auricle.plotting.api",

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from auricle.hub.locations import is_location
+from auricle.hub.location import is_location
 
 if TYPE_CHECKING:
     from auricle.store.folder import Folder
@@ -68,7 +68,7 @@ def _verify_named(name: str) -> Counter[str]:
 
 
 def _verify_models(name: str | None) -> Counter[str]:
-    from auricle.hub.verification import shown, verify
+    from auricle.hub.contents import shown, verify
 
     counts: Counter[str] = Counter()
     for finding in verify(() if name is None else (name,)):
@@ -85,7 +85,7 @@ def _verify_models(name: str | None) -> Counter[str]:
 
 def _store_folder(name: str) -> Folder | None:
     """Open the folder of a store by name; None if the name is that of a model."""
-    from auricle.hub.locations import looks_like_path
+    from auricle.hub.location import looks_like_path
     from auricle.store.folder import LocalFolder, open_folder
 
     if is_location(name):

@@ -17,7 +17,7 @@ from auricle.corpus.labels import check_segments, read_segments
 from auricle.errors import AudioError, AuricleError
 from auricle.explore.recordings import describe_excess
 from auricle.geometry import SAMPLE_RATE
-from auricle.hub.loading import load
+from auricle.hub.load import load
 from auricle.models.base import Encoder
 from auricle.plotting.api import Speech, comparison_of, picture_of
 from auricle.plotting.figures import save_figure

@@ -29,8 +29,8 @@ from auricle.extraction.spooling import GROUP_ROWS, Stream, open_stream
 from auricle.extraction.streams import extract_streams as run_streams
 from auricle.extraction.work import Loaded, LoadOn, Work
 from auricle.extraction.writers import open_format
-from auricle.hub.loading import load
-from auricle.hub.locations import is_location, looks_like_path
+from auricle.hub.load import load
+from auricle.hub.location import is_location, looks_like_path
 from auricle.inference.precision import Precision
 from auricle.models.base import Encoder
 from auricle.store.folder import open_folder

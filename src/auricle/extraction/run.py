@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from auricle.corpus.reading import ListedLengths, utterance_seconds
@@ -27,6 +26,7 @@ from auricle.extraction.plan import (
 )
 from auricle.extraction.sources import compare, counted, has_changed
 from auricle.extraction.work import Shard, Work
+from auricle.files import locks
 from auricle.store.folder import Folder, LocalFolder
 from auricle.store.index import part_keys, read_part, read_parts
 from auricle.store.layout import PARTS, ShardKey, plan_file
@@ -466,22 +466,18 @@ def locked(folder: Folder) -> Iterator[None]:
     """Keep other runs on this machine out of a folder.
 
     Raises:
-        OutputError: Another run is in it.
+        OutputError: Another run is in it, it may not be written to, or it cannot be locked.
     """
-    if not isinstance(folder, LocalFolder) or os.name == "nt":
+    with ExitStack() as stack:
+        if isinstance(folder, LocalFolder):
+            busy = (
+                f"another run is writing to {folder.location}; wait for it, or take another folder"
+            )
+            try:
+                stack.enter_context(locks.locked(folder.path, 0.0, OutputError(busy)))
+            except OSError as error:
+                raise OutputError(
+                    f"cannot write to {folder.location}: {error.strerror or error}; choose a "
+                    "folder that you may write to"
+                ) from error
         yield
-        return
-    import fcntl
-
-    handle = os.open(folder.path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise OutputError(
-            f"another run is writing to {folder.location}; wait for it, or take another folder"
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(handle)

@@ -19,7 +19,7 @@ from auricle.corpus.labels import check_segments, read_segments
 from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.geometry import SAMPLE_RATE
-from auricle.hub.loading import load
+from auricle.hub.load import load
 from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.plotting.analysis import MIN_FRAMES, at_common_times, cka_matrix

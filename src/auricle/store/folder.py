@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from auricle.errors import OutputError
+from auricle.files.atomic import write_whole
+from auricle.files.locks import lock_path
 from auricle.optional import missing_extra, optional
-from auricle.writing import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,8 +134,9 @@ class LocalFolder(Folder):
         (self.path / _checked(name)).unlink(missing_ok=True)
 
     def remove_debris(self) -> None:
+        lock = lock_path(self.path)
         for path in _files(self.path):
-            if path.name.startswith("."):
+            if path.name.startswith(".") and path != lock:
                 path.unlink(missing_ok=True)
         for folder, _, _ in os.walk(self.path, topdown=False):
             if Path(folder) != self.path:

@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from auricle.safetensors_file import (
+from auricle.files.safetensors import (
     ALIGNMENT_BYTES,
     TYPE_NAMES,
     aligned_first,

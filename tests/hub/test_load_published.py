@@ -17,7 +17,7 @@ import auricle
 from auricle.catalogue import search
 from auricle.errors import DownloadError
 from auricle.hub import download
-from auricle.hub.transfer import Limits
+from auricle.hub.http import Limits
 from auricle.models.base import Encoder
 from golden_cases import GoldenCase
 
@@ -68,7 +68,7 @@ def publish(server: Any, reply: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     def redirected(limits: Limits) -> AbstractContextManager[httpx.Client]:
         return httpx.Client(transport=Redirected(server.server_address))
 
-    monkeypatch.setattr(download, "_client", redirected)
+    monkeypatch.setattr(download, "open_client", redirected)
 
     def say(url: str, path: Path) -> None:
         parts = urlsplit(url)
@@ -95,7 +95,8 @@ def test_a_published_name_loads_from_where_it_is_published(
         # Our small file cannot have the digest of the published one, so it gets its own.
         prefix = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[: len(record.sha256_prefix)]
         small = msgspec.structs.replace(record, sha256_prefix=prefix)
-        monkeypatch.setitem(search._BY_NAME, name, small)
+        for one in record.names:
+            monkeypatch.setitem(search._BY_NAME, one, small)
     publish(record.urls[0], checkpoint)
     if record.config_url is not None:
         publish(record.config_url, case.folder / str(case.facts["config"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from auricle.errors import OutputError
-from auricle.writing import write_whole, write_whole_folder
+from auricle.files.atomic import write_whole, write_whole_folder
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 import auricle
 from auricle.errors import CheckpointError, DownloadError
-from auricle.hub.fetching import fetch_location
+from auricle.hub.conversions import fetch_location
 from golden_cases import GoldenCase
 
 APC = GoldenCase("apc").checkpoints[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,22 +12,30 @@ import msgspec
 import torch
 
 from auricle.catalogue import search
-from auricle.catalogue.family import FAMILIES, find_family, is_family
+from auricle.catalogue.family import FAMILIES, Family, find_family, is_family, plug_in_families
 from auricle.catalogue.record import Record
+from auricle.catalogue.search import find, list_sizes
 from auricle.convert.originals import Configuration
-from auricle.errors import AuricleError, UnknownModelError, warn_deprecated
+from auricle.errors import AuricleError, PlugInError, UnknownModelError, warn_deprecated
+from auricle.files.digests import pinned_sha256
+from auricle.hub.cache import Wanted, whole_embedded_path
 from auricle.hub.checkpoints import read_encoder, refuse_config
-from auricle.hub.conversions import Wanted
-from auricle.hub.converting import configuration_sha256, load_once_converted
-from auricle.hub.digests import pinned_sha256
+from auricle.hub.conversions import (
+    Fetched,
+    fetch_location,
+    load_location,
+    load_once_converted,
+)
 from auricle.hub.download import fetch, fetch_config
-from auricle.hub.embedded import whole_embedded_path
-from auricle.hub.fetching import Fetched, fetch_location, without_password
-from auricle.hub.locations import is_location, is_repository_url, looks_like_path
-from auricle.hub.repositories import WEIGHT_FILES
+from auricle.hub.location import (
+    WEIGHT_FILES,
+    is_location,
+    is_repository_url,
+    looks_like_path,
+)
 from auricle.hub.skeletons import skeleton
 from auricle.inference.precision import PRECISIONS, Precision, set_precision
-from auricle.info import Provenance
+from auricle.info import RANDOM_WEIGHTS, Provenance
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 
@@ -236,51 +245,6 @@ def _own(
     )
 
 
-def load_location(
-    url: str,
-    family: str | None,
-    *,
-    sha256: str | None = None,
-    config: Configuration | None = None,
-    refresh: bool = False,
-    normalize: bool | None = None,
-    published: Config | None = None,
-) -> Encoder:
-    """The encoder of a checkpoint at a URL, by way of its conversion in the cache.
-
-    Args:
-        url: As `fetch_location` takes it.
-        family: The family it must be of; None to take the one that its content tells.
-        sha256: The digest that a single file must have, in hex.
-        config: As `load` takes it.
-        refresh: Fetch and convert again.
-        normalize: As `read_encoder` takes it.
-        published: As `read_encoder` takes it.
-
-    Raises:
-        DownloadError: The URL is of no use, or does not give the file.
-        ChecksumError: What came is not what came the first time, or has another digest.
-        CheckpointError: It cannot be loaded.
-    """
-    fetched = None
-    if is_repository_url(url):  # a branch is looked up each time, so its commit decides
-        fetched = fetch_location(url, refresh=refresh)
-    wanted = Wanted(
-        label=(fetched.provenance.source_url if fetched else None) or without_password(url),
-        places=() if fetched else (url,),
-        family=family,
-        sha256=sha256.lower() if sha256 else None,
-        config_sha256=configuration_sha256(config or msgspec.to_builtins(published)),
-        normalize=normalize,
-    )
-
-    def fetch_again() -> Fetched:
-        come = fetched or fetch_location(url, sha256=sha256, refresh=refresh)
-        return dataclasses.replace(come, config=config, published=published)
-
-    return load_once_converted(wanted, fetch_again, refresh=refresh)
-
-
 def _warn_of_another_file(record: Record, path: Path, sha256: str | None) -> None:
     """Say so where the weights of a repository differ from what is stated of them."""
     names = [name for name in WEIGHT_FILES if (path / name).is_file()][:1]
@@ -329,3 +293,74 @@ def _baseline(name: str, config: Configuration | None) -> Encoder:
     encoder = FAMILIES["baseline"].build(BaselineConfig(features=features))
     encoder.provenance = Provenance(name=name)
     return encoder.eval()
+
+
+def build(size: str | Config, *, seed: int = 0) -> Encoder:
+    """Build an encoder with random weights, for pretraining and for measurements.
+
+    Args:
+        size: Name of a published size (`list_sizes()`) or of a model of the catalogue, or a
+            family's config.
+        seed: Of the random weights; the global random state is left as it was.
+
+    Returns:
+        The encoder in eval mode, on the CPU, float32.
+
+    Raises:
+        UnknownModelError: No size has that name, or the config is of no family.
+        PlugInError: The plug-in that the size or the config is of is broken.
+    """
+    family, config = _by_name(size) if isinstance(size, str) else (_family_of(size), size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = family.build(config)
+    name = size if isinstance(size, str) else None
+    if next(encoder.parameters(), None) is None:  # a baseline
+        encoder.provenance = Provenance(name=name)
+    else:
+        encoder.provenance = Provenance(
+            name=f"{name or family.stem} (random weights)", training_data=RANDOM_WEIGHTS
+        )
+    return encoder.eval()
+
+
+def _by_name(name: str) -> tuple[Family, Config]:
+    """The size of that name, or that of the model of that name."""
+    for family in FAMILIES.values():  # first, so that no plug-in is imported for them
+        if name in family.sizes:
+            return family, family.preset(name)
+    try:
+        record = find(name)
+    except UnknownModelError:
+        record = None
+    if record is not None and record.size is not None:
+        family = find_family(record.family)
+        return family, family.preset(record.size)
+    sizes = list_sizes()
+    if name in sizes:
+        family = find_family(sizes[name])
+        return family, family.preset(name)
+    close = difflib.get_close_matches(name, sizes, n=3)
+    hint = f"; close matches: {', '.join(close)}" if close else ""
+    raise UnknownModelError(
+        f"no size is called {name!r}{hint}; auricle.list_sizes() gives all of them"
+    )
+
+
+def _family_of(config: Config) -> Family:
+    for family in FAMILIES.values():
+        encoder_type = family.encoder_type()
+        if encoder_type.config_type is type(config) and encoder_type.family == family.stem:
+            return family
+    families, problems = plug_in_families()
+    for family in families:
+        try:
+            if family.encoder_type().config_type is type(config):
+                return family
+        except PlugInError as problem:
+            problems.append(problem)
+    unread = "".join(f"; {problem}" for problem in problems)
+    raise UnknownModelError(
+        f"{type(config).__name__} is the config of no family; expected one of "
+        f"{', '.join([*FAMILIES, *(family.stem for family in families)])}{unread}"
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from auricle.hub.partial import Origin, PartialFile
+from auricle.hub.http import Origin, PartialFile
 
 ORIGIN = Origin(url="https://host/f", validator='"a"', num_bytes=10)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from auricle.errors import ChecksumError
-from auricle.hub.digests import checked_digits, file_sha256, pin, pinned_sha256, unpin
+from auricle.files.digests import checked_digits, file_sha256, pin, pinned_sha256, unpin
 
 
 def test_the_digest_is_of_all_of_the_file(tmp_path: Path) -> None:

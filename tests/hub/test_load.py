@@ -5,7 +5,7 @@ import torch
 
 import auricle
 from auricle.errors import AuricleError, CheckpointError, UnknownModelError
-from auricle.hub.loading import usable_device
+from auricle.hub.load import usable_device
 from golden_cases import GoldenCase
 
 

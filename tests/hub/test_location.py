@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from auricle.errors import DownloadError
-from auricle.hub.locations import (
+from auricle.hub.location import (
     RepositoryUrl,
     is_location,
     is_repository_url,

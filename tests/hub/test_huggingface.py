@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 import auricle
 from auricle.catalogue import search
 from auricle.errors import CheckpointError, DownloadError
-from auricle.hub.digests import file_sha256
-from auricle.hub.repositories import fetch_repository, fetch_snapshot
+from auricle.files.digests import file_sha256
+from auricle.hub.huggingface import fetch_repository, fetch_snapshot
 from golden_cases import GoldenCase
 
 CASE = GoldenCase("hf_hubert_base")
@@ -66,7 +66,7 @@ class Hub:
 def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     hub = Hub(CASE.folder / "hf")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub.download)
-    monkeypatch.setattr("auricle.hub.repositories.unreachable_reason", lambda: None)
+    monkeypatch.setattr("auricle.hub.huggingface.unreachable_reason", lambda: None)
     return hub
 
 

@@ -12,10 +12,10 @@ import auricle
 from auricle.catalogue.family import RECORDS
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import ChecksumError
-from auricle.hub import embedded
-from auricle.hub.digests import file_sha256
-from auricle.hub.embedded import embedded_path, whole_embedded_path
-from auricle.native import read_native
+from auricle.files.digests import file_sha256
+from auricle.files.native import read_native
+from auricle.hub import cache as cache_module
+from auricle.hub.cache import embedded_path, whole_embedded_path
 
 MINIS = [record for record in RECORDS if record.embedded]
 MAX_BYTES = 2_500_000
@@ -75,7 +75,7 @@ def test_a_changed_or_missing_file_is_refused(
     record = next(record for record in MINIS if record.name == DEFAULT_MODEL)
     path = tmp_path / "changed.safetensors"
     shutil.copyfile(embedded_path(record), path)
-    monkeypatch.setattr(embedded, "embedded_path", lambda _: path)
+    monkeypatch.setattr(cache_module, "embedded_path", lambda _: path)
     auricle.load(record.name)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

@@ -7,17 +7,22 @@ import msgspec
 import pytest
 
 from auricle.catalogue.search import find
-from auricle.hub import conversions
-from auricle.hub.availability import (
+from auricle.hub import cache as cache_module
+from auricle.hub.cache import (
+    CONVERTER_VERSION,
+    Conversion,
+    Stamp,
+    cached_path,
+    embedded_path,
+    write_note,
+)
+from auricle.hub.location import (
     Availability,
     availabilities,
     availability,
     is_converted,
     known_num_bytes,
 )
-from auricle.hub.conversions import CONVERTER_VERSION, Conversion, Stamp, write_note
-from auricle.hub.download import cached_path
-from auricle.hub.embedded import embedded_path
 
 
 def put(path: Path) -> None:
@@ -80,13 +85,13 @@ def test_notes_are_read_once_for_many_records(cache: Path, monkeypatch: pytest.M
         put(file.full_path)
         write_note(Conversion(label=name, sources=(file,), file=file))
     read: list[Path] = []
-    read_note = conversions.read_note
+    read_note = cache_module.read_note
 
     def count(path: Path) -> Conversion | None:
         read.append(path)
         return read_note(path)
 
-    monkeypatch.setattr(conversions, "read_note", count)
+    monkeypatch.setattr(cache_module, "read_note", count)
     records = [find(name) for name in ("hubert", "tera", "apc", "apc_mini", "npc_960hr")]
     cached, embedded, absent = Availability.CACHED, Availability.EMBEDDED, Availability.DOWNLOAD
     assert availabilities(records) == [absent, cached, cached, embedded, absent]

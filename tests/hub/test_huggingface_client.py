@@ -14,7 +14,7 @@ import pytest
 
 import auricle
 from auricle.errors import DownloadError
-from auricle.hub.repositories import fetch_snapshot
+from auricle.hub.huggingface import fetch_snapshot
 from golden_cases import GoldenCase
 
 CASE = GoldenCase("hf_wavlm_base_plus")
@@ -142,7 +142,7 @@ def test_without_a_network_the_client_is_not_let_try(
 
 def test_the_advice_comes_once(client: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "auricle.hub.repositories.unreachable_reason", lambda: "hub cannot be reached"
+        "auricle.hub.huggingface.unreachable_reason", lambda: "hub cannot be reached"
     )
     with pytest.raises(DownloadError) as caught:
         auricle.load("hubert")

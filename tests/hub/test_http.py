@@ -16,8 +16,7 @@ import httpx
 import pytest
 
 from auricle.hub import download as download_module
-from auricle.hub.partial import PartialFile
-from auricle.hub.transfer import Limits, RefusedError, check_redirect, retry_after_seconds
+from auricle.hub.http import Limits, PartialFile, RefusedError, check_redirect, retry_after_seconds
 
 
 def sha256(content: bytes) -> str:
@@ -388,7 +387,7 @@ def test_a_server_that_redirects_from_https_to_http_is_not_followed(
         with httpx.Client(transport=httpx.MockTransport(answer)) as client:
             yield client
 
-    monkeypatch.setattr(download_module, "_client", client)
+    monkeypatch.setattr(download_module, "open_client", client)
     fetcher.refuse("https to http, which is not safe", "https://host/f")
     assert asked == ["https://host/f"]
     assert fetcher.left() == []

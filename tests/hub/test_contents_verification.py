@@ -12,12 +12,11 @@ import pytest
 import auricle
 from auricle.catalogue import search
 from auricle.errors import UnknownModelError
-from auricle.hub import verification
-from auricle.hub.conversions import conversions_folder
-from auricle.hub.digests import file_sha256, pin
-from auricle.hub.download import cached_path
-from auricle.hub.embedded import embedded_path
-from auricle.hub.verification import Finding, verify
+from auricle.files.digests import file_sha256, pin
+from auricle.hub import cache as cache_module
+from auricle.hub import contents
+from auricle.hub.cache import cached_path, conversions_folder, embedded_path
+from auricle.hub.contents import Finding, verify
 from golden_cases import GoldenCase
 
 
@@ -79,7 +78,7 @@ def test_a_flipped_byte_of_an_embedded_model(
     record = next(record for record in search.RECORDS if record.embedded)
     copy = tmp_path / "copy.safetensors"
     shutil.copy(embedded_path(record), copy)
-    monkeypatch.setattr(verification, "embedded_path", lambda _: copy)
+    monkeypatch.setattr(contents, "embedded_path", lambda _: copy)
     assert changed(record.name) == []
     flip(copy)
     (finding,) = changed(record.name)
@@ -112,6 +111,35 @@ def test_what_was_put_there_by_hand_has_no_digest_until_it_is_converted(original
     assert states("tera")[".ckpt"] == "whole"
     shutil.rmtree(conversions_folder())
     assert states("tera") == {".ckpt": "unknown"}
+
+
+def test_the_note_of_a_conversion_does_not_speak_for_a_newer_original(original: Path) -> None:
+    # A refresh was killed after the new file took its place, before its digest was pinned.
+    original.with_name(f"{original.name}.sha256").unlink()
+    new = original.with_name("new")
+    shutil.copy(GoldenCase("apc").checkpoints[0], new)
+    new.replace(original)
+    assert states("tera") == {".ckpt": "unknown", ".safetensors": "whole"}
+
+
+def test_notes_are_not_read_again_for_each_file(
+    original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    read_note = cache_module.read_note
+
+    def count(path: Path) -> cache_module.Conversion | None:
+        read.append(path)
+        return read_note(path)
+
+    monkeypatch.setattr(cache_module, "read_note", count)
+    num_files = len(list(verify()))
+    num_read = len(read)
+    for name in ("apc_360hr", "npc_360hr"):
+        original.with_name(f"{name}.ckpt").write_bytes(b"put there by hand")
+    read.clear()
+    assert len(list(verify())) == num_files + 2
+    assert len(read) == num_read
 
 
 def test_a_digest_on_record_counts(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:

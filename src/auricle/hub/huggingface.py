@@ -16,21 +16,23 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from auricle.errors import DownloadError
-from auricle.hub.cache import cache_folder, offline_variable
-from auricle.hub.locations import SCHEME as SCHEME
-from auricle.hub.locations import SLASH_IN_REVISION, RepositoryUrl, parse_repository_url
-from auricle.hub.transfer import Limits, no_network
-from auricle.native import is_native
+from auricle.files.native import is_native
+from auricle.hub.cache import REPOSITORIES, cache_folder, offline_variable
+from auricle.hub.http import Limits, no_network
+from auricle.hub.location import (
+    CONFIG_FILE,
+    SCHEME,
+    SLASH_IN_REVISION,
+    WEIGHT_FILES,
+    RepositoryUrl,
+    parse_repository_url,
+)
 
 logger = logging.getLogger(__name__)
 
-CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""In order of preference; the first that the repository has is fetched."""
-
 INDEX_SUFFIX = ".index.json"
 """Of the list of files that too large weights are cut into."""
 
@@ -145,7 +147,7 @@ class _Session:
         # last.
         is_local = bool(self.offline or self.unreachable)
         absent = LocalEntryNotFoundError if is_local else RemoteEntryNotFoundError
-        folder = cache_folder() / "huggingface"
+        folder = cache_folder() / REPOSITORIES
         with _explained(self.url, self.wanted), _retries_in_one_line(self.url):
             try:
                 path = hf_hub_download(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from auricle.errors import CheckpointError, OutputError
+from auricle.files.atomic import write_whole
+from auricle.files.safetensors import aligned_first, write_safetensors
 from auricle.info import Provenance
-from auricle.safetensors_file import aligned_first, write_safetensors
-from auricle.writing import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
