@@ -38,7 +38,7 @@ class ChecksumError(DownloadError):
 
 
 class OutputError(AuricleError, OSError):
-    """A result that could not be written; nothing half-written is left behind."""
+    """A result that could not be written; no partial file is left."""
 
 
 class MissingExtraError(AuricleError, ImportError):
@@ -62,11 +62,11 @@ class PlugInError(AuricleError, RuntimeError):
 
 
 class ExtractionError(AuricleError, RuntimeError):
-    """An extraction that stopped at an utterance, as it was told to, or because a process died."""
+    """An extraction that stopped at an utterance (`on_error="stop"`), or because a process died."""
 
 
 class StoreError(AuricleError, ValueError):
-    """A store that cannot be read: not there, cut or damaged; the message says what mends it."""
+    """A store that cannot be read: not there, cut or damaged; the message says how to repair it."""
 
 
 class UnknownUtteranceError(AuricleError, KeyError):

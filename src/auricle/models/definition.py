@@ -42,7 +42,7 @@ class EncoderDefinition(nn.Module, abc.ABC):
     config_type: ClassVar[type[Config]]
 
     is_faster_together: ClassVar[bool] = False
-    """Whether the CPU infers several utterances at once faster than one after the other."""
+    """True where the CPU infers several utterances at once faster than one after the other."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -90,17 +90,17 @@ class EncoderDefinition(nn.Module, abc.ABC):
 
     @property
     def sees_past(self) -> bool:
-        """Whether recurrence or causal convolutions let a frame depend on all before it."""
+        """True where a frame depends on all before it: recurrence, causal convolutions."""
         return False
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether attention lets a frame depend on the whole utterance."""
+        """True where a frame depends on the whole utterance: attention."""
         return False
 
     @property
     def uses_utterance_statistics(self) -> bool:
-        """Whether a frame depends on means or variances over the whole utterance."""
+        """True where a frame depends on means or variances over the whole utterance."""
         return False
 
     @property
@@ -183,7 +183,7 @@ class EncoderDefinition(nn.Module, abc.ABC):
         return geometry.num_frames(num_samples) if num_samples >= self.min_samples else 0
 
     def frame_times(self, num_samples: int, layer: int | str | None = None) -> Tensor:
-        """Start and end of the span of waveform that each frame sees, in seconds.
+        """Start and end of the receptive field of each frame, in seconds.
 
         The span is that of the analysis window or the feature extractor, with the convolutions
         after it that look both ways unless attention follows, clipped to the waveform.
