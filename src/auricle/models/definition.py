@@ -30,6 +30,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return cast("dict[str, Any]", msgspec.to_builtins(self))
 
 
+class FeatureConfig(Config, frozen=True, kw_only=True):
+    """Configuration of an encoder that reads spectral features.
+
+    Attributes:
+        features: The front end and its options.
+    """
+
+    features: FbankConfig | LogMelConfig
+
+
 class EncoderDefinition(nn.Module, abc.ABC):
     """Base of `Encoder`: layers, counts of frames, identity and saving, without any call.
 
@@ -113,6 +123,19 @@ class EncoderDefinition(nn.Module, abc.ABC):
         """K, codes of each frame; 0 for an encoder without codes."""
         return max(info.num_codebooks for info in self.layer_infos)
 
+    def codes_info(self) -> LayerInfo:
+        """The layer that the quantiser reads.
+
+        Raises:
+            AuricleError: The encoder has no quantiser.
+        """
+        if self.codes_layer is None:
+            raise AuricleError(
+                f"{self._name} ({self.family}) has no quantiser, so it gives no codes; call the "
+                "encoder itself for continuous representations"
+            )
+        return self.layer_info(self.codes_layer)
+
     def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         """Codes (B, T, K), int64, of the codes layer's padded output `x` (B, T, D)."""
         raise NotImplementedError  # pragma: no cover - only called where codes_layer is set
@@ -158,6 +181,21 @@ class EncoderDefinition(nn.Module, abc.ABC):
             f"{self._name} has no layer {layer!r}: expected an index from {-len(layers)} to "
             f"{len(layers) - 1} or one of {names}"
         )
+
+    def layer_names(self, names: Sequence[int | str] | Literal["all"]) -> list[str]:
+        """Names of layers, each once, for a list of names or indices, or `"all"`.
+
+        Raises:
+            LayerError: The encoder has no such layer, or `names` is no list.
+        """
+        if names == "all":
+            return [info.name for info in self.layer_infos]
+        if isinstance(names, str) or not isinstance(names, Sequence):
+            raise LayerError(
+                f"names must be 'all' or a list of layers, but is {names!r}; pass [{names!r}], or "
+                f"call encoder(wavs, layer={names!r}) for one layer"
+            )
+        return list(dict.fromkeys(self.layer_info(one).name for one in names))
 
     def num_frames(self, num_samples: IntOrTensor, layer: int | str | None = None) -> IntOrTensor:
         """Exact number of frames for `num_samples` samples at 16 kHz, by arithmetic alone.
