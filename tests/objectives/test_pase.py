@@ -17,8 +17,8 @@ from auricle.objectives.pase import (
     PaseObjective,
     PaseObjectiveConfig,
     draw,
-    sequence,
     pair_loss,
+    sequence,
 )
 
 TINY = PaseConfig(
