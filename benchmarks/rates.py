@@ -24,7 +24,8 @@ import soundfile
 import torch
 
 import auricle
-from auricle.audio.files import AUDIO_SUFFIXES, read_audio
+from auricle.audio.files import read_audio
+from auricle.audio.inputs import AUDIO_SUFFIXES
 from auricle.extraction.store.layout import LayerMeta, Selection, ShardKey, StoreMeta
 from auricle.extraction.store.writer import StoreWriter
 from auricle.extraction.utterances import Utterance

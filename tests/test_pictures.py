@@ -10,7 +10,7 @@ import torch
 
 import auricle
 from auricle import pictures as module
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.pictures import comparison_of, layers_of_each, listen, picture_of, represent
 from auricle.plotting.picture import LayerSimilarity, Picture
 from auricle.plotting.similarity import at_common_times, cka_matrix

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
+from auricle.audio.inputs import checked_pad_short
 from auricle.audio.notes import gathering
-from auricle.audio.waveforms import checked_pad_short
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AudioError, AuricleError, ChecksumError
 from auricle.extraction.describing import describe

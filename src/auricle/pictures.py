@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from auricle.audio.files import read_audio
-from auricle.audio.waveforms import Waveform, as_waveforms
+from auricle.audio.inputs import Waveform, as_waveforms
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.geometry import SAMPLE_RATE

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from auricle.__main__ import main
 from auricle.cli.parser import build_parser
-from auricle.objectives.apc import ApcObjective
 from auricle.objectives.base import Loss
+from auricle.objectives.prediction import ApcObjective
 
 RECIPE = """
 [recipe]

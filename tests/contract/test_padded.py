@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 import auricle
 from auricle.errors import AudioError, LayerError
 from auricle.models.apc import ApcConfig
 from auricle.models.base import Encoder
+from auricle.models.cpc import CpcConfig
+from auricle.models.wav2vec2 import Wav2Vec2Config
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 from auricle.nn.waveform_transformer import TransformerConfig
-from forks import run
 from golden_cases import BATCH_LIMIT, deviation, encoder_names, shared_encoder
 
 every_encoder = pytest.mark.parametrize("name", encoder_names())
@@ -67,9 +68,7 @@ def test_each_row_is_what_its_waveform_gives_alone(name: str) -> None:
                 for filling in (float("nan"), 30.0):
                     waveforms, lengths = padded(encoder, filling)
                     with way_of(way):
-                        frames, num_frames = encoder.forward_padded(
-                            waveforms, lengths, layer=layer
-                        )
+                        frames, num_frames = encoder.forward_padded(waveforms, lengths, layer=layer)
                     size = encoder.num_frames(waveforms.shape[1], layer)
                     assert frames.shape == (len(lengths), size, info.dim)
                     assert num_frames.tolist() == [len(one) for one in expected]
@@ -99,7 +98,9 @@ def test_what_is_no_padded_batch_is_refused() -> None:
         encoder.padded_module(7)
 
 
-@pytest.mark.parametrize("name", ["apc", "cpc", "npc", "pase", "tera", "wav2vec2_base", "wavlm_base"])
+@pytest.mark.parametrize(
+    "name", ["apc", "cpc", "npc", "pase", "tera", "wav2vec2_base", "wavlm_base"]
+)
 def test_training_gives_the_gradients_of_a_call(name: str) -> None:
     gradients = []
     for is_padded in (True, False):

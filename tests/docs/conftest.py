@@ -20,7 +20,7 @@ import torch
 import auricle
 from auricle import plug_ins
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.catalogue import search
 from auricle.catalogue.family import find_family
 from auricle.catalogue.record import Record
@@ -223,7 +223,7 @@ def _put_file(url: str) -> None:
 @pytest.fixture
 def undrawn_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes leave their pictures out, which are drawn again after every model."""
-    monkeypatch.setattr("auricle.probing.folder.save_figure", lambda *_: None)
+    monkeypatch.setattr("auricle.probing.report.save_figure", lambda *_: None)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 
 import auricle
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.extraction.selection import Selection
 from auricle.extraction.store.layout import LayerMeta, StoreMeta
 from auricle.extraction.store.layout import Selection as SelectionMeta

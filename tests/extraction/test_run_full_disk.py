@@ -19,7 +19,7 @@ import soundfile
 import auricle
 from auricle import writing
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.extraction.store.reader import open as open_store
 
 FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow")

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.extraction.store.checking import completed_shards
 from auricle.extraction.store.folder import LocalFolder
 from auricle.extraction.store.reader import open as open_store

@@ -7,7 +7,7 @@ import auricle
 from auricle.catalogue.family import FAMILIES
 from auricle.errors import UnknownModelError
 from auricle.models.apc import ApcConfig
-from auricle.models.base import Config
+from auricle.models.definition import Config
 
 SMALL = ApcConfig(hidden_size=8)
 

@@ -13,7 +13,8 @@ from auricle.audio.files import read_audio
 from auricle.errors import AudioError
 from auricle.geometry import FrameGeometry, Window
 from auricle.info import LayerInfo
-from auricle.models.base import Config, Encoder
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 from auricle.probing import features as module
 from auricle.probing.features import collect, label_frames
 from auricle.probing.tasks import Segment, read_task

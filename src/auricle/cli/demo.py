@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from auricle.audio.files import read_audio
-    from auricle.audio.samples import sample_paths
+    from auricle.audio.inputs import sample_paths
     from auricle.extraction.formats.npy import save_npy
     from auricle.geometry import SAMPLE_RATE
     from auricle.hub.loading import load

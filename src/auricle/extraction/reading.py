@@ -15,10 +15,10 @@ from typing import BinaryIO
 
 from torch import Tensor
 
-from auricle.audio.decoding import AudioHeader, decode_audio, stream_header
-from auricle.audio.files import open_audio_bytes
+from auricle.audio.files import decode_audio, open_audio_bytes, stream_header
+from auricle.audio.headers import spliced
 from auricle.audio.notes import gathered
-from auricle.audio.splicing import spliced
+from auricle.audio.recordings import AudioHeader
 from auricle.errors import AudioError
 from auricle.extraction.inputs.archives import ArchiveIndexes
 from auricle.extraction.inputs.datasets import row_audio, row_mtime_ns

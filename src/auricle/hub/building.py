@@ -10,7 +10,8 @@ from auricle.catalogue.family import FAMILIES, Family, find_family, plug_in_fami
 from auricle.catalogue.search import find, list_sizes
 from auricle.errors import PlugInError, UnknownModelError
 from auricle.info import RANDOM_WEIGHTS, Provenance
-from auricle.models.base import Config, Encoder
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 
 
 def build(size: str | Config, *, seed: int = 0) -> Encoder:

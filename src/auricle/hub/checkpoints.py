@@ -22,7 +22,8 @@ from auricle.hub.locations import repository_hint
 from auricle.hub.plug_in_formats import formats_for
 from auricle.hub.skeletons import skeleton
 from auricle.info import Provenance
-from auricle.models.base import Config, Encoder
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 from auricle.native import is_native, is_own, read_native
 from auricle.safetensors_file import ALIGNMENT_BYTES
 

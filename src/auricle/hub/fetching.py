@@ -13,7 +13,7 @@ from auricle.hub.download import fetch_url
 from auricle.hub.locations import is_repository_url
 from auricle.hub.repositories import fetch_snapshot
 from auricle.info import Provenance
-from auricle.models.base import Config
+from auricle.models.definition import Config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

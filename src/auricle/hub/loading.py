@@ -27,7 +27,8 @@ from auricle.hub.repositories import WEIGHT_FILES
 from auricle.hub.skeletons import skeleton
 from auricle.inference.precision import PRECISIONS, Precision, set_precision
 from auricle.info import Provenance
-from auricle.models.base import Config, Encoder
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 
 logger = logging.getLogger(__name__)
 

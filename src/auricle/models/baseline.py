@@ -9,7 +9,8 @@ from torch import Tensor
 
 from auricle.frontends import FbankConfig, LogMelConfig
 from auricle.info import LayerInfo
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
 
 
 class BaselineConfig(FeatureConfig, frozen=True, kw_only=True):

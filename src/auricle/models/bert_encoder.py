@@ -8,7 +8,8 @@ from torch import Tensor
 
 from auricle.frontends import FbankConfig, LogMelConfig
 from auricle.info import LayerInfo
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
 from auricle.nn.bert import BertConfig, BertEncoder
 
 

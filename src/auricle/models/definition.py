@@ -5,13 +5,15 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
 from auricle.errors import AuricleError, LayerError
+from auricle.frontends.fbank import FbankConfig
+from auricle.frontends.log_mel import LogMelConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.info import LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
 from auricle.native import NativeCheckpoint, write_native

@@ -11,7 +11,8 @@ from auricle.frontends import FbankConfig
 from auricle.inference.streaming.norms import NormFunction
 from auricle.inference.streaming.stages import Recurrent, Stage, Step
 from auricle.info import LayerInfo
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
 from auricle.nn.depth import check_depth
 from auricle.nn.recurrent import GruStack
 

@@ -14,7 +14,8 @@ from auricle.frontends import FbankConfig
 from auricle.geometry import FrameGeometry, Window
 from auricle.inference.streaming.stages import Step
 from auricle.info import LayerInfo
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
 from auricle.nn import packed
 from auricle.nn.activations import ACTIVATIONS
 from auricle.nn.batch_norm import BatchNorm, over_true_frames

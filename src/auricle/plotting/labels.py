@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from auricle.audio.files import AUDIO_SUFFIXES
+from auricle.audio.inputs import AUDIO_SUFFIXES
 from auricle.errors import AudioError
 from auricle.optional import optional
 from auricle.plotting.utterance import Segment

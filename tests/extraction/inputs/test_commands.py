@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from auricle.audio.files import AudioHeader
+from auricle.audio.recordings import AudioHeader
 from auricle.extraction.inputs.commands import Decoded, read_command
 
 FLAC = "corpus/84-1.flac"

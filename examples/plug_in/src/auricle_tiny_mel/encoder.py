@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from auricle.frontends import LogMelConfig
 from auricle.info import LayerInfo
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
 
 
 class TinyMelConfig(FeatureConfig, frozen=True, kw_only=True):

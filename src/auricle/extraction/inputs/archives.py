@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from auricle.audio import foreign
-from auricle.audio.files import AUDIO_SUFFIXES, choose_audio
+from auricle.audio import ffmpeg
+from auricle.audio.inputs import AUDIO_SUFFIXES, choose_audio
 from auricle.audio.notes import note
 from auricle.errors import AudioError
 from auricle.extraction.inputs.folders import expand_files
@@ -134,7 +134,7 @@ def audio_members(path: str) -> Iterator[Member]:
         AudioError: The archive cannot be opened.
         tarfile.TarError: It is none, is compressed or damaged; what came before is whole.
     """
-    suffixes = AUDIO_SUFFIXES | foreign.FOREIGN_SUFFIXES
+    suffixes = AUDIO_SUFFIXES | ffmpeg.FOREIGN_SUFFIXES
     try:
         num_archive_bytes = Path(path).stat().st_size
         archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed below

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from auricle.audio.decoding import AudioHeader
+from auricle.audio.recordings import AudioHeader
 
 REMEDY = "run it once, and name its file"
 

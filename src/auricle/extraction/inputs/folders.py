@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from auricle.audio.files import audio_suffixes, choose_audio, list_audio_files
+from auricle.audio.inputs import audio_suffixes, choose_audio, list_audio_files
 from auricle.errors import AudioError
 from auricle.extraction.inputs.identifiers import id_of_whole_path, id_reason, without_suffix
 from auricle.extraction.inputs.paths import PathChecker

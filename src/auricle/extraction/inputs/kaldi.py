@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from auricle.audio.decoding import AudioHeader
+from auricle.audio.recordings import AudioHeader
 from auricle.errors import AudioError
 from auricle.extraction.inputs.commands import REMEDY, Decoded, read_command
 from auricle.extraction.inputs.records import Listing, Problem, Scope, unreadable

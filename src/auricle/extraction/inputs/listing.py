@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
-from auricle.audio.files import audio_suffixes
+from auricle.audio.inputs import audio_suffixes
 from auricle.errors import AudioError
 from auricle.extraction.inputs.archives import PACKED, PACKED_SUFFIXES, list_archives
 from auricle.extraction.inputs.cuts import is_lhotse, list_cuts

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from auricle.audio.decoding import AudioHeader
 from auricle.audio.files import read_header
+from auricle.audio.recordings import AudioHeader
 from auricle.errors import AudioError
 from auricle.extraction.inputs.columns import Column, Unit
 from auricle.extraction.inputs.identifiers import (

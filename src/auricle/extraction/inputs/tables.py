@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from auricle.audio.decoding import AudioHeader
+from auricle.audio.recordings import AudioHeader
 from auricle.errors import AudioError
 from auricle.extraction.inputs.columns import (
     PATH_NAMES,

@@ -91,7 +91,7 @@ class StreamGroupNorm:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StreamCmvn:
-    """Mean and variance normalisation of each dimension, in a stream (`auricle.frontends.cmvn`).
+    """Running mean and variance normalisation of each dimension (CMVN).
 
     A dimension that has been constant is 0.
     """
