@@ -180,13 +180,10 @@ class TimeSpan:
 
 
 def stream_header(stream: BinaryIO, name: str) -> AudioHeader:
-    """Length, sample rate and channels of an open file; `name` stands for it in messages.
+    """Read the header of an open file; `name` stands for it in messages.
 
     Only `decode_audio` finds samples beyond the count of a FLAC header, and a second recording in
     an Ogg file that reuses the serial number of the first.
-
-    Raises:
-        AudioError: As `read_header`.
     """
     with gathered(), _opened(stream, name, is_thorough=False) as recordings:
         return AudioHeader(
