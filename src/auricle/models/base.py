@@ -18,16 +18,15 @@ from auricle.inference.streaming.session import StreamSession, StreamStatistics,
 from auricle.inference.streaming.stages import Step, feature_step
 from auricle.info import LayerInfo
 from auricle.models.definition import EncoderDefinition, FeatureConfig
-from auricle.nn import packed
-from auricle.nn.fast_paths import (
-    infers_on_cpu,
-    is_hooked,
+from auricle.nn.batch import Batch, frames_of, padding_mask, zero_padding
+from auricle.nn.cpu import prepack
+from auricle.nn.cpu.policy import (
     is_traced,
     known_unchanged,
     may_bypass,
     needs_gradients,
+    takes_one_by_one,
 )
-from auricle.nn.padding import pad_waveforms, padding_mask, zero_padding
 from auricle.nn.reached import reaching
 
 MAX_TOGETHER = 32
@@ -225,11 +224,9 @@ class Encoder(EncoderDefinition):
             return []
         results = waveforms.copy()
         with self._computing(waveforms):
-            for group, _, x in self._encoded(waveforms, [info.name]):
-                num_frames = [info.geometry.num_frames(len(waveforms[index])) for index in group]
-                codes = self.code_indices(x, num_frames)
-                for index, row, count in zip(group, codes, num_frames, strict=True):
-                    results[index] = row[:count]
+            for group, _, frames in self._encoded(waveforms, [info.name]):
+                for index, row in zip(group, self.code_indices(frames).rows(), strict=True):
+                    results[index] = row
         return results
 
     def stream(
@@ -303,11 +300,10 @@ class Encoder(EncoderDefinition):
             return []
         results: list[dict[str, Tensor]] = [{} for _ in waveforms]
         with self._computing(waveforms):
-            for group, name, x in self._encoded(waveforms, names):
-                geometry = self.layer_info(name).geometry
-                rows = reaching(x, self.parameters()).float()
-                for index, row in zip(group, rows, strict=True):
-                    results[index][name] = row[: geometry.num_frames(len(waveforms[index]))]
+            for group, name, frames in self._encoded(waveforms, names):
+                values = reaching(frames.values, self.parameters()).float()
+                for index, row in zip(group, frames.layout.rows(values), strict=True):
+                    results[index][name] = row
         return results
 
     @contextmanager
@@ -317,26 +313,25 @@ class Encoder(EncoderDefinition):
         with (
             known_unchanged() if is_unchanging else nullcontext(),
             torch.set_grad_enabled(needs_gradients(self, waveforms)),
-            packed.unchanging() if is_unchanging else nullcontext(),
+            prepack.unchanging() if is_unchanging else nullcontext(),
         ):
             yield
 
     def _encoded(
         self, waveforms: Sequence[Tensor], names: Sequence[str]
-    ) -> Iterator[tuple[list[int], str, Tensor]]:
-        """Yield layers `names` of waveforms: their indices, the name, its padded output (B, T, D).
+    ) -> Iterator[tuple[list[int], str, Batch]]:
+        """Yield layers `names` of waveforms: their indices, the name, its output.
 
         Stops after the deepest requested layer.
         """
         for group in self._groups(waveforms):
-            num_samples = [len(waveforms[index]) for index in group]
-            padded = pad_waveforms([waveforms[index] for index in group])
+            batch = Batch.of([waveforms[index] for index in group])
             missing = set(names)
-            for name, x in self.encode(padded, num_samples, frozenset(names)):
+            for name, frames in self.encode(batch, frozenset(names)):
                 if name not in missing:
                     continue
                 missing.remove(name)
-                yield group, name, x
+                yield group, name, frames
                 if not missing:
                     break
 
@@ -349,7 +344,7 @@ class Encoder(EncoderDefinition):
         everything = list(range(len(waveforms)))
         if self.training:
             return [everything]
-        if not infers_on_cpu(waveforms[0]) or is_hooked(*self.children()):
+        if not takes_one_by_one(waveforms[0], (), *self.children()):
             return padded_groups([len(waveform) for waveform in waveforms])
         if not self.is_faster_together:
             return [[index] for index in everything]
@@ -422,6 +417,8 @@ class FeatureEncoder(Encoder):
         assert isinstance(features, FbankConfig)
         yield feature_step(features, self.dtype)
 
-    def features(self, waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
-        """Front-end features (B, T, D) in the weights' type, zeros past each true end."""
-        return self.config.features.features(waveforms, num_samples).to(self.dtype)
+    def features(self, batch: Batch) -> Batch:
+        """Front-end features (B, T, D) in the weights' type, padded with zeros, of waveforms."""
+        config = self.config.features
+        features = config.features(batch.values, batch.lengths).to(self.dtype)
+        return Batch.padded(features, frames_of(config.geometry, batch.lengths))

@@ -17,7 +17,8 @@ from auricle.frontends.log_mel import LogMelConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.info import LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
 from auricle.native import NativeCheckpoint, write_native
-from auricle.nn.fast_paths import first_change
+from auricle.nn.batch import Batch
+from auricle.nn.cpu.policy import first_change
 
 if TYPE_CHECKING:
     from auricle.geometry import IntOrTensor
@@ -73,21 +74,18 @@ class EncoderDefinition(nn.Module, abc.ABC):
         """The layers in order of depth, by arithmetic from the config alone."""
 
     @abc.abstractmethod
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Compute layers over a padded batch, in order of depth.
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        """Compute layers over a batch of waveforms, in order of depth.
 
         Args:
-            waveforms: (B, S) float32, zeros past each true end.
-            num_samples: True length of each waveform, in samples.
+            batch: Padded waveforms (B, S), float32, zeros after each one's end.
             wanted: Names of the layers that will be used. The caller stops the iteration after
                 the deepest of them; a layer that is neither wanted nor needed by a later one
                 may be left out.
 
         Yields:
-            A layer's name and its output (B, T, D); frames past an utterance's true end may
-            hold anything.
+            A layer's name and its output, padded (B, T, D) or packed (1, N, D); padding may hold
+            anything.
         """
 
     @property
@@ -138,8 +136,8 @@ class EncoderDefinition(nn.Module, abc.ABC):
             )
         return self.layer_info(self.codes_layer)
 
-    def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """Codes (B, T, K), int64, of the codes layer's padded output `x` (B, T, D)."""
+    def code_indices(self, frames: Batch) -> Batch:
+        """Codes (B, T, K), int64, of the codes layer's output (B, T, D), in the same layout."""
         raise NotImplementedError  # pragma: no cover - only called where codes_layer is set
 
     def stream_steps(self) -> Iterator[Step]:

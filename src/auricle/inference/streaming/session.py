@@ -20,7 +20,7 @@ from auricle.geometry import SAMPLE_RATE
 from auricle.inference.streaming.norms import Measuring, Moments, NormFunction, fixed, running
 from auricle.inference.streaming.stages import CODES, Stage, Step
 from auricle.info import LayerInfo, ModelInfo
-from auricle.nn.fast_paths import first_change
+from auricle.nn.cpu.policy import first_change
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
