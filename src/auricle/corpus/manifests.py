@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
 
-from auricle.audio.files import AudioHeader, read_header
+from auricle.audio.files import read_header
+from auricle.audio.recordings import AudioHeader
 from auricle.corpus.utterance import (
     Listing,
     Problem,
