@@ -135,7 +135,7 @@ def main() -> int:
 def prepare(folder: Path) -> tuple[Path, Path, int]:
     """The weights as a transformers folder, and their conversion; the count of parameters."""
     import auricle
-    from auricle.convert.huggingface_export import export_to_transformers
+    from auricle.checkpoints.export import export_to_transformers
     from auricle.hub.conversions import Wanted
     from auricle.hub.converting import load_once_converted
     from auricle.hub.fetching import Fetched

@@ -27,7 +27,7 @@ LEVELS: dict[str, int] = {
     "models": 4,
     "catalogue": 5,
     "objectives": 6,
-    "convert": 6,
+    "checkpoints": 6,
     "extraction": 6,
     "plotting": 6,
     "hub": 7,
@@ -84,7 +84,7 @@ def test_imports_go_one_way() -> None:
 def test_families_never_import_families() -> None:
     stems = set(FAMILIES) - {"baseline"}
     for stem in stems:
-        for layer in ("models", "convert"):
+        for layer in ("models", "checkpoints"):
             text = (ROOT / layer / f"{stem}.py").read_text()
             others = [other for other in stems - {stem} if f"auricle.{layer}.{other} " in text]
             assert not others, f"{layer}/{stem}.py imports {others}"

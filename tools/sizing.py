@@ -16,7 +16,7 @@ from pathlib import Path
 from page_marks import with_contents
 
 from auricle.catalogue.family import FAMILIES
-from auricle.hub.skeletons import skeleton
+from auricle.checkpoints.skeletons import skeleton
 from auricle.models.base import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]

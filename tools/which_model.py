@@ -19,8 +19,8 @@ from page_marks import with_contents
 
 from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.search import find, list_models
+from auricle.checkpoints.skeletons import skeleton
 from auricle.errors import AuricleError
-from auricle.hub.skeletons import skeleton
 from auricle.models.base import SAMPLE_RATE, Encoder
 from auricle.probing.results import ProbeResult, read_results
 from auricle.probing.tables import percent

@@ -10,8 +10,8 @@ import pytest
 
 import auricle
 from auricle.catalogue.family import FAMILIES, _parsed, find_family
+from auricle.checkpoints.skeletons import skeleton
 from auricle.errors import UnknownModelError
-from auricle.hub.skeletons import skeleton
 from auricle.models.apc import ApcConfig
 
 CONTENT = {"title": "Some", "class_name": "Apc", "input": "mel", "loss": "none"}

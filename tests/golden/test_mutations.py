@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.convert.keymap import KeyMap
+from auricle.checkpoints.checkpoint import assemble
+from auricle.checkpoints.keymap import KeyMap
 from auricle.errors import AuricleError
-from auricle.hub.checkpoints import assemble
 from auricle.models.base import Encoder
 from golden_cases import GoldenCase, golden_cases
 

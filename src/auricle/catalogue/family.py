@@ -53,7 +53,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             a plug-in.
         objective_module_name: Where `<class_name>Objective` is; `auricle.objectives.<stem>` if
             None. A family without pretraining here has none.
-        converter_module_name: Where `convert(payload)` is; `auricle.convert.<stem>` if None.
+        converter_module_name: Where `convert(payload)` is; `auricle.checkpoints.<stem>` if None.
         plug_in: The plug-in that it is from, set by `find_family`.
     """
 
@@ -120,7 +120,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def converter(self) -> Any:
         """The module that reads the family's original checkpoints; imports it."""
-        return self._module("convert", self.converter_module_name)
+        return self._module("checkpoints", self.converter_module_name)
 
     def _module(self, layer: str, own_name: str | None) -> Any:
         if self.plug_in is None:

@@ -180,7 +180,7 @@ def _family_facts(family: Family, title: str, paper: Paper | None) -> Facts:
 
 def _size_facts(family: Family, size: str) -> Facts:
     """Yield the architecture of a published size; on the meta device it takes no memory."""
-    from auricle.hub.skeletons import skeleton
+    from auricle.checkpoints.skeletons import skeleton
 
     encoder = skeleton(family.build, family.preset(size))
     yield "published size", size

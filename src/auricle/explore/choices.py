@@ -71,7 +71,7 @@ def describe_size(record: Record) -> str:
         return _megabytes(num_bytes)
     if record.size is None:
         return "of a size that is not on record"
-    from auricle.hub.skeletons import skeleton
+    from auricle.checkpoints.skeletons import skeleton
 
     family = find_family(record.family)
     encoder = skeleton(family.build, family.preset(record.size))
@@ -85,8 +85,8 @@ def list_layers(name: str) -> Layers:
     Raises:
         AuricleError: It cannot be loaded.
     """
+    from auricle.checkpoints.skeletons import skeleton
     from auricle.hub.loading import load
-    from auricle.hub.skeletons import skeleton
 
     record = search.find(name)
     if record.size is not None:

@@ -15,11 +15,11 @@ import msgspec
 from torch import Tensor
 
 from auricle.catalogue.family import FAMILIES
-from auricle.convert.huggingface import is_huggingface_folder
-from auricle.convert.originals import Configuration
+from auricle.checkpoints.checkpoint import read_encoder
+from auricle.checkpoints.huggingface import is_huggingface_folder
+from auricle.checkpoints.originals import Configuration
 from auricle.errors import CheckpointError, ChecksumError
 from auricle.hub.cache import CACHE_VARIABLE, cache_folder
-from auricle.hub.checkpoints import read_encoder
 from auricle.hub.conversions import (
     CONVERTER_VERSION,
     Conversion,

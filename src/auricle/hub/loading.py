@@ -14,9 +14,10 @@ import torch
 from auricle.catalogue import search
 from auricle.catalogue.family import FAMILIES, find_family, is_family
 from auricle.catalogue.record import Record
-from auricle.convert.originals import Configuration
+from auricle.checkpoints.checkpoint import read_encoder, refuse_config
+from auricle.checkpoints.originals import Configuration
+from auricle.checkpoints.skeletons import skeleton
 from auricle.errors import AuricleError, UnknownModelError
-from auricle.hub.checkpoints import read_encoder, refuse_config
 from auricle.hub.conversions import Wanted
 from auricle.hub.converting import configuration_sha256, load_once_converted
 from auricle.hub.digests import pinned_sha256
@@ -25,7 +26,6 @@ from auricle.hub.embedded import whole_embedded_path
 from auricle.hub.fetching import Fetched, fetch_location, without_password
 from auricle.hub.locations import is_location, is_repository_url, looks_like_path
 from auricle.hub.repositories import WEIGHT_FILES
-from auricle.hub.skeletons import skeleton
 from auricle.models.base import Config, Encoder
 from auricle.outputs import Provenance
 

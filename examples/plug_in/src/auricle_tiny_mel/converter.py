@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from auricle.convert.converted import Converted, build_config, state_dict
-from auricle.convert.formats import Format
-from auricle.convert.keymap import KeyMap
+from auricle.checkpoints.converted import Converted, build_config, state_dict
+from auricle.checkpoints.formats import Format
+from auricle.checkpoints.keymap import KeyMap
 from auricle_tiny_mel.encoder import TinyMelConfig
 
 FORMATS = (

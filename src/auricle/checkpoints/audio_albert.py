@@ -1,0 +1,15 @@
+"""Audio ALBERT checkpoints (formats `s3prl` and `s3prl-legacy`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from auricle.checkpoints import s3prl
+from auricle.checkpoints.converted import Converted
+from auricle.models.audio_albert import AudioAlbertConfig
+
+
+def convert(payload: Mapping[str, Any]) -> Converted:
+    """Config and weights of an Audio ALBERT checkpoint."""
+    return s3prl.convert(payload, AudioAlbertConfig)

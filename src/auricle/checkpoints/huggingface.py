@@ -1,0 +1,238 @@
+"""Format `huggingface`: a folder with a configuration, a preprocessor's and the weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from auricle.checkpoints.adapters import is_adapter_file, refuse_adapter_files
+from auricle.checkpoints.converted import state_dict, weights_in
+from auricle.checkpoints.keymap import has_part
+from auricle.checkpoints.options import Options
+from auricle.checkpoints.pickle.unpickle import read_legacy_checkpoint
+from auricle.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "huggingface_config"
+PREPROCESSOR = "huggingface_preprocessor"
+WEIGHTS = "huggingface_weights"
+"""Sections of the payload: the parsed JSON files and the weights by name."""
+
+CONFIG_FILE = "config.json"
+PREPROCESSOR_FILE = "preprocessor_config.json"
+PROCESSOR_FILE = "processor_config.json"
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""In order of preference; each may be cut into shards that an index lists."""
+
+INDEX_SUFFIX = ".index.json"
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+
+TRAINING_FILES = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
+"""Beginnings of names under which transformers' Trainer keeps what are no weights."""
+
+FAMILIES = {
+    "wav2vec2": "wav2vec2",
+    "hubert": "hubert",
+    "wavlm": "wavlm",
+    "data2vec-audio": "data2vec",
+}
+"""`model_type` of the configuration -> family."""
+
+
+def payload(folder: Path, content: object) -> dict[str, Any]:
+    """The payload of weights that lie in a model's folder.
+
+    Args:
+        folder: Where `config.json` is.
+        content: What a file of weights holds.
+
+    Returns:
+        The configuration under `CONFIG`, the preprocessor's under `PREPROCESSOR` and the weights
+        under `WEIGHTS`.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, or the content holds no weights.
+    """
+    return {
+        CONFIG: _read_json(folder / CONFIG_FILE),
+        PREPROCESSOR: _read_preprocessor(folder),
+        WEIGHTS: state_dict(content, f"the file of weights in {folder}"),
+    }
+
+
+def refuse_adapters(path: Path) -> None:
+    """Refuse an adapter of peft, and a model's folder that has one.
+
+    Raises:
+        CheckpointError: `path` is an adapter, or lies or is where one belongs to the weights.
+    """
+    folder = path if path.is_dir() else path.parent
+    has_weights = path.is_file() or any(map(_may_hold_weights, folder.iterdir()))
+    refuse_adapter_files(path, has_base=is_huggingface_folder(folder) and has_weights)
+
+
+def has_own_names(content: object) -> bool:
+    """Whether weights have the names of a model of transformers that reads waveforms."""
+    return has_part(weights_in(content), "conv_layers", "0", "conv")
+
+
+def is_huggingface_folder(path: Path) -> bool:
+    """Whether `path` is a folder with a configuration in it."""
+    return (path / CONFIG_FILE).is_file()
+
+
+def matches(content: Mapping[str, Any]) -> bool:
+    """Whether `content` is the payload of such a folder."""
+    return CONFIG in content and WEIGHTS in content
+
+
+def families(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """The family that the configuration's `model_type` names.
+
+    Raises:
+        CheckpointError: It names none that the library knows.
+    """
+    config = Options(payload[CONFIG], CONFIG_FILE)
+    return (FAMILIES[config.choice("model_type", tuple(FAMILIES), None)],)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path.parent} has no {path.name}; expected the folder of a Hugging Face model, with "
+            f"{CONFIG_FILE}, {PREPROCESSOR_FILE} and {' or '.join(WEIGHT_FILES)}; a checkpoint of "
+            "another kind is passed as the file itself"
+        )
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable JSON object: {error}") from error
+
+
+def _read_preprocessor(folder: Path) -> dict[str, Any]:
+    if (folder / PREPROCESSOR_FILE).is_file():
+        return _read_json(folder / PREPROCESSOR_FILE)
+    if (folder / PROCESSOR_FILE).is_file():
+        # Newer versions write the preprocessor's options into the processor's file.
+        options = _read_json(folder / PROCESSOR_FILE).get("feature_extractor")
+        if isinstance(options, dict):
+            return options
+    logger.warning(
+        "%s has no %s: waveforms will be normalised, as a Wav2Vec2FeatureExtractor does unless "
+        "its file says otherwise",
+        folder,
+        PREPROCESSOR_FILE,
+    )
+    return {}
+
+
+def read_folder_weights(folder: Path) -> object:
+    """What a model's folder has for weights.
+
+    The names that transformers writes come first, in its order; else there must be one file that
+    can be meant.
+
+    Raises:
+        CheckpointError: There is no configuration, or none or several files may be meant; a file
+            is damaged or unsafe.
+    """
+    _read_json(folder / CONFIG_FILE)  # first: weights take longer
+    for name in WEIGHT_FILES:
+        if (folder / name).is_file():
+            return read_weights(folder / name)
+        index = folder / f"{name}{INDEX_SUFFIX}"
+        if index.is_file():
+            return _read_shards(index)
+    others = sorted(path for path in folder.iterdir() if _may_hold_weights(path))
+    if len(others) == 1:
+        return read_weights(others[0])
+    if others:
+        names = ", ".join(path.name for path in others)
+        raise CheckpointError(
+            f"{folder} has several files of weights: {names}; pass the path of the one you want"
+        )
+    raise CheckpointError(
+        f"{folder} has no weights: expected {' or '.join(WEIGHT_FILES)}, an index of shards, or "
+        f"one file that ends in {', '.join(WEIGHT_SUFFIXES)}"
+    )
+
+
+def _may_hold_weights(path: Path) -> bool:
+    name = path.name
+    return (
+        path.is_file()
+        and path.suffix in WEIGHT_SUFFIXES
+        and not name.startswith((".", *TRAINING_FILES))
+        and not is_adapter_file(path)
+    )
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    """The weights of all shards that `index` lists."""
+    listing = _read_json(index).get("weight_map")
+    if not isinstance(listing, dict) or not listing:
+        raise CheckpointError(f"{index} lacks weight_map, which says where each weight is")
+    suffix = Path(index.name.removesuffix(INDEX_SUFFIX)).suffix
+    for name in listing.values():
+        if not _is_name_beside(name, suffix):
+            raise CheckpointError(
+                f"{index} places a weight in {name!r}; expected the name of a file beside it that "
+                f"ends in {suffix}"
+            )
+    weights: dict[str, Tensor] = {}
+    for name in dict.fromkeys(listing.values()):
+        shard = index.parent / name
+        for key, weight in state_dict(read_weights(shard), str(shard)).items():
+            if listing.get(key) != name:
+                raise CheckpointError(
+                    f"{index.parent / name} holds {key}, which {index.name} places in "
+                    f"{listing.get(key, 'no file')}"
+                )
+            weights[key] = weight
+    missing = [key for key in listing if key not in weights]
+    if missing:
+        raise CheckpointError(f"the shards that {index} lists lack {', '.join(missing)}")
+    return weights
+
+
+def _is_name_beside(name: object, suffix: str) -> bool:
+    """Whether `name` is a plain file name with this suffix, which cannot lead out of a folder."""
+    return isinstance(name, str) and not set(name) & set("/\\\0") and Path(name).suffix == suffix
+
+
+def read_weights(path: Path) -> object:
+    """What a file of weights holds; its content says whether it is a safetensors file.
+
+    Raises:
+        CheckpointError: It is missing, damaged or unsafe.
+    """
+    if path.suffix != ".safetensors" and not _is_safetensors(path):
+        return read_legacy_checkpoint(path)
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file: {error}; copy or fetch it again"
+        ) from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do: 8 bytes of a header's length, then its JSON."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError:
+        return False
+    return len(head) == 9 and head[6:] == b"\0\0{"

@@ -1,0 +1,15 @@
+"""Mockingjay checkpoints (formats `s3prl` and `s3prl-legacy`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from auricle.checkpoints import s3prl
+from auricle.checkpoints.converted import Converted
+from auricle.models.mockingjay import MockingjayConfig
+
+
+def convert(payload: Mapping[str, Any]) -> Converted:
+    """Config and weights of a Mockingjay checkpoint."""
+    return s3prl.convert(payload, MockingjayConfig)
