@@ -230,7 +230,7 @@ def fuzz(seconds: float, seed: int) -> int:
     inners = [split(data)[0] for data in known]
     for family in FAMILIES.values():
         if family.stem != "baseline":
-            family.converter()
+            family.config_type()
     with tempfile.TemporaryDirectory() as folder:
         path, marker = Path(folder, "c.pt"), Path(folder, "marker")
         for data in known:  # also imports what is imported late

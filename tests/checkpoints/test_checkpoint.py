@@ -4,6 +4,8 @@ import argparse
 import collections
 import io
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import auricle
-from auricle.checkpoints.checkpoint import assemble, read_encoder
-from auricle.checkpoints.keymap import KeyMap
+from auricle.catalogue.family import find_family
+from auricle.checkpoints.checkpoint import Checkpoint, blank_encoder
 from auricle.checkpoints.pickle import unpickle, zip_archive
 from auricle.checkpoints.pickle.tensors import fill_from_file
+from auricle.checkpoints.reading import read_encoder
 from auricle.errors import CheckpointError
 from auricle.models.apc import Apc, ApcConfig
 from auricle.outputs import Provenance
@@ -147,7 +150,7 @@ def test_errors_of_other_origin_are_not_blamed_on_the_checkpoint(
 def test_a_config_is_checked_before_it_is_built(field: str, value: object, message: str) -> None:
     config = msgspec.structs.replace(auricle.load(APC.checkpoints[0]).config, **{field: value})
     with pytest.raises(CheckpointError, match=f"configuration in x does not make.*{message}"):
-        assemble("apc", config, {}, (), KeyMap(()), "x")
+        Checkpoint(family="apc", config=config, weights={}, source="x").build()
 
 
 def test_a_family_that_does_not_match_is_an_error(tmp_path: Path) -> None:
@@ -380,3 +383,35 @@ def test_a_file_s_own_source_and_digest_stay_together(tmp_path: Path) -> None:
     encoder.save(tmp_path / "x.safetensors")
     again = read_encoder(tmp_path / "x.safetensors", family=None, provenance=found)
     assert again.provenance == found
+
+
+def test_a_blank_encoder_has_the_shapes_of_the_encoder_and_no_memory() -> None:
+    encoder = auricle.build("apc")
+    bare = blank_encoder(find_family(encoder.family), encoder.config)
+    assert bare.info.dims == encoder.info.dims
+    assert {weight.device.type for weight in bare.state_dict().values()} == {"meta"}
+    shapes = {name: weight.shape for name, weight in encoder.state_dict().items()}
+    assert {name: weight.shape for name, weight in bare.state_dict().items()} == shapes
+
+
+def test_random_state_is_left_alone() -> None:
+    encoder = auricle.build("apc")
+    before = torch.get_rng_state()
+    blank_encoder(find_family(encoder.family), encoder.config)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_pytorch_does_not_import_its_compiler_for_it() -> None:
+    code = (
+        "import sys, torch\n"
+        "from auricle.checkpoints.checkpoint import blank_encoder\n"
+        "from auricle.catalogue.family import FAMILIES\n"
+        # PASE computes its first filters, small ones, by powers.
+        "for family in FAMILIES.values():\n"
+        "    if family.stem != 'pase':\n"
+        "        config = next(iter(family.presets().values()))\n"
+        "        blank_encoder(family, config)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

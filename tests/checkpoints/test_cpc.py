@@ -5,14 +5,19 @@ from typing import Any
 import pytest
 import torch
 
-from auricle.checkpoints.cpc import KEYS, convert
+from auricle.catalogue.family import FAMILIES
+from auricle.checkpoints.formats import convert_cpc
+from auricle.checkpoints.keymap import KeyMap
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.errors import CheckpointError
 from auricle.models.cpc import Cpc, CpcConfig
 
+CPC = FAMILIES["cpc"]
+KEYS = KeyMap(CPC.formats["cpc-audio"].keys, CPC.formats["cpc-audio"].unused)
+
 
 def config(**options: Any) -> CpcConfig:
-    config = convert({"config": options, "weights": {}, "best": {}}).config
+    config = convert_cpc({"config": options, "weights": {}, "best": {}}, CPC).config
     assert isinstance(config, CpcConfig)
     return config
 
@@ -91,5 +96,5 @@ def test_the_criterion_is_dropped_and_nothing_else() -> None:
 def test_the_config_may_be_a_pickled_namespace() -> None:
     namespace = InertRecord("argparse.Namespace")
     namespace.state = {"hiddenEncoder": 8, "arMode": "GRU"}
-    converted = convert({"config": namespace, "weights": {}})
+    converted = convert_cpc({"config": namespace, "weights": {}}, CPC)
     assert converted.config == CpcConfig(encoder_dim=8, recurrence="gru")

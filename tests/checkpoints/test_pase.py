@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from auricle.catalogue.family import FAMILIES
-from auricle.checkpoints.pase import KEYS, convert
+from auricle.checkpoints.keymap import KeyMap
+from auricle.checkpoints.pase import convert
 from auricle.errors import CheckpointError
 from auricle.models.pase import Pase, PaseConfig
 
@@ -15,7 +16,7 @@ SMALL = {"kwidths": [5, 4, 3], "strides": [1, 2, 2], "fmaps": [4, 6, 8]}
 
 
 def config(**options: Any) -> PaseConfig:
-    config = convert({"config": options, "weights": {}}).config
+    config = convert({"config": options, "weights": {}}, FAMILIES["pase"]).config
     assert isinstance(config, PaseConfig)
     return config
 
@@ -75,7 +76,8 @@ def test_what_is_not_implemented_is_refused(options: dict[str, Any], reason: str
 
 def test_every_weight_has_its_original_key() -> None:
     model = Pase(config(**SMALL, rnn_pool=True, rnn_layers=2, denseskips=True, norm_out=True))
-    originals = {KEYS.original(name) for name in model.state_dict()}
+    keymap = KeyMap(FAMILIES["pase"].formats["pase"].keys)
+    originals = {keymap.original(name) for name in model.state_dict()}
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     assert originals == {
         "blocks.0.conv.low_hz_",

@@ -3,11 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from auricle.catalogue.family import FAMILIES
 from auricle.checkpoints import s3prl
 from auricle.checkpoints.keymap import Renamed
 from auricle.checkpoints.options import Options
 from auricle.errors import CheckpointError
 from auricle.frontends import FbankConfig, LogMelConfig
+from auricle.models.bert_encoder import SpectralBertConfig
 from auricle.nn.bert import BertConfig
 
 TRANSFORMER = {
@@ -112,3 +114,33 @@ def test_repeated_tensors_count_once_where_they_are_the_same(
     with pytest.raises(CheckpointError, match="must be the same tensor"):
         located(bert(**options), ours, **{first: 1.0, repeat: 2.0})
     assert located(bert(), ours, **{first: 1.0, repeat: 1.0}).unknown == (repeat,)
+
+
+SECTIONS = {
+    "transformer": {
+        "hidden_size": 8,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    },
+    "audio": {"input": {"feat_type": "mel", "log": True}},
+}
+
+
+@pytest.mark.parametrize("section", ["Config", "Upstream_Config"])
+@pytest.mark.parametrize("stem", ["mockingjay", "tera", "audio_albert"])
+def test_both_formats_give_the_family_s_config(stem: str, section: str) -> None:
+    family = FAMILIES[stem]
+    is_shared = stem == "audio_albert"
+    transformer = {**SECTIONS["transformer"], "share_layer": is_shared}
+    weights = {"encoder.layer.0.output.LayerNorm.weight": torch.ones(8)}
+    payload = {section: {**SECTIONS, "transformer": transformer}, "Transformer": weights}
+    converted = s3prl.convert(payload, family)
+    assert isinstance(converted.config, family.config_type())
+    assert isinstance(converted.config, SpectralBertConfig)
+    assert converted.config.transformer.num_layers == 4
+    assert converted.config.transformer.share_layer is is_shared
+    ours = "bert.layers.0.ffn_norm.weight"
+    assert list(converted.keymap.locate(converted.weights, {ours: torch.ones(8)}).weights) == [ours]
+    with pytest.raises(CheckpointError, match="lacks hidden_size"):
+        s3prl.convert({section: {**SECTIONS, "transformer": {}}, "Transformer": {}}, family)

@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.checkpoints.checkpoint import assemble
-from auricle.checkpoints.keymap import KeyMap
+from auricle.checkpoints.checkpoint import Checkpoint
 from auricle.errors import AuricleError
 from auricle.models.base import Encoder
 from golden_cases import GoldenCase, golden_cases
@@ -40,7 +39,7 @@ UNSEEN_OPTIONS = {
 
 
 def rebuilt(encoder: Encoder, config: Any, weights: dict[str, Tensor]) -> Encoder:
-    return assemble(encoder.family, config, weights, (), KeyMap(()), "a mutation")
+    return Checkpoint(family=encoder.family, config=config, weights=weights).build()
 
 
 def is_seen(name: str) -> bool:

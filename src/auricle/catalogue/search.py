@@ -1,4 +1,4 @@
-"""The catalogue: names of models, and what each name means."""
+"""Search of the catalogue: models by name, alias, pattern or family."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BY_NAME = {name: record for record in RECORDS for name in record.names}
 
 
 def is_name(name: str) -> bool:
-    """Whether the library has a model of that name or alias; plug-ins are not asked."""
+    """Return whether the library has a model of that name or alias; plug-ins are not asked."""
     return name in _BY_NAME
 
 
@@ -39,6 +39,17 @@ def find(name: str) -> Record:
             f"--family {name}` shows"
         )
     raise UnknownModelError(f"no model is called {name!r}{_suggestion(name)}; see `auricle list`")
+
+
+def record_named(name: str | None, family: str) -> Record | None:
+    """The record of a model by its name or an alias, if it is of that family; else None."""
+    if name is None:
+        return None
+    try:
+        record = _BY_NAME.get(name) or plug_in_record(name)
+    except PlugInError:
+        return None
+    return record if record is not None and record.family == family else None
 
 
 def _suggestion(name: str) -> str:
@@ -86,9 +97,9 @@ def select(
         and any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for name in record.names)
     ]
     chosen.sort(key=lambda record: (not record.released, record.released, record.name))
-    # A broken family is told once, not again for each of its records.
-    told = {str(problem): problem for problem in (*families_problems, *problems)}
-    return chosen, list(told.values())
+    # A broken family is reported once, not again for each of its records.
+    reported = {str(problem): problem for problem in (*families_problems, *problems)}
+    return chosen, list(reported.values())
 
 
 def list_sizes() -> dict[str, str]:
@@ -99,12 +110,7 @@ def list_sizes() -> dict[str, str]:
     sizes = {name: stem for stem, family in FAMILIES.items() for name in family.sizes}
     families, problems = plug_in_families()
     for family in families:
-        try:
-            names = family.size_names()
-        except PlugInError as problem:
-            problems.append(problem)
-        else:
-            sizes.update({name: family.stem for name in names if name not in sizes})
-    for told in problems:
-        logger.warning("%s", told)
+        sizes.update({name: family.stem for name in family.sizes if name not in sizes})
+    for problem in problems:
+        logger.warning("%s", problem)
     return sizes

@@ -10,44 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from auricle.catalogue.family import FAMILIES, FamilyFormat, Field
 from auricle.checkpoints import huggingface
-from auricle.checkpoints.huggingface_encoder import (
-    EXTRACTOR_KEYS,
-    LAYER_KEYS,
-    NORMALIZE_EPS,
-    POSITION_KEYS,
-    STACK_KEY,
+from auricle.checkpoints.waveform_transformer import (
+    HUGGINGFACE_EPS,
+    huggingface_fields,
+    huggingface_keys,
 )
-from auricle.checkpoints.keymap import KeyMap
 from auricle.errors import AuricleError
 from auricle.models.base import SAMPLE_RATE, Encoder
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
-from auricle.nn.waveform_activations import WaveformActivation
 from auricle.writing import write_whole_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 logger = logging.getLogger(__name__)
-
-MODEL_TYPES = {family: model_type for model_type, family in huggingface.FAMILIES.items()}
-"""Family -> `model_type` of its configuration."""
-
-ARCHITECTURES = {
-    "wav2vec2": "Wav2Vec2Model",
-    "hubert": "HubertModel",
-    "wavlm": "WavLMModel",
-    "data2vec": "Data2VecAudioModel",
-}
-"""Family -> class of the bare encoder."""
-
-ACTIVATION_NAMES: dict[WaveformActivation, str] = {
-    "gelu": "gelu",
-    "gelu_tanh": "gelu_pytorch_tanh",
-    "relu": "relu",
-    "swish": "silu",
-    "tanh": "tanh",
-}
 
 PROJECTION = "feature_projection.projection"
 
@@ -89,70 +67,69 @@ def export_to_transformers(encoder: Encoder, folder: str | Path) -> None:
             raise OSError(str(error)) from error
 
     write_whole_folder(Path(folder), write)
-    if _config(encoder).normalize and _config(encoder).normalize_eps != NORMALIZE_EPS:
+    read, _ = _exportable(encoder)
+    if read.normalize and read.normalize_eps != HUGGINGFACE_EPS:
         logger.warning(
             "transformers adds %g to the variance of a waveform where %s adds %g: quiet recordings "
             "come out slightly different there",
-            NORMALIZE_EPS,
+            HUGGINGFACE_EPS,
             encoder.info.name,
-            _config(encoder).normalize_eps,
+            read.normalize_eps,
         )
 
 
 def exported_config(encoder: Encoder) -> dict[str, Any]:
-    """What `config.json` says.
+    """The content of `config.json`.
 
     Raises:
         AuricleError: The encoder is of a family, or has an option, that cannot be exported.
     """
-    config = _config(encoder)
-    _refuse_options(encoder.family, config)
-    transformer, extractor = config.transformer, config.extractor
-    positions = transformer.positions
+    config, spec = _exportable(encoder)
+    layers = config.extractor.layers
     options: dict[str, Any] = {
-        "architectures": [ARCHITECTURES[encoder.family]],
-        "model_type": MODEL_TYPES[encoder.family],
+        "architectures": [spec.architecture],
+        **spec.options,
         "torch_dtype": str(encoder.dtype).removeprefix("torch."),
-        "conv_dim": [channels for channels, _, _ in extractor.layers],
-        "conv_kernel": [kernel for _, kernel, _ in extractor.layers],
-        "conv_stride": [stride for _, _, stride in extractor.layers],
-        "conv_bias": extractor.bias,
-        "feat_extract_norm": extractor.norm,
-        "feat_extract_activation": ACTIVATION_NAMES[extractor.activation],
-        "feat_proj_dropout": config.projection_dropout,
-        "hidden_size": transformer.hidden_size,
-        "num_hidden_layers": transformer.num_layers,
-        "num_attention_heads": transformer.num_heads,
-        "intermediate_size": transformer.ffn_size,
-        "hidden_act": ACTIVATION_NAMES[transformer.activation],
-        "do_stable_layer_norm": transformer.pre_layer_norm,
-        "layer_norm_eps": transformer.layer_norm_eps,
-        "num_conv_pos_embeddings": positions.kernel_size,
-        "num_conv_pos_embedding_groups": positions.num_groups,
-        "hidden_dropout": transformer.dropout,
-        "attention_dropout": transformer.attention_dropout,
-        "activation_dropout": transformer.activation_dropout,
-        "layerdrop": transformer.layer_drop,
+        "conv_dim": [channels for channels, _, _ in layers],
+        "conv_kernel": [kernel for _, kernel, _ in layers],
+        "conv_stride": [stride for _, _, stride in layers],
         # Masking in training needs a learnt vector, which encoders do not keep.
         "apply_spec_augment": False,
         "mask_time_prob": 0.0,
         "mask_feature_prob": 0.0,
     }
-    if encoder.family == "hubert":
-        options["feat_proj_layer_norm"] = config.projection_norm
-        options["conv_pos_batch_norm"] = positions.kind == "batch_norm"
-    if positions.kind == "stack":
-        options["num_conv_pos_embeddings"] = positions.depth
-        options["conv_pos_kernel_size"] = positions.kernel_size
-    if transformer.relative_positions is not None:
-        options["num_buckets"] = transformer.relative_positions.num_buckets
-        options["max_bucket_distance"] = transformer.relative_positions.max_distance
+    for name, field in huggingface_fields(spec).items():
+        value = _field(config, name)
+        allowed = [field.value] if field.option is None else list(field.values.values())
+        if allowed and value not in allowed:
+            raise AuricleError(
+                f"the {encoder.family} of transformers cannot have {name} {value}, only "
+                f"{' or '.join(map(str, dict.fromkeys(allowed)))}; this encoder can be kept as the "
+                'library\'s own file: encoder.save("name.safetensors")'
+            )
+        if field.option is not None:
+            options[field.option] = _original_value(field, value)
     return options
 
 
+def _field(config: object, name: str) -> Any:
+    """A field of a config by its dotted name; None in a config that is None."""
+    for part in name.split("."):
+        config = getattr(config, part, None)
+    return config
+
+
+def _original_value(field: Field, value: object) -> object:
+    """The option's value that stands for a field's; the first of synonyms."""
+    if not field.values:
+        return value
+    name = next(theirs for theirs, ours in field.values.items() if ours == value)
+    return {"true": True, "false": False}.get(name, name)
+
+
 def exported_preprocessor(encoder: Encoder) -> dict[str, Any]:
-    """What `preprocessor_config.json` says."""
-    config = _config(encoder)
+    """The content of `preprocessor_config.json`."""
+    config, _ = _exportable(encoder)
     return {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "feature_size": 1,
@@ -167,10 +144,8 @@ def exported_preprocessor(encoder: Encoder) -> dict[str, Any]:
 
 def exported_weights(encoder: Encoder) -> dict[str, Tensor]:
     """The weights under the names of `transformers`."""
-    config = _config(encoder)
-    is_stack = config.transformer.positions.kind == "stack"
-    positions = [row for row in POSITION_KEYS if (row[0] == STACK_KEY) == is_stack]
-    keymap = KeyMap((*EXTRACTOR_KEYS, *positions, *LAYER_KEYS))
+    config, spec = _exportable(encoder)
+    keymap = huggingface_keys(spec)
     weights = {
         keymap.original(name): weight.detach().contiguous()
         for name, weight in encoder.state_dict().items()
@@ -183,35 +158,13 @@ def exported_weights(encoder: Encoder) -> dict[str, Tensor]:
     return weights
 
 
-def _config(encoder: Encoder) -> WaveformTransformerConfig:
+def _exportable(encoder: Encoder) -> tuple[WaveformTransformerConfig, FamilyFormat]:
     config = encoder.config
-    if encoder.family not in MODEL_TYPES or not isinstance(config, WaveformTransformerConfig):
+    spec = FAMILIES[encoder.family].formats.get(huggingface.SPEC)
+    if spec is None or not isinstance(config, WaveformTransformerConfig):
         raise AuricleError(
             f"transformers has no model for {encoder.info.name}, an encoder of the family "
-            f"{encoder.family}; expected one of {', '.join(MODEL_TYPES)}. Any encoder can be kept "
-            'as the library\'s own file: encoder.save("name.safetensors")'
+            f"{encoder.family}; expected one of {', '.join(huggingface.model_types().values())}. "
+            'Any encoder can be kept as the library\'s own file: encoder.save("name.safetensors")'
         )
-    return config
-
-
-def _refuse_options(family: str, config: WaveformTransformerConfig) -> None:
-    """Raise AuricleError for options that the family's model in `transformers` does not have."""
-    transformer = config.transformer
-    kinds = {"hubert": ("weight_norm", "batch_norm"), "data2vec": ("stack",)}
-    has_relative_positions = transformer.relative_positions is not None
-    demands: dict[str, tuple[object, tuple[object, ...]]] = {
-        "positions.kind": (transformer.positions.kind, kinds.get(family, ("weight_norm",))),
-        "relative positions": (has_relative_positions, (family == "wavlm",)),
-    }
-    if family != "hubert":
-        demands["projection_norm"] = (config.projection_norm, (True,))
-    if family == "data2vec":
-        demands["extractor.norm"] = (config.extractor.norm, ("layer",))
-        demands["pre_layer_norm"] = (transformer.pre_layer_norm, (False,))
-    for name, (value, allowed) in demands.items():
-        if value not in allowed:
-            raise AuricleError(
-                f"the {family} of transformers cannot have {name} {value}, only "
-                f"{' or '.join(map(str, allowed))}; this encoder can be kept as the library's own "
-                'file: encoder.save("name.safetensors")'
-            )
+    return config, spec

@@ -14,11 +14,19 @@ from typing import Any
 
 from torch import Tensor
 
-from auricle.checkpoints.converted import state_dict
-from auricle.checkpoints.keymap import has_part
-from auricle.checkpoints.options import Options
+from auricle.catalogue.family import FAMILIES, Family, FamilyFormat
+from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict
+from auricle.checkpoints.options import Options, build_config
 from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.errors import CheckpointError
+from auricle.models.base import SAMPLE_RATE
+from auricle.models.conv_encoder import ConvEncoderConfig
+from auricle.models.vq_wav2vec import VqWav2VecConfig
+from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
+from auricle.nn.vector_quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig
+
+SPEC = "fairseq"
+"""Name of the three formats in the families' data files."""
 
 FINE_TUNED_PART = "w2v_model"
 """The attribute in which CTC and sequence-to-sequence models keep the pretrained one."""
@@ -36,6 +44,21 @@ MAX_LITERAL_CHARACTERS = 4_000
 
 LITERAL = re.compile(r"[0-9eE+*.,()\[\]\s-]+")
 """What lists of numbers consist of: no name and no string, so nothing that could be called."""
+
+
+ENCODER_KEYS = (
+    ("feature_extractor.conv_layers.{i}.0.{rest}", "extractor.layers.{i}.conv.{rest}"),
+    ("feature_extractor.conv_layers.{i}.2.{rest}", "extractor.layers.{i}.norm.{rest}"),
+    ("feature_aggregator.conv_layers.{i}.1.{rest}", "aggregator.layers.{i}.conv.{rest}"),
+    ("feature_aggregator.conv_layers.{i}.3.{rest}", "aggregator.layers.{i}.norm.{rest}"),
+    ("feature_aggregator.residual_proj.{i}.{rest}", "aggregator.layers.{i}.residual.{rest}"),
+)
+
+KMEANS_KEYS = (
+    ("vector_quantizer.embedding", "quantizer.vectors"),
+    ("vector_quantizer.projection.0.{rest}", "quantizer.projection.{rest}"),
+    ("vector_quantizer.projection.1.{rest}", "quantizer.norm.{rest}"),
+)
 
 
 def matches_args(payload: Mapping[str, Any]) -> bool:
@@ -102,11 +125,13 @@ def families(payload: Mapping[str, Any]) -> tuple[str, ...]:
     if has_part(weights, "feature_aggregator"):
         quantizer = model.choice("vq_type", QUANTIZER_TYPES, "none")
         return ("wav2vec",) if quantizer == "none" else ("vq_wav2vec",)
-    if name.startswith("data2vec"):
-        return ("data2vec",)
-    is_hubert = name.startswith("hubert") or task.get("_name", str, "").startswith("hubert")
-    if is_hubert or has_part(weights, "label_embs_concat"):
-        return ("hubert",)
+    names = (name, task.get("_name", str, ""))
+    for family in FAMILIES.values():
+        spec = family.formats.get(SPEC, FamilyFormat())
+        if any(one.startswith(spec.models) for one in names) or any(
+            has_part(weights, part) for part in spec.parts
+        ):
+            return (family.stem,)
     return ("wav2vec2",)
 
 
@@ -141,6 +166,122 @@ def parse_numbers(value: object) -> list[float]:
     if isinstance(numbers, Sequence) and all(type(number) in (int, float) for number in numbers):
         return [float(number) for number in numbers]
     raise CheckpointError(f"expected a list of numbers, but got {_shortened(value)}")
+
+
+def convert_conv_encoder(payload: Mapping[str, Any], family: Family) -> Converted:
+    """Config and weights of a wav2vec or vq-wav2vec checkpoint.
+
+    Raises:
+        CheckpointError: An option or a weight section is missing or not what it should be.
+    """
+    task, model, weights = sections(payload)
+    config_type = family.config_type()
+    fields = build_config(lambda: conv_encoder_fields(payload, task, model))
+    if issubclass(config_type, VqWav2VecConfig):
+        fields["quantizer"] = build_config(lambda: _quantizer_config(model))
+    else:
+        model.demand("vq_type", "none", "a model with a quantiser is of the family vq_wav2vec")
+    config = build_config(lambda: config_type(**fields))
+    assert isinstance(config, ConvEncoderConfig)
+    vq_dim = model.get("vq_dim", int, 0)
+    if vq_dim not in (0, config.extractor.dim):
+        raise model.error(
+            f"must have a vq_dim of 0 or {config.extractor.dim}, the extractor's width that the "
+            f"aggregator reads, but has {vq_dim}"
+        )
+    return Converted(config, weights, conv_encoder_keys(family, config))
+
+
+def conv_encoder_keys(family: Family, config: ConvEncoderConfig) -> KeyMap:
+    """The table of keys; those of the quantiser depend on its kind."""
+    spec = family.formats[SPEC]
+    quantizer = _quantizer_keys(config.quantizer) if isinstance(config, VqWav2VecConfig) else ()
+    return KeyMap((*spec.keys, *ENCODER_KEYS, *quantizer), spec.unused)
+
+
+def conv_encoder_fields(
+    payload: Mapping[str, Any], task: Options, model: Options
+) -> dict[str, Any]:
+    """The fields of a `ConvEncoderConfig` that the options of a checkpoint describe.
+
+    Raises:
+        CheckpointError: An option is missing, or asks for what is not implemented.
+    """
+    model.demand(
+        "aggregator", "cnn", "no published file has a GRU, and its code ran it across the batch"
+    )
+    if task.get("sample_rate", int, SAMPLE_RATE) != SAMPLE_RATE:
+        raise task.error(f"must have a sample_rate of {SAMPLE_RATE}, the one of these encoders")
+    shared: dict[str, Any] = {
+        "activation": model.choice("activation", ("relu", "gelu"), "relu"),
+        "affine_norm": not model.get("non_affine_group_norm", bool, False),
+    }
+    scale = model.get("residual_scale", float, 0.5)
+    is_namespace = matches_args(payload)
+    return {
+        "normalize": task.get("normalize", bool, False),
+        "extractor": ExtractorConfig(
+            **shared,
+            layers=_layers(model, "conv_feature_layers"),
+            residual_scale=scale if model.get("skip_connections_feat", bool, False) else None,
+            log_compression=_flag(model, "log_compression", is_namespace),
+        ),
+        "frame_dropout": model.get("dropout_features", float, 0.0),
+        "aggregator": AggregatorConfig(
+            **shared,
+            layers=_layers(model, "conv_aggregator_layers"),
+            bias=not model.get("no_conv_bias", bool, False),
+            zero_padding=model.get("agg_zero_pad", bool, False),
+            residual_scale=scale if _flag(model, "skip_connections_agg", is_namespace) else None,
+            dropout=model.get("dropout", float, 0.0),
+        ),
+    }
+
+
+def _layers(model: Options, name: str) -> tuple[tuple[int, int, int], ...]:
+    value = model.require(name, object)
+    try:
+        return tuple(parse_layers(value))
+    except CheckpointError as error:
+        raise model.error(f"has a {name} that does not hold: {error}") from error
+
+
+def _flag(model: Options, name: str, is_namespace: bool) -> bool:
+    """A flag that later versions of the original code have on and earlier ones had off.
+
+    Sections are of the later versions. A namespace may be of either, so there it must be given.
+    """
+    return model.require(name, bool) if is_namespace else model.get(name, bool, True)
+
+
+def _quantizer_config(model: Options) -> GumbelQuantizerConfig | KmeansQuantizerConfig:
+    shared: dict[str, Any] = {
+        "num_groups": model.get("vq_groups", int, 2),
+        "num_entries": model.get("vq_vars", int, 320),
+        "is_shared": model.get("combine_groups", bool, False),
+    }
+    if model.choice("vq_type", ("gumbel", "kmeans"), None) == "kmeans":
+        return KmeansQuantizerConfig(**shared, commitment=model.get("vq_gamma", float, 0.25))
+    if "vq_temp" in model:
+        temperature = tuple(parse_numbers(model.require("vq_temp", object)))
+        if len(temperature) != 3:
+            raise model.error(f"must have 3 numbers in vq_temp, but has {temperature}")
+        shared["temperature"] = temperature
+    return GumbelQuantizerConfig(**shared, depth=model.get("vq_depth", int, 1))
+
+
+def _quantizer_keys(
+    config: GumbelQuantizerConfig | KmeansQuantizerConfig,
+) -> tuple[tuple[str, str], ...]:
+    if isinstance(config, KmeansQuantizerConfig):
+        return KMEANS_KEYS
+    output = "" if config.depth == 1 else f"{config.depth - 1}."
+    return (
+        ("vector_quantizer.vars", "quantizer.vectors"),
+        ("vector_quantizer.weight_proj.{i}.0.{rest}", "quantizer.hidden.{i}.{rest}"),
+        (f"vector_quantizer.weight_proj.{output}weight", "quantizer.output.weight"),
+        (f"vector_quantizer.weight_proj.{output}bias", "quantizer.output.bias"),
+    )
 
 
 def _pretrained_options(model: Options) -> tuple[Options, Options]:

@@ -1,17 +1,44 @@
-"""Which format an original checkpoint is in, and whose it is: told from its content alone."""
+"""Formats of original checkpoints: recognised by their content, and converted.
+
+A family's data file says which formats it has. A further format is one `Format` in `FORMATS`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from auricle.checkpoints import fairseq, huggingface, npc_repo
-from auricle.checkpoints.converted import kind_of, weights_in
-from auricle.checkpoints.keymap import has_part
-from auricle.checkpoints.options import Options
+import msgspec
+from torch import Tensor
+
+from auricle.catalogue.family import FAMILIES, Family, find_family, plug_in_families
+from auricle.checkpoints import fairseq, huggingface, npc_repo, pase, s3prl, waveform_transformer
+from auricle.checkpoints.keymap import (
+    Converted,
+    KeyMap,
+    has_part,
+    kind_of,
+    state_dict,
+    weights_in,
+)
+from auricle.checkpoints.options import (
+    Configuration,
+    Options,
+    check_demands,
+    read_config,
+    read_configuration,
+)
+from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.checkpoints.pickle.values import InertRecord
-from auricle.errors import CheckpointError
+from auricle.errors import CheckpointError, PlugInError
+from auricle.models.base import Config
+from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
+from auricle.plug_ins import PlugIn, described
+
+logger = logging.getLogger(__name__)
 
 Payload = Mapping[str, Any]
 
@@ -21,12 +48,13 @@ class Format:
     """A layout of original checkpoints.
 
     Attributes:
-        name: What it is called in messages.
+        name: Its name in messages.
         matches: Whether a checkpoint's content has this layout.
-        families: The families that such a checkpoint may be of, the likeliest first. It is more
-            than one where files of several families look the same.
-        needs_config: Whether the configuration is a JSON file of its own. The payload that
-            converters read is then `{"weights": ..., "config": ...}`.
+        families: The families that such a checkpoint may be of, the likeliest first; more than
+            one where files of several families look the same.
+        convert: Config and weights of such a checkpoint, for one of these families.
+        needs_config: Whether the configuration is a JSON file of its own. The payload to convert
+            is then `{"weights": ..., "config": ...}`.
         takes_config: Whether a configuration may be given that the checkpoint does not hold. The
             payload is the same, with an empty `config` where none is given.
     """
@@ -34,20 +62,21 @@ class Format:
     name: str
     matches: Callable[[Payload], bool]
     families: Callable[[Payload], tuple[str, ...]]
+    convert: Callable[[Payload, Family], Converted]
     needs_config: bool = False
     takes_config: bool = False
 
     @property
     def holds_config(self) -> bool:
-        """Whether the checkpoint itself says what its weights are of."""
+        """Whether the checkpoint itself says which encoder its weights are of."""
         return not (self.needs_config or self.takes_config)
 
 
 def recognise(content: object, formats: Iterable[Format] | None = None) -> tuple[Format, Payload]:
-    """The format of a legacy checkpoint's content.
+    """The format of a checkpoint's content, and the payload that it converts.
 
     Args:
-        content: What the file holds.
+        content: The content of the file.
         formats: The formats to try, in this order, as far as needed; None for the library's own.
 
     Raises:
@@ -84,38 +113,103 @@ def published_elsewhere(content: Payload) -> str | None:
     return next((name for name, wanted in OTHERS.items() if wanted <= set(content)), None)
 
 
-def _is_npc_repo(content: Payload) -> bool:
-    return _has_mappings(content, "config", "model") and "model" in content["config"]
+def formats_for(family: str | None) -> Iterator[Format]:
+    """The formats that a checkpoint may have, in the order to try them.
+
+    Plug-ins are imported only when their turn comes: the one that `family` is from before the
+    library's formats, all of them after those where no family is named. A broken plug-in is then
+    left out with a warning.
+
+    Raises:
+        PlugInError: The plug-in that `family` is from is broken.
+    """
+    if family is not None and family not in FAMILIES:
+        yield from _plug_in_formats(find_family(family))
+    yield from FORMATS
+    if family is not None:
+        return
+    families, problems = plug_in_families()
+    for added in families:
+        try:
+            yield from _plug_in_formats(added)
+        except PlugInError as problem:
+            problems.append(problem)
+    for problem in problems:
+        logger.warning("%s", problem)
 
 
-def _npc_repo_families(content: Payload) -> tuple[str, ...]:
-    model = Options(content["config"], "config").section("model")
-    method = model.choice("method", tuple(NPC_METHODS), None)
-    if method == "apc" and "vq" in model.section("paras"):
-        return ("vq_apc",)
-    return (NPC_METHODS[method],)
+def convert_bare(
+    weights: Mapping[str, Tensor], family: str, config: Configuration | Config
+) -> Converted:
+    """Config and weights of bare tensors.
+
+    Args:
+        weights: Under the names that the authors, Hugging Face or this library give them.
+        family: Stem of the family.
+        config: The family's config; or, as a mapping or a JSON file, an encoding of such a config
+            or the options of a checkpoint that its authors wrote, unchanged.
+
+    Raises:
+        CheckpointError: The configuration does not hold.
+    """
+    kind = find_family(family)
+    if not isinstance(config, Config):
+        options = read_configuration(config)
+        own = _own_config(options, kind.config_type())
+        if own is None:
+            name, payload = _payload(weights, kind, options, config)
+            layouts = {layout.name: layout for layout in formats_for(family)}
+            return layouts[name].convert(payload, kind)
+        config = own
+    return Converted(config, weights, known_keys(kind, config))
 
 
-def _is_s3prl(content: Payload) -> bool:
-    return _has_mappings(content, "Transformer", "Upstream_Config")
+def _plug_in_formats(family: Family) -> list[Format]:
+    """The formats that a plug-in's converter brings; none where it has no converter."""
+    plug_in = family.plug_in
+    if plug_in is None or family.converter is None:
+        return []
+    formats = getattr(family.converter_module(), "FORMATS", ())
+    if not isinstance(formats, (tuple, list)) or not all(isinstance(f, Format) for f in formats):
+        raise plug_in.broken(f"{family.converter}.FORMATS must be a tuple of Format")
+    return [
+        dataclasses.replace(layout, matches=_guarded(layout.matches, plug_in)) for layout in formats
+    ]
 
 
-def _is_s3prl_legacy(content: Payload) -> bool:
-    return _has_mappings(content, "Transformer", "Config")
+def _guarded(matches: Callable[[Payload], bool], plug_in: PlugIn) -> Callable[[Payload], bool]:
+    """`matches` for files that its author never thought of: an exception in it means no."""
+
+    def guarded(content: Payload) -> bool:
+        try:
+            return matches(content)
+        except Exception as error:  # the code of another package may raise anything
+            logger.warning(
+                "%s cannot tell whether a file is its own: %s", plug_in, described(error)
+            )
+            return False
+
+    return guarded
 
 
-def _s3prl_families(content: Payload) -> tuple[str, ...]:
-    is_legacy = "Upstream_Config" not in content
-    config = Options(content["Config" if is_legacy else "Upstream_Config"], "the model's config")
-    if config.section("transformer").get("share_layer", bool, False):
-        return ("audio_albert",)
-    # Mockingjay and TERA are one network; what sets them apart is how they were trained.
-    task = config.section("task")
-    alters_magnitude = task.get("noise_proportion", float, 0.0) > 0
-    alters_frequency = task.get("mask_frequency", float, 0.0) > 0
-    if alters_magnitude or alters_frequency or not is_legacy:
-        return ("tera", "mockingjay")
-    return ("mockingjay", "tera")
+def known_keys(family: Family, config: Any) -> KeyMap:
+    """A table of every name that weights of a family have in any of its formats.
+
+    Names may also be those of `encoder.state_dict()`.
+    """
+    specs = family.formats
+    tables = [KeyMap(spec.keys, spec.unused) for spec in specs.values()]
+    if isinstance(config, WaveformTransformerConfig):
+        fairseq_spec = specs.get(fairseq.SPEC) or next(iter(specs.values()))
+        tables.append(waveform_transformer.fairseq_keys(config, fairseq_spec))
+        tables.append(waveform_transformer.huggingface_keys(specs[huggingface.SPEC]))
+    elif isinstance(config, fairseq.ConvEncoderConfig):
+        tables.append(fairseq.conv_encoder_keys(family, config))
+    elif isinstance(config, s3prl.SpectralBertConfig):
+        tables.append(s3prl.keys(config.transformer))
+    renames = [rename for keys in tables for rename in keys.renames]
+    own = [(ours, ours) for _, ours in renames]
+    return KeyMap((*renames, *own), [one for keys in tables for one in keys.pretraining])
 
 
 def _is_cpc(content: Payload) -> bool:
@@ -127,20 +221,93 @@ def _is_cpc(content: Payload) -> bool:
     )
 
 
-def _is_pase(content: Payload) -> bool:
-    return has_part(weights_in(content), *PASE_KEY.split("."))
+def convert_cpc(payload: Payload, family: Family) -> Converted:
+    """Config and weights of a CPC checkpoint; absent options have the reference's defaults.
+
+    Raises:
+        CheckpointError: It is of a variant with another encoder or another context network.
+    """
+    spec = family.formats["cpc-audio"]
+    options = Options(as_mapping(payload["config"]), "config")
+    check_demands(spec.demands, options)
+    config = read_config(family.config_type(), spec.fields, options)
+    return Converted(
+        config, state_dict(payload["weights"], "weights"), KeyMap(spec.keys, spec.unused)
+    )
+
+
+def convert_fairseq(payload: Payload, family: Family) -> Converted:
+    """Config and weights of a checkpoint of fairseq, of either kind of encoder.
+
+    Raises:
+        CheckpointError: An option is not known or asks for what is not implemented.
+    """
+    if issubclass(family.config_type(), WaveformTransformerConfig):
+        return waveform_transformer.convert_fairseq(payload, family)
+    return fairseq.convert_conv_encoder(payload, family)
 
 
 def _is_npc_weights(content: Payload) -> bool:
     return npc_repo.method(weights_in(content)) is not None
 
 
-def _npc_weights_families(payload: Payload) -> tuple[str, ...]:
-    return (NPC_METHODS[npc_repo.method(payload["weights"]) or "apc"],)
+def _own_config(options: Mapping[str, Any], config_type: type[Config]) -> Config | None:
+    """The config that options encode; None where they are of another kind."""
+    if not set(options) <= set(config_type.__struct_fields__) or not options:
+        return None
+    try:
+        return msgspec.convert(dict(options), config_type)
+    except msgspec.ValidationError:
+        return None
 
 
-def _has_mappings(content: Payload, *keys: str) -> bool:
-    return all(isinstance(content.get(key), Mapping) for key in keys)
+def _payload(
+    weights: Mapping[str, Tensor],
+    family: Family,
+    options: Mapping[str, Any],
+    config: Configuration,
+) -> tuple[str, Payload]:
+    """A format of a family, and weights and options in its layout."""
+    formats = family.formats
+    if "model_type" in options and "huggingface" in formats:
+        return "huggingface", {
+            huggingface.CONFIG: options,
+            huggingface.PREPROCESSOR: _preprocessor(options, config),
+            huggingface.WEIGHTS: weights,
+        }
+    if "npc-repo" in formats:
+        return "npc-weights", {"config": options, "weights": weights}
+    if "s3prl" in formats:
+        for name in ("Upstream_Config", "Config"):
+            if isinstance(options.get(name), Mapping):
+                return "s3prl", {name: options[name], "Transformer": weights}
+        return "s3prl", {"Config": options, "Transformer": weights}
+    if "fairseq" in formats:
+        if isinstance(options.get("model_cfg"), Mapping):
+            return "fairseq-cfg", {**options, "model_weight": weights}
+        for name in ("cfg", "args"):
+            if options.get(name) is not None:
+                return "fairseq-cfg", {name: options[name], "model": weights}
+        name = "cfg" if isinstance(options.get("model"), Mapping) else "args"
+        return "fairseq-cfg", {name: options, "model": weights}
+    # The library's format of the family, or the first of a plug-in's own.
+    name = next(iter(formats), None) or next(formats_for(family.stem)).name
+    return name, {"config": options, "weights": weights}
+
+
+def _preprocessor(options: Mapping[str, Any], config: Configuration) -> dict[str, Any]:
+    """The options of the preprocessor: beside the configuration's file, or among its options."""
+    if isinstance(config, str | Path):
+        file = Path(config).with_name(huggingface.PREPROCESSOR_FILE)
+        if file.is_file():
+            return dict(read_configuration(file))
+    if "do_normalize" not in options:
+        logger.warning(
+            "the configuration does not say do_normalize, as %s does: waveforms will be normalised",
+            huggingface.PREPROCESSOR_FILE,
+        )
+        return {}
+    return {"do_normalize": options["do_normalize"]}
 
 
 OTHERS = {
@@ -151,21 +318,20 @@ OTHERS = {
 }
 """Layouts of published files that are not read, and keys that all of their files have."""
 
-NPC_METHODS = {"apc": "apc", "vqapc": "vq_apc", "npc": "npc"}
-"""`model.method` of the three's repository -> family."""
-
-PASE_KEY = "blocks.0.conv.low_hz_"
-"""A weight that PASE alone has."""
-
 FORMATS = (
-    Format("huggingface", huggingface.matches, huggingface.families),
-    Format("fairseq-cfg", fairseq.matches_cfg, fairseq.families),
-    Format("fairseq-args", fairseq.matches_args, fairseq.families),
-    Format("s3prl-converted", fairseq.matches_converted, fairseq.families),
-    Format("cpc-audio", _is_cpc, lambda _: ("cpc",)),
-    Format("pase", _is_pase, lambda _: ("pase",), needs_config=True),
-    Format("npc-repo", _is_npc_repo, _npc_repo_families),
-    Format("s3prl", _is_s3prl, _s3prl_families),
-    Format("s3prl-legacy", _is_s3prl_legacy, _s3prl_families),
-    Format("npc-weights", _is_npc_weights, _npc_weights_families, takes_config=True),
+    Format(
+        "huggingface",
+        huggingface.matches,
+        huggingface.families,
+        waveform_transformer.convert_huggingface,
+    ),
+    Format("fairseq-cfg", fairseq.matches_cfg, fairseq.families, convert_fairseq),
+    Format("fairseq-args", fairseq.matches_args, fairseq.families, convert_fairseq),
+    Format("s3prl-converted", fairseq.matches_converted, fairseq.families, convert_fairseq),
+    Format("cpc-audio", _is_cpc, lambda _: ("cpc",), convert_cpc),
+    Format("pase", pase.matches, lambda _: ("pase",), pase.convert, needs_config=True),
+    Format("npc-repo", npc_repo.matches, npc_repo.families, npc_repo.convert),
+    Format("s3prl", s3prl.matches, s3prl.families, s3prl.convert),
+    Format("s3prl-legacy", s3prl.matches_legacy, s3prl.families, s3prl.convert),
+    Format("npc-weights", _is_npc_weights, npc_repo.families, npc_repo.convert, takes_config=True),
 )

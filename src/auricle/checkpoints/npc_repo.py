@@ -14,30 +14,17 @@ from typing import Any
 
 from torch import Tensor
 
-from auricle.checkpoints.converted import state_dict
-from auricle.checkpoints.kaldi import fbank_fields
-from auricle.checkpoints.keymap import has_part
-from auricle.checkpoints.options import Options
+from auricle.catalogue.family import Family
+from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict
+from auricle.checkpoints.options import Options, build_config, fbank_fields, read_config
 from auricle.errors import CheckpointError
 from auricle.frontends import FbankConfig
 from auricle.nn.quantizer import CodebookConfig
 
 logger = logging.getLogger(__name__)
 
-RECURRENT_KEYS = (
-    ("rnn_layers.{i}.{rest}", "rnn.layers.{i}.{rest}"),
-    ("rnns.{i}.{rest}", "rnn.layers.{i}.{rest}"),
-)
-"""The GRU layers of APC and VQ-APC; the second name is that of APC's first repository."""
-
-QUANTIZER_KEYS = (
-    ("vq_layers.{i}.vq_logits.{rest}", "quantizer.codebooks.{i}.logits.{rest}"),
-    ("vq_layers.{i}.codebook_CxE.{rest}", "quantizer.codebooks.{i}.vectors.{rest}"),
-)
-
-PREDICTION_KEYS = ("postnet.{rest}",)
-"""The linear layer that predicts frames; pretraining alone uses it."""
-
+SPEC = "npc-repo"
+"""Name of the format in the families' data files."""
 
 PUBLISHED_AUDIO = {"feat_type": "fbank", "frame_length": 25, "frame_shift": 10, "cmvn": True}
 """The front end of the published files."""
@@ -49,11 +36,55 @@ PUBLISHED_MASK_SIZE = 5
 """Frames that the published NPC hides."""
 
 
-def sections(payload: Mapping[str, Any]) -> tuple[Options, Options, Options, dict[str, Tensor]]:
-    """Sections `config.data.audio`, `config.model` and `config.model.paras`, and the weights.
+METHODS = {"apc": "apc", "vqapc": "vq_apc", "npc": "npc"}
+"""`model.method` of the repository -> family."""
 
-    What a file of weights alone does not say is taken from its shapes and, where these do not tell,
-    from the published files, with a warning.
+
+def matches(content: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint has the layout `npc-repo`."""
+    sections = [content.get(name) for name in ("config", "model")]
+    return all(isinstance(one, Mapping) for one in sections) and "model" in content["config"]
+
+
+def families(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """The family of a checkpoint, as the one entry of a tuple.
+
+    Raises:
+        CheckpointError: Its method is none of the three.
+    """
+    if "weights" in payload:
+        return (METHODS[method(payload["weights"]) or "apc"],)
+    model = Options(payload["config"], "config").section("model")
+    name = model.choice("method", tuple(METHODS), None)
+    if name == "apc" and "vq" in model.section("paras"):
+        return ("vq_apc",)
+    return (METHODS[name],)
+
+
+def convert(payload: Mapping[str, Any], family: Family) -> Converted:
+    """Config and weights of a checkpoint of APC, VQ-APC or NPC.
+
+    Raises:
+        CheckpointError: An option is not known or asks for what is not implemented.
+    """
+    spec = family.formats[SPEC]
+    audio, model, weights = sections(payload)
+    paras = model.section("paras")
+    options = [field.option.split(".") for field in spec.fields.values() if field.option]
+    paras.refuse_unknown(list(dict.fromkeys(one[1] for one in options if one[0] == "paras")))
+    given: dict[str, Any] = {"features": build_config(lambda: fbank_config(audio))}
+    config_type = family.config_type()
+    if "codebooks" in config_type.__struct_fields__:
+        given["codebooks"] = build_config(lambda: codebooks(paras))
+    config = read_config(config_type, spec.fields, model, given)
+    return Converted(config, weights, KeyMap(spec.keys, spec.unused))
+
+
+def sections(payload: Mapping[str, Any]) -> tuple[Options, Options, dict[str, Tensor]]:
+    """Sections `config.data.audio` and `config.model`, and the weights.
+
+    Options that a file of weights alone lacks are read from shapes and, where shapes do not decide,
+    are those of the published files, with a warning.
     """
     if "weights" in payload:
         weights = state_dict(payload["weights"], "the weights")
@@ -71,8 +102,7 @@ def sections(payload: Mapping[str, Any]) -> tuple[Options, Options, Options, dic
         weights = state_dict(payload["model"], "model")
         content = payload["config"]
     config = Options(content, "config")
-    model = config.section("model")
-    return config.section("data").section("audio"), model, model.section("paras"), weights
+    return config.section("data").section("audio"), config.section("model"), weights
 
 
 def method(weights: Mapping[str, object]) -> str | None:
@@ -85,7 +115,7 @@ def method(weights: Mapping[str, object]) -> str | None:
 
 
 def _described(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The section `config` that the names and shapes of weights tell.
+    """The section `config` that follows from names and shapes of weights.
 
     Raises:
         CheckpointError: There is a layer before the recurrent ones, which is not implemented.
@@ -183,8 +213,3 @@ def codebooks(paras: Options) -> tuple[CodebookConfig, ...]:
     return tuple(
         CodebookConfig(num_entries=size, dim=dim) for size, dim in zip(sizes, dims, strict=True)
     )
-
-
-def gumbel_temperature(paras: Options, default: float) -> float:
-    """The quantiser's temperature in pretraining, or `default` without a quantiser."""
-    return paras.section("vq").get("gumbel_temperature", float, default)

@@ -5,24 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from auricle.checkpoints.converted import Converted, build_config, state_dict
-from auricle.checkpoints.keymap import KeyMap
-from auricle.checkpoints.options import Options
+from auricle.catalogue.family import Family
+from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict, weights_in
+from auricle.checkpoints.options import Options, build_config
 from auricle.models.pase import PaseConfig
-
-KEYS = KeyMap(
-    (
-        ("blocks.0.conv.low_hz_", "blocks.0.conv.low_hz"),
-        ("blocks.0.conv.band_hz_", "blocks.0.conv.band_hz"),
-        ("blocks.{i}.conv.{rest}", "blocks.{i}.conv.{rest}"),
-        ("blocks.{i}.norm.{rest}", "blocks.{i}.norm.{rest}"),
-        ("blocks.{i}.act.{rest}", "blocks.{i}.activation.{rest}"),
-        ("rnn.layers.{i}.linear.{rest}", "rnn.layers.{i}.{rest}"),
-        ("denseskips.{i}.{rest}", "skips.{i}.{rest}"),
-        ("W.{rest}", "project.{rest}"),
-        ("norm_out.{rest}", "output_norm.{rest}"),
-    )
-)
 
 ONLY_VALUES: dict[str, object] = {
     "name": "WaveFe",
@@ -55,8 +41,16 @@ READ_OPTIONS = (
 )
 TRAINING_OPTIONS = ("vq_beta", "vq_gamma")
 
+PASE_KEY = "blocks.0.conv.low_hz_"
+"""A weight that PASE alone has."""
 
-def convert(payload: Mapping[str, Any]) -> Converted:
+
+def matches(content: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint holds the weights of a PASE."""
+    return has_part(weights_in(content), *PASE_KEY.split("."))
+
+
+def convert(payload: Mapping[str, Any], family: Family) -> Converted:
     """Config and weights of a checkpoint: `config` from the JSON file beside it, and `weights`.
 
     Absent options have the reference's defaults.
@@ -71,7 +65,9 @@ def convert(payload: Mapping[str, Any]) -> Converted:
     if any(dilation != 1 for dilation in options.get("dilations", list[int], [])):
         raise options.error("has dilations other than 1, which are not implemented")
     weights = state_dict(payload["weights"], "the weights")
-    return Converted(build_config(lambda: _config(options)), weights, KEYS)
+    spec = family.formats["pase"]
+    config = build_config(lambda: _config(options))
+    return Converted(config, weights, KeyMap(spec.keys, spec.unused))
 
 
 def _config(options: Options) -> PaseConfig:

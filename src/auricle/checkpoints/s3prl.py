@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from auricle.checkpoints.converted import Converted, build_config, state_dict
-from auricle.checkpoints.kaldi import fbank_fields
-from auricle.checkpoints.keymap import KeyMap
-from auricle.checkpoints.options import Options
+from auricle.catalogue.family import Family
+from auricle.checkpoints.keymap import Converted, KeyMap, state_dict
+from auricle.checkpoints.options import Options, build_config, fbank_fields
 from auricle.frontends import FbankConfig, LogMelConfig
 from auricle.models.bert_encoder import SpectralBertConfig
 from auricle.nn.bert import BertConfig
@@ -38,6 +37,30 @@ REPEATED_NORMS = (
 
 SHARED_LAYER = tuple((theirs, ours.replace("{i}", "0")) for theirs, ours in LAYER_KEYS)
 """Files with a shared layer repeat it for every depth."""
+
+
+def matches(content: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint has the layout `s3prl`."""
+    return all(isinstance(content.get(key), Mapping) for key in ("Transformer", "Upstream_Config"))
+
+
+def matches_legacy(content: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint has the layout `s3prl-legacy`."""
+    return all(isinstance(content.get(key), Mapping) for key in ("Transformer", "Config"))
+
+
+def families(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """The families that a checkpoint may be of, the likeliest first."""
+    config = model_config(payload)
+    if config.section("transformer").get("share_layer", bool, False):
+        return ("audio_albert",)
+    # Mockingjay and TERA are one network; their pretraining sets them apart.
+    task = config.section("task")
+    alters_magnitude = task.get("noise_proportion", float, 0.0) > 0
+    alters_frequency = task.get("mask_frequency", float, 0.0) > 0
+    if alters_magnitude or alters_frequency or "Upstream_Config" in payload:
+        return ("tera", "mockingjay")
+    return ("mockingjay", "tera")
 
 
 def model_config(payload: Mapping[str, Any]) -> Options:
@@ -106,9 +129,11 @@ def bert_config(config: Options) -> BertConfig:
     )
 
 
-def convert(payload: Mapping[str, Any], config_type: type[SpectralBertConfig]) -> Converted:
-    """Config, of the family's own `config_type`, and weights of a checkpoint."""
+def convert(payload: Mapping[str, Any], family: Family) -> Converted:
+    """Config and weights of a checkpoint of Mockingjay, TERA or Audio ALBERT."""
     options = model_config(payload)
+    config_type = family.config_type()
+    assert issubclass(config_type, SpectralBertConfig)
     config = build_config(
         lambda: config_type(
             features=feature_config(options.section("audio")), transformer=bert_config(options)

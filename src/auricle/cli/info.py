@@ -180,9 +180,9 @@ def _family_facts(family: Family, title: str, paper: Paper | None) -> Facts:
 
 def _size_facts(family: Family, size: str) -> Facts:
     """Yield the architecture of a published size; on the meta device it takes no memory."""
-    from auricle.checkpoints.skeletons import skeleton
+    from auricle.checkpoints.checkpoint import blank_encoder
 
-    encoder = skeleton(family.build, family.preset(size))
+    encoder = blank_encoder(family, family.preset(size))
     yield "published size", size
     yield from _architecture_facts(encoder.info)
 

@@ -71,10 +71,10 @@ def describe_size(record: Record) -> str:
         return _megabytes(num_bytes)
     if record.size is None:
         return "of a size that is not on record"
-    from auricle.checkpoints.skeletons import skeleton
+    from auricle.checkpoints.checkpoint import blank_encoder
 
     family = find_family(record.family)
-    encoder = skeleton(family.build, family.preset(record.size))
+    encoder = blank_encoder(family, family.preset(record.size))
     weights = _megabytes(encoder.info.num_parameters * BYTES_PER_WEIGHT)
     return f"the file's size is not on record, its encoder alone has {weights} of weights"
 
@@ -85,13 +85,13 @@ def list_layers(name: str) -> Layers:
     Raises:
         AuricleError: It cannot be loaded.
     """
-    from auricle.checkpoints.skeletons import skeleton
+    from auricle.checkpoints.checkpoint import blank_encoder
     from auricle.hub.loading import load
 
     record = search.find(name)
     if record.size is not None:
         family = find_family(record.family)
-        info = skeleton(family.build, family.preset(record.size)).info
+        info = blank_encoder(family, family.preset(record.size)).info
     elif must_be_downloaded(name):
         return NO_LAYERS
     else:

@@ -8,6 +8,7 @@ import torch
 
 from auricle.catalogue.family import FAMILIES, Family, find_family, plug_in_families
 from auricle.catalogue.search import find, list_sizes
+from auricle.checkpoints.checkpoint import build_encoder
 from auricle.errors import PlugInError, UnknownModelError
 from auricle.models.base import Config, Encoder
 from auricle.outputs import RANDOM_WEIGHTS, Provenance
@@ -31,15 +32,19 @@ def build(size: str | Config, *, seed: int = 0) -> Encoder:
     family, config = _by_name(size) if isinstance(size, str) else (_family_of(size), size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = family.build(config)
-    name = size if isinstance(size, str) else None
-    if next(encoder.parameters(), None) is None:  # a baseline
-        encoder.provenance = Provenance(name=name)
-    else:
-        encoder.provenance = Provenance(
-            name=f"{name or family.stem} (random weights)", training_data=RANDOM_WEIGHTS
-        )
+        encoder = build_encoder(family, config, _provenance(size, family), name=_name(size))
     return encoder.eval()
+
+
+def _name(size: str | Config) -> str | None:
+    return size if isinstance(size, str) else None
+
+
+def _provenance(size: str | Config, family: Family) -> Provenance:
+    name = _name(size)
+    if family.stem == "baseline":
+        return Provenance(name=name)
+    return Provenance(name=f"{name or family.stem} (random weights)", training_data=RANDOM_WEIGHTS)
 
 
 def _by_name(name: str) -> tuple[Family, Config]:
@@ -67,13 +72,12 @@ def _by_name(name: str) -> tuple[Family, Config]:
 
 def _family_of(config: Config) -> Family:
     for family in FAMILIES.values():
-        encoder_type = family.encoder_type()
-        if encoder_type.config_type is type(config) and encoder_type.family == family.stem:
+        if family.config_type() is type(config):
             return family
     families, problems = plug_in_families()
     for family in families:
         try:
-            if family.encoder_type().config_type is type(config):
+            if family.config_type() is type(config):
                 return family
         except PlugInError as problem:
             problems.append(problem)

@@ -15,9 +15,9 @@ import msgspec
 from torch import Tensor
 
 from auricle.catalogue.family import FAMILIES
-from auricle.checkpoints.checkpoint import read_encoder
 from auricle.checkpoints.huggingface import is_huggingface_folder
-from auricle.checkpoints.originals import Configuration
+from auricle.checkpoints.options import Configuration
+from auricle.checkpoints.reading import read_encoder
 from auricle.errors import CheckpointError, ChecksumError
 from auricle.hub.cache import CACHE_VARIABLE, cache_folder
 from auricle.hub.conversions import (

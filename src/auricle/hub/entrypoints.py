@@ -14,7 +14,7 @@ from auricle.catalogue.family import FAMILIES
 if TYPE_CHECKING:
     import torch
 
-    from auricle.checkpoints.originals import Configuration
+    from auricle.checkpoints.options import Configuration
     from auricle.models.base import Encoder
 
 

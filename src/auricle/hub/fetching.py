@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from auricle.checkpoints.originals import Configuration
+from auricle.checkpoints.options import Configuration
 from auricle.hub.digests import file_sha256, pinned_sha256
 from auricle.hub.download import fetch_url
 from auricle.hub.locations import is_repository_url

@@ -14,9 +14,9 @@ import torch
 from auricle.catalogue import search
 from auricle.catalogue.family import FAMILIES, find_family, is_family
 from auricle.catalogue.record import Record
-from auricle.checkpoints.checkpoint import read_encoder, refuse_config
-from auricle.checkpoints.originals import Configuration
-from auricle.checkpoints.skeletons import skeleton
+from auricle.checkpoints.checkpoint import blank_encoder, build_encoder
+from auricle.checkpoints.options import Configuration
+from auricle.checkpoints.reading import read_encoder, refuse_config
 from auricle.errors import AuricleError, UnknownModelError
 from auricle.hub.conversions import Wanted
 from auricle.hub.converting import configuration_sha256, load_once_converted
@@ -294,7 +294,8 @@ def _warn_of_another_size(encoder: Encoder, record: Record) -> None:
     """Say so where a checkpoint cannot be the one that its name stands for."""
     if record.size is None:
         return
-    published = skeleton(type(encoder), find_family(record.family).preset(record.size))
+    family = find_family(record.family)
+    published = blank_encoder(family, family.preset(record.size))
     if encoder.info.dims != published.info.dims:
         logger.warning(
             "the checkpoint given for %s is not of its size: it has %d layers of up to %d dims, "
@@ -320,6 +321,5 @@ def _baseline(name: str, config: Configuration | None) -> Encoder:
         features = msgspec.convert(options, type(features))
     except msgspec.ValidationError as error:
         raise AuricleError(f"config for {name}: {error}") from error
-    encoder = FAMILIES["baseline"].build(BaselineConfig(features=features))
-    encoder.provenance = Provenance(name=name)
-    return encoder.eval()
+    made = BaselineConfig(features=features)
+    return build_encoder(FAMILIES["baseline"], made, Provenance(name=name)).eval()

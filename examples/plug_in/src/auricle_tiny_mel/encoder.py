@@ -52,6 +52,3 @@ class TinyMel(FeatureEncoder):
         x = self.features(waveforms, num_samples)
         yield "input", x
         yield "projection", self.projection(x)
-
-
-PRESETS = {"tiny_mel_16": TinyMelConfig()}

@@ -364,4 +364,4 @@ _HANDLERS: dict[str, _Handler] = {
     "PERSID": lambda m, arg: m.persistent(arg),
     "BINPERSID": lambda m, arg: m.persistent(m.pop()),
 }
-"""What each opcode does (pickletools documents them); an opcode that is missing is refused."""
+"""Effect of each opcode (pickletools documents them); an opcode that is missing is refused."""

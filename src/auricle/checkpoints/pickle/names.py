@@ -1,4 +1,4 @@
-"""Which names a checkpoint's pickle may hold, and the inert values that they stand for."""
+"""Names that a checkpoint's pickle may hold, and the inert values that they stand for."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ _RECORDS = frozenset(
         )
     }
 )
-"""Names that become an InertRecord by whichever opcode: what these libraries pickle themselves by."""
+"""Names that become an InertRecord by any opcode: those that libraries pickle objects by."""
 
 _CLOSED_PACKAGES = sys.stdlib_module_names | {
     *("__builtins__", "commands", "distutils", "imp", "new", "pipes", "popen2", "urllib2"),
@@ -128,10 +128,10 @@ _REVIEWED_PACKAGES = ("numpy", "torch")
 class CheckpointNames:
     """The names that a checkpoint may hold, and what becomes of them; nothing is ever called.
 
-    A class of a package that is not known here becomes a InertRecord. That a name is a class follows
-    from an opcode that makes an instance (NEWOBJ and its kin), or from its spelling, which for a
-    class starts with a capital letter. Anything else that would be called is refused, and so is
-    every name in Python's own modules that is not listed.
+    A class of a package that is not known here becomes an InertRecord. That a name is a class
+    follows from an opcode that makes an instance (NEWOBJ and its kin), or from its spelling, which
+    for a class starts with a capital letter. Anything else that would be called is refused, and so
+    is every name in Python's own modules that is not listed.
 
     `copy_budget` bounds the items and bytes that constructors copy out of shared containers,
     so that a short stream cannot ask for endless copies of a long list; the length of the

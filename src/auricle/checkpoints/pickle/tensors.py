@@ -73,7 +73,7 @@ class StorageRef(InertRecord):
 
 
 class StorageSource(Protocol):
-    """Where the bytes of the storages come from."""
+    """Source of the bytes of storages."""
 
     def storage(self, ref: StorageRef) -> torch.UntypedStorage:
         """Return the whole storage, the same one at every call for its key."""
@@ -150,7 +150,7 @@ _KNOWN_UNREAD = frozenset(
         ),
     }
 )
-"""What is known of a tensor whose bytes have not been read."""
+"""Properties that are known of a tensor whose bytes have not been read."""
 
 
 def parse_storage_id(identifier: object) -> tuple[StorageRef, object]:

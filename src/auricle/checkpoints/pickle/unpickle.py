@@ -22,8 +22,6 @@ from auricle.checkpoints.pickle.values import InertRecord
 from auricle.checkpoints.pickle.zip_archive import ZipArchive
 from auricle.errors import CheckpointError
 
-__all__ = ["Record", "as_mapping", "read_legacy_checkpoint"]
-
 MAX_PICKLE_BYTES = 64 * 2**20
 MAX_BYTEORDER_BYTES = 16
 
@@ -31,11 +29,11 @@ _STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 _STREAM_PROTOCOL = 1001
 """The first two pickles of a file of torch before 1.6 (torch.serialization)."""
 _STREAM_HEADS = (b"\x80", b"L%dL\n" % _STREAM_MAGIC)
-"""How such a file starts: with the PROTO opcode, or the magic number in protocol 0 and 1."""
+"""Beginning of such a file: the PROTO opcode, or the magic number in protocol 0 and 1."""
 _STREAM_COUNT = struct.Struct("<q")
 """The number of elements that stands before each storage of such a file."""
 _TAR_MAGIC = slice(257, 262)
-"""Where a tar header holds `ustar` (POSIX.1-1988)."""
+"""Place of `ustar` in a tar header (POSIX.1-1988)."""
 _HEAD_BYTES = 512
 
 
@@ -60,7 +58,7 @@ def read_legacy_checkpoint(path: Path) -> object:
 
     Reads the zip format (torch 1.6 on) and the stream of pickles before it. The result holds
     dicts (of subclasses too), lists (sets too), tuples (frozensets and sizes too), str, bytes,
-    int, float, bool, None, tensors on the CPU that need no gradient, and a `Record` for each
+    int, float, bool, None, tensors on the CPU that need no gradient, and an `InertRecord` for each
     other object, or name of a class. Tensors that shared a storage still do. Nothing is
     extracted, and memory is bounded by the size of the file, beside which tensors may repeat
     16 million elements.
@@ -96,8 +94,8 @@ def _errors_naming(path: Path) -> Iterator[None]:
 def as_mapping(value: object) -> dict[str, object]:
     """Return a configuration as nested plain values.
 
-    Takes a dict, the InertRecord of an omegaconf node (its content, without types and parents) or of
-    an object with attributes, such as an argparse.Namespace, and unfolds the same inside; enum
+    Takes a dict, the InertRecord of an omegaconf node (its content, without types and parents) or
+    of an object with attributes, such as an argparse.Namespace, and unfolds the same inside; enum
     members become their values and paths text. Other values stay as they are. Raises
     CheckpointError if the value is none of these, has keys that are not text, or unfolds without
     end.

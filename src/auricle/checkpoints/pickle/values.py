@@ -59,8 +59,8 @@ class InertName(InertRecord):
 def set_item(mapping: dict[object, object], key: object, value: object) -> None:
     """Put a value into a dict, refusing keys that are unhashable or made to collide.
 
-    Raises CheckpointError for a key other than a bool, float, None, a InertRecord, a str or bytes that
-    is not long, an integer of at most 63 bits, or a short tuple of these.
+    Raises CheckpointError for a key other than a bool, float, None, an InertRecord, a str or bytes
+    that is not long, an integer of at most 63 bits, or a short tuple of these.
     """
     if isinstance(key, tuple):
         if len(key) > MAX_TUPLE_KEY_ITEMS or len(mapping) >= MAX_TUPLE_KEYS:
@@ -143,7 +143,7 @@ def dtype(args: Args) -> InertRecord:
 
 
 def scalar(args: Args) -> object:
-    """Return the number or the text of a numpy scalar; one of another dtype stays an InertRecord."""
+    """Return the number or text of a numpy scalar, or an InertRecord for one of another dtype."""
     kind, data = exactly(args, 2, 2)
     if not isinstance(kind, InertRecord) or kind.type_name != "numpy.dtype" or not kind.args:
         raise CheckpointError("malformed pickle: a numpy scalar without a dtype")
