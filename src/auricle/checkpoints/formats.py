@@ -35,6 +35,8 @@ from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.errors import CheckpointError, PlugInError
 from auricle.models.base import Config
+from auricle.models.bert_encoder import SpectralBertConfig
+from auricle.models.conv_encoder import ConvEncoderConfig
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
 from auricle.plug_ins import PlugIn, described
 
@@ -134,8 +136,8 @@ def formats_for(family: str | None) -> Iterator[Format]:
             yield from _plug_in_formats(added)
         except PlugInError as problem:
             problems.append(problem)
-    for problem in problems:
-        logger.warning("%s", problem)
+    for broken in problems:
+        logger.warning("%s", broken)
 
 
 def convert_bare(
@@ -203,9 +205,9 @@ def known_keys(family: Family, config: Any) -> KeyMap:
         fairseq_spec = specs.get(fairseq.SPEC) or next(iter(specs.values()))
         tables.append(waveform_transformer.fairseq_keys(config, fairseq_spec))
         tables.append(waveform_transformer.huggingface_keys(specs[huggingface.SPEC]))
-    elif isinstance(config, fairseq.ConvEncoderConfig):
+    elif isinstance(config, ConvEncoderConfig):
         tables.append(fairseq.conv_encoder_keys(family, config))
-    elif isinstance(config, s3prl.SpectralBertConfig):
+    elif isinstance(config, SpectralBertConfig):
         tables.append(s3prl.keys(config.transformer))
     renames = [rename for keys in tables for rename in keys.renames]
     own = [(ours, ours) for _, ours in renames]

@@ -141,7 +141,7 @@ class Options:
             )
 
 
-def build_config(make: Callable[[], C]) -> C:
+def build_config(make: Callable[[], T]) -> T:
     """`make()`, whose ValueError becomes a CheckpointError."""
     try:
         return make()
