@@ -20,10 +20,10 @@ from auricle.catalogue.family import find_family
 from auricle.checkpoints.checkpoint import Checkpoint, blank_encoder
 from auricle.checkpoints.pickle import unpickle, zip_archive
 from auricle.checkpoints.pickle.tensors import fill_from_file
-from auricle.checkpoints.reading import read_encoder
+from auricle.checkpoints.reading import read_checkpoint
 from auricle.errors import CheckpointError
+from auricle.info import Provenance
 from auricle.models.apc import Apc, ApcConfig
-from auricle.outputs import Provenance
 from golden_cases import GoldenCase
 
 APC = GoldenCase("apc")
@@ -374,14 +374,14 @@ def test_a_file_s_own_source_and_digest_stay_together(tmp_path: Path) -> None:
     encoder.provenance = Provenance(source_url="https://example.org/original.pt")
     encoder.save(tmp_path / "x.safetensors")
     found = Provenance(name="found", source_url="https://example.org/x", sha256="1" * 64)
-    again = read_encoder(tmp_path / "x.safetensors", family=None, provenance=found)
+    again = read_checkpoint(tmp_path / "x.safetensors", family=None, provenance=found).build()
     # The digest is of the file that was found, not of the original.
     assert again.provenance == Provenance(
         name="found", source_url="https://example.org/original.pt"
     )
     encoder.provenance = Provenance()
     encoder.save(tmp_path / "x.safetensors")
-    again = read_encoder(tmp_path / "x.safetensors", family=None, provenance=found)
+    again = read_checkpoint(tmp_path / "x.safetensors", family=None, provenance=found).build()
     assert again.provenance == found
 
 

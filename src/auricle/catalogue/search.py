@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import logging
+import re
+from pathlib import Path
 
 from auricle.catalogue.family import FAMILIES, RECORDS, find_family, is_family, plug_in_families
 from auricle.catalogue.plug_in_records import plug_in_names, plug_in_record, plug_in_records
@@ -12,6 +14,8 @@ from auricle.catalogue.record import Record
 from auricle.errors import PlugInError, UnknownModelError
 
 logger = logging.getLogger(__name__)
+
+_REPOSITORY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 _BY_NAME = {name: record for record in RECORDS for name in record.names}
 
@@ -50,6 +54,16 @@ def record_named(name: str | None, family: str) -> Record | None:
     except PlugInError:
         return None
     return record if record is not None and record.family == family else None
+
+
+def repository_hint(value: str | Path) -> str:
+    """An addition to "does not exist" where `value` may be meant as `owner/name` of a hub."""
+    if isinstance(value, Path) and value.is_absolute():
+        return ""
+    owner, _, name = str(value).partition("/")
+    if not (_REPOSITORY_NAME.fullmatch(owner) and _REPOSITORY_NAME.fullmatch(name)):
+        return ""
+    return f"; a repository of Hugging Face is written hf://{owner}/{name}"
 
 
 def _suggestion(name: str) -> str:

@@ -15,9 +15,10 @@ from auricle.catalogue.family import Family, find_family
 from auricle.catalogue.search import record_named
 from auricle.checkpoints.keymap import OPTIONAL_SUFFIX
 from auricle.errors import CheckpointError
-from auricle.models.base import Config, Encoder
-from auricle.outputs import Provenance
-from auricle.safetensors_file import ALIGNMENT_BYTES
+from auricle.files.safetensors import ALIGNMENT_BYTES
+from auricle.info import Provenance
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 
 MAX_SIZE = 2**20
 """Far above any width, kernel or count of an encoder; the product of three still fits 64 bits."""
@@ -48,6 +49,13 @@ class Checkpoint:
     unused_keys: tuple[str, ...] = ()
     provenance: Provenance = UNKNOWN
     source: str = "the checkpoint"
+
+    def named(self, name: str | None) -> Checkpoint:
+        """The checkpoint with a name of the encoder, unless it has its own."""
+        if self.provenance.name is not None:
+            return self
+        provenance = dataclasses.replace(self.provenance, name=name)
+        return dataclasses.replace(self, provenance=provenance)
 
     def build(self) -> Encoder:
         """Build the encoder with exactly these weights, in eval mode, on the CPU.

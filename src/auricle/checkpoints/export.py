@@ -18,9 +18,10 @@ from auricle.checkpoints.waveform_transformer import (
     huggingface_keys,
 )
 from auricle.errors import AuricleError
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.files.atomic import write_whole_folder
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
-from auricle.writing import write_whole_folder
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,7 +19,7 @@ from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict
 from auricle.checkpoints.options import Options, build_config
 from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.errors import CheckpointError
-from auricle.models.base import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 from auricle.models.conv_encoder import ConvEncoderConfig
 from auricle.models.vq_wav2vec import VqWav2VecConfig
 from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig

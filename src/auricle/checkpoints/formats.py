@@ -34,9 +34,9 @@ from auricle.checkpoints.options import (
 from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.errors import CheckpointError, PlugInError
-from auricle.models.base import Config
 from auricle.models.bert_encoder import SpectralBertConfig
 from auricle.models.conv_encoder import ConvEncoderConfig
+from auricle.models.definition import Config
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
 from auricle.plug_ins import PlugIn, described
 

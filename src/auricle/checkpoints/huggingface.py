@@ -62,8 +62,6 @@ _ADAPTER_PART = re.compile(
 
 _MAX_CONFIG_BYTES = 1 << 20
 
-_REPOSITORY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-
 
 def payload(folder: Path, content: object) -> dict[str, Any]:
     """The payload of weights that lie in a model's folder.
@@ -95,16 +93,6 @@ def refuse_adapters(path: Path) -> None:
     folder = path if path.is_dir() else path.parent
     has_weights = path.is_file() or any(map(_may_hold_weights, folder.iterdir()))
     refuse_adapter_files(path, has_base=is_huggingface_folder(folder) and has_weights)
-
-
-def repository_hint(value: str | Path) -> str:
-    """An addition to "does not exist" where `value` may be meant as `owner/name` of a hub."""
-    if isinstance(value, Path) and value.is_absolute():
-        return ""
-    owner, _, name = str(value).partition("/")
-    if not (_REPOSITORY_NAME.fullmatch(owner) and _REPOSITORY_NAME.fullmatch(name)):
-        return ""
-    return f"; a repository of Hugging Face is written hf://{owner}/{name}"
 
 
 def has_own_names(content: object) -> bool:

@@ -15,7 +15,7 @@ from auricle.checkpoints.pickle.values import InertRecord
 from auricle.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from auricle.models.base import Config
+    from auricle.models.definition import Config
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 

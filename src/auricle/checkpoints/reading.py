@@ -11,14 +11,15 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from torch import Tensor
 
 from auricle.catalogue.family import find_family
+from auricle.catalogue.search import repository_hint
 from auricle.checkpoints import huggingface
 from auricle.checkpoints.checkpoint import (
+    UNKNOWN,
     Checkpoint,
     blank_encoder,
     check_config,
@@ -37,9 +38,9 @@ from auricle.checkpoints.formats import (
 from auricle.checkpoints.keymap import OPTIONAL_SUFFIX, Converted, Renamed, state_dict, weights_in
 from auricle.checkpoints.options import Configuration, read_configuration
 from auricle.errors import CheckpointError, UnknownModelError
-from auricle.models.base import Config, Encoder
-from auricle.native import is_native, is_own, read_native
-from auricle.outputs import Provenance
+from auricle.files.native import NativeCheckpoint, is_native, is_own, read_native
+from auricle.info import Provenance
+from auricle.models.definition import Config
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def read_checkpoint(
     if not path.exists():
         raise CheckpointError(
             f"{path} does not exist; expected a checkpoint, the folder of a Hugging Face model, "
-            f"or a name that `auricle list` shows{huggingface.repository_hint(path)}"
+            f"or a name that `auricle list` shows{repository_hint(path)}"
         )
     huggingface.refuse_adapters(path)
     # Where nothing is given a configuration beside the weights is nearer than the published one.
@@ -92,7 +93,10 @@ def read_checkpoint(
             return _checkpoint(family, converted, path, normalize, provenance)
     if is_native(path):
         refuse_config(config, path)
-        return _read_native(path, family, provenance, normalize)
+        native = _read_native(path)
+        return native_checkpoint(
+            native, path, family=family, provenance=provenance, normalize=normalize
+        )
     layout, payload = read_original(path, config, formats_for(family))
     families = layout.families(payload)
     if family is not None and family not in families:
@@ -105,9 +109,57 @@ def read_checkpoint(
     return _checkpoint(family, converted, path, normalize, provenance)
 
 
-def read_encoder(path: Path, **options: Any) -> Encoder:
-    """The encoder that a checkpoint file makes; arguments and errors as of `read_checkpoint`."""
-    return read_checkpoint(path, **options).build()
+def native_checkpoint(
+    native: NativeCheckpoint,
+    path: Path,
+    *,
+    family: str | None,
+    provenance: Provenance = UNKNOWN,
+    normalize: bool | None = None,
+) -> Checkpoint:
+    """The checkpoint of a file of the library's own; its weights are checked when it is built.
+
+    Args:
+        native: The content of the file.
+        path: The file.
+        family: As of `read_checkpoint`.
+        provenance: As of `read_checkpoint`.
+        normalize: As of `read_checkpoint`.
+
+    Raises:
+        CheckpointError: It is of another family, or its configuration does not hold.
+    """
+    try:
+        native_family = find_family(native.family)
+    except UnknownModelError as error:
+        raise CheckpointError(
+            f"{path} is of the family {native.family!r}, which neither this version nor a plug-in "
+            f"that is installed knows: {error}"
+        ) from error
+    if family not in (None, native.family):
+        raise CheckpointError(
+            f"{path} is a checkpoint of {native.family}, not of {family}; load it under its own "
+            "name, or by its path alone"
+        )
+    try:
+        config = msgspec.json.decode(native.config, type=native_family.config_type())
+    except msgspec.DecodeError as error:
+        raise CheckpointError(f"the configuration in {path} does not hold: {error}") from error
+    known = {
+        name: value
+        for name, value in dataclasses.asdict(native.provenance).items()
+        if value is not None
+    }
+    if native.provenance.source_url or native.provenance.sha256:
+        # These two belong together: a digest is that of the file at its own source.
+        provenance = dataclasses.replace(provenance, source_url=None, sha256=None)
+    return Checkpoint(
+        family=native.family,
+        config=_normalizing(config, normalize, path),
+        weights=native.weights,
+        provenance=dataclasses.replace(provenance, **known),
+        source=str(path),
+    )
 
 
 def read_original(
@@ -237,47 +289,14 @@ def _is_whole(expected: Mapping[str, Tensor], found: Renamed) -> bool:
     return all(name in found.weights for name in expected if not name.endswith(OPTIONAL_SUFFIX))
 
 
-def _read_native(
-    path: Path, family: str | None, provenance: Provenance, normalize: bool | None
-) -> Checkpoint:
+def _read_native(path: Path) -> NativeCheckpoint:
     try:
-        native = read_native(path)
+        return read_native(path)
     except CheckpointError:
         if path.suffix == ".safetensors":
             weights = weights_in(huggingface.read_weights(path))
             huggingface.refuse_adapter_alone(path, weights)
         raise
-    try:
-        native_family = find_family(native.family)
-    except UnknownModelError as error:
-        raise CheckpointError(
-            f"{path} is of the family {native.family!r}, which neither this version nor a plug-in "
-            f"that is installed knows: {error}"
-        ) from error
-    if family not in (None, native.family):
-        raise CheckpointError(
-            f"{path} is a checkpoint of {native.family}, not of {family}; load it under its own "
-            "name, or by its path alone"
-        )
-    try:
-        config = msgspec.json.decode(native.config, type=native_family.config_type())
-    except msgspec.DecodeError as error:
-        raise CheckpointError(f"the configuration in {path} does not hold: {error}") from error
-    known = {
-        name: value
-        for name, value in dataclasses.asdict(native.provenance).items()
-        if value is not None
-    }
-    if native.provenance.source_url or native.provenance.sha256:
-        # These two belong together: a digest is that of the file at its own source.
-        provenance = dataclasses.replace(provenance, source_url=None, sha256=None)
-    return Checkpoint(
-        family=native.family,
-        config=_normalizing(config, normalize, path),
-        weights=native.weights,
-        provenance=dataclasses.replace(provenance, **known),
-        source=str(path),
-    )
 
 
 def _recognised(path: Path, formats: Iterable[Format] | None) -> tuple[Format, Payload]:

@@ -14,7 +14,7 @@ from auricle.checkpoints.options import (
     merged_fields,
     read_config,
 )
-from auricle.models.base import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
 from auricle.nn.waveform_extractor import PUBLISHED_LAYERS
 
