@@ -16,8 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import auricle
+from auricle.__main__ import main
+from auricle.catalogue import search
 from auricle.catalogue.family import find_family
-from auricle.checkpoints.checkpoint import Checkpoint, blank_encoder
+from auricle.checkpoints.checkpoint import Checkpoint, blank_encoder, build_encoder
 from auricle.checkpoints.pickle import unpickle, zip_archive
 from auricle.checkpoints.pickle.tensors import fill_from_file
 from auricle.checkpoints.reading import read_checkpoint
@@ -415,3 +417,37 @@ def test_pytorch_does_not_import_its_compiler_for_it() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+OF_ANOTHER_PAPER = {
+    "xlsr_53": "wav2vec2_large_lv60",
+    "xls_r_300m": "wav2vec2_large_lv60",
+    "modified_cpc": "modified_cpc",
+    "pase_plus": "pase_plus",
+}
+"""Model whose paper is not its family's -> a golden case of the family."""
+
+
+@pytest.mark.parametrize("name", OF_ANOTHER_PAPER)
+def test_title_and_paper_are_the_record_s(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = search.find(name)
+    family = find_family(record.family)
+    assert record.paper is not None
+    assert record.paper != family.paper
+    given = auricle.load(name, checkpoint=GoldenCase(OF_ANOTHER_PAPER[name]).checkpoints[0])
+    given.save(tmp_path / "own.safetensors")
+    built = blank_encoder(family, given.config, Provenance(name=f"{name} (random weights)"))
+    assert (built.title, built.paper) == (family.title, family.paper)
+    named = build_encoder(family, given.config, name=name)
+    for encoder in (given, auricle.load(tmp_path / "own.safetensors"), named):
+        assert (encoder.info.title, encoder.info.paper) == (record.title, record.paper)
+    assert main(["info", name]) == 0
+    assert record.paper.title in capsys.readouterr().out
+
+
+def test_a_name_of_another_family_does_not_count() -> None:
+    tera = find_family("tera")
+    encoder = blank_encoder(tera, tera.preset("tera_base"), Provenance(name="xlsr_53"))
+    assert (encoder.info.title, encoder.info.paper) == (tera.title, tera.paper)
