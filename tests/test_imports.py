@@ -29,7 +29,6 @@ LEVELS: dict[str, int] = {
     "catalogue": 6,
     "corpus": 6,
     "objectives": 7,
-    "convert": 7,
     "store": 7,
     "checkpoints": 7,
     "hub": 8,
@@ -89,10 +88,9 @@ def test_imports_go_one_way() -> None:
 def test_families_never_import_families() -> None:
     stems = set(FAMILIES) - {"baseline"}
     for stem in stems:
-        for layer in ("models", "convert"):
-            text = (ROOT / layer / f"{stem}.py").read_text()
-            others = [other for other in stems - {stem} if f"auricle.{layer}.{other} " in text]
-            assert not others, f"{layer}/{stem}.py imports {others}"
+        text = (ROOT / "models" / f"{stem}.py").read_text()
+        others = [other for other in stems - {stem} if f"auricle.models.{other} " in text]
+        assert not others, f"models/{stem}.py imports {others}"
 
 
 def test_light_modules_do_not_import_torch() -> None:

@@ -67,7 +67,7 @@ def _load_url(
     from auricle.hub.conversions import load_location
     from auricle.hub.load import usable_device
 
-    return load_location(url, family, name=family, **options).to(usable_device(device))
+    return load_location(url, family, name=family, **options).build().to(usable_device(device))
 '''
 
 OPTIONS = "Options are those of `auricle.load`."

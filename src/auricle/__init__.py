@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from auricle.catalogue.search import list_models as list_models
     from auricle.catalogue.search import list_sizes as list_sizes
-    from auricle.convert.huggingface_export import (
+    from auricle.checkpoints.export import (
         export_to_transformers as export_to_transformers,
     )
     from auricle.errors import AudioError as AudioError
@@ -71,7 +71,7 @@ _EXPORTS = {
     "build": "auricle.hub.load",
     "compare": "auricle.plotting.api",
     "encode_windows": "auricle.inference.windows",
-    "export_to_transformers": "auricle.convert.huggingface_export",
+    "export_to_transformers": "auricle.checkpoints.export",
     "extract": "auricle.extraction.extract",
     "list_models": "auricle.catalogue.search",
     "list_sizes": "auricle.catalogue.search",

@@ -78,10 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
         device="cpu",
         refresh=arguments.refresh,
     ).to(dtype)
-    if encoder.provenance.sha256 is None and Path(source).is_file():
-        digest = file_sha256(Path(source))
-        encoder.provenance = dataclasses.replace(encoder.provenance, sha256=digest)
-    encoder.save(arguments.out)
+    provenance = encoder.provenance
+    if provenance.sha256 is None and Path(source).is_file():
+        provenance = dataclasses.replace(provenance, sha256=file_sha256(Path(source)))
+    encoder.save(arguments.out, provenance=provenance)
     info = encoder.info
     print(
         f"wrote {arguments.out}: {info.name}, family {info.family}, {info.num_parameters:,} "

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     # Before the weights are fetched, which may take long.
     refuse_used_folder(arguments.out)
-    from auricle.convert.huggingface_export import export_to_transformers
+    from auricle.checkpoints.export import export_to_transformers
 
     encoder = load_encoder(arguments)
     export_to_transformers(encoder, arguments.out)

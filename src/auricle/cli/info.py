@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from auricle.catalogue.family import Family, find_family
+from auricle.catalogue.search import repository_hint
 from auricle.cli.options import MODEL_HELP, add_weights, load_encoder
 from auricle.errors import CheckpointError
-from auricle.hub.location import is_location, looks_like_path, repository_hint
+from auricle.hub.location import is_location, looks_like_path
 
 if TYPE_CHECKING:
     from auricle.catalogue.record import Record, StatedFile
@@ -179,9 +180,9 @@ def _family_facts(family: Family, title: str, paper: Paper | None) -> Facts:
 
 def _size_facts(family: Family, size: str) -> Facts:
     """Yield the architecture of a published size; on the meta device it takes no memory."""
-    from auricle.hub.skeletons import skeleton
+    from auricle.checkpoints.checkpoint import blank_encoder
 
-    encoder = skeleton(family.build, family.preset(size))
+    encoder = blank_encoder(family, family.preset(size))
     yield "published size", size
     yield from _architecture_facts(encoder.info)
 

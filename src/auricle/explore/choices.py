@@ -66,10 +66,10 @@ def describe_size(record: Record) -> str:
         return _megabytes(num_bytes)
     if record.size is None:
         return "the size of the file is unknown"
-    from auricle.hub.skeletons import skeleton
+    from auricle.checkpoints.checkpoint import blank_encoder
 
     family = find_family(record.family)
-    encoder = skeleton(family.build, family.preset(record.size))
+    encoder = blank_encoder(family, family.preset(record.size))
     weights = _megabytes(encoder.info.num_parameters * BYTES_PER_WEIGHT)
     return f"the size of the file is unknown, the encoder has {weights} of weights"
 
@@ -80,13 +80,13 @@ def list_layers(name: str) -> Layers:
     Raises:
         AuricleError: It cannot be loaded.
     """
+    from auricle.checkpoints.checkpoint import blank_encoder
     from auricle.hub.load import load
-    from auricle.hub.skeletons import skeleton
 
     record = search.find(name)
     if record.size is not None:
         family = find_family(record.family)
-        info = skeleton(family.build, family.preset(record.size)).info
+        info = blank_encoder(family, family.preset(record.size)).info
     elif must_be_downloaded(name):
         return NO_LAYERS
     else:

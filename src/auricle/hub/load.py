@@ -15,11 +15,12 @@ from auricle.catalogue import search
 from auricle.catalogue.family import FAMILIES, Family, find_family, is_family, plug_in_families
 from auricle.catalogue.record import Record
 from auricle.catalogue.search import find, list_sizes
-from auricle.convert.originals import Configuration
+from auricle.checkpoints.checkpoint import UNKNOWN, Checkpoint, blank_encoder, build_encoder
+from auricle.checkpoints.options import Configuration
+from auricle.checkpoints.reading import read_checkpoint, refuse_config
 from auricle.errors import AuricleError, PlugInError, UnknownModelError, warn_deprecated
 from auricle.files.digests import pinned_sha256
 from auricle.hub.cache import Wanted, whole_embedded_path
-from auricle.hub.checkpoints import read_encoder, refuse_config
 from auricle.hub.conversions import (
     Fetched,
     fetch_location,
@@ -33,7 +34,6 @@ from auricle.hub.location import (
     is_repository_url,
     looks_like_path,
 )
-from auricle.hub.skeletons import skeleton
 from auricle.inference.precision import PRECISIONS, Precision, set_precision
 from auricle.info import RANDOM_WEIGHTS, Provenance
 from auricle.models.base import Encoder
@@ -91,8 +91,9 @@ def load(
     if dtype is not None:
         _check_dtype(dtype, precision)
     device = usable_device(device)
-    encoder = _load(name_or_path, checkpoint, family, config, refresh).to(device)
-    _describe(encoder)
+    encoder = _read(name_or_path, checkpoint, family, config, refresh).build().to(device)
+    if checkpoint is not None:
+        _warn_of_another_size(encoder, str(name_or_path))
     set_precision(encoder, precision)
     return encoder if dtype is None else encoder.to(dtype)
 
@@ -111,16 +112,6 @@ def _check_dtype(dtype: torch.dtype, precision: Precision) -> None:
     )
 
 
-def _describe(encoder: Encoder) -> None:
-    """Give an encoder the title and the paper of its record, where these are not its family's."""
-    name = encoder.provenance.name
-    if name is None or not search.is_name(name):
-        return
-    record = search.find(name)
-    if record.family == encoder.family:
-        encoder.title, encoder.paper = record.title, record.paper
-
-
 def usable_device(device: str | torch.device) -> torch.device:
     """The device of a name, `"auto"` for a GPU or else the CPU; an AuricleError for none here."""
     if device == "auto":
@@ -135,13 +126,13 @@ def usable_device(device: str | torch.device) -> torch.device:
         ) from error
 
 
-def _load(
+def _read(
     name_or_path: str | Path,
     checkpoint: str | Path | None,
     family: str | None,
     config: Configuration | None,
     refresh: bool,
-) -> Encoder:
+) -> Checkpoint:
     if family is not None:
         find_family(family)  # raises for one that there is not
     if isinstance(config, str) and is_location(config):
@@ -155,12 +146,7 @@ def _load(
     if checkpoint is not None:
         normalize = None if is_family(name) else search.find(name).normalize
         published = _published_config(name)
-        encoder = _own(checkpoint, named, config, refresh, normalize, published)
-        if encoder.provenance.name is None:
-            encoder.provenance = dataclasses.replace(encoder.provenance, name=name)
-        if not is_family(name):
-            _warn_of_another_size(encoder, search.find(name))
-        return encoder
+        return _own(checkpoint, named, config, refresh, normalize, published).named(name)
     record = search.find(name)
     if record.family == "baseline":
         return _baseline(record.name, config)
@@ -174,12 +160,12 @@ def _load(
     )
     if record.embedded:
         path = whole_embedded_path(record)
-        return read_encoder(path, family=record.family, provenance=facts)
+        return read_checkpoint(path, family=record.family, provenance=facts)
     return _published(record, facts, refresh)
 
 
-def _published(record: Record, facts: Provenance, refresh: bool) -> Encoder:
-    """The encoder of a record whose weights are to be fetched, or were."""
+def _published(record: Record, facts: Provenance, refresh: bool) -> Checkpoint:
+    """Read a record whose weights are to be fetched, or were."""
 
     downloaded: list[Path] = []
 
@@ -199,13 +185,13 @@ def _published(record: Record, facts: Provenance, refresh: bool) -> Encoder:
         sha256=(record.sha256 or record.sha256_prefix) if is_file else None,
         normalize=record.normalize,
     )
-    encoder = load_once_converted(wanted, fetch_record, refresh=refresh)
+    checkpoint = load_once_converted(wanted, fetch_record, refresh=refresh)
     for path in downloaded:
-        _warn_of_another_file(record, path, encoder.provenance.sha256)
+        _warn_of_another_file(record, path, checkpoint.provenance.sha256)
     # What the catalogue says now counts, not what it said when the conversion was made.
     current = {name: value for name, value in dataclasses.asdict(facts).items() if value}
-    encoder.provenance = dataclasses.replace(encoder.provenance, **current)
-    return encoder
+    provenance = dataclasses.replace(checkpoint.provenance, **current)
+    return dataclasses.replace(checkpoint, provenance=provenance)
 
 
 def _published_config(name: str) -> Config | None:
@@ -224,7 +210,7 @@ def _own(
     refresh: bool,
     normalize: bool | None = None,
     published: Config | None = None,
-) -> Encoder:
+) -> Checkpoint:
     """A checkpoint of the user's own: at a path, or fetched from a URL."""
     if is_location(location):
         return load_location(
@@ -235,10 +221,10 @@ def _own(
             normalize=normalize,
             published=published,
         )
-    return read_encoder(
+    return read_checkpoint(
         Path(location),
         family=family,
-        provenance=Provenance(),
+        provenance=UNKNOWN,
         config=config,
         normalize=normalize,
         published=published,
@@ -260,16 +246,17 @@ def _warn_of_another_file(record: Record, path: Path, sha256: str | None) -> Non
         )
 
 
-def _warn_of_another_size(encoder: Encoder, record: Record) -> None:
+def _warn_of_another_size(encoder: Encoder, name: str) -> None:
     """Say so where a checkpoint cannot be the one that its name stands for."""
-    if record.size is None:
+    config = _published_config(name)
+    if config is None:
         return
-    published = skeleton(type(encoder), find_family(record.family).preset(record.size))
+    published = blank_encoder(find_family(encoder.family), config)
     if encoder.info.dims != published.info.dims:
         logger.warning(
             "the checkpoint given for %s is not of its size: it has %d layers of up to %d dims, "
             "expected %d of up to %d",
-            record.name,
+            search.find(name).name,
             len(encoder.info.dims),
             max(encoder.info.dims.values()),
             len(published.info.dims),
@@ -277,7 +264,7 @@ def _warn_of_another_size(encoder: Encoder, record: Record) -> None:
         )
 
 
-def _baseline(name: str, config: Configuration | None) -> Encoder:
+def _baseline(name: str, config: Configuration | None) -> Checkpoint:
     from auricle.models.baseline import BaselineConfig
 
     if config is not None and not isinstance(config, Mapping):
@@ -290,9 +277,12 @@ def _baseline(name: str, config: Configuration | None) -> Encoder:
         features = msgspec.convert(options, type(features))
     except msgspec.ValidationError as error:
         raise AuricleError(f"config for {name}: {error}") from error
-    encoder = FAMILIES["baseline"].build(BaselineConfig(features=features))
-    encoder.provenance = Provenance(name=name)
-    return encoder.eval()
+    return Checkpoint(
+        family="baseline",
+        config=BaselineConfig(features=features),
+        weights={},
+        provenance=Provenance(name=name),
+    )
 
 
 def build(size: str | Config, *, seed: int = 0) -> Encoder:
@@ -311,17 +301,15 @@ def build(size: str | Config, *, seed: int = 0) -> Encoder:
         PlugInError: The plug-in that the size or the config is of is broken.
     """
     family, config = _by_name(size) if isinstance(size, str) else (_family_of(size), size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = family.build(config)
     name = size if isinstance(size, str) else None
-    if next(encoder.parameters(), None) is None:  # a baseline
-        encoder.provenance = Provenance(name=name)
-    else:
-        encoder.provenance = Provenance(
+    provenance = Provenance(name=name)
+    if family.stem != "baseline":
+        provenance = Provenance(
             name=f"{name or family.stem} (random weights)", training_data=RANDOM_WEIGHTS
         )
-    return encoder.eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_encoder(family, config, provenance, name=name).eval()
 
 
 def _by_name(name: str) -> tuple[Family, Config]:
@@ -349,13 +337,12 @@ def _by_name(name: str) -> tuple[Family, Config]:
 
 def _family_of(config: Config) -> Family:
     for family in FAMILIES.values():
-        encoder_type = family.encoder_type()
-        if encoder_type.config_type is type(config) and encoder_type.family == family.stem:
+        if family.config_type() is type(config):
             return family
     families, problems = plug_in_families()
     for family in families:
         try:
-            if family.encoder_type().config_type is type(config):
+            if family.config_type() is type(config):
                 return family
         except PlugInError as problem:
             problems.append(problem)
