@@ -127,8 +127,8 @@ class Comparison:
         return (
             f"{location} holds other audio under {counted(len(changes), 'id')} of these inputs: "
             f"{shown}. Nothing was encoded. If files were replaced, encode these ids again with "
-            "--refresh (in Python refresh=True); if this is another corpus, take another folder "
-            "for it, or ids that tell them apart with --ids path"
+            "refresh=True (--refresh); if this is another corpus, take another folder for it, or "
+            'ids that tell them apart with ids="path" (--ids path)'
         )
 
 

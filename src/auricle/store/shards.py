@@ -23,14 +23,14 @@ from auricle.store.index import ITEM_BYTES
 from auricle.store.layout import ShardKey, StoreMeta
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow
     from numpy.typing import NDArray
     from torch import Tensor
 
-    Item: TypeAlias = tuple[Utterance, Mapping[str, Tensor]]
-    """An utterance and what is kept of it: arrays (T, D) on the CPU, by layer."""
-    import numpy as np
 
+Item: TypeAlias = "tuple[Utterance, Mapping[str, Tensor]]"
+"""An utterance and its arrays (T, D) on the CPU, by layer."""
 
 IndexBatches: TypeAlias = "Callable[[], Iterator[pyarrow.RecordBatch]]"
 """Gives all rows of the index, sorted by id, as often as it is called."""
