@@ -125,7 +125,7 @@ def begin(out: Path) -> Any:
     from auricle.extraction.worker import Worker
 
     worker = Worker(
-        load=None, selection=Selection(), short="error", writer=writer_of(out), num_workers=0
+        load=None, selection=Selection(), pad_short=False, writer=writer_of(out), num_workers=0
     )
     return Run(
         worker,

@@ -24,7 +24,8 @@ import soundfile
 import torch
 
 import auricle
-from auricle.audio.files import AUDIO_SUFFIXES, read_audio
+from auricle.audio.files import read_audio
+from auricle.audio.inputs import AUDIO_SUFFIXES
 from auricle.corpus.utterance import Utterance
 from auricle.extraction.writers import open_format
 from auricle.store.layout import LayerMeta, SelectionMeta, ShardKey, StoreMeta

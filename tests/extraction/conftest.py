@@ -12,13 +12,14 @@ import torch
 
 import auricle
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.corpus.utterance import Listing, Problem, Utterance
-from auricle.extraction.run import Run, Summary, locked
+from auricle.extraction.run import Run, Summary
 from auricle.extraction.selection import Selection
 from auricle.extraction.worker import Worker
 from auricle.extraction.writers import open_format
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
 from auricle.store.layout import LayerMeta, SelectionMeta, StoreMeta
 from auricle.store.writer import StoreWriter
 
@@ -42,7 +43,7 @@ def extract(
         problems=list(problems),
         known_seconds=dict(known_seconds or {}),
     )
-    with locked(worker.writer.folder):
+    with worker.writer.folder.locked():
         run = Run(worker, engine, stops=on_error == "stop", **options)
         return run.extract(listing, refresh=refresh)
 
@@ -97,7 +98,7 @@ def make_worker(encoder: Encoder) -> Callable[[Path], Worker]:
         return Worker(
             load=functools.partial(auricle.load, MODEL),
             selection=selection,
-            short="error",
+            pad_short=False,
             writer=StoreWriter.begin(out, open_format(meta)),
             num_workers=num_workers,
             flush_seconds=flush_seconds,

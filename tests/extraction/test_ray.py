@@ -24,7 +24,7 @@ import soundfile
 
 import auricle
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.extraction.ray import actors
 from auricle.store.reader import open as open_store
 
@@ -178,7 +178,7 @@ def test_two_actors_one_of_which_is_killed_write_what_one_process_does(
     lines = [line for line in stderr.splitlines() if not line.startswith("[")]  # Ray's own
     assert [line for line in lines if "u07" in line] == expected_errors
     assert lines[-2].startswith("stopped; ")
-    assert lines[-2].endswith("the same command goes on where this one was")
+    assert lines[-2].endswith("run the same command to resume")
     assert lines[-1].startswith(f"auricle: error: cannot write {broken / 'shards'}")
 
     first, second = open_store(tmp_path / "local"), open_store(tmp_path / "out")

@@ -19,8 +19,9 @@ from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import ExtractionError, OutputError
 from auricle.extraction.local import LocalEngine
 from auricle.extraction.plan import PlanLimits, PlannedShard
-from auricle.extraction.run import Summary, locked
+from auricle.extraction.run import Summary
 from auricle.extraction.worker import Stages, Worker
+from auricle.files.locks import lock_path
 from auricle.models.base import Encoder
 from auricle.store.reader import open as open_store
 from extraction.conftest import extract
@@ -323,7 +324,7 @@ def test_a_run_in_which_all_failed_claims_nothing(
         Path(utterance.source).write_bytes(b"no audio at all")
     for _ in range(2):
         assert run(corpus, out).num_failed == 12
-        assert [path.name for path in out.iterdir()] == ["errors.jsonl"]
+        assert {path.name for path in out.iterdir()} == {"errors.jsonl", lock_path(out).name}
     make_worker(out, form="npy")  # another extraction may begin there
 
 
@@ -446,11 +447,21 @@ def test_two_runs_do_not_write_to_one_store(
 ) -> None:
     worker = make_worker(tmp_path / "out")
     with (
-        locked(worker.writer.folder),
+        worker.writer.folder.locked(),
         pytest.raises(OutputError, match="another run is writing"),
     ):
         run(corpus, tmp_path / "out")
     run(corpus, tmp_path / "out")
+
+
+def test_a_store_that_cannot_be_locked_says_so(
+    corpus: list[Utterance], run: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    lock_path(out).mkdir()
+    with pytest.raises(OutputError, match="cannot write to .*choose a folder"):
+        run(corpus, out)
 
 
 def test_nothing_to_do_is_a_closed_store(run: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 import auricle
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AuricleError, LayerError
 from auricle.extraction.selection import (
     CODES,
@@ -20,8 +20,9 @@ from auricle.extraction.selection import (
     describe,
     encoder_sha256,
 )
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.models.windows import encode_windows, window_codes
+from auricle.geometry import SAMPLE_RATE
+from auricle.inference.windows import encode_windows, window_codes
+from auricle.models.base import Encoder
 from auricle.store.layout import StoreMeta
 
 
@@ -38,7 +39,7 @@ def waveforms() -> list[torch.Tensor]:
 
 def run(encoder: Encoder, waveforms: list[torch.Tensor], *args: Any, **options: Any) -> Any:
     selection = Selection.of(encoder, *args, **options)
-    outputs = selection.run(encoder, waveforms, short="error")
+    outputs = selection.run(encoder, waveforms)
     kept = selection.kept(encoder)
     for waveform, output in zip(waveforms, outputs, strict=True):
         assert [array.name for array in kept] == list(output)
@@ -66,7 +67,7 @@ def test_a_weighted_sum(encoder: Encoder, waveforms: list[torch.Tensor]) -> None
     names = [info.name for info in encoder.layer_infos if info.dim == encoder.layer_infos[-1].dim]
     pair = names[-2:]
     summed = run(encoder, waveforms, pair, weights=[0.25, -2])
-    for output, layers in zip(summed, encoder(waveforms, pair), strict=True):
+    for output, layers in zip(summed, encoder.layers(waveforms, pair), strict=True):
         expected = 0.25 * layers[pair[0]] - 2 * layers[pair[1]]
         torch.testing.assert_close(output[WEIGHTED_SUM], expected, rtol=0, atol=1e-5)
 
@@ -110,9 +111,9 @@ def test_values_that_a_type_cannot_hold_are_refused(
     name = encoder.info.default_layer
     for value, message in ((1e5, "float16 cannot hold"), (math.nan, "NaN or infinity")):
         output = [{name: torch.full((3, 2), value)}]
-        monkeypatch.setattr(type(encoder), "forward", lambda *_, output=output, **__: output)
+        monkeypatch.setattr(type(encoder), "layers", lambda *_, output=output, **__: output)
         with pytest.raises(AuricleError, match=message):
-            Selection.of(encoder, dtype="float16").run(encoder, waveforms[:1], short="error")
+            Selection.of(encoder, dtype="float16").run(encoder, waveforms[:1])
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_long_audio_in_windows() -> None:
     with torch.inference_mode():
         (expected,) = encode_windows(encoder, [wav], window_seconds=1.0, overlap_seconds=0.5)
         (whole,) = encoder([wav])
-    (got,) = selection.run(encoder, [wav], short="error")
+    (got,) = selection.run(encoder, [wav])
     assert torch.equal(got[encoder.default_layer], expected)
     assert not torch.equal(expected, whole)
 
@@ -166,7 +167,7 @@ def test_codes_of_long_audio_in_windows() -> None:
     wav = read_audio(sample_paths()[0], sample_rate=SAMPLE_RATE)[:40_000]
     with torch.inference_mode():
         (expected,) = window_codes(encoder, [wav], window_seconds=1.0, overlap_seconds=0.5)
-    assert torch.equal(selection.run(encoder, [wav], short="error")[0]["codes"], expected)
+    assert torch.equal(selection.run(encoder, [wav])[0]["codes"], expected)
 
 
 @pytest.mark.parametrize("wants_codes", [False, True])

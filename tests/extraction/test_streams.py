@@ -12,16 +12,17 @@ import pytest
 import soundfile
 
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, ExtractionError, StoreError
 from auricle.extraction import spooling
 from auricle.extraction.local import LocalEngine
 from auricle.extraction.plan import PlanLimits, PlannedShard
-from auricle.extraction.run import Run, Summary, locked
+from auricle.extraction.run import Run, Summary
 from auricle.extraction.spooling import open_stream
 from auricle.extraction.streams import StreamPosition, StreamPositions, extract_streams
 from auricle.extraction.worker import Stages, Worker
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
 from auricle.store.folder import open_folder
 from auricle.store.reader import open as open_store
 
@@ -82,7 +83,7 @@ def run(make_worker: Callable[..., Worker], heard: Any) -> Callable[..., Summary
         on_error: str = "report",
     ) -> Summary:
         worker = make_worker(out)
-        with locked(worker.writer.folder):
+        with worker.writer.folder.locked():
             started = Run(
                 worker,
                 engine or LocalEngine(("cpu",)),

@@ -172,7 +172,7 @@ def test_short_audio_can_be_padded(
     shards: list[PlannedShard], worker: Worker, make_short: Callable[[Utterance], None]
 ) -> None:
     make_short(next(shards[0].utterances).utterance)
-    run(dataclasses.replace(worker, short="pad"), shards)
+    run(dataclasses.replace(worker, pad_short=True), shards)
     recorder: Any = worker.writer
     assert recorder.num_written == 12
 
@@ -191,10 +191,8 @@ def make_short() -> Callable[[Utterance], None]:
 def test_the_stages_in_a_line() -> None:
     stages = Stages(decoding=1.0, encoding=6.0)
     stages += Stages(decoding=1.0, writing=2.0)
-    assert stages.summary == (
-        "bound by the model (time: decoding 20 %, the model 60 %, writing 20 %)"
-    )
-    assert Stages().summary.startswith("bound by")
+    assert stages.summary == "bottleneck: model (time: decoding 20 %, model 60 %, writing 20 %)"
+    assert Stages().summary.startswith("bottleneck: ")
 
 
 def test_what_is_out_of_memory() -> None:

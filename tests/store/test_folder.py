@@ -10,6 +10,7 @@ import fsspec
 import pytest
 
 from auricle.errors import MissingExtraError, OutputError
+from auricle.files.locks import lock_path
 from auricle.store.folder import (
     MIN_MAPPED_BYTES,
     Folder,
@@ -95,7 +96,9 @@ def test_debris_of_killed_writers_goes(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
     folder.write_whole("shards/a", writing(b"a"))
     (tmp_path / "shards" / ".a.x7dk").write_bytes(b"half")
+    lock_path(tmp_path).touch()  # without it two runs could hold the lock at once
     folder.remove_debris()
+    assert lock_path(tmp_path).exists()
     assert [path.name for path in (tmp_path / "shards").iterdir()] == ["a"]
 
 

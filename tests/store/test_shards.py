@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from auricle.errors import OutputError, StoreError
-from auricle.safetensors_file import ALIGNMENT_BYTES
+from auricle.files.safetensors import ALIGNMENT_BYTES
 from auricle.store.folder import LocalFolder
 from auricle.store.layout import ShardKey, StoreMeta
 from auricle.store.shards import ShardMaps, StoreFormat

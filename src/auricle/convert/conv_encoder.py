@@ -8,7 +8,7 @@ from typing import Any
 from auricle.convert.fairseq import matches_args, parse_layers
 from auricle.convert.options import Options
 from auricle.errors import CheckpointError
-from auricle.models.base import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
 
 ENCODER_KEYS = (

@@ -9,7 +9,7 @@ from auricle.convert import huggingface
 from auricle.convert.converted import Converted, build_config, state_dict
 from auricle.convert.keymap import KeyMap
 from auricle.convert.options import Options
-from auricle.models.base import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.relative_positions import RelativePositionConfig

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
+from auricle.audio.inputs import checked_pad_short
 from auricle.audio.notes import gathering
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.corpus.listing import list_utterances
@@ -20,16 +21,16 @@ from auricle.extraction.forecast import LongAudioHint, survey
 from auricle.extraction.local import LocalEngine, all_devices
 from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, PlanLimits
 from auricle.extraction.ray import RayEngine, import_ray
-from auricle.extraction.run import Engine, Progress, Run, Summary, locked
+from auricle.extraction.run import Progress, Run, Summary
 from auricle.extraction.selection import DType, Pool, Selection, Windows, describe
 from auricle.extraction.spooling import GROUP_ROWS, Stream, open_stream
 from auricle.extraction.streams import extract_streams
-from auricle.extraction.worker import FLUSH_SECONDS, Loaded, LoadOn, Worker
+from auricle.extraction.worker import FLUSH_SECONDS, Engine, Loaded, LoadOn, Worker
 from auricle.extraction.writers import open_format
-from auricle.hub.loading import load
-from auricle.hub.locations import is_location, looks_like_path
+from auricle.hub.load import load
+from auricle.hub.location import is_location, looks_like_path
+from auricle.inference.precision import Precision
 from auricle.models.base import Encoder
-from auricle.models.precision import Precision
 from auricle.store.folder import open_folder
 from auricle.store.layout import read_meta
 from auricle.store.writer import StoreWriter
@@ -57,7 +58,7 @@ def extract(
     config: str | Path | Mapping[str, Any] | None = None,
     refresh: bool = False,
     precision: Precision = "float32",
-    devices: str | Sequence[str] = (),
+    devices: str | Sequence[str] = "auto",
     layers: Layers | int | str | None = None,
     weights: Sequence[float] | None = None,
     pool: Pool | None = None,
@@ -71,7 +72,7 @@ def extract(
     ids: Literal["relative", "path"] = "relative",
     window_seconds: float | None = None,
     overlap_seconds: float = DEFAULT_OVERLAP_SECONDS,
-    short: Literal["error", "pad"] = "error",
+    pad_short: bool = False,
     on_error: Literal["report", "stop"] = "report",
     batch_seconds: float = DEFAULT_BATCH_SECONDS,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
@@ -82,6 +83,7 @@ def extract(
     flush_seconds: float = FLUSH_SECONDS,
     dry_run: bool = False,
     progress: Progress | None = None,
+    short: Literal["error", "pad"] | None = None,
 ) -> Summary:
     """Write the representations of a corpus into a store that `auricle.open` reads.
 
@@ -98,8 +100,8 @@ def extract(
             which is an error without it. Weights are downloaded again, as `auricle.load` does,
             for a new store or where what is cached of them is damaged.
         precision: How many bits the model computes with, as `auricle.load` takes it.
-        devices: As torch names them, with a process for each where there are several; none for
-            all GPUs, or the CPU where there are none.
+        devices: As torch names them, with a process for each where there are several; `"auto"`
+            for all CUDA GPUs, or the CPU where there are none.
         layers: Indices or names, "all", or None for the default layer.
         weights: Of a sum of the layers, one each; None to keep them apart.
         pool: "mean", "max" or "meanstd" over the frames; None to keep them.
@@ -116,7 +118,8 @@ def extract(
         window_seconds: Encode what is longer in windows of this length, see
             `auricle.encode_windows`; None to encode everything whole.
         overlap_seconds: What neighbouring windows have in common.
-        short: What to do with audio shorter than the encoder's minimum.
+        pad_short: Append zeros to audio shorter than the encoder's minimum, which is a failure
+            otherwise.
         on_error: Whether an utterance that gives nothing is reported or ends the run.
         batch_seconds: Audio that goes through the model at once, padding included.
         shard_bytes: Size at which a shard ends.
@@ -129,7 +132,8 @@ def extract(
             disk. So much, a batch and the time of a write are what a kill may lose.
         dry_run: Write nothing, and say in the summary what a run would do: hours, frames, bytes,
             and a time measured on a minute of noise at most.
-        progress: Hears how it goes on; None for nobody.
+        progress: Hears how it goes on; None for no reports.
+        short: Deprecated: `"pad"` is `pad_short=True`, `"error"` is `pad_short=False`.
 
     Returns:
         What was done.
@@ -141,6 +145,7 @@ def extract(
             written.
         ExtractionError: An utterance gave nothing, and `on_error` is "stop".
     """
+    pad_short = checked_pad_short(pad_short, short)
     if ids not in ("relative", "path"):
         raise AuricleError(f"ids must be 'relative' or 'path', but is {ids!r}")
     texts = _texts(inputs)
@@ -151,7 +156,8 @@ def extract(
         streams = [open_stream(text) for text in texts]
     else:
         listing = _list(texts, input_format, root, channel, ids_by_path=ids == "path")
-    chosen = (devices,) if isinstance(devices, str) else tuple(devices) or all_devices()
+    chosen = (devices,) if isinstance(devices, str) else tuple(devices)
+    chosen = all_devices() if chosen in ((), ("auto",)) else chosen
     runner: Engine = LocalEngine(chosen)
     if engine == "ray":
         import_ray()  # before anything is written
@@ -180,13 +186,13 @@ def extract(
         model=encoder.info.name if isinstance(model, Encoder) else str(model),
         store_format=output_format,
         channel=channel,
-        short=short,
+        short="pad" if pad_short else "error",
         library_version=import_module("auricle").__version__,
     )
     worker = Worker(
         load=load_on,
         selection=selection,
-        short=short,
+        pad_short=pad_short,
         writer=StoreWriter.begin(out, open_format(meta), writes=not dry_run),
         num_workers=num_workers,
         flush_seconds=flush_seconds,
@@ -204,7 +210,7 @@ def extract(
             limits=limits,
             refresh=refresh,
         )
-    with locked(worker.writer.folder):
+    with worker.writer.folder.locked():
         run = Run(
             worker,
             runner,

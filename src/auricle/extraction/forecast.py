@@ -17,7 +17,8 @@ from auricle.extraction.run import HEADER_THREADS, Progress, Summary
 from auricle.extraction.selection import Selection, Windows
 from auricle.extraction.sources import compare
 from auricle.extraction.worker import Stages
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
 from auricle.store.index import read_part
 from auricle.store.writer import StoreWriter
 
@@ -228,5 +229,5 @@ def _seconds(selection: Selection, encoder: Encoder, length: float) -> float:
     num_samples = max(round(length * SAMPLE_RATE), encoder.min_samples)
     noise = 0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(0))
     start = time.perf_counter()
-    selection.run(encoder, [noise], short="error")
+    selection.run(encoder, [noise])
     return time.perf_counter() - start

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from auricle.corpus.reading import ListedLengths, utterance_seconds
@@ -26,7 +25,6 @@ from auricle.extraction.plan import (
 )
 from auricle.extraction.sources import compare, counted, has_changed
 from auricle.extraction.worker import Engine, Stages, Worker
-from auricle.store.folder import Folder, LocalFolder
 from auricle.store.index import part_keys, read_part, read_parts
 from auricle.store.layout import PARTS, ShardKey, plan_file
 from auricle.store.segments import Segments
@@ -92,7 +90,7 @@ class Summary:
 class Run:
     """A run into a store: plans new utterances, encodes shards, closes the store.
 
-    To be made and used in `locked`.
+    To be made and used with the store locked (`Folder.locked`).
 
     Args:
         worker: Encodes and writes; its writer has begun the store.
@@ -354,10 +352,10 @@ class Run:
             kept = self._segments.kept(shard.key, shard.digest)
             num_flushed += sum(not item.reason for _, items in kept for item in items)
         number = counted(num_whole + num_flushed, "utterance")
-        where = f" ({num_flushed} in shards that are not whole yet)" if num_flushed else ""
+        where = f" ({num_flushed} in unfinished shards)" if num_flushed else ""
         return (
-            f"{self.folder.location} keeps {number} of this run{where}; the same command goes on "
-            "where this one was"
+            f"{self.folder.location} keeps {number} of this run{where}; run the same command to "
+            "resume"
         )
 
     def _reopen(self) -> None:
@@ -395,29 +393,3 @@ def add_note(error: BaseException, note: str) -> None:
     """Add a note to an error, as `add_note` does from Python 3.11 on."""
     notes: list[str] = getattr(error, "__notes__", [])
     error.__notes__ = [*notes, note]  # type: ignore[attr-defined]  # of Python 3.11
-
-
-@contextmanager
-def locked(folder: Folder) -> Iterator[None]:
-    """Keep other runs on this machine out of a folder.
-
-    Raises:
-        OutputError: Another run is in it.
-    """
-    if not isinstance(folder, LocalFolder) or os.name == "nt":
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder.path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise OutputError(
-            f"another run is writing to {folder.location}; wait for it, or take another folder"
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(handle)

@@ -19,7 +19,8 @@ from auricle.errors import AudioError, AuricleError, ExtractionError
 from auricle.extraction.pipeline import BackgroundWriter, Decoded, decode_ahead, decode_batch
 from auricle.extraction.plan import PlannedShard
 from auricle.extraction.selection import Selection
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
 from auricle.store.segments import Result, Segments
 from auricle.store.writer import StoreWriter
 
@@ -62,12 +63,12 @@ class Stages:
 
     @property
     def summary(self) -> str:
-        """The stage that bound the run, and the share of each, in a line."""
-        shares = {"decoding": self.decoding, "the model": self.encoding, "writing": self.writing}
+        """Bottleneck of the run, and the share of each stage in its time."""
+        shares = {"decoding": self.decoding, "model": self.encoding, "writing": self.writing}
         total = sum(shares.values()) or 1.0
-        bound = max(shares, key=lambda name: shares[name])
+        bottleneck = max(shares, key=lambda name: shares[name])
         percents = ", ".join(f"{name} {100 * s / total:.0f} %" for name, s in shares.items())
-        return f"bound by {bound} (time: {percents})"
+        return f"bottleneck: {bottleneck} (time: {percents})"
 
 
 class LoadOn(Protocol):
@@ -93,7 +94,7 @@ class Worker:
     Attributes:
         load: Gives the encoder on a `device`.
         selection: The arrays that are kept.
-        short: What to do with audio shorter than the encoder's minimum.
+        pad_short: Append zeros to audio shorter than the encoder's minimum; else it fails.
         writer: Writes shards into the store.
         num_workers: Processes that decode ahead; 0 for a thread, None for what suits the device
             and the amount of audio.
@@ -102,7 +103,7 @@ class Worker:
 
     load: LoadOn
     selection: Selection
-    short: Literal["error", "pad"]
+    pad_short: bool
     writer: StoreWriter
     num_workers: int | None
     flush_seconds: float = FLUSH_SECONDS
@@ -269,10 +270,10 @@ class _Run:
         for utterance, samples in decoded:
             if isinstance(samples, AudioError):
                 results.append(self._failed(utterance, str(samples)))
-            elif len(samples) < min_samples and self._worker.short == "error":
+            elif len(samples) < min_samples and not self._worker.pad_short:
                 reason = (
                     f"{len(samples)} samples at {SAMPLE_RATE} Hz, but the model needs at least "
-                    f'{min_samples}; leave it out or pass short="pad" (--short pad)'
+                    f"{min_samples}; leave it out or pass pad_short=True (--short pad)"
                 )
                 results.append(self._failed(utterance, reason))
             else:
@@ -280,11 +281,11 @@ class _Run:
         return [*self._encode_waveforms(usable), *results] if usable else results
 
     def _encode_waveforms(self, usable: Sequence[tuple[Utterance, Tensor]]) -> list[Result]:
-        selection, short = self._worker.selection, self._worker.short
+        worker = self._worker
         waveforms = [waveform for _, waveform in usable]
         try:
             with gathered():  # the remarks on them were made where they were decoded
-                outputs = selection.run(self._encoder, waveforms, short=short)
+                outputs = worker.selection.run(self._encoder, waveforms, pad_short=worker.pad_short)
         except (AuricleError, RuntimeError, MemoryError) as error:
             if not isinstance(error, AuricleError) and not is_out_of_memory(error):
                 raise

@@ -18,7 +18,7 @@ import msgspec
 
 from auricle.corpus.utterance import Fingerprint, Utterance
 from auricle.errors import StoreError
-from auricle.safetensors_file import METADATA, raw_bytes, write_safetensors
+from auricle.files.safetensors import METADATA, raw_bytes, write_safetensors
 from auricle.store.folder import Folder
 from auricle.store.layout import PARTIAL, ShardKey, StoreMeta, parse_segment
 

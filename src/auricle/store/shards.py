@@ -16,8 +16,8 @@ from torch import Tensor
 
 from auricle.corpus.utterance import Utterance
 from auricle.errors import OutputError, StoreError
+from auricle.files.safetensors import METADATA, write_safetensors
 from auricle.optional import optional
-from auricle.safetensors_file import METADATA, write_safetensors
 from auricle.store.folder import FileDigest, Folder
 from auricle.store.index import ITEM_BYTES
 from auricle.store.layout import ShardKey, StoreMeta

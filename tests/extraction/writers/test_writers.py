@@ -10,7 +10,7 @@ import torch
 
 from auricle.errors import MissingExtraError, OutputError
 from auricle.extraction.writers import FORMAT_NAMES, open_format
-from auricle.safetensors_file import raw_bytes
+from auricle.files.safetensors import raw_bytes
 from auricle.store.layout import ShardKey, StoreMeta
 from auricle.store.reader import open as open_store
 from auricle.store.shards import path_text, values
