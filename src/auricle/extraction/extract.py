@@ -38,7 +38,7 @@ from auricle.store.writer import StoreWriter
 Layers: TypeAlias = Sequence[int | str] | Literal["all"]
 
 DEFAULT_OVERLAP_SECONDS = 5.0
-"""What windows have in common where nobody says."""
+"""Overlap of windows by default."""
 
 MAX_REASONS = 3
 """Reasons that are given where not one input can be used."""
@@ -108,7 +108,7 @@ def extract(
         codes: Keep the quantiser's codes instead of layers.
         dtype: Type in which layers are kept.
         output_format: "store", "npy", "kaldi", "webdataset", "hdf5" or "arrow".
-        input_format: What the inputs are, where that is not to be told by looking.
+        input_format: Kind of the inputs, where it does not follow from their names and contents.
         root: A folder that no audio may lie outside of.
         streaming: Read Hugging Face data sets row after row instead of downloading them first; a
             group of rows at a time lies in the system's temporary folder.
@@ -325,7 +325,7 @@ def _encoder(
         encoder = load(model, device=device, refresh=True, **options)
     if only_device is not None:
         return encoder, Loaded(encoder)
-    # A process may run in another folder, and need not fetch anew what has just been fetched.
+    # A process may run in another folder, and need not fetch again what has just been fetched.
     is_path = looks_like_path(model)
     elsewhere = {
         name: value if name == "precision" else _absolute(value) for name, value in options.items()

@@ -39,7 +39,7 @@ HINT_SECONDS = 600.0
 """Length from which a recording that goes whole through attention is worth a word."""
 
 HINT_FACTOR = 2.0
-"""How much longer than in windows it has to take for a measurement to be believed."""
+"""Ratio to the time in windows from which a measurement is believed."""
 
 HINT_WINDOWS = Windows(window_seconds=30.0, overlap_seconds=5.0)
 

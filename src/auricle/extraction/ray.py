@@ -135,7 +135,7 @@ class RayEngine:
 def actors(
     num_shards: int, *, num_cpus: int, num_gpus: int, wanted: int | None
 ) -> tuple[int, dict[str, float]]:
-    """How many actors to run, and the CPUs and GPUs that each of them asks for.
+    """Number of actors to run, and the CPUs and GPUs that each of them asks for.
 
     Never all CPUs: what reads the list of shards for the actors needs one too, and would wait for
     ever.

@@ -1,4 +1,4 @@
-"""Selection: what is kept of an encoder's output, and meta.json's record of it."""
+"""Selection of an encoder's output: layers or codes, summed, pooled, in a type; its record."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class KeptArray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What is kept of an encoder's output, and how.
+    """Arrays that are kept of an encoder's output.
 
     Attributes:
         layers: Names of layers, at least one unless `wants_codes`.

@@ -24,7 +24,7 @@ NUM_THREADS = 16
 """Files looked at at once: what takes long is waiting for a disk or a network."""
 
 SECONDS_TOLERANCE = 0.01
-"""How far the length that a list says may be from that of the whole file: lists round."""
+"""Tolerance of the length in a list against that of the whole file: lists round."""
 
 START_TOLERANCE = 1e-6
 """Rounding of one number of seconds written in two ways."""

@@ -38,7 +38,7 @@ IndexBatches: TypeAlias = "Callable[[], Iterator[pyarrow.RecordBatch]]"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an array lies: which utterance and layer, file below the store, offset in bytes."""
+    """Location of an array: utterance and layer, file below the store, offset in bytes."""
 
     id: str
     layer: str
@@ -48,7 +48,7 @@ class Placement:
 
 @dataclasses.dataclass(frozen=True)
 class WrittenShard:
-    """What a format wrote: a placement per array in the order of the items, and the files."""
+    """A shard on disk: a placement per array in the order of the items, and the files."""
 
     placements: Sequence[Placement]
     files: Mapping[str, FileDigest]
@@ -205,12 +205,12 @@ class ShardMaps:
         except FileNotFoundError as error:
             raise StoreError(
                 f"{self._folder.where(shard)} is not there; run the extraction again, which "
-                "makes it anew"
+                "writes it again"
             ) from error
         if len(found) != num_bytes:
             raise StoreError(
                 f"{self._folder.where(shard)} is cut: {num_bytes - len(found)} bytes of an array "
-                "lie past its end; run the extraction again, which makes it anew"
+                "lie past its end; run the extraction again, which writes it again"
             )
         if offset % ITEM_BYTES[dtype]:
             found = found.clone()  # values that lie askew in memory are not PyTorch's to read
