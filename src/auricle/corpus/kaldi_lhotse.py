@@ -305,8 +305,8 @@ class _Reader:
         if self._channel is None and set(channels) == set(has):
             return None
         raise RowError(
-            f"it has the channels {channels} of {has}: choose one of them by --channel, or make "
-            "a cut of each by CutSet.to_mono"
+            f"it has the channels {channels} of {has}: choose one of them by --channel (in Python "
+            "channel=), or make a cut of each by CutSet.to_mono"
         )
 
     def _recording(self, name: str) -> Any:

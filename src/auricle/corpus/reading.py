@@ -221,8 +221,8 @@ def _opened(utterance: Utterance) -> Iterator[tuple[BinaryIO, str]]:
     elif utterance.container == "stream":
         if not utterance.spooled:
             raise AudioError(
-                f"{utterance.origin} has not come with its stream: go on with --streaming; where "
-                "that says the same, the data set has been changed"
+                f"{utterance.origin} has not come with its stream: go on with --streaming (in "
+                "Python streaming=True); where that says the same, the data set has been changed"
             )
         with open_audio_bytes(utterance.spooled) as stream:
             yield stream, utterance.origin
