@@ -2,20 +2,23 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
 from auricle.errors import RecipeError
 from auricle.training.batches import BatchStream, Piece, Position, cut, draw, plan_epoch
-from auricle.training.corpus import Corpus, Utterance
+from auricle.training.corpus import Corpus, MeasuredUtterance, Utterance
 from auricle.training.recipe import DataOptions
 
 
 def corpus_of(*lengths: int) -> Corpus:
     return Corpus(
         utterances=tuple(
-            Utterance(path=Path(f"{index}.wav"), key=f"{index}.wav", num_samples=length)
+            MeasuredUtterance(
+                utterance=Utterance(id=str(index), source=f"{index}.wav"),
+                key=f"{index}.wav",
+                num_samples=length,
+            )
             for index, length in enumerate(lengths)
         )
     )

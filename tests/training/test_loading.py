@@ -9,8 +9,8 @@ import torch
 from auricle.audio.files import read_audio
 from auricle.errors import AudioError
 from auricle.training.batches import BatchStream
-from auricle.training.corpus import Corpus, Utterance
-from auricle.training.loading import Batch, decode, load_batches
+from auricle.training.corpus import Corpus, MeasuredUtterance, Utterance
+from auricle.training.loading import Batch, load_batches
 from auricle.training.recipe import DataOptions
 
 OPTIONS = DataOptions(batch_seconds=2.0, crop_seconds=0.5)
@@ -18,7 +18,7 @@ OPTIONS = DataOptions(batch_seconds=2.0, crop_seconds=0.5)
 
 def batches(corpus: Corpus, count: int, *, workers: int = 0, caches: bool = False) -> list[Batch]:
     stream = BatchStream(corpus=corpus, options=OPTIONS, seed=1)
-    decoded = [decode(utterance) for utterance in corpus.utterances] if caches else None
+    decoded = [utterance.read() for utterance in corpus.utterances] if caches else None
     loaded = load_batches(stream, num_workers=workers, decoded=decoded, pin_memory=False)
     return list(islice(loaded, count))
 
@@ -28,7 +28,7 @@ def test_pieces_are_where_the_plan_says(corpus: Corpus) -> None:
     for order, batch in zip(islice(stream, 3), batches(corpus, 3), strict=True):
         assert batch.following == order.following
         for row, count, piece in zip(batch.waveforms, batch.num_samples, order.pieces, strict=True):
-            whole = read_audio(corpus.utterances[piece.utterance].path)
+            whole = read_audio(corpus.utterances[piece.utterance].utterance.source)
             expected = whole[piece.start : piece.start + piece.num_samples]
             assert count == piece.num_samples
             assert torch.equal(row[:count], expected)
@@ -52,6 +52,7 @@ def test_loading_draws_nothing_from_torch(corpus: Corpus) -> None:
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
-    gone = Utterance(path=tmp_path / "gone.wav", key="gone.wav", num_samples=9_000)
+    lost = Utterance(id="gone", source=str(tmp_path / "gone.wav"))
+    gone = MeasuredUtterance(utterance=lost, key="gone.wav", num_samples=9_000)
     with pytest.raises(AudioError, match=r"gone\.wav"):
         batches(Corpus(utterances=(gone,)), 1)

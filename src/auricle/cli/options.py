@@ -80,7 +80,10 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
 
 def add_speech(parser: argparse.ArgumentParser) -> None:
     """Add the audio file to draw, the part and the labels to show, and the picture to write."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="audio file")
+    parser.add_argument("file", metavar="FILE", help="audio file, or another input of extract")
+    parser.add_argument(
+        "--utterance", metavar="ID", help="which one to draw of an input with several"
+    )
     parser.add_argument(
         "--out", metavar="PICTURE", type=Path, required=True, help="file to write: .png, .pdf, .svg"
     )
@@ -227,6 +230,7 @@ def read_speech(arguments: argparse.Namespace) -> Speech:
 
     return listen(
         arguments.file,
+        utterance=arguments.utterance,
         labels=arguments.labels or (),
         tier=arguments.tier,
         channel=arguments.channel,

@@ -11,7 +11,16 @@ from typing import Any
 
 from auricle.corpus.columns import note_passed_over, read_columns
 from auricle.corpus.manifests import PathChecker
-from auricle.corpus.utterance import Listing, Problem, ProblemKind, Scope, Utterance, id_reason
+from auricle.corpus.utterance import (
+    NO_LABELS,
+    Listing,
+    Problem,
+    ProblemKind,
+    Scope,
+    Utterance,
+    id_reason,
+    labels_of,
+)
 from auricle.errors import AudioError
 from auricle.optional import missing_extra, missing_module, optional
 
@@ -260,6 +269,7 @@ def _list_split(rows: Any, source: str, split: str, scope: Scope) -> Listing:
     note_passed_over(passed_over, f"{source} ({split})", "the audio of a row is taken whole")
     told = next((c for c in columns.of["duration"] if c.unit == "seconds"), None)
     lengths = _column(rows, None if told is None else told.name)
+    labels = _label_columns(rows) if scope.with_labels else {}
     wrong = dict(_wrong_paths(rows, column, source, scope))
     for row in range(rows.num_rows):
         member = f"{split}:{row}"
@@ -281,7 +291,14 @@ def _list_split(rows: Any, source: str, split: str, scope: Scope) -> Listing:
             continue
         listing.utterances.append(
             Utterance(
-                id=name, source=source, container="dataset", member=member, channel=scope.channel
+                id=name,
+                source=source,
+                container="dataset",
+                member=member,
+                channel=scope.channel,
+                labels={"split": split, **labels_of({k: v[row] for k, v in labels.items()})}
+                if scope.with_labels
+                else NO_LABELS,
             )
         )
         if told and isinstance(lengths[row], int | float) and lengths[row] > 0:
@@ -295,6 +312,21 @@ def _column(rows: Any, name: str | None) -> list[Any]:
         return []
     values: list[Any] = rows.select_columns([name]).with_format("arrow")[:][name].to_pylist()
     return values
+
+
+def _label_columns(rows: Any) -> dict[str, list[object]]:
+    """Columns of texts, numbers and names of classes."""
+    datasets = _library()
+    columns: dict[str, list[object]] = {}
+    for name, feature in rows.features.items():
+        if isinstance(feature, datasets.Value | datasets.ClassLabel):
+            columns[name] = _column(rows, name)
+        if isinstance(feature, datasets.ClassLabel):
+            columns[name] = [
+                None if value is None or value < 0 else feature.int2str(value)
+                for value in columns[name]
+            ]
+    return columns
 
 
 def _wrong_paths(

@@ -58,12 +58,14 @@ def list_audio(text: str, scope: Scope) -> Listing:
         for name in expand_braces(text)
         for path, relative in _expand(name)
     ]
-    checker.check((source, root) for source, _ in found)
+    if scope.is_strict:
+        checker.check((source, root) for source, _ in found)
     for source, relative in found:
         name = id_of_whole_path(source, text) if scope.ids_by_path else without_suffix(relative)
-        wrong: tuple[ProblemKind, str] | None = checker.verdict(source, root)
-        if wrong is None and (reason := id_reason(name)):
-            wrong = ("unreadable", reason)
+        wrong: tuple[ProblemKind, str] | None = None
+        if scope.is_strict:
+            reason = id_reason(name)
+            wrong = checker.verdict(source, root) or (("unreadable", reason) if reason else None)
         if wrong is None:
             listing.utterances.append(Utterance(id=name, source=source, channel=scope.channel))
             continue

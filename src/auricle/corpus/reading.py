@@ -64,18 +64,71 @@ def read_utterance(utterance: Utterance, *, sample_rate: int) -> Tensor:
         MissingExtraError: Its container needs a package that is not installed.
     """
     try:
-        with _opened(utterance) as (stream, name):
-            return decode_audio(
-                stream,
-                name,
-                sample_rate=sample_rate,
-                channel=utterance.channel,
-                start_seconds=utterance.start,
-                duration_seconds=utterance.seconds,
-                overshoot_seconds=OVERSHOOT_SECONDS,
-            )
+        return decode_utterance(utterance, sample_rate=sample_rate)
     except AudioError as error:
         raise AudioError(f"{utterance.id}: {error}") from error
+
+
+def decode_utterance(
+    utterance: Utterance, *, sample_rate: int, start: float = 0.0, seconds: float | None = None
+) -> Tensor:
+    """Decode an utterance, or the part of it from `start` on; errors name the source alone.
+
+    Args:
+        utterance: What to decode.
+        sample_rate: Rate of the result in Hz.
+        start: Start of the part within the utterance, in seconds.
+        seconds: Length of the part; None for all up to the utterance's end.
+
+    Raises:
+        AudioError: It cannot be read.
+        MissingExtraError: Its container needs a package that is not installed.
+    """
+    if seconds is None and utterance.seconds is not None:
+        seconds = utterance.seconds - start
+    with _opened(utterance) as (stream, name):
+        return decode_audio(
+            stream,
+            name,
+            sample_rate=sample_rate,
+            channel=utterance.channel,
+            start_seconds=utterance.start + start,
+            duration_seconds=seconds,
+            overshoot_seconds=OVERSHOOT_SECONDS,
+        )
+
+
+def seconds_by_header(utterance: Utterance) -> float | None:
+    """Length of an utterance, as stated or by its file's header; None where that leaves it open.
+
+    Raises:
+        AudioError: It cannot be read.
+        MissingExtraError: Its container needs a package that is not installed.
+    """
+    if utterance.seconds is not None:
+        return utterance.seconds
+    with _opened(utterance) as (stream, name):
+        seconds = stream_header(stream, name).seconds
+    return None if seconds is None else max(0.0, seconds - utterance.start)
+
+
+def count_samples(utterance: Utterance, *, sample_rate: int) -> int:
+    """Length of an utterance in samples at a rate: as stated, or by its file's header.
+
+    The file is decoded where the header leaves the length open.
+
+    Raises:
+        AudioError: It cannot be read.
+        MissingExtraError: Its container needs a package that is not installed.
+    """
+    if utterance.seconds is not None:
+        return round(utterance.seconds * sample_rate)
+    with _opened(utterance) as (stream, name):
+        header = stream_header(stream, name)
+    if header.num_samples is None:
+        return len(decode_utterance(utterance, sample_rate=sample_rate))
+    num_samples = header.num_samples * sample_rate // header.sample_rate
+    return max(0, num_samples - round(utterance.start * sample_rate))
 
 
 def fingerprint(utterance: Utterance) -> Fingerprint:

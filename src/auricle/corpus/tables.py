@@ -24,7 +24,15 @@ from auricle.corpus.columns import (
     read_columns,
 )
 from auricle.corpus.manifests import Manifest, Row, RowError, channel_number, list_rows, open_text
-from auricle.corpus.utterance import Listing, Problem, Scope, unreadable, without_suffix
+from auricle.corpus.utterance import (
+    NO_LABELS,
+    Listing,
+    Problem,
+    Scope,
+    labels_of,
+    unreadable,
+    without_suffix,
+)
 from auricle.errors import AudioError
 
 UTF_16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
@@ -65,7 +73,7 @@ def list_table(text: str, scope: Scope) -> Listing:
     folder = os.path.dirname(path)  # noqa: PTH120 - a link keeps its place
     manifest = Manifest(path=path, folder=folder, has_absolute_paths=suffix != ".tsv")
     if suffix == ".parquet":
-        rows = _parquet_rows(path)
+        rows = _parquet_rows(path, with_labels=scope.with_labels)
     elif suffix in (".jsonl", ".json"):
         rows = json_objects(path)
     elif suffix in (".csv", ".tsv"):
@@ -215,7 +223,7 @@ def _delimiter(line: str, usual: str) -> str | None:
     return None
 
 
-def _parquet_rows(path: str) -> Iterator[tuple[int, Cells | Problem]]:
+def _parquet_rows(path: str, *, with_labels: bool) -> Iterator[tuple[int, Cells | Problem]]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -231,7 +239,7 @@ def _parquet_rows(path: str) -> Iterator[tuple[int, Cells | Problem]]:
                         f"folder as hf-dataset://{os.path.dirname(path)}"  # noqa: PTH120 - keeps links
                     )
             kept = {*columns.names, *columns.passed_over, CLIENT_COLUMN} & set(schema.names)
-            for batch in file.iter_batches(columns=sorted(kept)):
+            for batch in file.iter_batches(columns=None if with_labels else sorted(kept)):
                 for cells in batch.to_pylist():
                     line += 1
                     yield line, cells
@@ -245,6 +253,7 @@ class _Reader:
     def __init__(self, manifest: Manifest, scope: Scope) -> None:
         self._manifest = manifest
         self._root = scope.root
+        self._with_labels = scope.with_labels
         self._has_clips = Path(manifest.folder, CLIPS).is_dir()
 
     def read(self, rows: Iterator[tuple[int, Cells | Problem]]) -> Iterator[Row | Problem]:
@@ -265,7 +274,8 @@ class _Reader:
         try:
             source = _path(_filled(cells, columns, "path"))
             name = _id(_filled(cells, columns, "id"))
-            row = Row(line=line, path=source, id=name)
+            labels = labels_of(cells) if self._with_labels else NO_LABELS
+            row = Row(line=line, path=source, id=name, labels=labels)
             self._place(row, is_common_voice=CLIENT_COLUMN in cells)
             if columns.half is not None:
                 read, other = columns.half

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -43,22 +43,30 @@ class Segment:
     label: str
 
 
+NO_LABELS: Mapping[str, str] = {}
+"""One for all, which nothing is written to: corpora have millions of utterances."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
-    """A stretch of audio, and the name under which its representation is kept.
+    """Audio of one utterance: where it lies, its id, and its labels.
+
+    Extraction, pretraining, probes and pictures read this record; `list_utterances` makes it.
 
     Attributes:
-        id: Unique in a store. Relative paths without their suffix, keys of a manifest.
+        id: Unique in a store: a relative path without its suffix, or the id that a list states.
         source: Path of the file, the archive or the dataset's folder; a dataset's name.
-        container: What `source` is.
+        container: Type of `source`.
         member: Name of the file in the archive, or "split:row" of the dataset; "" for a file.
-        start: Where the stretch begins, in seconds.
-        seconds: How long it is; None where nobody has said so, which for a `start` of 0 means
-            all of the source.
-        channel: Which channel, counted from 0; None for the mean of all.
+        start: Start within the file, in seconds.
+        seconds: Length; None where no list states it: up to the end of the file.
+        channel: Counted from 0; None for the mean of all.
         spooled: Path of the file in which this run keeps a row of a stream; "" for all else.
-        fingerprint: Identity of its audio, once that has been read; it is no part of what an
-            utterance is compared by.
+        labels: Text of the list's columns by name in lower case, such as "speaker", "split" or
+            "word"; empty unless it was listed with labels.
+        segments: Labelled parts, such as phones, in order; times count from `start`.
+        fingerprint: Identity of its audio, once that has been read; utterances are compared
+            without it.
     """
 
     id: str
@@ -69,6 +77,8 @@ class Utterance:
     seconds: float | None = None
     channel: int | None = None
     spooled: str = ""
+    labels: Mapping[str, str] = dataclasses.field(default_factory=lambda: NO_LABELS, hash=False)
+    segments: tuple[Segment, ...] = ()
     fingerprint: Fingerprint | None = dataclasses.field(default=None, compare=False)
 
     @property
@@ -127,16 +137,32 @@ class Listing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Scope:
-    """What holds for all inputs of one listing.
+    """Options of one listing, for all of its inputs.
 
-    `root` is the folder that no path may leave, None for each list's own; `channel` is taken where
-    a list names none. With `ids_by_path` ids that are made of paths are made of the whole path, as
-    the input gives it, not of what lies below the input's folder.
+    Attributes:
+        root: Folder that no path may leave; None for each list's own.
+        channel: Taken where a list names none.
+        ids_by_path: Make ids that come from paths of the whole path as the input gives it, not of
+            the part below the input's folder.
+        with_labels: Fill `Utterance.labels`.
+        is_strict: Check that files exist, that they lie below the root or their list's folder, and
+            that ids can be names of files.
     """
 
     root: Path | None = None
     channel: int | None = None
     ids_by_path: bool = False
+    with_labels: bool = False
+    is_strict: bool = True
+
+
+def labels_of(cells: Mapping[str, object]) -> dict[str, str]:
+    """Labels of a row: its numbers and texts by column name in lower case, "" for no value."""
+    return {
+        str(name).strip().lower(): "" if value is None else str(value)
+        for name, value in cells.items()
+        if value is None or isinstance(value, str | int | float)
+    }
 
 
 Lister: TypeAlias = Callable[[str, Scope], Listing]

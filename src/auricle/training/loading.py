@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from auricle.audio.files import read_audio
-from auricle.models.base import SAMPLE_RATE
 from auricle.nn.padding import pad_waveforms
 from auricle.training.batches import BatchStream, Order, Piece, Position
-from auricle.training.corpus import Corpus, Utterance
+from auricle.training.corpus import Corpus
 
 PREFETCHED_BATCHES = 4
 """Batches that each worker keeps ready."""
@@ -48,20 +46,7 @@ class PieceReader(Dataset[Batch]):
         utterance = self.utterances[piece.utterance]
         if self.decoded is not None:
             return self.decoded[piece.utterance][piece.start : piece.start + piece.num_samples]
-        if piece.num_samples == utterance.num_samples:
-            return decode(utterance)
-        return read_audio(
-            utterance.path,
-            sample_rate=SAMPLE_RATE,
-            start_seconds=piece.start / SAMPLE_RATE,
-            duration_seconds=piece.num_samples / SAMPLE_RATE,
-        )
-
-
-def decode(utterance: Utterance) -> Tensor:
-    """The waveform (S,) of an utterance, of the length that the corpus counts."""
-    waveform = read_audio(utterance.path, sample_rate=SAMPLE_RATE)
-    return waveform[: utterance.num_samples]
+        return utterance.read(piece.start, piece.num_samples)
 
 
 def load_batches(

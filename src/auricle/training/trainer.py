@@ -28,7 +28,7 @@ from auricle.training.building import (
 from auricle.training.checkpoints import CheckpointFolder, TrainingState
 from auricle.training.corpus import Corpus
 from auricle.training.curves import check_curves, save_curves
-from auricle.training.loading import Batch, decode, load_batches
+from auricle.training.loading import Batch, load_batches
 from auricle.training.metrics import StepMeans, read_metrics
 from auricle.training.monitor import Monitor, check_monitoring
 from auricle.training.recipe import Recipe
@@ -266,7 +266,7 @@ class Trainer:
         """Batches from the position on that training is at."""
         decoded = None
         if settings.caches_audio:
-            decoded = [decode(utterance) for utterance in self.corpus.utterances]
+            decoded = [utterance.read() for utterance in self.corpus.utterances]
         stream = BatchStream(
             corpus=self.corpus,
             options=self.recipe.data,
