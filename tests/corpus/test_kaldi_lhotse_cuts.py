@@ -136,7 +136,7 @@ def test_cuts_that_are_refused(
     assert reason in problem.reason
 
 
-def test_manifests_are_told_by_their_fields() -> None:
+def test_manifests_are_recognised_by_their_fields() -> None:
     assert is_lhotse(cut("x").to_dict())
     assert is_lhotse(recording("a.wav").to_dict())
     assert is_lhotse(supervision("s").to_dict())

@@ -85,7 +85,7 @@ def test_a_textgrid_gives_its_phones_or_its_first_tier(
         ("a.tsv", "0\t1\n", "line 1: got 2 fields"),
         ("a.tsv", "0 1 a\n", "line 1: got blanks between the fields; expected .* with tabs"),
         ("a.tsv", "0\t1\ta\nx\t2\tb\n", "line 2: could not convert"),
-        ("a.tsv", "1\t0\ta\n", "line 1: got a stretch from 1 to 0 s"),
+        ("a.tsv", "1\t0\ta\n", "line 1: got a segment from 1 to 0 s"),
         ("a.tsv", "0\tnan\ta\n", "from 0 to nan s"),
         ("a.tsv", "-1\t0\ta\n", "from -1 to 0 s"),
         ("a.ctm", "a 1 0 1\n", "got 4 fields of 5"),

@@ -26,10 +26,10 @@ from auricle.optional import missing_extra, missing_module, optional
 
 SCHEME = "hf-dataset://"
 SAVED_MARKS = ("dataset_dict.json", "state.json")
-"""What `save_to_disk` writes at the top of its folder: for several splits, for one."""
+"""Files that `save_to_disk` writes at the top of its folder: for several splits, for one."""
 
 UNNAMED_SPLIT = "train"
-"""What the datasets library calls the split of data that names none."""
+"""Name that the datasets library gives to the split of data that names none."""
 
 MAX_OPEN_SETS = 4
 ROWS_AT_ONCE = 1_000
@@ -40,7 +40,7 @@ class DatasetName:
     """A data set as a user names it.
 
     `source` is the absolute path of a folder, or NAME or OWNER/NAME of the hub, either with
-    /CONFIG behind it; `split` is None for all.
+    /CONFIG after it; `split` is None for all.
     """
 
     source: str
@@ -67,7 +67,7 @@ def parse_name(text: str) -> DatasetName:
 
 
 def is_saved_dataset(folder: str) -> bool:
-    """Is this a folder that `save_to_disk` wrote?"""
+    """True for a folder that `save_to_disk` wrote."""
     return any(Path(folder, mark).is_file() for mark in SAVED_MARKS)
 
 
@@ -267,8 +267,8 @@ def _list_split(rows: Any, source: str, split: str, scope: Scope) -> Listing:
         *columns.passed_over,
     ]
     note_passed_over(passed_over, f"{source} ({split})", "the audio of a row is taken whole")
-    told = next((c for c in columns.of["duration"] if c.unit == "seconds"), None)
-    lengths = _column(rows, None if told is None else told.name)
+    stated = next((c for c in columns.of["duration"] if c.unit == "seconds"), None)
+    lengths = _column(rows, None if stated is None else stated.name)
     labels = _label_columns(rows) if scope.with_labels else {}
     wrong = dict(_wrong_paths(rows, column, source, scope))
     for row in range(rows.num_rows):
@@ -301,8 +301,8 @@ def _list_split(rows: Any, source: str, split: str, scope: Scope) -> Listing:
                 else NO_LABELS,
             )
         )
-        if told and isinstance(lengths[row], int | float) and lengths[row] > 0:
-            listing.known_seconds[name] = lengths[row] * told.scale
+        if stated and isinstance(lengths[row], int | float) and lengths[row] > 0:
+            listing.known_seconds[name] = lengths[row] * stated.scale
     return listing
 
 

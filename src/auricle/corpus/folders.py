@@ -79,7 +79,7 @@ def expand_files(text: str, folder_pattern: str | None = None) -> list[str]:
     """The files that a path, a pattern or a folder stands for, sorted.
 
     A folder stands for what `folder_pattern` finds in it at any depth, or without one for itself. A
-    path that does not exist stands for itself too, so that opening it tells what is wrong.
+    path that does not exist stands for itself too, so that opening it gives the error.
 
     Raises:
         AudioError: A pattern matches nothing, a folder holds nothing of the kind.
@@ -329,7 +329,7 @@ def _next_archive(archive: tarfile.TarFile, path: str) -> tarfile.TarInfo | None
 
 
 def _has_end(path: str) -> bool:
-    """Does an archive end with zeros, as it should?"""
+    """True if an archive ends with zeros, as it should."""
     with Path(path).open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(0, end - tarfile.BLOCKSIZE))

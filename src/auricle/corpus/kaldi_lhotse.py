@@ -29,8 +29,8 @@ CHANNELS = {"A": 0, "B": 1, "1": 0, "2": 1}
 """The sides of a call, as reco2file_and_channel names them."""
 
 MAX_OVERSHOOT_SECONDS = 0.5
-"""By how much a segment may reach past its recording and is cut there, as Kaldi's extract-segments
-does by default."""
+"""Overshoot up to which a segment that ends after its recording is cut there, as Kaldi's
+extract-segments does by default."""
 
 MINUS_ONE = re.compile(r"-1(\.0*)?")
 """The end of a segment that ends with its recording."""
@@ -125,7 +125,7 @@ def _segment(line: int, cells: list[str], recordings: dict[str, Row | Problem]) 
 def _complete_segment(
     row: Row, recording: Row, header: AudioHeader | AudioError, *, has_channel: bool
 ) -> None:
-    """Take over what the header tells of the recording, and end the segment where that ends."""
+    """Complete the recording by its header, and end the segment where that ends."""
     if recording.complete is not None:
         recording.complete(header)
         if not has_channel:
@@ -212,7 +212,7 @@ def list_cuts(text: str, scope: Scope) -> Listing:
 
 
 def is_lhotse(cells: dict[str, object]) -> bool:
-    """Is the first object of a JSON file one of Lhotse's cuts, recordings or supervisions?"""
+    """True for the object of one of Lhotse's cuts, recordings or supervisions."""
     return cells.get("type") in CUT_TYPES or _is_recording(cells) or _is_supervision(cells)
 
 
@@ -283,8 +283,8 @@ class _Reader:
         if self._channel is None and set(channels) == set(has):
             return None
         raise RowError(
-            f"it has the channels {channels} of {has}: choose one of them by --channel, or make "
-            "a cut of each by CutSet.to_mono"
+            f"it has the channels {channels} of {has}: choose one of them by --channel (in Python "
+            "channel=), or make a cut of each by CutSet.to_mono"
         )
 
     def _recording(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Files of labelled stretches, such as phones: tab-separated text, NIST's CTM, Praat's TextGrid."""
+"""Files of labelled segments, such as phones: tab-separated text, NIST's CTM, Praat's TextGrid."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ WEBMAUS_TIERS = ("mau", "ort-mau")
 TIER_WORD = re.compile(r"[^\W_]+")
 
 MAX_OVERHANG_SECONDS = 1.0
-"""By how much labels may reach behind the end of a recording; more is a mistake."""
+"""Overhang of labels after the end of a recording up to which they are taken."""
 
 MAX_NAMES = 8
 """Names that a message lists."""
 
 _LabelRow: TypeAlias = tuple[tuple[str, str], Segment]
-"""A labelled stretch with the names of its utterance and channel, "" where there are none."""
+"""A labelled segment with the names of its utterance and channel, "" where there are none."""
 
 FORMATS = (
     "expected lines of start, end and label with tabs between them (seconds; as Audacity exports "
@@ -50,9 +50,9 @@ FORMATS = (
 def read_segments(
     path: Path, recording: str | None = None, *, channel: int | None = None, tier: str | None = None
 ) -> tuple[Segment, ...]:
-    """The labelled stretches of one utterance, in the order of the file.
+    """Read the labelled segments of one utterance, in the order of the file.
 
-    The ending tells the format: `.TextGrid` is Praat's (the tier of phones, or else of words),
+    The suffix is the format: `.TextGrid` is Praat's (the tier of phones, or else of words),
     `.ctm` is NIST's, anything else tab-separated text, start and end in seconds and label.
 
     Args:
@@ -152,7 +152,7 @@ def check_segments(segments: Iterable[Segment], seconds: float) -> None:
     """Refuse labels that are not of a recording of so many seconds.
 
     Raises:
-        AudioError: They reach far behind its end, as those in milliseconds do.
+        AudioError: They reach far past its end, as those in milliseconds do.
     """
     last = max((one.end for one in segments), default=0.0)
     if last > seconds + MAX_OVERHANG_SECONDS:
@@ -225,7 +225,7 @@ def _stem(name: str) -> str:
 
 
 def _side(names: list[str], channel: int | None) -> str | None:
-    """What a CTM calls a channel, None where it has none such."""
+    """Name of a channel in a CTM; None where it has none such."""
     if channel is None:
         return None
     if "0" in names:
@@ -242,7 +242,7 @@ def _named(names: Iterable[str]) -> str:
 
 def _segment(start: float, end: float, label: str) -> Segment:
     if not (math.isfinite(start) and math.isfinite(end) and 0 <= start <= end):
-        raise ValueError(f"got a stretch from {start:g} to {end:g} s")
+        raise ValueError(f"got a segment from {start:g} to {end:g} s")
     return Segment(start=start, end=end, label=label.strip())
 
 
@@ -295,7 +295,7 @@ def _choose_tier(tiers: Mapping[str, Any], path: Path, wanted: str | None) -> An
 
 
 def _speaker(name: str) -> str:
-    """What a tier's name holds beside its kind: of `Anna - phones` it is `anna`."""
+    """Speaker in a tier's name beside its kind: `anna` of `Anna - phones`."""
     kinds = KINDS[0] | KINDS[1]
     words = re.split(r"(\W+|_+)", name.lower())
     kept = [word for word in words if word not in kinds]

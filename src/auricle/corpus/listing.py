@@ -200,7 +200,7 @@ def _inputs_of(text: str, input_format: str | None) -> list[tuple[str, str]]:
 
 
 def is_listed_folder(folder: str) -> bool:
-    """Whether a folder is a list itself, of Kaldi's or a saved data set, not a folder of files."""
+    """True for Kaldi's data folders and saved data sets, which list their utterances."""
     return _format_of_folder(folder) in ("kaldi", "dataset")
 
 
@@ -216,7 +216,7 @@ def _format_of_folder(folder: str) -> str:
 
 
 def _holds_audio(folder: str) -> bool:
-    """Is there a file with an audio suffix at any depth? Stops at the first."""
+    """True if a file at any depth has an audio suffix. Stops at the first."""
     suffixes = tuple(audio_suffixes())
     return any(
         name.lower().endswith(suffixes) and not name.startswith(".")

@@ -40,7 +40,7 @@ Verdict = tuple[ProblemKind, str]
 
 
 class PathChecker:
-    """Looks at paths, each once, without opening a file.
+    """Checks that files exist below a root, each path once, without opening a file.
 
     A path lies below its fence if it does so once all links and `..` are resolved.
     """
@@ -50,7 +50,7 @@ class PathChecker:
         self._verdicts: dict[tuple[str, str | None], Verdict | None] = {}
 
     def check(self, paths: Iterable[tuple[str, str | None]]) -> None:
-        """Look at (absolute path, fence) pairs in threads; a fence of None lets all paths pass."""
+        """Check (absolute path, fence) pairs in threads; a fence of None lets all paths pass."""
         todo = [pair for pair in dict.fromkeys(paths) if pair not in self._verdicts]
         chunks = [todo[i : i + CHUNK] for i in range(0, len(todo), CHUNK)]
         if len(chunks) < 2:
@@ -62,7 +62,7 @@ class PathChecker:
                 pass
 
     def verdict(self, path: str, fence: str | None) -> Verdict | None:
-        """What is wrong with a path, None if nothing is."""
+        """Kind and reason of the fault of a path; None if it has none."""
         if (path, fence) not in self._verdicts:
             self._verdicts[path, fence] = self._look(path, fence)
         return self._verdicts[path, fence]
@@ -144,7 +144,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """Where rows come from.
+    """Manifest that rows are from.
 
     `folder` is what relative paths are taken from, `has_absolute_paths` tells whether the format
     by its nature names files anywhere.

@@ -12,13 +12,13 @@ from typing import Literal, TypeAlias
 from auricle.errors import AudioError
 
 Container: TypeAlias = Literal["file", "tar", "dataset", "stream"]
-"""Where audio lies: in a file of its own, in a tar archive, in a Hugging Face dataset, in one that
-is read as a stream, row after row."""
+"""Type of a source: a file of its own, a tar archive, a Hugging Face dataset, one that is read as a
+stream, row after row."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Fingerprint:
-    """Identity of the audio that was encoded: tells a file that was replaced from one that was not.
+    """Identity of the audio that was encoded, by which a replaced file is noticed.
 
     Attributes:
         num_bytes: Size of the audio file: a file of its own, a tar archive's member, a row's.
@@ -44,7 +44,7 @@ class Segment:
 
 
 NO_LABELS: Mapping[str, str] = {}
-"""One for all, which nothing is written to: corpora have millions of utterances."""
+"""Shared by all utterances without labels, of which a corpus may have millions; never changed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +83,7 @@ class Utterance:
 
     @property
     def origin(self) -> str:
-        """Where the audio comes from, in one text: the source, and the member where it has any."""
+        """Origin of the audio as one text: the source, and the member where it has any."""
         return f"{self.source}:{self.member}" if self.member else self.source
 
 
@@ -93,7 +93,7 @@ ProblemKind: TypeAlias = Literal["missing", "escape", "unreadable"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """A row of an input that is no utterance, and why.
+    """A row of an input that cannot be used, and the reason.
 
     Attributes:
         kind: In one word.
@@ -101,7 +101,7 @@ class Problem:
         line: Its line, or row of a table without lines, counted from 1; None where there is none.
         id: Its id, "" where that is not known.
         source: The audio it means, "" where that is not known.
-        reason: What was got, what was expected, what to do.
+        reason: What was found, what was expected, what to do.
     """
 
     kind: ProblemKind = "unreadable"
@@ -118,9 +118,9 @@ class Problem:
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Listing:
-    """Utterances in the order of the inputs, and the rows that are none.
+    """Utterances in the order of the inputs, and the rows that cannot be used.
 
-    `known_seconds` holds, by id, what a list tells of the length of audio that is read whole. It
+    `known_seconds` holds, by id, the length that a list states of audio that is read whole. It
     serves planning alone: lists round.
     """
 
@@ -180,7 +180,7 @@ MAX_PART_BYTES = 240
 
 
 def id_reason(name: str) -> str | None:
-    """Why a name cannot be an id, None if it can."""
+    """Reason for which a name cannot be an id; None if it can."""
     if not name:
         return "the id is empty: name one"
     try:

@@ -21,7 +21,7 @@ ARCHIVE_PLACE = re.compile(r".*:\d+(\[[\d:,]*\])?")
 REMEDY = "run it once, and name its file"
 
 SHELL = re.compile(r"[`$;&<>()*?\n]|\|\|")
-"""What a shell would act on; a file whose name holds any of these has to be named itself."""
+"""Characters that a shell would act on; a file whose name holds any has to be named itself."""
 
 QUIET = re.compile(r"\s2>\s*/dev/null(?=\s|$)")
 
@@ -45,8 +45,8 @@ class DecodedFile:
     Attributes:
         path: The file.
         channel: The one channel that comes out, counted from 0; None for all.
-        sample_rate: What the command makes of the rate, in Hz; None to leave it.
-        num_channels: What it makes of the number of channels; None to leave it.
+        sample_rate: Rate that the command converts to, in Hz; None to leave it.
+        num_channels: Number of channels that it converts to; None to leave it.
     """
 
     path: str
@@ -56,11 +56,11 @@ class DecodedFile:
 
     @property
     def needs_header(self) -> bool:
-        """Whether only the file tells if the command changes its audio."""
+        """True if only the header shows that the command leaves the audio unchanged."""
         return self.sample_rate is not None or self.num_channels is not None
 
     def change(self, header: AudioHeader) -> str | None:
-        """What the command would change of a file with this header, None for nothing."""
+        """Change that the command would make to a file with this header; None for none."""
         if self.sample_rate not in (None, header.sample_rate):
             return f"the rate, from {header.sample_rate} to {self.sample_rate} Hz"
         channels = 1 if self.channel is not None else header.num_channels
@@ -357,4 +357,4 @@ READERS: dict[str, Callable[[Sequence[str]], DecodedFile]] = {
     "cat": _cat,
     "wav-copy": _wav_copy,
 }
-"""What is understood of each program's words."""
+"""Name of a program -> parser of its arguments."""

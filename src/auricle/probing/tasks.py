@@ -1,4 +1,4 @@
-"""The probing tasks: which audio, which labels, what is trained on and what is tested."""
+"""Probing tasks: utterances, their labels, and the folds of training and test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABEL_FRAMES_PER_SECOND = 100
 """Phones are given in frames of 10 ms."""
 
 NUM_HALVINGS = 5
-"""Times that the utterances of each speaker are halved anew: one halving alone is a noisy test."""
+"""Random halvings of the utterances of each speaker: one alone is a noisy test."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Task:
 
     @property
     def labels_frames(self) -> bool:
-        """Whether frames have labels, not whole utterances."""
+        """True if frames have labels, not whole utterances."""
         return self.target is None
 
 
@@ -210,7 +210,7 @@ def _read_speakers(data: str | Path, seed: int) -> Task:
 
 
 def is_list(data: str | Path) -> bool:
-    """Whether the data of a task is an input to list, not a folder with the task's own tables."""
+    """True if the data of a task is an input to list, not a folder with the task's own tables."""
     return not Path(data).is_dir() or is_listed_folder(str(data))
 
 

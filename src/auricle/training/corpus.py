@@ -65,7 +65,7 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the keys and lengths, by which a corpus is told from another."""
+        """SHA-256 of the keys and lengths, which identifies a corpus."""
         lines = (f"{u.key}\t{u.num_samples}\n" for u in self.utterances)
         return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
