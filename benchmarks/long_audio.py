@@ -110,7 +110,7 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import auricle
-    from auricle.hub.building import list_sizes
+    from auricle.catalogue.search import list_sizes
 
     torch.set_num_threads(arguments.threads)
     if arguments.skip_attention:

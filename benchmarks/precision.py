@@ -24,7 +24,7 @@ import torch
 import auricle
 from auricle.audio.files import list_audio_files, read_audio
 from auricle.errors import AuricleError
-from auricle.models.base import SAMPLE_RATE
+from auricle.outputs import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))

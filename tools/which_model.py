@@ -21,7 +21,8 @@ from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.search import find, list_models
 from auricle.errors import AuricleError
 from auricle.hub.skeletons import skeleton
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.models.base import Encoder
+from auricle.outputs import SAMPLE_RATE
 from auricle.probing.results import ProbeResult, read_results
 from auricle.probing.tables import percent
 

@@ -21,8 +21,8 @@ from auricle.corpus.reading import decode_utterance
 from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.hub.loading import load
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.outputs import LayerInfo
+from auricle.models.base import Encoder
+from auricle.outputs import SAMPLE_RATE, LayerInfo
 from auricle.plotting.figures import check_matplotlib
 from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance
 from auricle.plotting.similarity import MIN_FRAMES, at_common_times, cka_matrix

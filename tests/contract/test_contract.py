@@ -19,8 +19,9 @@ from torch import Tensor
 import auricle
 from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.models.base import Encoder
 from auricle.nn.fast_paths import plain
+from auricle.outputs import SAMPLE_RATE
 from golden_cases import BATCH_LIMIT, deviation, encoder_names, shared_encoder
 
 every_encoder = pytest.mark.parametrize("name", encoder_names())

@@ -17,7 +17,13 @@ from auricle.audio.files import read_audio
 from auricle.audio.resampling import resample
 from auricle.audio.samples import sample_paths
 from auricle.corpus import reading
-from auricle.corpus.reading import read_utterance, utterance_seconds
+from auricle.corpus.reading import (
+    count_samples,
+    decode_utterance,
+    read_utterance,
+    seconds_by_header,
+    utterance_seconds,
+)
 from auricle.corpus.utterance import Utterance
 from auricle.errors import AudioError
 
@@ -218,3 +224,20 @@ def test_a_part_that_begins_after_what_the_header_counts(tmp_path: Path) -> None
     (error,) = utterance_seconds([utterance(path, start=0.6)], 1)
     assert isinstance(error, AudioError)
     assert "is 0.5 s long" in str(error)
+
+
+def test_lengths_in_samples_and_parts_of_utterances(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", 24_000, rate=8_000)
+    late = utterance(path, start=1.0)
+    assert count_samples(utterance(path), sample_rate=RATE) == 48_000
+    assert count_samples(late, sample_rate=RATE) == 32_000
+    assert count_samples(utterance(path, seconds=0.5), sample_rate=RATE) == 8_000
+    assert seconds_by_header(late) == 2.0
+    assert seconds_by_header(utterance(path, seconds=0.5)) == 0.5
+    whole = read_audio(path, sample_rate=8_000)
+    part = decode_utterance(late, sample_rate=8_000, start=0.5, seconds=0.25)
+    assert torch.equal(part, whole[12_000:14_000])
+    inner = decode_utterance(utterance(path, start=1.0, seconds=1.0), sample_rate=8_000, start=0.5)
+    assert torch.equal(inner, whole[12_000:16_000])
+    with pytest.raises(AudioError, match=r"^cannot open .*gone\.wav"):
+        decode_utterance(utterance(tmp_path / "gone.wav"), sample_rate=RATE)

@@ -18,7 +18,8 @@ from auricle.extraction.store.layout import LayerMeta, StoreMeta
 from auricle.extraction.store.layout import Selection as SelectionMeta
 from auricle.extraction.store.writer import StoreWriter
 from auricle.extraction.work import Work
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.models.base import Encoder
+from auricle.outputs import SAMPLE_RATE
 
 MODEL = "apc_mini"
 

@@ -11,8 +11,9 @@ from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
 from auricle.errors import AuricleError, LayerError
 from auricle.extraction.selection import CODES, WEIGHTED_SUM, Selection, Windows
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.models.base import Encoder
 from auricle.models.windows import encode_windows, window_codes
+from auricle.outputs import SAMPLE_RATE
 
 
 @pytest.fixture(scope="module")

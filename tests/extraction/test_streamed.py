@@ -23,7 +23,8 @@ from auricle.extraction.spooling import open_stream
 from auricle.extraction.store.reader import open as open_store
 from auricle.extraction.streamed import extract_streams
 from auricle.extraction.work import Shard, Work
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.models.base import Encoder
+from auricle.outputs import SAMPLE_RATE
 
 datasets = pytest.importorskip("datasets")
 

@@ -15,9 +15,9 @@ import auricle
 from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.models import windows
-from auricle.models.base import SAMPLE_RATE
 from auricle.models.windows import encode_windows, window_codes
 from auricle.nn.fast_paths import plain
+from auricle.outputs import SAMPLE_RATE
 from golden_cases import deviation, encoder_names, shared_encoder
 
 EXACT = {

@@ -5,9 +5,10 @@ from itertools import islice
 
 import pytest
 
+from auricle.corpus.utterance import Utterance
 from auricle.errors import RecipeError
 from auricle.training.batches import BatchStream, Piece, Position, cut, draw, plan_epoch
-from auricle.training.corpus import Corpus, MeasuredUtterance, Utterance
+from auricle.training.corpus import Corpus, MeasuredUtterance
 from auricle.training.recipe import DataOptions
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from auricle.audio.files import read_audio
+from auricle.corpus.utterance import Utterance
 from auricle.errors import AudioError
 from auricle.training.batches import BatchStream
-from auricle.training.corpus import Corpus, MeasuredUtterance, Utterance
+from auricle.training.corpus import Corpus, MeasuredUtterance
 from auricle.training.loading import Batch, load_batches
 from auricle.training.recipe import DataOptions
 

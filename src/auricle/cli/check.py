@@ -117,8 +117,8 @@ def _reports(encoder: Encoder) -> list[LayerReport]:
 
     from auricle.audio.files import read_audio
     from auricle.audio.samples import sample_paths
-    from auricle.models.base import SAMPLE_RATE
     from auricle.nn.fast_paths import plain
+    from auricle.outputs import SAMPLE_RATE
 
     wav, other = (read_audio(path, sample_rate=SAMPLE_RATE) for path in sample_paths()[:2])
     second = wav[SAMPLE_RATE : 2 * SAMPLE_RATE]

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from auricle.audio.samples import sample_paths
     from auricle.extraction.formats.npy import save_npy
     from auricle.hub.loading import load
-    from auricle.models.base import SAMPLE_RATE
+    from auricle.outputs import SAMPLE_RATE
     from auricle.pictures import listen, picture_of
     from auricle.plotting.figures import check_plotting, save_figure
     from auricle.writing import write_whole

@@ -314,10 +314,10 @@ def _column(rows: Any, name: str | None) -> list[Any]:
     return values
 
 
-def _label_columns(rows: Any) -> dict[str, list[object]]:
+def _label_columns(rows: Any) -> dict[str, list[Any]]:
     """Columns of texts, numbers and names of classes."""
     datasets = _library()
-    columns: dict[str, list[object]] = {}
+    columns: dict[str, list[Any]] = {}
     for name, feature in rows.features.items():
         if isinstance(feature, datasets.Value | datasets.ClassLabel):
             columns[name] = _column(rows, name)

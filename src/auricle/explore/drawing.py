@@ -17,7 +17,8 @@ from auricle.corpus.labels import check_segments, read_segments
 from auricle.errors import AudioError, AuricleError
 from auricle.explore.recordings import describe_excess
 from auricle.hub.loading import load
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.models.base import Encoder
+from auricle.outputs import SAMPLE_RATE
 from auricle.pictures import Speech, comparison_of, picture_of
 from auricle.plotting.figures import save_figure
 from auricle.plotting.picture import Picture, TimePanel

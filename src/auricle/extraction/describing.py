@@ -9,8 +9,9 @@ import torch
 
 from auricle.extraction.selection import Selection
 from auricle.extraction.store import layout
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.models.base import Encoder
 from auricle.models.precision import precision_of
+from auricle.outputs import SAMPLE_RATE
 
 
 def describe(

@@ -28,7 +28,8 @@ from auricle.errors import AudioError, AuricleError, ExtractionError
 from auricle.extraction.plan import ShardPlan, Timed
 from auricle.extraction.processes import end_with_parent, shielded_from
 from auricle.extraction.selection import Selection
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.models.base import Encoder
+from auricle.outputs import SAMPLE_RATE
 
 Arrays: TypeAlias = dict[str, Tensor]
 """What is kept of an utterance, by name."""

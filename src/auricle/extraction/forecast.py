@@ -19,7 +19,8 @@ from auricle.extraction.selection import Selection, Windows
 from auricle.extraction.sources import compare
 from auricle.extraction.store.index import read_part
 from auricle.extraction.store.writer import StoreWriter
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.models.base import Encoder
+from auricle.outputs import SAMPLE_RATE
 
 logger = logging.getLogger(__name__)
 

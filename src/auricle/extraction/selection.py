@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from auricle.errors import AuricleError
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.models.base import Encoder
 from auricle.models.windows import encode_windows, window_codes
-from auricle.outputs import LayerInfo
+from auricle.outputs import SAMPLE_RATE, LayerInfo
 
 Pool: TypeAlias = Literal["mean", "max", "meanstd"]
 DType: TypeAlias = Literal["float32", "float16", "bfloat16"]

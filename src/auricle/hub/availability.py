@@ -11,8 +11,8 @@ from auricle.catalogue.record import Record
 from auricle.hub.cache import cache_folder
 from auricle.hub.download import cached_path
 from auricle.hub.embedded import embedded_path
-from auricle.hub.locations import parse_repository_url
-from auricle.hub.repositories import CONFIG_FILE, SCHEME, WEIGHT_FILES
+from auricle.hub.locations import SCHEME, parse_repository_url
+from auricle.hub.repositories import CONFIG_FILE, WEIGHT_FILES
 
 
 class Availability(Enum):

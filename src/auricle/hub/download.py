@@ -21,9 +21,10 @@ from auricle.catalogue.record import Record
 from auricle.errors import AuricleError, ChecksumError, DownloadError
 from auricle.hub.cache import CACHE_VARIABLE, cache_folder, offline_variable
 from auricle.hub.digests import checked_digits, file_sha256, pin, pinned_sha256, unpin
+from auricle.hub.locations import SCHEME
 from auricle.hub.locks import locked
 from auricle.hub.partial import PartialFile
-from auricle.hub.repositories import SCHEME, RepositoryError, fetch_repository
+from auricle.hub.repositories import RepositoryError, fetch_repository
 from auricle.hub.transfer import Limits, RefusedError, Transfer
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from auricle.audio.waveforms import Waveform, as_waveforms
 from auricle.errors import AuricleError
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.outputs import FrameGeometry, LayerInfo
+from auricle.models.base import Encoder
+from auricle.outputs import SAMPLE_RATE, FrameGeometry, LayerInfo
 
 MAX_BATCH_SECONDS = 120.0
 """Audio of windows that are encoded at once, or one window that is longer."""

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.frontends import LogMelConfig, extract
-from auricle.models.base import SAMPLE_RATE
 from auricle.models.pase import Pase
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig
 from auricle.objectives.prosody import NUM_PROSODY, prosody
 from auricle.objectives.target_norm import RunningNorm
+from auricle.outputs import SAMPLE_RATE
 
 Worker = Literal["waveform", "spectrum", "mfcc", "prosody", "lim", "gim", "spc"]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from auricle.corpus.reading import decode_utterance, seconds_by_header
 from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.outputs import LayerInfo
+from auricle.models.base import Encoder
+from auricle.outputs import SAMPLE_RATE, LayerInfo
 from auricle.probing.tasks import Task
 
 BATCH_SECONDS = 30.0

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 from auricle.errors import RecipeError
-from auricle.models.base import SAMPLE_RATE
+from auricle.outputs import SAMPLE_RATE
 from auricle.training.corpus import Corpus
 from auricle.training.recipe import DataOptions
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from auricle.catalogue.family import find_family
 from auricle.errors import AuricleError, RecipeError
-from auricle.models.base import SAMPLE_RATE
 from auricle.objectives.base import Objective
 from auricle.optional import optional
+from auricle.outputs import SAMPLE_RATE
 from auricle.training.corpus import Corpus
 from auricle.training.recipe import OptimizerOptions, Recipe
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from auricle.errors import RecipeError, TrainingError
-from auricle.models.base import SAMPLE_RATE
 from auricle.objectives.base import Loss, Objective
+from auricle.outputs import SAMPLE_RATE
 from auricle.training import checkpoints
 from auricle.training.batches import BatchStream, Position, draw
 from auricle.training.building import (
