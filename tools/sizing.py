@@ -16,8 +16,8 @@ from pathlib import Path
 from page_marks import with_contents
 
 from auricle.catalogue.family import FAMILIES
+from auricle.geometry import SAMPLE_RATE
 from auricle.hub.skeletons import skeleton
-from auricle.outputs import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "sizing.md"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from auricle import pictures
 from auricle.__main__ import main
 from auricle.corpus.utterance import Segment
+from auricle.plotting import api as pictures
 from auricle.plotting import figures
 from auricle.plotting.picture import Picture
 from auricle.plotting.utterance import DrawnUtterance

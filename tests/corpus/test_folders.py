@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from auricle.audio import foreign
+from auricle.audio import ffmpeg
 from auricle.corpus import reading
 from auricle.corpus.folders import expand_braces, expand_files, list_archives, list_audio
 from auricle.corpus.reading import ArchiveIndexes
@@ -292,13 +292,13 @@ def test_videos_are_passed_over_beside_audio_of_the_same_name(
 ) -> None:
     names = ("a.wav", "a.mp4", "b.mp4", "c.txt")
     path = str(make_tar("x.tar", [(name, b"contents") for name in names]))
-    monkeypatch.setattr(foreign, "is_installed", lambda: True)
+    monkeypatch.setattr(ffmpeg, "is_installed", lambda: True)
     assert [u.member for u in list_archives(path, Scope()).utterances] == ["a.wav", "b.mp4"]
-    monkeypatch.setattr(foreign, "is_installed", lambda: False)
+    monkeypatch.setattr(ffmpeg, "is_installed", lambda: False)
     assert [u.member for u in list_archives(path, Scope()).utterances] == ["a.wav"]
     assert caplog.messages[1:] == [
         f"{path}: passed over 1 files (1 .mp4): audio of the same name lies beside these",
-        f"{path}: passed over 1 files (1 .mp4): libsndfile does not read these; {foreign.INSTALL}",
+        f"{path}: passed over 1 files (1 .mp4): libsndfile does not read these; {ffmpeg.INSTALL}",
     ]
 
 

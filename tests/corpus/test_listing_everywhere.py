@@ -16,7 +16,7 @@ import auricle
 from auricle.corpus.listing import find_utterance, list_utterances
 from auricle.corpus.reading import decode_utterance
 from auricle.errors import AudioError
-from auricle.pictures import listen
+from auricle.plotting.api import listen
 from auricle.probing.tasks import read_task
 from auricle.training.corpus import read_corpus
 

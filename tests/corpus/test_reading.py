@@ -13,9 +13,8 @@ import pytest
 import soundfile
 import torch
 
-from auricle.audio.files import read_audio
-from auricle.audio.resampling import resample
-from auricle.audio.samples import sample_paths
+from auricle.audio.files import read_audio, resample
+from auricle.audio.inputs import sample_paths
 from auricle.corpus import reading
 from auricle.corpus.reading import (
     count_samples,

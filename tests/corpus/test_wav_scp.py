@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from auricle.audio.decoding import AudioHeader
+from auricle.audio.files import AudioHeader
 from auricle.corpus.wav_scp import DecodedFile, read_command
 
 FLAC = "corpus/84-1.flac"

@@ -9,7 +9,7 @@ from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import ExtractionError
 from auricle.extraction.engine import Failure
 from auricle.extraction.failures import Failures
-from auricle.extraction.store.folder import open_folder
+from auricle.store.folder import open_folder
 
 
 def failure(name: str) -> Failure:

@@ -17,8 +17,8 @@ from auricle.corpus.utterance import Utterance
 from auricle.errors import OutputError
 from auricle.extraction import sources
 from auricle.extraction.sources import Encoded, compare, difference, has_changed
-from auricle.extraction.store.index import IndexRow, rows_table
-from auricle.extraction.store.layout import ShardKey
+from auricle.store.index import IndexRow, rows_table
+from auricle.store.layout import ShardKey
 
 KEY = ShardKey(0, 0)
 

@@ -19,8 +19,8 @@ from auricle.convert.keymap import KeyMap
 from auricle.convert.pickle_tensors import fill_from_file
 from auricle.errors import CheckpointError
 from auricle.hub.checkpoints import assemble, read_encoder
+from auricle.info import Provenance
 from auricle.models.apc import Apc, ApcConfig
-from auricle.outputs import Provenance
 from golden_cases import GoldenCase
 
 APC = GoldenCase("apc")

@@ -12,8 +12,10 @@ import auricle
 from auricle.audio.files import read_audio
 from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError
-from auricle.models.base import Config, Encoder
-from auricle.outputs import FrameGeometry, LayerInfo, Window
+from auricle.geometry import FrameGeometry, Window
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 from auricle.probing import features as module
 from auricle.probing.features import collect, label_frames
 from auricle.probing.tasks import read_task

@@ -12,7 +12,7 @@ import msgspec
 
 from auricle.catalogue.record import Record
 from auricle.errors import PlugInError, UnknownModelError
-from auricle.outputs import Paper
+from auricle.info import Paper
 from auricle.plug_ins import FAMILY_GROUP, PlugIn, described, find_plug_in, plug_ins
 
 if sys.version_info >= (3, 11):
@@ -21,7 +21,8 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from auricle.models.base import Config, Encoder
+    from auricle.models.base import Encoder
+    from auricle.models.definition import Config
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

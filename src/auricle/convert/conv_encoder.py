@@ -8,8 +8,8 @@ from typing import Any
 from auricle.convert.fairseq import matches_args, parse_layers
 from auricle.convert.options import Options
 from auricle.errors import CheckpointError
+from auricle.geometry import SAMPLE_RATE
 from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
-from auricle.outputs import SAMPLE_RATE
 
 ENCODER_KEYS = (
     ("feature_extractor.conv_layers.{i}.0.{rest}", "extractor.layers.{i}.conv.{rest}"),

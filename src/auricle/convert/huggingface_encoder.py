@@ -9,13 +9,13 @@ from auricle.convert import huggingface
 from auricle.convert.converted import Converted, build_config, state_dict
 from auricle.convert.keymap import KeyMap
 from auricle.convert.options import Options
+from auricle.geometry import SAMPLE_RATE
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.relative_positions import RelativePositionConfig
 from auricle.nn.waveform_activations import WaveformActivation
 from auricle.nn.waveform_extractor import PUBLISHED_LAYERS, ExtractorConfig
 from auricle.nn.waveform_transformer import TransformerConfig
-from auricle.outputs import SAMPLE_RATE
 
 NORMALIZE_EPS = 1e-7
 """What `Wav2Vec2FeatureExtractor` adds to the variance."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from auricle.audio.decoding import AudioHeader
+from auricle.audio.files import AudioHeader
 from auricle.corpus.manifests import Row, RowError, number
 from auricle.errors import AudioError
 

@@ -12,8 +12,8 @@ from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from auricle.audio import foreign
-from auricle.audio.files import AUDIO_SUFFIXES, audio_suffixes, choose_audio, list_audio_files
+from auricle.audio import ffmpeg
+from auricle.audio.inputs import AUDIO_SUFFIXES, audio_suffixes, choose_audio, list_audio_files
 from auricle.audio.notes import note
 from auricle.corpus.manifests import PathChecker
 from auricle.corpus.utterance import (
@@ -279,7 +279,7 @@ def audio_members(path: str) -> Iterator[Member]:
         AudioError: The archive cannot be opened.
         tarfile.TarError: It is none, is compressed or damaged; what came before is whole.
     """
-    suffixes = AUDIO_SUFFIXES | foreign.FOREIGN_SUFFIXES
+    suffixes = AUDIO_SUFFIXES | ffmpeg.FOREIGN_SUFFIXES
     try:
         num_archive_bytes = Path(path).stat().st_size
         archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed below

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from auricle.audio.decoding import AudioHeader
+from auricle.audio.files import AudioHeader
 from auricle.corpus.manifests import (
     Manifest,
     Row,

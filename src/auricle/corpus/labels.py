@@ -1,4 +1,4 @@
-"""Files of labelled segments, such as phones: tab-separated text, NIST's CTM, Praat's TextGrid."""
+"""Label files, such as phone alignments: tab-separated text, NIST's CTM, Praat's TextGrid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from auricle.audio.files import AUDIO_SUFFIXES
+from auricle.audio.inputs import AUDIO_SUFFIXES
 from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError, AuricleError
 from auricle.optional import optional
@@ -24,22 +24,22 @@ KINDS = (
     frozenset({"phones", "phone", "phonemes", "phoneme", "phons", "phon", "segments"}),
     frozenset({"words", "word"}),
 )
-"""Words in the name of the tier that is taken of a TextGrid which has several, phones before words,
-in lower case; a speaker's name may stand beside them, as the Montreal Forced Aligner has it."""
+"""Lower-case words by which one tier of a TextGrid is chosen, phones before words. The tier's name
+may also hold that of the speaker, as the Montreal Forced Aligner writes it."""
 
 WEBMAUS_TIERS = ("mau", "ort-mau")
-"""The names that WebMAUS gives tiers of each kind."""
+"""Names of WebMAUS for tiers of each kind."""
 
 TIER_WORD = re.compile(r"[^\W_]+")
 
 MAX_OVERHANG_SECONDS = 1.0
-"""Overhang of labels after the end of a recording up to which they are taken."""
+"""Most by which labels may exceed the end of a recording."""
 
 MAX_NAMES = 8
-"""Names that a message lists."""
+"""Most names that a message lists."""
 
 _LabelRow: TypeAlias = tuple[tuple[str, str], Segment]
-"""A labelled segment with the names of its utterance and channel, "" where there are none."""
+"""A labelled segment with the names of its utterance and channel, "" without one."""
 
 FORMATS = (
     "expected lines of start, end and label with tabs between them (seconds; as Audacity exports "
@@ -52,7 +52,7 @@ def read_segments(
 ) -> tuple[Segment, ...]:
     """Read the labelled segments of one utterance, in the order of the file.
 
-    The suffix is the format: `.TextGrid` is Praat's (the tier of phones, or else of words),
+    The suffix decides the format: `.TextGrid` is Praat's (the tier of phones, or else of words),
     `.ctm` is NIST's, anything else tab-separated text, start and end in seconds and label.
 
     Args:
@@ -61,11 +61,11 @@ def read_segments(
             for the name of the CTM itself.
         channel: Which of a CTM's channels, counted from 0.
         tier: Name of a tier or of a speaker of a TextGrid, of an utterance of a CTM, or of its
-            utterance and channel with a blank between them; None to look.
+            utterance and channel with a space between them; None to choose by `KINDS`.
 
     Raises:
-        AudioError: The file cannot be read or is none of these (the message names the line), or
-            it holds several utterances, channels, tiers or speakers and none is chosen.
+        AudioError: The file cannot be read or has none of these formats (the message names
+            the line), or holds several utterances, channels, tiers or speakers and none is chosen.
         MissingExtraError: A TextGrid needs praatio, which is not installed.
     """
     if path.suffix.lower() == ".textgrid":
@@ -79,7 +79,7 @@ def read_segments(
 
 
 def check_labels(path: Path) -> None:
-    """Refuse a file of labels that cannot be read, whichever of them are to be drawn.
+    """Check that a label file can be read, without choosing among its tiers.
 
     Raises:
         AudioError: As `read_segments`.
@@ -149,10 +149,10 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def check_segments(segments: Iterable[Segment], seconds: float) -> None:
-    """Refuse labels that are not of a recording of so many seconds.
+    """Check that labels fit a recording of the given duration.
 
     Raises:
-        AudioError: They reach far past its end, as those in milliseconds do.
+        AudioError: They exceed its end by far, as labels in milliseconds do.
     """
     last = max((one.end for one in segments), default=0.0)
     if last > seconds + MAX_OVERHANG_SECONDS:
@@ -186,7 +186,7 @@ def _parse_ctm(line: str) -> _LabelRow:
 def _choose_rows(
     rows: list[_LabelRow], path: Path, recording: str, channel: int | None, tier: str | None
 ) -> list[_LabelRow]:
-    """The rows of one utterance and one channel.
+    """Select the rows of one utterance and one channel.
 
     Raises:
         AudioError: There are several, and none of them is chosen.
@@ -220,12 +220,12 @@ def _choose_rows(
 
 
 def _stem(name: str) -> str:
-    """A name without the suffix of an audio file."""
+    """Strip the suffix of an audio file from a name."""
     return Path(name).stem if Path(name).suffix.lower() in AUDIO_SUFFIXES else name
 
 
 def _side(names: list[str], channel: int | None) -> str | None:
-    """Name of a channel in a CTM; None where it has none such."""
+    """Find the name of a channel in a CTM; None if the CTM lacks it."""
     if channel is None:
         return None
     if "0" in names:
@@ -247,7 +247,7 @@ def _segment(start: float, end: float, label: str) -> Segment:
 
 
 def _read_textgrid(path: Path) -> dict[str, Any]:
-    """The tiers of intervals of a TextGrid that hold labels, by name."""
+    """Read the non-empty interval tiers of a TextGrid, by name."""
     with optional("praatio", "reading a TextGrid"):
         from praatio import textgrid
         from praatio.utilities.errors import PraatioException
@@ -267,10 +267,10 @@ def _read_textgrid(path: Path) -> dict[str, Any]:
 
 
 def _choose_tier(tiers: Mapping[str, Any], path: Path, wanted: str | None) -> Any:
-    """The tier to draw of those that hold labels.
+    """Choose one of the tiers.
 
     Raises:
-        AudioError: There is none such, or several are as good.
+        AudioError: None matches, or several match equally well.
     """
     names = list(tiers)
     if wanted is not None:
@@ -295,7 +295,7 @@ def _choose_tier(tiers: Mapping[str, Any], path: Path, wanted: str | None) -> An
 
 
 def _speaker(name: str) -> str:
-    """Speaker in a tier's name beside its kind: `anna` of `Anna - phones`."""
+    """Speaker part of a tier's name: `anna` of `Anna - phones`."""
     kinds = KINDS[0] | KINDS[1]
     words = re.split(r"(\W+|_+)", name.lower())
     kept = [word for word in words if word not in kinds]

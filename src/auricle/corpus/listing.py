@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
-from auricle.audio.files import audio_suffixes
+from auricle.audio.inputs import audio_suffixes
 from auricle.corpus.datasets import SCHEME, is_saved_dataset, list_dataset
 from auricle.corpus.folders import (
     PACKED,

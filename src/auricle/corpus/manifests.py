@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
 
-from auricle.audio.decoding import AudioHeader
-from auricle.audio.files import read_header
+from auricle.audio.files import AudioHeader, read_header
 from auricle.corpus.utterance import (
     NO_LABELS,
     Listing,

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from torch import Tensor
 
-from auricle.audio.decoding import AudioHeader, decode_audio, stream_header
-from auricle.audio.files import open_audio_bytes
+from auricle.audio.files import AudioHeader, decode_audio, open_audio_bytes, stream_header
+from auricle.audio.headers import spliced
 from auricle.audio.notes import gathered
-from auricle.audio.splicing import spliced
 from auricle.corpus.datasets import row_audio, row_mtime_ns
 from auricle.corpus.folders import _no_archive, audio_members
 from auricle.corpus.utterance import Fingerprint, Utterance

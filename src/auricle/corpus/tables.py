@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from auricle.audio.decoding import AudioHeader
+from auricle.audio.files import AudioHeader
 from auricle.corpus.columns import (
     PATH_NAMES,
     Column,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from auricle.audio.decoding import AudioHeader
+from auricle.audio.files import AudioHeader
 from auricle.corpus.manifests import Row, RowError, numbered_lines
 from auricle.corpus.utterance import Problem
 from auricle.errors import AudioError

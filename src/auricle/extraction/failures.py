@@ -10,9 +10,9 @@ from typing import Any
 from auricle.corpus.utterance import Problem
 from auricle.errors import ExtractionError, StoreError
 from auricle.extraction.engine import Failure
-from auricle.extraction.formats.base import path_text
-from auricle.extraction.store.folder import Folder
-from auricle.extraction.store.layout import ERRORS
+from auricle.store.folder import Folder
+from auricle.store.layout import ERRORS
+from auricle.store.shards import path_text
 
 
 class Failures:

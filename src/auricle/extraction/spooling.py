@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from queue import Queue
 from typing import Any
 
-from auricle.audio.files import audio_suffixes
+from auricle.audio.inputs import audio_suffixes
 from auricle.corpus.datasets import (
     SCHEME,
     audio_column,

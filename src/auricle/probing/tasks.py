@@ -14,15 +14,15 @@ from auricle.corpus.utterance import Segment, Utterance
 from auricle.errors import AuricleError
 
 LABEL_FRAMES_PER_SECOND = 100
-"""Phones are given in frames of 10 ms."""
+"""Rate of the phone labels, in frames of 10 ms."""
 
 NUM_HALVINGS = 5
-"""Random halvings of the utterances of each speaker: one alone is a noisy test."""
+"""Random splits of each speaker's utterances into halves; a single one is a noisy estimate."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fold:
-    """One training and its test, as indices of the task's utterances, which never overlap."""
+    """Indices of training and test utterances of a task, which are disjoint."""
 
     name: str
     train: tuple[int, ...]
@@ -35,7 +35,7 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """Utterances, labels and folds, as drawn by `seed`.
+    """Utterances, labels and folds drawn by `seed`.
 
     `target` names the label of an utterance that is predicted; None where `segments` label frames.
     """
@@ -60,7 +60,7 @@ def read_task(name: str, data: str | Path, *, seed: int = 0) -> Task:
         data: The folder of the corpus (`librispeech` for phones and speakers, `arabic_words` for
             words), the folder that holds it under this name, or any input of `auricle.extract`
             whose list has the labels as columns.
-        seed: Decides which half of a speaker's utterances is held out.
+        seed: Seed of the random splits of a speaker's utterances.
 
     Raises:
         AuricleError: There is no such task, or the corpus is not complete.
@@ -72,8 +72,8 @@ def read_task(name: str, data: str | Path, *, seed: int = 0) -> Task:
 
 
 def _read_phones(data: str | Path, seed: int) -> Task:
-    """Each speaker is tested once, by what is trained on all others."""
-    del seed  # nothing here is drawn
+    """Phone task: leave-one-speaker-out folds."""
+    del seed  # nothing is random
     if is_list(data):
         where: str | Path = data
         utterances = [
@@ -160,8 +160,11 @@ def _in_order(path: str, segments: list[Segment]) -> tuple[Segment, ...]:
 
 
 def _read_words(data: str | Path, seed: int) -> Task:
-    """The manifest's own splits, whose speakers differ; `val` is left for whoever tunes."""
-    del seed  # nothing here is drawn
+    """Word task: the train and test splits of the manifest, whose speakers differ.
+
+    The split `val` is left for tuning.
+    """
+    del seed  # nothing is random
     where = data if is_list(data) else find_table(Path(data), "manifest.tsv", "arabic_words")
     utterances = [
         one
@@ -177,7 +180,7 @@ def _read_words(data: str | Path, seed: int) -> Task:
 
 
 def _read_speakers(data: str | Path, seed: int) -> Task:
-    """Half of each speaker's utterances is held out, and then the other half."""
+    """Speaker task: each half of every speaker's utterances is the test set in turn."""
     import torch
 
     if is_list(data):
@@ -264,7 +267,7 @@ def _labelled(where: str | Path, columns: Sequence[str]) -> list[Utterance]:
 
 
 def _indices_by(keys: list[str]) -> dict[str, list[int]]:
-    """Positions of each key, keys in order."""
+    """Indices of each key, in the order of the keys."""
     groups: dict[str, list[int]] = {key: [] for key in sorted(set(keys))}
     for index, key in enumerate(keys):
         groups[key].append(index)
@@ -276,4 +279,4 @@ TASKS: dict[str, Callable[[str | Path, int], Task]] = {
     "words": _read_words,
     "speakers": _read_speakers,
 }
-"""Name of a task -> what reads it from a folder, with a seed."""
+"""Readers of the tasks, by name; each takes the data and a seed."""

@@ -15,7 +15,7 @@ from auricle.corpus.listing import list_utterances, refuse_problems
 from auricle.corpus.reading import count_samples, decode_utterance
 from auricle.corpus.utterance import NO_LABELS, Utterance
 from auricle.errors import AudioError
-from auricle.outputs import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 
 logger = logging.getLogger(__name__)
 
