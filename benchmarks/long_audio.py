@@ -110,19 +110,19 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import auricle
-    from auricle.hub.building import list_sizes
+    from auricle.catalogue.search import list_sizes
 
     torch.set_num_threads(arguments.threads)
     if arguments.skip_attention:
         skip_attention()
-    encoder = auricle.build(name) if name in list_sizes() else auricle.load(name)
+    encoder = auricle.build(name) if name in list_sizes() else auricle.load(name, device="cpu")
     waveform = long_waveform(arguments.minutes)
     start = time.process_time()
     with torch.inference_mode():
         if arguments.codes:
             (output,) = encoder.codes([waveform])
         elif arguments.window_seconds is not None:
-            from auricle.models.windows import encode_windows
+            from auricle.inference.windows import encode_windows
 
             (output,) = encode_windows(
                 encoder,

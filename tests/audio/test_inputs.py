@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from auricle.audio.files import read_audio, resample
-from auricle.audio.inputs import as_waveforms
+from auricle.audio.inputs import as_waveforms, checked_pad_short
 from auricle.errors import AudioError
 
 RATE = 16_000
@@ -92,7 +92,7 @@ def test_arrays_of_odd_layout() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_gradients_flow_through(as_pair: bool, dtype: torch.dtype) -> None:
     wav = speech(300).to(dtype).requires_grad_()
-    (waveform,) = convert((wav, RATE) if as_pair else wav, short="pad")
+    (waveform,) = convert((wav, RATE) if as_pair else wav, pad_short=True)
     weights = torch.arange(400.0)
     (waveform * weights).sum().backward()
     assert wav.grad is not None
@@ -128,35 +128,38 @@ def test_result_lies_on_the_device() -> None:
 def test_short_waveforms() -> None:
     assert len(convert(speech(400))[0]) == 400
     with pytest.raises(
-        AudioError, match=r"^waveform 1: it has 399 samples, but at least 400 .*short='pad'"
+        AudioError, match=r"^waveform 1: it has 399 samples, but at least 400 .*pad_short=True"
     ):
         convert(speech(400), speech(399))
     with pytest.raises(AudioError, match=r"^waveform 0: it has 300 samples, but at least 400"):
         convert((speech(900), 48_000))
     wav = speech(7)
-    (padded,) = convert(wav, short="pad")
+    (padded,) = convert(wav, pad_short=True)
     assert torch.equal(padded, torch.cat([wav, torch.zeros(393)]))
     long = speech(500)
-    assert convert(long, short="pad")[0] is long
+    assert convert(long, pad_short=True)[0] is long
 
 
-@pytest.mark.parametrize("short", ["cut", None, True])
-def test_bad_short(short: object) -> None:
+def test_the_deprecated_spelling_of_pad_short() -> None:
+    for short, pad_short in (("pad", True), ("error", False)):
+        with pytest.warns(DeprecationWarning, match=f"pass pad_short={pad_short}"):
+            assert checked_pad_short(False, short) is pad_short
+    assert checked_pad_short(True, None)
     with pytest.raises(AudioError, match="expected 'error' or 'pad'"):
-        convert(short=short)
+        checked_pad_short(False, "cut")
 
 
-@pytest.mark.parametrize("short", ["error", "pad"])
+@pytest.mark.parametrize("pad_short", [False, True])
 @pytest.mark.parametrize("empty", [torch.zeros(0), np.zeros(0), (torch.zeros(0), 8000)], ids=repr)
-def test_empty_waveforms(empty: Any, short: str) -> None:
+def test_empty_waveforms(empty: Any, pad_short: bool) -> None:
     with pytest.raises(AudioError, match=r"^waveform 1: it is empty \(0 samples\)"):
-        convert(speech(), empty, short=short)
+        convert(speech(), empty, pad_short=pad_short)
 
 
-@pytest.mark.parametrize("short", ["error", "pad"])
-def test_pair_that_resamples_to_nothing(short: str) -> None:
+@pytest.mark.parametrize("pad_short", [False, True])
+def test_pair_that_resamples_to_nothing(pad_short: bool) -> None:
     with pytest.raises(AudioError, match=r"waveform 0: 1 sample.* at 48000 Hz are less than one"):
-        convert((speech(1), 48_000), short=short)
+        convert((speech(1), 48_000), pad_short=pad_short)
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from auricle.audio.files import decode_audio, stream_header
-from auricle.audio.mpeg import find_links, parse_header
-from auricle.audio.mpeg_frames import audio_start, is_mpeg
+from auricle.audio.mpeg import find_links
+from auricle.audio.mpeg_frames import audio_start, is_mpeg, parse_header
 from auricle.errors import AudioError
 
 CASES = [(rate, mode) for rate in (8_000, 16_000, 44_100) for mode in ("VARIABLE", "CONSTANT")]

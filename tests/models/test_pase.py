@@ -10,6 +10,7 @@ from torch import Tensor
 from auricle.catalogue.family import FAMILIES
 from auricle.errors import AudioError, AuricleError
 from auricle.models.pase import Pase, PaseConfig
+from auricle.nn.batch import Batch
 from golden_cases import shared_encoder
 
 PRESETS = FAMILIES["pase"].presets()
@@ -112,7 +113,7 @@ def test_layers_in_a_ragged_batch(options: dict[str, Any]) -> None:
     wavs[1] += 0.5
     wavs[2][300:] = 0.0
     with torch.inference_mode():
-        outputs = model(wavs, layer="all")
+        outputs = model.layers(wavs)
     for wav, layers in zip(wavs, outputs, strict=True):
         expected = reference(model, wav)
         assert list(layers) == [info.name for info in model.layer_infos]
@@ -151,7 +152,7 @@ def test_layers_that_are_not_wanted_are_left_out() -> None:
     batch = torch.randn(1, 1000)
 
     def yielded(*wanted: str) -> list[str]:
-        return [name for name, _ in model.encode(batch, [1000], frozenset(wanted))]
+        return [name for name, _ in model.encode(Batch.padded(batch, [1000]), frozenset(wanted))]
 
     blocks = [f"block_{index}" for index in range(1, 6)]
     assert yielded("skip_2") == ["block_1", "block_2", "skip_2"]

@@ -7,6 +7,7 @@ import torch
 
 from auricle.frontends import FbankConfig
 from auricle.models.npc import Npc, NpcConfig
+from auricle.nn.batch import Batch
 from auricle.nn.quantizer import CodebookConfig
 from auricle.objectives.base import Loss
 from auricle.objectives.prediction import NpcObjective, NpcObjectiveConfig
@@ -54,7 +55,7 @@ def test_in_evaluation_the_codes_predict_the_frame_itself(options: dict[str, Any
     module = objective(**options).eval()
     set_statistics(module)
     wav = 0.1 * torch.randn(6_000)
-    features = module.encoder.features(wav.unsqueeze(0), [6_000])[0]
+    features = module.encoder.features(Batch.of([wav])).values[0]
     if module.encoder.config.codebooks:
         codes = module.encoder.codes([wav])[0]
         tables = [codebook.vectors.weight.T for codebook in module.encoder.quantizer.codebooks]
@@ -79,7 +80,7 @@ def test_padding_never_enters_in_evaluation() -> None:
 def test_the_frame_that_is_predicted_is_not_seen() -> None:
     module = objective(codebooks=()).eval()
     features = torch.randn(1, 60, 20, requires_grad=True)
-    predicted = module.head(module.context(features, [60]))
+    predicted = module.head(module.context(Batch.padded(features, [60])))
     (gradient,) = torch.autograd.grad(predicted[0, 30].sum(), features)
     seen = gradient.abs().sum(dim=2)[0] > 0
     hidden = [frame for frame in range(60) if not seen[frame]]

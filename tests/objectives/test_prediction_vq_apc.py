@@ -7,6 +7,7 @@ import torch
 
 from auricle.frontends import FbankConfig
 from auricle.models.vq_apc import VqApc, VqApcConfig
+from auricle.nn.batch import Batch
 from auricle.nn.quantizer import CodebookConfig
 from auricle.objectives.base import Loss
 from auricle.objectives.prediction import VqApcObjective, VqApcObjectiveConfig
@@ -39,7 +40,7 @@ def loss(module: VqApcObjective, wavs: list[torch.Tensor], seed: int = 0, step: 
 def test_in_evaluation_the_codes_predict_the_frames_ahead() -> None:
     module = objective().eval()
     wav = 0.1 * torch.randn(4_000)
-    features = module.encoder.features(wav.unsqueeze(0), [4_000])[0]
+    features = module.encoder.features(Batch.of([wav])).values[0]
     codes = module.encoder.codes([wav])[0]
     tables = [codebook.vectors.weight.T for codebook in module.encoder.quantizer.codebooks]
     vectors = torch.cat([table[codes[:, k]] for k, table in enumerate(tables)], dim=1)
@@ -50,7 +51,7 @@ def test_in_evaluation_the_codes_predict_the_frames_ahead() -> None:
 def test_without_codebooks_it_is_the_loss_of_apc() -> None:
     module = objective(codebooks=())
     wav = 0.1 * torch.randn(4_000)
-    features = module.encoder.features(wav.unsqueeze(0), [4_000])[0]
+    features = module.encoder.features(Batch.of([wav])).values[0]
     predicted = module.head(module.encoder([wav])[0])
     result = loss(module, [wav])
     torch.testing.assert_close(result.value, (predicted[:-3] - features[3:]).abs().mean())

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from auricle.frontends import FbankConfig, LogMelConfig
 from auricle.models.bert_encoder import SpectralBertConfig
 from auricle.models.mockingjay import Mockingjay, MockingjayConfig
+from auricle.nn.batch import Batch, Layout
 from auricle.nn.bert import BertConfig
 from auricle.objectives.reconstruction import (
     ReconstructionObjective,
@@ -55,10 +56,10 @@ def mask_of(module: ReconstructionObjective, num_frames: list[int], seed: int = 
 
 def straight_line(module: ReconstructionObjective, wav: torch.Tensor, mask: Any) -> torch.Tensor:
     """Errors (masked frames, D) of one utterance, its frames altered by `mask` (one row)."""
-    features = module.encoder.features(wav.unsqueeze(0), [len(wav)])
+    features = module.encoder.features(Batch.of([wav])).values
     altered = features[0][mask.source[0]].clone()
     altered[mask.is_zeroed[0]] = 0.0
-    *_, state = module.encoder.bert(altered.unsqueeze(0), [len(altered)])
+    *_, state = module.encoder.bert(altered.unsqueeze(0), Layout([len(altered)]))
     head = module.head
     hidden = F.layer_norm(
         F.gelu(state @ head.dense.weight.T + head.dense.bias),
@@ -120,7 +121,7 @@ def test_masked_frames_are_not_seen() -> None:
         mask for mask in (mask_of(module, [61], seed) for seed in range(9)) if mask.is_zeroed.any()
     )
     other = torch.where(mask.is_masked.unsqueeze(-1), torch.randn(1, 61, 12), features)
-    states = [list(module.encoder.bert(mask.apply(x), [61]))[-1] for x in (features, other)]
+    states = [list(module.encoder.bert(mask.apply(x), Layout([61])))[-1] for x in (features, other)]
     assert not torch.equal(features, other)
     assert torch.equal(states[0], states[1])
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import auricle.objectives.wav2vec2 as subject
 from auricle.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from auricle.nn.batch import Batch
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 from auricle.nn.waveform_transformer import TransformerConfig
@@ -151,7 +152,7 @@ def test_parts_add_up_and_depend_on_their_weights() -> None:
     torch.testing.assert_close(result.value.detach(), expected)
     assert 0 < parts["diversity"] < 1
     assert 1 <= parts["code_perplexity"] <= 8
-    latents = [module._latents(wav.unsqueeze(0), [len(wav)])[0] for wav in wavs]
+    latents = [module.encoder.latents(Batch.of([wav])).values[0] for wav in wavs]
     torch.testing.assert_close(
         parts["feature_penalty"], torch.cat(latents).square().mean().detach()
     )
@@ -199,7 +200,7 @@ def test_without_a_mask_it_is_the_encoder(norm: Literal["group", "layer"], norma
     wavs = [0.1 * torch.randn(9_000) + 1_000, 0.1 * torch.randn(6_000)]
     num_samples = [len(wav) for wav in wavs]
     num_frames = [module.encoder.num_frames(count) for count in num_samples]
-    latents = module._latents(torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True), num_samples)
+    latents = module.encoder.latents(Batch.of(wavs)).values
     normed = module.encoder.projection_norm(latents)
     mask = torch.zeros(normed.shape[:2], dtype=torch.bool)
     contexts = module._contexts(normed, mask, num_frames)

@@ -1,21 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import auricle
 from auricle.audio.files import read_audio
+from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError
-from auricle.models.base import Config, Encoder
-from auricle.outputs import FrameGeometry, LayerInfo, Window
+from auricle.geometry import FrameGeometry, Window
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
+from auricle.nn.batch import Batch, frames_of
 from auricle.probing import features as module
 from auricle.probing.features import collect, label_frames
-from auricle.probing.tasks import Segment, read_task
+from auricle.probing.tasks import read_task
 
 
 class TwoRates(Encoder):
@@ -38,21 +41,20 @@ class TwoRates(Encoder):
             for name, hop in hops
         )
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        self.batch_sizes.append(len(waveforms))
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        self.batch_sizes.append(len(batch.values))
         for info in self.layer_infos:
-            num_frames = info.geometry.num_frames(waveforms.shape[1])
+            num_frames = info.geometry.num_frames(batch.values.shape[1])
             frames = torch.arange(num_frames, dtype=torch.float32)[None, :, None]
-            yield info.name, frames.expand(len(waveforms), -1, info.dim)
+            frames = frames.expand(len(batch.values), -1, info.dim)
+            yield info.name, Batch.padded(frames, frames_of(info.geometry, batch.lengths))
 
 
 def test_a_frame_has_the_label_at_its_centre() -> None:
     segments = (
-        Segment(label="a", start_seconds=0.1, end_seconds=0.2),
-        Segment(label="b", start_seconds=0.2, end_seconds=0.3),
-        Segment(label="c", start_seconds=0.5, end_seconds=0.6),
+        Segment(label="a", start=0.1, end=0.2),
+        Segment(label="b", start=0.2, end=0.3),
+        Segment(label="c", start=0.5, end=0.6),
     )
     centres = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7]
     # Spans of one width around them, which would give other labels at their starts or ends.

@@ -7,20 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from auricle.audio import ffmpeg
-from auricle.audio.files import (
-    checked_rate,
-    read_audio,
-    resample,
-)
+from auricle.audio.files import checked_rate, read_audio, resample
 from auricle.audio.notes import gathered, non_finite_reason, note, note_scale, peak_of
-from auricle.errors import AudioError
+from auricle.errors import AudioError, warn_deprecated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -146,7 +142,7 @@ def as_waveforms(
     *,
     sample_rate: int,
     min_samples: int,
-    short: Literal["error", "pad"] = "error",
+    pad_short: bool = False,
     device: torch.device | str = "cpu",
 ) -> list[Tensor]:
     """Validate a list of waveforms and convert them to float32 tensors.
@@ -159,8 +155,8 @@ def as_waveforms(
             `sample_rate`; files and `(samples, sample_rate)` pairs are resampled to it.
         sample_rate: Rate of the results in Hz.
         min_samples: Minimum length in samples.
-        short: Treatment of shorter waveforms: `"error"`, or `"pad"` to append zeros up to
-            `min_samples`. An empty waveform is an error in both cases.
+        pad_short: Append zeros up to `min_samples` to shorter waveforms, instead of raising an
+            error. An empty waveform is an error in both cases.
         device: Device of the results.
 
     Returns:
@@ -171,8 +167,6 @@ def as_waveforms(
             point, or holds NaN or infinity; a file cannot be decoded; a rate is not plausible. The
             message names the index of the waveform.
     """
-    if short not in ("error", "pad"):
-        raise AudioError(f"short is {short!r}, expected 'error' or 'pad'")
     _check_list(inputs)
     waveforms = []
     with gathered() as notes:
@@ -181,11 +175,11 @@ def as_waveforms(
                 waveform = _as_samples(item, sample_rate, f"waveform {index}")
                 num_samples = len(waveform)
                 if num_samples < min_samples:
-                    if short == "error":
+                    if not pad_short:
                         raise AudioError(
                             f"it has {num_samples} samples, but at least {min_samples} are needed "
-                            f"at {sample_rate} Hz: leave it out, or pass short='pad' to append "
-                            "zeros"
+                            f"at {sample_rate} Hz: leave it out, or pass pad_short=True to "
+                            "append zeros"
                         )
                     waveform = torch.nn.functional.pad(waveform, (0, min_samples - num_samples))
             except AudioError as error:
@@ -193,6 +187,20 @@ def as_waveforms(
             waveforms.append(waveform.to(device))
     notes.say()
     return waveforms
+
+
+def checked_pad_short(pad_short: bool, short: str | None) -> bool:
+    """`pad_short`, or what the deprecated argument `short` says in its place.
+
+    Raises:
+        AudioError: `short` is neither `"error"` nor `"pad"`.
+    """
+    if short is None:
+        return pad_short
+    if short not in ("error", "pad"):
+        raise AudioError(f"short is {short!r}, expected 'error' or 'pad'")
+    warn_deprecated(f"short={short!r} is deprecated: pass pad_short={short == 'pad'}")
+    return short == "pad"
 
 
 def _check_list(inputs: object) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from auricle.inference.streaming.norms import NormFunction, StreamGroupNorm
+from auricle.inference.streaming.stages import CODES, PerFrame, Step
+from auricle.info import LayerInfo
 from auricle.models.conv_encoder import (
     LARGE_AGGREGATOR_LAYERS,
     LARGE_EXTRACTOR_LAYERS,
     ConvEncoder,
     ConvEncoderConfig,
 )
+from auricle.nn.batch import Batch
 from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
 from auricle.nn.vector_quantizer import (
     GumbelQuantizer,
@@ -20,8 +25,6 @@ from auricle.nn.vector_quantizer import (
     KmeansQuantizer,
     KmeansQuantizerConfig,
 )
-from auricle.streaming.norms import NormFunction, StreamGroupNorm
-from auricle.streaming.stages import CODES, PerFrame, Step
 
 VQ_EXTRACTOR_LAYERS = (*LARGE_EXTRACTOR_LAYERS, (512, 1, 1))
 
@@ -68,23 +71,20 @@ class VqWav2Vec(ConvEncoder):
         return ("z", "quantized")
 
     @property
-    def codes_layer(self) -> str | None:
-        return "z"
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        z, *others = super().layer_infos
+        num_codebooks = self.config.quantizer.num_groups
+        return (dataclasses.replace(z, num_codebooks=num_codebooks), *others)
 
-    @property
-    def num_codebooks(self) -> int:
-        return self.config.quantizer.num_groups
+    def code_indices(self, frames: Batch) -> Batch:
+        codes = self.quantizer.indices(frames.values.transpose(1, 2), frames.lengths)
+        return Batch(codes, frames.layout)
 
-    def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
-        return self.quantizer.indices(x.transpose(1, 2), num_frames)
-
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        x, num_frames = self.frames(waveforms, num_samples)
-        yield "z", x.transpose(1, 2)
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        x, num_frames = self.frames(batch)
+        yield "z", Batch.padded(x.transpose(1, 2), num_frames)
         x = self.quantizer(x, num_frames)
-        yield "quantized", x.transpose(1, 2)
+        yield "quantized", Batch.padded(x.transpose(1, 2), num_frames)
         contexts = self.contexts(x, num_frames)
         del x  # a long one makes room for what comes next
         yield from contexts

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auricle.audio.files import read_audio, read_header
+from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.outputs import LayerInfo
-from auricle.probing.tasks import Segment, Task
+from auricle.geometry import SAMPLE_RATE
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
+from auricle.probing.tasks import Task
 
 BATCH_SECONDS = 30.0
 """Audio per batch of the encoder, which bounds the memory of all layers together."""
@@ -91,8 +93,8 @@ def label_frames(times: Tensor, segments: Sequence[Segment]) -> NDArray[np.int64
     `times` (T, 2) are start and end of the receptive field of each frame, in seconds; a segment
     includes its start but not its end.
     """
-    starts = np.array([segment.start_seconds for segment in segments])
-    ends = np.array([segment.end_seconds for segment in segments])
+    starts = np.array([segment.start for segment in segments])
+    ends = np.array([segment.end for segment in segments])
     centres = times.mean(dim=1).numpy()
     found = np.searchsorted(starts, centres, side="right") - 1
     is_inside = (found >= 0) & (centres < ends[found])
@@ -146,15 +148,8 @@ def _encode(
 ) -> Iterator[Mapping[str, Tensor]]:
     """Layers (T, D) of each waveform by name, on the CPU."""
     with torch.inference_mode():
-        if len(layers) == 1:  # no deeper than needed
-            for output in encoder(waveforms, layer=layers[0].name):
-                yield {layers[0].name: output.cpu()}
-            return
-        names = [info.name for info in encoder.layer_infos]
-        for output in encoder(waveforms, layer="all"):
-            is_named = isinstance(output, Mapping)
-            by_name = output if is_named else dict(zip(names, output, strict=True))
-            yield {layer.name: by_name[layer.name].cpu() for layer in layers}
+        for output in encoder.layers(waveforms, [layer.name for layer in layers]):
+            yield {name: frames.cpu() for name, frames in output.items()}
 
 
 def _joined(parts: Sequence[tuple[NDArray[np.float32], list[str]]], frame_step: int) -> Examples:

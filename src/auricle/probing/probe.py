@@ -10,8 +10,8 @@ from statistics import fmean
 import numpy as np
 
 from auricle.errors import AuricleError
+from auricle.info import LayerInfo
 from auricle.models.base import Encoder
-from auricle.outputs import LayerInfo
 from auricle.probing.classifier import ClassifierResult, check_classifier, train_and_test
 from auricle.probing.features import MAX_FRAMES, Examples, collect
 from auricle.probing.results import LayerResult, ProbeResult

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+from auricle.corpus.utterance import Segment
 from auricle.errors import AuricleError
 from auricle.probing.corpora import Row, existing_audio, find_table, read_table
 
@@ -16,15 +17,6 @@ LABEL_FRAMES_PER_SECOND = 100
 
 NUM_HALVINGS = 5
 """Random splits of each speaker's utterances into halves; a single one is a noisy estimate."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Segment:
-    """Segment of an utterance with one label, from `start_seconds` to `end_seconds` (exclusive)."""
-
-    label: str
-    start_seconds: float
-    end_seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,17 +116,17 @@ def _segment(table: Path, row: Row) -> Segment:
         )
     return Segment(
         label=row["phone"],
-        start_seconds=int(start) / LABEL_FRAMES_PER_SECOND,
-        end_seconds=(int(start) + int(frames)) / LABEL_FRAMES_PER_SECOND,
+        start=int(start) / LABEL_FRAMES_PER_SECOND,
+        end=(int(start) + int(frames)) / LABEL_FRAMES_PER_SECOND,
     )
 
 
 def _in_order(path: Path, segments: list[Segment]) -> tuple[Segment, ...]:
-    ordered = sorted(segments, key=lambda segment: segment.start_seconds)
+    ordered = sorted(segments, key=lambda segment: segment.start)
     for before, after in pairwise(ordered):
-        if after.start_seconds < before.end_seconds:
+        if after.start < before.end:
             raise AuricleError(
-                f"{path} has phones that overlap at {after.start_seconds:g} s: {before.label} and "
+                f"{path} has phones that overlap at {after.start:g} s: {before.label} and "
                 f"{after.label}"
             )
     return tuple(ordered)

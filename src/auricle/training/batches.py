@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from auricle.audio.files import read_audio
 from auricle.errors import RecipeError
-from auricle.models.base import SAMPLE_RATE
-from auricle.nn.padding import pad_waveforms
+from auricle.geometry import SAMPLE_RATE
 from auricle.training.corpus import Corpus, Utterance
 from auricle.training.recipe import DataOptions
 
@@ -172,7 +172,9 @@ class CropDataset(Dataset[TrainingBatch]):
     def __getitem__(self, order: PlannedBatch) -> TrainingBatch:
         waveforms = [self._read(crop) for crop in order.crops]
         num_samples = [len(waveform) for waveform in waveforms]
-        return TrainingBatch(pad_waveforms(waveforms), num_samples, order.following)
+        return TrainingBatch(
+            pad_sequence(waveforms, batch_first=True), num_samples, order.following
+        )
 
     def _read(self, crop: Crop) -> Tensor:
         utterance = self.utterances[crop.utterance]

@@ -12,7 +12,7 @@ import msgspec
 
 from auricle.catalogue.family import FAMILIES, find_family, is_family
 from auricle.errors import RecipeError
-from auricle.models.base import Config
+from auricle.models.definition import Config
 from auricle.objectives.base import ObjectiveConfig
 from auricle.optional import optional
 
@@ -263,7 +263,7 @@ def _family_types(family: str) -> tuple[type[Config], type[ObjectiveConfig]]:
         objective_type = find_family(family).objective_type()
     except LookupError as error:
         raise RecipeError(f"the family {family} has no pretraining objective here") from error
-    return find_family(family).encoder_type().config_type, objective_type.config_type
+    return find_family(family).config_type(), objective_type.config_type
 
 
 def _section(name: str, options: dict[str, Any], kind: Any) -> Any:

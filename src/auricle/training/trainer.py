@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from auricle.errors import RecipeError, TrainingError
-from auricle.models.base import SAMPLE_RATE
+from auricle.files.atomic import write_whole
+from auricle.geometry import SAMPLE_RATE
 from auricle.objectives.base import Loss, Objective
 from auricle.training import checkpoints
 from auricle.training.batches import (
@@ -45,7 +46,6 @@ from auricle.training.monitoring import (
 )
 from auricle.training.recipe import Recipe
 from auricle.training.stopping import StopRequests
-from auricle.writing import write_whole
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

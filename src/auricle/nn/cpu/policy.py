@@ -1,0 +1,226 @@
+"""When the fast way of inference may be taken: the only file that asks about device and modules.
+
+The fast ways read the weights of a module without calling it, call it on parts of a sequence or
+on one utterance at a time, or write into its output. All of them ask here first, because that
+is right only for modules that are what the library built: a hook, a pruned or parametrised
+weight, an adapter in a layer's place or a `forward` of the user's own has to act as it does in
+any other model. A port to another device or compiler changes this package alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as torch_module
+
+from auricle.nn.batch import Lengths
+
+TORCH_CLASSES = (
+    nn.BatchNorm1d,
+    nn.Conv1d,
+    nn.Embedding,
+    nn.GRU,
+    nn.Identity,
+    nn.LayerNorm,
+    nn.LSTM,
+    nn.ModuleDict,
+    nn.ModuleList,
+    nn.PReLU,
+    nn.RNN,
+)
+"""Those of torch's classes that encoders are built of; the others are the library's own."""
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+GLOBAL_HOOKS = tuple(f"_global{name}" for name in HOOKS)
+
+_uses_reference: ContextVar[bool] = ContextVar("uses_reference", default=False)
+_are_known: ContextVar[bool] = ContextVar("are_known", default=False)
+"""Whether all modules that may be asked about are known to be as the library builds them."""
+
+
+@contextmanager
+def reference_kernels() -> Iterator[None]:
+    """Compute as other devices do, and as training does: padded batches, torch's own kernels.
+
+    The reference that the CPU's fast way is checked against.
+    """
+    token = _uses_reference.set(True)
+    try:
+        yield
+    finally:
+        _uses_reference.reset(token)
+
+
+@contextmanager
+def known_unchanged() -> Iterator[None]:
+    """Take for granted that modules are as the library builds them, which was looked at before.
+
+    A call asks about each of them many times, and without hooks nothing changes them meanwhile.
+    """
+    token = _are_known.set(True)
+    try:
+        yield
+    finally:
+        _are_known.reset(token)
+
+
+def runs_on_cpu(x: Tensor) -> bool:
+    """Whether the CPU computes with `x`, so that blocks should fit its cache."""
+    return x.device.type == "cpu"
+
+
+def infers_on_cpu(x: Tensor) -> bool:
+    """Whether this is inference on the CPU: no gradients, no tracing, no `reference_kernels`.
+
+    Asked by this package alone; others ask for the decision that follows from it.
+    """
+    return (
+        not torch.is_grad_enabled()
+        and runs_on_cpu(x)
+        and not is_traced()
+        and not _uses_reference.get()
+    )
+
+
+def joins_frames(x: Tensor) -> bool:
+    """Whether (B, C, T) is kept with the channels of a frame side by side in memory.
+
+    Convolutions that are products with prepacked weights read and write frames like that.
+    """
+    return infers_on_cpu(x)
+
+
+def takes_one_by_one(x: Tensor, lengths: Lengths, *modules: nn.Module) -> bool:
+    """Whether utterances go through these modules one at a time, so that no padding is computed.
+
+    On the CPU padding costs more than several utterances at once save. Modules in training take
+    whole batches, for their dropout and batch norm; so do those that a hook watches.
+    """
+    return (
+        infers_on_cpu(x)
+        and not isinstance(lengths, Tensor)
+        and not any(module.training for module in modules)
+        and not is_hooked(*modules)
+    )
+
+
+def may_pack(lengths: Lengths, *modules: nn.Module) -> bool:
+    """Whether the layers of these modules are given packed utterances, on any device.
+
+    In training and under a compiler, and where a hook watches, they take padded batches.
+    """
+    return (
+        not isinstance(lengths, Tensor)
+        and not any(module.training for module in modules)
+        and not is_hooked(*modules)
+    )
+
+
+def is_traced() -> bool:
+    """Whether a compiler, an exporter or a transform of `torch.func` follows the operations.
+
+    Between two graphs of `torch.compile` Python runs as ever and `is_compiling` says no, but what
+    is called from there is compiled again; only the callback of its frames tells.
+    """
+    return bool(
+        torch.compiler.is_compiling()
+        or torch._C._dynamo.eval_frame.get_eval_frame_callback()
+        or torch._C._get_tracing_state()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
+
+
+def may_bypass(*modules: nn.Module) -> bool:
+    """Whether the work of these modules may be done in parts, or without calling them.
+
+    That is where they and all modules in them are as the library builds them: of the classes that
+    it builds of, with weights that are plain tensors, and without hooks.
+    """
+    if is_traced():
+        return False
+    return _are_known.get() or (
+        not _has_global_hooks()
+        and all(_is_unchanged(part) for module in modules for part in module.modules())
+    )
+
+
+def may_overwrite(*modules: nn.Module) -> bool:
+    """Whether what these modules gave may be written over: neither autograd nor a hook has it."""
+    return not torch.is_grad_enabled() and may_bypass(*modules)
+
+
+def is_hooked(*modules: nn.Module) -> bool:
+    """Whether hooks, or a `forward` of the user's, see what goes through any of these modules.
+
+    They are given whole padded batches, as in training, not packed or lone utterances.
+    """
+    if is_traced():
+        return True
+    return not _are_known.get() and any(
+        acts(part) for module in modules for part in module.modules()
+    )
+
+
+def acts(module: nn.Module) -> bool:
+    """Whether a call of the module does more than the `forward` of its class."""
+    return _has_global_hooks() or _has_hooks(module)
+
+
+def needs_gradients(module: nn.Module, inputs: Iterable[Tensor]) -> bool:
+    """Whether gradients are enabled and could flow to anything that the module computes with.
+
+    Without them it infers, whatever the mode.
+    """
+    if not torch.is_grad_enabled():
+        return False
+    return (
+        any(x.requires_grad for x in inputs)
+        or not may_bypass(*module.children())  # whose hooks may bring tensors of their own
+        or any(x.requires_grad for part in module.modules() for x in _tensors(part))
+    )
+
+
+def first_change(module: nn.Module) -> str | None:
+    """Name of the first part of a module that keeps it from being bypassed; None for none."""
+    if _has_global_hooks():
+        return "torch.nn.modules.module (global hooks)"
+    parts = module.named_modules()
+    return next((name for name, part in parts if name and not _is_unchanged(part)), None)
+
+
+def is_plain_tensor(x: Tensor) -> bool:
+    """Whether `x` is a tensor or parameter as such, not sharded, quantised or fake."""
+    return type(x) in (Tensor, nn.Parameter)
+
+
+def _is_unchanged(module: nn.Module) -> bool:
+    return (
+        (type(module) in TORCH_CLASSES or type(module).__module__.startswith("auricle."))
+        and not _has_hooks(module)
+        and all(x is None or is_plain_tensor(x) for x in module._parameters.values())
+    )
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    state = vars(module)
+    return (
+        any(state.get(name) for name in HOOKS)
+        or "forward" in state
+        or state.get("_compiled_call_impl") is not None
+    )
+
+
+def _has_global_hooks() -> bool:
+    return any(getattr(torch_module, name, None) for name in GLOBAL_HOOKS)
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    """Parameters, buffers, and tensors that stand in the place of either."""
+    for values in (module._parameters, module._buffers, vars(module)):
+        yield from (x for x in values.values() if isinstance(x, Tensor))
