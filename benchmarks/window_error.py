@@ -198,7 +198,7 @@ def statistics_of(
     """
     import torch
 
-    from auricle.models import windows
+    from auricle.inference import windows
     from auricle.nn import bert
 
     if len(waveform) > MAX_PLACES:
