@@ -60,9 +60,10 @@ def _ships(minis: Sequence[Mini]) -> str:
     hours = max(mini.audio.hours for mini in minis)
     return (
         f"{len(minis)} small encoders ({megabytes:.1f} MB together) are bundled and need no "
-        f'network: `auricle.load("{DEFAULT_MODEL}")`. Each was pretrained with its family\'s own loss on '
-        f"{hours:.1f} hours of LibriSpeech, for trying out, testing and teaching. The published "
-        'models are better: `auricle.load("tera")` downloads one, and `auricle list` lists them.'
+        f'network: `auricle.load("{DEFAULT_MODEL}")`. Each was pretrained with its family\'s own '
+        f"loss on {hours:.1f} hours of LibriSpeech, for trying out, testing and teaching. The "
+        'published models are better: `auricle.load("tera")` downloads one, and `auricle list` '
+        "lists them."
     )
 
 
@@ -74,8 +75,8 @@ def _table(sources: Sources) -> Iterator[str]:
     yield (
         "The best layer is the one of the highest accuracy on the test itself; the default layer "
         f"does not depend on the results. {HEARD} Each speaker has a microphone and a room of "
-        f"their own, by which `{BASELINE}` identifies {percent(speakers)} % of the utterances: that task shows "
-        "what an encoder loses rather than what it gains."
+        f"their own, by which `{BASELINE}` identifies {percent(speakers)} % of the utterances: "
+        "that task shows what an encoder loses rather than what it gains."
     )
 
 
