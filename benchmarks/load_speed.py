@@ -50,9 +50,9 @@ READ = TIMING.format(
 )
 AURICLE = TIMING.format(
     imports=(
-        "import auricle.hub.loading, auricle.models.wav2vec2\n"
-        "from auricle.hub.conversions import Wanted\n"
-        "from auricle.hub.converting import load_once_converted"
+        "import auricle.hub.load, auricle.models.wav2vec2\n"
+        "from auricle.hub.cache import Wanted\n"
+        "from auricle.hub.conversions import load_once_converted"
     ),
     load=f"model = load_once_converted(Wanted(label={LABEL!r}), None)",
     use=SUM_OF_WEIGHTS,
@@ -136,9 +136,8 @@ def prepare(folder: Path) -> tuple[Path, Path, int]:
     """The weights as a transformers folder, and their conversion; the count of parameters."""
     import auricle
     from auricle.convert.huggingface_export import export_to_transformers
-    from auricle.hub.conversions import Wanted
-    from auricle.hub.converting import load_once_converted
-    from auricle.hub.fetching import Fetched
+    from auricle.hub.cache import Wanted
+    from auricle.hub.conversions import Fetched, load_once_converted
     from auricle.info import Provenance
 
     original = folder / "original"

@@ -110,7 +110,7 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import auricle
-    from auricle.hub.building import list_sizes
+    from auricle.catalogue.search import list_sizes
 
     torch.set_num_threads(arguments.threads)
     if arguments.skip_attention:
@@ -172,7 +172,7 @@ def long_waveform(minutes: float) -> Tensor:
     import soundfile
     import torch
 
-    from auricle.audio.samples import sample_paths
+    from auricle.audio.inputs import sample_paths
 
     waveform = torch.empty(round(minutes * 60 * SAMPLE_RATE))
     pieces = [torch.from_numpy(soundfile.read(p, dtype="float32")[0]) for p in sample_paths()]

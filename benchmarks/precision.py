@@ -22,7 +22,8 @@ from typing import Any
 import torch
 
 import auricle
-from auricle.audio.files import list_audio_files, read_audio
+from auricle.audio.files import read_audio
+from auricle.audio.inputs import list_audio_files
 from auricle.errors import AuricleError
 from auricle.geometry import SAMPLE_RATE
 

@@ -92,8 +92,7 @@ def speech(folder: Path, minutes: float) -> Tensor:
     """The first minutes (S,) of the folder's audio files, in the order of their names."""
     import torch
 
-    from auricle.audio.files import list_audio_files
-    from auricle.audio.waveforms import as_waveforms
+    from auricle.audio.inputs import as_waveforms, list_audio_files
 
     num_samples = round(minutes * 60 * SAMPLE_RATE)
     pieces: list[Tensor] = []

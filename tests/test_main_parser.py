@@ -55,13 +55,13 @@ def test_what_extract_takes_by_default() -> None:
 
 
 def test_what_extract_repeats_of_the_library_is_current() -> None:
-    from auricle import corpora
+    from auricle.corpus.listing import LISTERS
     from auricle.extraction import plan
-    from auricle.extraction.formats.registry import FORMAT_NAMES
-    from auricle.extraction.inputs.listing import LISTERS
+    from auricle.extraction.extract import DEFAULT_OVERLAP_SECONDS
+    from auricle.extraction.writers import FORMAT_NAMES
 
     assert extract.BATCH_SECONDS == plan.DEFAULT_BATCH_SECONDS
-    assert extract.OVERLAP_SECONDS == corpora.DEFAULT_OVERLAP_SECONDS
+    assert extract.OVERLAP_SECONDS == DEFAULT_OVERLAP_SECONDS
     assert extract.SHARD_MIB << 20 == plan.DEFAULT_SHARD_BYTES
     assert FORMAT_NAMES == extract.FORMATS
     assert tuple(LISTERS) == extract.INPUT_FORMATS

@@ -17,7 +17,7 @@ from auricle import plug_ins
 from auricle.catalogue import search
 from auricle.catalogue.family import find_family
 from auricle.errors import CheckpointError, PlugInError, UnknownModelError
-from auricle.hub.locations import looks_like_path
+from auricle.hub.location import looks_like_path
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "plug_in"

@@ -23,8 +23,8 @@ from auricle.errors import AuricleError
 from auricle.geometry import SAMPLE_RATE
 from auricle.hub.skeletons import skeleton
 from auricle.models.base import Encoder
+from auricle.probing.report import percent
 from auricle.probing.results import ProbeResult, read_results
-from auricle.probing.tables import percent
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "which-model.md"

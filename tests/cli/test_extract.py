@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import auricle
-from auricle import corpora
 from auricle.__main__ import main
+from auricle.extraction import extract as api
 from auricle.extraction.engine import Stages
 from auricle.extraction.run import Summary
 from auricle.models.base import Encoder
@@ -260,7 +260,7 @@ def test_a_short_file_can_be_padded(save_wave: SaveWave, tmp_path: Path) -> None
 def test_a_mistyped_path_alone_loads_no_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(corpora, "load", pytest.fail)
+    monkeypatch.setattr(api, "load", pytest.fail)
     assert extract_as(tmp_path / "a.wav", "--model", "tera", "--out", tmp_path / "o") == 1
     assert str(tmp_path / "a.wav") in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
@@ -378,7 +378,7 @@ def test_a_fault_of_our_own_is_not_taken_for_a_bad_file(
 def test_the_default_device_is_every_gpu(
     save_wave: SaveWave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpora, "all_devices", lambda: ("cpu", "cpu"))
+    monkeypatch.setattr(api, "all_devices", lambda: ("cpu", "cpu"))
     names = [str(save_wave(f"in/{index}.wav", 4000 + index)) for index in range(4)]
     options = ["--batch-seconds", "0.3", "--shard-mib", "0.001", "--workers", "0"]
     command = [*names, "--model", "fbank", *options, "--out", tmp_path / "o"]
@@ -405,7 +405,7 @@ def test_rows_that_failed_before_do_not_look_as_if_they_had_gone_well(
         padding=0.0,
         stages=Stages(),
     )
-    monkeypatch.setattr(corpora, "extract", lambda *_, **__: summary)
+    monkeypatch.setattr(api, "extract", lambda *_, **__: summary)
     command = ["hf-dataset://o/n@train", "--model", "fbank", "--out", tmp_path / "o", *options]
     assert extract_as(*command) == status
     text = capsys.readouterr().out

@@ -12,8 +12,7 @@ import pytest
 import auricle
 from auricle.__main__ import main
 from auricle.catalogue.search import find
-from auricle.hub.download import cached_path
-from auricle.hub.embedded import embedded_path
+from auricle.hub.cache import cached_path, embedded_path
 from auricle.models.apc import ApcConfig
 
 

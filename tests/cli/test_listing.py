@@ -7,8 +7,7 @@ import pytest
 from auricle.__main__ import main
 from auricle.catalogue.search import find, list_models
 from auricle.cli.listing import HEADER, WIDTH
-from auricle.hub.conversions import Conversion, Stamp, write_note
-from auricle.hub.download import cached_path
+from auricle.hub.cache import Conversion, Stamp, cached_path, write_note
 
 
 @pytest.fixture(autouse=True)

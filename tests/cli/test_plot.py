@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from auricle.__main__ import main
+from auricle.corpus.utterance import Segment
 from auricle.plotting import api as pictures
 from auricle.plotting import figures
 from auricle.plotting.picture import Picture
-from auricle.plotting.utterance import DrawnUtterance, LabelSegment
+from auricle.plotting.utterance import DrawnUtterance
 
 SaveWave = Callable[..., Path]
 
@@ -44,7 +45,7 @@ def test_a_picture_of_a_layer(
     assert utterance.waveform.shape == (8000,)
     assert utterance.mel.frames.shape == (51, 80)
     assert utterance.representations[0].sequence.frames.shape == (51, 48)
-    assert utterance.segments == (LabelSegment(start=0, end=0.5, label="S"),)
+    assert utterance.segments == (Segment(start=0, end=0.5, label="S"),)
     assert utterance.section == (0, 0.25)
 
 

@@ -9,8 +9,8 @@ import pytest
 from safetensors.torch import load_file
 
 from auricle.__main__ import build_parser, main
-from auricle.objectives.apc import ApcObjective
 from auricle.objectives.base import Loss
+from auricle.objectives.prediction import ApcObjective
 
 RECIPE = """
 [recipe]

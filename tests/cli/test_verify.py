@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from auricle.__main__ import main
-from auricle.hub.digests import pin
+from auricle.files.digests import pin
 
 
 def test_a_flipped_byte_is_status_1_and_says_what_mends_it(

@@ -14,7 +14,7 @@ from auricle.convert.fairseq import (
     parse_numbers,
     sections,
 )
-from auricle.convert.unpickle import Record
+from auricle.convert.pickle_machine import Record
 from auricle.errors import CheckpointError
 
 WEIGHT = torch.zeros(1)

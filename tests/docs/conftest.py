@@ -20,16 +20,13 @@ import torch
 import auricle
 from auricle import plug_ins
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.catalogue import search
 from auricle.catalogue.family import find_family
 from auricle.catalogue.record import Record
-from auricle.hub import converting, loading
-from auricle.hub.availability import is_converted
-from auricle.hub.cache import cache_folder
-from auricle.hub.conversions import Stamp, Wanted
-from auricle.hub.download import url_folder
-from auricle.hub.embedded import embedded_path
+from auricle.hub import conversions, load
+from auricle.hub.cache import Stamp, Wanted, cache_folder, embedded_path, url_folder
+from auricle.hub.location import is_converted
 from auricle.models.base import Encoder
 
 ROOT = Path(__file__).parents[2]
@@ -184,10 +181,10 @@ def _put_conversion(record: Record) -> None:
 
     def convert(wanted: Wanted, *_: object, **__: object) -> Encoder:
         wanted.path.parent.mkdir(parents=True, exist_ok=True)
-        converting._keep(wanted, (source,), encoder)
+        conversions._keep(wanted, (source,), encoder)
         return encoder
 
-    with mock.patch.object(loading, "load_once_converted", convert):
+    with mock.patch.object(load, "load_once_converted", convert):
         auricle.load(record.name)
 
 
@@ -223,7 +220,7 @@ def _put_file(url: str) -> None:
 @pytest.fixture
 def undrawn_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes leave their pictures out, which are drawn again after every model."""
-    monkeypatch.setattr("auricle.probing.folder.save_figure", lambda *_: None)
+    monkeypatch.setattr("auricle.probing.report.save_figure", lambda *_: None)
 
 
 @pytest.fixture

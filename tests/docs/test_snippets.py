@@ -40,7 +40,7 @@ from packaging.utils import canonicalize_name
 from auricle import plug_ins
 from auricle.__main__ import build_parser, main
 from auricle.catalogue import search
-from auricle.hub.embedded import embedded_path
+from auricle.hub.cache import embedded_path
 from auricle.training.recipe import read_recipe
 from forks import run
 

@@ -15,7 +15,7 @@ from auricle.explore.choices import (
     list_layers,
     must_be_downloaded,
 )
-from auricle.hub.availability import Availability
+from auricle.hub.location import Availability
 
 
 @pytest.fixture(autouse=True)

@@ -15,18 +15,18 @@ import soundfile
 import torch
 
 import auricle
+from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import ExtractionError, OutputError
 from auricle.extraction.engine import Stages
-from auricle.extraction.inputs.records import Problem
 from auricle.extraction.local import LocalEngine
-from auricle.extraction.plan import Limits
+from auricle.extraction.plan import PlanLimits
 from auricle.extraction.run import Summary, extract, locked
-from auricle.extraction.store.reader import open as open_store
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Shard, Work
+from auricle.files.locks import lock_path
 from auricle.models.base import Encoder
+from auricle.store.reader import open as open_store
 
-LIMITS = Limits(batch_seconds=3, shard_seconds=2)
+LIMITS = PlanLimits(batch_seconds=3, shard_seconds=2)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_what_is_encoded_of_a_shard_that_is_not_whole_is_kept(
             LocalEngine(("cpu",)),
             num_bytes=lambda _: 0,
             progress=progress,
-            limits=Limits(batch_seconds=2),
+            limits=PlanLimits(batch_seconds=2),
         )
 
     whole = Stopping(-1)
@@ -188,7 +188,7 @@ def test_what_was_kept_of_audio_that_has_changed_since_is_encoded_again(
             LocalEngine(("cpu",)),
             num_bytes=lambda _: 0,
             progress=progress,
-            limits=Limits(batch_seconds=2),
+            limits=PlanLimits(batch_seconds=2),
         )
 
     broken, replaced = corpus[11], corpus[10]  # the longest come first
@@ -210,7 +210,7 @@ def test_what_was_kept_of_audio_that_has_changed_since_is_encoded_again(
         LocalEngine(("cpu",)),
         num_bytes=lambda _: 0,
         progress=heard,
-        limits=Limits(batch_seconds=2),
+        limits=PlanLimits(batch_seconds=2),
     )
     out, other = open_store(tmp_path / "out"), open_store(tmp_path / "fresh")
     for name in other.ids:
@@ -320,7 +320,7 @@ def test_a_run_in_which_all_failed_claims_nothing(
         Path(utterance.source).write_bytes(b"no audio at all")
     for _ in range(2):
         assert run(corpus, out).num_failed == 12
-        assert [path.name for path in out.iterdir()] == ["errors.jsonl"]
+        assert {path.name for path in out.iterdir()} == {"errors.jsonl", lock_path(out).name}
     make_work(out, form="npy")  # another extraction may begin there
 
 
@@ -448,6 +448,16 @@ def test_two_runs_do_not_write_to_one_store(
     ):
         run(corpus, tmp_path / "out")
     run(corpus, tmp_path / "out")
+
+
+def test_a_store_that_cannot_be_locked_says_so(
+    corpus: list[Utterance], run: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    lock_path(out).mkdir()
+    with pytest.raises(OutputError, match="cannot write to .*choose a folder"):
+        run(corpus, out)
 
 
 def test_nothing_to_do_is_a_closed_store(run: Any, tmp_path: Path) -> None:

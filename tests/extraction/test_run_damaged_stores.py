@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
-from auricle.extraction.store.reader import open as open_store
+from auricle.audio.inputs import sample_paths
+from auricle.store.reader import open as open_store
 
 NUM_FILES = 8
 SHARD, PART = "shards/00000-000001.safetensors", "parts/00000-000001.parquet"

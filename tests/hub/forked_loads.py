@@ -26,14 +26,14 @@ import numpy  # noqa: F401
 import tqdm  # noqa: F401
 
 import auricle
-from auricle.hub import contents, converting, verification
-from auricle.hub.conversions import conversions_folder
-from auricle.hub.loading import load_location
+from auricle.hub import contents, conversions
+from auricle.hub.cache import conversions_folder
+from auricle.hub.conversions import load_location
 
 SEED = 5
 NOBODY = 65534
 SOURCE = Path(auricle.__file__).parent
-WATCHED = (str(SOURCE / "hub"), str(SOURCE / "native.py"), str(SOURCE / "writing.py"))
+WATCHED = (str(SOURCE / "hub"), str(SOURCE / "files"))
 
 httpx.create_ssl_context()
 
@@ -112,7 +112,7 @@ def killed(url: str, cache: Path, num_moments: str) -> Any:
             fork = Fork(lambda: count_lines(lambda: load_digest(url, refresh=refresh), line))  # noqa: B023
         survived = fork.result() is not None
         names = sorted({item.name for item in contents.items()})
-        findings = list(verification.verify(names)) if names else []
+        findings = list(contents.verify(names)) if names else []
         loads = Fork(lambda: [load_digest(url), load_digest(url)]).result()
         outcomes.append(
             {
@@ -127,7 +127,7 @@ def killed(url: str, cache: Path, num_moments: str) -> Any:
 
 def many(url: str, cache: Path) -> Any:
     """Twenty loads at once, and how many of them wrote a conversion."""
-    write = converting.write_native
+    write = conversions.write_native
     written = cache.parent / "written"
 
     def counted(*arguments: Any) -> None:
@@ -135,7 +135,7 @@ def many(url: str, cache: Path) -> Any:
             file.write("x")
         write(*arguments)
 
-    converting.write_native = counted
+    conversions.write_native = counted
     forks = [Fork(lambda: load_digest(url)) for _ in range(20)]
     return {"loads": [fork.result() for fork in forks], "written": len(written.read_text())}
 

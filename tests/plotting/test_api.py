@@ -9,12 +9,13 @@ import soundfile
 import torch
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
+from auricle.corpus.utterance import Segment
 from auricle.plotting import api as module
 from auricle.plotting.analysis import at_common_times, cka_matrix
 from auricle.plotting.api import comparison_of, layers_of_each, listen, picture_of, represent
 from auricle.plotting.picture import LayerSimilarity, Picture
-from auricle.plotting.utterance import DrawnUtterance, LabelSegment
+from auricle.plotting.utterance import DrawnUtterance
 
 SPEECH = sample_paths()[0]
 
@@ -52,7 +53,7 @@ def test_what_is_drawn_is_what_the_encoder_gives(drawn: list[Any]) -> None:
     assert utterance.title == "vq_apc_mini, rnn_1"
     assert figure.texts[0].get_text() == utterance.title
     np.testing.assert_array_equal(utterance.waveform, waveform)
-    assert utterance.segments == (LabelSegment(start=0, end=0.5, label="S"),)
+    assert utterance.segments == (Segment(start=0, end=0.5, label="S"),)
     assert utterance.shown == (0, 0.75)
     (shown,) = utterance.representations
     with torch.inference_mode():
@@ -124,7 +125,7 @@ def test_layers_are_one_for_each_model() -> None:
 def test_labels_come_from_a_file_too(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("0.1\t0.2\tAA\n")
     speech = listen(short_speech(), labels=tmp_path / "a.tsv")
-    assert speech.segments == (LabelSegment(start=0.1, end=0.2, label="AA"),)
+    assert speech.segments == (Segment(start=0.1, end=0.2, label="AA"),)
 
 
 @pytest.mark.parametrize(

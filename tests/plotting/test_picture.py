@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auricle.corpus.utterance import Segment
 from auricle.errors import MissingExtraError
 from auricle.geometry import FrameGeometry, Window
 from auricle.plotting import panels as module
 from auricle.plotting.figures import code_colours, save_figure
 from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance
-from auricle.plotting.utterance import DrawnUtterance, FrameSequence, LabelSegment, Representation
+from auricle.plotting.utterance import DrawnUtterance, FrameSequence, Representation
 
 GEOMETRY = FrameGeometry((Window(size=400, stride=160),))
 
@@ -125,8 +126,8 @@ def test_a_section_is_drawn_as_finely_as_if_it_were_all(monkeypatch: pytest.Monk
 
 def test_a_part_of_a_recording_keeps_the_recording_s_times() -> None:
     segments = (
-        LabelSegment(start=2.0, end=4.0, label="S"),
-        LabelSegment(start=9.0, end=10.0, label="T"),
+        Segment(start=2.0, end=4.0, label="S"),
+        Segment(start=9.0, end=10.0, label="T"),
     )
     shown = representation(codes=codes([7] * 98))
     picture = draw_utterance(utterance(origin=3.0, segments=segments, representations=(shown,)))
@@ -204,12 +205,12 @@ def test_frequency_ticks_lie_in_their_bands() -> None:
 
 def test_labels_stand_in_their_boxes_where_they_fit() -> None:
     segments = (
-        LabelSegment(start=0.0, end=0.5, label="wide"),
-        LabelSegment(start=0.5, end=0.518, label="up"),
-        LabelSegment(start=0.518, end=0.56, label="much too long"),
-        LabelSegment(start=0.56, end=0.565, label="n"),
-        LabelSegment(start=0.9, end=3.0, label="$cut_"),
-        LabelSegment(start=2.0, end=3.0, label="gone"),
+        Segment(start=0.0, end=0.5, label="wide"),
+        Segment(start=0.5, end=0.518, label="up"),
+        Segment(start=0.518, end=0.56, label="much too long"),
+        Segment(start=0.56, end=0.565, label="n"),
+        Segment(start=0.9, end=3.0, label="$cut_"),
+        Segment(start=2.0, end=3.0, label="gone"),
     )
     picture = draw_utterance(utterance(segments=segments))
     axes = panel(picture, "labels")
@@ -225,7 +226,7 @@ def test_no_names_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     edges = np.sort(generator.uniform(0, 1, 120))
     segments = tuple(
-        LabelSegment(start=a, end=b, label="ABCDE"[: generator.integers(1, 6)])
+        Segment(start=a, end=b, label="ABCDE"[: generator.integers(1, 6)])
         for a, b in itertools.pairwise(edges)
     )
     numbers = codes(*generator.integers(0, 400, (2, 14)).repeat(7, axis=1).tolist())

@@ -21,7 +21,8 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from auricle.models.base import Config, Encoder
+    from auricle.models.base import Encoder
+    from auricle.models.definition import Config
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

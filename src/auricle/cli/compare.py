@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
-    from auricle.hub.loading import load
+    from auricle.hub.load import load
     from auricle.plotting.api import comparison_of, layers_of_each
     from auricle.plotting.figures import check_plotting, save_figure
 

@@ -65,8 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     import torch
 
-    from auricle.hub.digests import file_sha256
-    from auricle.hub.loading import load
+    from auricle.files.digests import file_sha256
+    from auricle.hub.load import load
 
     dtype: torch.dtype = getattr(torch, arguments.dtype)
     source: str = arguments.checkpoint

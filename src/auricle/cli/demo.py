@@ -48,13 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from auricle.audio.files import read_audio
-    from auricle.audio.samples import sample_paths
-    from auricle.extraction.formats.npy import save_npy
+    from auricle.audio.inputs import sample_paths
+    from auricle.extraction.writers.npy import save_npy
+    from auricle.files.atomic import write_whole
     from auricle.geometry import SAMPLE_RATE
-    from auricle.hub.loading import load
+    from auricle.hub.load import load
     from auricle.plotting.api import listen, picture_of
     from auricle.plotting.figures import check_plotting, save_figure
-    from auricle.writing import write_whole
 
     sources = sample_paths()
     waveforms = [read_audio(source, sample_rate=SAMPLE_RATE) for source in sources]

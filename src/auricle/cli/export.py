@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         AuricleError: The model cannot be loaded, or has no equivalent in the other library.
         OutputError: The folder is not empty, or cannot be written.
     """
-    from auricle.writing import refuse_used_folder
+    from auricle.files.atomic import refuse_used_folder
 
     # Before the weights are fetched, which may take long.
     refuse_used_folder(arguments.out)

@@ -22,7 +22,7 @@ from auricle.cli.options import (
 from auricle.errors import AuricleError
 
 if TYPE_CHECKING:
-    from auricle.corpora import Layers
+    from auricle.extraction.extract import Layers
     from auricle.extraction.run import Summary
 
 INPUT_FORMATS = ("audio", "fairseq", "table", "kaldi", "lhotse", "dataset", "webdataset")
@@ -263,7 +263,7 @@ def run(arguments: argparse.Namespace) -> int:
         AuricleError: Nothing can be extracted, or nothing more can be written.
     """
     from auricle.cli.progress import ProgressBars
-    from auricle.corpora import extract
+    from auricle.extraction.extract import extract
 
     _check(arguments)
     if "://" not in arguments.out:

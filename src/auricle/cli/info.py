@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from auricle.catalogue.family import Family, find_family
 from auricle.cli.options import MODEL_HELP, add_weights, load_encoder
 from auricle.errors import CheckpointError
-from auricle.hub.locations import is_location, looks_like_path, repository_hint
+from auricle.hub.location import is_location, looks_like_path, repository_hint
 
 if TYPE_CHECKING:
     from auricle.catalogue.record import Record, StatedFile
@@ -77,10 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
-    from auricle.hub.availability import availability, is_converted, known_num_bytes
-    from auricle.hub.digests import pinned_sha256
-    from auricle.hub.download import cached_path
-    from auricle.hub.embedded import embedded_path
+    from auricle.files.digests import pinned_sha256
+    from auricle.hub.cache import cached_path, embedded_path
+    from auricle.hub.location import availability, is_converted, known_num_bytes
 
     if arguments.refresh and record.urls:
         load_encoder(arguments)
@@ -141,7 +140,7 @@ def _prefix(record: Record) -> str:
 def _own_facts(place: str | Path, arguments: argparse.Namespace) -> Facts:
     """Yield the facts of a checkpoint of the user's own, at a path or a URL."""
     from auricle.catalogue import search
-    from auricle.hub.digests import file_sha256
+    from auricle.files.digests import file_sha256
     from auricle.info import RANDOM_WEIGHTS
 
     info = load_encoder(arguments).info

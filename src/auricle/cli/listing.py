@@ -15,7 +15,7 @@ from auricle.errors import UnknownModelError
 
 if TYPE_CHECKING:
     from auricle.catalogue.record import Record
-    from auricle.hub.availability import Availability
+    from auricle.hub.location import Availability
 
 SUMMARY = "list the models"
 TEXT = """\
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         UnknownModelError: There are none, or no such family.
         PlugInError: The family is from a plug-in that is broken.
     """
-    from auricle.hub.availability import availabilities
+    from auricle.hub.location import availabilities
 
     records, problems = select(arguments.pattern, family=arguments.family)
     for problem in problems:
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def markdown_table(records: Sequence[Record]) -> list[str]:
     """Format the lines of a wider table in Markdown, the same on every machine."""
-    from auricle.hub.availability import availabilities
+    from auricle.hub.location import availabilities
 
     lines = [f"| {' | '.join(MARKDOWN_HEADER)} |", "|" + "---|" * len(MARKDOWN_HEADER)]
     states = availabilities(records, look_into_cache=False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError, OutputError
-from auricle.hub.locations import is_location
+from auricle.hub.location import is_location
 
 if TYPE_CHECKING:
     from auricle.models.base import Encoder
@@ -208,7 +208,7 @@ def load_encoder(arguments: argparse.Namespace) -> Encoder:
     Raises:
         AuricleError: It cannot be loaded, or this machine has no such device.
     """
-    from auricle.hub.loading import load
+    from auricle.hub.load import load
 
     return load(
         arguments.model,

@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from auricle.hub.locations import is_location
+from auricle.hub.location import is_location
 
 if TYPE_CHECKING:
-    from auricle.extraction.store.folder import Folder
+    from auricle.store.folder import Folder
 
 SUMMARY = "verify the digests of cached files or of a store"
 TEXT = """\
@@ -68,7 +68,7 @@ def _verify_named(name: str) -> Counter[str]:
 
 
 def _verify_models(name: str | None) -> Counter[str]:
-    from auricle.hub.verification import shown, verify
+    from auricle.hub.contents import shown, verify
 
     counts: Counter[str] = Counter()
     for finding in verify(() if name is None else (name,)):
@@ -85,8 +85,8 @@ def _verify_models(name: str | None) -> Counter[str]:
 
 def _store_folder(name: str) -> Folder | None:
     """Open the folder of a store by name; None if the name is that of a model."""
-    from auricle.extraction.store.folder import LocalFolder, open_folder
-    from auricle.hub.locations import looks_like_path
+    from auricle.hub.location import looks_like_path
+    from auricle.store.folder import LocalFolder, open_folder
 
     if is_location(name):
         folder = None if name.lower().startswith(MODEL_SCHEMES) else open_folder(name)
@@ -97,8 +97,8 @@ def _store_folder(name: str) -> Folder | None:
 
 
 def _verify_store(name: str, folder: Folder) -> Counter[str]:
-    from auricle.extraction.store.checking import verify
-    from auricle.extraction.store.reader import open as open_store
+    from auricle.store.reader import open as open_store
+    from auricle.store.reader import verify
 
     counts: Counter[str] = Counter()
     for damage in verify(folder):

@@ -21,8 +21,8 @@ from auricle.convert.converted import Converted, weights_in
 from auricle.convert.formats import FORMATS, Format, published_elsewhere
 from auricle.convert.keymap import KeyMap
 from auricle.convert.originals import Configuration, read_configuration
-from auricle.models.base import Config
 from auricle.models.bert_encoder import SpectralBertConfig
+from auricle.models.definition import Config
 from auricle.models.vq_wav2vec import VqWav2VecConfig
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
 

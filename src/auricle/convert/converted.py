@@ -11,7 +11,7 @@ from torch import Tensor
 from auricle.convert.keymap import KeyMap
 from auricle.convert.pickle_machine import Record
 from auricle.errors import CheckpointError
-from auricle.models.base import Config
+from auricle.models.definition import Config
 
 C = TypeVar("C", bound=Config)
 

@@ -20,11 +20,11 @@ from auricle.convert.huggingface_encoder import (
 )
 from auricle.convert.keymap import KeyMap
 from auricle.errors import AuricleError
+from auricle.files.atomic import write_whole_folder
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
 from auricle.nn.waveform_activations import WaveformActivation
-from auricle.writing import write_whole_folder
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,12 +7,7 @@ import dataclasses
 from auricle.catalogue import search
 from auricle.catalogue.family import find_family
 from auricle.catalogue.record import Record
-from auricle.hub.availability import (
-    Availability,
-    availabilities,
-    availability,
-    known_num_bytes,
-)
+from auricle.hub.location import Availability, availabilities, availability, known_num_bytes
 
 BYTES_PER_WEIGHT = 4
 
@@ -85,7 +80,7 @@ def list_layers(name: str) -> Layers:
     Raises:
         AuricleError: It cannot be loaded.
     """
-    from auricle.hub.loading import load
+    from auricle.hub.load import load
     from auricle.hub.skeletons import skeleton
 
     record = search.find(name)

@@ -13,14 +13,14 @@ import numpy as np
 import soundfile
 
 from auricle.audio.files import read_audio
+from auricle.corpus.labels import check_segments, read_segments
 from auricle.errors import AudioError, AuricleError
 from auricle.explore.recordings import describe_excess
 from auricle.geometry import SAMPLE_RATE
-from auricle.hub.loading import load
+from auricle.hub.load import load
 from auricle.models.base import Encoder
 from auricle.plotting.api import Speech, comparison_of, picture_of
 from auricle.plotting.figures import save_figure
-from auricle.plotting.labels import check_segments, read_segments
 from auricle.plotting.picture import Picture, TimePanel
 from auricle.plotting.utterance import DrawnUtterance
 

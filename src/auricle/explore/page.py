@@ -14,7 +14,7 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError, OutputError
 from auricle.explore.choices import (
@@ -200,7 +200,7 @@ def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
     )
 
     def look_at_labels(file: str | None) -> None:
-        from auricle.plotting.labels import check_labels
+        from auricle.corpus.labels import check_labels
 
         try:
             if file is not None:

@@ -22,12 +22,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from auricle.audio.notes import Tally, gathered
+from auricle.corpus.reading import fingerprint, read_utterance
+from auricle.corpus.utterance import Utterance
 from auricle.errors import AudioError, AuricleError, ExtractionError
 from auricle.extraction.plan import ShardPlan, Timed
 from auricle.extraction.processes import end_with_parent, shielded_from
-from auricle.extraction.reading import fingerprint, read_utterance
 from auricle.extraction.selection import Selection
-from auricle.extraction.utterances import Utterance
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
 

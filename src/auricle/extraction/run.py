@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from auricle.corpus.reading import ListedLengths, utterance_seconds
+from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import AudioError, AuricleError, OutputError, StoreError
 from auricle.extraction.engine import Failure, Stages
 from auricle.extraction.failures import Failures
-from auricle.extraction.inputs.records import Problem
-from auricle.extraction.plan import Limits, ShardPlan, Timed, plan_shards
-from auricle.extraction.plans import (
+from auricle.extraction.plan import (
     Generation,
+    PlanLimits,
+    ShardPlan,
+    Timed,
     plan_digest,
     plan_numbers,
+    plan_shards,
     planned_keys,
     read_plan,
     write_plan,
 )
-from auricle.extraction.reading import ListedLengths, utterance_seconds
 from auricle.extraction.sources import compare, counted, has_changed
-from auricle.extraction.store.folder import Folder, LocalFolder
-from auricle.extraction.store.index import part_keys, read_part, read_parts
-from auricle.extraction.store.layout import PARTS, ShardKey, plan_file
-from auricle.extraction.store.partial import Segments
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Shard, Work
+from auricle.files import locks
+from auricle.store.folder import Folder, LocalFolder
+from auricle.store.index import part_keys, read_part, read_parts
+from auricle.store.layout import PARTS, ShardKey, plan_file
+from auricle.store.segments import Segments
 
 if TYPE_CHECKING:
     import pyarrow
@@ -109,7 +111,7 @@ def extract(
     *,
     num_bytes: Callable[[float], int],
     progress: Progress,
-    limits: Limits,
+    limits: PlanLimits,
     known_seconds: Mapping[str, float] | None = None,
     problems: Sequence[Problem] = (),
     on_error: Literal["report", "stop"] = "report",
@@ -187,7 +189,7 @@ class Run:
         engine: Engine,
         *,
         num_bytes: Callable[[float], int],
-        limits: Limits,
+        limits: PlanLimits,
         failures: Failures,
         notice: Notice,
     ) -> None:
@@ -336,7 +338,7 @@ class Run:
                     self._num_encoded += 1
                     num_written -= 1
                     self._seconds += decoded[timed.utterance.id]
-                    self.lengths.compare(timed, decoded[timed.utterance.id])
+                    self.lengths.compare(timed.utterance.id, decoded[timed.utterance.id])
             self._num_resumed += num_written
             encoded = ShardPlan(number=shard.plan.number, batches=tuple(map(tuple, batches)))
             self._planned_seconds += encoded.seconds
@@ -464,22 +466,18 @@ def locked(folder: Folder) -> Iterator[None]:
     """Keep other runs on this machine out of a folder.
 
     Raises:
-        OutputError: Another run is in it.
+        OutputError: Another run is in it, it may not be written to, or it cannot be locked.
     """
-    if not isinstance(folder, LocalFolder) or os.name == "nt":
+    with ExitStack() as stack:
+        if isinstance(folder, LocalFolder):
+            busy = (
+                f"another run is writing to {folder.location}; wait for it, or take another folder"
+            )
+            try:
+                stack.enter_context(locks.locked(folder.path, 0.0, OutputError(busy)))
+            except OSError as error:
+                raise OutputError(
+                    f"cannot write to {folder.location}: {error.strerror or error}; choose a "
+                    "folder that you may write to"
+                ) from error
         yield
-        return
-    import fcntl
-
-    handle = os.open(folder.path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise OutputError(
-            f"another run is writing to {folder.location}; wait for it, or take another folder"
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(handle)

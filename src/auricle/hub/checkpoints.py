@@ -18,13 +18,14 @@ from auricle.convert.converted import Converted, weights_in
 from auricle.convert.keymap import OPTIONAL_SUFFIX, KeyMap, Renamed
 from auricle.convert.originals import Configuration, has_configuration, read_original
 from auricle.errors import CheckpointError, UnknownModelError
-from auricle.hub.locations import repository_hint
+from auricle.files.native import is_native, is_own, read_native
+from auricle.files.safetensors import ALIGNMENT_BYTES
+from auricle.hub.location import repository_hint
 from auricle.hub.plug_in_formats import formats_for
 from auricle.hub.skeletons import skeleton
 from auricle.info import Provenance
-from auricle.models.base import Config, Encoder
-from auricle.native import is_native, is_own, read_native
-from auricle.safetensors_file import ALIGNMENT_BYTES
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 
 logger = logging.getLogger(__name__)
 

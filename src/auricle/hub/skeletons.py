@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from auricle.models.base import Config, Encoder
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 
 _DRAWS = frozenset({Tensor.normal_, Tensor.uniform_})
 """What random weights are drawn with, other than by `torch.nn.init`."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from auricle.audio.waveforms import Waveform, as_waveforms, checked_pad_short
+from auricle.audio.inputs import Waveform, as_waveforms, checked_pad_short
 from auricle.errors import AuricleError, warn_deprecated
 from auricle.geometry import SAMPLE_RATE, FrameGeometry
 from auricle.info import LayerInfo

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from auricle.audio.waveforms import Waveform, as_waveforms, checked_pad_short
+from auricle.audio.inputs import Waveform, as_waveforms, checked_pad_short
 from auricle.errors import AuricleError, LayerError, warn_deprecated
-from auricle.frontends import FbankConfig, LogMelConfig, extract
+from auricle.frontends import FbankConfig, LogMelConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.inference.streaming.session import StreamSession, StreamStatistics, measured
-from auricle.inference.streaming.stages import Step, feature_step, obstacle
+from auricle.inference.streaming.stages import Step, feature_step
 from auricle.info import LayerInfo
 from auricle.models.definition import Config, EncoderDefinition
 from auricle.nn import packed
@@ -347,20 +347,19 @@ class FeatureEncoder(Encoder):
 
     @property
     def uses_utterance_statistics(self) -> bool:
-        features = self.config.features
-        return isinstance(features, LogMelConfig) or features.cmvn
+        return self.config.features.uses_utterance_statistics
 
     def stream_steps(self) -> Iterator[Step]:
         """The front end alone; families add the steps of what reads it."""
+
         if self.looks_ahead:
             yield from super().stream_steps()
         features = self.config.features
-        reason = obstacle(features)
-        if reason is not None:
-            raise self.stream_refusal(reason)
+        if features.streaming_obstacle is not None:
+            raise self.stream_refusal(features.streaming_obstacle)
         assert isinstance(features, FbankConfig)
         yield feature_step(features, self.dtype)
 
     def features(self, waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
         """Front-end features (B, T, D) in the weights' type, zeros past each true end."""
-        return extract(waveforms, num_samples, self.config.features).to(self.dtype)
+        return self.config.features.features(waveforms, num_samples).to(self.dtype)

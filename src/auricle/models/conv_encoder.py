@@ -11,7 +11,8 @@ from torch import Tensor
 from auricle.inference.streaming.norms import StreamGroupNorm
 from auricle.inference.streaming.stages import AggregatorStage, ExtractorStage, PerFrame, Step
 from auricle.info import LayerInfo
-from auricle.models.base import Config, Encoder
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 from auricle.nn.conv_features import (
     AggregatorConfig,
     AggregatorLayer,

@@ -13,7 +13,8 @@ from auricle.geometry import FrameGeometry, Window
 from auricle.inference.streaming.norms import NormFunction, StreamGroupNorm
 from auricle.inference.streaming.stages import PerFrame, Recurrent, Step, StreamWindows, convolved
 from auricle.info import LayerInfo
-from auricle.models.base import Config, Encoder
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 from auricle.nn.batch_norm import BatchNorm, over_true_frames
 from auricle.nn.channel_norm import ChannelNorm
 from auricle.nn.conv_stack import StackModule, run_stack

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from auricle.errors import AuricleError, LayerError
+from auricle.files.native import NativeCheckpoint, write_native
 from auricle.geometry import SAMPLE_RATE
 from auricle.info import LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
-from auricle.native import NativeCheckpoint, write_native
 from auricle.nn.fast_paths import first_change
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from auricle.geometry import FrameGeometry, Window
 from auricle.inference.streaming.stages import Step
 from auricle.info import LayerInfo
-from auricle.models.base import Config, Encoder
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 from auricle.nn.batch_norm import BatchNorm, over_true_frames
 from auricle.nn.convolution import Conv1d
 from auricle.nn.cuts import Cut, cuts

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.info import LayerInfo
-from auricle.models.base import Config, Encoder
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 from auricle.nn.linear import Linear
 from auricle.nn.stretches import by_stretches
 from auricle.nn.waveform_extractor import ExtractorConfig, WaveformExtractor

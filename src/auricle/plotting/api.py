@@ -13,18 +13,19 @@ import torch
 from torch import Tensor
 
 from auricle.audio.files import read_audio
-from auricle.audio.waveforms import Waveform, as_waveforms
+from auricle.audio.inputs import Waveform, as_waveforms
 from auricle.catalogue.record import DEFAULT_MODEL
+from auricle.corpus.labels import check_segments, read_segments
+from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.geometry import SAMPLE_RATE
-from auricle.hub.loading import load
+from auricle.hub.load import load
 from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.plotting.analysis import MIN_FRAMES, at_common_times, cka_matrix
 from auricle.plotting.figures import check_matplotlib
-from auricle.plotting.labels import check_segments, read_segments
 from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance
-from auricle.plotting.utterance import DrawnUtterance, FrameSequence, LabelSegment, Representation
+from auricle.plotting.utterance import DrawnUtterance, FrameSequence, Representation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +43,7 @@ class Speech:
 
     waveform: Tensor
     name: str = ""
-    segments: tuple[LabelSegment, ...] = ()
+    segments: tuple[Segment, ...] = ()
     section: tuple[float, float] | None = None
     origin: float = 0.0
 
@@ -309,14 +310,14 @@ def _segments(
     name: str,
     channel: int | None,
     tier: str | None,
-) -> tuple[LabelSegment, ...]:
+) -> tuple[Segment, ...]:
     if isinstance(labels, str | os.PathLike):
         return read_segments(Path(labels), name or None, channel=channel, tier=tier)
     if tier is not None:
         raise AudioError("a tier is for files of labels; leave it out")
     try:
         return tuple(
-            LabelSegment(start=float(start), end=float(end), label=str(label))
+            Segment(start=float(start), end=float(end), label=str(label))
             for start, end, label in labels
         )
     except (TypeError, ValueError) as error:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from auricle.errors import OutputError
+from auricle.files.atomic import write_whole
 from auricle.optional import optional
-from auricle.writing import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

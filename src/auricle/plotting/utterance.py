@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from auricle.corpus.utterance import Segment
 from auricle.geometry import FrameGeometry
 
 if TYPE_CHECKING:
@@ -19,15 +20,6 @@ class FrameSequence:
 
     frames: NDArray[Any]
     geometry: FrameGeometry
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelSegment:
-    """A segment of an utterance and its label, such as a phone; times in seconds."""
-
-    start: float
-    end: float
-    label: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +53,7 @@ class DrawnUtterance:
     sample_rate: int
     mel: FrameSequence
     representations: tuple[Representation, ...]
-    segments: tuple[LabelSegment, ...] = ()
+    segments: tuple[Segment, ...] = ()
     section: tuple[float, float] | None = None
     origin: float = 0.0
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from auricle.errors import AuricleError
 from auricle.frontends import FbankConfig, LogMelConfig
-from auricle.frontends.cmvn import cmvn
+from auricle.frontends.feature_transforms import cmvn
 from auricle.models.baseline import Baseline, BaselineConfig
 from streams import streamed
 

@@ -90,7 +90,7 @@ class StreamGroupNorm:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StreamCmvn:
-    """Mean and variance normalisation of each dimension, as `auricle.frontends.cmvn` has it.
+    """Running mean and variance normalisation of each dimension (CMVN).
 
     A dimension that has been constant is 0.
     """

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from auricle.audio.waveforms import as_waveforms
+from auricle.audio.inputs import as_waveforms
 from auricle.errors import AudioError, AuricleError
 from auricle.geometry import SAMPLE_RATE
 from auricle.inference.streaming.norms import Measuring, Moments, NormFunction, fixed, running

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.frontends import FbankConfig, LogMelConfig, extract
+from auricle.frontends import FbankConfig
 from auricle.geometry import Window
 from auricle.inference.streaming.norms import NormFunction, StreamCmvn, StreamNorm
 from auricle.nn.conv_features import AggregatorLayer, ExtractorLayer
@@ -235,19 +235,8 @@ class FbankStage:
             block = samples[:, start * hop :][:, :num_block_samples]
             block = F.pad(block, (0, num_block_samples - block.shape[1]))
             target = frames[:, start : start + BLOCK_FRAMES]
-            target.copy_(extract(block, [num_block_samples], config)[:, : target.shape[1]])
+            target.copy_(config.features(block, [num_block_samples])[:, : target.shape[1]])
         return self._norm(frames.transpose(1, 2)).to(self._dtype)
-
-
-def obstacle(features: FbankConfig | LogMelConfig) -> str | None:
-    """The reason why a front end cannot stream; None where it can."""
-    if not isinstance(features, FbankConfig):
-        return "its front end brings the whole utterance to one level, and mirrors its ends"
-    if features.delta_order > 0:
-        return "its deltas (delta_order) regress over frames ahead"
-    if features.subtract_mean:
-        return "it subtracts the mean over the whole utterance (subtract_mean)"
-    return None
 
 
 def feature_step(features: FbankConfig, dtype: torch.dtype) -> Step:
