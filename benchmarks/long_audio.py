@@ -115,14 +115,14 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(arguments.threads)
     if arguments.skip_attention:
         skip_attention()
-    encoder = auricle.build(name) if name in list_sizes() else auricle.load(name)
+    encoder = auricle.build(name) if name in list_sizes() else auricle.load(name, device="cpu")
     waveform = long_waveform(arguments.minutes)
     start = time.process_time()
     with torch.inference_mode():
         if arguments.codes:
             (output,) = encoder.codes([waveform])
         elif arguments.window_seconds is not None:
-            from auricle.models.windows import encode_windows
+            from auricle.inference.windows import encode_windows
 
             (output,) = encode_windows(
                 encoder,
@@ -172,7 +172,7 @@ def long_waveform(minutes: float) -> Tensor:
     import soundfile
     import torch
 
-    from auricle.audio.samples import sample_paths
+    from auricle.audio.inputs import sample_paths
 
     waveform = torch.empty(round(minutes * 60 * SAMPLE_RATE))
     pieces = [torch.from_numpy(soundfile.read(p, dtype="float32")[0]) for p in sample_paths()]
@@ -200,7 +200,7 @@ def read(path: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 
 def key(run: dict[str, Any]) -> tuple[Any, ...]:
-    """What must be equal for one run to take another's place."""
+    """Key by which a run replaces an earlier one."""
     names = ("model", "layer", "minutes", "window_seconds", "overlap_seconds", "attention")
     return tuple(run[name] for name in names)
 
@@ -225,7 +225,7 @@ def tables(runs: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def hour_table(runs: list[dict[str, Any]]) -> str:
-    """What an hour takes, a row for each model, as Markdown; with the time if all have one."""
+    """Table of memory, and of time if all rows have it, for an hour of audio, as Markdown."""
     is_timed = all(run["seconds"] is not None for run in runs)
     rows = ["| model | peak GB | of that output |", "|---|---:|---:|"]
     if is_timed:

@@ -1,4 +1,4 @@
-"""What fewer bits change, on real speech: per layer of each small encoder, and in its probes.
+"""Measure the effect of reduced precision on layers and probes of the small encoders.
 
     python benchmarks/precision.py --data librispeech [--models tera_mini] [--probe-data corpora]
     python benchmarks/precision.py --render
@@ -22,9 +22,10 @@ from typing import Any
 import torch
 
 import auricle
-from auricle.audio.files import list_audio_files, read_audio
+from auricle.audio.files import read_audio
+from auricle.audio.inputs import list_audio_files
 from auricle.errors import AuricleError
-from auricle.outputs import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -92,16 +93,16 @@ def waveforms(folder: Path, seconds: float) -> list[torch.Tensor]:
 
 def measured(name: str, wavs: list[torch.Tensor]) -> dict[str, Any]:
     """Differences of each layer in each precision that the encoder can have."""
-    exact = auricle.load(name)
+    exact = auricle.load(name, device="cpu")
     layers = list(exact.info.layers)
     result: dict[str, Any] = {"default_layer": exact.default_layer, "layers": {}, "probes": {}}
     for precision in PRECISIONS:
         try:
-            encoder = auricle.load(name, precision=precision)
+            encoder = auricle.load(name, device="cpu", precision=precision)
         except AuricleError:  # int8 is for Transformers
             continue
         with torch.inference_mode():
-            pairs = list(zip(exact(wavs, layers), encoder(wavs, layers), strict=True))
+            pairs = list(zip(exact.layers(wavs, layers), encoder.layers(wavs, layers), strict=True))
         for layer in layers:
             expected = torch.cat([one[layer].flatten() for one, _ in pairs])
             outputs = torch.cat([other[layer].flatten() for _, other in pairs])
@@ -146,7 +147,7 @@ def table(results: dict[str, Any]) -> str:
     """The differences of default layers and of the layers that differ most, as Markdown."""
     lines = [
         "| encoder | bits | default layer: rms | 99.9 % | worst layer | its rms "
-        "| codes that differ | phones told right |",
+        "| codes that differ | phone accuracy |",
         "|---|---|---:|---:|---|---:|---:|---:|",
     ]
     for name, result in results.items():

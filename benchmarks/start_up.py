@@ -1,4 +1,4 @@
-"""How long a user waits at the start, each step against what it may take beyond its own start.
+"""Measure the start-up time of each step against its limit.
 
     python benchmarks/start_up.py [--repetitions 7] [--out FILE]
     python benchmarks/start_up.py --render
@@ -45,7 +45,7 @@ TOOL = "python benchmarks/start_up.py --render"
 LOAD = "import auricle; encoder = auricle.load({!r})"
 ENCODE = """
 import torch
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 with torch.inference_mode():
     encoder([str(sample_paths()[0])])
 """

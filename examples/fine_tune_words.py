@@ -27,7 +27,7 @@ from auricle.probing.tasks import Task, read_task
 
 BATCH_WORDS = 32
 MAX_CUT_SAMPLES = 2_400
-"""Up to as much is cut off both ends of a training word, anew each time it is seen."""
+"""Most samples that are cropped at random from each end of a training word."""
 
 ENCODER_FILE, HEAD_FILE = "encoder.safetensors", "head.safetensors"
 
@@ -70,12 +70,11 @@ class WordClassifier(nn.Module):
         return logits
 
     def means(self, wavs: Sequence[Tensor]) -> Tensor:
-        """Means over time (B, L, D). Outputs are unpadded, so only true frames count."""
-        outputs = self.encoder(wavs, layer=self.layer)
-        if self.layer != "all":
-            return torch.stack([x.mean(dim=0, keepdim=True) for x in outputs])
-        rows = [x.values() if isinstance(x, dict) else x for x in outputs]
-        return torch.stack([torch.stack([x.mean(dim=0) for x in row]) for row in rows])
+        """Means over time (B, L, D). Outputs are unpadded, so only valid frames count."""
+        outputs = self.encoder.layers(wavs, "all" if self.layer == "all" else [self.layer])
+        return torch.stack(
+            [torch.stack([x.mean(dim=0) for x in layers.values()]) for layers in outputs]
+        )
 
     def save(self, folder: Path) -> None:
         """Write the encoder, as `auricle.load` reads it, and beside it the head."""
@@ -170,12 +169,12 @@ def cut(wav: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.inference_mode()
 def accuracy(model: WordClassifier, wavs: Sequence[Tensor], labels: Sequence[str]) -> float:
-    """Share of words told right."""
-    told: list[str] = []
+    """Share of correctly classified words."""
+    predicted: list[str] = []
     for start in range(0, len(wavs), BATCH_WORDS):
         best = model(wavs[start : start + BATCH_WORDS]).argmax(dim=1)
-        told.extend(model.words[index] for index in best.tolist())
-    return sum(a == b for a, b in zip(told, labels, strict=True)) / len(labels)
+        predicted.extend(model.words[index] for index in best.tolist())
+    return sum(a == b for a, b in zip(predicted, labels, strict=True)) / len(labels)
 
 
 def read_split(task: Task, split: str) -> tuple[list[Tensor], list[str]]:
@@ -184,7 +183,8 @@ def read_split(task: Task, split: str) -> tuple[list[Tensor], list[str]]:
     utterances = [
         task.utterances[index] for index in (fold.train if split == "train" else fold.test)
     ]
-    return [read_audio(item.path) for item in utterances], [item.label for item in utterances]
+    waveforms = [read_audio(item.source) for item in utterances]
+    return waveforms, [item.labels["word"] for item in utterances]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--layer", help="the layer below the head, or all; default: the model's")
     parser.add_argument("--steps", type=int, default=600, help="updates; default: %(default)s")
     parser.add_argument("--freeze", nargs="*", default=[], help="prefixes of names of weights")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for the fine-tuned encoder and its head")
     options = parser.parse_args(arguments)

@@ -10,9 +10,9 @@ from card_sources import BASELINE, TASKS, Mini, Sources
 from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
 from auricle.catalogue.search import find, list_models
-from auricle.outputs import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
+from auricle.probing.report import NOTHING, percent
 from auricle.probing.results import LayerResult, ProbeResult
-from auricle.probing.tables import NOTHING, percent
 from auricle.training.recipe import parse_recipe
 
 ATTRIBUTION = (
@@ -188,7 +188,7 @@ def _limits(mini: Mini) -> Iterator[str]:
 
 
 def _published(record: Record) -> str:
-    """Where better weights of the family are, and the command that gets them."""
+    """Published weights of the family, and the command that downloads them."""
     better = published_model(record)
     if better is None:
         return "No weights of the family were published."
@@ -227,7 +227,7 @@ def _steps(mini: Mini) -> str:
 
 
 def steps_option(mini: Mini) -> str:
-    """What `auricle pretrain` needs to be told where the recipe says another number of steps."""
+    """Option of `auricle pretrain` if the number of steps differs from the recipe's."""
     stated = parse_recipe(mini.recipe).identity.steps
     return "" if stated == mini.num_steps else f"--steps {mini.num_steps}"
 

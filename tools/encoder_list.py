@@ -17,7 +17,7 @@ from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
 from auricle.catalogue.search import find, list_models
 from auricle.cli.listing import markdown_table
-from auricle.outputs import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -32,7 +32,7 @@ SHOWN = 5
 def family_table() -> str:
     """A row for each family with weights, in the order of their papers; the baselines last."""
     lines = [
-        "| family | paper | published models | embedded | dim | layers | frames/s |",
+        "| family | paper | published models | bundled | dim | layers | frames/s |",
         "|---|---|---|---|---:|---:|---:|",
     ]
     records = [find(name) for name in list_models()]

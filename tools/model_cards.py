@@ -15,7 +15,7 @@ from card_pages import page
 from card_sources import Sources, read_sources
 
 from auricle.errors import AuricleError
-from auricle.training.curves import save_curves
+from auricle.training.monitoring import save_curves
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- minis: `make cards` -->\n", "<!-- /minis -->"
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> None:
 
 
 def cards_folder(root: Path) -> Path:
-    """Where the cards lie, and what they are made of."""
+    """Folder of the cards and of their sources."""
     return root / "docs" / "models"
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from auricle.geometry import FrameGeometry, Window
 from auricle.nn.batch import (
     Batch,
     Layout,
@@ -14,7 +15,6 @@ from auricle.nn.batch import (
     padding_mask,
     zero_padding,
 )
-from auricle.outputs import FrameGeometry, Window
 
 CPU = torch.device("cpu")
 

@@ -16,15 +16,15 @@ from safetensors.torch import load_file
 import auricle
 from auricle.errors import AudioError, RecipeError, TrainingError
 from auricle.nn.waveform_transformer import WaveformTransformer
-from auricle.objectives.apc import ApcObjective
 from auricle.objectives.base import Loss, Objective
+from auricle.objectives.prediction import ApcObjective
 from auricle.objectives.wav2vec2 import Wav2Vec2Objective
 from auricle.training.building import build_accelerator, build_objective
 from auricle.training.checkpoints import CheckpointFolder, read_state
 from auricle.training.corpus import Corpus, read_corpus
-from auricle.training.metrics import StepMeans, read_metrics
+from auricle.training.monitoring import StepMeans, read_metrics
 from auricle.training.recipe import Recipe, parse_recipe
-from auricle.training.trainer import Outcome, RunSettings, Trainer, train
+from auricle.training.trainer import RunSettings, Trainer, TrainingResult, train
 from forks import Forked, run
 
 CPU = RunSettings(device="cpu", caches_audio=True)
@@ -163,7 +163,7 @@ def test_it_leaves_an_encoder_and_what_was_seen(
 ) -> None:
     outcome = train(recipe, corpus, alone, CPU)
     path = alone / "tiny.safetensors"
-    assert outcome == Outcome(step=NUM_STEPS, stopped_by=0, result=path, is_main=True)
+    assert outcome == TrainingResult(step=NUM_STEPS, stopped_by=0, result=path, is_main=True)
     lines = read_metrics(alone)
     assert [line["step"] for line in lines] == [2, 4, 6, 8]
     assert lines[-1]["audio_hours"] == pytest.approx(NUM_STEPS * 2 / 3600, rel=0.3)
@@ -210,7 +210,7 @@ def test_stopped_by_a_signal_and_resumed_is_as_if_left_alone(
     with monkeypatch.context() as patch:
         at_step(patch, 4, terminate)
         outcome = train(recipe, corpus, tmp_path, CPU)
-    assert outcome == Outcome(step=5, stopped_by=signal.SIGTERM, result=None, is_main=True)
+    assert outcome == TrainingResult(step=5, stopped_by=signal.SIGTERM, result=None, is_main=True)
     assert not (tmp_path / "tiny.safetensors").exists()
     train(recipe, corpus, tmp_path, RunSettings(device="cpu", num_workers=1))
     assert_equal(weights(tmp_path), expected)
@@ -348,6 +348,44 @@ def test_more_steps_go_on_from_the_end(
     train(recipe, corpus, tmp_path / "parts", CPU)
     train(recipe, corpus, tmp_path / "whole", CPU)
     assert_equal(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+
+
+MASKS = """
+family = "mockingjay"
+
+[encoder]
+features = { type = "log_mel", num_mels = 8 }
+transformer = { hidden_size = 8, num_layers = 1, num_heads = 2, ffn_size = 8, share_layer = false }
+"""
+NEGATIVES = """
+family = "wav2vec"
+
+[encoder]
+extractor = { layers = [[8, 10, 5], [8, 8, 4], [8, 4, 2], [8, 4, 2], [8, 4, 2]] }
+aggregator = { layers = [[8, 2, 1]] }
+
+[objective]
+num_steps = 2
+num_negatives = 2
+"""
+
+
+@pytest.mark.parametrize("sections", [MASKS, NEGATIVES], ids=["masks", "negatives"])
+def test_the_generator_of_the_objective_is_restored(
+    recipe_text: str, corpus: Corpus, tmp_path: Path, sections: str
+) -> None:
+    identity, rest = recipe_text.replace("cosine", "constant").split('family = "apc"')
+    options, encoder = rest.split("[encoder]\n")
+    family, own = sections.split("\n\n", maxsplit=1)
+    text = f"{identity}{family}{options}{own}\n{encoder[encoder.index('[data]') :]}"
+    recipe = parse_recipe(text).with_steps(4)
+    train(recipe, corpus, tmp_path / "whole", CPU)
+    whole = weights(tmp_path / "whole")
+    train(recipe.with_steps(2), corpus, tmp_path / "resumed", CPU)
+    state = "random_0.safetensors objective"
+    assert not torch.equal(weights(tmp_path / "resumed")[state], whole[state])  # it draws
+    train(recipe, corpus, tmp_path / "resumed", CPU)
+    assert_equal(weights(tmp_path / "resumed"), whole)
 
 
 def test_the_seed_decides(

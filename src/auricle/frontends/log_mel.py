@@ -1,4 +1,4 @@
-"""Level-normalised log mel, linear or MFCC features by a centred Fourier transform (spec F2)."""
+"""Level-normalised log mel, linear or MFCC features of a centred Fourier transform."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.frontends.cmvn import cmvn
-from auricle.frontends.deltas import append_deltas
-from auricle.frontends.framing import magnitudes, stacked, transform_windows, utterances
-from auricle.outputs import FrameGeometry, Window
+from auricle.frontends.feature_transforms import append_deltas, cmvn, padded_cmvn, padded_deltas
+from auricle.frontends.framing import batch_features, magnitudes, transform_windows
+from auricle.geometry import FrameGeometry, Window
 
 if TYPE_CHECKING:
-    from auricle.outputs import IntOrTensor
+    from auricle.geometry import IntOrTensor
 
 EPSILON = 1e-10  # added to the level, in the logarithm and to CMVN's deviation by the original code
 MFCC_LOG_OFFSET = 1e-6  # torchaudio.transforms.MFCC with log_mels
@@ -35,22 +34,24 @@ class LogMelConfig(
     tag_field="type",
     tag="log_mel",
 ):
-    """Options of the online features of Mockingjay, TERA and Audio ALBERT.
+    """Options of the online features of Mockingjay, TERA and Audio ALBERT (arXiv:2007.06028).
 
-    In brackets the name in the `audio` section of their checkpoints (arXiv:2007.06028).
+    In brackets their names in the `audio` section of those checkpoints.
 
-    kind: `mel` bands, the `linear` power spectrum, or `mfcc` (`input.feat_type`).
-    num_mels: triangles on the HTK mel scale for kind `mel` (`n_mels`).
-    num_freqs: bins of the spectrum; the Fourier transform has 2 (num_freqs - 1) samples (`n_freq`).
-    num_mfcc: cosine coefficients for kind `mfcc` (`n_mfcc`).
-    window_ms, hop_ms: Hann window and hop (`win_ms`, `hop_ms`).
-    target_level_db: level to which a waveform is scaled first, in dB of full scale
-        (`target_level`); None leaves it as it is.
-    log: natural logarithm (`input.log`). Cosine coefficients are logarithmic and may be negative,
-        so kind `mfcc` must have it False.
-    delta_order: times that deltas over 5 frames are appended (`input.delta`).
-    cmvn: mean and variance normalisation per utterance, last (`input.cmvn`).
-    sample_rate: of the waveforms, in Hz.
+    Attributes:
+        kind: `mel` bands, the `linear` power spectrum, or `mfcc` (`input.feat_type`).
+        num_mels: Triangular filters on the HTK mel scale for kind `mel` (`n_mels`).
+        num_freqs: Bins of the spectrum (`n_freq`); the transform has 2 (num_freqs - 1) samples.
+        num_mfcc: Cepstral coefficients for kind `mfcc` (`n_mfcc`).
+        window_ms: Hann window (`win_ms`).
+        hop_ms: Hop (`hop_ms`).
+        target_level_db: Level to which a waveform is scaled first, in dB of full scale
+            (`target_level`); None for no scaling.
+        log: Whether to take the natural logarithm (`input.log`). Must be False for kind `mfcc`,
+            whose coefficients are logarithmic and may be negative.
+        delta_order: Order of the appended deltas, over 5 frames (`input.delta`).
+        cmvn: Whether to apply mean and variance normalisation per utterance, last (`input.cmvn`).
+        sample_rate: Of the waveforms, in Hz.
     """
 
     kind: Literal["mel", "linear", "mfcc"] = "mel"
@@ -89,17 +90,17 @@ class LogMelConfig(
 
     @property
     def fft_samples(self) -> int:
-        """Length of the Fourier transform, in samples."""
+        """Length of the Fourier transform in samples."""
         return 2 * (self.num_freqs - 1)
 
     @property
     def window_samples(self) -> int:
-        """Length of the Hann window, in samples, to the nearest one."""
+        """Length of the Hann window in samples, rounded."""
         return round(self.window_ms * self.sample_rate / 1000)
 
     @property
     def hop_samples(self) -> int:
-        """Samples from one frame to the next, to the nearest one."""
+        """Samples between frames, rounded."""
         return round(self.hop_ms * self.sample_rate / 1000)
 
     @property
@@ -110,7 +111,7 @@ class LogMelConfig(
 
     @property
     def geometry(self) -> FrameGeometry:
-        """Where the frames lie: centred on multiples of the hop, by padding half a transform."""
+        """Frame geometry: centred on multiples of the hop, by padding of half a transform."""
         half = self.fft_samples // 2
         window = Window(
             size=self.fft_samples, stride=self.hop_samples, pad_left=half, pad_right=half
@@ -119,30 +120,48 @@ class LogMelConfig(
 
     @property
     def min_samples(self) -> int:
-        """The shortest waveform with features.
+        """Length of the shortest valid waveform.
 
-        Reflection needs one sample more than it adds, and CMVN's deviation two frames.
+        Reflection padding needs one sample more than it adds, and CMVN two frames.
         """
         reflection = self.fft_samples // 2 + 1
         return max(reflection, self.geometry.min_samples(2 if self.cmvn else 1))
 
     def num_frames(self, num_samples: IntOrTensor) -> IntOrTensor:
-        """Frames for `num_samples` samples, an int or an integer tensor."""
+        """Number of frames for `num_samples` samples, an int or an integer tensor."""
         return self.geometry.num_frames(num_samples)
 
+    @property
+    def uses_utterance_statistics(self) -> bool:
+        """True: the level, and CMVN, are those of the whole utterance."""
+        return True
 
-def log_mel(waveforms: Tensor, num_samples: Sequence[int], config: LogMelConfig) -> Tensor:
-    """Mel, linear or MFCC features of a padded batch, each utterance as if it were alone.
+    @property
+    def streaming_obstacle(self) -> str | None:
+        """Reason why the features cannot be computed frame by frame."""
+        return "its front end brings the whole utterance to one level, and mirrors its ends"
 
-    `waveforms` is (batch, samples) in [-1, 1] and `num_samples` holds the true lengths; what lies
-    past them is ignored. Returns (batch, frames, `config.dim`) in float32 on the waveforms'
-    device, zero past each utterance's `config.num_frames(n)` frames. Raises AudioError for an
-    utterance shorter than `config.min_samples`.
-    """
-    if not num_samples:
-        return waveforms.new_zeros((0, 0, config.dim), dtype=torch.float32)
-    rows = utterances(waveforms, num_samples, config.min_samples)
-    return stacked([_features(row, config) for row in rows])
+    def features(self, waveforms: Tensor, lengths: Sequence[int] | Tensor) -> Tensor:
+        """Compute the features of a padded batch; an utterance does not depend on the others.
+
+        Args:
+            waveforms: (B, S) in [-1, 1]. Padding is ignored.
+            lengths: Samples of each utterance, as ints or an int64 tensor (B,).
+
+        Returns:
+            (B, T, dim) in float32, zero past the `num_frames` of an utterance.
+
+        Raises:
+            AudioError: An utterance is shorter than `min_samples`.
+        """
+        return batch_features(
+            waveforms,
+            lengths,
+            functools.partial(_features, config=self),
+            functools.partial(_padded_features, config=self),
+            min_samples=self.min_samples,
+            dim=self.dim,
+        )
 
 
 def _features(waveform: Tensor, config: LogMelConfig) -> Tensor:
@@ -151,42 +170,63 @@ def _features(waveform: Tensor, config: LogMelConfig) -> Tensor:
         _spectral(waveform, config), order=config.delta_order, window=DELTA_WINDOW
     )
     if config.cmvn:
-        # The original holds its features the other way round, and so adds in another order.
+        # The original is (D, T), which changes the order of summation.
         features = features.T.contiguous()
         features = cmvn(features, time_dim=1, epsilon=EPSILON).T
     return features
 
 
+def _padded_features(
+    waveforms: Tensor, lengths: Tensor, config: LogMelConfig
+) -> tuple[Tensor, Tensor]:
+    """Features (B, T, D) of a padded batch (B, S), and their valid frames (B,)."""
+    num_frames = config.num_frames(lengths)
+    half = config.fft_samples // 2
+    mean_square = waveforms.pow(2).sum(1, keepdim=True) / lengths.unsqueeze(1)
+    leveled = waveforms * _gain(mean_square, config.target_level_db)
+    # Reflection at the ends of each utterance.
+    positions = torch.arange(-half, waveforms.shape[1] + half, device=waveforms.device).abs()
+    last = lengths.unsqueeze(1) - 1
+    mirrored = (last - (positions - last).abs()).clamp(min=0)
+    windows = leveled.gather(1, mirrored).unfold(1, config.fft_samples, config.hop_samples)
+    features = padded_deltas(
+        _from_frames(windows, config), num_frames, order=config.delta_order, window=DELTA_WINDOW
+    )
+    if config.cmvn:
+        features = padded_cmvn(features, num_frames, epsilon=EPSILON)
+    return features, num_frames
+
+
 def _spectral(waveform: Tensor, config: LogMelConfig) -> Tensor:
     """Features (T, D) of one utterance (S,), before deltas and normalisation."""
-    window = _window(config).to(waveform.device)
-
-    def features_of(frames: Tensor) -> Tensor:
-        return _from_power(magnitudes(frames * window, size=config.fft_samples).pow(2), config)
-
+    features_of = functools.partial(_from_frames, config=config)
     half = config.fft_samples // 2
-    padded = F.pad(
-        _at_level(waveform, config.target_level_db).view(1, 1, -1), (half, half), mode="reflect"
-    )
+    leveled = waveform * _gain(waveform.pow(2).mean(), config.target_level_db)
+    padded = F.pad(leveled.view(1, 1, -1), (half, half), mode="reflect")
     return transform_windows(
         padded.view(-1), size=config.fft_samples, stride=config.hop_samples, transform=features_of
     )
 
 
-def _at_level(waveform: Tensor, target_level_db: float | None) -> Tensor:
-    """The waveform times `10^(level / 20) / (rms + 1e-10)`."""
+def _gain(mean_square: Tensor, target_level_db: float | None) -> Tensor | float:
+    """The factor to a level, `10^(level / 20) / (rms + 1e-10)`; 1 for none."""
     if target_level_db is None:
-        return waveform
-    mean_square = waveform.pow(2).mean()
-    # The root has no gradient at zero, which is digital silence.
+        return 1.0
+    # The square root has no gradient at 0, for digital silence.
     is_silent = mean_square == 0.0
     rms = mean_square.masked_fill(is_silent, 1.0).sqrt().masked_fill(is_silent, 0.0)
     gain: Tensor = 10.0 ** (target_level_db / 20.0) / (rms + EPSILON)
-    return waveform * gain
+    return gain
+
+
+def _from_frames(frames: Tensor, config: LogMelConfig) -> Tensor:
+    """Features (..., D) of frames (..., fft_samples)."""
+    windowed = frames * _window(config).to(frames.device)
+    return _from_power(magnitudes(windowed, size=config.fft_samples).pow(2), config)
 
 
 def _from_power(power: Tensor, config: LogMelConfig) -> Tensor:
-    """The features of `config.kind` from the power spectrum, (T, bins) -> (T, D)."""
+    """Features (..., D) of `config.kind` from the power spectrum (..., bins)."""
     if config.kind == "mfcc":
         bands = power @ _mel_filters(MFCC_NUM_MELS, config).to(power.device)
         return (bands + MFCC_LOG_OFFSET).log() @ _cosine_transform(config.num_mfcc).to(power.device)
@@ -197,9 +237,9 @@ def _from_power(power: Tensor, config: LogMelConfig) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _window(config: LogMelConfig) -> Tensor:
-    """The periodic Hann window, centred in the transform: (fft_samples,) float32 on the CPU."""
+    """Periodic Hann window, centred in the transform: (fft_samples,) float32 on the CPU."""
     spare = config.fft_samples - config.window_samples
-    # A constant made inside inference mode could not be saved for a later backward pass.
+    # An inference tensor cannot be saved for a backward pass.
     with torch.inference_mode(False), torch.device("cpu"):
         hann = torch.hann_window(config.window_samples)
         return F.pad(hann, (spare // 2, spare - spare // 2))
@@ -207,9 +247,9 @@ def _window(config: LogMelConfig) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _mel_filters(num_mels: int, config: LogMelConfig) -> Tensor:
-    """Triangles linear in Hz from 0 to Nyquist, not area-normalised: (num_freqs, num_mels).
+    """Filters (num_freqs, num_mels), triangular in Hz from 0 to Nyquist, not area-normalised.
 
-    Float32 on the CPU; the edges are evenly spaced on the HTK scale, 2595 log10(1 + f / 700).
+    Float32 on the CPU; edges are evenly spaced on the HTK scale, 2595 log10(1 + f / 700).
     """
     nyquist_hz = float(config.sample_rate // 2)
     with torch.inference_mode(False), torch.device("cpu"):
@@ -224,7 +264,7 @@ def _mel_filters(num_mels: int, config: LogMelConfig) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _cosine_transform(num_mfcc: int) -> Tensor:
-    """The first `num_mfcc` columns of the orthonormal DCT-II: (MFCC_NUM_MELS, num_mfcc)."""
+    """First `num_mfcc` columns of the orthonormal DCT-II: (MFCC_NUM_MELS, num_mfcc)."""
     with torch.inference_mode(False), torch.device("cpu"):
         band = torch.arange(float(MFCC_NUM_MELS))
         order = torch.arange(float(num_mfcc)).unsqueeze(1)

@@ -1,244 +1,214 @@
-"""The contract: what every encoder promises, whatever its family.
-
-A family says what its layers are and computes them over a padded batch. Everything else (input
-checks, padding, choice of layer, lengths, output) is here, once.
-"""
+"""The call surface of every encoder: waveforms in, representations, codes or streams out."""
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.audio.waveforms import Waveform, as_waveforms
-from auricle.errors import AuricleError, LayerError
-from auricle.frontends import FbankConfig, LogMelConfig, extract
-from auricle.native import NativeCheckpoint, write_native
-from auricle.nn.batch import Batch, as_ints, frames_of
+from auricle.audio.inputs import Waveform, as_waveforms, checked_pad_short
+from auricle.errors import AudioError, AuricleError, warn_deprecated
+from auricle.frontends import FbankConfig
+from auricle.geometry import SAMPLE_RATE
+from auricle.inference.streaming.session import StreamSession, StreamStatistics, measured
+from auricle.inference.streaming.stages import Step, feature_step
+from auricle.info import LayerInfo
+from auricle.models.definition import EncoderDefinition, FeatureConfig
+from auricle.nn.batch import Batch, frames_of, padding_mask, zero_padding
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import (
-    first_change,
+    is_traced,
     known_unchanged,
     may_bypass,
     needs_gradients,
     takes_one_by_one,
 )
 from auricle.nn.reached import reaching
-from auricle.outputs import SAMPLE_RATE as SAMPLE_RATE
-from auricle.outputs import LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
-
-if TYPE_CHECKING:
-    from auricle.outputs import IntOrTensor
-    from auricle.streaming.session import StreamSession, StreamStatistics
-    from auricle.streaming.stages import Step
 
 MAX_TOGETHER = 32
 """Utterances that the CPU encodes at once, where that is faster: more of them gain nothing."""
 
-
-class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the families' configurations: frozen, keyword-only, validated on construction."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON has it, for libraries (peft) that read a model's like this."""
-        return cast("dict[str, Any]", msgspec.to_builtins(self))
+MAX_PADDED_SECONDS = 320.0
+"""Audio of a padded batch, padding included: longer lists are encoded in several batches."""
 
 
-class FeatureConfig(Config, frozen=True, kw_only=True):
-    """Configuration of an encoder that reads spectral features.
-
-    Attributes:
-        features: The front end and its options.
-    """
-
-    features: FbankConfig | LogMelConfig
-
-
-class Encoder(nn.Module, abc.ABC):
+class Encoder(EncoderDefinition):
     """A speech encoder: a list of waveforms in, a list of representations out.
 
-    A family subclasses it, sets `family` and `config_type`, and implements `layer_infos` and
-    `encode`; it overrides `min_samples`, `default_layer`, `sees_past`, `looks_ahead`,
-    `uses_utterance_statistics`, `codes_layer`, `num_codebooks`, `code_indices` and `stream_steps`
-    where they differ.
+    `encoder(wavs)` gives one layer, `encoder.layers(wavs)` several by name, `encoder.codes(wavs)`
+    the quantiser's codes, `encoder.stream()` frames of samples as they arrive.
     """
-
-    family: str
-    config_type: ClassVar[type[Config]]
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        self.title: str | None = None
-        """What the model is called in print."""
-        self.paper: Paper | None = None
-        """The publication that the model comes from."""
-        self.provenance = Provenance()
-        self.unused_keys: tuple[str, ...] = ()
-        """Keys of the checkpoint that the encoder does not need, such as a fine-tuned head's."""
-
-    # What a family defines
-
-    @property
-    @abc.abstractmethod
-    def layer_infos(self) -> tuple[LayerInfo, ...]:
-        """The layers in order of depth, by arithmetic from the config alone."""
-
-    @abc.abstractmethod
-    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
-        """Compute layers over a batch of waveforms, in order of depth.
-
-        Args:
-            batch: Padded waveforms (B, S), float32, zeros after each one's end.
-            wanted: Names of the layers that will be used. The caller stops the iteration after
-                the deepest of them; a layer that is neither wanted nor needed by a later one
-                may be left out.
-
-        Yields:
-            A layer's name and its output, padded (B, T, D) or packed (1, N, D); padding may hold
-            anything.
-        """
-
-    @property
-    def default_layer(self) -> str:
-        """Name of the layer that a plain call returns."""
-        return self.layer_infos[-1].name
-
-    @property
-    def min_samples(self) -> int:
-        """The shortest waveform, in samples, for which every formula of the encoder is defined."""
-        return max(info.geometry.min_samples() for info in self.layer_infos)
-
-    @property
-    def sees_past(self) -> bool:
-        """Whether recurrence or causal convolutions let a frame depend on all before it."""
-        return False
-
-    @property
-    def looks_ahead(self) -> bool:
-        """Whether attention lets a frame depend on the whole utterance."""
-        return False
-
-    @property
-    def uses_utterance_statistics(self) -> bool:
-        """Whether a frame depends on means or variances over the whole utterance."""
-        return False
-
-    @property
-    def codes_layer(self) -> str | None:
-        """Name of the layer that the quantiser reads, None for an encoder without codes."""
-        return None
-
-    @property
-    def num_codebooks(self) -> int:
-        """K, codes of each frame; 0 for an encoder without codes."""
-        return 0
-
-    is_faster_together: ClassVar[bool] = False
-    """Whether the CPU infers several utterances at once faster than one after the other."""
-
-    def code_indices(self, frames: Batch) -> Batch:
-        """Codes (B, T, K), int64, of the codes layer's output (B, T, D), in the same layout."""
-        raise NotImplementedError  # pragma: no cover - only called where codes_layer is set
-
-    def stream_steps(self) -> Iterator[Step]:
-        """The steps of this encoder over a stream, in order of depth.
-
-        Raises:
-            AuricleError: It cannot stream; `stream_refusal` makes the error.
-        """
-        if self.looks_ahead:
-            raise self.stream_refusal("attention lets every frame depend on the whole utterance")
-        raise self.stream_refusal("its family does not say how")
-
-    # What every encoder does
 
     def forward(
         self,
         wavs: Sequence[Waveform],
         layer: int | str | Sequence[int | str] | None = None,
         *,
-        short: Literal["error", "pad"] = "error",
-    ) -> list[Tensor] | list[dict[str, Tensor]]:
+        pad_short: bool = False,
+        short: Literal["error", "pad"] | None = None,
+    ) -> list[Any]:
         """Encode unpadded waveforms into unpadded representations, in the order of the input.
 
         Args:
             wavs: List of waveforms. Each is a 1-D float tensor or NumPy array of samples at
                 16 kHz in [-1, 1], a path of an audio file, or a `(samples, sample_rate)` pair.
             layer: Index (negative counts from the end) or name of the layer to return, computed
-                only as deep as that layer; a list of them for several; `"all"` for every layer;
-                None for the default one.
-            short: What to do with a waveform shorter than `min_samples`: `"error"`, or `"pad"`
-                to append zeros up to it.
+                only as deep as that layer; None for the default one. `"all"` and lists of layers
+                are deprecated: `layers` returns several by name.
+            pad_short: Append zeros to a waveform shorter than `min_samples`, up to that length,
+                instead of raising an error.
+            short: Deprecated: `"pad"` is `pad_short=True`, `"error"` is `pad_short=False`.
 
         Returns:
-            One float32 tensor (frames, dim) per waveform, on the encoder's device. With
-            `layer="all"`, per waveform a tensor (layers, frames, dim) where all layers share
-            frames and width, else a dict of layer name to (frames, dim). With a list of layers
-            always such a dict, in the order of the list.
+            One float32 tensor (frames, dim) per waveform, on the encoder's device.
 
         Raises:
             AudioError: A waveform is empty, too short, not 1-D, not floating point, or holds NaN
                 or infinity; a file cannot be decoded. The message names the index.
             LayerError: The encoder has no such layer.
         """
-        layers = self.layer_infos
-        if isinstance(layer, str) and layer == "all":
-            outputs = self._run(wavs, [info.name for info in layers], short)
-            if len({(info.dim, info.geometry.frame_rule) for info in layers}) > 1:
-                return outputs
-            return [torch.stack(list(output.values())) for output in outputs]
-        if isinstance(layer, Sequence) and not isinstance(layer, str):
-            names = [self.layer_info(one).name for one in layer]
-            return [{n: output[n] for n in names} for output in self._run(wavs, names, short)]
+        pad_short = checked_pad_short(pad_short, short)
+        if layer == "all" or (isinstance(layer, Sequence) and not isinstance(layer, str)):
+            warn_deprecated(
+                f"encoder(wavs, layer={layer!r}) is deprecated: encoder.layers(wavs, names) "
+                "returns layers by name"
+            )
+            outputs = self.layers(wavs, layer, pad_short=pad_short)
+            return stacked(outputs, self.layer_infos) if layer == "all" else outputs
         name = self.layer_info(layer).name
-        return [output[name] for output in self._run(wavs, [name], short)]
+        return [output[name] for output in self._run(wavs, [name], pad_short)]
 
-    @overload
-    def __call__(
+    if TYPE_CHECKING:
+
+        def __call__(
+            self,
+            wavs: Sequence[Waveform],
+            layer: int | str | None = None,
+            *,
+            pad_short: bool = False,
+        ) -> list[Tensor]:
+            """Call `forward`; typed here because `nn.Module` types every call as `Any`."""
+
+    def layers(
         self,
         wavs: Sequence[Waveform],
-        layer: Literal["all"],
+        names: Sequence[int | str] | Literal["all"] = "all",
         *,
-        short: Literal["error", "pad"] = "error",
-    ) -> list[Any]: ...
+        pad_short: bool = False,
+    ) -> list[dict[str, Tensor]]:
+        """Encode waveforms into several layers by name.
 
-    @overload
-    def __call__(
-        self,
-        wavs: Sequence[Waveform],
-        layer: list[int | str] | list[int] | list[str] | tuple[int | str, ...],
-        *,
-        short: Literal["error", "pad"] = "error",
-    ) -> list[dict[str, Tensor]]: ...
+        Args:
+            wavs: As in a call of the encoder.
+            names: List of names or indices (negative counts from the end) of layers, or `"all"`.
+                Nothing after the deepest of them is computed.
+            pad_short: As in a call of the encoder.
 
-    @overload
-    def __call__(
-        self,
-        wavs: Sequence[Waveform],
-        layer: int | str | None = None,
-        *,
-        short: Literal["error", "pad"] = "error",
-    ) -> list[Tensor]: ...
+        Returns:
+            One dict per waveform, from the name of a layer to its float32 tensor (frames, dim), in
+            the order of `names`.
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call `forward`; typed here because `nn.Module` types every call as `Any`."""
-        return super().__call__(*args, **kwargs)
+        Raises:
+            AudioError: As in a call of the encoder.
+            LayerError: The encoder has no such layer, or `names` is no list.
+        """
+        chosen = self.layer_names(names)
+        outputs = self._run(wavs, chosen, pad_short)
+        return [{name: output[name] for name in chosen} for output in outputs]
+
+    def forward_padded(
+        self, waveforms: Tensor, lengths: Tensor, *, layer: int | str | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode a padded batch of waveforms into a padded batch of frames, tensor to tensor.
+
+        For code that works on tensors alone: data-parallel training, `torch.compile`,
+        `torch.export`; `padded_module` is the module whose `forward` this is. A row of the
+        output is what a call of the encoder gives for `waveforms[i, :lengths[i]]` alone. To
+        extract representations call the encoder itself, which also checks for NaN.
+
+        Args:
+            waveforms: (B, S), floating point, at 16 kHz in [-1, 1]. Samples from a row's length on
+                may hold anything, NaN included.
+            lengths: (B,), integers: valid samples of each row, from `min_samples` to S.
+            layer: Index or name of the layer; None for the default one.
+
+        Returns:
+            Frames (B, T, D), float32, zeros from a row's length on, with T the frames of S samples;
+            and the valid frames of each row (B,), int64. Both are on the encoder's device.
+
+        Raises:
+            AudioError: Shapes, types or lengths are others. Lengths are not checked under a
+                compiler or exporter.
+            LayerError: The encoder has no such layer.
+        """
+        info = self.layer_info(layer)
+        waveforms, lengths = self._checked_padded(waveforms, lengths)
+        num_frames = info.geometry.num_frames(lengths)
+        size = info.geometry.num_frames(waveforms.shape[1])
+        if is_traced():
+            mask = padding_mask(lengths, waveforms.shape[1], waveforms.device)
+            batch = Batch.padded(zero_padding(waveforms, mask, time_dim=1), lengths)
+            outputs = self.encode(batch, frozenset([info.name]))
+            x = next(output.values for name, output in outputs if name == info.name)
+            mask = padding_mask(num_frames, size, x.device)
+            return zero_padding(x[:, :size].float(), mask, time_dim=1), num_frames
+        rows = [row[:length] for row, length in zip(waveforms, lengths.tolist(), strict=True)]
+        outputs = [output[info.name] for output in self._outputs(rows, [info.name])]
+        frames = [F.pad(output, (0, 0, 0, size - len(output))) for output in outputs]
+        return torch.stack(frames), num_frames
+
+    def padded_module(self, layer: int | str | None = None) -> PaddedEncoder:
+        """A module whose `forward(waveforms, lengths)` is `forward_padded` of a layer.
+
+        For wrappers that call `forward`, such as `DistributedDataParallel`, and for
+        `torch.compile` and `torch.export`. The module shares the encoder's weights.
+
+        Raises:
+            LayerError: The encoder has no such layer.
+        """
+        return PaddedEncoder(self, self.layer_info(layer).name)
+
+    def _checked_padded(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """A padded batch, float32, and its lengths, int64, on the encoder's device."""
+        if not isinstance(waveforms, Tensor) or not isinstance(lengths, Tensor):
+            kinds = f"{type(waveforms).__name__} and {type(lengths).__name__}"
+            raise AudioError(f"waveforms and lengths must be tensors, but are {kinds}")
+        if waveforms.dim() != 2 or not waveforms.is_floating_point():
+            raise AudioError(
+                "waveforms must be a floating-point tensor (B, S), but are "
+                f"{tuple(waveforms.shape)}, {waveforms.dtype}"
+            )
+        if lengths.shape != waveforms.shape[:1] or lengths.is_floating_point():
+            raise AudioError(
+                f"lengths must be an integer tensor ({waveforms.shape[0]},), one for each row of "
+                f"waveforms, but are {tuple(lengths.shape)}, {lengths.dtype}"
+            )
+        if not is_traced():
+            for index, length in enumerate(lengths.tolist()):
+                if not self.min_samples <= length <= waveforms.shape[1]:
+                    raise AudioError(
+                        f"lengths must be from {self.min_samples} (the encoder's minimum) to "
+                        f"{waveforms.shape[1]} (of waveforms), but lengths[{index}] is {length}"
+                    )
+        return waveforms.to(self.device, torch.float32), lengths.to(self.device, torch.int64)
 
     def codes(
-        self, wavs: Sequence[Waveform], *, short: Literal["error", "pad"] = "error"
+        self,
+        wavs: Sequence[Waveform],
+        *,
+        pad_short: bool = False,
+        short: Literal["error", "pad"] | None = None,
     ) -> list[Tensor]:
         """Discrete codes of each waveform.
 
         Args:
             wavs: As in a call of the encoder.
-            short: As in a call of the encoder.
+            pad_short: As in a call of the encoder.
+            short: Deprecated, as in a call of the encoder.
 
         Returns:
             One int64 tensor (frames, codebooks) per waveform, entries counted from 0 in each
@@ -248,8 +218,8 @@ class Encoder(nn.Module, abc.ABC):
             AuricleError: The encoder has no quantiser.
             AudioError: As in a call of the encoder.
         """
-        info = self._codes_info()
-        waveforms = self._waveforms(wavs, short)
+        info = self.codes_info()
+        waveforms = self._waveforms(wavs, checked_pad_short(pad_short, short))
         if not waveforms:
             return []
         results = waveforms.copy()
@@ -270,9 +240,9 @@ class Encoder(nn.Module, abc.ABC):
 
         Args:
             layer: Index or name of the layer; None for the default one.
-            codes: Whether codes come out, not a layer.
-            normalisation: What norms over the whole utterance go by, in encoders that have them:
-                `"running"` for mean and variance of all frames up to and including each, or
+            codes: Return codes instead of a layer.
+            normalisation: Statistics of norms over the whole utterance, in encoders that have
+                them: `"running"` for mean and variance of all frames up to and including each, or
                 statistics, the same for each frame, that `stream_statistics` has measured.
 
         Returns:
@@ -283,221 +253,49 @@ class Encoder(nn.Module, abc.ABC):
             AuricleError: The family cannot stream (the message says why), the encoder is in
                 training mode, has no quantiser, or the statistics are not its own.
         """
-        from auricle.streaming.session import StreamSession
-
         if codes and layer is not None:
             raise AuricleError(f"codes come from no layer but their own: leave out layer={layer!r}")
-        info = self._codes_info() if codes else self.layer_info(layer)
+        info = self.codes_info() if codes else self.layer_info(layer)
         return StreamSession(self, info, gives_codes=codes, normalisation=normalisation)
 
     def stream_statistics(self, wavs: Sequence[Waveform]) -> StreamStatistics:
         """Measure, over waveforms, the statistics that streams of this encoder may go by.
 
         With those of an utterance a stream gives what the encoder gives for it. Means and
-        variances are those over all frames of all waveforms. What one layer makes of the
-        waveforms is held in memory: some minutes of speech are enough.
+        variances are those over all frames of all waveforms. The output of one layer for all of
+        the waveforms is held in memory: some minutes of speech are enough.
 
         Args:
             wavs: As in a call of the encoder; one waveform at least.
 
         Returns:
-            What `stream(normalisation=...)` takes; it can be pickled.
+            A value for `stream(normalisation=...)`; it can be pickled.
 
         Raises:
             AudioError: As in a call of the encoder.
             AuricleError: The family cannot stream, or the encoder is in training mode.
         """
-        from auricle.streaming.session import measured
+        return measured(self, self._waveforms(wavs))
 
-        return measured(self, self._waveforms(wavs, "error"))
-
-    def stream_refusal(self, reason: str) -> AuricleError:
-        """The error to raise where this encoder cannot stream, for a reason."""
-        return AuricleError(
-            f"{self._name} ({self.family}) does not stream: {reason}; call the encoder on the "
-            "whole waveform, or stream an encoder of apc, vq_apc, cpc, wav2vec or vq_wav2vec"
-        )
-
-    def layer_info(self, layer: int | str | None) -> LayerInfo:
-        """The layer that an index (negative counts from the end), a name or None (the default
-        one) stands for.
-
-        Raises:
-            LayerError: The encoder has no such layer; the message lists those it has.
-        """
-        layers = self.layer_infos
-        if layer is None:
-            layer = self.default_layer
-        if isinstance(layer, str):
-            for info in layers:
-                if info.name == layer:
-                    return info
-        elif (
-            isinstance(layer, int)
-            and not isinstance(layer, bool)
-            and -len(layers) <= layer < len(layers)
-        ):
-            return layers[layer]
-        names = ", ".join(info.name for info in layers)
-        raise LayerError(
-            f"{self._name} has no layer {layer!r}: expected an index from {-len(layers)} to "
-            f"{len(layers) - 1} or one of {names}"
-        )
-
-    def num_frames(self, num_samples: IntOrTensor, layer: int | str | None = None) -> IntOrTensor:
-        """Exact number of frames for `num_samples` samples at 16 kHz, by arithmetic alone.
-
-        Args:
-            num_samples: A count of samples, or an integer tensor of counts of any shape.
-            layer: Index or name of a layer; None for the default one.
-
-        Returns:
-            The count of frames, of the same kind as `num_samples`; 0 below `min_samples`.
-
-        Raises:
-            LayerError: The encoder has no such layer.
-            AuricleError: `num_samples` is not a whole number or a tensor of them.
-        """
-        geometry = self.layer_info(layer).geometry
-        if isinstance(num_samples, Tensor):
-            if num_samples.is_floating_point():
-                raise AuricleError(f"num_samples must be integers, but are {num_samples.dtype}")
-            return geometry.num_frames(num_samples) * (num_samples >= self.min_samples)
-        if not isinstance(num_samples, int):
-            raise AuricleError(f"num_samples must be a whole number, but is {num_samples!r}")
-        return geometry.num_frames(num_samples) if num_samples >= self.min_samples else 0
-
-    def frame_times(self, num_samples: int, layer: int | str | None = None) -> Tensor:
-        """Start and end of the span of waveform that each frame sees, in seconds.
-
-        The span is that of the analysis window or the feature extractor, with the convolutions
-        after it that look both ways unless attention follows, clipped to the waveform.
-        Recurrence, causal convolutions, attention and statistics over the utterance reach
-        further; `info.receptive_field` tells which of them there are.
-
-        Args:
-            num_samples: Length of the waveform, in samples at 16 kHz.
-            layer: Index or name of a layer; None for the default one.
-
-        Returns:
-            Tensor (frames, 2), float64.
-
-        Raises:
-            LayerError: The encoder has no such layer.
-        """
-        geometry = self.layer_info(layer).geometry
-        frames = torch.arange(self.num_frames(num_samples, layer), dtype=torch.float64)
-        starts = geometry.start_samples + frames * geometry.hop_samples
-        spans = torch.stack([starts, starts + geometry.window_samples], dim=1)
-        return spans.clamp(min=0, max=num_samples) / SAMPLE_RATE
-
-    @property
-    def info(self) -> ModelInfo:
-        """What this encoder is: rates, layers, size and origin."""
-        layers = self.layer_infos
-        default = self.layer_info(None).geometry
-        return ModelInfo(
-            name=self._name,
-            family=self.family,
-            sample_rate=SAMPLE_RATE,
-            hop_samples=default.hop_samples,
-            receptive_field=ReceptiveField(
-                samples=default.window_samples,
-                centre_samples=default.start_samples + default.window_samples / 2,
-                sees_past=self.sees_past,
-                looks_ahead=self.looks_ahead,
-                uses_utterance_statistics=self.uses_utterance_statistics,
-            ),
-            min_samples=self.min_samples,
-            layers=tuple(info.name for info in layers),
-            default_layer=self.default_layer,
-            dims={info.name: info.dim for info in layers},
-            num_parameters=sum(parameter.numel() for parameter in self.parameters()),
-            title=self.title or self.family,
-            paper=self.paper,
-            training_data=self.provenance.training_data,
-            licence=self.provenance.licence,
-            source_url=self.provenance.source_url,
-            sha256=self.provenance.sha256,
-        )
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights; the CPU for an encoder without weights."""
-        return next((p.device for p in self.parameters()), torch.device("cpu"))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating-point type of the weights; float32 for an encoder without weights."""
-        types = (parameter.dtype for parameter in self.parameters())
-        return next((one for one in types if one.is_floating_point), torch.float32)
-
-    def save(self, path: str | Path, *, extra: Mapping[str, str] | None = None) -> None:
-        """Write weights, config and origin to one `.safetensors` file that `auricle.load` reads.
-
-        Weights that are spread over processes (FSDP) are gathered: every process has to call it.
-
-        Args:
-            path: The file to write.
-            extra: Further facts for the file's metadata.
-
-        Raises:
-            AuricleError: Parts have been replaced, pruned or parametrised, so that the file could
-                not be loaded.
-            OutputError: The file cannot be written; nothing half-written is left.
-        """
-        state = self.state_dict()
-        self._check_names(state)
-        native = NativeCheckpoint(
-            family=self.family,
-            config=msgspec.json.encode(self.config).decode(),
-            provenance=self.provenance,
-            weights={name: _gathered(x) for name, x in state.items()},
-            extra=extra or {},
-        )
-        write_native(Path(path), native)
-
-    def _check_names(self, names: Iterable[str]) -> None:
-        """Raise AuricleError unless the weights are those that the configuration makes."""
-        if first_change(self) is None:
-            return
-        with torch.device("meta"):
-            expected = type(self)(self.config).state_dict()
-        if differing := sorted({*names} ^ {*expected}):
-            raise AuricleError(
-                f"the weights of this {self.family} encoder are not those that it loads by, such "
-                f"as {', '.join(differing[:3])}: merge adapters (merge_and_unload), make pruning "
-                "permanent (torch.nn.utils.prune.remove) and take parametrisations off "
-                "(torch.nn.utils.parametrize.remove_parametrizations) before saving, or keep "
-                "state_dict() itself by torch.save"
-            )
-
-    @property
-    def _name(self) -> str:
-        return self.provenance.name or self.family
-
-    def _codes_info(self) -> LayerInfo:
-        if self.codes_layer is None:
-            raise AuricleError(
-                f"{self._name} ({self.family}) has no quantiser, so it gives no codes; call the "
-                "encoder itself for continuous representations"
-            )
-        return self.layer_info(self.codes_layer)
-
-    def _waveforms(self, wavs: Sequence[Waveform], short: Literal["error", "pad"]) -> list[Tensor]:
+    def _waveforms(self, wavs: Sequence[Waveform], pad_short: bool = False) -> list[Tensor]:
         return as_waveforms(
             wavs,
             sample_rate=SAMPLE_RATE,
             min_samples=self.min_samples,
-            short=short,
+            pad_short=pad_short,
             device=self.device,
         )
 
     def _run(
-        self, wavs: Sequence[Waveform], names: list[str], short: Literal["error", "pad"]
+        self, wavs: Sequence[Waveform], names: Sequence[str], pad_short: bool
     ) -> list[dict[str, Tensor]]:
-        """Layers `names` of each waveform, each (frames, dim), by name, in their own order."""
-        waveforms = self._waveforms(wavs, short)
+        """Layers `names` of each waveform, each (frames, dim), by name, in order of depth."""
+        return self._outputs(self._waveforms(wavs, pad_short), names)
+
+    def _outputs(
+        self, waveforms: Sequence[Tensor], names: Sequence[str]
+    ) -> list[dict[str, Tensor]]:
+        """As `_run`, of checked waveforms (S,) on the encoder's device."""
         if not waveforms:
             return []
         results: list[dict[str, Tensor]] = [{} for _ in waveforms]
@@ -510,7 +308,7 @@ class Encoder(nn.Module, abc.ABC):
 
     @contextmanager
     def _computing(self, waveforms: Sequence[Tensor]) -> Iterator[None]:
-        """No gradients where none could flow; all looked at once where nothing changes it."""
+        """Turn gradients off where none could flow; inspect modules once where none is hooked."""
         is_unchanging = may_bypass(*self.children())
         with (
             known_unchanged() if is_unchanging else nullcontext(),
@@ -524,7 +322,7 @@ class Encoder(nn.Module, abc.ABC):
     ) -> Iterator[tuple[list[int], str, Batch]]:
         """Yield layers `names` of waveforms: their indices, the name, its output.
 
-        Stops after the deepest layer in `names`.
+        Stops after the deepest requested layer.
         """
         for group in self._groups(waveforms):
             batch = Batch.of([waveforms[index] for index in group])
@@ -538,22 +336,62 @@ class Encoder(nn.Module, abc.ABC):
                     break
 
     def _groups(self, waveforms: Sequence[Tensor]) -> list[list[int]]:
-        """Which waveforms to encode together, by index.
+        """Indices of the waveforms of each batch.
 
-        On the CPU padding costs more than several at once save, but for recurrence: there they go
-        together, longest first, so that their ends follow each other.
+        A batch in training is one batch. On the CPU padding costs more than several at once save,
+        except for recurrence, which takes the longest first, so that the ends follow each other.
         """
-        if self.training or not takes_one_by_one(waveforms[0], (), *self.children()):
-            return [list(range(len(waveforms)))]
+        everything = list(range(len(waveforms)))
+        if self.training:
+            return [everything]
+        if not takes_one_by_one(waveforms[0], (), *self.children()):
+            return padded_groups([len(waveform) for waveform in waveforms])
         if not self.is_faster_together:
-            return [[index] for index in range(len(waveforms))]
-        order = sorted(range(len(waveforms)), key=lambda index: -len(waveforms[index]))
+            return [[index] for index in everything]
+        order = sorted(everything, key=lambda index: -len(waveforms[index]))
         return [order[start : start + MAX_TOGETHER] for start in range(0, len(order), MAX_TOGETHER)]
 
 
-def _gathered(x: Tensor) -> Tensor:
-    """All of a tensor that may be sharded."""
-    return cast("Tensor", x.full_tensor()) if hasattr(x, "full_tensor") else x
+def padded_groups(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of waveforms of these lengths, in batches of at most `MAX_PADDED_SECONDS`.
+
+    All in one batch keep their order. Else the longest come first, so that waveforms of like
+    length share a batch; one that is longer than the limit is alone.
+    """
+    budget = int(MAX_PADDED_SECONDS * SAMPLE_RATE)
+    if len(lengths) * max(lengths) <= budget:
+        return [list(range(len(lengths)))]
+    groups: list[list[int]] = []
+    longest = 0
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if not groups or (len(groups[-1]) + 1) * longest > budget:
+            groups.append([])
+            longest = lengths[index]
+        groups[-1].append(index)
+    return groups
+
+
+def stacked(outputs: list[dict[str, Tensor]], infos: Sequence[LayerInfo]) -> list[Any]:
+    """All layers as tensors (layers, frames, dim) where frames and widths agree, else as dicts.
+
+    The deprecated form of `layer="all"`.
+    """
+    if len({(info.dim, info.geometry.frame_rule) for info in infos}) > 1:
+        return outputs
+    return [torch.stack(list(output.values())) for output in outputs]
+
+
+class PaddedEncoder(nn.Module):
+    """`Encoder.forward_padded` of one layer as the `forward` of a module."""
+
+    def __init__(self, encoder: Encoder, layer: str) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.layer = layer
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (B, T, D) and their counts (B,) of padded waveforms (B, S) and lengths (B,)."""
+        return self.encoder.forward_padded(waveforms, lengths, layer=self.layer)
 
 
 class FeatureEncoder(Encoder):
@@ -567,24 +405,21 @@ class FeatureEncoder(Encoder):
 
     @property
     def uses_utterance_statistics(self) -> bool:
-        features = self.config.features
-        return isinstance(features, LogMelConfig) or features.cmvn
+        return self.config.features.uses_utterance_statistics
 
     def stream_steps(self) -> Iterator[Step]:
         """The front end alone; families add the steps of what reads it."""
-        from auricle.streaming.features import feature_step, obstacle
 
         if self.looks_ahead:
             yield from super().stream_steps()
         features = self.config.features
-        reason = obstacle(features)
-        if reason is not None:
-            raise self.stream_refusal(reason)
+        if features.streaming_obstacle is not None:
+            raise self.stream_refusal(features.streaming_obstacle)
         assert isinstance(features, FbankConfig)
         yield feature_step(features, self.dtype)
 
     def features(self, batch: Batch) -> Batch:
         """Front-end features (B, T, D) in the weights' type, padded with zeros, of waveforms."""
         config = self.config.features
-        features = extract(batch.values, as_ints(batch.lengths), config).to(self.dtype)
+        features = config.features(batch.values, batch.lengths).to(self.dtype)
         return Batch.padded(features, frames_of(config.geometry, batch.lengths))

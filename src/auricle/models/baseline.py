@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import torch
 
 from auricle.frontends import FbankConfig, LogMelConfig
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.info import LayerInfo
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch
-from auricle.outputs import LayerInfo
 
 
 class BaselineConfig(FeatureConfig, frozen=True, kw_only=True):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from auricle.frontends import FbankConfig, LogMelConfig
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.info import LayerInfo
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Layout
 from auricle.nn.bert import BertConfig, BertEncoder
 from auricle.nn.cpu.policy import may_pack
-from auricle.outputs import LayerInfo
 
 
 class SpectralBertConfig(FeatureConfig, frozen=True, kw_only=True):

@@ -8,13 +8,14 @@ from functools import partial
 from torch import nn
 
 from auricle.frontends import FbankConfig
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.inference.streaming.norms import NormFunction
+from auricle.inference.streaming.stages import Recurrent, Stage, Step
+from auricle.info import LayerInfo
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch
 from auricle.nn.depth import check_depth
 from auricle.nn.recurrent import GruStack
-from auricle.outputs import LayerInfo
-from auricle.streaming.norms import NormFunction
-from auricle.streaming.stages import Recurrent, Stage, Step
 
 
 class GruConfig(FeatureConfig, frozen=True, kw_only=True):

@@ -11,7 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.geometry import FrameGeometry, Window
+from auricle.inference.streaming.stages import Step
+from auricle.info import LayerInfo
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
 from auricle.nn.activations import ACTIVATIONS
 from auricle.nn.batch import Batch, Lengths, as_ints, pad_rows, padding_mask, zero_padding
 from auricle.nn.batch_norm import BatchNorm, over_true_frames
@@ -22,8 +26,6 @@ from auricle.nn.cuts import Cut, cuts
 from auricle.nn.depth import check_depth
 from auricle.nn.linear import Linear
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
-from auricle.outputs import FrameGeometry, LayerInfo, Window
-from auricle.streaming.stages import Step
 
 BLOCK_KERNEL = 3
 """Frames that a block's convolution spans; each side of the mask grows by one per block."""
@@ -227,18 +229,17 @@ class Npc(FeatureEncoder):
                     )
                 )
         summed = frames.then(config.masked_window)
-        layers.append(LayerInfo(name="masked_sum", dim=config.hidden_size, geometry=summed))
+        layers.append(
+            LayerInfo(
+                name="masked_sum",
+                dim=config.hidden_size,
+                geometry=summed,
+                num_codebooks=len(config.codebooks),
+            )
+        )
         if config.bottleneck_dim is not None:
             layers.append(LayerInfo(name="bottleneck", dim=config.bottleneck_dim, geometry=summed))
         return tuple(layers)
-
-    @property
-    def codes_layer(self) -> str | None:
-        return "masked_sum" if self.config.codebooks else None
-
-    @property
-    def num_codebooks(self) -> int:
-        return len(self.config.codebooks)
 
     def code_indices(self, frames: Batch) -> Batch:
         return Batch(self.quantizer.indices(frames.values), frames.layout)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from auricle.inference.streaming.norms import NormFunction, StreamGroupNorm
+from auricle.inference.streaming.stages import CODES, PerFrame, Step
+from auricle.info import LayerInfo
 from auricle.models.conv_encoder import (
     LARGE_AGGREGATOR_LAYERS,
     LARGE_EXTRACTOR_LAYERS,
@@ -21,8 +25,6 @@ from auricle.nn.vector_quantizer import (
     KmeansQuantizer,
     KmeansQuantizerConfig,
 )
-from auricle.streaming.norms import NormFunction, StreamGroupNorm
-from auricle.streaming.stages import CODES, PerFrame, Step
 
 VQ_EXTRACTOR_LAYERS = (*LARGE_EXTRACTOR_LAYERS, (512, 1, 1))
 
@@ -69,12 +71,10 @@ class VqWav2Vec(ConvEncoder):
         return ("z", "quantized")
 
     @property
-    def codes_layer(self) -> str | None:
-        return "z"
-
-    @property
-    def num_codebooks(self) -> int:
-        return self.config.quantizer.num_groups
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        z, *others = super().layer_infos
+        num_codebooks = self.config.quantizer.num_groups
+        return (dataclasses.replace(z, num_codebooks=num_codebooks), *others)
 
     def code_indices(self, frames: Batch) -> Batch:
         codes = self.quantizer.indices(frames.values.transpose(1, 2), frames.lengths)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from auricle.outputs import FrameGeometry
+from auricle.geometry import FrameGeometry
 
 Lengths: TypeAlias = Sequence[int] | Tensor
 """Valid samples or frames of each utterance: ints where Python knows them, else int64 (B,).

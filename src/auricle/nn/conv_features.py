@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.geometry import FrameGeometry, Window
 from auricle.nn.activations import ACTIVATIONS, Activation
 from auricle.nn.batch import Lengths, as_tensor
 from auricle.nn.conv_stack import StackLayer, StackModule, run_stack
@@ -21,7 +22,6 @@ from auricle.nn.convolution import Conv1d
 from auricle.nn.cpu.policy import acts, may_overwrite
 from auricle.nn.depth import check_depth
 from auricle.nn.norms import UtteranceGroupNorm
-from auricle.outputs import FrameGeometry, Window
 
 ConvLayers = tuple[tuple[int, int, int], ...]
 """Channels, kernel size and stride of each convolution."""

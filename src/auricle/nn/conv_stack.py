@@ -10,12 +10,12 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from auricle.geometry import FrameGeometry, Window
 from auricle.nn.batch import Lengths, as_tensor, frames_of
 from auricle.nn.chunks import chunks
 from auricle.nn.cpu.policy import runs_on_cpu
 from auricle.nn.cuts import Cut, cuts
 from auricle.nn.norms import NormTerms, UtteranceGroupNorm, UtteranceStatistics
-from auricle.outputs import FrameGeometry, Window
 
 HELD_BYTES = 3 << 29
 """What the whole output of a layer may take to be held; larger ones are computed anew when needed.

@@ -11,6 +11,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from auricle.geometry import FrameGeometry, Window
 from auricle.nn.batch import Batch, Lengths, pad_rows
 from auricle.nn.chunks import split
 from auricle.nn.conv_stack import run_stack
@@ -19,7 +20,6 @@ from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import may_bypass
 from auricle.nn.norms import UtteranceGroupNorm
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
-from auricle.outputs import FrameGeometry, Window
 
 NORM_EPS = 1e-5
 """Of every norm over channels, whatever the Transformer's own is (torch's default)."""

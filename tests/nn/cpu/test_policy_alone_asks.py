@@ -8,7 +8,7 @@ from pathlib import Path
 import auricle
 
 PACKAGE = Path(auricle.__file__).parent
-FOLDERS = ("nn", "models", "inference", "streaming", "objectives", "frontends")
+FOLDERS = ("nn", "models", "inference", "objectives")
 ASKED = {
     "infers_on_cpu",
     "is_compiling",

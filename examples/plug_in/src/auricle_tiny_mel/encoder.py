@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from torch import nn
 
 from auricle.frontends import LogMelConfig
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.info import LayerInfo
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch
-from auricle.outputs import LayerInfo
 
 
 class TinyMelConfig(FeatureConfig, frozen=True, kw_only=True):
@@ -51,6 +52,3 @@ class TinyMel(FeatureEncoder):
         features = self.features(batch)
         yield "input", features
         yield "projection", Batch(self.projection(features.values), features.layout)
-
-
-PRESETS = {"tiny_mel_16": TinyMelConfig()}
