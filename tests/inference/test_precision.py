@@ -13,7 +13,7 @@ from auricle.errors import AuricleError
 from auricle.extraction.selection import encoder_sha256
 from auricle.inference.precision import PRECISIONS, Precision, precision_of, set_precision
 from auricle.models.base import Encoder
-from auricle.models.bert_encoder import SpectralBert
+from auricle.models.spectral_transformer import SpectralBert
 from auricle.nn.cpu import prepack
 from auricle.nn.linear import Linear
 

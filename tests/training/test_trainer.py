@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import auricle
 from auricle.errors import AudioError, RecipeError, TrainingError
-from auricle.nn.waveform_transformer import WaveformTransformer
+from auricle.models.waveform_transformer import WaveformTransformer
 from auricle.objectives.base import Loss, Objective
 from auricle.objectives.prediction import ApcObjective
 from auricle.objectives.wav2vec2 import Wav2Vec2Objective

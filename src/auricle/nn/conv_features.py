@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from auricle.geometry import FrameGeometry, Window
 from auricle.nn.activations import ACTIVATIONS, Activation
 from auricle.nn.batch import Lengths, as_tensor
+from auricle.nn.conv import Conv1d
 from auricle.nn.conv_stack import StackLayer, StackModule, run_stack
-from auricle.nn.convolution import Conv1d
 from auricle.nn.cpu.policy import acts, may_overwrite
 from auricle.nn.depth import check_depth
 from auricle.nn.norms import UtteranceGroupNorm
@@ -27,7 +27,7 @@ ConvLayers = tuple[tuple[int, int, int], ...]
 """Channels, kernel size and stride of each convolution."""
 
 
-class ExtractorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ConvExtractorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Configuration of the convolutions from samples to frames.
 
     Attributes:
@@ -102,7 +102,7 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class ExtractorLayer(StackModule):
     """Convolution without padding or bias, group norm, activation, and a residual if asked."""
 
-    def __init__(self, config: ExtractorConfig, *, index: int) -> None:
+    def __init__(self, config: ConvExtractorConfig, *, index: int) -> None:
         super().__init__()
         input_dim = config.layers[index - 1][0] if index else 1
         self.dim, kernel, stride = config.layers[index]
@@ -134,7 +134,7 @@ class ExtractorLayer(StackModule):
 class ConvExtractor(nn.Module):
     """Convolutions from samples to frames, each norm over the whole utterance."""
 
-    def __init__(self, config: ExtractorConfig) -> None:
+    def __init__(self, config: ConvExtractorConfig) -> None:
         super().__init__()
         self.log_compression = config.log_compression
         self.layers = nn.ModuleList(

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.geometry import Window
+from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.batch import zero_padding
-from auricle.nn.batch_norm import check_variance
 from auricle.nn.cpu.prepack import Prepacking
-from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
+from auricle.nn.norms import check_variance
 
 STACK_NORM_EPS = 1e-5
 """Of the norms between stacked convolutions, whatever the Transformer's own is."""

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry, Window
 from auricle.nn.batch import Lengths, as_tensor, frames_of
-from auricle.nn.chunks import chunks
+from auricle.nn.chunking import HaloChunk, chunks, halo_chunks
 from auricle.nn.cpu.policy import runs_on_cpu
-from auricle.nn.cuts import Cut, cuts
 from auricle.nn.norms import NormTerms, UtteranceGroupNorm, UtteranceStatistics
 
 HELD_BYTES = 3 << 29
@@ -183,7 +182,7 @@ class _Chain:
         self.terms += [None] * (len(self.layers) - 1 - len(self.terms))
         statistics = UtteranceStatistics(len(self.x), norm.num_groups, self.x.device)
         hop, num_frames = self.geometry.hop_samples, self.num_frames
-        for cut in self._cuts():
+        for cut in self._chunks():
             x = self._through(cut, self.layers[:-1])
             own = cut.own(self.layers[-1].convolved(x), hop)
             counts = _within([num_frames[row] for row in cut.rows], cut.frames.start, own.shape[2])
@@ -197,7 +196,7 @@ class _Chain:
         """What is held after the last layer, by computing all of them."""
         self.terms += [None] * (len(self.layers) - len(self.terms))
         output, hop = self.new_output(), self.geometry.hop_samples
-        for cut in self._cuts():
+        for cut in self._chunks():
             cut.write(output, cut.own(self._through(cut, self.layers), hop), hop)
         return _Chain(output, self.num_frames)
 
@@ -208,7 +207,7 @@ class _Chain:
         num_frames = self.num_frames
         steps = _steps(self.lengths, num_frames) if layer.has_shortcut else []
         rows = range(len(output))
-        for cut in self._cuts():
+        for cut in self._chunks():
             y = output[:, :, cut.frames]
             shortcut = None
             if layer.has_shortcut:
@@ -218,12 +217,12 @@ class _Chain:
             y.copy_(layer.finished(terms(y, rows), shortcut, counts))
         return _Chain(output, num_frames)
 
-    def _cuts(self) -> list[Cut]:
+    def _chunks(self) -> list[HaloChunk]:
         # A shortcut's steps are the stride but for utterances that are shorter than a window:
         # these must lie in one cut.
         has_shortcut = any(layer.has_shortcut for layer in self.layers)
         longest = max(layer.window.size for layer in self.layers)
-        return cuts(
+        return halo_chunks(
             self.lengths,
             self.geometry,
             _bytes_per_frame(self.layers, self.x),
@@ -231,7 +230,7 @@ class _Chain:
             min_frames=longest if has_shortcut else 1,
         )
 
-    def _through(self, cut: Cut, layers: Sequence[StackLayer]) -> Tensor:
+    def _through(self, cut: HaloChunk, layers: Sequence[StackLayer]) -> Tensor:
         """Output of `layers` for the cut's part of what is held."""
         x, lengths = cut.of(self.x), cut.lengths
         whole: Sequence[int] = [self.lengths[row] for row in cut.rows]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import may_bypass
-from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 
 class Linear(prepack.Prepacking, nn.Linear):

@@ -1,14 +1,18 @@
-"""Norms whose statistics run over the utterance, in padded batches."""
+"""Norms over utterances, over valid frames of a batch, over waveforms and over channels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.nn.batch import Lengths, as_tensor, padding_mask
-from auricle.nn.cpu.policy import is_traced, runs_on_cpu
+from auricle.errors import AudioError
+from auricle.nn.batch import Lengths, as_ints, as_tensor, padding_mask, zero_padding
+from auricle.nn.chunking import chunks
+from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu
 
 EPS = 1e-5
 """What is added to a variance (torch's default)."""
@@ -209,3 +213,150 @@ def _block_frames(x: Tensor) -> int:
 def _group_sums(channel_sums: Tensor, num_groups: int) -> Tensor:
     """Sums (B, G, 1) over the channels of each group, from sums (B, C, 1) per channel."""
     return channel_sums.reshape(channel_sums.shape[0], num_groups, -1, 1).sum(2)
+
+
+def check_variance(num_frames: int) -> None:
+    """Raise AudioError unless batch norm can be trained by so many true frames of a batch."""
+    if num_frames < 2:
+        raise AudioError(
+            "the waveforms of this batch give one frame in all, and in train mode batch norm needs "
+            "the variance of two at least: train on longer waveforms or on more at once, or call "
+            "encoder.eval()"
+        )
+
+
+def over_true_frames(norm: nn.Module, x: Tensor, num_frames: Lengths) -> Tensor:
+    """Output (B, C, T) of a batch norm for `x` (B, C, T) with true lengths `num_frames`.
+
+    A norm of torch's in the place of the library's own, such as `SyncBatchNorm`, sees in training
+    one row (1, C, N) of the true frames.
+    """
+    if isinstance(norm, BatchNorm) or not isinstance(norm, nn.modules.batchnorm._NormBase):
+        normed: Tensor = norm(x, num_frames)
+        return normed
+    return _over_valid_frames(norm, x, num_frames) if norm.training else norm(x)
+
+
+def _over_valid_frames(norm: Callable[[Tensor], Tensor], x: Tensor, num_frames: Lengths) -> Tensor:
+    """What `norm` makes of the true frames of all rows together; past their ends zeros."""
+    length, counts = x.shape[2], as_ints(num_frames)
+    if all(count == length for count in counts):
+        return norm(x)
+    # Slices of rows, not a mask: the gradient of indexing by a mask is slow.
+    true = torch.cat([row[:, :count] for row, count in zip(x, counts, strict=True)], dim=1)
+    normed = norm(true.unsqueeze(0)).squeeze(0)
+    rows = torch.split(normed, counts, dim=1)
+    return torch.stack([F.pad(row, (0, length - row.shape[1])) for row in rows])
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm over the true frames of a padded batch.
+
+    In training, mean and variance are those of the true frames of all utterances together, and so
+    are the running statistics that evaluation uses: padding changes neither.
+    """
+
+    def forward(self, x: Tensor, num_frames: Lengths) -> Tensor:  # type: ignore[override]
+        """Output (B, C, T) for the input `x` (B, C, T) with true lengths `num_frames`.
+
+        What it holds past the true ends is finite, nothing more.
+
+        Raises:
+            AudioError: In training, the batch has one true frame alone.
+        """
+        if not self.training and joins_frames(x):
+            return self._by_running_statistics(x)
+        if not self.training:
+            return super().forward(x)
+        check_variance(sum(as_ints(num_frames)))
+        return _over_valid_frames(super().forward, x, num_frames)
+
+    def _by_running_statistics(self, x: Tensor) -> Tensor:
+        """As in evaluation, in one pass whatever the layout of `x` is."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        scale = (self.running_var + self.eps).rsqrt()
+        if self.weight is not None:
+            scale = scale * self.weight
+        shift = -self.running_mean * scale
+        if self.bias is not None:
+            shift = shift + self.bias
+        return torch.addcmul(shift.unsqueeze(1), x, scale.unsqueeze(1))
+
+
+def centred(waveforms: Tensor, lengths: Lengths) -> Tensor:
+    """Waveforms (B, S) less the mean of each over its true samples, zeros past each true end."""
+    deviations = _Deviations(waveforms, lengths)
+    return _concatenated(deviations.of(part).to(waveforms.dtype) for part in deviations.parts)
+
+
+def normalized(waveforms: Tensor, lengths: Lengths, *, eps: float) -> Tensor:
+    """Waveforms (B, S) of zero mean and unit variance each, zeros past each true end.
+
+    `(x - mean) / sqrt(var + eps)`, the variance biased, over the true samples of each.
+    """
+    deviations = _Deviations(waveforms, lengths)
+    squares = [deviations.of(part).square().sum(1, keepdim=True) for part in deviations.parts]
+    scale = (sum(squares[1:], squares[0]) / deviations.counts + eps).rsqrt()
+    return _concatenated(
+        (deviations.of(part) * scale).to(waveforms.dtype) for part in deviations.parts
+    )
+
+
+class _Deviations:
+    """Deviations from each waveform's mean, zeros past each true end, float64, part by part.
+
+    In float64 a sum of float32 samples is exact for minutes of audio, so neither padding nor an
+    offset leaves a trace, and a constant waveform becomes zeros.
+    """
+
+    def __init__(self, waveforms: Tensor, lengths: Lengths) -> None:
+        self.waveforms = waveforms
+        self.padding = padding_mask(lengths, waveforms.shape[1], waveforms.device)
+        self.counts = as_tensor(lengths, waveforms.device).double().unsqueeze(1)
+        self.parts = chunks(waveforms.shape[1], waveforms.shape[0] * torch.float64.itemsize, ())
+        sums = [self._true(part).sum(1, keepdim=True) for part in self.parts]
+        self.means = sum(sums[1:], sums[0]) / self.counts
+
+    def of(self, part: slice) -> Tensor:
+        """The deviations of the samples of a part."""
+        return self._zero_padding(self._true(part) - self.means, part)
+
+    def _true(self, part: slice) -> Tensor:
+        return self._zero_padding(self.waveforms[:, part].double(), part)
+
+    def _zero_padding(self, x: Tensor, part: slice) -> Tensor:
+        return zero_padding(x, None if self.padding is None else self.padding[:, part], time_dim=1)
+
+
+def _concatenated(parts: Iterable[Tensor]) -> Tensor:
+    pieces = list(parts)
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+
+CHANNEL_EPS = 1e-5
+"""What the reference implementation adds to the variance."""
+
+
+class ChannelNorm(nn.Module):
+    """Norm over the channels of each frame, with unbiased variance, then scale and shift."""
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, num_channels, 1))
+        self.bias = nn.Parameter(torch.zeros(1, num_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (B, C, T), in the type of `x`, for the input `x` (B, C, T)."""
+        values = x if x.dtype == torch.float64 else x.float()
+        num_channels = x.shape[1]
+        # Layer norm divides by the biased variance; this makes up for it, epsilon included.
+        share = (num_channels - 1) / num_channels
+        normed = F.layer_norm(
+            values.transpose(1, 2),
+            (num_channels,),
+            self.weight.flatten().to(values.dtype) * math.sqrt(share),
+            self.bias.flatten().to(values.dtype),
+            CHANNEL_EPS * share,
+        )
+        return normed.transpose(1, 2).to(x.dtype)

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry, Window
+from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.batch import Batch, Lengths, pad_rows
-from auricle.nn.chunks import split
+from auricle.nn.chunking import split
+from auricle.nn.conv import Conv1d, frame_windows
 from auricle.nn.conv_stack import run_stack
-from auricle.nn.convolution import Conv1d, frame_windows
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import may_bypass
 from auricle.nn.norms import UtteranceGroupNorm
-from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 NORM_EPS = 1e-5
 """Of every norm over channels, whatever the Transformer's own is (torch's default)."""

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.cpu.policy import infers_on_cpu, is_plain_tensor, is_traced
-from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 if TYPE_CHECKING:
     from typing_extensions import Self
