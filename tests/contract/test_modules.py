@@ -58,7 +58,7 @@ def small_limits() -> Iterator[None]:
         patches.setattr(chunking, "MAX_CHUNK_BYTES", 16_000)
         patches.setattr(conv_stack, "CPU_SHARE", 1)
         patches.setattr(conv_stack, "HELD_BYTES", 0)
-        patches.setattr(waveform_extractor, "STRETCH_FRAMES", 2)
+        patches.setattr(waveform_extractor, "CHUNK_FRAMES", 2)
         yield
 
 

@@ -14,7 +14,7 @@ from auricle.nn.conv_features import (
     CausalAggregator,
     ConvExtractor,
     ConvExtractorConfig,
-    thinned,
+    subsampled,
 )
 
 EXTRACTOR_LAYERS = ((3, 5, 2), (3, 3, 2), (4, 2, 1), (4, 3, 3))
@@ -81,7 +81,7 @@ def test_the_extractor_follows_the_formulas(options: dict[str, Any]) -> None:
 
 def test_residuals_are_thinned_by_each_utterances_own_lengths() -> None:
     x = torch.arange(10.0).repeat(2, 1, 1)
-    assert thinned(x, [2, 4], 4).tolist() == [[[0, 2, 4, 6]], [[0, 4, 8, 9]]]
+    assert subsampled(x, [2, 4], 4).tolist() == [[[0, 2, 4, 6]], [[0, 4, 8, 9]]]
 
 
 def aggregated(

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from auricle.errors import AudioError
-from auricle.nn.norms import BatchNorm, over_true_frames
+from auricle.nn.norms import BatchNorm, over_valid_frames
 
 LENGTHS = [2, 5, 1]
 
@@ -61,8 +61,8 @@ def test_a_lone_frame_has_no_variance() -> None:
 def test_a_norm_of_torch_in_its_place_sees_true_frames_alone() -> None:
     ours, theirs = BatchNorm(4), nn.BatchNorm1d(4)
     for _ in range(2):
-        expected = over_true_frames(ours, batch(), LENGTHS)
-        assert torch.allclose(over_true_frames(theirs, batch(), LENGTHS), expected, atol=1e-6)
+        expected = over_valid_frames(ours, batch(), LENGTHS)
+        assert torch.allclose(over_valid_frames(theirs, batch(), LENGTHS), expected, atol=1e-6)
         assert torch.allclose(ours.running_var, theirs.running_var)
         ours.eval(), theirs.eval()
 

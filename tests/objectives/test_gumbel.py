@@ -74,7 +74,7 @@ def test_quantize_with_noise_depends_on_the_generator_alone() -> None:
     assert not torch.equal(runs[0], runs[2])
 
 
-def test_perplexity_is_over_true_frames() -> None:
+def test_perplexity_is_over_valid_frames() -> None:
     rows = torch.eye(4)
     # True frames choose 0, 1, 0, 1: two entries in even use.
     choice = torch.stack([rows[[0, 1, 0]], rows[[1, 2, 3]]])

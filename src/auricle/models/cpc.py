@@ -20,7 +20,7 @@ from auricle.nn.conv import Conv1d
 from auricle.nn.conv_stack import StackModule, run_stack
 from auricle.nn.cpu.policy import may_overwrite, takes_one_by_one
 from auricle.nn.depth import check_depth
-from auricle.nn.norms import BatchNorm, ChannelNorm, UtteranceGroupNorm, over_true_frames
+from auricle.nn.norms import BatchNorm, ChannelNorm, UtteranceGroupNorm, over_valid_frames
 from auricle.nn.recurrent import Gru, recur
 
 RUNNING_REFUSAL = (
@@ -118,7 +118,7 @@ class CpcBlock(StackModule):
     def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Lengths) -> Tensor:
         is_own = may_overwrite(self.conv, self.norm)
         if self.norm_kind == "batch":
-            y = over_true_frames(self.norm, y, num_frames)
+            y = over_valid_frames(self.norm, y, num_frames)
         elif self.norm_kind != "instance":
             y = self.norm(y)
         # The next convolution's padding of zeros begins at each utterance's own end.

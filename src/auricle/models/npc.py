@@ -24,7 +24,7 @@ from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import may_overwrite
 from auricle.nn.depth import check_depth
 from auricle.nn.linear import Linear
-from auricle.nn.norms import BatchNorm, over_true_frames
+from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
 
 BLOCK_KERNEL = 3
@@ -89,7 +89,7 @@ class NpcConfig(FeatureConfig, frozen=True, kw_only=True):
 
     @property
     def masked_window(self) -> Window:
-        """How a masked convolution moves over its input."""
+        """Sliding window of a masked convolution."""
         half = self.kernel_size // 2
         return Window(size=self.kernel_size, pad_left=half, pad_right=half)
 
@@ -113,11 +113,11 @@ class NpcBlock(nn.Module):
         self.bn2 = BatchNorm(width) if config.batch_norm else None
 
     def forward(self, x: Tensor, num_frames: Lengths) -> Tensor:
-        """Output (B, hidden_size, T) for `x` (B, input_dim, T) with zeros past the true ends."""
+        """Output (B, hidden_size, T) for `x` (B, input_dim, T) with zeros on padding."""
         y = self.conv(x)
-        y = self.activation(y if self.bn1 is None else over_true_frames(self.bn1, y, num_frames))
+        y = self.activation(y if self.bn1 is None else over_valid_frames(self.bn1, y, num_frames))
         y = self.linear(y)
-        y = y if self.bn2 is None else over_true_frames(self.bn2, y, num_frames)
+        y = y if self.bn2 is None else over_valid_frames(self.bn2, y, num_frames)
         y = F.dropout(y, self.dropout, self.training)
         return self.activation(y + x if self.residual else y)
 
@@ -282,7 +282,7 @@ class Npc(FeatureEncoder):
 
     @property
     def _reach(self) -> FrameGeometry:
-        """What a frame of the deepest layer sees of the features."""
+        """Receptive field of a frame of the deepest layer, over the features."""
         blocks = (BLOCK_WINDOW,) * self.config.num_blocks
         return FrameGeometry((*blocks, self.config.masked_window))
 

@@ -17,7 +17,7 @@ from auricle.nn.batch import Batch, Layout, Lengths, as_ints, frames_of
 from auricle.nn.chunking import HaloChunk, halo_chunks, map_chunks
 from auricle.nn.conv import Conv1d, SincConv, average_groups, partial_averages, reflect_pad
 from auricle.nn.depth import check_depth
-from auricle.nn.norms import BatchNorm, over_true_frames
+from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.recurrent import QrnnStack
 
 PASE_KERNEL_SIZES = (251, 20, 11, 11, 11, 11, 11, 11)
@@ -79,7 +79,7 @@ class PaseConfig(Config, frozen=True, kw_only=True):
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        """What each block slides over the output of the one before, padding included."""
+        """Sliding window of each block over the output of the one before, padding included."""
         return tuple(
             _block_window(size, stride)
             for size, stride in zip(self.kernel_sizes, self.strides, strict=True)
@@ -104,7 +104,7 @@ def _block_window(size: int, stride: int) -> Window:
 
 
 class PaseBlock(nn.Module):
-    """Reflect padding at the true ends, a convolution, batch norm, PReLU per channel."""
+    """Reflect padding at the valid ends, a convolution, batch norm, PReLU per channel."""
 
     def __init__(self, conv: nn.Module, window: Window, dim: int) -> None:
         super().__init__()
@@ -115,13 +115,13 @@ class PaseBlock(nn.Module):
         self.activation = nn.PReLU(dim)
 
     def forward(self, x: Tensor, lengths: Lengths) -> Tensor:
-        """Output (B, C, T) for `x` (B, D, S) with true lengths `lengths`."""
+        """Output (B, C, T) for `x` (B, D, S) with valid lengths `lengths`."""
         window = self.window
         x = reflect_pad(x, lengths, left=window.pad_left, right=window.pad_right)
         # Step by step: of a long batch each tensor here takes gigabytes, and is freed at once.
         x = self.conv(x)
         num_frames = frames_of(self.geometry, lengths)
-        x = over_true_frames(self.norm, x, num_frames)
+        x = over_valid_frames(self.norm, x, num_frames)
         output: Tensor = self.activation(x)
         return output
 
@@ -226,7 +226,7 @@ class Pase(Encoder):
         return Batch.padded(x.transpose(1, 2), frames_of(geometry, num_samples))
 
     def _depth(self, wanted: frozenset[str]) -> int:
-        """How many blocks are needed."""
+        """Count of the blocks that are needed."""
         num_blocks = len(self.blocks)
         if not wanted.isdisjoint({"rnn", "embedding"}):
             return num_blocks
@@ -306,7 +306,7 @@ class Pase(Encoder):
                 skip[row, :, first : first + shares.shape[1]] += projected[0]
 
     def _bytes_per_frame(self, x: Tensor) -> int:
-        """What a batch's largest block takes, per frame of the last one."""
+        """Bytes of a batch's largest block per frame of the last one."""
         if self.training:
             return 0  # batch norm needs the whole at once
         hop, largest = 1, 0
@@ -318,15 +318,15 @@ class Pase(Encoder):
     def _embed(self, x: Tensor, skips: list[Tensor], num_frames: Lengths) -> Tensor:
         """The embedding (B, T, output_dim) of the last features `x` (B, D, T)."""
 
-        def embed(stretch: slice) -> Tensor:
-            y: Tensor = self.project(x[:, :, stretch])
+        def embed(chunk: slice) -> Tensor:
+            y: Tensor = self.project(x[:, :, chunk])
             if self.config.skip_merge == "concat":
-                y = torch.cat([y, *(skip[:, :, stretch] for skip in skips)], dim=1)
+                y = torch.cat([y, *(skip[:, :, chunk] for skip in skips)], dim=1)
             else:
                 for skip in skips:
-                    y = y + skip[:, :, stretch]
+                    y = y + skip[:, :, chunk]
             if self.config.normalizes_output:
-                y = over_true_frames(self.output_norm, y, num_frames)
+                y = over_valid_frames(self.output_norm, y, num_frames)
             return y.transpose(1, 2)
 
         widest = max(x.shape[1], self.config.output_dim)

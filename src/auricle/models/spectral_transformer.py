@@ -174,14 +174,14 @@ class BertEncoder(nn.Module):
             yield self.layers[0 if self.config.share_layer else index]
 
     def _embed(self, features: Tensor) -> Tensor:
-        """What the first layer reads (B, T, D)."""
+        """The first layer's input (B, T, D)."""
         num_rows, num_frames, _ = features.shape
         width = self.config.hidden_size
 
-        def embed(stretch: slice) -> Tensor:
-            count = stretch.stop - stretch.start
-            positions = sinusoidal_positions(count, width, start=stretch.start).to(features)
-            embedded: Tensor = self.input_norm(self.project(features[:, stretch]) + positions)
+        def embed(chunk: slice) -> Tensor:
+            count = chunk.stop - chunk.start
+            positions = sinusoidal_positions(count, width, start=chunk.start).to(features)
+            embedded: Tensor = self.input_norm(self.project(features[:, chunk]) + positions)
             return embedded
 
         frame_bytes = EMBEDDING_VALUES * num_rows * width * features.element_size()

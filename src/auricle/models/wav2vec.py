@@ -40,7 +40,7 @@ from auricle.nn.quantizer import (
 )
 
 NORMALIZE_EPS = 1e-5
-"""What is added to the variance of a waveform (torch's default, which fairseq takes)."""
+"""Added to the variance of a waveform (torch's default, which fairseq takes)."""
 
 LARGE_EXTRACTOR_LAYERS = (
     (512, 10, 5),

@@ -1,4 +1,4 @@
-"""Transformers over convolutional frames of the waveform: wav2vec 2.0, HuBERT, WavLM and data2vec."""
+"""Transformers over convolutional frames: wav2vec 2.0, HuBERT, WavLM and data2vec."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             the last layer (`layer_norm_first`; `do_stable_layer_norm`), or after them, with one
             more before the first.
         layer_norm_eps: Of every norm (1e-5; `layer_norm_eps`).
-        positions: The convolutions that tell positions.
+        positions: The convolutions that give positions.
         relative_positions: The bias of attention scores (WavLM), or None.
         dropout: Of both residual branches and of the input in training (`dropout`;
             `hidden_dropout`).
@@ -155,7 +155,7 @@ class WaveformTransformer(nn.Module):
             yield self._emit(x, index)
 
     def _is_left_out(self, layer: nn.Module, generator: torch.Generator | None) -> bool:
-        """Whether this step of training leaves a layer out, by chance (LayerDrop).
+        """Draw if this step of training leaves a layer out (LayerDrop).
 
         Processes that hold a part of its weights each wait for each other in it: it is never left
         out by some of them.
@@ -171,10 +171,10 @@ class WaveformTransformer(nn.Module):
         return emitted
 
     def _embed(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """What the first layer reads (B, T, D), of `x` (B, T, D) that is zero on padding."""
+        """The first layer's input (B, T, D), of `x` (B, T, D) that is zero on padding."""
 
-        def embed(stretch: slice) -> Tensor:
-            embedded = x[:, stretch] + self.positions(x, padding, stretch)
+        def embed(chunk: slice) -> Tensor:
+            embedded = x[:, chunk] + self.positions(x, padding, chunk)
             normed: Tensor = embedded if self.config.pre_layer_norm else self.norm(embedded)
             return normed
 
@@ -273,10 +273,10 @@ class WaveformTransformerEncoder(Encoder):
         return Batch.padded(frames, frames_of(config.extractor.geometry, num_samples))
 
     def _projected(self, frames: Tensor) -> Tensor:
-        """What enters the Transformer (B, T, D) of the extractor's frames."""
+        """The Transformer's input (B, T, D) of the extractor's frames."""
 
-        def project(stretch: slice) -> Tensor:
-            projected: Tensor = self.projection(self.projection_norm(frames[:, stretch]))
+        def project(chunk: slice) -> Tensor:
+            projected: Tensor = self.projection(self.projection_norm(frames[:, chunk]))
             return projected
 
         frame_bytes = frames.shape[0] * self.config.transformer.hidden_size * frames.element_size()
@@ -290,7 +290,7 @@ class Wav2Vec2Config(WaveformTransformerConfig, frozen=True, kw_only=True):
 
 
 class Wav2Vec2(WaveformTransformerEncoder):
-    """wav2vec 2.0: a Transformer trained to tell a masked frame's quantised latent from others."""
+    """wav2vec 2.0: a Transformer trained to find a masked frame's quantised latent among others."""
 
     family = "wav2vec2"
     config_type = Wav2Vec2Config

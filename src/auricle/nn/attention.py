@@ -76,7 +76,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor
 
 @functools.cache
 def _varlen_is_right(device: torch.device, dtype: torch.dtype, width: int) -> bool:
-    """Whether the kernel is there and gives what it should for heads of this width."""
+    """Check at first use that the kernel exists and is right for heads of this width."""
     layout = Layout([5, 130, 1, 64], is_packed=True)
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.no_grad():
@@ -155,7 +155,7 @@ class RelativePositionBias(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention (Vaswani et al. 2017, 3.2), in WavLM with a gated bias of scores."""
+    """Multi-head self-attention (Vaswani et al. 2017, 3.2), in WavLM with a gated bias."""
 
     def __init__(
         self, width: int, *, num_heads: int, dropout: float, has_gated_bias: bool = False
@@ -243,7 +243,7 @@ class SelfAttention(nn.Module):
         return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
 
     def gates(self, inputs: Tensor, heads: slice = slice(None)) -> Tensor:
-        """What the bias is multiplied by (B, H, T, 1), from the attention's input (B, T, D).
+        """Gates of the bias (B, H, T, 1), from the attention's input (B, T, D).
 
         With `heads` it is for those alone, from their part of the input.
         """

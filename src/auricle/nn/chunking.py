@@ -1,4 +1,4 @@
-"""Long sequences in chunks, so that memory stays bounded; with a halo where frames see neighbours."""
+"""Long sequences in chunks, so that memory stays bounded, with a halo where frames need one."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from auricle.geometry import FrameGeometry
 from auricle.nn.cpu.policy import is_traced, may_bypass
 
 MAX_CHUNK_BYTES = 64 << 20
-"""What the largest intermediate value of a stretch may take."""
+"""Largest intermediate value of a chunk."""
 
 
 def chunks(num_frames: int, bytes_per_frame: int, modules: Iterable[nn.Module]) -> list[slice]:
-    """Stretches of a sequence in order, each small enough to be computed at once.
+    """Chunks of a sequence in order, each small enough to be computed at once.
 
-    Where gradients are recorded there is one stretch, for autograd keeps all of them anyway; and
+    Where gradients are recorded there is one chunk, for autograd keeps all of them anyway; and
     where a module has to see the whole of it.
 
     Args:
         num_frames: Length of the sequence.
         bytes_per_frame: Of the largest intermediate value, over the whole batch.
-        modules: What is called on each stretch.
+        modules: What is called on each chunk.
     """
     if torch.is_grad_enabled() or is_traced():
         return [slice(0, num_frames)]
@@ -35,7 +35,7 @@ def chunks(num_frames: int, bytes_per_frame: int, modules: Iterable[nn.Module]) 
 
 
 def split(num_frames: int, size: int) -> list[slice]:
-    """Stretches of `size` frames in order, the last one perhaps of fewer."""
+    """Chunks of `size` frames in order, the last one perhaps of fewer."""
     return [slice(start, min(start + size, num_frames)) for start in range(0, num_frames, size)]
 
 
@@ -45,7 +45,7 @@ def map_chunks(
     bytes_per_frame: int,
     modules: Iterable[nn.Module],
 ) -> Tensor:
-    """What `body` gives for each stretch, (B, its frames, D), as one (B, T, D).
+    """Map `body` over chunks of a sequence and join its outputs to one (B, T, D).
 
     Args:
         body: Takes the frames' slice.
@@ -59,8 +59,8 @@ def map_chunks(
         return piece
     output = piece.new_empty(piece.shape[0], num_frames, *piece.shape[2:])
     output[:, first] = piece
-    for stretch in others:
-        output[:, stretch] = body(stretch)
+    for chunk in others:
+        output[:, chunk] = body(chunk)
     return output
 
 
@@ -93,7 +93,7 @@ class HaloChunk:
         return part if len(self.rows) == len(x) else part[self.rows]
 
     def own(self, y: Tensor, hop: int) -> Tensor:
-        """What belongs to these frames of all that a layer gives for the part, (rows, D, frames).
+        """Crop a layer's output for the part to these frames: (rows, D, frames).
 
         Of a layer that is `hop` inputs from frame to frame, and so may run at a higher rate.
         """
@@ -134,16 +134,16 @@ def halo_chunks(
     """
     hop, num_inputs = geometry.hop_samples, max(lengths)
     num_frames = geometry.num_frames(num_inputs)
-    stretches = chunks(num_frames, bytes_per_frame, modules)
-    if stretches[0].stop < min(min_frames, num_frames):
+    parts = chunks(num_frames, bytes_per_frame, modules)
+    if parts[0].stop < min(min_frames, num_frames):
         starts = range(0, num_frames, min_frames)
-        stretches = [slice(start, min(start + min_frames, num_frames)) for start in starts]
+        parts = [slice(start, min(start + min_frames, num_frames)) for start in starts]
     # Where a window reaches past an end, padding by reflection looks one frame further than it.
     spare = sum(1 for window in geometry.windows if window.pad_left or window.pad_right)
     before = spare - geometry.start_samples // hop
     after = max(geometry.start_samples + geometry.window_samples, 0) + spare * hop
     result = []
-    for frames in stretches:
+    for frames in parts:
         is_last = frames.stop == num_frames
         first = max(frames.start - before, 0) * hop
         end = num_inputs if is_last else min(frames.stop * hop + after, num_inputs)

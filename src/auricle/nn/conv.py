@@ -54,7 +54,7 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
         return prepack.linear(self, windows, self.weight, self.bias, activation, layout=as_windows)
 
     def _is_product(self) -> bool:
-        """Whether each output is a product with neighbouring frames, or zeros past the ends."""
+        """True if each output is a product with neighbouring frames, or zeros past the ends."""
         has_zeros = self.padding_mode == "zeros" and not isinstance(self.padding, str)
         return has_zeros and self.groups == 1 and self.dilation == (1,)
 
@@ -72,7 +72,7 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
 
 
 def frame_windows(frames: Tensor, size: int, stride: int) -> Tensor:
-    """What a convolution of `size` taps sees, (T', size * C) of frames (T, C), without a copy."""
+    """Windows (T', size * C) of a convolution over frames (T, C), without a copy."""
     num_frames, width = frames.shape
     frames = frames.contiguous()
     num_windows = (num_frames - size) // stride + 1
@@ -90,11 +90,11 @@ def reflect_pad(x: Tensor, lengths: Lengths, *, left: int, right: int) -> Tensor
     """Each utterance mirrored at its own two ends, its first and last frame not repeated.
 
     Args:
-        x: (B, C, T); past the true ends it may hold any finite values.
+        x: (B, C, T); on padding it may hold any finite values.
         lengths: True frames of each row of `x`, each more than `left` and `right`; the largest
             is T.
         left: Frames to add before the first.
-        right: Frames to add after the last true one.
+        right: Frames to add after the last valid one.
 
     Returns:
         (B, C, left + T + right). What follows an utterance's `right` mirrored frames is neither
@@ -122,7 +122,7 @@ MIN_BAND_HZ = 50.0
 """Lowest edge and least width of a band, from the reference implementation of PASE."""
 
 INITIAL_LOW_HZ = 30.0
-"""Where the mel-spaced bands of a fresh filter bank begin (ibid.)."""
+"""Lowest edge of the mel-spaced bands of a fresh filter bank (ibid.)."""
 
 
 CPU_TILE_FRAMES = 4096
@@ -250,7 +250,7 @@ def average_groups(x: Tensor, lengths: Sequence[int], num_groups: Sequence[int])
     Frames beyond a whole multiple of `num_groups` are dropped (PASE+, arXiv:2001.09239).
 
     Args:
-        x: (B, C, T); past the true ends it may hold any finite values.
+        x: (B, C, T); on padding it may hold any finite values.
         lengths: True frames of each row of `x`.
         num_groups: Groups to cut each row into, from 1 to its length.
 
@@ -275,16 +275,16 @@ def average_groups(x: Tensor, lengths: Sequence[int], num_groups: Sequence[int])
 def partial_averages(
     x: Tensor, *, first: int, group_size: int, num_groups: int
 ) -> tuple[int, Tensor]:
-    """What a stretch of one utterance's frames adds to the averages of its groups.
+    """Shares of a chunk of one utterance's frames in the averages of its groups.
 
     Args:
         x: (C, T), the frames from `first` on.
-        first: Where the stretch begins.
+        first: First frame of the chunk.
         group_size: Frames of each group.
         num_groups: Groups of the utterance; frames beyond them are dropped.
 
     Returns:
-        The first group that the stretch adds to, and what it adds to that and the following ones,
+        The first group that the chunk adds to, and the summands of that and the following ones,
         (C, groups).
     """
     first_group, skipped = divmod(first, group_size)

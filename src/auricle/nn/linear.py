@@ -13,7 +13,7 @@ class Linear(prepack.Prepacking, nn.Linear):
     """`nn.Linear`, faster in inference on the CPU."""
 
     is_int8 = False
-    """Whether inference multiplies in 8 bits."""
+    """True if inference multiplies in 8 bits."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Output (..., N) for `x` (..., K)."""

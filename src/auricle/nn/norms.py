@@ -15,7 +15,7 @@ from auricle.nn.chunking import chunks
 from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu
 
 EPS = 1e-5
-"""What is added to a variance (torch's default)."""
+"""Added to a variance (torch's default)."""
 
 CPU_BLOCK_ELEMENTS = 2**18
 """Elements that one step of a sum takes on the CPU, so that its copies stay in the cache."""
@@ -35,12 +35,12 @@ def masked_group_norm(
 ) -> Tensor:
     """Group norm of each utterance of a padded batch, as it is of the utterance alone.
 
-    Mean and variance of a group run over its channels and the utterance's true frames. They are
+    Mean and variance of a group run over its channels and the utterance's valid frames. They are
     taken in two passes, the mean in float64: an offset does not swamp the variance, and what is
     constant comes out as 0 exactly, whatever its length.
 
     Args:
-        x: (B, C, T); past the true ends it may hold any finite values.
+        x: (B, C, T); on padding it may hold any finite values.
         lengths: True frames of each row of `x`, at least 1 each.
         num_groups: Groups of neighbouring channels that share statistics: 1 for all of them
             together, C for each channel on its own. It must divide C.
@@ -49,7 +49,7 @@ def masked_group_norm(
         eps: What is added to the variance.
 
     Returns:
-        (B, C, T) in the type of `x`. Frames past a true end hold the bias, up to
+        (B, C, T) in the type of `x`. Frames on padding hold the bias, up to
         rounding.
     """
     values = x if x.dtype == torch.float64 else x.float()
@@ -74,16 +74,16 @@ class UtteranceGroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim)) if affine else None
 
     def forward(self, x: Tensor, num_frames: Lengths) -> Tensor:
-        """Normalised (B, C, T) of `x` (B, C, T), whose rows have `num_frames` true frames."""
+        """Normalised (B, C, T) of `x` (B, C, T), whose rows have `num_frames` valid frames."""
         return masked_group_norm(
             x, num_frames, num_groups=self.num_groups, weight=self.weight, bias=self.bias
         )
 
 
 class UtteranceStatistics:
-    """Mean and variance of each utterance's groups of channels, gathered a stretch at a time.
+    """Mean and variance of each utterance's groups of channels, gathered a chunk at a time.
 
-    Stretches are merged in float64 by their means and sums of squared deviations (Chan, Golub &
+    Chunks are merged in float64 by their means and sums of squared deviations (Chan, Golub &
     LeVeque 1979), which keeps what `masked_group_norm` does: no offset swamps a variance, and what
     is constant has a variance of exactly 0.
     """
@@ -94,7 +94,7 @@ class UtteranceStatistics:
         self.count, self.mean, self.squares = zeros[:, :1].clone(), zeros, zeros.clone()
 
     def add(self, x: Tensor, lengths: Lengths, rows: Sequence[int]) -> None:
-        """Count in a stretch `x` (b, C, T) of utterances `rows`, of which `lengths` are true."""
+        """Count in a chunk `x` (b, C, T) of utterances `rows`, of which `lengths` are valid."""
         values = x if x.dtype == torch.float64 else x.float()
         added, mean, _, squares = _moments(values, lengths, self.num_groups)
         index = torch.tensor(rows, device=x.device)
@@ -107,7 +107,7 @@ class UtteranceStatistics:
         self.count[index] = count
 
     def terms(self, norm: UtteranceGroupNorm, dtype: torch.dtype) -> NormTerms:
-        """What `norm` does to values that are computed in `dtype`, by these statistics."""
+        """Scale and shift of `norm` by these statistics, for values in `dtype`."""
         return NormTerms(
             *_norm_terms(
                 self.mean,
@@ -128,7 +128,7 @@ class NormTerms:
         self.mean, self.scale, self.shift = mean, scale, shift
 
     def __call__(self, x: Tensor, rows: Sequence[int]) -> Tensor:
-        """Normalised (b, C, T), in the type of `x` (b, C, T), a stretch of utterances `rows`."""
+        """Normalised (b, C, T), in the type of `x` (b, C, T), a chunk of utterances `rows`."""
         index = torch.tensor(rows, device=x.device)
         deviations = x.to(self.mean.dtype) - self.mean[index]
         return torch.addcmul(self.shift[index], deviations, self.scale[index], out=deviations).to(
@@ -139,10 +139,10 @@ class NormTerms:
 def _moments(
     values: Tensor, lengths: Lengths, num_groups: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """How many true values of (B, C, T) each group has, their mean and their deviations from it.
+    """Count, mean and deviations of each group's valid values of (B, C, T).
 
     Returns counts (B, 1, 1) and means (B, G, 1), float64; deviations (B, C, T) from the means as
-    rounded to the type of `values`, zeros past the true ends; sums (B, G, 1) of their squares.
+    rounded to the type of `values`, zeros on padding; sums (B, G, 1) of their squares.
     """
     num_channels, num_frames = values.shape[1:]
     per_channel = num_channels // num_groups
@@ -151,7 +151,7 @@ def _moments(
     count = as_tensor(lengths, values.device).double().view(-1, 1, 1)
     count = count * per_channel
 
-    # Of an utterance without true frames here, sums are 0.
+    # Of an utterance without valid frames here, sums are 0.
     mean = _group_sums(_time_sums(values, is_true), num_groups) / count.clamp(min=1)
     deviations = values - mean.repeat_interleave(per_channel, dim=1).to(values.dtype)
     if is_true is not None:
@@ -182,7 +182,7 @@ def _norm_terms(
 
 
 def _time_sums(x: Tensor, is_true: Tensor | None) -> Tensor:
-    """Sums (B, C, 1), float64, over the true frames of `x` (B, C, T)."""
+    """Sums (B, C, 1), float64, over the valid frames of `x` (B, C, T)."""
     sums = x.new_zeros(x.shape[0], x.shape[1], 1, dtype=torch.float64)
     # One split, not many slices: each slice would have a gradient of the size of `x`.
     blocks = torch.split(x, _block_frames(x), dim=2)
@@ -216,7 +216,7 @@ def _group_sums(channel_sums: Tensor, num_groups: int) -> Tensor:
 
 
 def check_variance(num_frames: int) -> None:
-    """Raise AudioError unless batch norm can be trained by so many true frames of a batch."""
+    """Raise AudioError unless batch norm can be trained by so many valid frames of a batch."""
     if num_frames < 2:
         raise AudioError(
             "the waveforms of this batch give one frame in all, and in train mode batch norm needs "
@@ -225,11 +225,11 @@ def check_variance(num_frames: int) -> None:
         )
 
 
-def over_true_frames(norm: nn.Module, x: Tensor, num_frames: Lengths) -> Tensor:
-    """Output (B, C, T) of a batch norm for `x` (B, C, T) with true lengths `num_frames`.
+def over_valid_frames(norm: nn.Module, x: Tensor, num_frames: Lengths) -> Tensor:
+    """Output (B, C, T) of a batch norm for `x` (B, C, T) with valid lengths `num_frames`.
 
     A norm of torch's in the place of the library's own, such as `SyncBatchNorm`, sees in training
-    one row (1, C, N) of the true frames.
+    one row (1, C, N) of the valid frames.
     """
     if isinstance(norm, BatchNorm) or not isinstance(norm, nn.modules.batchnorm._NormBase):
         normed: Tensor = norm(x, num_frames)
@@ -238,7 +238,7 @@ def over_true_frames(norm: nn.Module, x: Tensor, num_frames: Lengths) -> Tensor:
 
 
 def _over_valid_frames(norm: Callable[[Tensor], Tensor], x: Tensor, num_frames: Lengths) -> Tensor:
-    """What `norm` makes of the true frames of all rows together; past their ends zeros."""
+    """Output of `norm` for the valid frames of all rows together; zeros on padding."""
     length, counts = x.shape[2], as_ints(num_frames)
     if all(count == length for count in counts):
         return norm(x)
@@ -250,19 +250,19 @@ def _over_valid_frames(norm: Callable[[Tensor], Tensor], x: Tensor, num_frames: 
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch norm over the true frames of a padded batch.
+    """Batch norm over the valid frames of a padded batch.
 
-    In training, mean and variance are those of the true frames of all utterances together, and so
+    In training, mean and variance are those of the valid frames of all utterances together, and so
     are the running statistics that evaluation uses: padding changes neither.
     """
 
     def forward(self, x: Tensor, num_frames: Lengths) -> Tensor:  # type: ignore[override]
-        """Output (B, C, T) for the input `x` (B, C, T) with true lengths `num_frames`.
+        """Output (B, C, T) for the input `x` (B, C, T) with valid lengths `num_frames`.
 
-        What it holds past the true ends is finite, nothing more.
+        What it holds on padding is finite, nothing more.
 
         Raises:
-            AudioError: In training, the batch has one true frame alone.
+            AudioError: In training, the batch has one valid frame alone.
         """
         if not self.training and joins_frames(x):
             return self._by_running_statistics(x)
@@ -285,15 +285,15 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 def centred(waveforms: Tensor, lengths: Lengths) -> Tensor:
-    """Waveforms (B, S) less the mean of each over its true samples, zeros past each true end."""
+    """Waveforms (B, S) less the mean of each over its valid samples, zeros on padding."""
     deviations = _Deviations(waveforms, lengths)
     return _concatenated(deviations.of(part).to(waveforms.dtype) for part in deviations.parts)
 
 
 def normalized(waveforms: Tensor, lengths: Lengths, *, eps: float) -> Tensor:
-    """Waveforms (B, S) of zero mean and unit variance each, zeros past each true end.
+    """Waveforms (B, S) of zero mean and unit variance each, zeros on padding.
 
-    `(x - mean) / sqrt(var + eps)`, the variance biased, over the true samples of each.
+    `(x - mean) / sqrt(var + eps)`, the variance biased, over the valid samples of each.
     """
     deviations = _Deviations(waveforms, lengths)
     squares = [deviations.of(part).square().sum(1, keepdim=True) for part in deviations.parts]
@@ -304,7 +304,7 @@ def normalized(waveforms: Tensor, lengths: Lengths, *, eps: float) -> Tensor:
 
 
 class _Deviations:
-    """Deviations from each waveform's mean, zeros past each true end, float64, part by part.
+    """Deviations from each waveform's mean, zeros on padding, float64, part by part.
 
     In float64 a sum of float32 samples is exact for minutes of audio, so neither padding nor an
     offset leaves a trace, and a constant waveform becomes zeros.
@@ -335,7 +335,7 @@ def _concatenated(parts: Iterable[Tensor]) -> Tensor:
 
 
 CHANNEL_EPS = 1e-5
-"""What the reference implementation adds to the variance."""
+"""Added to the variance (the reference implementation)."""
 
 
 class ChannelNorm(nn.Module):

@@ -66,8 +66,8 @@ class LogitQuantizer(nn.Module):
     def indices(self, x: Tensor) -> Tensor:
         """Codes (B, T, K), int64, of `x` (B, T, D): per codebook the entry of largest logit."""
 
-        def choose(stretch: slice) -> Tensor:
-            groups = torch.split(x[:, stretch], self.dims, dim=-1)
+        def choose(chunk: slice) -> Tensor:
+            groups = torch.split(x[:, chunk], self.dims, dim=-1)
             choices = [
                 codebook(group).argmax(dim=-1)
                 for codebook, group in zip(self.codebooks, groups, strict=True)
@@ -95,7 +95,7 @@ INITIAL_VECTOR_STD = 0.01
 class QuantizerConfig(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"
 ):
-    """What both quantisers are configured by.
+    """Base of both quantisers' configurations.
 
     Attributes:
         num_groups: G, how many codes each frame has (`vq_groups`).
@@ -190,8 +190,8 @@ class GumbelQuantizer(nn.Module):
         tables = self.tables()
         groups = torch.arange(self.config.num_groups, device=x.device)
 
-        def choose(stretch: slice) -> Tensor:
-            logits = self._logits(x[:, :, stretch])
+        def choose(chunk: slice) -> Tensor:
+            logits = self._logits(x[:, :, chunk])
             if self.training or (torch.is_grad_enabled() and logits.requires_grad):
                 choices = self._choices(logits).to(tables.dtype)
                 chosen = torch.einsum("btgv,gvd->btgd", choices, tables)
@@ -204,8 +204,8 @@ class GumbelQuantizer(nn.Module):
     def indices(self, x: Tensor, num_frames: Lengths) -> Tensor:
         """Codes (B, T, G), int64, of the frames `x` (B, D, T); `num_frames` does not matter."""
 
-        def choose(stretch: slice) -> Tensor:
-            return self._logits(x[:, :, stretch]).argmax(dim=-1)
+        def choose(chunk: slice) -> Tensor:
+            return self._logits(x[:, :, chunk]).argmax(dim=-1)
 
         return map_chunks(choose, x.shape[2], self._bytes_per_frame(x), self._parts)
 
@@ -220,7 +220,7 @@ class GumbelQuantizer(nn.Module):
 
     @property
     def _parts(self) -> list[nn.Module]:
-        """What is called to choose."""
+        """The modules that choose."""
         return [*self.hidden, self.output]
 
     def _logits(self, x: Tensor) -> Tensor:
@@ -260,13 +260,13 @@ class KmeansQuantizer(nn.Module):
         nn.init.normal_(self.vectors, std=INITIAL_VECTOR_STD)
 
     def forward(self, x: Tensor, num_frames: Lengths) -> Tensor:
-        """Code vectors (B, D, T) for the frames `x` (B, D, T) with `num_frames` true ones."""
+        """Code vectors (B, D, T) for the frames `x` (B, D, T) with `num_frames` valid ones."""
         projected = self._projected(x, num_frames)
         tables = self.tables()
         groups = torch.arange(self.config.num_groups, device=x.device)
 
-        def choose(stretch: slice) -> Tensor:
-            part = projected[:, :, stretch]
+        def choose(chunk: slice) -> Tensor:
+            part = projected[:, :, chunk]
             chosen = tables[groups, self.nearest(part)].flatten(2)
             if not torch.is_grad_enabled():
                 return chosen
@@ -275,16 +275,16 @@ class KmeansQuantizer(nn.Module):
         return map_chunks(choose, x.shape[2], self._bytes_per_frame(x), ()).transpose(1, 2)
 
     def indices(self, x: Tensor, num_frames: Lengths) -> Tensor:
-        """Codes (B, T, G), int64, of the frames `x` (B, D, T) with `num_frames` true ones."""
+        """Codes (B, T, G), int64, of the frames `x` (B, D, T) with `num_frames` valid ones."""
         projected = self._projected(x, num_frames)
 
-        def choose(stretch: slice) -> Tensor:
-            return self.nearest(projected[:, :, stretch])
+        def choose(chunk: slice) -> Tensor:
+            return self.nearest(projected[:, :, chunk])
 
         return map_chunks(choose, x.shape[2], self._bytes_per_frame(x), ())
 
     def _projected(self, x: Tensor, num_frames: Lengths) -> Tensor:
-        """What is compared with the code vectors (B, D, T), of the frames `x` (B, D, T)."""
+        """Projected frames (B, D, T), to compare with the code vectors, of `x` (B, D, T)."""
         layer = _Projection(self.projection, self.norm, dim=x.shape[1])
         projected, _ = run_stack([layer], x, num_frames)
         return projected

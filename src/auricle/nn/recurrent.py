@@ -23,7 +23,7 @@ class GruStack(nn.Module):
     """Unidirectional GRU layers that can be read after each one (APC, arXiv:1904.03240).
 
     From the second layer on, `residual` adds the layer's input to its output. The layers look
-    at the past alone, so padding on the right never reaches a true frame.
+    at the past alone, so padding on the right never reaches a valid frame.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class GruStack(nn.Module):
     def forward(self, x: Tensor, lengths: Lengths | None = None) -> Iterable[Tensor]:
         """Each layer's output (B, T, hidden_dim) for `x` (B, T, input_dim), as asked for.
 
-        `lengths` tells the true ones; what lies past them is anything.
+        Padding after `lengths` may hold anything.
         """
         outputs = self._outputs(x, lengths)
         return tuple(outputs) if acts(self) else outputs
@@ -61,7 +61,7 @@ def recur(rnn: nn.Module, x: Tensor, lengths: Lengths | None = None) -> Tensor:
     """Output (B, T, hidden) of forward recurrent layers for the input `x` (B, T, D).
 
     What lies past the true `lengths` may be left out where they are given.
-    A long input is read a stretch at a time, each from the state that the one before it left:
+    A long input is read a chunk at a time, each from the state that the one before it left:
     torch makes room for the gates of all that it reads at once.
     """
     if not (isinstance(rnn, nn.RNNBase) and may_bypass(rnn)):
@@ -71,10 +71,10 @@ def recur(rnn: nn.Module, x: Tensor, lengths: Lengths | None = None) -> Tensor:
         return run_gru(rnn, x, [x.shape[1]] * len(x) if lengths is None else lengths)
     state = None
 
-    def read(stretch: slice) -> Tensor:
+    def read(chunk: slice) -> Tensor:
         nonlocal state
         output: Tensor
-        output, state = rnn(x[:, stretch], state)
+        output, state = rnn(x[:, chunk], state)
         return output
 
     widest = max(GATES[rnn.mode] * rnn.hidden_size, rnn.input_size)
@@ -86,7 +86,7 @@ class Gru(prepack.Prepacking, nn.GRU):
 
 
 def is_fast_gru(rnn: nn.Module, x: Tensor) -> TypeGuard[Gru]:
-    """Whether `run` is for this layer and input: one plain layer that infers a batch on the CPU."""
+    """True if `run_gru` takes these: one plain layer that infers a batch on the CPU."""
     if not (type(rnn) is Gru and may_bypass(rnn)):
         return False
     is_plain = rnn.num_layers == 1 and not rnn.bidirectional and rnn.bias
@@ -99,9 +99,9 @@ def run_gru(gru: Gru, x: Tensor, lengths: Sequence[int]) -> Tensor:
     Args:
         gru: A layer that `is_fast_gru` takes.
         x: The input.
-        lengths: True frames of each row. A row that has none left is left out of the steps where
-            those behind it have none either, so rows that are sorted, longest first, cost nothing
-            past their ends. What comes out there is anything.
+        lengths: Valid frames of each row. As in a PackedSequence, each step runs only the active
+            rows: those up to the last one that has a frame left, so rows that are sorted, longest
+            first, cost nothing on padding. The output may hold anything there.
     """
     width = gru.hidden_size
     state = x.new_zeros(len(x), width)
@@ -112,13 +112,13 @@ def run_gru(gru: Gru, x: Tensor, lengths: Sequence[int]) -> Tensor:
     for row, length in enumerate(lengths):
         reach[:length] = [row + 1] * length
 
-    def read(stretch: slice) -> Tensor:
+    def read(chunk: slice) -> Tensor:
         nonlocal state
-        inputs = x[:, stretch].transpose(0, 1)
+        inputs = x[:, chunk].transpose(0, 1)
         gates = prepack.linear(gru, inputs.flatten(0, 1), of_input, input_bias, name="input")
         gates = gates.view(*inputs.shape[:2], 3 * width)
         output = x.new_zeros(*inputs.shape[:2], width)
-        for step, count in enumerate(reach[stretch]):
+        for step, count in enumerate(reach[chunk]):
             recurrent = prepack.packed_linear(state[:count], weight, state_bias)
             state = _step(gates[step, :count], recurrent, state[:count], output[step, :count])
         return output.transpose(0, 1)
@@ -141,7 +141,7 @@ PARALLEL_FRAMES = 64
 class QrnnStack(nn.Module):
     """Quasi-recurrent layers that look one frame back, each on the output of the one before.
 
-    They look at the past alone, so padding on the right never reaches a true frame.
+    They look at the past alone, so padding on the right never reaches a valid frame.
     """
 
     def __init__(self, *, input_dim: int, hidden_dim: int, num_layers: int, dropout: float) -> None:
@@ -163,12 +163,12 @@ class QrnnStack(nn.Module):
 
 
 def _layer_output(layer: nn.Module, x: Tensor, hidden_dim: int) -> Tensor:
-    """One layer's output (B, T, hidden_dim) for `x` (B, T, input_dim), a stretch at a time."""
+    """One layer's output (B, T, hidden_dim) for `x` (B, T, input_dim), a chunk at a time."""
     before, average = torch.zeros_like(x[:, :1]), None
 
-    def read(stretch: slice) -> Tensor:
+    def read(chunk: slice) -> Tensor:
         nonlocal before, average
-        part = x[:, stretch]
+        part = x[:, chunk]
         shifted = torch.cat([before, part[:, :-1]], dim=1)
         candidate, forget, output = layer(torch.cat([part, shifted], dim=2)).chunk(3, dim=2)
         averages = running_average(torch.tanh(candidate), torch.sigmoid(forget), average)

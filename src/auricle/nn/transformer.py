@@ -75,7 +75,7 @@ class TransformerLayer(nn.Module):
         return [*projections, self.ffn_in, self.ffn_out]
 
     def is_long(self, x: Tensor) -> bool:
-        """Whether a packed `x` (1, N, D) is computed in chunks."""
+        """True if a packed `x` (1, N, D) is computed in chunks."""
         if not isinstance(self.ffn_in, Linear):  # whose width is not known
             return False
         frame_bytes = self.ffn_in.out_features * x.element_size()
