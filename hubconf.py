@@ -1,18 +1,22 @@
-"""Entry points for torch.hub: `torch.hub.load(<this repository>, <name>)`."""
+"""Entry points for torch.hub: `torch.hub.load(<this repository>, <name>)`.
 
-# ruff: noqa: N816  # the long names are those the authors published their checkpoints under
+Written by `python tools/hub_entries.py`, not by hand.
+"""
+
+# ruff: noqa: N816 - the long names are the authors' own
 
 from __future__ import annotations
 
 import importlib.util
 import pathlib
 import sys
+import typing
 
 if importlib.util.find_spec("auricle") is None:  # not installed: use the code beside this file
     sys.path.append(str(pathlib.Path(__file__).resolve().parent / "src"))
 
-# torch.hub lists every callable without an underscore as an entry point.
-from auricle.hub import entrypoints as _entrypoints
+if typing.TYPE_CHECKING:
+    from auricle import Encoder as _Encoder
 
 dependencies = [
     "filelock",
@@ -28,150 +32,627 @@ dependencies = [
     "tqdm",
 ]
 
-_baseline = _entrypoints.baseline
-_local = _entrypoints.local
-_named = _entrypoints.named
-_url = _entrypoints.url
 
-apc = _named("apc")
-apc_360hr = _named("apc_360hr")
-apc_960hr = _named("apc_960hr")
-apc_mini = _named("apc_mini")
-apc_local = _local("apc")
-apc_url = _url("apc")
+def _load(name: str, **options: typing.Any) -> _Encoder:
+    import auricle
 
-vq_apc = _named("vq_apc")
-vq_apc_360hr = _named("vq_apc_360hr")
-vq_apc_960hr = _named("vq_apc_960hr")
-vq_apc_mini = _named("vq_apc_mini")
-vq_apc_local = _local("vq_apc")
-vq_apc_url = _url("vq_apc")
+    return auricle.load(name, **options)
 
-npc = _named("npc")
-npc_360hr = _named("npc_360hr")
-npc_960hr = _named("npc_960hr")
-npc_mini = _named("npc_mini")
-npc_local = _local("npc")
-npc_url = _url("npc")
 
-mockingjay = _named("mockingjay")
-mockingjay_origin = _named("mockingjay_origin")
-mockingjay_logMelLinearLarge_T_AdamW_b32_500k_360hr_drop1 = _named(
-    "mockingjay_logMelLinearLarge_T_AdamW_b32_500k_360hr_drop1"
-)
-mockingjay_100hr = _named("mockingjay_100hr")
-mockingjay_logMelBase_T_AdamW_b32_200k_100hr = _named(
-    "mockingjay_logMelBase_T_AdamW_b32_200k_100hr"
-)
-mockingjay_960hr = _named("mockingjay_960hr")
-mockingjay_logMelBase_T_AdamW_b32_1m_960hr_drop1 = _named(
-    "mockingjay_logMelBase_T_AdamW_b32_1m_960hr_drop1"
-)
-mockingjay_960hr_drop3 = _named("mockingjay_960hr_drop3")
-mockingjay_logMelBase_T_AdamW_b32_1m_960hr = _named("mockingjay_logMelBase_T_AdamW_b32_1m_960hr")
-mockingjay_960hr_seq3k = _named("mockingjay_960hr_seq3k")
-mockingjay_logMelBase_T_AdamW_b32_1m_960hr_seq3k = _named(
-    "mockingjay_logMelBase_T_AdamW_b32_1m_960hr_seq3k"
-)
-mockingjay_mini = _named("mockingjay_mini")
-mockingjay_local = _local("mockingjay")
-mockingjay_url = _url("mockingjay")
+def _load_url(
+    url: str, family: str, *, device: typing.Any = "auto", **options: typing.Any
+) -> _Encoder:
+    from auricle.hub.conversions import load_location
+    from auricle.hub.load import usable_device
 
-tera = _named("tera")
-tera_960hr = _named("tera_960hr")
-tera_logMelBase_T_F_M_AdamW_b32_1m_960hr_drop1 = _named(
-    "tera_logMelBase_T_F_M_AdamW_b32_1m_960hr_drop1"
-)
-tera_100hr = _named("tera_100hr")
-tera_logMelBase_T_F_M_AdamW_b32_200k_100hr = _named("tera_logMelBase_T_F_M_AdamW_b32_200k_100hr")
-tera_tf_100hr = _named("tera_tf_100hr")
-tera_logMelBase_T_F_AdamW_b32_200k_100hr = _named("tera_logMelBase_T_F_AdamW_b32_200k_100hr")
-tera_tf_960hr_drop3 = _named("tera_tf_960hr_drop3")
-tera_logMelBase_T_F_AdamW_b32_1m_960hr = _named("tera_logMelBase_T_F_AdamW_b32_1m_960hr")
-tera_tf_960hr_drop1 = _named("tera_tf_960hr_drop1")
-tera_logMelBase_T_F_AdamW_b32_1m_960hr_drop1 = _named(
-    "tera_logMelBase_T_F_AdamW_b32_1m_960hr_drop1"
-)
-tera_tf_960hr_seq3k = _named("tera_tf_960hr_seq3k")
-tera_logMelBase_T_F_AdamW_b32_1m_960hr_seq3k = _named(
-    "tera_logMelBase_T_F_AdamW_b32_1m_960hr_seq3k"
-)
-tera_fbank_100hr = _named("tera_fbank_100hr")
-tera_fbankBase_T_F_AdamW_b32_200k_100hr = _named("tera_fbankBase_T_F_AdamW_b32_200k_100hr")
-tera_mini = _named("tera_mini")
-tera_local = _local("tera")
-tera_url = _url("tera")
+    return load_location(url, family, name=family, **options).build().to(usable_device(device))
 
-audio_albert = _named("audio_albert")
-audio_albert_960hr = _named("audio_albert_960hr")
-audio_albert_logMelBase_T_share_AdamW_b32_1m_960hr_drop1 = _named(
-    "audio_albert_logMelBase_T_share_AdamW_b32_1m_960hr_drop1"
-)
-audio_albert_mini = _named("audio_albert_mini")
-audio_albert_local = _local("audio_albert")
-audio_albert_url = _url("audio_albert")
 
-cpc_2018 = _named("cpc_2018")
-cpc = _named("cpc")
-modified_cpc = _named("modified_cpc")
-cpc_mini = _named("cpc_mini")
-modified_cpc_mini = _named("modified_cpc_mini")
-cpc_local = _local("cpc")
-cpc_url = _url("cpc")
+def cpc_2018(**options: typing.Any) -> _Encoder:
+    """Load CPC (https://arxiv.org/abs/1807.03748), trained on LibriSpeech train-clean-100 (100 h).
+    The first CPC: batch norm and a GRU; its weights were never published. Options are those of
+    `auricle.load`."""
+    return _load("cpc_2018", **options)
 
-pase = _named("pase")
-pase_2019 = _named("pase_2019")
-pase_plus = _named("pase_plus")
-pase_mini = _named("pase_mini")
-pase_local = _local("pase")
-pase_url = _url("pase")
 
-wav2vec = _named("wav2vec")
-wav2vec_large = _named("wav2vec_large")
-wav2vec_mini = _named("wav2vec_mini")
-wav2vec_local = _local("wav2vec")
-wav2vec_url = _url("wav2vec")
+def modified_cpc(**options: typing.Any) -> _Encoder:
+    """Load Modified CPC (https://arxiv.org/abs/2002.02848), trained on LibriLight (60k h). Channel
+    norm and an LSTM. Options are those of `auricle.load`."""
+    return _load("modified_cpc", **options)
 
-vq_wav2vec = _named("vq_wav2vec")
-vq_wav2vec_gumbel = _named("vq_wav2vec_gumbel")
-vq_wav2vec_kmeans = _named("vq_wav2vec_kmeans")
-vq_wav2vec_mini = _named("vq_wav2vec_mini")
-vq_wav2vec_local = _local("vq_wav2vec")
-vq_wav2vec_url = _url("vq_wav2vec")
 
-wav2vec2 = _named("wav2vec2")
-wav2vec2_base_960 = _named("wav2vec2_base_960")
-wav2vec2_large_960 = _named("wav2vec2_large_960")
-wav2vec2_large_ll60k = _named("wav2vec2_large_ll60k")
-wav2vec2_large_lv60_cv_swbd_fsh = _named("wav2vec2_large_lv60_cv_swbd_fsh")
-xlsr_53 = _named("xlsr_53")
-xls_r_300m = _named("xls_r_300m")
-xls_r_1b = _named("xls_r_1b")
-xls_r_2b = _named("xls_r_2b")
-wav2vec2_mini = _named("wav2vec2_mini")
-wav2vec2_local = _local("wav2vec2")
-wav2vec2_url = _url("wav2vec2")
+cpc = modified_cpc
 
-hubert = _named("hubert")
-hubert_base = _named("hubert_base")
-hubert_large = _named("hubert_large")
-hubert_local = _local("hubert")
-hubert_url = _url("hubert")
 
-wavlm_base = _named("wavlm_base")
-wavlm = _named("wavlm")
-wavlm_base_plus = _named("wavlm_base_plus")
-wavlm_large = _named("wavlm_large")
-wavlm_local = _local("wavlm")
-wavlm_url = _url("wavlm")
+def cpc_mini(**options: typing.Any) -> _Encoder:
+    """Load CPC (https://arxiv.org/abs/1807.03748), trained on LibriSpeech train-clean-100, 615
+    utterances (2.0 h). Small, trained by auricle, in the package: works offline. Options are those
+    of `auricle.load`."""
+    return _load("cpc_mini", **options)
 
-data2vec = _named("data2vec")
-data2vec_audio_base = _named("data2vec_audio_base")
-data2vec_audio_large = _named("data2vec_audio_large")
-data2vec_local = _local("data2vec")
-data2vec_url = _url("data2vec")
 
-fbank = _baseline("fbank")
-mel = _baseline("mel")
-mfcc = _baseline("mfcc")
-spectrogram = _baseline("spectrogram")
+def modified_cpc_mini(**options: typing.Any) -> _Encoder:
+    """Load Modified CPC (https://arxiv.org/abs/2002.02848), trained on LibriSpeech train-clean-100,
+    615 utterances (2.0 h). Small, trained by auricle, in the package: works offline. Options are
+    those of `auricle.load`."""
+    return _load("modified_cpc_mini", **options)
+
+
+def cpc_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of CPC from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("cpc", checkpoint=ckpt, **options)
+
+
+def cpc_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of CPC from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "cpc", **options)
+
+
+def apc_360hr(**options: typing.Any) -> _Encoder:
+    """Load APC (https://arxiv.org/abs/1904.03240), trained on LibriSpeech train-clean-360 (360 h).
+    Options are those of `auricle.load`."""
+    return _load("apc_360hr", **options)
+
+
+apc = apc_360hr
+
+
+def apc_960hr(**options: typing.Any) -> _Encoder:
+    """Load APC (https://arxiv.org/abs/1904.03240), trained on LibriSpeech (960 h). Options are
+    those of `auricle.load`."""
+    return _load("apc_960hr", **options)
+
+
+def apc_mini(**options: typing.Any) -> _Encoder:
+    """Load APC (https://arxiv.org/abs/1904.03240), trained on LibriSpeech train-clean-100, 615
+    utterances (2.0 h). Small, trained by auricle, in the package: works offline. Options are those
+    of `auricle.load`."""
+    return _load("apc_mini", **options)
+
+
+def apc_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of APC from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("apc", checkpoint=ckpt, **options)
+
+
+def apc_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of APC from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "apc", **options)
+
+
+def pase_2019(**options: typing.Any) -> _Encoder:
+    """Load PASE (https://arxiv.org/abs/1904.03416), trained on LibriSpeech (10 h). The first PASE;
+    its weights were never published. Options are those of `auricle.load`."""
+    return _load("pase_2019", **options)
+
+
+pase = pase_2019
+
+
+def pase_plus(**options: typing.Any) -> _Encoder:
+    """Load PASE+ (https://arxiv.org/abs/2001.09239), trained on LibriSpeech (50 h). QRNN and dense
+    skips. Options are those of `auricle.load`."""
+    return _load("pase_plus", **options)
+
+
+def pase_mini(**options: typing.Any) -> _Encoder:
+    """Load PASE (https://arxiv.org/abs/1904.03416), trained on LibriSpeech train-clean-100, 615
+    utterances (2.0 h). Small, trained by auricle, in the package: works offline. Options are those
+    of `auricle.load`."""
+    return _load("pase_mini", **options)
+
+
+def pase_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of PASE from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("pase", checkpoint=ckpt, **options)
+
+
+def pase_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of PASE from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "pase", **options)
+
+
+def wav2vec_large(**options: typing.Any) -> _Encoder:
+    """Load wav2vec (https://arxiv.org/abs/1904.05862), trained on LibriSpeech (960 h). The authors'
+    own file most likely holds training state of fairseq.meters, which is read without running it.
+    Options are those of `auricle.load`."""
+    return _load("wav2vec_large", **options)
+
+
+wav2vec = wav2vec_large
+
+
+def wav2vec_mini(**options: typing.Any) -> _Encoder:
+    """Load wav2vec (https://arxiv.org/abs/1904.05862), trained on LibriSpeech train-clean-100, 615
+    utterances (2.0 h). Small, trained by auricle, in the package: works offline. Options are those
+    of `auricle.load`."""
+    return _load("wav2vec_mini", **options)
+
+
+def wav2vec_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of wav2vec from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("wav2vec", checkpoint=ckpt, **options)
+
+
+def wav2vec_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of wav2vec from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "wav2vec", **options)
+
+
+def vq_wav2vec_gumbel(**options: typing.Any) -> _Encoder:
+    """Load vq-wav2vec (https://arxiv.org/abs/1910.05453), trained on LibriSpeech (960 h). The
+    authors' own file most likely holds training state of fairseq.meters, which is read without
+    running it. Options are those of `auricle.load`."""
+    return _load("vq_wav2vec_gumbel", **options)
+
+
+vq_wav2vec = vq_wav2vec_gumbel
+
+
+def vq_wav2vec_kmeans(**options: typing.Any) -> _Encoder:
+    """Load vq-wav2vec (https://arxiv.org/abs/1910.05453), trained on LibriSpeech (960 h). The
+    authors' own file most likely holds training state of fairseq.meters, which is read without
+    running it. Options are those of `auricle.load`."""
+    return _load("vq_wav2vec_kmeans", **options)
+
+
+def vq_wav2vec_mini(**options: typing.Any) -> _Encoder:
+    """Load vq-wav2vec (https://arxiv.org/abs/1910.05453), trained on LibriSpeech train-clean-100,
+    615 utterances (2.0 h). Small, trained by auricle, in the package: works offline. Options are
+    those of `auricle.load`."""
+    return _load("vq_wav2vec_mini", **options)
+
+
+def vq_wav2vec_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of vq-wav2vec from a file. The file is in the authors' format or the
+    library's own. Options are those of `auricle.load`."""
+    return _load("vq_wav2vec", checkpoint=ckpt, **options)
+
+
+def vq_wav2vec_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of vq-wav2vec from a URL. The file is kept in the cache. Options: sha256
+    (its digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "vq_wav2vec", **options)
+
+
+def mockingjay_origin(**options: typing.Any) -> _Encoder:
+    """Load Mockingjay (https://arxiv.org/abs/1910.12638), trained on LibriSpeech train-clean-360
+    (360 h). Large: 12 layers, log mel in, linear spectrogram as target; dropout 0.1. Options are
+    those of `auricle.load`."""
+    return _load("mockingjay_origin", **options)
+
+
+mockingjay = mockingjay_origin
+mockingjay_logMelLinearLarge_T_AdamW_b32_500k_360hr_drop1 = mockingjay_origin
+
+
+def mockingjay_100hr(**options: typing.Any) -> _Encoder:
+    """Load Mockingjay (https://arxiv.org/abs/1910.12638), trained on LibriSpeech train-clean-100
+    (100 h). Base: 3 layers. Options are those of `auricle.load`."""
+    return _load("mockingjay_100hr", **options)
+
+
+mockingjay_logMelBase_T_AdamW_b32_200k_100hr = mockingjay_100hr
+
+
+def mockingjay_960hr(**options: typing.Any) -> _Encoder:
+    """Load Mockingjay (https://arxiv.org/abs/1910.12638), trained on LibriSpeech (960 h). Base: 3
+    layers; dropout 0.1. Options are those of `auricle.load`."""
+    return _load("mockingjay_960hr", **options)
+
+
+mockingjay_logMelBase_T_AdamW_b32_1m_960hr_drop1 = mockingjay_960hr
+
+
+def mockingjay_960hr_drop3(**options: typing.Any) -> _Encoder:
+    """Load Mockingjay (https://arxiv.org/abs/1910.12638), trained on LibriSpeech (960 h). Base: 3
+    layers; dropout 0.3. Options are those of `auricle.load`."""
+    return _load("mockingjay_960hr_drop3", **options)
+
+
+mockingjay_logMelBase_T_AdamW_b32_1m_960hr = mockingjay_960hr_drop3
+
+
+def mockingjay_960hr_seq3k(**options: typing.Any) -> _Encoder:
+    """Load Mockingjay (https://arxiv.org/abs/1910.12638), trained on LibriSpeech (960 h). Base: 3
+    layers; trained on sequences of up to 3000 frames, not 1500. Options are those of
+    `auricle.load`."""
+    return _load("mockingjay_960hr_seq3k", **options)
+
+
+mockingjay_logMelBase_T_AdamW_b32_1m_960hr_seq3k = mockingjay_960hr_seq3k
+
+
+def mockingjay_mini(**options: typing.Any) -> _Encoder:
+    """Load Mockingjay (https://arxiv.org/abs/1910.12638), trained on LibriSpeech train-clean-100,
+    615 utterances (2.0 h). Small, trained by auricle, in the package: works offline. Options are
+    those of `auricle.load`."""
+    return _load("mockingjay_mini", **options)
+
+
+def mockingjay_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Mockingjay from a file. The file is in the authors' format or the
+    library's own. Options are those of `auricle.load`."""
+    return _load("mockingjay", checkpoint=ckpt, **options)
+
+
+def mockingjay_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Mockingjay from a URL. The file is kept in the cache. Options: sha256
+    (its digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "mockingjay", **options)
+
+
+def vq_apc_360hr(**options: typing.Any) -> _Encoder:
+    """Load VQ-APC (https://arxiv.org/abs/2005.08392), trained on LibriSpeech train-clean-360 (360
+    h). Options are those of `auricle.load`."""
+    return _load("vq_apc_360hr", **options)
+
+
+vq_apc = vq_apc_360hr
+
+
+def vq_apc_960hr(**options: typing.Any) -> _Encoder:
+    """Load VQ-APC (https://arxiv.org/abs/2005.08392), trained on LibriSpeech (960 h). Options are
+    those of `auricle.load`."""
+    return _load("vq_apc_960hr", **options)
+
+
+def vq_apc_mini(**options: typing.Any) -> _Encoder:
+    """Load VQ-APC (https://arxiv.org/abs/2005.08392), trained on LibriSpeech train-clean-100, 615
+    utterances (2.0 h). Small, trained by auricle, in the package: works offline. Options are those
+    of `auricle.load`."""
+    return _load("vq_apc_mini", **options)
+
+
+def vq_apc_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of VQ-APC from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("vq_apc", checkpoint=ckpt, **options)
+
+
+def vq_apc_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of VQ-APC from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "vq_apc", **options)
+
+
+def audio_albert_960hr(**options: typing.Any) -> _Encoder:
+    """Load Audio ALBERT (https://arxiv.org/abs/2005.08575), trained on LibriSpeech (960 h). Base: 3
+    layers that share weights; dropout 0.1. Options are those of `auricle.load`."""
+    return _load("audio_albert_960hr", **options)
+
+
+audio_albert = audio_albert_960hr
+audio_albert_logMelBase_T_share_AdamW_b32_1m_960hr_drop1 = audio_albert_960hr
+
+
+def audio_albert_mini(**options: typing.Any) -> _Encoder:
+    """Load Audio ALBERT (https://arxiv.org/abs/2005.08575), trained on LibriSpeech train-clean-100,
+    615 utterances (2.0 h). Small, trained by auricle, in the package: works offline. Options are
+    those of `auricle.load`."""
+    return _load("audio_albert_mini", **options)
+
+
+def audio_albert_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Audio ALBERT from a file. The file is in the authors' format or the
+    library's own. Options are those of `auricle.load`."""
+    return _load("audio_albert", checkpoint=ckpt, **options)
+
+
+def audio_albert_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Audio ALBERT from a URL. The file is kept in the cache. Options: sha256
+    (its digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "audio_albert", **options)
+
+
+def wav2vec2_base_960(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2006.11477), trained on LibriSpeech (960 h). The copy
+    facebook/wav2vec2-base normalises its input, which its authors did not. Options are those of
+    `auricle.load`."""
+    return _load("wav2vec2_base_960", **options)
+
+
+wav2vec2 = wav2vec2_base_960
+
+
+def wav2vec2_large_960(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2006.11477), trained on LibriSpeech (960 h). The copy
+    facebook/wav2vec2-large normalises its input, which its authors did not. Options are those of
+    `auricle.load`."""
+    return _load("wav2vec2_large_960", **options)
+
+
+def wav2vec2_large_ll60k(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2006.11477), trained on LibriLight (60k h). Options
+    are those of `auricle.load`."""
+    return _load("wav2vec2_large_ll60k", **options)
+
+
+def wav2vec2_large_lv60_cv_swbd_fsh(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2104.01027), trained on LibriLight, Common Voice,
+    Switchboard, Fisher. Whether its authors normalised waveforms is not known from elsewhere: the
+    preprocessor of the copy decides. Options are those of `auricle.load`."""
+    return _load("wav2vec2_large_lv60_cv_swbd_fsh", **options)
+
+
+def xlsr_53(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2006.13979), trained on 53 languages of MLS, Common
+    Voice and BABEL (56k h). Options are those of `auricle.load`."""
+    return _load("xlsr_53", **options)
+
+
+def xls_r_300m(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2111.09296), trained on 128 languages of VoxPopuli,
+    MLS, CommonVoice, VoxLingua107 and BABEL (436k h). Options are those of `auricle.load`."""
+    return _load("xls_r_300m", **options)
+
+
+def xls_r_1b(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2111.09296), trained on 128 languages of VoxPopuli,
+    MLS, CommonVoice, VoxLingua107 and BABEL (436k h). Options are those of `auricle.load`."""
+    return _load("xls_r_1b", **options)
+
+
+def xls_r_2b(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2111.09296), trained on 128 languages of VoxPopuli,
+    MLS, CommonVoice, VoxLingua107 and BABEL (436k h). Options are those of `auricle.load`."""
+    return _load("xls_r_2b", **options)
+
+
+def wav2vec2_mini(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2006.11477), trained on LibriSpeech train-clean-100,
+    615 utterances (2.0 h). Small, trained by auricle, in the package: works offline. Options are
+    those of `auricle.load`."""
+    return _load("wav2vec2_mini", **options)
+
+
+def wav2vec2_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of wav2vec 2.0 from a file. The file is in the authors' format or the
+    library's own. Options are those of `auricle.load`."""
+    return _load("wav2vec2", checkpoint=ckpt, **options)
+
+
+def wav2vec2_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of wav2vec 2.0 from a URL. The file is kept in the cache. Options: sha256
+    (its digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "wav2vec2", **options)
+
+
+def tera_960hr(**options: typing.Any) -> _Encoder:
+    """Load TERA (https://arxiv.org/abs/2007.06028), trained on LibriSpeech (960 h). Base: 3 layers;
+    altered in time, frequency and magnitude; dropout 0.1. Options are those of `auricle.load`."""
+    return _load("tera_960hr", **options)
+
+
+tera = tera_960hr
+tera_logMelBase_T_F_M_AdamW_b32_1m_960hr_drop1 = tera_960hr
+
+
+def tera_100hr(**options: typing.Any) -> _Encoder:
+    """Load TERA (https://arxiv.org/abs/2007.06028), trained on LibriSpeech train-clean-100 (100 h).
+    Base: 3 layers; altered in time, frequency and magnitude. Options are those of
+    `auricle.load`."""
+    return _load("tera_100hr", **options)
+
+
+tera_logMelBase_T_F_M_AdamW_b32_200k_100hr = tera_100hr
+
+
+def tera_tf_100hr(**options: typing.Any) -> _Encoder:
+    """Load TERA (https://arxiv.org/abs/2007.06028), trained on LibriSpeech train-clean-100 (100 h).
+    Base: 3 layers; altered in time and frequency. Options are those of `auricle.load`."""
+    return _load("tera_tf_100hr", **options)
+
+
+tera_logMelBase_T_F_AdamW_b32_200k_100hr = tera_tf_100hr
+
+
+def tera_tf_960hr_drop3(**options: typing.Any) -> _Encoder:
+    """Load TERA (https://arxiv.org/abs/2007.06028), trained on LibriSpeech (960 h). Base: 3 layers;
+    altered in time and frequency; dropout 0.3. Options are those of `auricle.load`."""
+    return _load("tera_tf_960hr_drop3", **options)
+
+
+tera_logMelBase_T_F_AdamW_b32_1m_960hr = tera_tf_960hr_drop3
+
+
+def tera_tf_960hr_drop1(**options: typing.Any) -> _Encoder:
+    """Load TERA (https://arxiv.org/abs/2007.06028), trained on LibriSpeech (960 h). Base: 3 layers;
+    altered in time and frequency; dropout 0.1. Options are those of `auricle.load`."""
+    return _load("tera_tf_960hr_drop1", **options)
+
+
+tera_logMelBase_T_F_AdamW_b32_1m_960hr_drop1 = tera_tf_960hr_drop1
+
+
+def tera_tf_960hr_seq3k(**options: typing.Any) -> _Encoder:
+    """Load TERA (https://arxiv.org/abs/2007.06028), trained on LibriSpeech (960 h). Base: 3 layers;
+    altered in time and frequency; sequences of up to 3000 frames. Options are those of
+    `auricle.load`."""
+    return _load("tera_tf_960hr_seq3k", **options)
+
+
+tera_logMelBase_T_F_AdamW_b32_1m_960hr_seq3k = tera_tf_960hr_seq3k
+
+
+def tera_fbank_100hr(**options: typing.Any) -> _Encoder:
+    """Load TERA (https://arxiv.org/abs/2007.06028), trained on LibriSpeech train-clean-100 (100 h).
+    Base: 3 layers; Kaldi fbank with deltas (240 dims) in; time and frequency. Options are those of
+    `auricle.load`."""
+    return _load("tera_fbank_100hr", **options)
+
+
+tera_fbankBase_T_F_AdamW_b32_200k_100hr = tera_fbank_100hr
+
+
+def tera_mini(**options: typing.Any) -> _Encoder:
+    """Load TERA (https://arxiv.org/abs/2007.06028), trained on LibriSpeech train-clean-100, 615
+    utterances (2.0 h). Small, trained by auricle, in the package: works offline. Options are those
+    of `auricle.load`."""
+    return _load("tera_mini", **options)
+
+
+def tera_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of TERA from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("tera", checkpoint=ckpt, **options)
+
+
+def tera_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of TERA from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "tera", **options)
+
+
+def npc_360hr(**options: typing.Any) -> _Encoder:
+    """Load NPC (https://arxiv.org/abs/2011.00406), trained on LibriSpeech train-clean-360 (360 h).
+    Options are those of `auricle.load`."""
+    return _load("npc_360hr", **options)
+
+
+npc = npc_360hr
+
+
+def npc_960hr(**options: typing.Any) -> _Encoder:
+    """Load NPC (https://arxiv.org/abs/2011.00406), trained on LibriSpeech (960 h). Options are
+    those of `auricle.load`."""
+    return _load("npc_960hr", **options)
+
+
+def npc_mini(**options: typing.Any) -> _Encoder:
+    """Load NPC (https://arxiv.org/abs/2011.00406), trained on LibriSpeech train-clean-100, 615
+    utterances (2.0 h). Small, trained by auricle, in the package: works offline. Options are those
+    of `auricle.load`."""
+    return _load("npc_mini", **options)
+
+
+def npc_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of NPC from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("npc", checkpoint=ckpt, **options)
+
+
+def npc_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of NPC from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "npc", **options)
+
+
+def hubert_base(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on LibriSpeech (960 h). Not
+    normalised, as its authors have it; the preprocessor of the copy facebook/hubert-base-ls960 says
+    otherwise. Options are those of `auricle.load`."""
+    return _load("hubert_base", **options)
+
+
+hubert = hubert_base
+
+
+def hubert_large(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on LibriLight (60k h). Options are
+    those of `auricle.load`."""
+    return _load("hubert_large", **options)
+
+
+def hubert_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of HuBERT from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("hubert", checkpoint=ckpt, **options)
+
+
+def hubert_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of HuBERT from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "hubert", **options)
+
+
+def wavlm_base(**options: typing.Any) -> _Encoder:
+    """Load WavLM (https://arxiv.org/abs/2110.13900), trained on LibriSpeech (960 h). Options are
+    those of `auricle.load`."""
+    return _load("wavlm_base", **options)
+
+
+def wavlm_base_plus(**options: typing.Any) -> _Encoder:
+    """Load WavLM (https://arxiv.org/abs/2110.13900), trained on LibriLight, GigaSpeech, VoxPopuli
+    (94k h). Options are those of `auricle.load`."""
+    return _load("wavlm_base_plus", **options)
+
+
+wavlm = wavlm_base_plus
+
+
+def wavlm_large(**options: typing.Any) -> _Encoder:
+    """Load WavLM (https://arxiv.org/abs/2110.13900), trained on LibriLight, GigaSpeech, VoxPopuli
+    (94k h). Options are those of `auricle.load`."""
+    return _load("wavlm_large", **options)
+
+
+def wavlm_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of WavLM from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("wavlm", checkpoint=ckpt, **options)
+
+
+def wavlm_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of WavLM from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "wavlm", **options)
+
+
+def data2vec_audio_base(**options: typing.Any) -> _Encoder:
+    """Load data2vec audio (https://arxiv.org/abs/2202.03555), trained on LibriSpeech (960 h).
+    Options are those of `auricle.load`."""
+    return _load("data2vec_audio_base", **options)
+
+
+data2vec = data2vec_audio_base
+
+
+def data2vec_audio_large(**options: typing.Any) -> _Encoder:
+    """Load data2vec audio (https://arxiv.org/abs/2202.03555), trained on LibriLight (60k h).
+    Whether its authors normalised waveforms is not known from elsewhere: the preprocessor of the
+    copy decides. Options are those of `auricle.load`."""
+    return _load("data2vec_audio_large", **options)
+
+
+def data2vec_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of data2vec audio from a file. The file is in the authors' format or the
+    library's own. Options are those of `auricle.load`."""
+    return _load("data2vec", checkpoint=ckpt, **options)
+
+
+def data2vec_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of data2vec audio from a URL. The file is kept in the cache. Options:
+    sha256 (its digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "data2vec", **options)
+
+
+def fbank(**options: typing.Any) -> _Encoder:
+    """Load the baseline fbank: Kaldi log mel filter bank, 80 dims. Options are those of
+    `auricle.load`."""
+    return _load("fbank", **options)
+
+
+def mel(**options: typing.Any) -> _Encoder:
+    """Load the baseline mel: log mel spectrogram, 80 dims. Options are those of `auricle.load`."""
+    return _load("mel", **options)
+
+
+def mfcc(**options: typing.Any) -> _Encoder:
+    """Load the baseline mfcc: mel-frequency cepstral coefficients. Options are those of
+    `auricle.load`."""
+    return _load("mfcc", **options)
+
+
+def spectrogram(**options: typing.Any) -> _Encoder:
+    """Load the baseline spectrogram: log power spectrogram, 201 dims. Options are those of
+    `auricle.load`."""
+    return _load("spectrogram", **options)

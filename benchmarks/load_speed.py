@@ -1,4 +1,4 @@
-"""How fast 95 M parameters load: from our cache, as transformers loads them, as bytes of a file.
+"""Measure loading of 95 M parameters: from the cache, by transformers, as bytes of a file.
 
     python benchmarks/load_speed.py [--repetitions 9] [--out FILE]
         [--transformers-python PYTHON] [--s3prl-python PYTHON]
@@ -50,11 +50,11 @@ READ = TIMING.format(
 )
 AURICLE = TIMING.format(
     imports=(
-        "import auricle.hub.loading, auricle.models.wav2vec2\n"
-        "from auricle.hub.conversions import Wanted\n"
-        "from auricle.hub.converting import load_once_converted"
+        "import auricle.hub.load, auricle.models.wav2vec2\n"
+        "from auricle.hub.cache import Wanted\n"
+        "from auricle.hub.conversions import load_once_converted"
     ),
-    load=f"model = load_once_converted(Wanted(label={LABEL!r}), None)",
+    load=f"model = load_once_converted(Wanted(label={LABEL!r}), None).build()",
     use=SUM_OF_WEIGHTS,
 )
 TRANSFORMERS = TIMING.format(
@@ -135,22 +135,21 @@ def main() -> int:
 def prepare(folder: Path) -> tuple[Path, Path, int]:
     """The weights as a transformers folder, and their conversion; the count of parameters."""
     import auricle
-    from auricle.convert.huggingface_export import export_to_transformers
-    from auricle.hub.conversions import Wanted
-    from auricle.hub.converting import load_once_converted
-    from auricle.hub.fetching import Fetched
+    from auricle.checkpoints.export import export_to_transformers
+    from auricle.hub.cache import Wanted
+    from auricle.hub.conversions import Fetched, load_once_converted
     from auricle.info import Provenance
 
     original = folder / "original"
     export_to_transformers(auricle.build(SIZE), original)
     wanted = Wanted(label=LABEL)
     fetched = Fetched(path=original, provenance=Provenance())
-    encoder = load_once_converted(wanted, lambda: fetched)
+    encoder = load_once_converted(wanted, lambda: fetched).build()
     return original, wanted.path, encoder.info.num_parameters
 
 
 def has_transformers(python: str) -> bool:
-    """Whether that interpreter has transformers."""
+    """Return true if the interpreter has transformers."""
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('transformers') is None)"
     return subprocess.run((python, "-c", code), check=False).returncode == 0
 

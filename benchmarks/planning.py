@@ -1,4 +1,4 @@
-"""What planning costs: listing utterances, their plan, resuming, merging and opening the index.
+"""Measure planning: listing utterances, the plan, resuming, merging and opening the index.
 
     python benchmarks/planning.py
     python benchmarks/planning.py --utterances 100000
@@ -27,6 +27,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from auricle.extraction.writers import open_format
+from auricle.store.layout import SelectionMeta
 
 RESULTS = Path(__file__).parent / "results" / "planning.json"
 STAGES = ("list", "plan", "resume", "merge", "open")
@@ -91,13 +94,13 @@ def measure(stage: str, scratch: Path) -> dict[str, float]:
 
 
 def prepared_stage(stage: str, scratch: Path) -> Callable[[], Any]:
-    """What a stage does; what it needs is imported and made by now."""
+    """Run a stage; its imports and inputs are ready."""
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401 - loaded before memory is looked at
 
-    from auricle.extraction.inputs.listing import list_utterances
-    from auricle.extraction.store.merging import merge_parts
-    from auricle.extraction.store.reader import open as open_store
+    from auricle.corpus.listing import list_utterances
+    from auricle.store.reader import open as open_store
+    from auricle.store.writer import merge_parts
 
     inputs, out = [str(scratch / "list.csv")], scratch / "store"
     if stage == "list":
@@ -116,28 +119,27 @@ def prepared_stage(stage: str, scratch: Path) -> Callable[[], Any]:
 
 def begin(out: Path) -> Any:
     """A run into a store of random numbers."""
-    from auricle.extraction.failures import Failures
-    from auricle.extraction.plan import Limits
+    from auricle.extraction.extract import Silence
     from auricle.extraction.run import Run
     from auricle.extraction.selection import Selection
-    from auricle.extraction.work import Work
+    from auricle.extraction.worker import Worker
 
-    writer = writer_of(out)
-    work = Work(load=None, selection=Selection(), short="error", writer=writer, num_workers=0)
-    failures = Failures(writer.folder, print, stops=True)
+    worker = Worker(
+        load=None, selection=Selection(), pad_short=False, writer=writer_of(out), num_workers=0
+    )
     return Run(
-        work,
+        worker,
         None,
         num_bytes=lambda seconds: round(BYTES_PER_SECOND * seconds),
-        limits=Limits(),
-        failures=failures,
+        progress=Silence(),
+        stops=True,
     )
 
 
 def writer_of(out: Path) -> Any:
     import auricle
-    from auricle.extraction.store.layout import LayerMeta, Selection, StoreMeta
-    from auricle.extraction.store.writer import StoreWriter
+    from auricle.store.layout import LayerMeta, StoreMeta
+    from auricle.store.writer import StoreWriter
 
     meta = StoreMeta(
         format="store",
@@ -146,25 +148,25 @@ def writer_of(out: Path) -> Any:
         layers=(LayerMeta(name="layer", dim=768, hop_samples=320),),
         sample_rate=16_000,
         dtype="float16",
-        selection=Selection(layers=("layer",)),
+        selection=SelectionMeta(layers=("layer",)),
         encoder_dtype="float32",
         model_sha256="0" * 64,
         library_version=auricle.__version__,
     )
-    return StoreWriter.begin(out, meta)
+    return StoreWriter.begin(out, open_format(meta))
 
 
 def write_parts(run: Any, out: Path) -> None:
     """The parts that the shards of the plan would leave, and a store that says it is closed."""
     import msgspec
 
-    from auricle.extraction.store.index import IndexRow, write_part
-    from auricle.extraction.store.layout import read_meta, write_meta
+    from auricle.store.index import IndexRow, write_part
+    from auricle.store.layout import read_meta, write_meta
 
     folder = writer_of(out).folder
     for shard in run.pending():
         rows, offset = [], 0
-        for timed in shard.plan.utterances:
+        for timed in shard.utterances:
             frames = round(50 * timed.seconds)
             rows.append(
                 IndexRow(

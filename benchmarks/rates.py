@@ -1,9 +1,9 @@
-"""What one core decodes and writes: speech in several formats to 16 kHz, and shards of a store.
+"""Measure decoding and writing on one core: audio formats to 16 kHz, and shards of a store.
 
     python benchmarks/rates.py --data LibriSpeech/dev-clean
     python benchmarks/rates.py --data LibriSpeech/dev-clean --seconds 60
 
-Speech of the folder is written anew in each format and read by `read_audio`, as `auricle extract`
+Speech of the folder is converted to each format and read by `read_audio`, as `auricle extract`
 does it. Shards are of random halves, in the library's own format, with their digests and parts of
 the index. Time is the processor's; the median over the rounds counts.
 """
@@ -26,9 +26,10 @@ import torch
 import auricle
 from auricle.audio.files import read_audio
 from auricle.audio.inputs import AUDIO_SUFFIXES
-from auricle.extraction.store.layout import LayerMeta, Selection, ShardKey, StoreMeta
-from auricle.extraction.store.writer import StoreWriter
-from auricle.extraction.utterances import Utterance
+from auricle.corpus.utterance import Utterance
+from auricle.extraction.writers import open_format
+from auricle.store.layout import LayerMeta, SelectionMeta, ShardKey, StoreMeta
+from auricle.store.writer import StoreWriter
 
 RESULTS = Path(__file__).parent / "results" / "rates.json"
 RATE = 16_000
@@ -126,12 +127,12 @@ def write_rate(scratch: Path, number: int) -> float:
         layers=(layer,),
         sample_rate=RATE,
         dtype="float16",
-        selection=Selection(layers=(layer.name,)),
+        selection=SelectionMeta(layers=(layer.name,)),
         encoder_dtype="float32",
         model_sha256="0" * 64,
         library_version=auricle.__version__,
     )
-    writer = StoreWriter.begin(scratch / "store", meta)
+    writer = StoreWriter.begin(scratch / "store", open_format(meta))
     items = [
         (
             Utterance(id=f"u{n}", source="a.wav", seconds=12.0),

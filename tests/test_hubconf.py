@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from auricle.catalogue import search
 from auricle.catalogue.family import FAMILIES, RECORDS
 
 ROOT = Path(__file__).parents[1]
@@ -39,8 +41,9 @@ def test_entry_points_are_the_catalogue_and_the_families() -> None:
     expected |= {f"{stem}_{kind}" for stem in families for kind in ("local", "url")}
     assert entries == expected
     for name in entries:
-        assert vars(hubconf)[name].__name__ == name
         assert vars(hubconf)[name].__doc__
+        own_name = vars(hubconf)[name].__name__
+        assert own_name == name or name in search.find(own_name).aliases
 
 
 def test_dependencies_are_there() -> None:
@@ -72,6 +75,40 @@ def test_torch_hub_loads_a_baseline() -> None:
 def test_torch_hub_loads_a_checkpoint() -> None:
     encoder = torch.hub.load(str(ROOT), "tera_local", CHECKPOINT, source="local")
     assert encoder.info.family == "tera"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("tera", "Load TERA (https://arxiv.org/abs/2007.06028), trained on"),
+        ("npc_local", "Load a checkpoint of NPC from a file"),
+        (
+            "apc_url",
+            "Load a checkpoint of APC from a URL. The file is kept in the cache. Options: sha",
+        ),
+        ("mel", "Load the baseline mel: log mel"),
+    ],
+)
+def test_help_says_what_is_loaded_and_which_options_there_are(
+    name: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only `torch.hub.load` knows local repositories.
+    monkeypatch.setattr(torch.hub, "_get_cache_or_reload", lambda *_, **__: str(ROOT))
+    text = " ".join(torch.hub.help("owner/auricle", name, trust_repo=True).split())
+    assert text.startswith(says)
+    assert text.endswith("of `auricle.load`.")
+
+
+def test_torch_hub_lists_and_helps_without_an_import_of_the_library() -> None:
+    code = (
+        "import sys, torch\n"
+        f"torch.hub._get_cache_or_reload = lambda *_, **__: {str(ROOT)!r}\n"
+        "assert 'tera' in torch.hub.list('owner/auricle', trust_repo=True)\n"
+        "assert torch.hub.help('owner/auricle', 'tera', trust_repo=True)\n"
+        "assert 'auricle' not in sys.modules\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_torch_hub_loads_from_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

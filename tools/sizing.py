@@ -16,8 +16,8 @@ from pathlib import Path
 from page_marks import with_contents
 
 from auricle.catalogue.family import FAMILIES
+from auricle.checkpoints.checkpoint import blank_encoder
 from auricle.geometry import SAMPLE_RATE
-from auricle.hub.skeletons import skeleton
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "sizing.md"
@@ -53,7 +53,7 @@ GIGA, TERA = 1e9, 1e12
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """What an encoder of a size gives: frames a second and columns, of each layer."""
+    """Frames per second and dims of each layer of a size."""
 
     default: str
     shapes: Mapping[str, tuple[float, int]]
@@ -67,7 +67,7 @@ class Layers:
 def layers_of(size: str) -> Layers:
     """The layers of a published size, by its configuration alone."""
     family = next(family for family in FAMILIES.values() if size in family.sizes)
-    encoder = skeleton(family.build, family.presets()[size])
+    encoder = blank_encoder(family, family.presets()[size])
     shapes = {
         layer.name: (SAMPLE_RATE / layer.geometry.hop_samples, layer.dim)
         for layer in encoder.layer_infos

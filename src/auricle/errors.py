@@ -1,4 +1,4 @@
-"""Every error that the library raises on purpose, and its warning of deprecated spellings."""
+"""Exceptions that the library raises on purpose, and its deprecation warning."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DownloadError(AuricleError, OSError):
 
 
 class ChecksumError(DownloadError):
-    """A file whose digest is not the one on record; the file has been removed."""
+    """A file whose digest differs from the recorded one; the file has been removed."""
 
 
 class OutputError(AuricleError, OSError):
@@ -54,7 +54,7 @@ class RecipeError(AuricleError, ValueError):
 
 
 class TrainingError(AuricleError, RuntimeError):
-    """A training that cannot go on; the message names the last good checkpoint."""
+    """A training that cannot continue; the message names the last good checkpoint."""
 
 
 class PlugInError(AuricleError, RuntimeError):
@@ -62,15 +62,15 @@ class PlugInError(AuricleError, RuntimeError):
 
 
 class ExtractionError(AuricleError, RuntimeError):
-    """An extraction that stopped at an utterance (`on_error="stop"`), or because a process died."""
+    """An extraction that stopped: at an utterance by `on_error="stop"`, or a process died."""
 
 
 class StoreError(AuricleError, ValueError):
-    """A store that cannot be read: not there, cut or damaged; the message says how to repair it."""
+    """A store that is missing, truncated or damaged; the message says how to repair it."""
 
 
 class UnknownUtteranceError(AuricleError, KeyError):
-    """An id that a store does not hold; the message lists close matches."""
+    """An id that is not in a store; the message lists close matches."""
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show the message in quotes

@@ -7,7 +7,7 @@ import torch
 
 import auricle
 from auricle.__main__ import main
-from auricle.hub.digests import file_sha256
+from auricle.files.digests import file_sha256
 from golden_cases import GoldenCase
 
 

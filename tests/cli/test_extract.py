@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import auricle
-from auricle import corpora
 from auricle.__main__ import main
-from auricle.extraction.engine import Stages
+from auricle.extraction import extract as api
 from auricle.extraction.run import Summary
+from auricle.extraction.worker import Stages
 from auricle.models.base import Encoder
 from auricle.models.npc import Npc, NpcConfig
 
@@ -54,8 +54,8 @@ def test_a_tree_of_files_in_batches(
     assert first == f"wrote 4 of 4 utterances to {out}"
     assert second.startswith("1.2 s of audio in ")
     assert "x real time" in second
-    assert "bound by" in second
-    assert third.startswith("read them by id: auricle.open(")
+    assert "bottleneck:" in second
+    assert third.startswith("read them in Python: auricle.open(")
     store = auricle.open(out)
     assert list(store.ids) == sorted(paths)
     encoder = auricle.load(tera_checkpoint)
@@ -80,9 +80,9 @@ def test_the_same_command_again_does_what_is_new(
     capsys.readouterr()
     assert extract_as(*command) == 0
     assert "wrote 1 of 1 utterances" in (text := capsys.readouterr().out)
-    assert "1 were there before" in text
+    assert "1 already present" in text
     assert extract_as(*command) == 0
-    assert f"nothing is new for {tmp_path / 'out'}; 2 were there" in capsys.readouterr().out
+    assert f"no new utterances for {tmp_path / 'out'}; 2 already present" in capsys.readouterr().out
     assert list(auricle.open(tmp_path / "out").ids) == ["a", "b"]
 
 
@@ -260,7 +260,7 @@ def test_a_short_file_can_be_padded(save_wave: SaveWave, tmp_path: Path) -> None
 def test_a_mistyped_path_alone_loads_no_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(corpora, "load", pytest.fail)
+    monkeypatch.setattr(api, "load", pytest.fail)
     assert extract_as(tmp_path / "a.wav", "--model", "tera", "--out", tmp_path / "o") == 1
     assert str(tmp_path / "a.wav") in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
@@ -338,11 +338,11 @@ def test_an_interruption_is_told_how_to_go_on(
 
     command = [save_wave("a.wav"), "--model", "fbank", "--out", tmp_path / "o"]
     with monkeypatch.context() as patched:
-        patched.setattr(Encoder, "__call__", interrupt)
+        patched.setattr(Encoder, "layers", interrupt)
         assert extract_as(*command) == 130
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "the same command goes on" in captured.err
+    assert "run the same command to resume" in captured.err
     assert extract_as(*command) == 0
     assert list(auricle.open(tmp_path / "o").ids) == ["a"]
 
@@ -357,7 +357,7 @@ def test_no_memory_says_what_to_do(
         raise MemoryError
 
     command = [save_wave("a.wav"), "--model", "fbank", "--out", tmp_path / "o"]
-    monkeypatch.setattr(Encoder, "__call__", fail)
+    monkeypatch.setattr(Encoder, "layers", fail)
     assert extract_as(*command) == 1
     assert "out of memory" in capsys.readouterr().err
 
@@ -369,7 +369,7 @@ def test_a_fault_of_our_own_is_not_taken_for_a_bad_file(
         raise RuntimeError("shapes do not match")
 
     command = [save_wave("a.wav"), "--model", "fbank", "--out", tmp_path / "o"]
-    monkeypatch.setattr(Encoder, "__call__", fail)
+    monkeypatch.setattr(Encoder, "layers", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         extract_as(*command)
 
@@ -378,7 +378,7 @@ def test_a_fault_of_our_own_is_not_taken_for_a_bad_file(
 def test_the_default_device_is_every_gpu(
     save_wave: SaveWave, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpora, "all_devices", lambda: ("cpu", "cpu"))
+    monkeypatch.setattr(api, "all_devices", lambda: ("cpu", "cpu"))
     names = [str(save_wave(f"in/{index}.wav", 4000 + index)) for index in range(4)]
     options = ["--batch-seconds", "0.3", "--shard-mib", "0.001", "--workers", "0"]
     command = [*names, "--model", "fbank", *options, "--out", tmp_path / "o"]
@@ -405,12 +405,12 @@ def test_rows_that_failed_before_do_not_look_as_if_they_had_gone_well(
         padding=0.0,
         stages=Stages(),
     )
-    monkeypatch.setattr(corpora, "extract", lambda *_, **__: summary)
+    monkeypatch.setattr(api, "extract", lambda *_, **__: summary)
     command = ["hf-dataset://o/n@train", "--model", "fbank", "--out", tmp_path / "o", *options]
     assert extract_as(*command) == status
     text = capsys.readouterr().out
-    assert "5 were there before; 8 failed in earlier runs" in text
-    assert ("remove streams.json" in text) == bool(options)
+    assert "5 already present; 8 failed in earlier runs" in text
+    assert ("streams.json to retry them" in text) == bool(options)
 
 
 def test_a_dry_run_writes_nothing(
@@ -421,8 +421,8 @@ def test_a_dry_run_writes_nothing(
     assert extract_as(folder, "--model", "fbank", "--out", out, "--dry-run") == 0
     assert not out.exists()
     first, second = capsys.readouterr().out.splitlines()
-    assert first == f"would write 1 utterances to {out}; 0 are there already; 0 cannot be read"
-    assert second.startswith("0.00 h of audio, 98 frames a layer, 0.0 MiB, in about ")
+    assert first == f"dry run: would write 1 utterances to {out}; 0 already present; 0 unreadable"
+    assert second.startswith("0.00 h of audio, 98 frames per layer, 0.0 MiB; time: about ")
 
 
 def test_corpora_of_the_same_names_are_not_mixed(

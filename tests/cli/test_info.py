@@ -12,8 +12,7 @@ import pytest
 import auricle
 from auricle.__main__ import main
 from auricle.catalogue.search import find
-from auricle.hub.download import cached_path
-from auricle.hub.embedded import embedded_path
+from auricle.hub.cache import cached_path, embedded_path
 from auricle.models.apc import ApcConfig
 
 
@@ -35,7 +34,7 @@ def test_a_name_without_weights_shows_the_published_size(
 ) -> None:
     facts = facts_of(capsys, "tera")
     assert facts["name"] == "tera_960hr"
-    assert "tera" in facts["also called"].split(", ")
+    assert "tera" in facts["aliases"].split(", ")
     assert facts["published"] == "2020-07-12"
     assert facts["input"] == "mel"
     assert facts["stride"] == "160 samples (10 ms)"
@@ -48,7 +47,7 @@ def test_a_name_without_weights_shows_the_published_size(
     assert facts["parameters"] == "21,327,360"
     assert facts["minimum length"] == "201 samples (12.5625 ms)"
     assert facts["dim"] == "768 (layer_3, the default layer)"
-    assert facts["receptive field"].startswith("400 samples (25 ms); beyond it the whole utterance")
+    assert facts["receptive field"].startswith("400 samples (25 ms), plus the whole utterance")
     assert facts["layers"] == "input 768, layer_1 768, layer_2 768, layer_3 768"
 
 

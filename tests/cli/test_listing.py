@@ -7,8 +7,7 @@ import pytest
 from auricle.__main__ import main
 from auricle.catalogue.search import find, list_models
 from auricle.cli.listing import HEADER, WIDTH
-from auricle.hub.conversions import Conversion, Stamp, write_note
-from auricle.hub.download import cached_path
+from auricle.hub.cache import Conversion, Stamp, cached_path, write_note
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +121,7 @@ def test_patterns_and_families_narrow_it_down(capsys: pytest.CaptureFixture[str]
 def test_no_match_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "wav", "--family", "tera"]) == 1
     error = capsys.readouterr().err
-    assert "no model's name is like 'wav' in the family tera" in error
+    assert "no model name matches 'wav' in the family tera" in error
     assert "'*wav*' matches a part of a name" in error
     assert main(["list", "nothing"]) == 1
     assert "part of a name" not in capsys.readouterr().err

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import auricle
+from auricle.__main__ import build_parser
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.cli.options import check_folder, choose_model, layer_argument, load_encoder
-from auricle.cli.parser import build_parser
 from auricle.errors import AuricleError, CheckpointError, OutputError
 
 
@@ -55,7 +55,7 @@ def test_without_a_model_the_embedded_one_is_taken_and_named(
     assert arguments.model == DEFAULT_MODEL
     assert capsys.readouterr().err == (
         f"auricle: using {DEFAULT_MODEL} (bundled toy model); choose with --model (`auricle list` "
-        "shows published ones)\n"
+        "shows published models)\n"
     )
     choose_model(arguments)
     assert capsys.readouterr().err == ""

@@ -64,7 +64,7 @@ def test_an_interrupted_run_can_be_continued_once_it_has_begun(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         fail_in(ProgressBars(), is_started=is_started)
-    assert ("the same command goes on" in capsys.readouterr().err) == is_started
+    assert ("run the same command to resume" in capsys.readouterr().err) == is_started
 
 
 def test_where_there_is_no_terminal_lines_say_how_far_a_run_has_come(
@@ -78,7 +78,7 @@ def test_where_there_is_no_terminal_lines_say_how_far_a_run_has_come(
         progress.measure(1000, 2000)
         assert progress.line() == "measured 1,000 of 2,000 files"
         progress.start(7200.0, 10)
-        assert progress.line().endswith("the rest is not known yet")
+        assert progress.line().endswith("remaining time unknown")
         now[0] += 60
         progress.advance(1800.0)
         expected = (

@@ -14,7 +14,7 @@ import pytest
 
 from auricle.errors import DownloadError
 from auricle.hub.download import download
-from auricle.hub.transfer import Limits
+from auricle.hub.http import Limits
 
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 

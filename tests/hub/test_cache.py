@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import filelock
 import platformdirs
 import pytest
 
-from auricle.errors import AuricleError
-from auricle.hub.cache import cache_folder, is_offline, offline_variable
+from auricle.errors import AuricleError, DownloadError
+from auricle.hub.cache import cache_folder, is_offline, locked_in_cache, offline_variable
 
 
 def test_the_variable_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +66,27 @@ def test_a_file_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AURICLE_CACHE", str(tmp_path / "file"))
     with pytest.raises(AuricleError, match=r"AURICLE_CACHE is .*file, a file; set it to a folder"):
         cache_folder()
+
+
+def test_a_lock_that_another_process_holds_is_a_download_error(tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    with (
+        locked_in_cache(path, 0.0),
+        pytest.raises(DownloadError, match="another process has held .*model.ckpt.lock for 0 s"),
+        locked_in_cache(path, 0.0),
+    ):
+        pass
+
+
+def test_a_cache_whose_files_cannot_be_locked_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    with (
+        pytest.raises(DownloadError, match="set AURICLE_CACHE to a folder on a local disk"),
+        locked_in_cache(tmp_path / "f", 0.0),
+    ):
+        pass

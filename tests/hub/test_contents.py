@@ -11,10 +11,9 @@ import pytest
 import auricle
 from auricle.catalogue import search
 from auricle.errors import OutputError, UnknownModelError
+from auricle.files.digests import file_sha256, pin, pinned_sha256
+from auricle.hub.cache import cached_path, locked_in_cache, url_folder
 from auricle.hub.contents import items, items_of, remove
-from auricle.hub.digests import file_sha256, pin, pinned_sha256
-from auricle.hub.download import cached_path, url_folder
-from auricle.hub.locks import locked
 from golden_cases import GoldenCase
 
 TERA = GoldenCase("tera").checkpoints[0]
@@ -115,7 +114,7 @@ def test_originals_may_go_while_conversion_and_digest_stay(original: Path) -> No
 
 def test_what_another_process_works_on_is_left(original: Path) -> None:
     (item,) = (item for item in items() if item.kind == "original")
-    with locked(original, 0.0), pytest.raises(OutputError, match="in use"):
+    with locked_in_cache(original, 0.0), pytest.raises(OutputError, match="in use"):
         remove(item)
     assert original.exists()
 

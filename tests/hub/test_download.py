@@ -16,9 +16,9 @@ from auricle.catalogue.record import Record
 from auricle.catalogue.search import find
 from auricle.errors import ChecksumError, DownloadError
 from auricle.hub import download as download_module
-from auricle.hub.download import cached_path, download, fetch, fetch_config, fetch_url
-from auricle.hub.partial import PartialFile
-from auricle.hub.transfer import Limits
+from auricle.hub.cache import cached_path
+from auricle.hub.download import download, fetch, fetch_config, fetch_url
+from auricle.hub.http import Limits, PartialFile
 
 
 def sha256(content: bytes) -> str:

@@ -10,7 +10,7 @@ import auricle
 from auricle.audio.inputs import sample_paths
 from auricle.cli.options import PRECISIONS as CLI_PRECISIONS
 from auricle.errors import AuricleError
-from auricle.extraction.describing import encoder_sha256
+from auricle.extraction.selection import encoder_sha256
 from auricle.inference.precision import PRECISIONS, Precision, precision_of, set_precision
 from auricle.models.base import Encoder
 from auricle.nn.cpu import prepack

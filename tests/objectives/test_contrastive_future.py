@@ -110,14 +110,6 @@ def test_dropouts_act_in_training_alone() -> None:
     assert torch.equal(module.predictions(context)[0], module.predictions(context)[0])
 
 
-def test_the_generator_decides() -> None:
-    module = objective()
-    wavs = [torch.randn(700)]
-    first, again, other = (loss(module, wavs, seed).value for seed in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
 def test_the_shortest_waveform_has_one_frame_to_predict() -> None:
     module = objective()
     assert module.encoder.num_frames(module.min_samples) == 4

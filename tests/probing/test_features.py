@@ -9,6 +9,7 @@ import torch
 
 import auricle
 from auricle.audio.files import read_audio
+from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError
 from auricle.geometry import FrameGeometry, Window
 from auricle.info import LayerInfo
@@ -17,7 +18,7 @@ from auricle.models.definition import Config
 from auricle.nn.batch import Batch, frames_of
 from auricle.probing import features as module
 from auricle.probing.features import collect, label_frames
-from auricle.probing.tasks import Segment, read_task
+from auricle.probing.tasks import read_task
 
 
 class TwoRates(Encoder):
@@ -51,9 +52,9 @@ class TwoRates(Encoder):
 
 def test_a_frame_has_the_label_at_its_centre() -> None:
     segments = (
-        Segment(label="a", start_seconds=0.1, end_seconds=0.2),
-        Segment(label="b", start_seconds=0.2, end_seconds=0.3),
-        Segment(label="c", start_seconds=0.5, end_seconds=0.6),
+        Segment(label="a", start=0.1, end=0.2),
+        Segment(label="b", start=0.2, end=0.3),
+        Segment(label="c", start=0.5, end=0.6),
     )
     centres = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7]
     # Spans of one width around them, which would give other labels at their starts or ends.
@@ -97,10 +98,10 @@ def test_utterances_are_means_over_time_whatever_the_batch(
     monkeypatch.setattr(module, "BATCH_SECONDS", 0.25)
     apart = collect(encoder, task, encoder.layer_infos)["features"]
     for index, utterance in enumerate(task.utterances):
-        mean = encoder([read_audio(utterance.path)])[0].mean(dim=0).numpy()
+        mean = encoder([read_audio(utterance.source)])[0].mean(dim=0).numpy()
         for examples in (together, apart):
             np.testing.assert_allclose(examples.features[index], mean, rtol=1e-4, atol=1e-4)
-            assert examples.labels[index] == utterance.label
+            assert examples.labels[index] == utterance.labels["word"]
             assert examples.utterances[index] == index
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from auricle.corpus.reading import fingerprint, source_stat, utterance_seconds
+from auricle.corpus.utterance import Fingerprint, Utterance
 from auricle.errors import AudioError, OutputError
-from auricle.extraction.formats.base import path_text
-from auricle.extraction.reading import fingerprint, source_stat, utterance_seconds
-from auricle.extraction.store.layout import ShardKey
-from auricle.extraction.utterances import Fingerprint, Utterance
+from auricle.store.layout import ShardKey
+from auricle.store.shards import path_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -24,7 +24,7 @@ NUM_THREADS = 16
 """Files looked at at once: what takes long is waiting for a disk or a network."""
 
 SECONDS_TOLERANCE = 0.01
-"""How far the length that a list says may be from that of the whole file: lists round."""
+"""Tolerance of the length in a list against that of the whole file: lists round."""
 
 START_TOLERANCE = 1e-6
 """Rounding of one number of seconds written in two ways."""
@@ -127,8 +127,8 @@ class Comparison:
         return (
             f"{location} holds other audio under {counted(len(changes), 'id')} of these inputs: "
             f"{shown}. Nothing was encoded. If files were replaced, encode these ids again with "
-            "--refresh (in Python refresh=True); if this is another corpus, take another folder "
-            "for it, or ids that tell them apart with --ids path"
+            "refresh=True (--refresh); if this is another corpus, take another folder for it, or "
+            'ids that tell them apart with ids="path" (--ids path)'
         )
 
 

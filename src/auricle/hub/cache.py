@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import logging
 import os
-from pathlib import Path
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
-from auricle.errors import AuricleError
+import msgspec
+
+from auricle.catalogue.record import Record
+from auricle.errors import AuricleError, ChecksumError, DownloadError, OutputError
+from auricle.files.atomic import write_whole
+from auricle.files.digests import file_sha256, pinned_sha256
+from auricle.files.locks import lock_path, locked
 
 CACHE_VARIABLE = "AURICLE_CACHE"
 OFFLINE_VARIABLES = ("AURICLE_OFFLINE", "HF_HUB_OFFLINE")
+REPOSITORIES = "huggingface"
+"""The folder that Hugging Face's own client keeps."""
+
+URL_DIGITS = 16
+"""Hex digits of a URL's digest that keep its file apart from those of other URLs."""
+
 _YES = frozenset({"1", "true", "yes", "on"})
 
 
@@ -42,3 +62,259 @@ def offline_variable() -> str | None:
 def is_offline() -> bool:
     """Whether `AURICLE_OFFLINE` or `HF_HUB_OFFLINE` forbids the network (1, true, yes or on)."""
     return offline_variable() is not None
+
+
+def url_folder(url: str) -> Path:
+    """The folder of the cache that holds what comes from a URL, or would."""
+    digest = hashlib.sha256(url.encode()).hexdigest()[:URL_DIGITS]
+    return cache_folder() / "urls" / digest
+
+
+def cached_path(record: Record) -> Path:
+    """Where the file of a catalogue entry is in the cache, or would be."""
+    suffix = PurePosixPath(urlsplit(record.urls[-1]).path).suffix
+    return cache_folder() / "checkpoints" / f"{record.name}{suffix}"
+
+
+def locked_in_cache(path: Path, timeout_seconds: float) -> AbstractContextManager[None]:
+    """Hold the lock of a file of the cache, whose folder exists.
+
+    Raises:
+        DownloadError: Another process holds it all the time, or the file system has no locks.
+        OSError: The lock's file cannot be written.
+    """
+    held = DownloadError(
+        f"another process has held {lock_path(path)} for {timeout_seconds:g} s; end it, or try "
+        "again"
+    )
+    return locked(path, timeout_seconds, held, elsewhere=f"set {CACHE_VARIABLE} to a folder")
+
+
+PRETRAINED = "pretrained"
+
+
+def embedded_path(record: Record) -> Path:
+    """Where the weights of an embedded record lie in the package that brings them."""
+    folder = resources.files(record.package) / PRETRAINED
+    return Path(str(folder / f"{record.name}.safetensors"))
+
+
+def whole_embedded_path(record: Record) -> Path:
+    """The same, once the file has the digest on record.
+
+    Raises:
+        ChecksumError: The file is missing or has changed.
+    """
+    path = embedded_path(record)
+    found = file_sha256(path) if path.is_file() else "no such file"
+    if found != record.sha256:
+        raise ChecksumError(
+            f"{path} is not the {record.name} that ships with {record.package}: its sha256 is "
+            f"{found}, expected {record.sha256}; install {record.package} again"
+        )
+    return path
+
+
+logger = logging.getLogger(__name__)
+
+CONVERTER_VERSION = 2
+"""To be raised when a converter comes to give other weights, or another configuration, for the same
+file: what an earlier version has kept is not read any more."""
+
+CONVERTED = "converted"
+STEM_DIGITS = 16
+"""Hex digits that keep the conversions of different wishes apart."""
+MAX_LABEL_LENGTH = 40
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A checkpoint that somebody asks for.
+
+    Attributes:
+        label: How they call it: a name of the catalogue, or a URL.
+        places: Where it is fetched from; all that decides which file that is.
+        family: The family it must be of; None to take the one that its content tells.
+        sha256: The digest that its weights must have, in hex, whole or its beginning.
+        config_sha256: Digest of a configuration of the user's own.
+        normalize: Whether waveforms are normalised; None where the checkpoint decides.
+    """
+
+    label: str
+    places: tuple[str, ...] = ()
+    family: str | None = None
+    sha256: str | None = None
+    config_sha256: str | None = None
+    normalize: bool | None = None
+
+    @property
+    def stem(self) -> str:
+        """Name of the files that hold the conversion, without their endings."""
+        wish = (self.label, self.places, self.family, self.config_sha256, self.normalize)
+        parts = (*wish, CONVERTER_VERSION)
+        digest = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:STEM_DIGITS]
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", self.label)[-MAX_LABEL_LENGTH:].lstrip("_")
+        return f"{name}-{digest}"
+
+    @property
+    def path(self) -> Path:
+        """Where its conversion is, or would be."""
+        return conversions_folder() / f"{self.stem}.safetensors"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stamp:
+    """A file as it was when its digest was taken; `path` is relative to the cache folder.
+
+    A file of the same size that was last written at the same nanosecond is taken for the same.
+    """
+
+    path: str
+    num_bytes: int
+    mtime_ns: int
+    sha256: str
+
+    @property
+    def full_path(self) -> Path:
+        """Where the file is."""
+        return cache_folder() / self.path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """The note of a conversion: what was wanted, its sources (the weights first), the file."""
+
+    label: str
+    sources: tuple[Stamp, ...]
+    file: Stamp
+    converter_version: int = CONVERTER_VERSION
+
+    @property
+    def key(self) -> str:
+        """What the converted file must say that it was made of."""
+        return conversion_key(self.sources)
+
+    @property
+    def note_path(self) -> Path:
+        """Where the note is."""
+        return note_path(self.file.full_path)
+
+
+def conversions_folder() -> Path:
+    """The folder of all conversions; it need not exist yet."""
+    return cache_folder() / CONVERTED
+
+
+def note_path(converted: Path) -> Path:
+    """Where the note of a converted file is."""
+    return converted.with_suffix(".json")
+
+
+def conversion_key(sources: tuple[Stamp, ...]) -> str:
+    """What sets a conversion apart from all others: the converter and the digest of each source."""
+    digests = [source.sha256 for source in sources]
+    return f"{CONVERTER_VERSION}:{','.join(digests)}"
+
+
+def stamp(path: Path) -> Stamp:
+    """Read a file of the cache and note its digest.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    while True:
+        before = path.stat()
+        digest = file_sha256(path)
+        after = path.stat()
+        # Else the file was replaced meanwhile, and the digest may be of either.
+        if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
+            break
+    return Stamp(
+        path=path.relative_to(cache_folder()).as_posix(),
+        num_bytes=after.st_size,
+        mtime_ns=after.st_mtime_ns,
+        sha256=digest,
+    )
+
+
+def is_as_stamped(stamped: Stamp) -> bool:
+    """Whether a file has the size and the time of its stamp, which is quick to see."""
+    try:
+        status = stamped.full_path.stat()
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (stamped.num_bytes, stamped.mtime_ns)
+
+
+def find_conversion(wanted: Wanted) -> Conversion | None:
+    """The note of a conversion that may be read for `wanted`; None where there is none.
+
+    What is checked is that the converted file and, where they are still there, the files it was
+    made of have not been touched since. One that has another time is read to see whether its
+    digest is still the same.
+    """
+    conversion = read_note(note_path(wanted.path))
+    if conversion is None or conversion.file.full_path != wanted.path:
+        return None
+    if conversion.converter_version != CONVERTER_VERSION or not conversion.sources:
+        return None
+    if not conversion.sources[0].sha256.startswith(wanted.sha256 or ""):
+        return None
+    renewed = [_renewed(conversion.file)]
+    for source in conversion.sources:
+        if pinned_sha256(source.full_path) not in (None, source.sha256):
+            return None
+        renewed.append(_renewed(source) if source.full_path.exists() else source)
+    file, *sources = (stamped for stamped in renewed if stamped is not None)
+    if len(sources) < len(conversion.sources):
+        return None
+    current = dataclasses.replace(conversion, file=file, sources=tuple(sources))
+    if current != conversion:
+        try:
+            write_note(current)
+        except OutputError as error:  # it only saves the next load from reading the files
+            logger.info("%s", error)
+    return current
+
+
+def _renewed(stamped: Stamp) -> Stamp | None:
+    """The stamp of a file that still has the digest of an earlier one; None where it has not."""
+    if is_as_stamped(stamped):
+        return stamped
+    try:
+        if stamped.full_path.stat().st_size != stamped.num_bytes:
+            return None
+        renewed = stamp(stamped.full_path)
+    except OSError:
+        return None
+    return renewed if renewed.sha256 == stamped.sha256 else None
+
+
+def read_note(path: Path) -> Conversion | None:
+    """The note at `path`; None where there is none that holds."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Conversion)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def write_note(conversion: Conversion) -> None:
+    """Write a conversion's note beside it.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    content = msgspec.json.format(msgspec.json.encode(conversion), indent=1)
+    write_whole(conversion.note_path, lambda temporary: _write_bytes(temporary, content))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def notes() -> Iterator[Conversion]:
+    """The notes of all conversions in the cache."""
+    for path in sorted(conversions_folder().glob("*.json")):
+        conversion = read_note(path)
+        if conversion is not None:
+            yield conversion

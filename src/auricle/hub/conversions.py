@@ -1,225 +1,348 @@
-"""What has been converted: the notes that tell a conversion that may be used from one that may not.
-
-A conversion is `<cache>/converted/<stem>.safetensors`, and `<stem>.json` beside it says what it was
-made of. Without a note that holds, a conversion is never read.
-"""
+"""Convert once: what was fetched is kept as the library's own file, which later loads map."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
+import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
+from torch import Tensor
 
-from auricle.errors import OutputError
-from auricle.hub.cache import cache_folder
-from auricle.hub.digests import file_sha256, pinned_sha256
-from auricle.writing import write_whole
+from auricle.catalogue.family import FAMILIES
+from auricle.checkpoints.checkpoint import Checkpoint
+from auricle.checkpoints.huggingface import is_huggingface_folder
+from auricle.checkpoints.options import Configuration
+from auricle.checkpoints.reading import native_checkpoint, read_checkpoint
+from auricle.errors import CheckpointError, ChecksumError
+from auricle.files.digests import file_sha256, pinned_sha256
+from auricle.files.native import NativeCheckpoint, is_native, read_native, write_native
+from auricle.hub.cache import (
+    CACHE_VARIABLE,
+    CONVERTER_VERSION,
+    Conversion,
+    Stamp,
+    Wanted,
+    cache_folder,
+    conversion_key,
+    find_conversion,
+    is_as_stamped,
+    locked_in_cache,
+    note_path,
+    stamp,
+    write_note,
+)
+from auricle.hub.download import fetch_url
+from auricle.hub.huggingface import fetch_snapshot
+from auricle.hub.location import WEIGHT_FILES, is_repository_url, without_password
+from auricle.info import Provenance
+from auricle.models.definition import Config
 
 logger = logging.getLogger(__name__)
 
-CONVERTER_VERSION = 2
-"""To be raised when a converter comes to give other weights, or another configuration, for the same
-file: what an earlier version has kept is not read any more."""
+WAIT_SECONDS = 600.0
+"""How long to wait for another process that converts the same checkpoint."""
 
-FOLDER = "converted"
-STEM_DIGITS = 16
-"""Hex digits that keep the conversions of different wishes apart."""
-MAX_LABEL_LENGTH = 40
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """A checkpoint that somebody asks for.
-
-    Attributes:
-        label: How they call it: a name of the catalogue, or a URL.
-        places: Where it is fetched from; all that decides which file that is.
-        family: The family it must be of; None to take the one that its content tells.
-        sha256: The digest that its weights must have, in hex, whole or its beginning.
-        config_sha256: Digest of a configuration of the user's own.
-        normalize: Whether waveforms are normalised; None where the checkpoint decides.
-    """
-
-    label: str
-    places: tuple[str, ...] = ()
-    family: str | None = None
-    sha256: str | None = None
-    config_sha256: str | None = None
-    normalize: bool | None = None
-
-    @property
-    def stem(self) -> str:
-        """Name of the files that hold the conversion, without their endings."""
-        wish = (self.label, self.places, self.family, self.config_sha256, self.normalize)
-        parts = (*wish, CONVERTER_VERSION)
-        digest = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:STEM_DIGITS]
-        name = re.sub(r"[^A-Za-z0-9_-]+", "_", self.label)[-MAX_LABEL_LENGTH:].lstrip("_")
-        return f"{name}-{digest}"
-
-    @property
-    def path(self) -> Path:
-        """Where its conversion is, or would be."""
-        return conversions_folder() / f"{self.stem}.safetensors"
+KEY = "conversion"
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+UNUSED_KEYS = "unused_keys"
+VERSION = "converter_version"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Stamp:
-    """A file as it was when its digest was taken; `path` is relative to the cache folder.
+def load_once_converted(
+    wanted: Wanted, fetch: Callable[[], Fetched], *, refresh: bool = False
+) -> Checkpoint:
+    """Read a checkpoint by way of its conversion in the cache.
 
-    A file of the same size that was last written at the same nanosecond is taken for the same.
-    """
+    Where there is a conversion that holds, it is mapped into memory and nothing is fetched. Else
+    the checkpoint is fetched, read and converted, by one of all processes that want it. A file
+    that needs no conversion, or does not lie in the cache, is read without one. Where the
+    conversion cannot be kept a warning says why.
 
-    path: str
-    num_bytes: int
-    mtime_ns: int
-    sha256: str
+    Args:
+        wanted: The checkpoint.
+        fetch: Gives the checkpoint where it has to be read.
+        refresh: Fetch and convert again.
 
-    @property
-    def full_path(self) -> Path:
-        """Where the file is."""
-        return cache_folder() / self.path
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Conversion:
-    """The note of a conversion: what was wanted, its sources (the weights first), the file."""
-
-    label: str
-    sources: tuple[Stamp, ...]
-    file: Stamp
-    converter_version: int = CONVERTER_VERSION
-
-    @property
-    def key(self) -> str:
-        """What the converted file must say that it was made of."""
-        return conversion_key(self.sources)
-
-    @property
-    def note_path(self) -> Path:
-        """Where the note is."""
-        return note_path(self.file.full_path)
-
-
-def conversions_folder() -> Path:
-    """The folder of all conversions; it need not exist yet."""
-    return cache_folder() / FOLDER
-
-
-def note_path(converted: Path) -> Path:
-    """Where the note of a converted file is."""
-    return converted.with_suffix(".json")
-
-
-def conversion_key(sources: tuple[Stamp, ...]) -> str:
-    """What sets a conversion apart from all others: the converter and the digest of each source."""
-    digests = [source.sha256 for source in sources]
-    return f"{CONVERTER_VERSION}:{','.join(digests)}"
-
-
-def stamp(path: Path) -> Stamp:
-    """Read a file of the cache and note its digest.
+    Returns:
+        The checkpoint; its numbers, provenance and unused keys are the same either way.
 
     Raises:
-        OSError: It cannot be read.
+        CheckpointError: The checkpoint is unsafe, damaged, of another family, or does not fit.
+        ChecksumError: Its weights do not have the digest that they came with or should have.
+        AuricleError: Whatever `fetch` raises.
     """
-    while True:
-        before = path.stat()
-        digest = file_sha256(path)
-        after = path.stat()
-        # Else the file was replaced meanwhile, and the digest may be of either.
-        if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
-            break
-    return Stamp(
-        path=path.relative_to(cache_folder()).as_posix(),
-        num_bytes=after.st_size,
-        mtime_ns=after.st_mtime_ns,
-        sha256=digest,
+    if not refresh and (checkpoint := _converted(wanted)):
+        return checkpoint
+    fetched = fetch()
+    if is_native(fetched.path) or not fetched.path.is_relative_to(cache_folder()):
+        return _read(wanted, fetched)
+    with ExitStack() as stack:
+        try:
+            wanted.path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked_in_cache(wanted.path, WAIT_SECONDS))
+        except OSError as error:
+            _warn(wanted, error.strerror or str(error))
+            return _stamped(wanted, fetched)[0]
+        # Another process may have been first while this one waited.
+        if not refresh and (checkpoint := _converted(wanted)):
+            return checkpoint
+        checkpoint, sources = _stamped(wanted, fetched)
+        if checkpoint.family in FAMILIES:  # a plug-in's converter may change at any time
+            try:
+                _keep(wanted, sources, checkpoint)
+            except OSError as error:
+                _warn(wanted, error.strerror or str(error))
+        return checkpoint
+
+
+def configuration_sha256(config: Configuration | None) -> str | None:
+    """The digest of a user's own configuration, a file or what it holds.
+
+    Raises:
+        CheckpointError: There is no such file.
+    """
+    if config is None:
+        return None
+    if isinstance(config, argparse.Namespace):
+        config = vars(config)
+    if isinstance(config, Mapping):
+        content = json.dumps(config, sort_keys=True, default=str).encode()
+    else:
+        try:
+            content = Path(config).read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{config} cannot be read: {error.strerror}") from error
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read(wanted: Wanted, fetched: Fetched) -> Checkpoint:
+    return read_checkpoint(
+        fetched.path,
+        family=wanted.family,
+        provenance=fetched.provenance,
+        config=fetched.config,
+        normalize=wanted.normalize,
+        published=fetched.published,
     )
 
 
-def is_as_stamped(stamped: Stamp) -> bool:
-    """Whether a file has the size and the time of its stamp, which is quick to see."""
+def _warn(wanted: Wanted, reason: str) -> None:
+    logger.warning(
+        "the conversion of %s is not kept, so the next load converts it again: %s; set %s to a "
+        "folder that you may write to and that has space left",
+        wanted.label,
+        reason,
+        CACHE_VARIABLE,
+    )
+
+
+def _converted(wanted: Wanted) -> Checkpoint | None:
+    """The checkpoint that the cache holds converted; None where it does not."""
+    conversion = find_conversion(wanted)
+    if conversion is None:
+        return None
     try:
-        status = stamped.full_path.stat()
-    except OSError:
-        return False
-    return (status.st_size, status.st_mtime_ns) == (stamped.num_bytes, stamped.mtime_ns)
+        native = read_native(wanted.path)
+        checkpoint = native_checkpoint(native, wanted.path, family=wanted.family)
+        unused_keys = msgspec.json.decode(native.extra.get(UNUSED_KEYS, ""), type=tuple[str, ...])
+    except (CheckpointError, msgspec.DecodeError) as error:
+        logger.warning("the conversion of %s is damaged, it is made again: %s", wanted.label, error)
+        return None
+    if native.extra.get(KEY) != conversion.key:  # another process has just replaced it
+        return None
+    return dataclasses.replace(checkpoint, unused_keys=unused_keys)
 
 
-def find(wanted: Wanted) -> Conversion | None:
-    """The note of a conversion that may be read for `wanted`; None where there is none.
-
-    What is checked is that the converted file and, where they are still there, the files it was
-    made of have not been touched since. One that has another time is read to see whether its
-    digest is still the same.
-    """
-    conversion = read_note(note_path(wanted.path))
-    if conversion is None or conversion.file.full_path != wanted.path:
-        return None
-    if conversion.converter_version != CONVERTER_VERSION or not conversion.sources:
-        return None
-    if not conversion.sources[0].sha256.startswith(wanted.sha256 or ""):
-        return None
-    renewed = [_renewed(conversion.file)]
-    for source in conversion.sources:
-        if pinned_sha256(source.full_path) not in (None, source.sha256):
-            return None
-        renewed.append(_renewed(source) if source.full_path.exists() else source)
-    file, *sources = (stamped for stamped in renewed if stamped is not None)
-    if len(sources) < len(conversion.sources):
-        return None
-    current = dataclasses.replace(conversion, file=file, sources=tuple(sources))
-    if current != conversion:
+def _stamped(wanted: Wanted, fetched: Fetched) -> tuple[Checkpoint, tuple[Stamp, ...]]:
+    """The checkpoint in the fetched files, and the stamps of exactly these files."""
+    while True:
         try:
-            write_note(current)
-        except OutputError as error:  # it only saves the next load from reading the files
-            logger.info("%s", error)
-    return current
+            weights, configs = _source_files(fetched)
+            sources = tuple(stamp(path) for path in (*weights, *configs))
+        except OSError as error:
+            raise CheckpointError(f"{fetched.path} cannot be read: {error}") from error
+        for source in sources:
+            _check_pinned(source)
+        if wanted.sha256 and not sources[0].sha256.startswith(wanted.sha256):
+            raise _changed(sources[0], f"expected {wanted.sha256}")
+        checkpoint = _read(wanted, fetched)
+        if all(map(is_as_stamped, sources)):
+            break
+    if len(weights) == 1:
+        provenance = dataclasses.replace(checkpoint.provenance, sha256=sources[0].sha256)
+        checkpoint = dataclasses.replace(checkpoint, provenance=provenance)
+    return checkpoint, sources
 
 
-def _renewed(stamped: Stamp) -> Stamp | None:
-    """The stamp of a file that still has the digest of an earlier one; None where it has not."""
-    if is_as_stamped(stamped):
-        return stamped
-    try:
-        if stamped.full_path.stat().st_size != stamped.num_bytes:
-            return None
-        renewed = stamp(stamped.full_path)
-    except OSError:
-        return None
-    return renewed if renewed.sha256 == stamped.sha256 else None
+def _source_files(fetched: Fetched) -> tuple[list[Path], list[Path]]:
+    """Every file of the cache that decides what the encoder is: weights, and configurations."""
+    path, config = fetched.path, fetched.config
+    folder = path if path.is_dir() else path.parent
+    weights = [path]
+    if path.is_dir():
+        usual = [path / name for name in WEIGHT_FILES if (path / name).is_file()]
+        shards = [file for file in path.iterdir() if file.suffix in WEIGHT_SUFFIXES]
+        weights = usual[:1] or sorted(shards)
+    configs = sorted(folder.glob("*.json")) if is_huggingface_folder(folder) else []
+    if isinstance(config, str | Path) and Path(config).is_relative_to(cache_folder()):
+        configs.append(Path(config))
+    return weights, configs
 
 
-def read_note(path: Path) -> Conversion | None:
-    """The note at `path`; None where there is none that holds."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Conversion)
-    except (OSError, msgspec.DecodeError):
-        return None
+def _check_pinned(source: Stamp) -> None:
+    pinned = pinned_sha256(source.full_path)
+    if pinned not in (None, source.sha256):
+        raise _changed(source, f"but was {pinned} when it was downloaded")
 
 
-def write_note(conversion: Conversion) -> None:
-    """Write a conversion's note beside it.
+def _changed(source: Stamp, expectation: str) -> ChecksumError:
+    return ChecksumError(
+        f"the sha256 of {source.full_path} is {source.sha256}, {expectation}; download it again "
+        "with refresh=True (on the command line --refresh), or remove the file"
+    )
+
+
+def _keep(wanted: Wanted, sources: tuple[Stamp, ...], checkpoint: Checkpoint) -> None:
+    """Write the conversion and, once it is whole, its note; the lock is held.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: They cannot be written.
+        OSError: Likewise.
     """
-    content = msgspec.json.format(msgspec.json.encode(conversion), indent=1)
-    write_whole(conversion.note_path, lambda temporary: _write(temporary, content))
+    path = wanted.path
+    note = note_path(path)
+    # In this order a crash leaves a conversion without a note, never one with another's note.
+    note.unlink(missing_ok=True)
+    for file in (path, note):
+        for debris in path.parent.glob(f".{file.name}.*"):
+            if debris != path.with_name(f".{path.name}.lock"):
+                debris.unlink(missing_ok=True)
+    write_native(
+        path,
+        NativeCheckpoint(
+            family=checkpoint.family,
+            config=msgspec.json.encode(checkpoint.config).decode(),
+            provenance=checkpoint.provenance,
+            weights=_unshared(checkpoint.weights),
+            extra={
+                KEY: conversion_key(sources),
+                VERSION: str(CONVERTER_VERSION),
+                UNUSED_KEYS: json.dumps(checkpoint.unused_keys),
+            },
+        ),
+    )
+    write_note(Conversion(label=wanted.label, sources=sources, file=stamp(path)))
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, each in memory of its own, as their file needs them."""
+    seen: set[int] = set()
+    unshared = {}
+    for name, weight in weights.items():
+        address = weight.untyped_storage().data_ptr()
+        unshared[name] = weight.clone() if address in seen else weight
+        seen.add(address)
+    return unshared
 
 
-def notes() -> Iterator[Conversion]:
-    """The notes of all conversions in the cache."""
-    for path in sorted(conversions_folder().glob("*.json")):
-        conversion = read_note(path)
-        if conversion is not None:
-            yield conversion
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """A checkpoint on this machine, a file or the folder of a model, and its origin.
+
+    `config` is its configuration where that is a file of its own, `published` that of the size
+    that it must have where it turns out to hold bare tensors.
+    """
+
+    path: Path
+    provenance: Provenance
+    config: Configuration | None = None
+    published: Config | None = None
+
+
+def fetch_location(url: str, *, sha256: str | None = None, refresh: bool = False) -> Fetched:
+    """The checkpoint at a URL: `https:`, `http:`, `file:` or `hf://owner/name[@revision][/file]`.
+
+    Args:
+        url: Where it is. What came over https or http is kept in the cache under its URL and not
+            asked for again; a branch of a repository is looked up each time.
+        sha256: The digest that a single file must have, in hex.
+        refresh: Download again what is in the cache.
+
+    Raises:
+        DownloadError: The URL is of no use, or does not give the file.
+        ChecksumError: What came is not what came the first time.
+    """
+    if is_repository_url(url):
+        snapshot = fetch_snapshot(url, refresh=refresh)
+        digest = None if snapshot.weights is None else _blob_sha256(snapshot.weights)
+        return Fetched(
+            path=snapshot.path, provenance=Provenance(source_url=snapshot.url, sha256=digest)
+        )
+    path = fetch_url(url, sha256=sha256, refresh=refresh)
+    is_in_place = urlsplit(url).scheme == "file"
+    # A note of another program beside the user's own file is no proof of what the file holds.
+    digest = (None if is_in_place else pinned_sha256(path)) or file_sha256(path)
+    return Fetched(
+        path=path, provenance=Provenance(source_url=without_password(url), sha256=digest)
+    )
+
+
+def _blob_sha256(path: Path) -> str:
+    """The digest of a file of the hub: large ones are kept under it."""
+    name = path.resolve().name
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else file_sha256(path)
+
+
+def load_location(
+    url: str,
+    family: str | None,
+    *,
+    name: str | None = None,
+    sha256: str | None = None,
+    config: Configuration | None = None,
+    refresh: bool = False,
+    normalize: bool | None = None,
+    published: Config | None = None,
+) -> Checkpoint:
+    """Read a checkpoint at a URL by way of its conversion in the cache.
+
+    Args:
+        url: As `fetch_location` takes it.
+        family: The family it must be of; None to take the one that follows from its content.
+        name: Name of the encoder, unless the file says its own.
+        sha256: The digest that a single file must have, in hex.
+        config: As `load` takes it.
+        refresh: Fetch and convert again.
+        normalize: As `read_checkpoint` takes it.
+        published: As `read_checkpoint` takes it.
+
+    Raises:
+        DownloadError: The URL is of no use, or does not give the file.
+        ChecksumError: What came is not what came the first time, or has another digest.
+        CheckpointError: It cannot be loaded.
+    """
+    fetched = None
+    if is_repository_url(url):  # a branch is looked up each time, so its commit decides
+        fetched = fetch_location(url, refresh=refresh)
+    wanted = Wanted(
+        label=(fetched.provenance.source_url if fetched else None) or without_password(url),
+        places=() if fetched else (url,),
+        family=family,
+        sha256=sha256.lower() if sha256 else None,
+        config_sha256=configuration_sha256(config or msgspec.to_builtins(published)),
+        normalize=normalize,
+    )
+
+    def fetch_again() -> Fetched:
+        come = fetched or fetch_location(url, sha256=sha256, refresh=refresh)
+        return dataclasses.replace(come, config=config, published=published)
+
+    return load_once_converted(wanted, fetch_again, refresh=refresh).named(name)

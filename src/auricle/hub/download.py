@@ -4,42 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import hashlib
 import logging
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import cache
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from auricle.catalogue.family import RECORDS
 from auricle.catalogue.record import Record
 from auricle.errors import AuricleError, ChecksumError, DownloadError
-from auricle.hub.cache import CACHE_VARIABLE, cache_folder, offline_variable
-from auricle.hub.digests import checked_digits, file_sha256, pin, pinned_sha256, unpin
-from auricle.hub.locations import SCHEME
-from auricle.hub.locks import locked
-from auricle.hub.partial import PartialFile
-from auricle.hub.repositories import RepositoryError, fetch_repository
-from auricle.hub.transfer import Limits, RefusedError, Transfer
-
-if TYPE_CHECKING:
-    import ssl
-
-    import httpx
+from auricle.files.digests import checked_digits, file_sha256, pin, pinned_sha256, unpin
+from auricle.hub.cache import (
+    CACHE_VARIABLE,
+    cached_path,
+    locked_in_cache,
+    offline_variable,
+    url_folder,
+)
+from auricle.hub.http import Limits, PartialFile, RefusedError, Transfer, open_client
+from auricle.hub.huggingface import RepositoryError, fetch_repository
+from auricle.hub.location import SCHEME
 
 logger = logging.getLogger(__name__)
 
 CATALOGUE_SCHEMES = ("https",)
 TYPED_SCHEMES = ("https", "http")
 """What a URL that the user typed may use over the network."""
-
-URL_DIGITS = 16
-"""Hex digits of a URL's digest that keep its file apart from those of other URLs."""
 
 MAX_NAME_LENGTH = 100
 HTML_STARTS = (b"<!doctype", b"<html")
@@ -158,18 +151,6 @@ def fetch_url(
     )
 
 
-def url_folder(url: str) -> Path:
-    """The folder of the cache that holds what comes from a URL, or would."""
-    digest = hashlib.sha256(url.encode()).hexdigest()[:URL_DIGITS]
-    return cache_folder() / "urls" / digest
-
-
-def cached_path(record: Record) -> Path:
-    """Where the file of a catalogue entry is in the cache, or would be."""
-    suffix = PurePosixPath(urlsplit(record.urls[-1]).path).suffix
-    return cache_folder() / "checkpoints" / f"{record.name}{suffix}"
-
-
 def download(
     urls: Sequence[str],
     destination: Path,
@@ -222,7 +203,7 @@ def download(
     job.refuse_offline(refresh=refresh)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with locked(destination, job.limits.total_seconds):
+        with locked_in_cache(destination, job.limits.total_seconds):
             # Another process may have been first while this one waited.
             if refresh or not destination.is_file():
                 job.run(urls, None if refresh else pinned_sha256(destination))
@@ -288,7 +269,7 @@ class _Job:
 
     def _try_mirrors(self, part: PartialFile, urls: Sequence[str], pinned: str | None) -> None:
         failures: dict[str, Exception] = {}
-        with _client(self.limits) as client:
+        with open_client(self.limits) as client:
             transfer = Transfer(
                 client=client,
                 part=part,
@@ -361,27 +342,6 @@ class _Job:
 
 class _WrongDigestError(Exception):
     """A file that came whole but is not the one that was expected; the text is the reason."""
-
-
-@contextmanager
-def _client(limits: Limits) -> Iterator[httpx.Client]:
-    import httpx
-
-    timeout = httpx.Timeout(limits.stall_seconds, connect=limits.connect_seconds)
-    try:
-        client = httpx.Client(timeout=timeout, follow_redirects=False, verify=_tls_context())
-    except (ImportError, ValueError) as error:  # proxy variables of a kind that httpx refuses
-        raise DownloadError(f"the proxy settings cannot be used: {error}") from error
-    with client:
-        yield client
-
-
-@cache
-def _tls_context() -> ssl.SSLContext:
-    """The certificates to trust; reading them takes longer than many a request."""
-    import httpx
-
-    return httpx.create_ssl_context()
 
 
 def _remedy(error: OSError, destination: Path) -> str:

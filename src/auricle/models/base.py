@@ -380,6 +380,7 @@ class FeatureEncoder(Encoder):
 
     def stream_steps(self) -> Iterator[Step]:
         """The front end alone; families add the steps of what reads it."""
+
         if self.looks_ahead:
             yield from super().stream_steps()
         features = self.config.features

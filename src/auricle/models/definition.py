@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from auricle.errors import AuricleError, LayerError
+from auricle.files.native import NativeCheckpoint, write_native
 from auricle.frontends.fbank import FbankConfig
 from auricle.frontends.log_mel import LogMelConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.info import LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
-from auricle.native import NativeCheckpoint, write_native
 from auricle.nn.batch import Batch
 from auricle.nn.cpu.policy import first_change
 
@@ -285,7 +285,13 @@ class EncoderDefinition(nn.Module, abc.ABC):
         types = (parameter.dtype for parameter in self.parameters())
         return next((one for one in types if one.is_floating_point), torch.float32)
 
-    def save(self, path: str | Path, *, extra: Mapping[str, str] | None = None) -> None:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        extra: Mapping[str, str] | None = None,
+        provenance: Provenance | None = None,
+    ) -> None:
         """Write weights, config and origin to one `.safetensors` file that `auricle.load` reads.
 
         Weights that are spread over processes (FSDP) are gathered: every process has to call it.
@@ -293,6 +299,7 @@ class EncoderDefinition(nn.Module, abc.ABC):
         Args:
             path: The file to write.
             extra: Further facts for the file's metadata.
+            provenance: Origin of the weights that the file states; None for the encoder's own.
 
         Raises:
             AuricleError: Parts have been replaced, pruned or parametrised, so that the file could
@@ -304,7 +311,7 @@ class EncoderDefinition(nn.Module, abc.ABC):
         native = NativeCheckpoint(
             family=self.family,
             config=msgspec.json.encode(self.config).decode(),
-            provenance=self.provenance,
+            provenance=provenance or self.provenance,
             weights={name: _gathered(x) for name, x in state.items()},
             extra=extra or {},
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from auricle.files.atomic import write_whole
 from auricle.optional import optional
 from auricle.plotting.figures import check_plotting, save_figure
 from auricle.probing.results import (
@@ -15,7 +16,6 @@ from auricle.probing.results import (
     write_results,
 )
 from auricle.probing.tasks import TASKS
-from auricle.writing import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from auricle.errors import AuricleError
+from auricle.files.atomic import write_whole
 from auricle.probing.classifier import MAX_ITERATIONS, PENALTY, TOLERANCE
-from auricle.writing import write_whole
 
 
 class LayerResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from auricle.catalogue.family import find_family
+from auricle.checkpoints.checkpoint import build_encoder
 from auricle.errors import AuricleError, RecipeError
 from auricle.geometry import SAMPLE_RATE
 from auricle.objectives.base import Objective
@@ -33,7 +34,7 @@ def build_objective(recipe: Recipe) -> Objective:
     """
     family = find_family(recipe.identity.family)
     try:
-        encoder = family.build(recipe.encoder)
+        encoder = build_encoder(family, recipe.encoder)
         objective: Objective = family.objective_type()(encoder, recipe.objective)
     except (RuntimeError, ValueError) as error:
         raise RecipeError(

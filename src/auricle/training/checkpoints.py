@@ -266,7 +266,7 @@ def write_result(path: Path, encoder: Encoder, recipe: Recipe, corpus: Corpus, s
         "hours": round(corpus.hours, 3),
         "sha256": corpus.digest,
     }
-    result.provenance = Provenance(
+    provenance = Provenance(
         name=identity.name, training_data=identity.training_data, licence=identity.licence
     )
     version: str = import_module("auricle").__version__
@@ -276,4 +276,4 @@ def write_result(path: Path, encoder: Encoder, recipe: Recipe, corpus: Corpus, s
         "audio": json.dumps(audio),
         "code_version": f"auricle {version}, torch {torch.__version__}",
     }
-    result.save(path, extra=extra)
+    result.save(path, extra=extra, provenance=provenance)

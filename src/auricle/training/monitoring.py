@@ -13,9 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from auricle.errors import OutputError
+from auricle.files.atomic import write_whole
 from auricle.optional import optional
 from auricle.plotting.figures import check_plotting, save_figure
-from auricle.writing import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -263,7 +263,7 @@ def _family_types(family: str) -> tuple[type[Config], type[ObjectiveConfig]]:
         objective_type = find_family(family).objective_type()
     except LookupError as error:
         raise RecipeError(f"the family {family} has no pretraining objective here") from error
-    return find_family(family).encoder_type().config_type, objective_type.config_type
+    return find_family(family).config_type(), objective_type.config_type
 
 
 def _section(name: str, options: dict[str, Any], kind: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from auricle.errors import RecipeError, TrainingError
+from auricle.files.atomic import write_whole
 from auricle.geometry import SAMPLE_RATE
 from auricle.objectives.base import Loss, Objective
 from auricle.training import checkpoints
@@ -21,7 +22,6 @@ from auricle.training.batches import (
     BatchStream,
     DataPosition,
     TrainingBatch,
-    decode,
     draw,
     load_batches,
 )
@@ -45,7 +45,6 @@ from auricle.training.monitoring import (
 )
 from auricle.training.recipe import Recipe
 from auricle.training.stopping import StopRequests
-from auricle.writing import write_whole
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -272,7 +271,7 @@ class Trainer:
         """Batches from the current position in the data."""
         decoded = None
         if settings.caches_audio:
-            decoded = [decode(utterance) for utterance in self.corpus.utterances]
+            decoded = [utterance.read() for utterance in self.corpus.utterances]
         stream = BatchStream(
             corpus=self.corpus,
             options=self.recipe.data,

@@ -52,6 +52,3 @@ class TinyMel(FeatureEncoder):
         features = self.features(batch)
         yield "input", features
         yield "projection", Batch(self.projection(features.values), features.layout)
-
-
-PRESETS = {"tiny_mel_16": TinyMelConfig()}

@@ -1,0 +1,1 @@
+"""Files: written whole, locked, digested; safetensors and the library's own checkpoint format."""
