@@ -61,6 +61,23 @@ def pad_rows(rows: Sequence[Tensor]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
 
 
+def length_groups(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices of utterances in batches of at most `budget` samples or frames, padding included.
+
+    All in one batch keep their order. Else the longest come first, so that utterances of like
+    length share a batch; one that is longer than the budget is alone.
+    """
+    order = list(range(len(lengths)))
+    if len(lengths) * max(lengths) <= budget:
+        return [order]
+    groups: list[list[int]] = []
+    for index in sorted(order, key=lambda index: -lengths[index]):
+        if not groups or (len(groups[-1]) + 1) * lengths[groups[-1][0]] > budget:
+            groups.append([])
+        groups[-1].append(index)
+    return groups
+
+
 class Layout:
     """Lengths of the utterances of a batch, and whether they lie padded or packed.
 
