@@ -1,4 +1,4 @@
-"""What every objective promises; the formulas of each are tested beside it."""
+"""Contract of objectives: learning, randomness, precision and minimum length."""
 
 from __future__ import annotations
 
