@@ -98,10 +98,10 @@ def test_utterances_are_means_over_time_whatever_the_batch(
     monkeypatch.setattr(module, "BATCH_SECONDS", 0.25)
     apart = collect(encoder, task, encoder.layer_infos)["features"]
     for index, utterance in enumerate(task.utterances):
-        mean = encoder([read_audio(utterance.path)])[0].mean(dim=0).numpy()
+        mean = encoder([read_audio(utterance.source)])[0].mean(dim=0).numpy()
         for examples in (together, apart):
             np.testing.assert_allclose(examples.features[index], mean, rtol=1e-4, atol=1e-4)
-            assert examples.labels[index] == utterance.label
+            assert examples.labels[index] == utterance.labels["word"]
             assert examples.utterances[index] == index
 
 

@@ -43,7 +43,7 @@ def test_random_labels_are_not_learnt(arabic_words: Path) -> None:
     task = read_task("words", arabic_words)
     (fold,) = task.folds
     swapped = tuple(
-        dataclasses.replace(u, label="low" if u.label == "high" else "high")
+        dataclasses.replace(u, labels={"word": "low" if u.labels["word"] == "high" else "high"})
         if index in fold.test
         else u
         for index, u in enumerate(task.utterances)

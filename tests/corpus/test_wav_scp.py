@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from auricle.audio.recordings import AudioHeader
-from auricle.corpus.commands import DecodedFile, read_command
+from auricle.corpus.wav_scp import DecodedFile, read_command
 
 FLAC = "corpus/84-1.flac"
 
