@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-PYTEST = $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/pytest --numprocesses auto --no-loadscope-reorder
 
 .PHONY: demo test test-quick test-all style types tests installs docs cards clean
 

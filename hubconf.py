@@ -40,11 +40,12 @@ def _load(name: str, **options: typing.Any) -> _Encoder:
 
 
 def _load_url(
-    url: str, family: str, *, device: typing.Any = "cpu", **options: typing.Any
+    url: str, family: str, *, device: typing.Any = "auto", **options: typing.Any
 ) -> _Encoder:
     from auricle.hub.conversions import load_location
+    from auricle.hub.load import usable_device
 
-    return load_location(url, family, name=family, **options).to(device)
+    return load_location(url, family, name=family, **options).build().to(usable_device(device))
 
 
 def cpc_2018(**options: typing.Any) -> _Encoder:

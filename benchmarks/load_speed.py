@@ -54,7 +54,7 @@ AURICLE = TIMING.format(
         "from auricle.hub.cache import Wanted\n"
         "from auricle.hub.conversions import load_once_converted"
     ),
-    load=f"model = load_once_converted(Wanted(label={LABEL!r}), None)",
+    load=f"model = load_once_converted(Wanted(label={LABEL!r}), None).build()",
     use=SUM_OF_WEIGHTS,
 )
 TRANSFORMERS = TIMING.format(
@@ -135,16 +135,16 @@ def main() -> int:
 def prepare(folder: Path) -> tuple[Path, Path, int]:
     """The weights as a transformers folder, and their conversion; the count of parameters."""
     import auricle
-    from auricle.convert.huggingface_export import export_to_transformers
+    from auricle.checkpoints.export import export_to_transformers
     from auricle.hub.cache import Wanted
     from auricle.hub.conversions import Fetched, load_once_converted
-    from auricle.outputs import Provenance
+    from auricle.info import Provenance
 
     original = folder / "original"
     export_to_transformers(auricle.build(SIZE), original)
     wanted = Wanted(label=LABEL)
     fetched = Fetched(path=original, provenance=Provenance())
-    encoder = load_once_converted(wanted, lambda: fetched)
+    encoder = load_once_converted(wanted, lambda: fetched).build()
     return original, wanted.path, encoder.info.num_parameters
 
 

@@ -115,14 +115,14 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(arguments.threads)
     if arguments.skip_attention:
         skip_attention()
-    encoder = auricle.build(name) if name in list_sizes() else auricle.load(name)
+    encoder = auricle.build(name) if name in list_sizes() else auricle.load(name, device="cpu")
     waveform = long_waveform(arguments.minutes)
     start = time.process_time()
     with torch.inference_mode():
         if arguments.codes:
             (output,) = encoder.codes([waveform])
         elif arguments.window_seconds is not None:
-            from auricle.models.windows import encode_windows
+            from auricle.inference.windows import encode_windows
 
             (output,) = encode_windows(
                 encoder,
@@ -172,7 +172,7 @@ def long_waveform(minutes: float) -> Tensor:
     import soundfile
     import torch
 
-    from auricle.audio.samples import sample_paths
+    from auricle.audio.inputs import sample_paths
 
     waveform = torch.empty(round(minutes * 60 * SAMPLE_RATE))
     pieces = [torch.from_numpy(soundfile.read(p, dtype="float32")[0]) for p in sample_paths()]

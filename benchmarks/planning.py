@@ -28,6 +28,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from auricle.extraction.writers import open_format
+from auricle.store.layout import SelectionMeta
+
 RESULTS = Path(__file__).parent / "results" / "planning.json"
 STAGES = ("list", "plan", "resume", "merge", "open")
 PARTS = "parts"
@@ -95,9 +98,9 @@ def prepared_stage(stage: str, scratch: Path) -> Callable[[], Any]:
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401 - loaded before memory is looked at
 
-    from auricle.extraction.inputs.listing import list_utterances
-    from auricle.extraction.store.merging import merge_parts
-    from auricle.extraction.store.reader import open as open_store
+    from auricle.corpus.listing import list_utterances
+    from auricle.store.reader import open as open_store
+    from auricle.store.writer import merge_parts
 
     inputs, out = [str(scratch / "list.csv")], scratch / "store"
     if stage == "list":
@@ -117,7 +120,7 @@ def prepared_stage(stage: str, scratch: Path) -> Callable[[], Any]:
 def begin(out: Path) -> Any:
     """A run into a store of random numbers."""
     from auricle.extraction.failures import Failures
-    from auricle.extraction.plan import Limits
+    from auricle.extraction.plan import PlanLimits
     from auricle.extraction.run import Run
     from auricle.extraction.selection import Selection
     from auricle.extraction.work import Work
@@ -129,15 +132,15 @@ def begin(out: Path) -> Any:
         work,
         None,
         num_bytes=lambda seconds: round(BYTES_PER_SECOND * seconds),
-        limits=Limits(),
+        limits=PlanLimits(),
         failures=failures,
     )
 
 
 def writer_of(out: Path) -> Any:
     import auricle
-    from auricle.extraction.store.layout import LayerMeta, Selection, StoreMeta
-    from auricle.extraction.store.writer import StoreWriter
+    from auricle.store.layout import LayerMeta, StoreMeta
+    from auricle.store.writer import StoreWriter
 
     meta = StoreMeta(
         format="store",
@@ -146,20 +149,20 @@ def writer_of(out: Path) -> Any:
         layers=(LayerMeta(name="layer", dim=768, hop_samples=320),),
         sample_rate=16_000,
         dtype="float16",
-        selection=Selection(layers=("layer",)),
+        selection=SelectionMeta(layers=("layer",)),
         encoder_dtype="float32",
         model_sha256="0" * 64,
         library_version=auricle.__version__,
     )
-    return StoreWriter.begin(out, meta)
+    return StoreWriter.begin(out, open_format(meta))
 
 
 def write_parts(run: Any, out: Path) -> None:
     """The parts that the shards of the plan would leave, and a store that says it is closed."""
     import msgspec
 
-    from auricle.extraction.store.index import IndexRow, write_part
-    from auricle.extraction.store.layout import read_meta, write_meta
+    from auricle.store.index import IndexRow, write_part
+    from auricle.store.layout import read_meta, write_meta
 
     folder = writer_of(out).folder
     for shard in run.pending():

@@ -22,9 +22,10 @@ from typing import Any
 import torch
 
 import auricle
-from auricle.audio.files import list_audio_files, read_audio
+from auricle.audio.files import read_audio
+from auricle.audio.inputs import list_audio_files
 from auricle.errors import AuricleError
-from auricle.models.base import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -92,16 +93,16 @@ def waveforms(folder: Path, seconds: float) -> list[torch.Tensor]:
 
 def measured(name: str, wavs: list[torch.Tensor]) -> dict[str, Any]:
     """Differences of each layer in each precision that the encoder can have."""
-    exact = auricle.load(name)
+    exact = auricle.load(name, device="cpu")
     layers = list(exact.info.layers)
     result: dict[str, Any] = {"default_layer": exact.default_layer, "layers": {}, "probes": {}}
     for precision in PRECISIONS:
         try:
-            encoder = auricle.load(name, precision=precision)
+            encoder = auricle.load(name, device="cpu", precision=precision)
         except AuricleError:  # int8 is for Transformers
             continue
         with torch.inference_mode():
-            pairs = list(zip(exact(wavs, layers), encoder(wavs, layers), strict=True))
+            pairs = list(zip(exact.layers(wavs, layers), encoder.layers(wavs, layers), strict=True))
         for layer in layers:
             expected = torch.cat([one[layer].flatten() for one, _ in pairs])
             outputs = torch.cat([other[layer].flatten() for _, other in pairs])

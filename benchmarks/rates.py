@@ -24,10 +24,12 @@ import soundfile
 import torch
 
 import auricle
-from auricle.audio.files import AUDIO_SUFFIXES, read_audio
-from auricle.extraction.store.layout import LayerMeta, Selection, ShardKey, StoreMeta
-from auricle.extraction.store.writer import StoreWriter
-from auricle.extraction.utterances import Utterance
+from auricle.audio.files import read_audio
+from auricle.audio.inputs import AUDIO_SUFFIXES
+from auricle.corpus.utterance import Utterance
+from auricle.extraction.writers import open_format
+from auricle.store.layout import LayerMeta, SelectionMeta, ShardKey, StoreMeta
+from auricle.store.writer import StoreWriter
 
 RESULTS = Path(__file__).parent / "results" / "rates.json"
 RATE = 16_000
@@ -125,12 +127,12 @@ def write_rate(scratch: Path, number: int) -> float:
         layers=(layer,),
         sample_rate=RATE,
         dtype="float16",
-        selection=Selection(layers=(layer.name,)),
+        selection=SelectionMeta(layers=(layer.name,)),
         encoder_dtype="float32",
         model_sha256="0" * 64,
         library_version=auricle.__version__,
     )
-    writer = StoreWriter.begin(scratch / "store", meta)
+    writer = StoreWriter.begin(scratch / "store", open_format(meta))
     items = [
         (
             Utterance(id=f"u{n}", source="a.wav", seconds=12.0),

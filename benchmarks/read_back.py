@@ -38,10 +38,11 @@ import numpy as np
 import torch
 
 import auricle
+from auricle.corpus.utterance import Utterance
 from auricle.errors import MissingExtraError
-from auricle.extraction.store.layout import LayerMeta, Selection, ShardKey, StoreMeta
-from auricle.extraction.store.writer import StoreWriter
-from auricle.extraction.utterances import Utterance
+from auricle.extraction.writers import open_format
+from auricle.store.layout import LayerMeta, SelectionMeta, ShardKey, StoreMeta
+from auricle.store.writer import StoreWriter
 
 RESULTS = Path(__file__).parent / "results" / "read_back.json"
 LAYER = "layer"
@@ -125,12 +126,12 @@ def write(folder: Path, store_format: str, ids: list[str], dim: int) -> None:
         layers=(LayerMeta(name=LAYER, dim=dim, hop_samples=HOP_SAMPLES),),
         sample_rate=16_000,
         dtype="float32" if store_format == "kaldi" else "float16",
-        selection=Selection(layers=(LAYER,)),
+        selection=SelectionMeta(layers=(LAYER,)),
         encoder_dtype="float32",
         model_sha256="0" * 64,
         library_version=auricle.__version__,
     )
-    writer = StoreWriter.begin(folder, meta)
+    writer = StoreWriter.begin(folder, open_format(meta))
     writer.reopen()
     # The order of ids is not that of the shards, as lengths order a corpus.
     names = random.Random(1).sample(ids, len(ids))

@@ -68,7 +68,7 @@ def main() -> int:
         parser.error(f"{arguments.data} has no folder with {2 * arguments.seconds} s of speech")
     models = {}
     for name in arguments.models:
-        encoder = auricle.load(name)
+        encoder = auricle.load(name, device="cpu")
         models[name] = {
             "errors": errors(encoder, speakers, arguments.seconds),
             "speed": speed(encoder, speakers[0][: arguments.seconds * SAMPLE_RATE]),

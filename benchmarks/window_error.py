@@ -92,8 +92,7 @@ def speech(folder: Path, minutes: float) -> Tensor:
     """The first minutes (S,) of the folder's audio files, in the order of their names."""
     import torch
 
-    from auricle.audio.files import list_audio_files
-    from auricle.audio.waveforms import as_waveforms
+    from auricle.audio.inputs import as_waveforms, list_audio_files
 
     num_samples = round(minutes * 60 * SAMPLE_RATE)
     pieces: list[Tensor] = []
@@ -119,7 +118,7 @@ def encoders(names: Sequence[str]) -> Iterator[tuple[str, Encoder]]:
     import auricle
 
     for name in names:
-        encoder = auricle.load(name)
+        encoder = auricle.load(name, device="cpu")
         yield name, encoder
         if cuts_utterances(encoder):
             config: Any = encoder.config
@@ -198,7 +197,7 @@ def statistics_of(
     """
     import torch
 
-    from auricle.models import windows
+    from auricle.inference import windows
     from auricle.nn import bert
 
     if len(waveform) > MAX_PLACES:

@@ -70,12 +70,11 @@ class WordClassifier(nn.Module):
         return logits
 
     def means(self, wavs: Sequence[Tensor]) -> Tensor:
-        """Means over time (B, L, D). Outputs are unpadded, so only true frames count."""
-        outputs = self.encoder(wavs, layer=self.layer)
-        if self.layer != "all":
-            return torch.stack([x.mean(dim=0, keepdim=True) for x in outputs])
-        rows = [x.values() if isinstance(x, dict) else x for x in outputs]
-        return torch.stack([torch.stack([x.mean(dim=0) for x in row]) for row in rows])
+        """Means over time (B, L, D). Outputs are unpadded, so only valid frames count."""
+        outputs = self.encoder.layers(wavs, "all" if self.layer == "all" else [self.layer])
+        return torch.stack(
+            [torch.stack([x.mean(dim=0) for x in layers.values()]) for layers in outputs]
+        )
 
     def save(self, folder: Path) -> None:
         """Write the encoder, as `auricle.load` reads it, and beside it the head."""
@@ -195,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--layer", help="the layer below the head, or all; default: the model's")
     parser.add_argument("--steps", type=int, default=600, help="updates; default: %(default)s")
     parser.add_argument("--freeze", nargs="*", default=[], help="prefixes of names of weights")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for the fine-tuned encoder and its head")
     options = parser.parse_args(arguments)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -34,7 +36,7 @@ SLOW = (
     "extraction/test_run_killed.py",
     "golden/test_mutations.py",
     "docs",
-    "extraction/test_ray_engine.py",
+    "extraction/test_ray.py",
     "extraction/test_local.py",
     "test_fine_tuning.py",
     "test_wheel.py",
@@ -44,7 +46,7 @@ SLOW = (
     "hub/test_converting_processes.py",
     "cli/test_compare.py",
     "extraction/test_run_full_disk.py",
-    "test_corpora.py",
+    "extraction/test_extract.py",
     "test_docs_site.py",
     "test_pictures.py",
     "test_plug_ins.py",
@@ -70,22 +72,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if rank is not None:
             item.add_marker(pytest.mark.slow)
         ranks[item] = len(SLOW) if rank is None else rank
-        item.add_marker(pytest.mark.xdist_group(group_of(item, name)))
     items.sort(key=ranks.__getitem__)
 
 
-def group_of(item: pytest.Item, name: str) -> str:
-    """What stays on one worker: the cases of an encoder or page, else a file.
+class GroupScheduling(LoadScopeScheduling):
+    """Distribution of tests over workers by group; a free worker takes the next group.
 
-    Whatever forks does so from one server, which takes seconds to start.
+    pytest-xdist's own `loadgroup` groups nothing with pytest 9.2, whose items ignore the suffix
+    that it appends to their identifiers.
     """
-    if name in SPREAD and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-        return f"{name} {item.callspec.id}"
-    names = vars(getattr(item, "module", item))
-    forks = any(getattr(value, "__module__", "") == "forks" for value in names.values())
-    if forks or "forked_workers" in getattr(item, "fixturenames", ()):
-        return "forks"
-    return name
+
+    def _split_scope(self, nodeid: str) -> str:
+        """Group of a test: its file, or the cases of one encoder or page in files of `SPREAD`."""
+        file, _, name = nodeid.partition("::")
+        is_spread = file.removeprefix("tests/") in SPREAD
+        return f"{file}[{name.partition('[')[2]}" if is_spread and "[" in name else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import torch.utils.tensorboard  # noqa: F401
 
 import auricle
 
-WANTED = ("audio", "cli", "convert", "extraction", "frontends", "hub", "models", "objectives", "training")  # fmt: skip
+WANTED = ("audio", "cli", "checkpoints", "extraction", "frontends", "hub", "models", "objectives", "training")  # fmt: skip
 
 for module in pkgutil.walk_packages(auricle.__path__, "auricle."):
     if module.name.split(".")[1] in WANTED and "ray" not in module.name:

@@ -111,7 +111,9 @@ class GoldenCase:
                 for layer in layers
             }
             with torch.inference_mode():
-                outputs = encoder([self.wavs[number] for number in numbers], [*names.values()])
+                outputs = encoder.layers(
+                    [self.wavs[number] for number in numbers], [*names.values()]
+                )
             for output, layers in zip(outputs, references, strict=True):
                 for layer, reference in layers.items():
                     yield deviation(output[names[layer]], reference)

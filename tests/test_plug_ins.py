@@ -173,7 +173,7 @@ LABEL = r"auricle-tiny-mel 0.1.0, entry point {} = auricle_tiny_mel:\w+ of auric
         (INIT, '"""A family', 'import nothing_like_it\n"""A', "families", "ModuleNotFoundError"),
         (INIT, '"""A family', '1 / 0\n"""A', "records", "ZeroDivisionError: division by zero"),
         (INIT, 'stem="tiny_mel"', 'stem="big_mel"', "families", "stem is 'big_mel'"),
-        (INIT, 'encoder_module_name="auricle_tiny_mel.encoder",', "", "families", "names no encoder"),
+        (INIT, 'encoder="auricle_tiny_mel.encoder:TinyMel",', "", "families", "argument 'encoder'"),
         (ENTRY_POINTS, "tiny_mel = auricle_tiny_mel:FAMILY", "tiny_mel = auricle_tiny_mel:DEMO",
          "families", "it is a Record, expected auricle.catalogue.family.Family"),
         (INIT, 'family="tiny_mel"', 'family="no_mel"', "records", "no family is called 'no_mel'"),
@@ -206,7 +206,7 @@ def test_a_broken_plug_in_is_named_and_breaks_nothing_else(
     assert "tera_base" in auricle.list_sizes()
 
 
-def test_a_broken_encoder_is_told_when_it_is_asked_for(site: Path) -> None:
+def test_a_broken_encoder_is_reported_when_it_is_asked_for(site: Path) -> None:
     path = site / "auricle_tiny_mel" / "encoder.py"
     whole = path.read_text()
     for old, new, reason in (
@@ -216,7 +216,7 @@ def test_a_broken_encoder_is_told_when_it_is_asked_for(site: Path) -> None:
             "ModuleNotFoundError",
         ),
         ("class TinyMel(FeatureEncoder)", "class Other(FeatureEncoder)", "has no TinyMel"),
-        ('family = "tiny_mel"', 'family = "other"', "family must be 'tiny_mel'"),
+        ("class TinyMel(FeatureEncoder)", "class TinyMel(dict)", "must be a subclass"),
     ):
         edit(path, old, new)
         sys.modules.pop("auricle_tiny_mel.encoder", None)

@@ -15,7 +15,6 @@ TESTED_BY_THE_SUITES = {
     "models/gru_encoder.py",
     "convert/converted.py",
     "errors.py",
-    "extraction/utterances.py",
 }
 
 

@@ -8,8 +8,8 @@ from card_pages import ATTRIBUTION, joined, steps_option, table
 from card_sources import BASELINE, BASELINES, TASKS, Mini, Sources
 
 from auricle.catalogue.record import DEFAULT_MODEL
+from auricle.probing.report import NOTHING, markdown_table, percent
 from auricle.probing.results import LayerResult, ProbeResult
-from auricle.probing.tables import NOTHING, markdown_table, percent
 
 PHONES_POINTS = 8.0
 """What a mini should have over the baseline on phones, in points of accuracy."""

@@ -10,9 +10,9 @@ from card_sources import BASELINE, TASKS, Mini, Sources
 from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
 from auricle.catalogue.search import find, list_models
-from auricle.models.base import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
+from auricle.probing.report import NOTHING, percent
 from auricle.probing.results import LayerResult, ProbeResult
-from auricle.probing.tables import NOTHING, percent
 from auricle.training.recipe import parse_recipe
 
 ATTRIBUTION = (

@@ -176,7 +176,7 @@ def _encoder_and_wavs(request: Mapping[str, str]) -> tuple[Any, list[Any]]:
     facts = json.loads((folder / "case.json").read_text())
     tensors = load_file(folder / "golden.safetensors")
     wavs = [tensors[name] for name in sorted(tensors) if name.startswith("wav.")]
-    return auricle.load(folder / facts["checkpoint"]), wavs
+    return auricle.load(folder / facts["checkpoint"], device="cpu"), wavs
 
 
 def digests(encoder: Any, wavs: list[Any]) -> dict[str, str]:
@@ -195,9 +195,10 @@ def digests(encoder: Any, wavs: list[Any]) -> dict[str, str]:
                 found[f"{way}.{number}.{name}"] = f"{output.dtype} {shape} {digest}"
 
     with torch.inference_mode():
-        add("batch", encoder(wavs, layer=names))
+        several = getattr(encoder, "layers", encoder)  # versions before it take a list of layers
+        add("batch", several(wavs, names))
         for number, wav in enumerate(wavs):
-            add(f"lone.{number}", encoder([wav], layer=names))
+            add(f"lone.{number}", several([wav], names))
         add("default", [{"default": output} for output in encoder(wavs)])
         if encoder.codes_layer is not None:
             add("codes", [{"codes": output} for output in encoder.codes(wavs)])

@@ -17,7 +17,7 @@ from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
 from auricle.catalogue.search import find, list_models
 from auricle.cli.listing import markdown_table
-from auricle.models.base import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

@@ -15,7 +15,7 @@ from card_pages import page
 from card_sources import Sources, read_sources
 
 from auricle.errors import AuricleError
-from auricle.training.curves import save_curves
+from auricle.training.monitoring import save_curves
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- minis: `make cards` -->\n", "<!-- /minis -->"

@@ -93,8 +93,8 @@ def measure_case(case: Case, way: str) -> dict[str, Figures]:
         layers = list(encoder.info.layers)
         wavs = case.wavs
         with torch.inference_mode(), WAYS[way]():
-            alone = {number: encoder([wav], layers)[0] for number, wav in wavs.items()}
-            batch = dict(zip(wavs, encoder(list(wavs.values()), layers), strict=True))
+            alone = {number: encoder.layers([wav], layers)[0] for number, wav in wavs.items()}
+            batch = dict(zip(wavs, encoder.layers(list(wavs.values()), layers), strict=True))
         for number in wavs:
             for layer, reference in case.references(number).items():
                 name = layer or encoder.default_layer

@@ -16,8 +16,8 @@ from pathlib import Path
 from page_marks import with_contents
 
 from auricle.catalogue.family import FAMILIES
-from auricle.hub.skeletons import skeleton
-from auricle.models.base import SAMPLE_RATE
+from auricle.checkpoints.checkpoint import blank_encoder
+from auricle.geometry import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "sizing.md"
@@ -67,7 +67,7 @@ class Layers:
 def layers_of(size: str) -> Layers:
     """The layers of a published size, by its configuration alone."""
     family = next(family for family in FAMILIES.values() if size in family.sizes)
-    encoder = skeleton(family.build, family.presets()[size])
+    encoder = blank_encoder(family, family.presets()[size])
     shapes = {
         layer.name: (SAMPLE_RATE / layer.geometry.hop_samples, layer.dim)
         for layer in encoder.layer_infos

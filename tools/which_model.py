@@ -19,11 +19,12 @@ from page_marks import with_contents
 
 from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.search import find, list_models
+from auricle.checkpoints.checkpoint import blank_encoder
 from auricle.errors import AuricleError
-from auricle.hub.skeletons import skeleton
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
+from auricle.probing.report import percent
 from auricle.probing.results import ProbeResult, read_results
-from auricle.probing.tables import percent
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "which-model.md"
@@ -61,7 +62,7 @@ WIDTH = 100
 def encoders() -> tuple[tuple[str, str, Encoder], ...]:
     """Stem of the family, name and encoder of every published size; without weights."""
     return tuple(
-        (stem, size, skeleton(family.build, config).eval())
+        (stem, size, blank_encoder(family, config).eval())
         for stem, family in FAMILIES.items()
         for size, config in family.presets().items()
     )

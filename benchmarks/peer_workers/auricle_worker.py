@@ -27,7 +27,7 @@ class AuricleWorker(TorchWorker):
         return {"auricle": auricle.__version__, "torch": torch.__version__}
 
     def load(self, checkpoint: str) -> None:
-        self.encoder = auricle.load(checkpoint)
+        self.encoder = auricle.load(checkpoint, device="cpu")
 
     def alone(self, waveform: Tensor) -> Tensor:
         return self.encoder([waveform])[0]

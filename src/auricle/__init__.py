@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from auricle.catalogue.search import list_models as list_models
     from auricle.catalogue.search import list_sizes as list_sizes
-    from auricle.convert.huggingface_export import (
+    from auricle.checkpoints.export import (
         export_to_transformers as export_to_transformers,
     )
-    from auricle.corpora import extract as extract
     from auricle.errors import AudioError as AudioError
     from auricle.errors import AuricleError as AuricleError
     from auricle.errors import CheckpointError as CheckpointError
@@ -30,16 +29,19 @@ if TYPE_CHECKING:
     from auricle.errors import TrainingError as TrainingError
     from auricle.errors import UnknownModelError as UnknownModelError
     from auricle.errors import UnknownUtteranceError as UnknownUtteranceError
-    from auricle.extraction.store.reader import open as open  # noqa: A004 - the library's public name
-    from auricle.extraction.store.reader import open_store as open_store
+    from auricle.extraction.extract import extract as extract
     from auricle.hub.load import build as build
     from auricle.hub.load import load as load
+    from auricle.inference.streaming.session import StreamSession as StreamSession
+    from auricle.inference.streaming.session import StreamStatistics as StreamStatistics
+    from auricle.inference.windows import encode_windows as encode_windows
+    from auricle.inference.windows import window_codes as window_codes
+    from auricle.inference.windows import window_layers as window_layers
     from auricle.models.base import Encoder as Encoder
-    from auricle.models.windows import encode_windows as encode_windows
-    from auricle.pictures import compare as compare
-    from auricle.pictures import plot as plot
-    from auricle.streaming.session import StreamSession as StreamSession
-    from auricle.streaming.session import StreamStatistics as StreamStatistics
+    from auricle.plotting.api import compare as compare
+    from auricle.plotting.api import plot as plot
+    from auricle.store.reader import open as open  # noqa: A004 - the library's public name
+    from auricle.store.reader import open_store as open_store
 
 __version__ = "0.1.0"
 
@@ -64,19 +66,21 @@ _ERRORS = (
 _EXPORTS = {
     **dict.fromkeys(_ERRORS, "auricle.errors"),
     "Encoder": "auricle.models.base",
-    "StreamSession": "auricle.streaming.session",
-    "StreamStatistics": "auricle.streaming.session",
+    "StreamSession": "auricle.inference.streaming.session",
+    "StreamStatistics": "auricle.inference.streaming.session",
     "build": "auricle.hub.load",
-    "compare": "auricle.pictures",
-    "encode_windows": "auricle.models.windows",
-    "export_to_transformers": "auricle.convert.huggingface_export",
-    "extract": "auricle.corpora",
+    "compare": "auricle.plotting.api",
+    "encode_windows": "auricle.inference.windows",
+    "export_to_transformers": "auricle.checkpoints.export",
+    "extract": "auricle.extraction.extract",
     "list_models": "auricle.catalogue.search",
     "list_sizes": "auricle.catalogue.search",
     "load": "auricle.hub.load",
-    "open": "auricle.extraction.store.reader",
-    "open_store": "auricle.extraction.store.reader",
-    "plot": "auricle.pictures",
+    "open": "auricle.store.reader",
+    "open_store": "auricle.store.reader",
+    "plot": "auricle.plotting.api",
+    "window_codes": "auricle.inference.windows",
+    "window_layers": "auricle.inference.windows",
 }
 """Public name -> the module it is imported from on first use, so that importing is quick."""
 
@@ -110,8 +114,10 @@ __all__ = [
     "load",
     "open_store",
     "plot",
+    "window_codes",
+    "window_layers",
 ]
-"""What `from auricle import *` brings: all but `open`, which would hide Python's own."""
+"""Names that `from auricle import *` imports: all but `open`, which would shadow the builtin."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,8 @@
-"""The `auricle` command."""
+"""The `auricle` command: its parser, its exit statuses and its entry point."""
 
 from __future__ import annotations
 
+import argparse
 import io
 import logging
 import os
@@ -10,8 +11,24 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from typing import Protocol
 
-from auricle.cli.parser import build_parser
+from auricle.cli import (
+    cache,
+    check,
+    compare,
+    convert,
+    demo,
+    explore,
+    export,
+    extract,
+    info,
+    listing,
+    plot,
+    pretrain,
+    probe,
+    verify,
+)
 from auricle.errors import AuricleError
 
 EXIT_FAILURE = 1
@@ -20,18 +37,81 @@ EXIT_TERMINATED = 143  # 128 + SIGTERM
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
+class Command(Protocol):
+    """A module of the command line: help texts, arguments and `run`.
+
+    All of them are imported at every start: heavy imports belong inside `run`.
+    """
+
+    SUMMARY: str
+    TEXT: str
+    EXAMPLES: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments to the command's parser."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do the work, and return the exit status."""
+
+
+COMMANDS: dict[str, Command] = {
+    "extract": extract,
+    "list": listing,
+    "info": info,
+    "plot": plot,
+    "compare": compare,
+    "explore": explore,
+    "check": check,
+    "convert": convert,
+    "export": export,
+    "verify": verify,
+    "cache": cache,
+    "pretrain": pretrain,
+    "probe": probe,
+    "demo": demo,
+}
+"""Modules of the commands, in the order in which the help shows them."""
+
+
+def build_parser(version: str) -> argparse.ArgumentParser:
+    """Build the parser of all commands; parsed arguments hold the command's function as `run`."""
+    parser = argparse.ArgumentParser(
+        prog="auricle",
+        description="One interface for every self-supervised speech encoder.",
+        epilog="`auricle COMMAND --help` shows a command's options and examples.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"auricle {version}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        of_command = commands.add_parser(
+            name,
+            help=command.SUMMARY,
+            description=command.TEXT,
+            epilog=command.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        of_command.set_defaults(run=command.run)
+        command.add_arguments(of_command)
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    `argv` holds the arguments after the program's name; None takes those of the process.
-    The status is 0, 1 for an error that the library raises on purpose, 130 when interrupted, 141
-    when the reader of standard output went away. Usage errors leave through argparse with 2.
+    Args:
+        argv: Arguments after the program's name; None for those of the process.
+
+    Returns:
+        0; 1 for an error that the library raises on purpose; 130 when interrupted; 141 when the
+        reader of standard output closed it. Usage errors exit through argparse with 2.
     """
     version: str = import_module("auricle").__version__
     arguments = build_parser(version).parse_args(argv)
     try:
         status: int = arguments.run(arguments)
-        # Flushed here, so that a reader that went away is noticed inside this function.
+        # Flushed here, so that a closed pipe raises inside this function.
         sys.stdout.flush()
     except AuricleError as error:
         return _fail(str(error))
@@ -44,11 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         # A package that is required, not optional, is missing or does not fit the others.
         return _fail(
-            f"a package that auricle requires cannot be imported ({error}); `pip check` shows what "
-            "does not fit, and installing auricle again brings it"
+            f"a package that auricle requires cannot be imported ({error}); `pip check` shows "
+            "conflicts, and reinstalling auricle installs what is missing"
         )
     except OSError as error:
-        # What is left are the streams themselves: output sent to a full disk, for one.
+        # Errors of the standard streams, such as output to a full disk.
         _silence_stdout()
         return _fail(str(error))
     return status
@@ -60,16 +140,13 @@ def _fail(message: str) -> int:
 
 
 def _silence_stdout() -> None:
-    """Send what is still buffered nowhere; the interpreter would complain about it at exit."""
-    with suppress(io.UnsupportedOperation):  # not a stream of the system, so not buffered by it
+    """Redirect standard output to the null device, so that the flush at exit does not fail."""
+    with suppress(io.UnsupportedOperation):  # not a stream of the operating system
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def program() -> int:
-    """Run as a program, whose standard error also shows what the library warns of.
-
-    What a scheduler sends to end it ends it in order, with the status that shells count.
-    """
+    """Run as a program: log the library's warnings to standard error, exit in order on SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     logging.basicConfig(format="auricle: warning: %(message)s")
     return main()

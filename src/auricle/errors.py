@@ -1,6 +1,12 @@
-"""What can go wrong: every error the library raises on purpose."""
+"""Exceptions that the library raises on purpose, and its deprecation warning."""
 
 from __future__ import annotations
+
+import sys
+import warnings
+
+OWN_FRAMES = ("auricle.", "torch.")
+"""Modules whose frames are not the caller of a deprecated spelling."""
 
 
 class AuricleError(Exception):
@@ -28,11 +34,11 @@ class DownloadError(AuricleError, OSError):
 
 
 class ChecksumError(DownloadError):
-    """A file whose digest is not the one on record; the file has been removed."""
+    """A file whose digest differs from the recorded one; the file has been removed."""
 
 
 class OutputError(AuricleError, OSError):
-    """A result that could not be written; nothing half-written is left behind."""
+    """A result that could not be written; no partial file is left."""
 
 
 class MissingExtraError(AuricleError, ImportError):
@@ -48,7 +54,7 @@ class RecipeError(AuricleError, ValueError):
 
 
 class TrainingError(AuricleError, RuntimeError):
-    """A training that cannot go on; the message names the last good checkpoint."""
+    """A training that cannot continue; the message names the last good checkpoint."""
 
 
 class PlugInError(AuricleError, RuntimeError):
@@ -56,15 +62,23 @@ class PlugInError(AuricleError, RuntimeError):
 
 
 class ExtractionError(AuricleError, RuntimeError):
-    """An extraction that stopped at an utterance, as it was told to, or because a process died."""
+    """An extraction that stopped: at an utterance by `on_error="stop"`, or a process died."""
 
 
 class StoreError(AuricleError, ValueError):
-    """A store that cannot be read: not there, cut or damaged; the message says what mends it."""
+    """A store that is missing, truncated or damaged; the message says how to repair it."""
 
 
 class UnknownUtteranceError(AuricleError, KeyError):
-    """An id that a store does not hold; the message lists close matches."""
+    """An id that is not in a store; the message lists close matches."""
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show the message in quotes
+
+
+def warn_deprecated(message: str) -> None:
+    """Issue a DeprecationWarning at the first caller outside of auricle and torch."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith(OWN_FRAMES):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, DeprecationWarning, stacklevel=level)

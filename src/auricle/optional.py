@@ -1,4 +1,4 @@
-"""Imports of packages that an extra brings: what is missing is named, and the cause is kept."""
+"""Imports of optional packages: errors that name the missing package and how to install it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INSTALL_NAMES = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-"""Names that pip has for modules that are called otherwise."""
+"""Module name -> name of the distribution that pip installs, where they differ."""
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def optional(package: str, purpose: str) -> Iterator[None]:
 
     Args:
         package: The top-level module that is imported.
-        purpose: What needs it, the subject of the error message: "drawing".
+        purpose: The feature that needs the package, as subject of the message: "drawing".
 
     Raises:
         MissingExtraError: The package, or a module that it imports, is not installed; or it is
@@ -48,12 +48,12 @@ def optional(package: str, purpose: str) -> Iterator[None]:
 
 
 def missing_extra(package: str, purpose: str, error: Exception) -> MissingExtraError:
-    """The error to raise where an optional package, or a package that it needs, did not import.
+    """Build the error for an optional package that cannot be imported, or lacks a dependency.
 
     Args:
         package: The top-level module of the optional package.
-        purpose: What needs it, the subject of the message.
-        error: What was raised, on import or on use of the package.
+        purpose: The feature that needs the package, as subject of the message.
+        error: The exception raised on import or on use of the package.
     """
     missing = missing_module(error)
     if missing == package:
@@ -73,7 +73,7 @@ def missing_extra(package: str, purpose: str, error: Exception) -> MissingExtraE
 
 
 def missing_module(error: BaseException | None) -> str | None:
-    """The module whose absence led to an error; None where no import failed for that reason.
+    """Find the module whose absence caused an error; None if no import failed for that reason.
 
     Follows causes, and from an import error without a name (`raise ImportError("install x")`) the
     error that was being handled.
@@ -101,6 +101,6 @@ def _install_name(module: str) -> str:
 
 
 def _is_bare_folder(package: str) -> bool:
-    """Whether a folder of the working directory passes for the package, which has no code then."""
+    """Detect a namespace package: a folder on the path that shadows the missing package."""
     module = sys.modules.get(package)
     return module is not None and getattr(module, "__file__", "") is None

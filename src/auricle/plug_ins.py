@@ -1,4 +1,4 @@
-"""Entry points by which other installed packages add to the library; nothing loads unasked."""
+"""Plug-ins: entry points of other installed packages, which are loaded on first use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class PlugIn:
-    """One entry point of another package; its name is what it adds."""
+    """One entry point of another package, named after the family or record that it adds."""
 
     entry_point: Any  # an importlib.metadata.EntryPoint, whose module takes long to import
 
@@ -30,8 +30,8 @@ class PlugIn:
 
     @property
     def distribution(self) -> str:
-        """The name of the package that brings it, as pip has it."""
-        # Not every finder of packages tells which one an entry point is from.
+        """Name of the distribution that provides the entry point."""
+        # Not every metadata finder provides the distribution of an entry point.
         return str(self.entry_point.dist.name) if self.entry_point.dist else "an unnamed package"
 
     def __str__(self) -> str:
@@ -40,21 +40,21 @@ class PlugIn:
         return f"{self.distribution}{version}, entry point {self.name} = {value} of {group}"
 
     def broken(self, reason: object) -> PlugInError:
-        """The error to raise for a plug-in that is of no use."""
+        """Build the error for a plug-in that cannot be used."""
         return PlugInError(
-            f"the plug-in {self.name} ({self}) is broken: {reason}; mend or uninstall "
+            f"the plug-in {self.name} ({self}) is broken: {reason}; fix or uninstall "
             f"{self.distribution}"
         )
 
     def load(self, kind: type[T]) -> T:
-        """What the entry point names; imports its module.
+        """Import the object that the entry point names.
 
         Raises:
-            PlugInError: The module cannot be imported, or holds something else than a `kind`.
+            PlugInError: The module cannot be imported, or the object is not a `kind`.
         """
         try:
             loaded = self.entry_point.load()
-        except Exception as error:  # somebody else's module may raise anything
+        except Exception as error:  # third-party code may raise anything
             raise self.broken(described(error)) from error
         if not isinstance(loaded, kind):
             raise self.broken(
@@ -64,22 +64,22 @@ class PlugIn:
 
 
 def described(error: Exception) -> str:
-    """An error of somebody else's code, in a line."""
+    """Format an exception of third-party code as type and message."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 @cache
 def plug_ins(group: str) -> dict[str, tuple[PlugIn, ...]]:
-    """The plug-ins of a group by name, in order of name; more than one where names clash.
+    """Find the plug-ins of a group by name, sorted; several per name where names clash.
 
-    Read from what is installed, once in a process; imports none of them.
+    The metadata of installed packages is read once per process; no plug-in is imported.
     """
     from importlib.metadata import entry_points
 
     try:
         found = [PlugIn(entry_point) for entry_point in entry_points(group=group)]
         found.sort(key=lambda plug_in: (plug_in.name, str(plug_in)))
-    except Exception as error:  # whatever a damaged package makes the reader of metadata raise
+    except Exception as error:  # damaged metadata may raise anything
         logger.warning(
             "the entry points of installed packages cannot be read, so there are no plug-ins: %s",
             described(error),
@@ -92,7 +92,7 @@ def plug_ins(group: str) -> dict[str, tuple[PlugIn, ...]]:
 
 
 def find_plug_in(group: str, name: str) -> PlugIn | None:
-    """The one plug-in of a group that has a name; None where none has.
+    """Find the plug-in of a group by name; None if there is none.
 
     Raises:
         PlugInError: Several packages claim the name.

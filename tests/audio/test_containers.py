@@ -10,8 +10,7 @@ import pytest
 import soundfile
 
 from auricle.audio.containers import find_section, flac_starts
-from auricle.audio.decoding import decode_audio, stream_header
-from auricle.audio.files import read_audio, read_header
+from auricle.audio.files import decode_audio, read_audio, read_header, stream_header
 from auricle.errors import AudioError
 
 RATE = 16_000

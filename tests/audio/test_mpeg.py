@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from auricle.audio.decoding import decode_audio, stream_header
-from auricle.audio.mpeg import audio_start, find_links, is_mpeg, parse_header
+from auricle.audio.files import decode_audio, stream_header
+from auricle.audio.mpeg import find_links
+from auricle.audio.mpeg_frames import audio_start, is_mpeg, parse_header
 from auricle.errors import AudioError
 
 CASES = [(rate, mode) for rate in (8_000, 16_000, 44_100) for mode in ("VARIABLE", "CONSTANT")]
@@ -49,30 +50,6 @@ def libsndfile(contents: bytes) -> np.ndarray:
         # Not `read`, which seeks before, after which libmpg123 rounds otherwise.
         samples = np.frombuffer(file.buffer_read(file.frames, dtype="float32"), np.float32)
         return samples.reshape(-1, file.channels).mean(1, dtype=np.float64).astype(np.float32)
-
-
-@pytest.mark.parametrize(
-    ("head", "num_bytes", "num_samples", "rate"),
-    [
-        ("fffb9064", 417, 1152, 44_100),  # MPEG 1, layer III, 128 kbit/s
-        ("fffb9264", 418, 1152, 44_100),  # with padding
-        ("fff344c4", 96, 576, 24_000),  # MPEG 2, 32 kbit/s
-        ("ffe318c4", 72, 576, 8_000),  # MPEG 2.5, 8 kbit/s
-        ("fffd8004", 417, 1152, 44_100),  # layer II, 128 kbit/s
-        ("ffff4004", 136, 384, 44_100),  # layer I, 128 kbit/s, in units of 4 bytes
-    ],
-)
-def test_headers(head: str, num_bytes: int, num_samples: int, rate: int) -> None:
-    frame = parse_header(bytes.fromhex(head))
-    assert frame is not None
-    assert (frame.num_bytes, frame.num_samples, frame.sample_rate) == (num_bytes, num_samples, rate)
-
-
-@pytest.mark.parametrize(
-    "head", ["fffbf064", "fffb9c64", "ffeb9064", "fff99064", "00fb9064", "fffb"]
-)
-def test_what_is_no_header(head: str) -> None:
-    assert parse_header(bytes.fromhex(head)) is None
 
 
 @pytest.mark.parametrize(("rate", "mode"), CASES)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from auricle.audio.decoding import decode_audio
+from auricle.audio.files import decode_audio
 from auricle.audio.ogg import MAX_PAGE_BYTES, _checksum, _opus_samples, find_links, is_chained
 from auricle.errors import AudioError
 

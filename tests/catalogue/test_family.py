@@ -10,11 +10,17 @@ import pytest
 
 import auricle
 from auricle.catalogue.family import FAMILIES, _parsed, find_family
+from auricle.checkpoints.checkpoint import blank_encoder, build_encoder
 from auricle.errors import UnknownModelError
-from auricle.hub.skeletons import skeleton
 from auricle.models.apc import ApcConfig
 
-CONTENT = {"title": "Some", "class_name": "Apc", "input": "mel", "loss": "none"}
+CONTENT = {
+    "title": "Some",
+    "encoder": "auricle.models.apc:Apc",
+    "config": "auricle.models.apc:ApcConfig",
+    "input": "mel",
+    "loss": "none",
+}
 
 
 def test_families_are_in_the_order_of_their_papers_and_baselines_last() -> None:
@@ -27,7 +33,7 @@ def test_families_are_in_the_order_of_their_papers_and_baselines_last() -> None:
 @pytest.mark.parametrize(("size", "stem"), auricle.list_sizes().items())
 def test_parameters_are_those_of_the_encoder(size: str, stem: str) -> None:
     family = FAMILIES[stem]
-    encoder = skeleton(family.build, family.preset(size))
+    encoder = blank_encoder(family, family.preset(size))
     assert encoder.info.num_parameters == family.sizes[size].parameters
     assert encoder.family == stem
 
@@ -62,11 +68,10 @@ def test_a_misspelt_or_missing_key_is_refused(fault: dict[str, object]) -> None:
 
 
 def test_a_family_may_take_another_one_s_class() -> None:
-    content = {**CONTENT, "encoder_module_name": "auricle.models.apc"}
     family = _parsed(
-        "some", {**content, "sizes": {"a": {"parameters": 1, "config": {"num_layers": 2}}}}
+        "some", {**CONTENT, "sizes": {"a": {"parameters": 1, "config": {"num_layers": 2}}}}
     )
-    encoder = family.build(family.preset("a"))
+    encoder = build_encoder(family, family.preset("a"))
     assert encoder.family == encoder.info.family == "some"
     assert encoder.config == ApcConfig(num_layers=2)
 

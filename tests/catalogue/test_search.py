@@ -206,3 +206,10 @@ def test_rows_of_what_was_never_published_say_what_the_papers_say() -> None:
     ):
         assert search.find(name).training_data == data
         assert "LibriSpeech" not in search.find(name).note
+
+
+def test_what_looks_like_a_repository_gets_a_hint() -> None:
+    assert search.repository_hint("owner/name").endswith("hf://owner/name")
+    assert search.repository_hint(Path("owner/na.me-2")).endswith("hf://owner/na.me-2")
+    for other in ("name", "./name", "a/b/c", "../b", Path("/owner/name"), "a b/c"):
+        assert not search.repository_hint(other)

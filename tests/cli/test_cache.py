@@ -63,7 +63,7 @@ def test_remove_says_what_it_freed(cache: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "say what to remove"),
+        ([], "nothing selected to remove"),
         (["tera", "--all"], "not both"),
         (["terra"], "no model is called"),
     ],

@@ -27,14 +27,14 @@ def test_a_sound_encoder(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row[:3] for row in rows] == [[f"rnn_{k}", "98", "32"] for k in (1, 2, 3)]
     assert "PROBLEM" not in output
     assert "not used by the encoder: postnet.weight, postnet.bias" in output
-    assert output.splitlines()[-1].startswith("sound:")
+    assert output.splitlines()[-1].startswith("passed:")
 
 
 def test_columns_never_touch(capsys: pytest.CaptureFixture[str]) -> None:
     # Means of normalised features are as long as a number gets: -4.866e-09.
     assert main(["check", "tera_mini"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:-1]]
-    assert [len(row) for row in rows] == [10, 9, 9, 9, 9]  # "from batch" is two words
+    assert [len(row) for row in rows] == [10, 9, 9, 9, 9]  # "batch diff" is two words
     assert all(float(cell) is not None for row in rows[1:] for cell in row[1:])
 
 
@@ -48,7 +48,7 @@ def test_baselines_and_named_checkpoints(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        (float("nan"), "weight rnn.layers.1.weight_ih_l0 holds NaN or infinity"),
+        (float("nan"), "weight rnn.layers.1.weight_ih_l0 has NaN or infinity"),
         (0.0, "weight rnn.layers.1.weight_ih_l0 is all zeros"),
     ],
 )
@@ -61,7 +61,7 @@ def test_broken_weights_are_found(
     assert main(["check", saved(tmp_path, encoder)]) == 1
     output = capsys.readouterr().out
     assert f"PROBLEM: the {problem}" in output
-    assert output.splitlines()[-1].startswith("not sound:")
+    assert output.splitlines()[-1].startswith("failed:")
 
 
 def test_a_constant_layer_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +69,7 @@ def test_a_constant_layer_is_found(tmp_path: Path, capsys: pytest.CaptureFixture
     with torch.no_grad():
         encoder.get_parameter("bert.layers.2.ffn_norm.weight").zero_()
     assert main(["check", saved(tmp_path, encoder)]) == 1
-    assert "layer layer_3 gives the same for every frame" in capsys.readouterr().out
+    assert "layer layer_3 is constant over all frames" in capsys.readouterr().out
 
 
 def test_a_batch_that_matters_is_found(

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from auricle import pictures
 from auricle.__main__ import main
 from auricle.models.base import Encoder
+from auricle.plotting import api as pictures
 from auricle.plotting import figures
 from auricle.plotting.picture import Picture
 

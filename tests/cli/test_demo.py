@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import auricle
-from auricle import pictures
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import MissingExtraError
+from auricle.plotting import api as pictures
 from auricle.plotting import figures
 
 

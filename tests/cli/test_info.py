@@ -34,7 +34,7 @@ def test_a_name_without_weights_shows_the_published_size(
 ) -> None:
     facts = facts_of(capsys, "tera")
     assert facts["name"] == "tera_960hr"
-    assert "tera" in facts["also called"].split(", ")
+    assert "tera" in facts["aliases"].split(", ")
     assert facts["published"] == "2020-07-12"
     assert facts["input"] == "mel"
     assert facts["stride"] == "160 samples (10 ms)"
@@ -47,7 +47,7 @@ def test_a_name_without_weights_shows_the_published_size(
     assert facts["parameters"] == "21,327,360"
     assert facts["minimum length"] == "201 samples (12.5625 ms)"
     assert facts["dim"] == "768 (layer_3, the default layer)"
-    assert facts["receptive field"].startswith("400 samples (25 ms); beyond it the whole utterance")
+    assert facts["receptive field"].startswith("400 samples (25 ms), plus the whole utterance")
     assert facts["layers"] == "input 768, layer_1 768, layer_2 768, layer_3 768"
 
 

@@ -121,7 +121,7 @@ def test_patterns_and_families_narrow_it_down(capsys: pytest.CaptureFixture[str]
 def test_no_match_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "wav", "--family", "tera"]) == 1
     error = capsys.readouterr().err
-    assert "no model's name is like 'wav' in the family tera" in error
+    assert "no model name matches 'wav' in the family tera" in error
     assert "'*wav*' matches a part of a name" in error
     assert main(["list", "nothing"]) == 1
     assert "part of a name" not in capsys.readouterr().err

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import auricle
+from auricle.__main__ import build_parser
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.cli.options import check_folder, choose_model, layer_argument, load_encoder
-from auricle.cli.parser import build_parser
 from auricle.errors import AuricleError, CheckpointError, OutputError
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from auricle import pictures
 from auricle.__main__ import main
+from auricle.corpus.utterance import Segment
+from auricle.plotting import api as pictures
 from auricle.plotting import figures
 from auricle.plotting.picture import Picture
-from auricle.plotting.utterance import Segment, Utterance
+from auricle.plotting.utterance import DrawnUtterance
 
 SaveWave = Callable[..., Path]
 
@@ -21,10 +22,10 @@ def test_a_picture_of_a_layer(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    drawn: list[Utterance] = []
+    drawn: list[DrawnUtterance] = []
     draw = pictures.draw_utterance
 
-    def record(utterance: Utterance) -> Picture:
+    def record(utterance: DrawnUtterance) -> Picture:
         drawn.append(utterance)
         return draw(utterance)
 

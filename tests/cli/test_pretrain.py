@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from auricle.__main__ import main
-from auricle.cli.parser import build_parser
-from auricle.objectives.apc import ApcObjective
+from auricle.__main__ import build_parser, main
 from auricle.objectives.base import Loss
+from auricle.objectives.prediction import ApcObjective
 
 RECIPE = """
 [recipe]
@@ -74,7 +73,7 @@ def test_a_signal_ends_it_after_a_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(ApcObjective, "forward", interrupted)
         assert main(command) == status
-    assert "stopped after step 3 of 6; run the same command again" in capsys.readouterr().out
+    assert "stopped after step 3 of 6; run the same command to resume" in capsys.readouterr().out
     assert (tmp_path / "out" / "checkpoints" / "step_00000003").is_dir()
     assert main(command) == 0
     assert "after 6 steps" in capsys.readouterr().out

@@ -64,7 +64,7 @@ def test_an_interrupted_run_can_be_continued_once_it_has_begun(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         fail_in(ProgressBars(), is_started=is_started)
-    assert ("the same command goes on" in capsys.readouterr().err) == is_started
+    assert ("run the same command to resume" in capsys.readouterr().err) == is_started
 
 
 def test_where_there_is_no_terminal_lines_say_how_far_a_run_has_come(

@@ -26,12 +26,12 @@ def test_a_flipped_byte_is_status_1_and_says_what_mends_it(
     assert main(["verify"]) == 1
     output = capsys.readouterr().out
     assert "changed  tera_960hr  checkpoints/tera_960hr.ckpt: its sha256 is" in output
-    assert "mend it: `auricle cache remove tera_960hr --originals`" in output
+    assert "repair: `auricle cache remove tera_960hr --originals`" in output
     assert main(["cache", "remove", "tera_960hr", "--originals"]) == 0
     capsys.readouterr()
     assert main(["verify", "tera"]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "missing  tera: nothing of it is on this machine",
+        "missing  tera: not on this machine",
         "0 whole, 0 changed, 0 unknown, 1 missing",
     ]
     assert main(["verify", "apc_mini", "tera"]) == 1

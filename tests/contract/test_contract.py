@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
 from auricle.nn.fast_paths import plain
 from golden_cases import BATCH_LIMIT, deviation, encoder_names, shared_encoder
 
@@ -71,13 +72,6 @@ def long_speech(num_samples: int) -> Tensor:
     return voice.repeat(num_samples // len(voice) + 1)[:num_samples]
 
 
-def layers_of(output: object, names: tuple[str, ...]) -> dict[str, Tensor]:
-    if isinstance(output, dict):
-        return output
-    assert isinstance(output, Tensor)
-    return dict(zip(names, output, strict=True))
-
-
 def either_way(way: str) -> AbstractContextManager[None]:
     """How the CPU infers, or how other devices do: padded batches, torch's own kernels."""
     return plain() if way == "padded" else nullcontext()
@@ -114,7 +108,7 @@ def test_thirty_seconds_beside_the_shortest_never_matter(name: str) -> None:
 
 def every_layer(encoder: Encoder, wavs: list[Tensor]) -> list[dict[str, Tensor]]:
     with torch.inference_mode():
-        return [layers_of(output, encoder.info.layers) for output in encoder(wavs, "all")]
+        return encoder.layers(wavs)
 
 
 def assert_near(output: dict[str, Tensor], alone: dict[str, Tensor], where: object) -> None:
@@ -149,7 +143,7 @@ def test_layers_by_index_by_name_and_all_at_once_agree(name: str) -> None:
     info = encoder.info
     wav = speech()[:12_000]
     with torch.inference_mode():
-        everything = layers_of(encoder([wav], layer="all")[0], info.layers)
+        (everything,) = encoder.layers([wav])
         assert list(everything) == list(info.layers)
         for index, layer in enumerate(info.layers):
             for key in (layer, index, index - len(info.layers)):
@@ -162,11 +156,11 @@ def test_layers_by_index_by_name_and_all_at_once_agree(name: str) -> None:
         assert torch.equal(encoder([wav])[0], everything[info.default_layer])
         last, first = info.layers[-1], info.layers[0]
         for keys in ([last, first], (-1, 0)):
-            several = encoder([wav, wav[:9000]], layer=keys)[0]
+            several = encoder.layers([wav, wav[:9000]], keys)[0]
             assert list(several) == list(dict.fromkeys((last, first)))
             for layer, x in several.items():
                 torch.testing.assert_close(x, everything[layer], rtol=0, atol=1e-3)
-        assert encoder([wav], layer=[])[0] == {}
+        assert encoder.layers([wav], []) == [{}]
 
 
 @every_encoder
@@ -188,8 +182,8 @@ def test_num_frames_is_exact(name: str, data: st.DataObject) -> None:
         st.integers(shortest, shortest + 700) | st.integers(shortest, shortest + 20_000)
     )
     with torch.inference_mode():
-        outputs = encoder([speech()[:num_samples]], "all")[0]
-    for layer, output in layers_of(outputs, encoder.info.layers).items():
+        (outputs,) = encoder.layers([speech()[:num_samples]])
+    for layer, output in outputs.items():
         assert encoder.num_frames(num_samples, layer) == len(output)
     counts = encoder.num_frames(torch.tensor([[num_samples, 0], [shortest, 99_999]]))
     assert counts.tolist() == [
@@ -204,7 +198,7 @@ def test_the_minimum_is_the_shortest_that_works(name: str) -> None:
     shortest = encoder.min_samples
     wav = speech()[: shortest + 50]
     with torch.inference_mode():
-        for output in layers_of(encoder([wav[:shortest]], "all")[0], encoder.info.layers).values():
+        for output in encoder.layers([wav[:shortest]])[0].values():
             assert len(output) >= 1
             assert output.isfinite().all()
         if shortest > 1:
@@ -212,7 +206,7 @@ def test_the_minimum_is_the_shortest_that_works(name: str) -> None:
             assert encoder.num_frames(shortest - 1) == 0
             with pytest.raises(AudioError, match=rf"1.*{shortest - 1}.*{shortest}"):
                 encoder([wav, too_short])
-            padded = encoder([wav, too_short], short="pad")[1]
+            padded = encoder([wav, too_short], pad_short=True)[1]
             zero = torch.cat([too_short, torch.zeros(1)])
             assert deviation(padded, encoder([zero])[0]) <= BATCH_LIMIT
 

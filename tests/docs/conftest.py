@@ -20,14 +20,14 @@ import torch
 import auricle
 from auricle import plug_ins
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.catalogue import search
 from auricle.catalogue.family import find_family
 from auricle.catalogue.record import Record
+from auricle.checkpoints.checkpoint import Checkpoint
 from auricle.hub import conversions, load
 from auricle.hub.cache import Stamp, Wanted, cache_folder, embedded_path, url_folder
 from auricle.hub.location import is_converted
-from auricle.models.base import Encoder
 
 ROOT = Path(__file__).parents[2]
 SAMPLE_RATE = 16_000
@@ -176,13 +176,19 @@ def _put_conversion(record: Record) -> None:
     family = find_family(record.family)
     config = family.preset(record.size)
     encoder = auricle.build(msgspec.convert(_narrow(msgspec.to_builtins(config)), type(config)))
+    checkpoint = Checkpoint(
+        family=family.stem,
+        config=encoder.config,
+        weights=encoder.state_dict(),
+        provenance=encoder.provenance,
+    )
     digest = record.sha256 or (record.sha256_prefix or "").ljust(64, "0")
     source = Stamp(path=f"checkpoints/{record.name}", num_bytes=1, mtime_ns=0, sha256=digest)
 
-    def convert(wanted: Wanted, *_: object, **__: object) -> Encoder:
+    def convert(wanted: Wanted, *_: object, **__: object) -> Checkpoint:
         wanted.path.parent.mkdir(parents=True, exist_ok=True)
-        conversions._keep(wanted, (source,), encoder)
-        return encoder
+        conversions._keep(wanted, (source,), checkpoint)
+        return checkpoint
 
     with mock.patch.object(load, "load_once_converted", convert):
         auricle.load(record.name)
@@ -220,7 +226,7 @@ def _put_file(url: str) -> None:
 @pytest.fixture
 def undrawn_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes leave their pictures out, which are drawn again after every model."""
-    monkeypatch.setattr("auricle.probing.folder.save_figure", lambda *_: None)
+    monkeypatch.setattr("auricle.probing.report.save_figure", lambda *_: None)
 
 
 @pytest.fixture

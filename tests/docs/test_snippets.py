@@ -38,9 +38,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from auricle import plug_ins
-from auricle.__main__ import main
+from auricle.__main__ import build_parser, main
 from auricle.catalogue import search
-from auricle.cli.parser import build_parser
 from auricle.hub.cache import embedded_path
 from auricle.training.recipe import read_recipe
 from forks import run

@@ -25,8 +25,8 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_works_offline_comes_first_and_what_was_never_published_not_at_all() -> None:
     labels = dict(list_choices())
-    assert labels["apc_mini (in the package)"] == "apc_mini"
-    assert labels["tera_960hr (would be downloaded)"] == "tera_960hr"
+    assert labels["apc_mini (bundled)"] == "apc_mini"
+    assert labels["tera_960hr (download)"] == "tera_960hr"
     assert labels["fbank (no weights)"] == "fbank"
     names = list(labels.values())
     assert "cpc_2018" not in names
@@ -40,13 +40,13 @@ def test_a_sentence_tells_place_and_size(monkeypatch: pytest.MonkeyPatch) -> Non
     assert describe_choice("fbank") == "fbank: no weights."
     size = Path(choices.__file__).parents[1] / "pretrained" / "apc_mini.safetensors"
     megabytes = f"{size.stat().st_size / 1e6:.1f}"
-    assert describe_choice("apc_mini") == f"apc_mini: in the package, {megabytes} MB."
+    assert describe_choice("apc_mini") == f"apc_mini: bundled, {megabytes} MB."
     assert describe_choice("tera_960hr") == (
-        "tera_960hr would be downloaded: the file's size is not on record, its encoder alone has "
+        "tera_960hr has to be downloaded: the size of the file is unknown, the encoder has "
         "85.3 MB of weights."
     )
     monkeypatch.setattr(choices, "known_num_bytes", lambda _: 1_234_567_890)
-    assert describe_choice("tera_960hr") == "tera_960hr would be downloaded: 1,234.6 MB."
+    assert describe_choice("tera_960hr") == "tera_960hr has to be downloaded: 1,234.6 MB."
     monkeypatch.setattr(choices, "availability", lambda _: Availability.CACHED)
     assert describe_choice("tera_960hr") == "tera_960hr: cached, 1,234.6 MB."
 
@@ -54,7 +54,7 @@ def test_a_sentence_tells_place_and_size(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_model_without_a_published_size_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices, "availability", lambda _: Availability.DOWNLOAD)
     monkeypatch.setattr(choices, "known_num_bytes", lambda _: None)
-    assert "of a size that is not on record" in describe_choice("apc_mini")
+    assert "the size of the file is unknown" in describe_choice("apc_mini")
     assert list_layers("apc_mini").names == ()
 
 

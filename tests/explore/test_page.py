@@ -33,8 +33,8 @@ def values(**changes: object) -> tuple[object, ...]:
     ("changes", "message"),
     [
         ({"audio": None}, "There is no speech yet"),
-        ({"models": ("apc_mini", "apc_mini", "")}, "One encoder is chosen twice with one layer"),
-        ({"models": ("apc_mini", "tera_960hr", "")}, "tera_960hr would be downloaded"),
+        ({"models": ("apc_mini", "apc_mini", "")}, "The same encoder and layer are chosen twice"),
+        ({"models": ("apc_mini", "tera_960hr", "")}, "tera_960hr has to be downloaded"),
         ({}, "speech.wav"),
     ],
 )

@@ -14,7 +14,7 @@ import soundfile
 from playwright.sync_api import Browser, Page, expect
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 
 SPEECH, OTHER = sample_paths()[:2]
 PATIENCE_MS = 90_000
@@ -96,7 +96,7 @@ def test_two_encoders_and_a_layer_are_drawn_played_and_downloaded(
 ) -> None:
     upload(page, SPEECH)
     choose(page, "model-1", "tera_mini")
-    expect(page.locator("#about-1")).to_contain_text("tera_mini: in the package")
+    expect(page.locator("#about-1")).to_contain_text("tera_mini: bundled")
     expect(page.locator("#layer-1 input")).to_have_value("layer_3 (default)")
     choose(page, "layer-1", "layer_1")
     choose(page, "model-2", "wav2vec2_mini")
@@ -224,7 +224,7 @@ def test_a_long_recording_asks_for_a_part(page: Page, tmp_path: Path) -> None:
 def test_labels_that_are_none_are_named(page: Page, tmp_path: Path) -> None:
     labels = tmp_path / "phones.tsv"
     labels.write_text("0 1 a\n")
-    page.get_by_text("Part and labels").click()
+    page.get_by_text("Section and labels").click()
     page.locator("input[type=file][accept*='.tsv']").set_input_files(labels)
     assert "phones.tsv, line 1: got blanks between the fields" in error(page)  # without a click
 
@@ -235,7 +235,7 @@ def test_a_download_is_told_before_and_refused_unless_allowed(
     upload(page, SPEECH)
     choose(page, "model-1", "tera_960hr")
     about = page.locator("#about-1")
-    expect(about).to_contain_text("tera_960hr would be downloaded")
+    expect(about).to_contain_text("tera_960hr has to be downloaded")
     expect(about).to_contain_text("85.3 MB of weights")
     page.screenshot(path=pictures / "download.png")
     draw_button(page).click()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError
 from auricle.explore import recordings
 from auricle.explore.recordings import describe_excess, examine
@@ -21,7 +21,7 @@ def test_what_is_too_long_says_how_long_it_is(monkeypatch: pytest.MonkeyPatch) -
     assert describe_excess(61.4).startswith("This is 1 min 1 s of audio, and one picture holds at")
     assert "This is 1 h 2 min of audio" in describe_excess(3725)
     monkeypatch.setattr(recordings, "MAX_SECONDS", 1.0)
-    assert "at most 1 s: choose a part of it by its start and end" in examine(SPEECH)
+    assert "at most 1 s: choose a section of it by its start and end" in examine(SPEECH)
 
 
 def test_what_is_no_audio_is_refused(tmp_path: Path) -> None:

@@ -11,14 +11,15 @@ import torch
 
 import auricle
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
+from auricle.corpus.utterance import Utterance
 from auricle.extraction.selection import Selection
-from auricle.extraction.store.layout import LayerMeta, StoreMeta
-from auricle.extraction.store.layout import Selection as SelectionMeta
-from auricle.extraction.store.writer import StoreWriter
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Work
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.extraction.writers import open_format
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
+from auricle.store.layout import LayerMeta, SelectionMeta, StoreMeta
+from auricle.store.writer import StoreWriter
 
 MODEL = "apc_mini"
 
@@ -74,7 +75,7 @@ def make_work(encoder: Encoder) -> Callable[[Path], Work]:
             load=functools.partial(auricle.load, MODEL),
             selection=selection,
             short="error",
-            writer=StoreWriter.begin(out, meta),
+            writer=StoreWriter.begin(out, open_format(meta)),
             num_workers=num_workers,
             flush_seconds=flush_seconds,
         )

@@ -13,6 +13,8 @@ import soundfile
 import torch
 
 from auricle.audio.notes import gathered
+from auricle.corpus.reading import utterance_seconds
+from auricle.corpus.utterance import Utterance
 from auricle.errors import AuricleError, OutputError
 from auricle.extraction.engine import (
     EncodedShard,
@@ -22,10 +24,8 @@ from auricle.extraction.engine import (
     is_out_of_memory,
     run_shards,
 )
-from auricle.extraction.plan import Limits, ShardPlan, Timed, plan_shards
-from auricle.extraction.reading import utterance_seconds
+from auricle.extraction.plan import PlanLimits, ShardPlan, Timed, plan_shards
 from auricle.extraction.selection import Selection
-from auricle.extraction.utterances import Utterance
 from auricle.models.base import Encoder
 
 
@@ -48,7 +48,7 @@ def shards(corpus: list[Utterance]) -> list[ShardPlan]:
         Timed(utterance=u, seconds=float(s))  # type: ignore[arg-type]
         for u, s in zip(corpus, lengths, strict=True)
     ]
-    return plan_shards(timed, lambda _: 0, Limits(batch_seconds=4, shard_seconds=3))
+    return plan_shards(timed, lambda _: 0, PlanLimits(batch_seconds=4, shard_seconds=3))
 
 
 def ids(shards: list[EncodedShard]) -> list[list[str]]:
@@ -181,10 +181,8 @@ def make_short() -> Callable[[Utterance], None]:
 def test_the_stages_in_a_line() -> None:
     stages = Stages(decoding=1.0, encoding=6.0)
     stages += Stages(decoding=1.0, writing=2.0)
-    assert stages.summary == (
-        "bound by the model (time: decoding 20 %, the model 60 %, writing 20 %)"
-    )
-    assert Stages().summary.startswith("bound by")
+    assert stages.summary == ("bottleneck: model (time: decoding 20 %, model 60 %, writing 20 %)")
+    assert Stages().summary.startswith("bottleneck: ")
 
 
 def test_what_is_out_of_memory() -> None:

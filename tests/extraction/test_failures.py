@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import ExtractionError
 from auricle.extraction.engine import Failure
 from auricle.extraction.failures import Failures
-from auricle.extraction.inputs.records import Problem
-from auricle.extraction.store.folder import open_folder
-from auricle.extraction.utterances import Utterance
+from auricle.store.folder import open_folder
 
 
 def failure(name: str) -> Failure:

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 import auricle
+from auricle.corpus.utterance import Utterance
 from auricle.extraction import forecast
 from auricle.extraction.forecast import LongAudioHint, Rate, span, survey
 from auricle.extraction.local import LocalEngine
-from auricle.extraction.plan import Limits, Timed
+from auricle.extraction.plan import PlanLimits, Timed
 from auricle.extraction.run import extract
 from auricle.extraction.selection import Selection, Windows
-from auricle.extraction.store.reader import open as open_store
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Work
 from auricle.models.base import Encoder
+from auricle.store.reader import open as open_store
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_dry_run_says_what_a_run_then_does(
     encoder: Encoder,
 ) -> None:
     out = tmp_path / "out"
-    limits = Limits(batch_seconds=3)
+    limits = PlanLimits(batch_seconds=3)
     Path(corpus[11].source).write_bytes(b"no audio at all")
 
     def run(utterances: list[Utterance]) -> Any:

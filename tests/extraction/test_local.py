@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 import auricle
+from auricle.corpus.reading import utterance_seconds
+from auricle.corpus.utterance import Utterance
 from auricle.errors import ExtractionError, UnknownModelError
 from auricle.extraction.local import LocalEngine, all_devices
-from auricle.extraction.plan import Limits, Timed, plan_shards
-from auricle.extraction.reading import utterance_seconds
-from auricle.extraction.store.layout import ShardKey
-from auricle.extraction.store.reader import open as open_store
-from auricle.extraction.utterances import Utterance
+from auricle.extraction.plan import PlanLimits, Timed, plan_shards
 from auricle.extraction.work import LoadOn, Shard, Work
+from auricle.store.layout import ShardKey
+from auricle.store.reader import open as open_store
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def shards(corpus: list[Utterance]) -> list[Shard]:
     Path(corpus[2].source).write_bytes(b"no audio at all")
     seconds = [1.0 if isinstance(s, Exception) else s for s in utterance_seconds(corpus, 1)]
     timed = [Timed(utterance=u, seconds=s) for u, s in zip(corpus, seconds, strict=True)]
-    plans = plan_shards(timed, lambda _: 0, Limits(batch_seconds=3, shard_seconds=2))
+    plans = plan_shards(timed, lambda _: 0, PlanLimits(batch_seconds=3, shard_seconds=2))
     assert len(plans) > 3
     return [Shard(key=ShardKey(0, plan.number), plan=plan) for plan in plans]
 

@@ -1,9 +1,24 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
-from auricle.extraction.plan import Limits, Timed, plan_batches, plan_shards
-from auricle.extraction.utterances import Utterance
+import pytest
+
+from auricle.corpus.utterance import Utterance
+from auricle.errors import StoreError
+from auricle.extraction.plan import (
+    Generation,
+    PlanLimits,
+    Timed,
+    plan_batches,
+    plan_numbers,
+    plan_shards,
+    planned_keys,
+    read_plans,
+    write_plan,
+)
+from auricle.store.folder import open_folder
 
 
 def timed(*lengths: float) -> list[Timed]:
@@ -42,7 +57,7 @@ def test_the_same_utterances_give_the_same_batches_in_any_order() -> None:
 def test_every_utterance_is_in_one_shard_and_shards_are_bounded() -> None:
     rng = random.Random(1)
     utterances = timed(*(rng.uniform(1, 16) for _ in range(500)))
-    limits = Limits(batch_seconds=60, shard_bytes=300_000, shard_seconds=500)
+    limits = PlanLimits(batch_seconds=60, shard_bytes=300_000, shard_seconds=500)
     shards = plan_shards(utterances, lambda seconds: round(1000 * seconds), limits)
     assert [shard.number for shard in shards] == list(range(len(shards)))
     kept = [item.utterance.id for shard in shards for item in shard.utterances]
@@ -55,7 +70,7 @@ def test_every_utterance_is_in_one_shard_and_shards_are_bounded() -> None:
 
 def test_a_shard_ends_at_so_many_seconds_too() -> None:
     shards = plan_shards(
-        timed(*[10.0] * 6), lambda _: 0, Limits(batch_seconds=10, shard_seconds=20)
+        timed(*[10.0] * 6), lambda _: 0, PlanLimits(batch_seconds=10, shard_seconds=20)
     )
     assert [shard.seconds for shard in shards] == [20, 20, 20]
     assert [shard.padded_seconds for shard in shards] == [20, 20, 20]
@@ -63,4 +78,50 @@ def test_a_shard_ends_at_so_many_seconds_too() -> None:
 
 def test_nothing_needs_no_shard() -> None:
     assert plan_batches([], 60) == []
-    assert plan_shards([], lambda _: 1, Limits()) == []
+    assert plan_shards([], lambda _: 1, PlanLimits()) == []
+
+
+UTTERANCES = [
+    Timed(utterance=Utterance(id="a/é", source="x\udcff.wav", channel=1), seconds=3.25),
+    Timed(
+        utterance=Utterance(
+            id="b", source="x.tar", container="tar", member="m.flac", start=1 / 3, seconds=2.0
+        ),
+        seconds=2.0,
+    ),
+    *(
+        Timed(utterance=Utterance(id=f"u{index}", source=f"{index}.wav"), seconds=index / 7)
+        for index in range(1, 40)
+    ),
+]
+
+
+def generation(number: int, utterances: list[Timed]) -> Generation:
+    limits = PlanLimits(batch_seconds=4, shard_seconds=10)
+    return Generation(number=number, shards=tuple(plan_shards(utterances, lambda _: 0, limits)))
+
+
+def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path)
+    assert read_plans(folder) == []
+    written = [generation(0, UTTERANCES[5:]), generation(1, UTTERANCES[:5])]
+    assert len(written[0].shards) > 2
+    for one in written:
+        write_plan(folder, one)
+    assert read_plans(folder) == written
+    assert written[1].key(written[1].shards[0]) == (1, 0)
+    assert plan_numbers(folder) == [0, 1]
+    assert planned_keys(folder, 0) == {written[0].key(shard) for shard in written[0].shards}
+
+
+def test_a_damaged_plan_is_an_error_and_a_missing_one_is_not(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path)
+    for number in (0, 1):
+        write_plan(folder, generation(number, UTTERANCES))
+    path = tmp_path / "plans" / "00001.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(StoreError, match=r"00001.parquet cannot be read: .*; remove it"):
+        read_plans(folder)
+    path.write_bytes((tmp_path / "plans" / "00000.parquet").read_bytes())
+    (tmp_path / "plans" / "00000.parquet").unlink()
+    assert [one.number for one in read_plans(folder)] == plan_numbers(folder) == [1]

@@ -15,19 +15,18 @@ import soundfile
 import torch
 
 import auricle
+from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import ExtractionError, OutputError
 from auricle.extraction.engine import Stages
-from auricle.extraction.inputs.records import Problem
 from auricle.extraction.local import LocalEngine
-from auricle.extraction.plan import Limits
+from auricle.extraction.plan import PlanLimits
 from auricle.extraction.run import Summary, extract, locked
-from auricle.extraction.store.reader import open as open_store
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Shard, Work
 from auricle.files.locks import lock_path
 from auricle.models.base import Encoder
+from auricle.store.reader import open as open_store
 
-LIMITS = Limits(batch_seconds=3, shard_seconds=2)
+LIMITS = PlanLimits(batch_seconds=3, shard_seconds=2)
 
 
 @pytest.fixture
@@ -145,7 +144,7 @@ def test_what_is_encoded_of_a_shard_that_is_not_whole_is_kept(
             LocalEngine(("cpu",)),
             num_bytes=lambda _: 0,
             progress=progress,
-            limits=Limits(batch_seconds=2),
+            limits=PlanLimits(batch_seconds=2),
         )
 
     whole = Stopping(-1)
@@ -189,7 +188,7 @@ def test_what_was_kept_of_audio_that_has_changed_since_is_encoded_again(
             LocalEngine(("cpu",)),
             num_bytes=lambda _: 0,
             progress=progress,
-            limits=Limits(batch_seconds=2),
+            limits=PlanLimits(batch_seconds=2),
         )
 
     broken, replaced = corpus[11], corpus[10]  # the longest come first
@@ -211,7 +210,7 @@ def test_what_was_kept_of_audio_that_has_changed_since_is_encoded_again(
         LocalEngine(("cpu",)),
         num_bytes=lambda _: 0,
         progress=heard,
-        limits=Limits(batch_seconds=2),
+        limits=PlanLimits(batch_seconds=2),
     )
     out, other = open_store(tmp_path / "out"), open_store(tmp_path / "fresh")
     for name in other.ids:

@@ -14,8 +14,8 @@ import pytest
 import soundfile
 
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
-from auricle.extraction.store.reader import open as open_store
+from auricle.audio.inputs import sample_paths
+from auricle.store.reader import open as open_store
 
 
 def cut_header(path: Path) -> None:

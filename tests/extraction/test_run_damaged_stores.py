@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
-from auricle.extraction.store.reader import open as open_store
+from auricle.audio.inputs import sample_paths
+from auricle.store.reader import open as open_store
 
 NUM_FILES = 8
 SHARD, PART = "shards/00000-000001.safetensors", "parts/00000-000001.parquet"
@@ -73,7 +73,7 @@ def claim_another_model(path: Path) -> None:
 def mend(out: Path, said: str) -> None:
     """Do what a line of `auricle verify` says, but for running the extraction again."""
     found = re.search(
-        rf"^(?:changed|missing)  {re.escape(str(out))}  (\S+): .*\n +mend it: (.*)$", said
+        rf"^(?:changed|missing)  {re.escape(str(out))}  (\S+): .*\n +repair: (.*)$", said
     )
     assert found is not None
     name, remedy = found.groups()
@@ -172,7 +172,7 @@ def test_a_store_that_is_not_closed_is_whole_as_far_as_it_goes(
     meta.write_text(meta.read_text().replace('"closed": true', '"closed": false'))
     (out / INDEX).unlink()
     assert main(["verify", str(out)]) == 0
-    assert "not closed, the same extraction goes on" in capsys.readouterr().out
+    assert "unfinished, run the same extraction to complete it" in capsys.readouterr().out
 
 
 def test_a_meta_file_of_another_extraction_is_refused(

@@ -18,18 +18,18 @@ import soundfile
 
 import auricle
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
-from auricle.extraction.store.reader import open as open_store
+from auricle.audio.inputs import sample_paths
 from auricle.files import atomic
 from auricle.files.locks import lock_path
+from auricle.store.reader import open as open_store
 
 FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow")
 NUM_FILES = 12
 SHARDS = ("--model", "fbank", "--shard-mib", "0.1", "--batch-seconds", "2")
 
 STOPPED = re.compile(
-    r"stopped; (.* keeps \d+ utterances? of this run( \(\d+ in shards .*\))?; )?"
-    r"the same command goes on where this one was"
+    r"stopped; (.* keeps \d+ utterances? of this run( \(\d+ in unfinished shards\))?; )?"
+    r"run the same command to resume"
 )
 
 PATIENCE_SECONDS = 120.0
@@ -200,7 +200,7 @@ def test_a_full_disk(corpus: Path, tmp_path: Path) -> None:
     assert os.strerror(errno.ENOSPC) in error
     first, report, *_, last = result.stdout.splitlines()
     assert (first, last) == ("status 1", "status 0")
-    assert "were there before" in report  # part of it had found room
+    assert "already present" in report  # part of it had found room
     copy = tmp_path / "disk-copy"
     assert hidden_files(copy) == []
     assert bytes_of(copy) == bytes_of(tmp_path / "whole")

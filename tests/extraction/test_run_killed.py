@@ -17,11 +17,11 @@ import pytest
 import soundfile
 
 import auricle
-from auricle.audio.samples import sample_paths
-from auricle.extraction.store.checking import completed_shards
-from auricle.extraction.store.folder import LocalFolder
-from auricle.extraction.store.reader import open as open_store
+from auricle.audio.inputs import sample_paths
 from auricle.files.locks import lock_path
+from auricle.store.folder import LocalFolder
+from auricle.store.index import completed_shards
+from auricle.store.reader import open as open_store
 from forks import Forked, run
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills groups of processes")
@@ -182,8 +182,8 @@ def index_of(out: Path) -> pyarrow.Table:
 def kept_by(line: str) -> int:
     """Utterances that the line says are kept with which a run stops."""
     found = re.fullmatch(
-        r"stopped; \S+ keeps (\d+) utterances? of this run( \(\d+ in shards .*\))?; the same "
-        r"command goes on where this one was",
+        r"stopped; \S+ keeps (\d+) utterances? of this run( \(\d+ in unfinished shards\))?; run the "
+        r"same command to resume",
         line,
     )
     assert found is not None, line
@@ -229,7 +229,7 @@ def test_a_shard_that_is_not_whole_survives_signals(
         assert process.wait() == -signal.SIGKILL
     result = finish(corpus, out, *options)
     assert result.returncode == 0
-    found = re.search(r"; (\d+) were there before", result.stdout)
+    found = re.search(r"; (\d+) already present", result.stdout)
     assert found is not None
     assert int(found[1]) >= num_kept  # none of them was encoded again
     assert bytes_of(out) == bytes_of(undisturbed)

@@ -1,18 +1,29 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 import auricle
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AuricleError, LayerError
-from auricle.extraction.selection import CODES, WEIGHTED_SUM, Selection, Windows
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.models.windows import encode_windows, window_codes
+from auricle.extraction.selection import (
+    CODES,
+    WEIGHTED_SUM,
+    Selection,
+    Windows,
+    describe,
+    encoder_sha256,
+)
+from auricle.geometry import SAMPLE_RATE
+from auricle.inference.windows import encode_windows, window_codes
+from auricle.models.base import Encoder
+from auricle.store.layout import StoreMeta
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +67,7 @@ def test_a_weighted_sum(encoder: Encoder, waveforms: list[torch.Tensor]) -> None
     names = [info.name for info in encoder.layer_infos if info.dim == encoder.layer_infos[-1].dim]
     pair = names[-2:]
     summed = run(encoder, waveforms, pair, weights=[0.25, -2])
-    for output, layers in zip(summed, encoder(waveforms, pair), strict=True):
+    for output, layers in zip(summed, encoder.layers(waveforms, pair), strict=True):
         expected = 0.25 * layers[pair[0]] - 2 * layers[pair[1]]
         torch.testing.assert_close(output[WEIGHTED_SUM], expected, rtol=0, atol=1e-5)
 
@@ -100,7 +111,7 @@ def test_values_that_a_type_cannot_hold_are_refused(
     name = encoder.info.default_layer
     for value, message in ((1e5, "float16 cannot hold"), (math.nan, "NaN or infinity")):
         output = [{name: torch.full((3, 2), value)}]
-        monkeypatch.setattr(type(encoder), "forward", lambda *_, output=output, **__: output)
+        monkeypatch.setattr(type(encoder), "layers", lambda *_, output=output, **__: output)
         with pytest.raises(AuricleError, match=message):
             Selection.of(encoder, dtype="float16").run(encoder, waveforms[:1], short="error")
 
@@ -165,3 +176,76 @@ def test_windows_that_cannot_be_are_refused_before_any_work(wants_codes: bool) -
     windows = Windows(window_seconds=1.0, overlap_seconds=2.0)
     with pytest.raises(AuricleError, match="window_seconds must be longer"):
         Selection.of(encoder, wants_codes=wants_codes, windows=windows)
+
+
+@pytest.fixture
+def fresh() -> Encoder:
+    return auricle.load("vq_apc_mini")
+
+
+def meta_of(encoder: Encoder, selection: Selection) -> StoreMeta:
+    return describe(
+        encoder,
+        selection,
+        model="name",
+        store_format="store",
+        channel=1,
+        short="pad",
+        library_version="1.2",
+    )
+
+
+def test_what_is_kept_is_described(fresh: Encoder) -> None:
+    meta = meta_of(fresh, Selection.of(fresh, ["rnn_1", "rnn_2"], dtype="float16"))
+    assert [(layer.name, layer.dim, layer.hop_samples) for layer in meta.layers] == [
+        ("rnn_1", 224, 160),
+        ("rnn_2", 224, 160),
+    ]
+    assert (meta.model, meta.family, meta.format) == ("name", "vq_apc", "store")
+    assert (meta.dtype, meta.encoder_dtype, meta.short) == ("float16", "float32", "pad")
+    assert (meta.library_version, meta.sample_rate) == ("1.2", 16_000)
+    assert meta.channel == 1
+    assert meta.checkpoint_sha256 == fresh.info.sha256
+    assert meta.licence == fresh.info.licence
+    assert not meta.closed
+
+
+def test_pooled_rows_are_no_frames(fresh: Encoder) -> None:
+    selection = Selection.of(fresh, ["rnn_1", "rnn_2"], weights=[1, 2], pool="meanstd")
+    meta = meta_of(fresh, selection)
+    assert [(layer.name, layer.dim, layer.hop_samples) for layer in meta.layers] == [
+        ("weighted_sum", 448, None)
+    ]
+    assert meta.selection.layers == ("rnn_1", "rnn_2")
+    assert meta.selection.weights == (1.0, 2.0)
+    assert meta.selection.pool == "meanstd"
+
+
+def test_codes_are_whole_numbers(fresh: Encoder) -> None:
+    meta = meta_of(fresh, Selection.of(fresh, wants_codes=True))
+    assert meta.dtype == "int64"
+    assert meta.selection.codes
+    assert meta.layers[0].name == "codes"
+
+
+def test_the_digest_changes_with_all_that_decides_the_output(
+    fresh: Encoder, tmp_path: Path
+) -> None:
+    digest = encoder_sha256(fresh)
+    assert len(digest) == 64
+    fresh.save(tmp_path / "copy.safetensors")
+    copy = auricle.load(tmp_path / "copy.safetensors")
+    assert encoder_sha256(copy) == digest
+
+    with torch.no_grad():
+        next(copy.parameters()).view(-1)[3] += 1e-3
+    assert encoder_sha256(copy) != digest
+    assert encoder_sha256(fresh.to(torch.bfloat16)) != digest
+
+
+def test_the_digest_changes_with_an_option_that_has_no_weight() -> None:
+    encoder = auricle.load("fbank")
+    other = auricle.load("fbank", config={"cmvn": True})
+    assert encoder_sha256(encoder) == encoder_sha256(auricle.load("fbank"))
+    assert encoder_sha256(encoder) != encoder_sha256(other)
+    assert msgspec.json.encode(meta_of(encoder, Selection.of(encoder)))

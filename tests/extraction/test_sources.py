@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from auricle.corpus.reading import fingerprint
+from auricle.corpus.utterance import Utterance
 from auricle.errors import OutputError
 from auricle.extraction import sources
-from auricle.extraction.reading import fingerprint
 from auricle.extraction.sources import Encoded, compare, difference, has_changed
-from auricle.extraction.store.index import IndexRow, rows_table
-from auricle.extraction.store.layout import ShardKey
-from auricle.extraction.utterances import Utterance
+from auricle.store.index import IndexRow, rows_table
+from auricle.store.layout import ShardKey
 
 KEY = ShardKey(0, 0)
 

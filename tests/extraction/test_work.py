@@ -9,18 +9,18 @@ import pytest
 import soundfile
 
 import auricle
-from auricle.extraction.plan import Limits, Timed, plan_shards
-from auricle.extraction.store.layout import ShardKey
-from auricle.extraction.store.reader import open as open_store
-from auricle.extraction.utterances import Utterance
+from auricle.corpus.utterance import Utterance
+from auricle.extraction.plan import PlanLimits, Timed, plan_shards
 from auricle.extraction.work import Shard, Work
+from auricle.store.layout import ShardKey
+from auricle.store.reader import open as open_store
 
 
 def test_shards_go_under_their_keys_with_the_lengths_that_were_decoded(
     corpus: list[Utterance], make_work: Callable[..., Work], tmp_path: Path
 ) -> None:
     timed = [Timed(utterance=u, seconds=1.5 + i / 8) for i, u in enumerate(corpus)]
-    plans = plan_shards(timed, lambda _: 0, Limits(batch_seconds=4, shard_seconds=8))
+    plans = plan_shards(timed, lambda _: 0, PlanLimits(batch_seconds=4, shard_seconds=8))
     shards = [Shard(key=ShardKey(3, 7 + plan.number), plan=plan) for plan in plans]
     work = make_work(tmp_path / "out")
     again = pickle.loads(pickle.dumps(work))

@@ -4,43 +4,46 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from auricle.errors import AudioError
 from auricle.frontends import framing
 
 
-def test_what_lies_past_the_length_is_dropped() -> None:
+def batch(waveforms: Tensor, lengths: list[int] | Tensor, min_samples: int = 1) -> Tensor:
+    """Each utterance (S,) as its own features (S, 1)."""
+    return framing.batch_features(
+        waveforms, lengths, lambda x: x.unsqueeze(1), min_samples=min_samples, dim=1
+    )
+
+
+@pytest.mark.parametrize("lengths", [[3, 2], torch.tensor([3, 2])])
+def test_padding_is_ignored(lengths: list[int] | Tensor) -> None:
     waveforms = torch.arange(1.0, 9.0, dtype=torch.float64).view(2, 4)
     waveforms[1, 2:] = torch.nan
-    rows = framing.utterances(waveforms, [3, 2], 1)
-    assert [row.tolist() for row in rows] == [[1, 2, 3], [5, 6]]
-    assert all(row.dtype == torch.float32 for row in rows)
+    features = batch(waveforms, lengths)
+    assert features.squeeze(2).tolist() == [[1, 2, 3], [5, 6, 0]]
+    assert features.dtype == torch.float32
 
 
 def test_a_short_waveform_is_named() -> None:
     with pytest.raises(AudioError, match=r"waveform 1 has 399 samples, .* at least 400"):
-        framing.utterances(torch.zeros(2, 500), [500, 399], 400)
+        batch(torch.zeros(2, 500), [500, 399], 400)
 
 
 @pytest.mark.parametrize(
-    ("shape", "num_samples", "message"),
+    ("shape", "lengths", "message"),
     [
         ((2, 500), [500], r"shape \(2, 500\) with 1 lengths"),
         ((500,), [500], r"must be \(batch, samples\)"),
-        ((1, 500), [501], "at most 500, the width of the batch, but is 501"),
+        ((1, 500), [501], "at most 500, the width of the batch, but the longest is 501"),
     ],
 )
 def test_lengths_that_do_not_fit_are_refused(
-    shape: tuple[int, ...], num_samples: list[int], message: str
+    shape: tuple[int, ...], lengths: list[int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        framing.utterances(torch.zeros(shape), num_samples, 1)
-
-
-def test_features_are_stacked_with_zeros_past_the_ends() -> None:
-    batch = framing.stacked([torch.ones(1, 2), torch.ones(3, 2)])
-    assert batch.shape == (2, 3, 2)
-    assert batch[0].tolist() == [[1, 1], [0, 0], [0, 0]]
+        batch(torch.zeros(shape), lengths)
 
 
 def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

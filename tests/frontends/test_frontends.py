@@ -16,9 +16,6 @@ from auricle.frontends import (
     FbankConfig,
     FrontendConfig,
     LogMelConfig,
-    extract,
-    fbank,
-    log_mel,
 )
 from auricle.frontends.fbank import _mel_filters as kaldi_filters
 from auricle.frontends.fbank import _window as kaldi_window
@@ -78,9 +75,9 @@ def test_the_batch_does_not_matter(config: FrontendConfig, data: st.DataObject) 
     )
     waveforms = [signal(kind, num_samples) for kind, num_samples in drawn]
     fill = data.draw(st.sampled_from([0.0, 3.0, math.nan, math.inf]))
-    batch = extract(pad(waveforms, fill), [len(w) for w in waveforms], config)
+    batch = config.features(pad(waveforms, fill), [len(w) for w in waveforms])
     for row, waveform in zip(batch, waveforms, strict=True):
-        alone = extract(waveform.unsqueeze(0), [len(waveform)], config)[0]
+        alone = config.features(waveform.unsqueeze(0), [len(waveform)])[0]
         num_frames = config.num_frames(len(waveform))
         assert alone.shape == (num_frames, config.dim)
         assert torch.isfinite(alone).all()
@@ -91,9 +88,9 @@ def test_the_batch_does_not_matter(config: FrontendConfig, data: st.DataObject) 
 @every_config
 def test_a_long_neighbour_does_not_matter(config: FrontendConfig, speech: Tensor) -> None:
     waveforms = [speech[:1000], signal("noise", 400_000), signal("silence", 700)]
-    batch = extract(pad(waveforms, math.nan), [1000, 400_000, 700], config)
+    batch = config.features(pad(waveforms, math.nan), [1000, 400_000, 700])
     for row in (0, 2):
-        alone = extract(waveforms[row].unsqueeze(0), [len(waveforms[row])], config)[0]
+        alone = config.features(waveforms[row].unsqueeze(0), [len(waveforms[row])])[0]
         assert (batch[row, : len(alone)] - alone).abs().max() <= 1e-6 * alone.std()
 
 
@@ -101,10 +98,10 @@ def test_a_long_neighbour_does_not_matter(config: FrontendConfig, speech: Tensor
 def test_frames_are_as_many_as_the_arithmetic_says(config: FrontendConfig) -> None:
     shortest = config.min_samples
     counts = list(range(shortest, shortest + 330))
-    batch = extract(pad([signal("noise", n) for n in counts], 0.0), counts, config)
+    batch = config.features(pad([signal("noise", n) for n in counts], 0.0), counts)
     assert batch.shape == (330, config.num_frames(counts[-1]), config.dim)
     for num_samples in (*counts[:3], *counts[::40]):
-        alone = extract(signal("noise", num_samples).unsqueeze(0), [num_samples], config)
+        alone = config.features(signal("noise", num_samples).unsqueeze(0), [num_samples])
         assert alone.shape == (1, config.num_frames(num_samples), config.dim)
     last_used = [row.abs().sum(-1).nonzero().max().item() + 1 for row in batch]
     assert last_used == [config.num_frames(n) for n in counts]
@@ -114,12 +111,12 @@ def test_frames_are_as_many_as_the_arithmetic_says(config: FrontendConfig) -> No
 def test_one_sample_less_than_the_least_is_refused(config: FrontendConfig) -> None:
     least = config.min_samples
     with pytest.raises(AudioError, match=rf"waveform 0 has {least - 1} samples, .* {least}:"):
-        extract(torch.zeros(1, least), [least - 1], config)
+        config.features(torch.zeros(1, least), [least - 1])
 
 
 @every_config
 def test_an_empty_batch_is_empty(config: FrontendConfig) -> None:
-    assert extract(torch.zeros(0, 0), [], config).shape == (0, 0, config.dim)
+    assert config.features(torch.zeros(0, 0), []).shape == (0, 0, config.dim)
 
 
 @every_config
@@ -129,10 +126,10 @@ def test_gradients_are_finite_and_right(config: FrontendConfig, speech: Tensor) 
     waveforms[0] = 0.1 * torch.randn(3000, dtype=torch.float64, generator=generator)
     waveforms[1, :2000] = speech[3500:5500]
     num_samples = [3000, 2000]
-    weights = torch.randn(extract(waveforms, num_samples, config).shape, generator=generator)
+    weights = torch.randn(config.features(waveforms, num_samples).shape, generator=generator)
 
     def loss(x: Tensor) -> Tensor:
-        return (extract(x, num_samples, config) * weights).double().sum()
+        return (config.features(x, num_samples) * weights).double().sum()
 
     waveforms.requires_grad_()
     (gradient,) = torch.autograd.grad(loss(waveforms), waveforms)
@@ -156,7 +153,7 @@ def test_gradients_are_finite_and_right(config: FrontendConfig, speech: Tensor) 
 @pytest.mark.parametrize("kind", ["silence", "offset", "cut", "hop_tone"])
 def test_gradients_are_finite_where_formulas_are_not(config: FrontendConfig, kind: str) -> None:
     waveforms = signal(kind, 1600).unsqueeze(0).requires_grad_()
-    features = extract(waveforms, [1600], config)
+    features = config.features(waveforms, [1600])
     (gradient,) = torch.autograd.grad(features.square().sum(), waveforms)
     assert torch.isfinite(gradient).all()
 
@@ -164,9 +161,9 @@ def test_gradients_are_finite_where_formulas_are_not(config: FrontendConfig, kin
 def test_constant_features_are_exactly_zero_after_normalisation() -> None:
     for kind in ("silence", "offset", "hop_tone"):
         waveforms = signal(kind, 16000).unsqueeze(0)
-        assert torch.count_nonzero(extract(waveforms, [16000], CONFIGS["fbank_cmvn"])) == 0
+        assert torch.count_nonzero(CONFIGS["fbank_cmvn"].features(waveforms, [16000])) == 0
     for name in ("mel_cmvn", "mel_energies", "linear", "mfcc"):
-        assert torch.count_nonzero(extract(torch.zeros(1, 16000), [16000], CONFIGS[name])) == 0
+        assert torch.count_nonzero(CONFIGS[name].features(torch.zeros(1, 16000), [16000])) == 0
 
 
 @pytest.mark.parametrize(
@@ -180,35 +177,36 @@ def test_constant_features_are_exactly_zero_after_normalisation() -> None:
 def test_training_works_after_inference_mode(config: FrontendConfig) -> None:
     waveforms = signal("noise", 1600).unsqueeze(0)
     with torch.inference_mode():
-        extract(waveforms, [1600], config)
+        config.features(waveforms, [1600])
     waveforms.requires_grad_()
-    extract(waveforms, [1600], config).sum().backward()
+    config.features(waveforms, [1600]).sum().backward()
     assert waveforms.grad is not None
 
 
 @every_config
 def test_half_precision_regions_change_nothing(config: FrontendConfig, speech: Tensor) -> None:
     waveforms = speech.unsqueeze(0)
-    expected = extract(waveforms, [9600], config)
+    expected = config.features(waveforms, [9600])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(extract(waveforms, [9600], config), expected)
+        assert torch.equal(config.features(waveforms, [9600]), expected)
 
 
 @pytest.mark.parametrize("name", ["fbank_cmvn", "mel_cmvn", "mfcc"])
 def test_a_default_device_changes_nothing(name: str, speech: Tensor) -> None:
     waveforms, config = speech.unsqueeze(0), CONFIGS[name]
-    expected = extract(waveforms, [9600], config)
+    expected = config.features(waveforms, [9600])
     for constants in (kaldi_filters, kaldi_window, mel_filters, hann_window, cosine_transform):
         constants.cache_clear()
     with torch.device("meta"):
-        assert torch.equal(extract(waveforms, [9600], config), expected)
+        assert torch.equal(config.features(waveforms, [9600]), expected)
 
 
-def test_extract_takes_either_configuration(speech: Tensor) -> None:
-    waveforms = speech.unsqueeze(0)
-    first, second = FbankConfig(), LogMelConfig()
-    assert torch.equal(extract(waveforms, [9600], first), fbank(waveforms, [9600], first))
-    assert torch.equal(extract(waveforms, [9600], second), log_mel(waveforms, [9600], second))
+@every_config
+def test_lengths_may_be_a_tensor(config: FrontendConfig, speech: Tensor) -> None:
+    waveforms = speech.repeat(2, 1)
+    expected = config.features(waveforms, [9600, 4000])
+    assert torch.equal(config.features(waveforms, torch.tensor([9600, 4000])), expected)
+    assert config.features(torch.zeros(0, 0), torch.tensor([], dtype=torch.int64)).shape[0] == 0
 
 
 @every_config

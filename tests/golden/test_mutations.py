@@ -13,9 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.convert.keymap import KeyMap
+from auricle.checkpoints.checkpoint import Checkpoint
 from auricle.errors import AuricleError
-from auricle.hub.checkpoints import assemble
 from auricle.models.base import Encoder
 from golden_cases import GoldenCase, golden_cases
 
@@ -40,7 +39,7 @@ UNSEEN_OPTIONS = {
 
 
 def rebuilt(encoder: Encoder, config: Any, weights: dict[str, Tensor]) -> Encoder:
-    return assemble(encoder.family, config, weights, (), KeyMap(()), "a mutation")
+    return Checkpoint(family=encoder.family, config=config, weights=weights).build()
 
 
 def is_seen(name: str) -> bool:

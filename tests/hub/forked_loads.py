@@ -41,7 +41,7 @@ httpx.create_ssl_context()
 
 def load_digest(url: str, *, refresh: bool = False) -> list[str | None]:
     """A digest of the weights that came, and the digest of the file that they say to be from."""
-    encoder = load_location(url, None, refresh=refresh)
+    encoder = load_location(url, None, refresh=refresh).build()
     digest = hashlib.sha256()
     for name, weight in encoder.state_dict().items():
         digest.update(name.encode() + weight.numpy().tobytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from auricle.files.native import is_native, read_native
 from auricle.hub import conversions
 from auricle.hub.cache import CONVERTER_VERSION, Wanted, cached_path, find_conversion, note_path
 from auricle.hub.conversions import Fetched, load_once_converted
+from auricle.info import Provenance
 from auricle.models.base import Encoder
-from auricle.outputs import Provenance
 from golden_cases import GoldenCase
 
 CASES = (
@@ -48,6 +49,11 @@ def never() -> Fetched:
     pytest.fail("this was to come from the conversion")
 
 
+def loaded(wanted: Wanted, fetch: Callable[[], Fetched], *, refresh: bool = False) -> Encoder:
+    """The encoder of a checkpoint that is read by way of its conversion."""
+    return load_once_converted(wanted, fetch, refresh=refresh).build()
+
+
 def assert_same(one: Encoder, other: Encoder) -> None:
     assert type(one) is type(other)
     assert one.config == other.config
@@ -66,8 +72,8 @@ def assert_same(one: Encoder, other: Encoder) -> None:
 def test_the_conversion_gives_the_same_bits(name: str, cache: Path) -> None:
     fetched = in_cache(name, cache)
     wanted = Wanted(label=name)
-    direct = load_once_converted(wanted, lambda: fetched)
-    mapped = load_once_converted(wanted, never)
+    direct = loaded(wanted, lambda: fetched)
+    mapped = loaded(wanted, never)
     assert_same(direct, mapped)
     assert mapped.provenance.sha256 is not None
     case = GoldenCase(name)
@@ -78,7 +84,7 @@ def test_the_conversion_gives_the_same_bits(name: str, cache: Path) -> None:
 
 def test_it_is_the_librarys_own_file_and_says_what_it_was_made_of(cache: Path) -> None:
     wanted = Wanted(label="t")
-    load_once_converted(wanted, lambda: in_cache("tera", cache))
+    loaded(wanted, lambda: in_cache("tera", cache))
     native = read_native(wanted.path)
     assert is_native(wanted.path)
     assert native.provenance.source_url == ORIGIN.source_url
@@ -89,11 +95,11 @@ def test_it_is_the_librarys_own_file_and_says_what_it_was_made_of(cache: Path) -
 
 def test_weights_are_mapped_not_copied(cache: Path) -> None:
     wanted = Wanted(label="t")
-    load_once_converted(wanted, lambda: in_cache("tera", cache))
+    loaded(wanted, lambda: in_cache("tera", cache))
     maps = Path("/proc/self/maps")
     if not maps.exists():
         pytest.skip("needs /proc")
-    encoder = load_once_converted(wanted, never)
+    encoder = loaded(wanted, never)
     spans = [
         tuple(int(end, 16) for end in line.split()[0].split("-"))
         for line in maps.read_text().splitlines()
@@ -103,25 +109,25 @@ def test_weights_are_mapped_not_copied(cache: Path) -> None:
         assert any(start <= weight.data_ptr() < end for start, end in spans)
     with torch.no_grad():  # and nobody can spoil the file by training
         next(encoder.parameters()).zero_()
-    assert_same(load_once_converted(wanted, never), load_once_converted(wanted, never))
-    assert next(load_once_converted(wanted, never).parameters()).any()
+    assert_same(loaded(wanted, never), loaded(wanted, never))
+    assert next(loaded(wanted, never).parameters()).any()
 
 
 def test_refresh_converts_again(cache: Path) -> None:
     fetched = in_cache("tera", cache)
     wanted = Wanted(label="t")
-    load_once_converted(wanted, lambda: fetched)
+    loaded(wanted, lambda: fetched)
     shutil.copy(GoldenCase("apc").checkpoints[0], fetched.path)
-    assert load_once_converted(wanted, lambda: fetched, refresh=True).family == "apc"
-    assert load_once_converted(wanted, never).family == "apc"
+    assert loaded(wanted, lambda: fetched, refresh=True).family == "apc"
+    assert loaded(wanted, never).family == "apc"
 
 
 def test_a_changed_original_is_converted_again(cache: Path) -> None:
     fetched = in_cache("tera", cache)
     wanted = Wanted(label="t")
-    load_once_converted(wanted, lambda: fetched)
+    loaded(wanted, lambda: fetched)
     shutil.copy(GoldenCase("apc").checkpoints[0], fetched.path)
-    assert load_once_converted(wanted, lambda: fetched).family == "apc"
+    assert loaded(wanted, lambda: fetched).family == "apc"
 
 
 def test_a_configuration_of_its_own_counts(cache: Path) -> None:
@@ -129,7 +135,7 @@ def test_a_configuration_of_its_own_counts(cache: Path) -> None:
     (config,) = fetched.path.parent.glob("*.cfg")
     fetched = Fetched(path=fetched.path, provenance=ORIGIN, config=config)
     wanted = Wanted(label="p")
-    load_once_converted(wanted, lambda: fetched)
+    loaded(wanted, lambda: fetched)
     assert find_conversion(wanted) is not None
     config.write_text(config.read_text() + "\n")
     assert find_conversion(wanted) is None
@@ -144,17 +150,17 @@ def test_an_original_that_is_not_what_was_downloaded_is_refused(cache: Path) -> 
     fetched = in_cache("tera", cache)
     pin(fetched.path, "ab" * 32)
     with pytest.raises(ChecksumError, match=r"but was abab.*refresh=True"):
-        load_once_converted(Wanted(label="t"), lambda: fetched)
+        loaded(Wanted(label="t"), lambda: fetched)
     pin(fetched.path, file_sha256(fetched.path))
     with pytest.raises(ChecksumError, match="expected cdcd"):
-        load_once_converted(Wanted(label="t", sha256="cdcd"), lambda: fetched)
+        loaded(Wanted(label="t", sha256="cdcd"), lambda: fetched)
 
 
 @pytest.mark.parametrize("spoil", ["cut", "flip", "no note", "rubbish", "another's note"])
 def test_a_damaged_conversion_is_made_again(spoil: str, cache: Path) -> None:
     fetched = in_cache("tera", cache)
     wanted = Wanted(label="t")
-    direct = load_once_converted(wanted, lambda: fetched)
+    direct = loaded(wanted, lambda: fetched)
     content = bytearray(wanted.path.read_bytes())
     if spoil == "cut":
         wanted.path.write_bytes(content[:-1])
@@ -167,10 +173,10 @@ def test_a_damaged_conversion_is_made_again(spoil: str, cache: Path) -> None:
         note_path(wanted.path).unlink()
     else:
         other = Wanted(label="u")
-        load_once_converted(other, lambda: in_cache("apc", cache))
+        loaded(other, lambda: in_cache("apc", cache))
         shutil.copy(note_path(other.path), note_path(wanted.path))
-    assert_same(load_once_converted(wanted, lambda: fetched), direct)
-    assert_same(load_once_converted(wanted, never), direct)
+    assert_same(loaded(wanted, lambda: fetched), direct)
+    assert_same(loaded(wanted, never), direct)
 
 
 def test_a_disk_that_is_full_costs_the_conversion_only(
@@ -182,7 +188,7 @@ def test_a_disk_that_is_full_costs_the_conversion_only(
 
     fetched = in_cache("tera", cache)
     monkeypatch.setattr("auricle.files.native.write_safetensors", fill_up)
-    encoder = load_once_converted(Wanted(label="t"), lambda: fetched)
+    encoder = loaded(Wanted(label="t"), lambda: fetched)
     assert encoder.provenance.sha256 == file_sha256(TERA)
     assert "not kept, so the next load converts it again" in caplog.text
     assert "No space left" in caplog.text
@@ -195,16 +201,16 @@ def test_a_cache_that_takes_no_folder_costs_the_conversion_only(
 ) -> None:
     fetched = in_cache("tera", cache)
     (cache / "converted").write_bytes(b"")
-    assert load_once_converted(Wanted(label="t"), lambda: fetched).family == "tera"
+    assert loaded(Wanted(label="t"), lambda: fetched).family == "tera"
     assert "is not kept" in caplog.text
 
 
 def test_what_lies_elsewhere_or_is_our_own_is_not_converted(cache: Path, tmp_path: Path) -> None:
     elsewhere = Fetched(path=TERA, provenance=ORIGIN)
-    encoder = load_once_converted(Wanted(label="t"), lambda: elsewhere)
+    encoder = loaded(Wanted(label="t"), lambda: elsewhere)
     own = cache / "own.safetensors"
     encoder.save(own)
-    load_once_converted(Wanted(label="t"), lambda: Fetched(path=own, provenance=ORIGIN))
+    loaded(Wanted(label="t"), lambda: Fetched(path=own, provenance=ORIGIN))
     auricle.load(own)
     assert not (cache / "converted").exists()
 
@@ -216,7 +222,7 @@ def test_debris_of_a_killed_writer_is_swept(cache: Path) -> None:
     debris = [path.with_name(f".{path.name}.x1y2z3") for path in names]
     for path in debris:
         path.write_bytes(b"half")
-    load_once_converted(wanted, lambda: in_cache("tera", cache))
+    loaded(wanted, lambda: in_cache("tera", cache))
     # That of another conversion may be of a process that is writing it.
     assert [path.exists() for path in debris] == [False, False, True]
 

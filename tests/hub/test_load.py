@@ -5,6 +5,7 @@ import torch
 
 import auricle
 from auricle.errors import AuricleError, CheckpointError, UnknownModelError
+from auricle.hub.load import usable_device
 from golden_cases import GoldenCase
 
 
@@ -13,13 +14,26 @@ def test_unknown_names_offer_close_matches() -> None:
         auricle.load("mokingjay")
 
 
-def test_device_and_dtype_are_the_weights_and_representations_stay_float32() -> None:
+def test_precision_is_the_weights_and_representations_stay_float32() -> None:
     checkpoint = GoldenCase("apc").checkpoints[0]
-    encoder = auricle.load(str(checkpoint), device="cpu", dtype=torch.bfloat16)
+    encoder = auricle.load(str(checkpoint), device="cpu", precision="bf16")
     assert encoder.dtype == torch.bfloat16
     assert encoder([torch.zeros(8_000)])[0].dtype == torch.float32
+
+
+def test_the_deprecated_dtype() -> None:
+    checkpoint = GoldenCase("apc").checkpoints[0]
+    with pytest.warns(DeprecationWarning, match="dtype=torch.float64 is deprecated: pass preci"):
+        assert auricle.load(checkpoint, dtype=torch.float64).dtype == torch.float64
     with pytest.raises(AuricleError, match="floating-point type .*, but is torch.int64"):
         auricle.load("fbank", dtype=torch.int64)
+
+
+def test_the_default_device_is_a_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert usable_device("auto") == torch.empty(0).device
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(AuricleError, match="cannot use device 'cuda'"):  # this build has none
+        usable_device("auto")
 
 
 def test_a_checkpoint_under_a_catalogue_name_keeps_the_name() -> None:

@@ -5,9 +5,10 @@ import torch
 
 import auricle
 from auricle.catalogue.family import FAMILIES
+from auricle.checkpoints.checkpoint import build_encoder
 from auricle.errors import UnknownModelError
 from auricle.models.apc import ApcConfig
-from auricle.models.base import Config
+from auricle.models.definition import Config
 
 SMALL = ApcConfig(hidden_size=8)
 
@@ -17,7 +18,7 @@ def test_every_family_has_published_sizes_whose_weights_are_set() -> None:
     assert set(sizes.values()) == set(FAMILIES)
     for name, family in sizes.items():
         with torch.device("meta"):
-            encoder = FAMILIES[family].build(FAMILIES[family].preset(name))
+            encoder = build_encoder(FAMILIES[family], FAMILIES[family].preset(name))
         assert isinstance(encoder.config, encoder.config_type)
 
 

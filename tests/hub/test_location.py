@@ -11,7 +11,6 @@ from auricle.hub.location import (
     is_repository_url,
     looks_like_path,
     parse_repository_url,
-    repository_hint,
 )
 
 
@@ -75,13 +74,6 @@ def test_parts_of_a_repository_url(rest: str, revision: str | None, file: str | 
 def test_what_would_lead_elsewhere_is_refused(rest: str) -> None:
     with pytest.raises(DownloadError, match=r"expected hf://owner/name\[@revision\]\[/file\]"):
         parse_repository_url(f"hf://{rest}")
-
-
-def test_what_looks_like_a_repository_gets_a_hint() -> None:
-    assert repository_hint("owner/name").endswith("hf://owner/name")
-    assert repository_hint(Path("owner/na.me-2")).endswith("hf://owner/na.me-2")
-    for other in ("name", "./name", "a/b/c", "../b", Path("/owner/name"), "a b/c"):
-        assert not repository_hint(other)
 
 
 @pytest.mark.parametrize(

@@ -1,47 +1,20 @@
-"""What the contract suite cannot say of a good encoder: what happens around a call."""
+"""Calls of an encoder, beside what the contract suite checks of every family."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-import msgspec
 import pytest
 import torch
 from torch import Tensor
 
-from auricle.errors import AuricleError, LayerError
+import auricle
+from auricle.errors import LayerError
+from auricle.models import base
 from auricle.models.apc import ApcConfig
-from auricle.models.base import Config, Encoder
-from auricle.outputs import FrameGeometry, LayerInfo, Provenance, Window
-
-
-class Halves(Encoder):
-    """Yields the samples, then every second one; counts what was computed."""
-
-    family = "apc"
-    config_type = Config
-
-    def __init__(self) -> None:
-        super().__init__(Config())
-        self.computed: list[str] = []
-
-    @property
-    def layer_infos(self) -> tuple[LayerInfo, ...]:
-        return tuple(
-            LayerInfo(name=name, dim=1, geometry=FrameGeometry((Window(size=1, stride=stride),)))
-            for name, stride in (("whole", 1), ("half", 2), ("quarter", 4))
-        )
-
-    @property
-    def default_layer(self) -> str:
-        return "half"
-
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        for info in self.layer_infos:
-            self.computed.append(info.name)
-            yield info.name, waveforms[:, :: info.geometry.hop_samples].unsqueeze(2)
+from auricle.nn.fast_paths import plain
+from toy_encoder import Halves
 
 
 def test_a_layer_is_computed_only_as_deep_as_asked() -> None:
@@ -54,7 +27,7 @@ def test_a_layer_is_computed_only_as_deep_as_asked() -> None:
 
 
 def test_layers_of_other_rates_come_by_name() -> None:
-    (output,) = Halves()([torch.arange(5.0)], layer="all")
+    (output,) = Halves().layers([torch.arange(5.0)])
     assert {name: layer.flatten().tolist() for name, layer in output.items()} == {
         "whole": [0, 1, 2, 3, 4],
         "half": [0, 2, 4],
@@ -62,51 +35,80 @@ def test_layers_of_other_rates_come_by_name() -> None:
     }
 
 
+def test_layers_come_by_name_in_the_order_of_the_names() -> None:
+    encoder = Halves()
+    (output,) = encoder.layers([torch.arange(5.0)], [-1, "whole", 2])
+    assert list(output) == ["quarter", "whole"]
+    assert encoder.layers([torch.arange(5.0)], []) == [{}]
+    assert encoder.layers([]) == []
+    for wrong in ("whole", 0, None):
+        with pytest.raises(LayerError, match="names must be 'all' or a list of layers"):
+            encoder.layers([torch.arange(5.0)], wrong)  # type: ignore[arg-type]
+
+
+def test_the_deprecated_spelling_of_several_layers() -> None:
+    wavs = [torch.arange(5.0), torch.arange(3.0)]
+    encoder = Halves()
+    for names in ("all", ["half", 0]):
+        with pytest.warns(DeprecationWarning, match=r"encoder\.layers\(wavs, names\)") as warned:
+            outputs = encoder(wavs, layer=names)  # type: ignore[arg-type]
+        assert warned[0].filename == __file__
+        for output, expected in zip(outputs, encoder.layers(wavs, names), strict=True):
+            assert isinstance(output, dict)
+            assert list(output) == list(expected)
+            assert all(map(torch.equal, output.values(), expected.values()))
+    alike = auricle.build(ApcConfig(num_layers=2, hidden_size=4))
+    wav = torch.randn(4_000)
+    with pytest.warns(DeprecationWarning, match=r"encoder\.layers"):
+        (output,) = alike([wav], "all")
+    assert torch.equal(output, torch.stack([*alike.layers([wav])[0].values()]))
+
+
+def test_the_deprecated_spelling_of_pad_short() -> None:
+    encoder = auricle.load("fbank")
+    with pytest.warns(DeprecationWarning, match="pass pad_short=True") as warned:
+        (output,) = encoder([torch.zeros(10)], short="pad")  # type: ignore[call-arg]
+    assert warned[0].filename == __file__
+    assert torch.equal(output, encoder([torch.zeros(10)], pad_short=True)[0])
+
+
+def test_a_long_list_is_encoded_in_batches_of_like_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = auricle.load("fbank")
+    batches: list[list[int]] = []
+    encode = type(encoder).encode
+
+    def record(self: Any, waveforms: Tensor, num_samples: Sequence[int], wanted: Any) -> Any:
+        batches.append(list(num_samples))
+        return encode(self, waveforms, num_samples, wanted)
+
+    monkeypatch.setattr(type(encoder), "encode", record)
+    monkeypatch.setattr(base, "MAX_PADDED_SECONDS", 1.0)
+    generator = torch.Generator().manual_seed(0)
+    lengths = [int(n) for n in torch.randint(400, 9_000, (40,), generator=generator)] + [20_000]
+    wavs = [0.1 * torch.randn(length, generator=generator) for length in lengths]
+    with torch.inference_mode(), plain():
+        outputs = encoder(wavs)
+    assert sorted(length for batch in batches for length in batch) == sorted(lengths)
+    assert all(len(batch) * max(batch) <= 16_000 for batch in batches[1:])
+    assert batches[0] == [20_000]  # longer than the limit, so alone
+    assert [max(batch) for batch in batches] == sorted(map(max, batches), reverse=True)
+    for wav, output in zip(wavs, outputs, strict=True):
+        assert torch.equal(output, encoder([wav])[0])
+
+    batches.clear()
+    with torch.inference_mode(), plain():
+        encoder(wavs[:2])  # one batch, in the order of the list
+        encoder.train()(wavs)  # in training a batch stays one
+    assert batches == [lengths[:2], lengths]
+
+
 def test_outputs_keep_the_order_and_lengths_of_the_input() -> None:
     outputs = Halves()([torch.full((size,), float(size)) for size in (3, 9, 1, 4)])
     assert [output.flatten().tolist() for output in outputs] == [[3] * 2, [9] * 5, [1], [4] * 2]
 
 
-def test_a_layer_is_told_by_index_name_and_default() -> None:
-    encoder = Halves()
-    asked: dict[str, list[int | str | None]] = {
-        "whole": [0, -3, "whole"],
-        "half": [1, -2, "half", None],
-        "quarter": [2, -1, "quarter"],
-    }
-    for name, keys in asked.items():
-        assert {encoder.layer_info(key).name for key in keys} == {name}
-    with pytest.raises(LayerError, match="no layer 3: expected an index from -3 to 2 or one of"):
-        encoder.layer_info(3)
-
-
-def test_times_are_seconds_of_each_layer_s_own_frames() -> None:
-    times = Halves().frame_times(5, "quarter") * 16_000
-    assert times.tolist() == [[0, 1], [4, 5]]
-
-
-def test_info_takes_the_name_from_the_provenance() -> None:
-    encoder = Halves()
-    assert encoder.info.name == "apc"
-    encoder.provenance = Provenance(name="mine", licence="CC0")
-    assert (encoder.info.name, encoder.info.licence) == ("mine", "CC0")
-    assert encoder.device == torch.device("cpu")
-
-
-def test_lengths_are_whole_numbers() -> None:
-    encoder = Halves()
-    assert encoder.num_frames(torch.tensor([0, 5])).tolist() == [0, 3]
-    for wrong in (1.5, torch.tensor(1.5)):
-        with pytest.raises(AuricleError, match="num_samples must be"):
-            encoder.num_frames(wrong)  # type: ignore[type-var]
-
-
 def test_a_bare_waveform_is_not_a_list() -> None:
     with pytest.raises(ValueError, match="list"):
         Halves()(torch.ones(8))  # type: ignore[arg-type]
-
-
-def test_a_configuration_is_a_dict_to_other_libraries() -> None:
-    config = ApcConfig(num_layers=2)
-    assert config.to_dict()["num_layers"] == 2
-    assert msgspec.convert(config.to_dict(), ApcConfig) == config

@@ -6,7 +6,6 @@ import torch
 import auricle
 from auricle.catalogue.family import FAMILIES
 from auricle.errors import AuricleError
-from auricle.frontends import extract
 
 PRESETS = FAMILIES["baseline"].presets()
 
@@ -18,7 +17,7 @@ def test_a_baseline_is_its_front_end(name: str, dim: int) -> None:
     wav = 0.1 * torch.randn(8_000)
     (output,) = auricle.load(name)([wav])
     assert output.shape[1] == dim
-    assert torch.equal(output, extract(wav.unsqueeze(0), [8_000], PRESETS[name].features)[0])
+    assert torch.equal(output, PRESETS[name].features.features(wav.unsqueeze(0), [8_000])[0])
     assert auricle.load(name).info.num_parameters == 0
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from auricle.catalogue.family import FAMILIES
-from auricle.frontends import FbankConfig, fbank
+from auricle.frontends import FbankConfig
 from auricle.models.npc import Npc, NpcConfig
 from auricle.nn.quantizer import CodebookConfig
 
@@ -55,7 +55,7 @@ def reference(model: Npc, wav: torch.Tensor) -> dict[str, torch.Tensor]:
         )
         return (x - mean) / (var + 1e-5).sqrt() * weight + bias
 
-    x = fbank(wav.unsqueeze(0), [len(wav)], config.features).transpose(1, 2)
+    x = config.features.features(wav.unsqueeze(0), [len(wav)]).transpose(1, 2)
     layers = {}
     for index in range(config.num_blocks):
         y = act(norm(f"blocks.{index}.bn1", conv(f"blocks.{index}.conv", x)))

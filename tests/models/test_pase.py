@@ -112,7 +112,7 @@ def test_layers_in_a_ragged_batch(options: dict[str, Any]) -> None:
     wavs[1] += 0.5
     wavs[2][300:] = 0.0
     with torch.inference_mode():
-        outputs = model(wavs, layer="all")
+        outputs = model.layers(wavs)
     for wav, layers in zip(wavs, outputs, strict=True):
         expected = reference(model, wav)
         assert list(layers) == [info.name for info in model.layer_infos]

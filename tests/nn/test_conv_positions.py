@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.geometry import FrameGeometry
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
 from auricle.nn.padding import padding_mask, zero_padding
-from auricle.outputs import FrameGeometry
 
 DIM = 8
 LENGTHS = [11, 1, 6]

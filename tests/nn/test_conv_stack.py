@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from auricle.geometry import Window
 from auricle.nn import chunks, conv_stack
 from auricle.nn.conv_stack import StackModule, run_stack
 from auricle.nn.convolution import Conv1d
 from auricle.nn.norms import UtteranceGroupNorm
-from auricle.outputs import Window
 
 DIM = 4
 LENGTHS = [500, 37, 499, 260]

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from auricle.geometry import FrameGeometry, Window
 from auricle.nn import chunks as chunks_module
 from auricle.nn.cuts import Cut, cuts
 from auricle.nn.reflect import reflect_pad
-from auricle.outputs import FrameGeometry, Window
 
 CHAINS = {
     "no padding": (Window(size=10, stride=5), Window(size=3, stride=2), Window(size=2)),

@@ -30,11 +30,11 @@ def draw(*, across_batch: bool, seed: int = 0, num_negatives: int = 4_000) -> to
 def test_negatives_are_all_other_true_frames_alike(across_batch: bool) -> None:
     drawn = draw(across_batch=across_batch)
     assert drawn.shape == (3, 5, 4_000)
-    true_frames = {(row, frame) for row in range(3) for frame in range(LENGTHS[row])}
-    for row, frame in true_frames:
+    valid_frames = {(row, frame) for row in range(3) for frame in range(LENGTHS[row])}
+    for row, frame in valid_frames:
         expected = {
             5 * other_row + other
-            for other_row, other in true_frames
+            for other_row, other in valid_frames
             if (across_batch or other_row == row) and (other_row, other) != (row, frame)
         }
         values, counts = drawn[row, frame].unique(return_counts=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.models.cpc import Cpc, CpcConfig
 from auricle.objectives.contrastive import draw_negatives
 from auricle.objectives.cpc import PRESETS, CpcObjective, CpcObjectiveConfig

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import auricle.objectives.pase as subject
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.models.pase import Pase, PaseConfig
 from auricle.objectives.base import Loss
 from auricle.objectives.pase import (
@@ -17,8 +17,8 @@ from auricle.objectives.pase import (
     PaseObjective,
     PaseObjectiveConfig,
     draw,
+    pair_loss,
     sequence,
-    tell_apart,
 )
 
 TINY = PaseConfig(
@@ -98,7 +98,7 @@ def test_telling_apart_by_hand() -> None:
     anchor = torch.tensor([[[1.0, 1.0]]])
     positive = torch.tensor([[[1.0, -2.0]]])
     negative = torch.tensor([[[-2.0, -4.0]]])
-    value, accuracy = tell_apart(summed, anchor, positive, negative)  # type: ignore[arg-type]
+    value, accuracy = pair_loss(summed, anchor, positive, negative)  # type: ignore[arg-type]
 
     def surprise(logit: float) -> float:
         return math.log(1 + math.exp(-logit))
@@ -152,7 +152,7 @@ def test_pairs_come_from_the_right_utterances(monkeypatch: pytest.MonkeyPatch) -
         seen.append(parts[1:])
         return torch.zeros(()), torch.zeros(())
 
-    monkeypatch.setattr(subject, "tell_apart", record)
+    monkeypatch.setattr(subject, "pair_loss", record)
     module = objective()
     x = torch.randn(6, 16, 50)
     draws = draw([16_000] * 3, 50, SMALL, torch.Generator().manual_seed(0))

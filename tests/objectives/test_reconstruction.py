@@ -6,15 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from auricle.frontends import FbankConfig, LogMelConfig, extract
+from auricle.frontends import FbankConfig, LogMelConfig
 from auricle.models.bert_encoder import SpectralBertConfig
 from auricle.models.mockingjay import Mockingjay, MockingjayConfig
 from auricle.nn.bert import BertConfig
-from auricle.objectives.masking import draw_time_mask
 from auricle.objectives.reconstruction import (
     ReconstructionObjective,
     ReconstructionObjectiveConfig,
     SpecHead,
+    draw_time_mask,
     initialise,
 )
 
@@ -68,7 +68,7 @@ def straight_line(module: ReconstructionObjective, wav: torch.Tensor, mask: Any)
         1e-12,
     )
     predicted = hidden @ head.output.weight.T + head.output.bias
-    target = extract(wav.unsqueeze(0), [len(wav)], module.target)
+    target = module.target.features(wav.unsqueeze(0), [len(wav)])
     return (predicted - target)[0][mask.is_masked[0]].abs()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.models.vq_wav2vec import VqWav2Vec, VqWav2VecConfig
 from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
 from auricle.nn.vector_quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig

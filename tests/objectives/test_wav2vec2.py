@@ -10,7 +10,7 @@ from torch import Tensor
 
 import auricle.objectives.wav2vec2 as subject
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.waveform_extractor import ExtractorConfig

@@ -102,17 +102,16 @@ def test_every_layer_alone_and_in_a_batch(kind: str, tmp_path: Path) -> None:
     wavs = waveforms()
     with torch.inference_mode():
         references = [hidden_states(model, preprocessor, wav) for wav in wavs]
-        together = encoder(wavs, "all")
+        together = encoder.layers(wavs)
         with plain():
-            padded = encoder(wavs, "all")
+            padded = encoder.layers(wavs)
         rows = zip(wavs, references, together, padded, strict=True)
         for wav, expected, batched, in_plain_batch in rows:
-            (alone,) = encoder([wav], "all")
-            assert len(alone) == len(expected)
-            for index, reference in enumerate(expected):
-                assert deviation(alone[index], reference) <= LIMIT
-                assert deviation(batched[index], reference) <= LIMIT
-                assert deviation(in_plain_batch[index], reference) <= LIMIT
+            (alone,) = encoder.layers([wav])
+            for name, reference in zip(alone, expected, strict=True):
+                assert deviation(alone[name], reference) <= LIMIT
+                assert deviation(batched[name], reference) <= LIMIT
+                assert deviation(in_plain_batch[name], reference) <= LIMIT
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -146,7 +145,7 @@ def test_a_checkpoint_of_fairseq_exports(name: str, tmp_path: Path) -> None:
     (wav, *_) = waveforms()
     with torch.inference_mode():
         states = hidden_states(model, reader, wav)
-        for state, reference in zip(states, encoder([wav], "all")[0], strict=True):
+        for state, reference in zip(states, encoder.layers([wav])[0].values(), strict=True):
             # What transformers adds to the variance of a waveform differs from fairseq's.
             limit = 1e-2 if encoder.config.normalize else LIMIT
             assert deviation(state, reference) <= limit
@@ -172,7 +171,7 @@ def test_without_a_projection_transformers_has_the_identity(tmp_path: Path) -> N
     (wav, *_) = waveforms()
     with torch.inference_mode():
         states = hidden_states(model, reader, wav)
-        for state, reference in zip(states, encoder([wav], "all")[0], strict=True):
+        for state, reference in zip(states, encoder.layers([wav])[0].values(), strict=True):
             assert deviation(state, reference) <= LIMIT
 
 

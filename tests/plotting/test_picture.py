@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auricle.corpus.utterance import Segment
 from auricle.errors import MissingExtraError
-from auricle.outputs import FrameGeometry, Window
+from auricle.geometry import FrameGeometry, Window
 from auricle.plotting import panels as module
-from auricle.plotting.colours import code_colours
-from auricle.plotting.figures import save_figure
+from auricle.plotting.figures import code_colours, save_figure
 from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance
-from auricle.plotting.utterance import Representation, Segment, Sequence, Utterance
+from auricle.plotting.utterance import DrawnUtterance, FrameSequence, Representation
 
 GEOMETRY = FrameGeometry((Window(size=400, stride=160),))
 
 
-def sequence(num_frames: int, dim: int) -> Sequence:
+def sequence(num_frames: int, dim: int) -> FrameSequence:
     frames = np.random.default_rng(dim).standard_normal((num_frames, dim), dtype=np.float32)
-    return Sequence(frames=frames, geometry=GEOMETRY)
+    return FrameSequence(frames=frames, geometry=GEOMETRY)
 
 
 def representation(num_frames: int = 98, **changes: Any) -> Representation:
@@ -30,9 +30,9 @@ def representation(num_frames: int = 98, **changes: Any) -> Representation:
     return dataclasses.replace(example, **changes)
 
 
-def utterance(num_samples: int = 16_000, **changes: Any) -> Utterance:
+def utterance(num_samples: int = 16_000, **changes: Any) -> DrawnUtterance:
     num_frames = GEOMETRY.num_frames(num_samples)
-    example = Utterance(
+    example = DrawnUtterance(
         title="a $title$ with_signs",
         waveform=np.sin(np.arange(num_samples, dtype=np.float32)),
         sample_rate=16_000,
@@ -62,8 +62,8 @@ def similarity(*layers: tuple[str, str]) -> LayerSimilarity:
     return LayerSimilarity(layers=layers, matrix=matrix, num_moments=1234)
 
 
-def codes(*columns: list[int]) -> Sequence:
-    return Sequence(frames=np.array(columns).T, geometry=GEOMETRY)
+def codes(*columns: list[int]) -> FrameSequence:
+    return FrameSequence(frames=np.array(columns).T, geometry=GEOMETRY)
 
 
 def test_the_panels_share_the_time_axis_and_stand_in_line() -> None:
@@ -125,7 +125,10 @@ def test_a_section_is_drawn_as_finely_as_if_it_were_all(monkeypatch: pytest.Monk
 
 
 def test_a_part_of_a_recording_keeps_the_recording_s_times() -> None:
-    segments = (Segment(start=2.0, end=4.0, label="S"), Segment(start=9.0, end=10.0, label="T"))
+    segments = (
+        Segment(start=2.0, end=4.0, label="S"),
+        Segment(start=9.0, end=10.0, label="T"),
+    )
     shown = representation(codes=codes([7] * 98))
     picture = draw_utterance(utterance(origin=3.0, segments=segments, representations=(shown,)))
     start = 3.0 + (200 - 80) / 16_000
@@ -149,7 +152,7 @@ def bars(picture: Picture) -> dict[str, Any]:
 
 
 def test_the_bar_of_equal_values_holds_no_impossible_ones() -> None:
-    same = representation(sequence=Sequence(frames=np.ones((98, 6)), geometry=GEOMETRY))
+    same = representation(sequence=FrameSequence(frames=np.ones((98, 6)), geometry=GEOMETRY))
     bar = bars(draw_utterance(utterance(representations=(same,))))["cosine"]
     assert (bar.vmin, bar.vmax) == (0, 1)
     assert bar.extend == "neither"
@@ -181,7 +184,7 @@ def test_the_ribbon_is_lighter_where_the_first_component_is_higher() -> None:
     frames = np.zeros((98, 6), dtype=np.float32)
     frames[:, :4] = np.linspace(-1, 1, 98)[:, None]
     frames[:, 5] = np.where(np.arange(98) % 2, 0.5, -0.5)
-    example = representation(sequence=Sequence(frames=frames, geometry=GEOMETRY))
+    example = representation(sequence=FrameSequence(frames=frames, geometry=GEOMETRY))
     picture = draw_utterance(utterance(representations=(example,)))
     colours = np.asarray(image(picture, "a, b_1: principal components").get_array())
     assert colours.shape == (1, 98, 3)
@@ -281,7 +284,7 @@ def test_a_long_utterance_is_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("num_samples", [400, 560])
 def test_silence_and_single_frames_can_be_drawn(tmp_path: Path, num_samples: int) -> None:
     num_frames = GEOMETRY.num_frames(num_samples)
-    silent = Sequence(frames=np.zeros((num_frames, 3), dtype=np.float32), geometry=GEOMETRY)
+    silent = FrameSequence(frames=np.zeros((num_frames, 3), dtype=np.float32), geometry=GEOMETRY)
     waveform = np.zeros(num_samples, dtype=np.float32)
     shown = representation(sequence=silent)
     picture = draw_utterance(utterance(num_samples, waveform=waveform, representations=(shown,)))

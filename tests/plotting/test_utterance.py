@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 
-from auricle.outputs import FrameGeometry, Window
-from auricle.plotting.utterance import Sequence, Utterance
+from auricle.geometry import FrameGeometry, Window
+from auricle.plotting.utterance import DrawnUtterance, FrameSequence
 
 
 def test_all_is_shown_unless_a_section_is_named() -> None:
-    nothing = Sequence(frames=np.zeros((1, 1)), geometry=FrameGeometry())
-    utterance = Utterance(
+    nothing = FrameSequence(frames=np.zeros((1, 1)), geometry=FrameGeometry())
+    utterance = DrawnUtterance(
         title="",
         waveform=np.zeros(24_000, dtype=np.float32),
         sample_rate=16_000,
@@ -33,9 +33,9 @@ def test_a_frame_begins_half_a_hop_before_its_centre() -> None:
             22.5 / 16_000 - 10 / 16_000,
         ),
     ):
-        sequence = Sequence(frames=np.zeros((3, 1)), geometry=geometry)
+        sequence = FrameSequence(frames=np.zeros((3, 1)), geometry=geometry)
         for origin in (0.0, 4.0):
-            utterance = Utterance(
+            utterance = DrawnUtterance(
                 title="",
                 waveform=np.zeros(800, dtype=np.float32),
                 sample_rate=16_000,

@@ -10,12 +10,15 @@ from torch import Tensor
 
 import auricle
 from auricle.audio.files import read_audio
+from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError
-from auricle.models.base import Config, Encoder
-from auricle.outputs import FrameGeometry, LayerInfo, Window
+from auricle.geometry import FrameGeometry, Window
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 from auricle.probing import features as module
 from auricle.probing.features import collect, label_frames
-from auricle.probing.tasks import Segment, read_task
+from auricle.probing.tasks import read_task
 
 
 class TwoRates(Encoder):
@@ -50,9 +53,9 @@ class TwoRates(Encoder):
 
 def test_a_frame_has_the_label_at_its_centre() -> None:
     segments = (
-        Segment(label="a", start_seconds=0.1, end_seconds=0.2),
-        Segment(label="b", start_seconds=0.2, end_seconds=0.3),
-        Segment(label="c", start_seconds=0.5, end_seconds=0.6),
+        Segment(label="a", start=0.1, end=0.2),
+        Segment(label="b", start=0.2, end=0.3),
+        Segment(label="c", start=0.5, end=0.6),
     )
     centres = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7]
     # Spans of one width around them, which would give other labels at their starts or ends.

@@ -102,7 +102,7 @@ def test_training_mode_and_broken_layers_are_refused(
         probe(encoder.eval(), task)
 
 
-def test_a_solver_that_is_not_done_is_said(
+def test_a_solver_that_does_not_converge_is_reported(
     librispeech: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(classifier, "MAX_ITERATIONS", 1)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from auricle.corpus.utterance import Segment
 from auricle.errors import AuricleError
-from auricle.probing.tasks import NUM_HALVINGS, TASKS, Fold, Segment, read_task
+from auricle.probing.tasks import NUM_HALVINGS, TASKS, Fold, read_task
 
 
 def test_each_speaker_of_the_phones_is_tested_once_by_the_others(librispeech: Path) -> None:
@@ -24,8 +25,8 @@ def test_phones_are_segments_in_seconds(librispeech: Path) -> None:
     utterance = read_task("phones", librispeech).utterances[0]
     assert utterance.path == librispeech / "train/0/0-0.wav"
     assert utterance.segments[:2] == (
-        Segment(label="A", start_seconds=0.0, end_seconds=0.2),
-        Segment(label="B", start_seconds=0.2, end_seconds=0.4),
+        Segment(label="A", start=0.0, end=0.2),
+        Segment(label="B", start=0.2, end=0.4),
     )
 
 

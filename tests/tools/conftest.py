@@ -14,7 +14,7 @@ import auricle
 from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
 from auricle.files.digests import file_sha256
-from auricle.outputs import Provenance
+from auricle.info import Provenance
 from auricle.probing.results import LayerResult, ProbeResult, write_results
 from auricle.training.recipe import parse_recipe
 

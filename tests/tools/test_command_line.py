@@ -8,7 +8,7 @@ from pathlib import Path
 import command_line
 import pytest
 
-from auricle.cli.parser import COMMANDS
+from auricle.__main__ import COMMANDS
 
 
 def test_the_page_is_current() -> None:

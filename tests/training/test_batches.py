@@ -5,9 +5,21 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
 
-from auricle.errors import RecipeError
-from auricle.training.batches import BatchStream, Piece, Position, cut, draw, plan_epoch
+from auricle.audio.files import read_audio
+from auricle.errors import AudioError, RecipeError
+from auricle.training.batches import (
+    BatchStream,
+    Crop,
+    DataPosition,
+    TrainingBatch,
+    cut_crops,
+    decode,
+    draw,
+    load_batches,
+    plan_epoch,
+)
 from auricle.training.corpus import Corpus, Utterance
 from auricle.training.recipe import DataOptions
 
@@ -43,23 +55,23 @@ def test_crops_lie_side_by_side_and_move_with_the_epoch() -> None:
     corpus = corpus_of(20_500, 8_000, 5_000)
     starts = set()
     for epoch in range(50):
-        first, second, whole, short = cut(corpus, CROPPED, 0, epoch)
+        first, second, whole, short = cut_crops(corpus, CROPPED, 0, epoch)
         assert first.num_samples == second.num_samples == 8_000
         assert second.start == first.start + 8_000
         assert 0 <= first.start <= 4_500
-        assert (whole, short) == (Piece(1, 0, 8_000), Piece(2, 0, 5_000))
+        assert (whole, short) == (Crop(1, 0, 8_000), Crop(2, 0, 5_000))
         starts.add(first.start)
     assert len(starts) > 40
     assert min(starts) < 900
     assert max(starts) > 3_600
 
 
-def test_every_piece_is_used_once_and_batches_are_full() -> None:
+def test_every_crop_is_used_once_and_batches_are_full() -> None:
     batches = plan_epoch(VARIED, WHOLE, 0, 0)
-    counts = Counter(piece.utterance for batch in batches for piece in batch)
+    counts = Counter(crop.utterance for batch in batches for crop in batch)
     assert set(counts.values()) == {1}
     left_out = 60 - len(counts)
-    sizes = [len(batch) * max(piece.num_samples for piece in batch) for batch in batches]
+    sizes = [len(batch) * max(crop.num_samples for crop in batch) for batch in batches]
     assert max(sizes) <= 256_000
     assert left_out * 58_000 < 256_000
     assert sum(sizes) > 0.75 * 256_000 * len(batches)
@@ -109,9 +121,9 @@ def test_processes_share_an_epoch_without_overlap() -> None:
         stream = BatchStream(corpus=VARIED, options=WHOLE, seed=5, rank=rank, num_processes=3)
         share = list(islice(stream, usable // 3 + 1))
         assert share[-2].following.epoch == 0
-        assert share[-1].following == Position(1, 3)
-        shares.append([order.pieces for order in share[:-1]])
-    dealt = [pieces for turn in zip(*shares, strict=True) for pieces in turn]
+        assert share[-1].following == DataPosition(1, 3)
+        shares.append([order.crops for order in share[:-1]])
+    dealt = [crops for turn in zip(*shares, strict=True) for crops in turn]
     assert dealt == batches[:usable]
 
 
@@ -119,3 +131,49 @@ def test_more_processes_than_batches_are_refused() -> None:
     stream = BatchStream(corpus=corpus_of(1_000), options=WHOLE, seed=0, num_processes=2)
     with pytest.raises(RecipeError, match="1 batches, but there are 2 processes"):
         next(iter(stream))
+
+
+OPTIONS = DataOptions(batch_seconds=2.0, crop_seconds=0.5)
+
+
+def batches(
+    corpus: Corpus, count: int, *, workers: int = 0, caches: bool = False
+) -> list[TrainingBatch]:
+    stream = BatchStream(corpus=corpus, options=OPTIONS, seed=1)
+    decoded = [decode(utterance) for utterance in corpus.utterances] if caches else None
+    loaded = load_batches(stream, num_workers=workers, decoded=decoded, pin_memory=False)
+    return list(islice(loaded, count))
+
+
+def test_pieces_are_where_the_plan_says(corpus: Corpus) -> None:
+    stream = BatchStream(corpus=corpus, options=OPTIONS, seed=1)
+    for order, batch in zip(islice(stream, 3), batches(corpus, 3), strict=True):
+        assert batch.following == order.following
+        for row, count, crop in zip(batch.waveforms, batch.num_samples, order.crops, strict=True):
+            whole = read_audio(corpus.utterances[crop.utterance].path)
+            expected = whole[crop.start : crop.start + crop.num_samples]
+            assert count == crop.num_samples
+            assert torch.equal(row[:count], expected)
+            assert not row[count:].any()
+
+
+@pytest.mark.parametrize(("workers", "caches"), [(2, False), (0, True)])
+def test_workers_and_cache_change_nothing(corpus: Corpus, workers: int, caches: bool) -> None:
+    expected = batches(corpus, 6)
+    for one, other in zip(
+        expected, batches(corpus, 6, workers=workers, caches=caches), strict=True
+    ):
+        assert torch.equal(one.waveforms, other.waveforms)
+        assert (one.num_samples, one.following) == (other.num_samples, other.following)
+
+
+def test_loading_draws_nothing_from_torch(corpus: Corpus) -> None:
+    before = torch.get_rng_state()
+    batches(corpus, 2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    gone = Utterance(path=tmp_path / "gone.wav", key="gone.wav", num_samples=9_000)
+    with pytest.raises(AudioError, match=r"gone\.wav"):
+        batches(Corpus(utterances=(gone,)), 1)

@@ -15,14 +15,14 @@ from safetensors.torch import load_file
 
 import auricle
 from auricle.errors import AudioError, RecipeError, TrainingError
-from auricle.objectives.apc import ApcObjective
 from auricle.objectives.base import Loss
+from auricle.objectives.prediction import ApcObjective
 from auricle.training.building import build_accelerator, build_objective
 from auricle.training.checkpoints import CheckpointFolder, read_state
 from auricle.training.corpus import Corpus, read_corpus
-from auricle.training.metrics import StepMeans, read_metrics
+from auricle.training.monitoring import StepMeans, read_metrics
 from auricle.training.recipe import Recipe
-from auricle.training.trainer import Outcome, RunSettings, Trainer, train
+from auricle.training.trainer import RunSettings, Trainer, TrainingResult, train
 from forks import Forked, run
 
 CPU = RunSettings(device="cpu", caches_audio=True)
@@ -156,7 +156,7 @@ def test_it_leaves_an_encoder_and_what_was_seen(
 ) -> None:
     outcome = train(recipe, corpus, alone, CPU)
     path = alone / "tiny.safetensors"
-    assert outcome == Outcome(step=NUM_STEPS, stopped_by=0, result=path, is_main=True)
+    assert outcome == TrainingResult(step=NUM_STEPS, stopped_by=0, result=path, is_main=True)
     lines = read_metrics(alone)
     assert [line["step"] for line in lines] == [2, 4, 6, 8]
     assert lines[-1]["audio_hours"] == pytest.approx(NUM_STEPS * 2 / 3600, rel=0.3)
@@ -203,7 +203,7 @@ def test_stopped_by_a_signal_and_resumed_is_as_if_left_alone(
     with monkeypatch.context() as patch:
         at_step(patch, 4, terminate)
         outcome = train(recipe, corpus, tmp_path, CPU)
-    assert outcome == Outcome(step=5, stopped_by=signal.SIGTERM, result=None, is_main=True)
+    assert outcome == TrainingResult(step=5, stopped_by=signal.SIGTERM, result=None, is_main=True)
     assert not (tmp_path / "tiny.safetensors").exists()
     train(recipe, corpus, tmp_path, RunSettings(device="cpu", num_workers=1))
     assert_equal(weights(tmp_path), expected)

@@ -14,8 +14,7 @@ import re
 import struct
 from typing import BinaryIO
 
-from auricle.audio.sizes import SIZES, Sizes, magic_at
-from auricle.audio.splicing import Piece
+from auricle.audio.headers import SIZES, Piece, Sizes, magic_at
 from auricle.errors import AudioError
 
 MIN_REST = 8
@@ -57,7 +56,7 @@ MAT5_MATRIX = 14
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Section:
+class ContainerSection:
     """One recording of a file: what libsndfile is to be given of it.
 
     Attributes:
@@ -71,7 +70,7 @@ class Section:
     remark: str = ""
 
 
-def find_section(stream: BinaryIO, start: int, end: int, name: str) -> Section:
+def find_section(stream: BinaryIO, start: int, end: int, name: str) -> ContainerSection:
     """The recording that begins at `start`, of a container that is neither Ogg nor MPEG audio.
 
     Raises:
@@ -84,7 +83,7 @@ def find_section(stream: BinaryIO, start: int, end: int, name: str) -> Section:
             return _fixed(stream, start, end, head, name)
         sizes = SIZES[magic_at(head)](stream, start, end)
         if sizes is None:
-            return Section(pieces=((start, end),), end=end)
+            return ContainerSection(pieces=((start, end),), end=end)
         stream.seek(sizes.data_start)
         if sizes.declared or stream.read(12)[:4] != head[:4] or sizes.data_start == start:
             break
@@ -109,10 +108,10 @@ def find_section(stream: BinaryIO, start: int, end: int, name: str) -> Section:
     size = tail - sizes.data_start
     if size == sizes.declared and sizes.is_padded:
         samples = (sizes.data_start, tail)
-        return Section(pieces=(sizes.corrected(size), samples), end=rest, remark=remark)
+        return ContainerSection(pieces=(sizes.corrected(size), samples), end=rest, remark=remark)
     if size == sizes.declared:
         kept = tail if sizes.is_ignored else rest
-        return Section(pieces=((start, kept),), end=rest, remark=remark)
+        return ContainerSection(pieces=((start, kept),), end=rest, remark=remark)
     return _corrected(sizes, start, rest, size)
 
 
@@ -129,14 +128,14 @@ def _size_before_headers(stream: BinaryIO, start: int, end: int, sizes: Sizes) -
     return end - sizes.data_start
 
 
-def _corrected(sizes: Sizes, start: int, end: int, size: int | None = None) -> Section:
+def _corrected(sizes: Sizes, start: int, end: int, size: int | None = None) -> ContainerSection:
     size = end - sizes.data_start if size is None else size
     remark = ""
     if sizes.declared is not None:
         remark = (
             f"its header says {sizes.declared} bytes of samples, but {size} are there: all are read"
         )
-    return Section(
+    return ContainerSection(
         pieces=(sizes.corrected(size), (sizes.data_start, sizes.data_start + size)),
         end=end,
         remark=remark,
@@ -185,7 +184,7 @@ def _is_zero(stream: BinaryIO, start: int, end: int) -> bool:
     return True
 
 
-def _fixed(stream: BinaryIO, start: int, end: int, head: bytes, name: str) -> Section:
+def _fixed(stream: BinaryIO, start: int, end: int, head: bytes, name: str) -> ContainerSection:
     """A container of one header and samples: what it promises must be there."""
     is_voc = head.startswith(b"Creative Voice File\x1a")
     if is_voc and (section := _voc(stream, start, end, name)) is not None:
@@ -199,14 +198,14 @@ def _fixed(stream: BinaryIO, start: int, end: int, head: bytes, name: str) -> Se
     if promised is None:
         kind = _lengthless_kind(head)
         remark = f"{kind} headers say no length, so that a cut copy looks like a whole one"
-        return Section(pieces=((start, end),), end=end, remark=remark if kind else "")
+        return ContainerSection(pieces=((start, end),), end=end, remark=remark if kind else "")
     remark = ""
     if end - promised >= MIN_REST and not _is_zero(stream, promised, end):
         remark = (
             f"{end - promised} bytes follow after what its header says, and are left out: convert "
             "it again if they are samples"
         )
-    return Section(pieces=((start, promised),), end=end, remark=remark)
+    return ContainerSection(pieces=((start, promised),), end=end, remark=remark)
 
 
 def _lengthless_kind(head: bytes) -> str:
@@ -290,7 +289,7 @@ def _voc_blocks(stream: BinaryIO, start: int, end: int) -> list[tuple[int, int, 
     return blocks
 
 
-def _voc(stream: BinaryIO, start: int, end: int, name: str) -> Section | None:
+def _voc(stream: BinaryIO, start: int, end: int, name: str) -> ContainerSection | None:
     """A VOC whose samples go on in further blocks, of which libsndfile knows nothing, as one block;
     None where they do not.
 
@@ -311,7 +310,7 @@ def _voc(stream: BinaryIO, start: int, end: int, name: str) -> Section | None:
     stream.seek(start)
     header = stream.read(blocks[first][1] - start)[:-3] + size.to_bytes(3, "little")
     spans = [(begin, stop) for _, begin, stop in blocks[first:]]
-    return Section(pieces=(header, *spans, b"\0"), end=end)
+    return ContainerSection(pieces=(header, *spans, b"\0"), end=end)
 
 
 def _mat5_end(stream: BinaryIO, start: int, end: int) -> int | None:

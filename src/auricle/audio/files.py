@@ -1,111 +1,27 @@
-"""Audio files: found in folders, opened, and decoded into one waveform."""
+"""Audio files to mono float32 waveforms: headers, decoding, channel mixing and resampling."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import numbers
 import os
 import stat
-from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path, PurePath
-from typing import BinaryIO, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
+import torch
 from torch import Tensor
 
-from auricle.audio import foreign
-from auricle.audio.decoding import AudioHeader, decode_audio, stream_header
-from auricle.audio.notes import note
+from auricle.audio.notes import Levels, gathered, non_finite_reason
+from auricle.audio.recordings import Recording, count_samples, decode_count, open_recordings
 from auricle.errors import AudioError
 
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff", ".aifc"}
-    | {".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"}
-)
-"""Lower-case suffixes by which `list_audio_files` tells audio; `read_audio` looks at contents."""
-
-OTHER_SUFFIXES = frozenset(
-    {".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".doc", ".docx", ".xml", ".json"}
-    | {".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".ini", ".log", ".cfg", ".lab"}
-    | {".textgrid", ".ctm", ".stm", ".rttm", ".trn", ".trans", ".srt", ".vtt", ".eaf"}
-    | {".phn", ".wrd", ".align", ".mlf", ".uem", ".scp", ".ark", ".lst", ".list", ".npy"}
-    | {".npz", ".pt", ".pth", ".pkl", ".h5", ".hdf5", ".parquet", ".arrow", ".safetensors"}
-    | {".jpg", ".jpeg", ".png", ".gif", ".svg", ".bmp", ".webp", ".gz", ".tgz", ".zip"}
-    | {".bz2", ".xz", ".7z", ".zst", ".py", ".sh", ".pl", ".ipynb", ".db"}
-    | {".sqlite", ".bak", ".lock", ".md5", ".sha1", ".sha256", ".tmp", ".part", ".dtd"}
-    | {".xsd", ".css", ".js"}
-)
-"""Suffixes that lie beside audio and are none; what has another one is counted and said."""
-
-MAX_KINDS_SAID = 5
-
-AnyPath = TypeVar("AnyPath", bound=PurePath)
-
-
-def audio_suffixes() -> frozenset[str]:
-    """Suffixes of what can be read on this machine: more of them where FFmpeg is installed."""
-    return AUDIO_SUFFIXES | foreign.FOREIGN_SUFFIXES if foreign.is_installed() else AUDIO_SUFFIXES
-
-
-def list_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Audio files below a folder at any depth, by suffix (`audio_suffixes`, any case), sorted.
-
-    Names that begin with a dot are left out, and links to folders are not followed. The list is
-    empty where there are none. What is passed over is counted in a logged line.
-
-    Raises:
-        AudioError: The folder does not exist, is not a folder or cannot be listed.
-    """
-    found = []
-
-    def refuse(error: OSError) -> None:
-        raise AudioError(f"cannot list {folder}: {error.strerror}; pass a folder") from error
-
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(
-        choose_audio(found, str(folder)),
-        key=lambda path: path.parts,  # the order of paths, found once for each
-    )
-
-
-def choose_audio(paths: Iterable[AnyPath], where: str) -> list[AnyPath]:
-    """Those with the suffix of audio; of the others, what may be audio is counted and said.
-
-    A video beside audio of the same name is passed over.
-    """
-    native: list[AnyPath] = []
-    others: list[tuple[str, AnyPath]] = []
-    for path in paths:
-        suffix = path.suffix.lower()
-        if suffix in AUDIO_SUFFIXES:
-            native.append(path)
-        elif suffix and suffix not in OTHER_SUFFIXES:
-            others.append((suffix, path))
-    stems = {path.with_suffix("") for path in native} if others else set()
-    is_installed = foreign.is_installed()
-    passed: dict[str, Counter[str]] = {}
-    chosen = native
-    for suffix, path in others:
-        if suffix == ".tar":
-            reason = "archives beside audio are read only where they are named"
-        elif suffix not in foreign.FOREIGN_SUFFIXES:
-            reason = "these are no audio that we know"
-        elif path.with_suffix("") in stems:
-            reason = "audio of the same name lies beside these"
-        elif not is_installed:
-            reason = f"libsndfile does not read these; {foreign.INSTALL}"
-        else:
-            chosen.append(path)
-            continue
-        passed.setdefault(reason, Counter())[suffix] += 1
-    for reason, counts in passed.items():
-        kinds = [f"{count} {suffix}" for suffix, count in counts.most_common(MAX_KINDS_SAID)]
-        kinds += ["..."] * (len(counts) > len(kinds))
-        note(
-            f"passed over in {where}: {reason}",
-            f"{where}: passed over {counts.total()} files ({', '.join(kinds)}): {reason}",
-        )
-    return chosen
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def read_header(path: str | os.PathLike[str]) -> AudioHeader:
@@ -196,4 +112,314 @@ def open_audio_bytes(path: str | os.PathLike[str]) -> BinaryIO:
 def _unopened(path: Path, error: OSError) -> AudioError:
     return AudioError(
         f"cannot open {path}: {error.strerror}; check the path and that you may read it"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AudioHeader:
+    """What a file says of itself.
+
+    `num_samples` counts per channel at the file's own `sample_rate` in Hz; it is None where the
+    header leaves the length open.
+    """
+
+    num_samples: int | None
+    sample_rate: int
+    num_channels: int
+
+    @property
+    def seconds(self) -> float | None:
+        """Length in seconds, None where the header leaves it open."""
+        return None if self.num_samples is None else self.num_samples / self.sample_rate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TimeSpan:
+    """What is wanted of a file, in seconds; without a duration all up to the end.
+
+    It may end up to `overshoot` after the file, where it is then cut off.
+    """
+
+    start: float = 0.0
+    duration: float | None = None
+    overshoot: float = 0.0
+
+    def span(self, name: str, rate: int) -> tuple[int, int | None]:
+        """First sample, and the one after the last, both rounded to the nearest.
+
+        Raises:
+            AudioError: It is no part of any file.
+        """
+        if not (math.isfinite(self.start) and self.start >= 0):
+            raise AudioError(f"{name}: start_seconds is {self.start!r}, expected 0 or more seconds")
+        start = math.floor(self.start * rate + 0.5)
+        if self.duration is None:
+            return start, None
+        stop = start
+        if math.isfinite(self.duration) and self.duration > 0:
+            # Rounded as an instant, so that a part ends where the one after it begins.
+            stop = math.floor((self.start + self.duration) * rate + 0.5)
+        if stop <= start:
+            raise AudioError(
+                f"{name}: duration_seconds is {self.duration!r}, expected at least one sample, or "
+                "None for all up to the end"
+            )
+        return start, stop
+
+    def within(self, name: str, rate: int, held: int) -> tuple[int, int | None]:
+        """The span within a file of `held` samples.
+
+        Raises:
+            AudioError: It begins or ends after that.
+        """
+        start, stop = self.span(name, rate)
+        if start >= held:
+            raise AudioError(
+                f"{name}: start_seconds={self.start:g} is past the end, the file is "
+                f"{held / rate:g} s long: give a time within it, in seconds; in a list another "
+                "unit stands in the column's name (start_ms, start_samples)"
+            )
+        if stop is not None and stop > held:
+            if stop > held + self.overshoot * rate:
+                end = self.start + (self.duration or 0.0)
+                raise AudioError(
+                    f"{name}: the part ends at {end:g} s, but the file is {held / rate:g} s long: "
+                    "leave the end, or the duration, out to read up to the end of the file"
+                )
+            stop = held
+        return start, stop
+
+
+def stream_header(stream: BinaryIO, name: str) -> AudioHeader:
+    """Length, rate and channels of a file's bytes; `name` stands for them in messages.
+
+    What follows after what a FLAC file counts, and a second recording in an Ogg file that goes by
+    the number of the first, is found by `decode_audio` alone.
+
+    Raises:
+        AudioError: As `read_header`.
+    """
+    with gathered(), _opened(stream, name, is_thorough=False) as recordings:
+        return AudioHeader(
+            num_samples=count_samples(recordings),
+            sample_rate=recordings[0].sample_rate,
+            num_channels=recordings[0].num_channels,
+        )
+
+
+def decode_audio(
+    stream: BinaryIO,
+    name: str,
+    *,
+    sample_rate: int = 16_000,
+    channel: int | None = None,
+    start_seconds: float = 0.0,
+    duration_seconds: float | None = None,
+    overshoot_seconds: float = 0.0,
+) -> Tensor:
+    """`read_audio` of a file's bytes, wherever they lie; `name` stands for them in messages.
+
+    Raises:
+        AudioError: As `read_audio`.
+    """
+    checked_rate(sample_rate)
+    part = TimeSpan(start=start_seconds, duration=duration_seconds, overshoot=overshoot_seconds)
+    with _opened(stream, name, is_thorough=True) as recordings:
+        rate = recordings[0].sample_rate
+        _check_channel(recordings, channel, name)
+        start, stop = part.span(name, rate)
+        held = count_samples(recordings)
+        if held is not None and (start >= held or (stop or 0) > held):
+            if any(recording.is_count for recording in recordings):
+                held = decode_count(recordings)
+            start, stop = part.within(name, rate, held)
+        mono, reached = _decode(recordings, start, stop, channel, name)
+        if held is None:
+            reached = reached if len(mono) else decode_count(recordings)
+            part.within(name, rate, reached)
+    if reason := non_finite_reason(torch.from_numpy(mono)):
+        raise AudioError(f"{name}: {reason}")
+    try:
+        resampled = resample(mono, rate, sample_rate)
+    except AudioError as error:
+        raise AudioError(f"{name}: {error}") from error
+    if len(resampled) == 0:
+        raise AudioError(
+            f"{name}: {len(mono)} sample(s) at {rate} Hz are less than one sample at "
+            f"{sample_rate} Hz: leave the file out"
+        )
+    return torch.from_numpy(resampled)
+
+
+@contextmanager
+def _opened(stream: BinaryIO, name: str, *, is_thorough: bool) -> Iterator[list[Recording]]:
+    """The recordings of a file, all at the rate of the first."""
+    opened = open_recordings(stream, name, is_thorough=is_thorough)
+    rate = opened[0].sample_rate
+    try:
+        yield [one if one.sample_rate == rate else ResampledRecording(one, rate) for one in opened]
+    finally:
+        for recording in opened:
+            recording.close()
+
+
+def _check_channel(recordings: Sequence[Recording], channel: int | None, name: str) -> None:
+    num_channels = min(recording.num_channels for recording in recordings)
+    if channel is not None and channel not in range(num_channels):
+        raise AudioError(
+            f"{name} has {num_channels} channel(s), but channel={channel!r} was asked for: pass 0 "
+            f"to {num_channels - 1}, or leave the channel out for their mean"
+        )
+
+
+class ResampledRecording:
+    """A recording that follows one of another rate, brought to that one's."""
+
+    is_count = False
+
+    def __init__(self, recording: Recording, sample_rate: int) -> None:
+        self._recording = recording
+        self.sample_rate = sample_rate
+        self.num_channels = recording.num_channels
+        length = recording.num_samples
+        if length is not None:
+            length = math.floor(length * sample_rate / recording.sample_rate + 0.5)
+        self.num_samples = length
+
+    def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
+        """As `Recording.blocks`, in one block: all of it is resampled, whatever the part."""
+        import numpy as np
+
+        whole = np.concatenate(list(self._recording.blocks(0, None)))
+        source = self._recording.sample_rate
+        columns = [resample(channel, source, self.sample_rate) for channel in whole.T.copy()]
+        yield np.stack(columns, axis=1)[start:stop]
+
+    def close(self) -> None:
+        """Let go of the decoder."""
+        self._recording.close()
+
+
+def _decode(
+    recordings: Sequence[Recording], start: int, stop: int | None, channel: int | None, name: str
+) -> tuple[NDArray[np.float32], int]:
+    """Decode samples from `start` to `stop`, one channel or the mean: (S,), and where it ended.
+
+    Raises:
+        AudioError: A recording is damaged, or holds less than it says.
+    """
+    held = count_samples(recordings)
+    end = held if stop is None else stop
+    output = _Output(0 if end is None else max(0, end - start))
+    levels = Levels()
+    position = 0
+    for recording in recordings:
+        length, is_last = recording.num_samples, recording is recordings[-1]
+        if stop is not None and position >= stop:
+            break
+        if length is None and not is_last:
+            length = decode_count([recording])
+        if length is not None and position + length <= start and not is_last:
+            position += length
+            continue
+        first = max(0, start - position)
+        last = None if stop is None else stop - position
+        is_whole = last is None or (length is not None and last > length)
+        done = first
+        for block in recording.blocks(first, None if is_whole else last):
+            wanted = block if last is None else block[: max(0, last - done)]
+            mono = _mono(wanted, channel)
+            levels.add(wanted, mono, is_mean=channel is None and wanted.shape[1] > 1)
+            output.add(mono)
+            done += len(wanted)
+        expected = length if is_whole else last
+        if held is not None and expected is not None and done < expected:
+            raise AudioError(
+                f"{name} has been cut short: its header promises {position + expected} samples, "
+                f"but only {position + done} could be decoded; copy or convert it again"
+            )
+        position += done
+    samples = output.samples()
+    if len(samples):
+        levels.note(name, is_whole=start == 0 and stop is None)
+    return samples, position
+
+
+class _Output:
+    """Samples, one block after the other, in memory for as many as are expected."""
+
+    def __init__(self, num_samples: int) -> None:
+        import numpy as np
+
+        try:
+            self._samples = np.empty(num_samples, np.float32)
+        except MemoryError:  # a header may make up any number
+            self._samples = np.empty(0, np.float32)
+        self._num_done = 0
+        self._further: list[NDArray[np.float32]] = []
+
+    def add(self, mono: NDArray[np.float32]) -> None:
+        """Append (S,)."""
+        count = min(len(mono), len(self._samples) - self._num_done)
+        self._samples[self._num_done : self._num_done + count] = mono[:count]
+        self._num_done += count
+        if count < len(mono):
+            self._further.append(mono[count:])
+
+    def samples(self) -> NDArray[np.float32]:
+        """All of them."""
+        import numpy as np
+
+        done = self._samples[: self._num_done]
+        return np.concatenate([done, *self._further]) if self._further else done
+
+
+def _mono(decoded: NDArray[np.float32], channel: int | None) -> NDArray[np.float32]:
+    """One channel of (S, channels), or their mean taken in float64 and rounded once: (S,)."""
+    import numpy as np
+
+    if channel is None and decoded.shape[1] > 1:
+        mean: NDArray[np.float32] = decoded.mean(axis=1, dtype=np.float64).astype(np.float32)
+        return mean
+    one: NDArray[np.float32] = decoded[:, channel or 0].copy()
+    return one
+
+
+QUALITY = "VHQ"
+"""soxr's recipe with 28 bits of precision: its error lies below the rounding of float32."""
+
+LOWEST_RATE_HZ = 1000
+"""No speech is sampled below it; a smaller number is kHz or seconds given by mistake."""
+
+
+def resample(
+    samples: NDArray[np.float32], source_rate: float, target_rate: float
+) -> NDArray[np.float32]:
+    """Band-limited resampling of one waveform, the same on every run.
+
+    `samples` is (S,). The result has `S * target_rate / source_rate` samples, rounded half up; it
+    starts at the same instant and is `samples` itself where the rates agree. Content above the
+    lower of the two Nyquist frequencies is removed; the passband ends at about 0.91 of it.
+
+    Raises:
+        AudioError: A rate is not a number of Hz from `LOWEST_RATE_HZ` up.
+    """
+    import soxr
+
+    source_hz, target_hz = checked_rate(source_rate), checked_rate(target_rate)
+    if source_hz == target_hz:
+        return samples
+    resampled: NDArray[np.float32] = soxr.resample(samples, source_hz, target_hz, quality=QUALITY)
+    return resampled
+
+
+def checked_rate(rate: object) -> float:
+    """The sample rate in Hz; AudioError if it is not a finite number that speech may have."""
+    if isinstance(rate, numbers.Real):
+        hertz = float(rate)
+        if math.isfinite(hertz) and hertz >= LOWEST_RATE_HZ:
+            return hertz
+    raise AudioError(
+        f"the sample rate is {rate!r}, expected a number of at least {LOWEST_RATE_HZ} in Hz: "
+        "pass for example 16000"
     )

@@ -1,15 +1,24 @@
-"""Things worth saying of audio that can be read: logged, and counted where there are many files."""
+"""Warnings about audio that is readable but suspicious, and checks of sample values."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,3 +92,75 @@ def gathering(function: Callable[P, R]) -> Callable[P, R]:
             tally.say()
 
     return gathered_function
+
+
+MAX_PEAK = 8.0
+"""Float recordings overshoot full scale, 1, by some dB; what is 18 dB over is not scaled to it."""
+
+MIN_MIX = 0.05
+"""Share of the energy that the mean of unrelated channels would have, below which they cancel."""
+
+
+def note_scale(name: str, peak: float) -> None:
+    """Say that samples are in the range of integers, where they are."""
+    if MAX_PEAK < peak < math.inf:
+        note(
+            "scale",
+            f"{name}: float samples reach {peak:g}, but full scale is 1: divide them by 32768 if "
+            "they are 16-bit integers",
+        )
+
+
+class Levels:
+    """The levels of a file, block after block."""
+
+    def __init__(self) -> None:
+        self._peak = 0.0
+        self._channel_energy = 0.0
+        self._mean_energy = 0.0
+        self._num_channels = 1
+
+    def add(self, decoded: NDArray[np.float32], mono: NDArray[np.float32], is_mean: bool) -> None:
+        """Count a block (S, channels), and what was made of it (S,)."""
+        import numpy as np
+
+        if len(mono):
+            self._peak = max(self._peak, float(mono.max()), -float(mono.min()))
+        if is_mean:
+            self._num_channels = max(self._num_channels, decoded.shape[1])
+            self._channel_energy += float(np.vdot(decoded, decoded)) / decoded.shape[1]
+            self._mean_energy += float(np.vdot(mono, mono))
+
+    def note(self, name: str, *, is_whole: bool) -> None:
+        """Say what is odd of a file; of a part of one, not that it is silent."""
+        unrelated = self._channel_energy / self._num_channels
+        if self._num_channels > 1 and self._mean_energy < MIN_MIX * unrelated:
+            note(
+                "channels",
+                f"{name}: its {self._num_channels} channels cancel each other in their mean, of "
+                "which little is left: choose one (channel=0, or --channel 0)",
+            )
+        elif self._peak == 0 and is_whole:
+            note("silence", f"{name} is silent: all of its samples are 0")
+        note_scale(name, self._peak)
+
+
+def peak_of(samples: Tensor) -> float:
+    """The largest absolute value of (S,), S > 0; NaN or infinite where a sample is."""
+    lowest, highest = torch.aminmax(samples.detach())
+    return max(highest.item(), -lowest.item())
+
+
+def non_finite_reason(samples: Tensor, peak: float | None = None) -> str | None:
+    """Say how many samples of (S,) are NaN or infinite and where the first one is; None if none.
+
+    The `peak` is that of the samples, where it is known already.
+    """
+    values = samples.detach()
+    if math.isfinite(peak_of(values) if peak is None else peak):
+        return None
+    bad = (~torch.isfinite(values)).nonzero()
+    return (
+        f"{len(bad)} of {len(values)} samples are NaN or infinite as float32, the first at sample "
+        f"{int(bad[0])}: repair or leave out the recording"
+    )

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from auricle.audio.splicing import Piece
+from auricle.audio.headers import Piece
 from auricle.errors import AudioError
 
 HEADER_BYTES = 27

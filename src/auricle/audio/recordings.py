@@ -10,12 +10,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from auricle.audio import foreign, mpeg, ogg
+from auricle.audio import ffmpeg, mpeg, mpeg_frames, ogg
 from auricle.audio.containers import file_bytes, find_section, flac_starts
-from auricle.audio.notes import note
-from auricle.audio.resampling import resample
-from auricle.audio.sizes import magic_at
-from auricle.audio.splicing import Piece, spliced
+from auricle.audio.headers import Piece, magic_at, spliced
+from auricle.audio.notes import gathered, note
 from auricle.errors import AudioError
 
 if TYPE_CHECKING:
@@ -76,23 +74,23 @@ def open_recordings(stream: BinaryIO, name: str, *, is_thorough: bool) -> list[R
         AudioError: It is no audio, holds no samples, has been cut short or damaged, or only FFmpeg
             reads its kind and is not installed.
     """
-    end, start = file_bytes(stream), mpeg.audio_start(stream)
+    end, start = file_bytes(stream), mpeg_frames.audio_start(stream)
     stream.seek(start)
-    head = stream.read(foreign.HEAD_BYTES)
-    if kind := foreign.kind_of(head):
-        return [foreign.ForeignRecording(stream, name, kind)]
+    head = stream.read(ffmpeg.HEAD_BYTES)
+    if kind := ffmpeg.kind_of(head):
+        return [ffmpeg.ForeignRecording(stream, name, kind)]
     magic = magic_at(head)
     try:
         if magic == "OGG":
             return _ogg_recordings(stream, start, end, name, is_thorough=is_thorough)
         if magic == "FLAC":
             return _flac_recordings(stream, start, end, name, is_thorough=is_thorough)
-        if not magic and (mpeg.is_mpeg(stream, start) or _is_bare_mpeg(name, head)):
+        if not magic and (mpeg_frames.is_mpeg(stream, start) or _is_bare_mpeg(name, head)):
             links = mpeg.find_links(stream, start, end, name)
             return [MpegRecording(stream, link, name) for link in links]
         return _sections(stream, start, end, name)
     except NotDecodedError as error:
-        first = None if magic else mpeg.find_first_frame(stream, start)
+        first = None if magic else mpeg_frames.find_first_frame(stream, start)
         if first is not None:
             links = mpeg.find_links(stream, first, end, name)
             text = f"{name}: {first - start} bytes before its first frame are no audio: left out"
@@ -100,9 +98,21 @@ def open_recordings(stream: BinaryIO, name: str, *, is_thorough: bool) -> list[R
             return [MpegRecording(stream, link, name) for link in links]
         if magic != "OGG":
             raise AudioError(str(error)) from error.__cause__
-        if not foreign.is_installed():
-            raise AudioError(f"{error}; FFmpeg reads more kinds: {foreign.INSTALL}") from error
-        return [foreign.ForeignRecording(stream, name, "Ogg")]  # Speex, or FLAC in Ogg
+        if not ffmpeg.is_installed():
+            raise AudioError(f"{error}; FFmpeg reads more kinds: {ffmpeg.INSTALL}") from error
+        return [ffmpeg.ForeignRecording(stream, name, "Ogg")]  # Speex, or FLAC in Ogg
+
+
+def count_samples(recordings: Sequence[Recording]) -> int | None:
+    """Samples of all recordings, None where one of them does not say."""
+    lengths = [recording.num_samples for recording in recordings]
+    known = [length for length in lengths if length is not None]
+    return sum(known) if len(known) == len(lengths) else None
+
+
+def decode_count(recordings: Sequence[Recording]) -> int:
+    with gathered():  # what is to be said will be, when they are decoded for their samples
+        return sum(len(block) for recording in recordings for block in recording.blocks(0, None))
 
 
 def _is_bare_mpeg(name: str, head: bytes) -> bool:
@@ -123,7 +133,7 @@ def _sections(stream: BinaryIO, start: int, end: int, name: str) -> list[Recordi
 def _flac_recordings(
     stream: BinaryIO, start: int, end: int, name: str, *, is_thorough: bool
 ) -> list[Recording]:
-    end = mpeg.without_end_tags(stream, start, end)
+    end = mpeg_frames.without_end_tags(stream, start, end)
     starts = [start, *(flac_starts(stream, start + 1, end) if is_thorough else ()), end]
     return [
         SoundRecording(stream, [(first, last)], name) for first, last in itertools.pairwise(starts)
@@ -156,9 +166,9 @@ def _ogg_link(stream: BinaryIO, link: ogg.OggLink, name: str) -> Recording:
     try:
         return SoundRecording(stream, link.pieces(stream), name, link.tail_samples)
     except NotDecodedError:
-        if not foreign.is_installed():
+        if not ffmpeg.is_installed():
             raise
-        return foreign.ForeignRecording(spliced(stream, [(link.start, link.end)]), name, "Ogg")
+        return ffmpeg.ForeignRecording(spliced(stream, [(link.start, link.end)]), name, "Ogg")
 
 
 class SoundRecording:
@@ -269,34 +279,6 @@ class MpegRecording:
         """Nothing is open between two decodings."""
 
 
-class ResampledRecording:
-    """A recording that follows one of another rate, brought to that one's."""
-
-    is_count = False
-
-    def __init__(self, recording: Recording, sample_rate: int) -> None:
-        self._recording = recording
-        self.sample_rate = sample_rate
-        self.num_channels = recording.num_channels
-        length = recording.num_samples
-        if length is not None:
-            length = math.floor(length * sample_rate / recording.sample_rate + 0.5)
-        self.num_samples = length
-
-    def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
-        """As `Recording.blocks`, in one block: all of it is resampled, whatever the part."""
-        import numpy as np
-
-        whole = np.concatenate(list(self._recording.blocks(0, None)))
-        source = self._recording.sample_rate
-        columns = [resample(channel, source, self.sample_rate) for channel in whole.T.copy()]
-        yield np.stack(columns, axis=1)[start:stop]
-
-    def close(self) -> None:
-        """Let go of the decoder."""
-        self._recording.close()
-
-
 class NotDecodedError(AudioError):
     """libsndfile does not read it, but FFmpeg may."""
 
@@ -323,7 +305,7 @@ def _is_text(stream: BinaryIO) -> bool:
     """Does a file begin as one of UTF-8 does?"""
     stream.seek(0)
     try:  # incremental, for the last character may have been divided
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(stream.read(foreign.HEAD_BYTES))
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(stream.read(ffmpeg.HEAD_BYTES))
     except UnicodeDecodeError:
         return False
     return bool(text) and all(one.isprintable() or one.isspace() for one in text)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import import_module, resources
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from auricle.catalogue.record import Record
 from auricle.errors import PlugInError, UnknownModelError
-from auricle.outputs import Paper
+from auricle.info import Paper
 from auricle.plug_ins import FAMILY_GROUP, PlugIn, described, find_plug_in, plug_ins
 
 if sys.version_info >= (3, 11):
@@ -21,7 +20,8 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from auricle.models.base import Config, Encoder
+    from auricle.models.base import Encoder
+    from auricle.models.definition import Config
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,118 +36,154 @@ class Size(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     config: dict[str, Any] = {}
 
 
+class Demand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Values that an option must have, where it is given, because no other is implemented."""
+
+    values: tuple[Any, ...]
+    reason: str
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Source of one field of a config: an option of the checkpoint, or a value of the family.
+
+    Attributes:
+        option: Name of the option, after the sections that lead to it (`paras.num_layers`).
+        default: Value where the option is absent; without a default the option is required.
+        values: Value of the field for each value of the option (`true` and `false` for a bool);
+            empty where they are equal.
+        none: Value of the option that stands for None, as does its absence.
+        value: Value of the field in every checkpoint, without an option.
+    """
+
+    option: str | None = None
+    default: Any = msgspec.UNSET
+    values: dict[str, Any] = {}
+    none: Any = msgspec.UNSET
+    value: Any = None
+
+
+class FamilyFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One format that checkpoints of a family have: recognition, options, names of weights.
+
+    Attributes:
+        options: Options, with their values, that tell the family from others of the format.
+        models: Beginnings of the model's name in the checkpoint that tell it.
+        parts: Parts of keys that tell it.
+        architecture: Class of the bare encoder in `transformers`.
+        fields: Fields of the config (`transformer.num_layers`), in addition to those that the
+            format has for every family, and instead of them.
+        demands: Options of which only some values are implemented.
+        keys: Patterns (original key, name in the encoder), before those that the format has for
+            every family; `auricle.checkpoints.keymap` explains patterns.
+        unused: Patterns of keys that the encoder does not need, in addition to the format's.
+    """
+
+    options: dict[str, Any] = {}
+    models: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    architecture: str | None = None
+    fields: dict[str, Field] = {}
+    demands: dict[str, Demand] = {}
+    keys: tuple[tuple[str, str], ...] = ()
+    unused: tuple[str, ...] = ()
+
+
 class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A family: its stem, its class, what its paper says, its published sizes and checkpoints.
+    """A family: its classes, its paper, the formats it is read from, its sizes and checkpoints.
+
+    Classes are named as `package.module:Class` and imported when they are needed.
 
     Attributes:
         stem: Its name in code; that of its data file.
-        title: What its authors call it.
-        class_name: Its encoder's class.
+        title: Its name in print.
+        encoder: The encoder's class; families may share one.
+        config: The class of the encoder's config.
         input: Whether the encoder reads the waveform or a spectrogram.
         loss: The pretraining loss, in a phrase.
+        objective: The class of the pretraining loss; None for a family without pretraining here.
         repository: The authors' code.
         paper: The publication.
+        formats: Formats of its original checkpoints, by name.
         sizes: Published sizes by name.
         records: Published and embedded checkpoints.
-        encoder_module_name: Where `class_name` is; `auricle.models.<stem>` if None. Required of
-            a plug-in.
-        objective_module_name: Where `<class_name>Objective` is; `auricle.objectives.<stem>` if
-            None. A family without pretraining here has none.
-        converter_module_name: Where `convert(payload)` is; `auricle.convert.<stem>` if None.
-        plug_in: The plug-in that it is from, set by `find_family`.
+        converter: For a plug-in: the module whose `FORMATS` are those of its checkpoints.
+        plug_in: The plug-in that adds it, set by `find_family`.
     """
 
     stem: str
     title: str
-    class_name: str
+    encoder: str
+    config: str
     input: Literal["wave", "mel"]
     loss: str
+    objective: str | None = None
     repository: str | None = None
     paper: Paper | None = None
+    formats: dict[str, FamilyFormat] = {}
     sizes: dict[str, Size] = {}
     records: tuple[Record, ...] = ()
-    encoder_module_name: str | None = None
-    objective_module_name: str | None = None
-    converter_module_name: str | None = None
+    converter: str | None = None
     plug_in: PlugIn | None = None
-
-    def encoder_module(self) -> Any:
-        """The module with the family's encoder, config and published sizes; imports it."""
-        return self._module("models", self.encoder_module_name)
 
     def encoder_type(self) -> type[Encoder]:
         """The encoder's class; imports its module."""
-        encoder_type: type[Encoder] = self._attribute(self.encoder_module(), self.class_name)
+        encoder_type: type[Encoder] = self._class(self.encoder)
         if self.plug_in is not None:
             self._check_encoder_type(self.plug_in, encoder_type)
         return encoder_type
 
-    def build(self, config: Config) -> Encoder:
-        """An encoder of the family, with the weights that its class begins with."""
-        encoder = self.encoder_type()(config)
-        encoder.family = self.stem  # families may share a class
-        encoder.title, encoder.paper = self.title, self.paper
-        return encoder
+    def config_type(self) -> type[Config]:
+        """The class of the encoder's config; imports its module."""
+        config_type: type[Config] = self._class(self.config)
+        return config_type
 
-    def size_names(self) -> tuple[str, ...]:
-        """Names of the published sizes; of a plug-in's family its encoder's module is imported."""
-        return tuple(self.presets() if self.plug_in is not None else self.sizes)
-
-    def presets(self) -> Mapping[str, Config]:
-        """The published sizes by name; imports the encoder's module."""
-        if self.plug_in is None:
-            return {name: self.preset(name) for name in self.sizes}
-        presets: Mapping[str, Config] = self._attribute(self.encoder_module(), "PRESETS")
-        return presets
+    def presets(self) -> dict[str, Config]:
+        """The published sizes by name; imports the config's module."""
+        return {name: self.preset(name) for name in self.sizes}
 
     def preset(self, size: str) -> Config:
-        """The config of a published size; imports the encoder's module."""
-        if self.plug_in is None:
-            return msgspec.convert(self.sizes[size].config, self.encoder_type().config_type)
-        presets = self.presets()
-        if size not in presets:
-            raise self.plug_in.broken(f"it has no size {size}, only {', '.join(presets)}")
-        return presets[size]
+        """The config of a published size; imports its module."""
+        try:
+            return msgspec.convert(self.sizes[size].config, self.config_type())
+        except (KeyError, msgspec.ValidationError) as error:
+            if self.plug_in is None:
+                raise
+            raise self.plug_in.broken(f"its size {size} does not hold: {error}") from error
 
     def objective_type(self) -> Any:
         """The class of the family's pretraining loss; imports its module.
 
         Raises:
-            LookupError: There is none.
+            LookupError: The family has none.
         """
-        module = self._module("objectives", self.objective_module_name)
-        return self._attribute(module, f"{self.class_name}Objective")
+        if self.objective is None:
+            raise LookupError(f"the family {self.stem} has no pretraining objective")
+        return self._class(self.objective)
 
-    def converter(self) -> Any:
-        """The module that reads the family's original checkpoints; imports it."""
-        return self._module("convert", self.converter_module_name)
+    def converter_module(self) -> Any:
+        """The module of a plug-in whose `FORMATS` are those of its checkpoints; None without."""
+        return None if self.converter is None else self._module(self.converter)
 
-    def _module(self, layer: str, own_name: str | None) -> Any:
-        if self.plug_in is None:
-            name = own_name or f"auricle.{layer}.{self.stem}"
-            # Asked before, so that a module that lacks something else is not taken for absent.
-            if find_spec(name) is None:
-                raise LookupError(f"the family {self.stem} brings nothing for {layer}")
-            return import_module(name)
-        if own_name is None:
-            raise LookupError(f"the plug-in {self.plug_in} brings nothing for {layer}")
-        try:
-            return import_module(own_name)
-        except Exception as error:  # somebody else's module may raise anything
-            raise self.plug_in.broken(f"{own_name}: {described(error)}") from error
-
-    def _attribute(self, module: Any, name: str) -> Any:
+    def _class(self, path: str) -> Any:
+        module_name, _, name = path.partition(":")
+        module = self._module(module_name)
         if self.plug_in is not None and not hasattr(module, name):
-            raise self.plug_in.broken(f"{module.__name__} has no {name}")
+            raise self.plug_in.broken(f"{module_name} has no {name}")
         return getattr(module, name)
+
+    def _module(self, name: str) -> Any:
+        if self.plug_in is None:
+            return import_module(name)
+        try:
+            return import_module(name)
+        except Exception as error:  # the module of another package may raise anything
+            raise self.plug_in.broken(f"{name}: {described(error)}") from error
 
     def _check_encoder_type(self, plug_in: PlugIn, encoder_type: object) -> None:
         from auricle.models.base import Encoder
 
         if not isinstance(encoder_type, type) or not issubclass(encoder_type, Encoder):
-            raise plug_in.broken(f"{self.class_name} must be a subclass of auricle.Encoder")
-        if getattr(encoder_type, "family", None) != self.stem:
-            raise plug_in.broken(f"{self.class_name}.family must be {self.stem!r}")
+            raise plug_in.broken(f"{self.encoder} must be a subclass of auricle.Encoder")
 
 
 def _read_families() -> Iterator[Family]:
@@ -201,13 +237,11 @@ def find_family(stem: str) -> Family:
             f"its family's stem is {family.stem!r}, expected {plug_in.name!r}, the name of the "
             "entry point, which must be a Python identifier"
         )
-    if family.encoder_module_name is None:
-        raise plug_in.broken("its family names no encoder_module_name")
     return msgspec.structs.replace(family, plug_in=plug_in)
 
 
 def is_family(stem: str) -> bool:
-    """Whether the library or a plug-in, perhaps a broken one, has a family of that stem."""
+    """Return whether the library or a plug-in, perhaps a broken one, has a family of that stem."""
     return stem in FAMILIES or stem in plug_ins(FAMILY_GROUP)
 
 

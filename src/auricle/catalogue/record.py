@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from auricle.outputs import Paper
+from auricle.info import Paper
 
 DEFAULT_MODEL = "apc_mini"
 """The embedded model that the commands take where none is named: the best of them on phones."""

@@ -1,10 +1,12 @@
-"""The catalogue: names of models, and what each name means."""
+"""Search of the catalogue: models by name, alias, pattern or family."""
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
 import logging
+import re
+from pathlib import Path
 
 from auricle.catalogue.family import FAMILIES, RECORDS, find_family, is_family, plug_in_families
 from auricle.catalogue.plug_in_records import plug_in_names, plug_in_record, plug_in_records
@@ -13,11 +15,13 @@ from auricle.errors import PlugInError, UnknownModelError
 
 logger = logging.getLogger(__name__)
 
+_REPOSITORY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
 _BY_NAME = {name: record for record in RECORDS for name in record.names}
 
 
 def is_name(name: str) -> bool:
-    """Whether the library has a model of that name or alias; plug-ins are not asked."""
+    """Return whether the library has a model of that name or alias; plug-ins are not asked."""
     return name in _BY_NAME
 
 
@@ -39,6 +43,27 @@ def find(name: str) -> Record:
             f"--family {name}` shows"
         )
     raise UnknownModelError(f"no model is called {name!r}{_suggestion(name)}; see `auricle list`")
+
+
+def record_named(name: str | None, family: str) -> Record | None:
+    """The record of a model by its name or an alias, if it is of that family; else None."""
+    if name is None:
+        return None
+    try:
+        record = _BY_NAME.get(name) or plug_in_record(name)
+    except PlugInError:
+        return None
+    return record if record is not None and record.family == family else None
+
+
+def repository_hint(value: str | Path) -> str:
+    """An addition to "does not exist" where `value` may be meant as `owner/name` of a hub."""
+    if isinstance(value, Path) and value.is_absolute():
+        return ""
+    owner, _, name = str(value).partition("/")
+    if not (_REPOSITORY_NAME.fullmatch(owner) and _REPOSITORY_NAME.fullmatch(name)):
+        return ""
+    return f"; a repository of Hugging Face is written hf://{owner}/{name}"
 
 
 def _suggestion(name: str) -> str:
@@ -86,9 +111,9 @@ def select(
         and any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for name in record.names)
     ]
     chosen.sort(key=lambda record: (not record.released, record.released, record.name))
-    # A broken family is told once, not again for each of its records.
-    told = {str(problem): problem for problem in (*families_problems, *problems)}
-    return chosen, list(told.values())
+    # A broken family is reported once, not again for each of its records.
+    reported = {str(problem): problem for problem in (*families_problems, *problems)}
+    return chosen, list(reported.values())
 
 
 def list_sizes() -> dict[str, str]:
@@ -99,12 +124,7 @@ def list_sizes() -> dict[str, str]:
     sizes = {name: stem for stem, family in FAMILIES.items() for name in family.sizes}
     families, problems = plug_in_families()
     for family in families:
-        try:
-            names = family.size_names()
-        except PlugInError as problem:
-            problems.append(problem)
-        else:
-            sizes.update({name: family.stem for name in names if name not in sizes})
-    for told in problems:
-        logger.warning("%s", told)
+        sizes.update({name: family.stem for name in family.sizes if name not in sizes})
+    for problem in problems:
+        logger.warning("%s", problem)
     return sizes

@@ -1,1 +1,1 @@
-"""The command line: parse, call, print."""
+"""Commands of the command line, one module each."""

@@ -15,10 +15,10 @@ SUMMARY = "show or empty the cache"
 TEXT = """\
 Show and remove downloaded weights, which are kept in AURICLE_CACHE or the user's cache folder.
 
-path prints the folder, list its contents; a digest is listed where its original is gone.
-remove does not ask for confirmation, and prints what it freed:
-  remove NAME         all of one model, and the digest that it was pinned to
-  remove --all        all of all models
+path prints the folder, list its contents; a digest is listed if its original was removed.
+remove does not ask for confirmation, and prints the bytes freed:
+  remove NAME         all files of one model, and its pinned digest
+  remove --all        all files of all models
   --originals         only downloads: conversions stay and load, and so do the digests
   --converted         only conversions: the next load converts again
 """
@@ -30,7 +30,7 @@ examples:
   auricle cache remove --originals
 """
 
-HEADER = ("name", "what", "bytes", "written")
+HEADER = ("name", "kind", "bytes", "modified")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UnknownModelError: There is no such model.
         OutputError: Something cannot be removed.
-        AuricleError: The arguments do not say what to remove.
+        AuricleError: Nothing, or too much, is selected for removal.
     """
     if arguments.action == "path":
         from auricle.hub.cache import cache_folder
@@ -71,7 +71,7 @@ def _list() -> None:
 
     found = items()
     originals = {item.path for item in found if item.kind == "original"}
-    # A digest goes without saying beside its original; alone it still pins what is downloaded.
+    # A digest is listed only without its original, when it still pins later downloads.
     shown = [i for i in found if i.kind != "digest" or i.path.with_suffix("") not in originals]
     rows = [HEADER, *map(_row, shown)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -90,7 +90,9 @@ def _remove(arguments: argparse.Namespace) -> None:
 
     only = {"original"} if arguments.originals else {"converted"} if arguments.converted else None
     if not (arguments.name or arguments.all or only):
-        raise AuricleError("say what to remove: NAME, --all, --originals or --converted")
+        raise AuricleError(
+            "nothing selected to remove: pass NAME, --all, --originals or --converted"
+        )
     if arguments.name and arguments.all:
         raise AuricleError("remove takes NAME or --all, not both")
     found = items() if arguments.name is None else items_of(arguments.name)

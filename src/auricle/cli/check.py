@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from auricle.cli.options import MODEL_HELP, add_device, add_weights, load_encoder
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 SUMMARY = "check a model's weights"
 TEXT = """\
-Check that an encoder's weights are whole: run a second of bundled speech through every layer.
+Check an encoder's weights: run a second of bundled speech through every layer.
 
-Reports for each layer its frames, its dim, statistics, dims that never change ("flat"), and how
-far the batch moves it in standard deviations. The exit status is 1 where something is not sound:
-NaN or infinity, weights of zeros, a layer that is constant, a batch that matters.
+Reports for each layer its frames, dim, statistics, the number of dims that are constant over time,
+and the largest difference between the output alone and in a batch, in standard deviations. The
+exit status is 1 if a check fails: NaN or infinity, a weight of zeros, a constant layer, or an
+output that depends on the batch.
 """
 EXAMPLES = """\
 examples:
@@ -36,9 +37,9 @@ HALF_BATCH_LIMIT = 0.1
 """The same for 16-bit weights, whose sums round in another order."""
 
 WIDTH = 300
-"""Characters that the list of unused keys may take."""
+"""Most characters of the list of unused keys."""
 
-HEADER = ("layer", "frames", "dim", "mean", "std", "min", "max", "flat", "from batch")
+HEADER = ("layer", "frames", "dim", "mean", "std", "min", "max", "constant", "batch diff")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,12 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class LayerReport:
-    """What one layer gives for a second of speech.
+    """Output of one layer for a second of speech.
 
     Attributes:
-        name: Of the layer.
-        output: (frames, dim), of the waveform alone.
-        batch_difference: Largest difference to the same in a batch, in standard deviations.
+        name: Name of the layer.
+        output: Output (frames, dim) of the waveform alone.
+        batch_difference: Largest difference to the output in a batch, in standard deviations.
     """
 
     name: str
@@ -64,12 +65,12 @@ class LayerReport:
 
     @property
     def num_flat(self) -> int:
-        """Dimensions that never change over the frames."""
+        """Number of dimensions that are constant over the frames."""
         return int((self.output.amax(dim=0) == self.output.amin(dim=0)).sum())
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what was found; the status is 1 where the encoder is not sound.
+    """Print a report of every layer; the status is 1 if a check fails.
 
     Raises:
         AuricleError: It cannot be loaded.
@@ -85,11 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
     for problem in problems:
         print(f"PROBLEM: {problem}")
     if problems:
-        print("not sound: fetch the checkpoint again, and check that it is the one you mean")
+        print("failed: download the checkpoint again, and check that it is the intended one")
         return 1
     print(
-        "sound: weights and representations are finite, none is constant, and the batch does not "
-        "matter"
+        "passed: weights and representations are finite, no layer is constant, and outputs do not "
+        "depend on the batch"
     )
     return 0
 
@@ -104,7 +105,7 @@ def _cells(report: LayerReport) -> tuple[str, ...]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lines of columns as wide as their widest cell, the first to the left, two blanks between."""
+    """Format rows as aligned columns, the first left-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *others in rows:
         numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
@@ -112,32 +113,25 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _reports(encoder: Encoder) -> list[LayerReport]:
-    """Every layer for a second of speech, alone and between two neighbours."""
+    """Run every layer on a second of speech, alone and in a batch of three."""
     import torch
 
     from auricle.audio.files import read_audio
-    from auricle.audio.samples import sample_paths
-    from auricle.models.base import SAMPLE_RATE
+    from auricle.audio.inputs import sample_paths
+    from auricle.geometry import SAMPLE_RATE
     from auricle.nn.fast_paths import plain
 
     wav, other = (read_audio(path, sample_rate=SAMPLE_RATE) for path in sample_paths()[:2])
     second = wav[SAMPLE_RATE : 2 * SAMPLE_RATE]
     neighbours = (other[: 2 * SAMPLE_RATE], torch.zeros(SAMPLE_RATE // 2))
     with torch.inference_mode():
-        alone = _by_name(encoder, encoder([second], layer="all")[0])
+        (alone,) = encoder.layers([second])
         with plain():  # where the CPU infers, it takes waveforms one by one
-            batch = encoder([neighbours[0], second, neighbours[1]], layer="all")
-        batched = _by_name(encoder, batch[1])
+            _, batched, _ = encoder.layers([neighbours[0], second, neighbours[1]])
     return [
-        LayerReport(name, output, _difference(batched[name], output))
+        LayerReport(name, output.cpu(), _difference(batched[name].cpu(), output.cpu()))
         for name, output in alone.items()
     ]
-
-
-def _by_name(encoder: Encoder, output: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if isinstance(output, Mapping):
-        return {name: layer.cpu() for name, layer in output.items()}
-    return dict(zip(encoder.info.layers, output.cpu().unbind(), strict=True))
 
 
 def _difference(batched: Tensor, alone: Tensor) -> float:
@@ -148,18 +142,18 @@ def _difference(batched: Tensor, alone: Tensor) -> float:
 def _weight_problems(encoder: Encoder) -> Iterator[str]:
     for name, weight in encoder.named_parameters():
         if not bool(weight.isfinite().all()):
-            yield f"the weight {name} holds NaN or infinity"
+            yield f"weight {name} has NaN or infinity"
         elif weight.numel() > 1 and weight.dim() > 1 and not bool(weight.any()):
-            yield f"the weight {name} is all zeros"
+            yield f"weight {name} is all zeros"
 
 
 def _layer_problems(encoder: Encoder, reports: list[LayerReport]) -> Iterator[str]:
     limit = BATCH_LIMIT if encoder.dtype.itemsize >= 4 else HALF_BATCH_LIMIT
     for report in reports:
         if not bool(report.output.isfinite().all()):
-            yield f"layer {report.name} holds NaN or infinity"
+            yield f"layer {report.name} has NaN or infinity"
         elif report.num_flat == report.output.shape[1]:
-            yield f"layer {report.name} gives the same for every frame of speech"
+            yield f"layer {report.name} is constant over all frames"
         elif report.batch_difference > limit:
             yield (
                 f"layer {report.name} differs by {report.batch_difference:.1e} standard "

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LAYER,...",
         type=repeatable_words,
         help=f"one for each model in order or one for all: {LAYER_HELP}; or all (default: each "
-        "model's default layer); where the first is negative, --layers=-1,-2",
+        "model's default layer); if the first is negative, --layers=-1,-2",
     )
     add_device(parser)
 
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from auricle.hub.load import load
-    from auricle.pictures import comparison_of, layers_of_each
+    from auricle.plotting.api import comparison_of, layers_of_each
     from auricle.plotting.figures import check_plotting, save_figure
 
     check_plotting(arguments.out)

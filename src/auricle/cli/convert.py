@@ -34,22 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         "--family",
         metavar="FAMILY_OR_NAME",
-        help="model or family that it must be a checkpoint of (default: detected)",
+        help="model or family of the checkpoint (default: detected)",
     )
     parser.add_argument(
         "--config",
         metavar="PATH",
         type=path_or_url,
-        help="its configuration where that is a separate file (PASE) and not beside it, "
-        "or where it holds bare tensors",
+        help="its configuration, if that is a separate file (PASE) in another folder, or if the "
+        "checkpoint has tensors only",
     )
     parser.add_argument(
         "--refresh",
         action="store_true",
-        help="ignore the cache: download again, also where the file has changed since",
+        help="ignore the cache: download again, also if the file has changed since",
     )
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="float32", help="type of the weights (default: float32)"
+        "--dtype", choices=DTYPES, default="float32", help="dtype of the weights (default: float32)"
     )
 
 
@@ -75,18 +75,18 @@ def run(arguments: argparse.Namespace) -> int:
         name,
         checkpoint=checkpoint,
         config=arguments.config,
-        dtype=dtype,
+        device="cpu",
         refresh=arguments.refresh,
-    )
-    if encoder.provenance.sha256 is None and Path(source).is_file():
-        digest = file_sha256(Path(source))
-        encoder.provenance = dataclasses.replace(encoder.provenance, sha256=digest)
-    encoder.save(arguments.out)
+    ).to(dtype)
+    provenance = encoder.provenance
+    if provenance.sha256 is None and Path(source).is_file():
+        provenance = dataclasses.replace(provenance, sha256=file_sha256(Path(source)))
+    encoder.save(arguments.out, provenance=provenance)
     info = encoder.info
     print(
         f"wrote {arguments.out}: {info.name}, family {info.family}, {info.num_parameters:,} "
         f"parameters, {arguments.dtype}, {arguments.out.stat().st_size:,} bytes"
     )
     if encoder.unused_keys:
-        print(f"{len(encoder.unused_keys)} keys of the checkpoint are for pretraining only")
+        print(f"{len(encoder.unused_keys)} keys of the checkpoint are not used by the encoder")
     return 0

@@ -13,7 +13,7 @@ from auricle.errors import MissingExtraError
 
 SUMMARY = "encode and plot bundled speech, offline"
 TEXT = """\
-Encode the speech that comes with auricle, and plot the representation; needs no network.
+Encode the bundled speech, and plot the representation; needs no network.
 """
 EXAMPLES = """\
 example:
@@ -21,7 +21,7 @@ example:
 """
 
 DEMO_MODELS = (DEFAULT_MODEL, "fbank")
-"""Models without a download, the one to draw first."""
+"""Bundled models; the first is drawn."""
 
 ROW = "{:<10}{:<24}{:>9}{:>8}{:>6}{:>9}{:>9}{:>8}"
 HEADER = ("model", "file", "seconds", "frames", "dim", "hop ms", "mean", "std")
@@ -48,12 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from auricle.audio.files import read_audio
-    from auricle.audio.samples import sample_paths
-    from auricle.extraction.formats.npy import save_npy
+    from auricle.audio.inputs import sample_paths
+    from auricle.extraction.writers.npy import save_npy
     from auricle.files.atomic import write_whole
+    from auricle.geometry import SAMPLE_RATE
     from auricle.hub.load import load
-    from auricle.models.base import SAMPLE_RATE
-    from auricle.pictures import listen, picture_of
+    from auricle.plotting.api import listen, picture_of
     from auricle.plotting.figures import check_plotting, save_figure
 
     sources = sample_paths()
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             facts = (*x.shape, f"{hop_ms:g}", f"{x.mean():.3f}", f"{x.std():.3f}")
             print(ROW.format(name, source.name, seconds, *facts))
             target = arguments.out / name / f"{source.stem}.npy"
-            write_whole(target, functools.partial(save_npy, array=x.numpy()))
+            write_whole(target, functools.partial(save_npy, array=x.cpu().numpy()))
     picture: Path = arguments.out / f"{DEMO_MODELS[0]}.png"
     try:
         check_plotting(picture)
@@ -78,10 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"auricle: no picture: {error}", file=sys.stderr)
     else:
         save_figure(drawn.figure, picture)
-        print(f"drew {sources[0].name} in {picture}")
-    print(f"wrote the representations below {arguments.out}")
+        print(f"wrote a picture of {sources[0].name} to {picture}")
+    print(f"wrote the representations to {arguments.out}")
     print(
         f"{DEFAULT_MODEL} is a bundled toy model, trained on two hours of speech; `auricle list` "
-        'shows\npublished ones, and auricle.load("tera") or --model tera downloads one'
+        'shows\npublished models; auricle.load("tera") or --model tera downloads one'
     )
     return 0

@@ -9,7 +9,7 @@ SUMMARY = "serve a local page that plots representations"
 TEXT = """\
 Serve a page on this machine alone (127.0.0.1): drop a file or record, pick encoders and layers, see
 the pictures of auricle plot and auricle compare with a playhead, download picture and features.
-Nothing is fetched from elsewhere but weights that a visitor allows to be downloaded.
+Only weights are downloaded, if the user allows it.
 
 Needs Gradio and matplotlib: pip install '.[explore]'.
 """
@@ -24,9 +24,12 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the port, and the choice to open a browser."""
     parser.add_argument(
-        "--port", metavar="PORT", type=_port, help="to listen on (default: a free one from 7860)"
+        "--port",
+        metavar="PORT",
+        type=_port,
+        help="port to listen on (default: the first free one from 7860)",
     )
-    parser.add_argument("--open", action="store_true", help="open it in the browser")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from auricle.explore.page import serve
 
     with serve(arguments.port) as address:
-        print(f"auricle explore: open {address} in a browser; Ctrl-C ends it", flush=True)
+        print(f"auricle explore: open {address} in a browser; Ctrl-C stops the server", flush=True)
         if arguments.open:
             webbrowser.open(address)
         try:

@@ -23,11 +23,11 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model, the library and the folder to write."""
-    # Weights are written as they were read into the machine's memory, in float32.
+    # Weights are written from memory, in float32.
     parser.set_defaults(device="cpu", precision="float32")
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument(
-        "--to", choices=("transformers",), required=True, help="library that is to read it"
+        "--to", choices=("transformers",), required=True, help="library to export to"
     )
     parser.add_argument("out", metavar="DIR", type=Path, help="folder to write")
     add_weights(parser)
@@ -37,14 +37,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the folder and print its path.
 
     Raises:
-        AuricleError: The model cannot be loaded, or the other library has none like it.
-        OutputError: The folder holds something, or cannot be written.
+        AuricleError: The model cannot be loaded, or has no equivalent in the other library.
+        OutputError: The folder is not empty, or cannot be written.
     """
     from auricle.files.atomic import refuse_used_folder
 
     # Before the weights are fetched, which may take long.
     refuse_used_folder(arguments.out)
-    from auricle.convert.huggingface_export import export_to_transformers
+    from auricle.checkpoints.export import export_to_transformers
 
     encoder = load_encoder(arguments)
     export_to_transformers(encoder, arguments.out)

@@ -22,7 +22,7 @@ from auricle.cli.options import (
 from auricle.errors import AuricleError
 
 if TYPE_CHECKING:
-    from auricle.corpora import Layers
+    from auricle.extraction.extract import Layers
     from auricle.extraction.run import Summary
 
 INPUT_FORMATS = ("audio", "fairseq", "table", "kaldi", "lhotse", "dataset", "webdataset")
@@ -42,16 +42,16 @@ Write the representations of a corpus into a folder that auricle.open("DIR")["ID
 INPUT is an audio file, a folder (searched recursively), a pattern in quotes (* ? [] and ** across
 folders), a manifest (fairseq's or another .tsv, .csv, .parquet, .jsonl, Kaldi's wav.scp, Lhotse's
 cuts), WebDataset archives, or a Hugging Face data set (hf-dataset://NAME@SPLIT). An utterance's ID
-is its path below the folder or below the fixed part of the pattern, without suffix, or what the
-manifest says.
+is its path relative to the folder or to the fixed part of the pattern, without suffix, or the ID
+in the manifest.
 
-A run that was stopped, or killed, goes on when the same command is given again; over a corpus that
-has grown it does what is new. What cannot be encoded is reported on standard error and in
-DIR/errors.jsonl and does not stop the rest; the exit status is 1 then.
+The same command resumes a run that was stopped or killed, and adds new utterances of a corpus that
+has grown. Utterances that cannot be encoded are reported on standard error and in
+DIR/errors.jsonl; the others are written, and the exit status is 1.
 """
 REFRESH_HELP = (
-    "encode again what the store holds under ids whose audio is another one now; for a new store, "
-    "download and convert again what is cached of the model"
+    "encode utterances again whose audio has changed; for a new store, ignore the cached model: "
+    "download and convert it again"
 )
 EXAMPLES = """\
 examples:
@@ -82,50 +82,48 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input-format",
         choices=INPUT_FORMATS,
-        help="what the inputs are, where that is not to be told by looking",
+        help="format of the inputs (default: detected)",
     )
     parser.add_argument(
         "--root",
         metavar="DIR",
         type=Path,
-        help="folder that no audio may lie outside of, links followed",
+        help="reject audio outside this folder, symbolic links resolved",
     )
     parser.add_argument(
         "--streaming",
         action="store_true",
-        help="read Hugging Face data sets row after row, without downloading them first",
+        help="stream Hugging Face data sets instead of downloading them first",
     )
     parser.add_argument(
         "--channel",
         metavar="K",
         type=whole_number,
-        help="take one channel, counted from 0 (default: the mean of all channels)",
+        help="channel to use, counted from 0 (default: the mean of all channels)",
     )
     parser.add_argument(
         "--ids",
         choices=("relative", "path"),
         default="relative",
-        help="ids of files: their paths below the input's folder, or all of their paths as the "
-        "input gives them (default: relative)",
+        help="ids of files: paths relative to the input's folder, or paths as the input gives them "
+        "(default: relative)",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="say how many hours, frames and bytes it would be and how long it would take, and "
-        "write nothing",
+        help="estimate hours of audio, frames, bytes and time, and write nothing",
     )
     parser.add_argument(
         "--short",
         choices=("error", "pad"),
         default="error",
-        help="audio shorter than the model's minimum fails, or is padded with zeros "
-        "(default: error)",
+        help="audio shorter than the model's minimum: fail, or pad with zeros (default: error)",
     )
     parser.add_argument(
         "--on-error",
         choices=("report", "stop"),
         default="report",
-        help="go on past what cannot be encoded, or stop there (default: report)",
+        help="if an utterance cannot be encoded: report it and continue, or stop (default: report)",
     )
 
 
@@ -134,30 +132,30 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         "--layer",
         metavar="LAYERS",
         type=words,
-        help=f"{LAYER_HELP}; several with commas, or all (default: the model's own choice); "
-        "where the first is negative, --layer=-1,-2",
+        help=f"{LAYER_HELP}; several with commas, or all (default: the model's default layer); "
+        "if the first is negative, --layer=-1,-2",
     )
     parser.add_argument(
         "--weights",
         metavar="NUMBERS",
         type=numbers,
-        help="keep the sum of the layers under these weights, with commas, one each",
+        help="write the weighted sum of the layers: one weight for each, with commas",
     )
     parser.add_argument(
         "--pool",
         choices=("mean", "max", "meanstd"),
-        help="keep one vector of all frames (default: every frame)",
+        help="pool the frames of each utterance into one vector (default: write all frames)",
     )
     parser.add_argument(
         "--codes",
         action="store_true",
-        help="keep discrete codes, int64 (frames, codebooks), of a model with a quantiser",
+        help="write discrete codes, int64 (frames, codebooks), of a model with a quantiser",
     )
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
         default="float32",
-        help="type of what is kept (default: float32)",
+        help="dtype of the representations (default: float32)",
     )
 
 
@@ -166,29 +164,29 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--out",
         metavar="DIR",
         required=True,
-        help="folder to write to, made if missing, or an address such as s3://bucket/features",
+        help="folder to write to, created if missing, or a URL such as s3://bucket/features",
     )
     parser.add_argument(
         "--format",
         choices=FORMATS,
         default="store",
-        help="store: safetensors shards with an index; npy: a file each; the others as their own "
-        "libraries read them (default: store)",
+        help="store: safetensors shards with an index; npy: one file per utterance; the others as "
+        "their own libraries read them (default: store)",
     )
     parser.add_argument(
         "--shard-mib",
         metavar="MIB",
         type=positive_number,
         default=SHARD_MIB,
-        help=f"size at which a shard ends, in MiB (default: {SHARD_MIB})",
+        help=f"size of a shard in MiB (default: {SHARD_MIB})",
     )
     parser.add_argument(
         "--flush-seconds",
         metavar="SECONDS",
         type=positive_number,
         default=FLUSH_SECONDS,
-        help="flush what is encoded of a shard that is not whole this often; a kill loses about as "
-        f"much (default: {FLUSH_SECONDS:g})",
+        help="interval at which the unfinished shard is flushed to disk; a killed run loses about "
+        f"that much work (default: {FLUSH_SECONDS:g})",
     )
 
 
@@ -198,8 +196,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         metavar="DEVICES",
         type=words,
         default=["auto"],
-        help="where the model runs, as torch says it, several with commas (default: auto, all "
-        "GPUs, or the CPU where there are none)",
+        help="torch device, or several with commas (default: auto: all GPUs, else the CPU)",
     )
     add_precision(parser)
     parser.add_argument(
@@ -207,28 +204,28 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=positive_number,
         default=BATCH_SECONDS,
-        help="audio that goes through the model at once, padding included; a longer file goes "
-        f"alone (default: {BATCH_SECONDS:g})",
+        help="seconds of audio in a batch, padding included; a longer file is a batch of its own "
+        f"(default: {BATCH_SECONDS:g})",
     )
     parser.add_argument(
         "--window-seconds",
         metavar="SECONDS",
         type=positive_number,
-        help="encode longer audio in windows with overlap, each like an utterance of its own: "
-        "faster with attention, not exact (default: whole)",
+        help="encode longer audio in overlapping windows, each as an utterance: faster with "
+        "attention, not exact (default: no windows)",
     )
     parser.add_argument(
         "--overlap-seconds",
         metavar="SECONDS",
         type=positive_number,
         default=OVERLAP_SECONDS,
-        help=f"what neighbouring windows have in common (default: {OVERLAP_SECONDS:g})",
+        help=f"overlap of neighbouring windows (default: {OVERLAP_SECONDS:g})",
     )
     parser.add_argument(
         "--workers",
         metavar="N",
         type=whole_number,
-        help="processes that decode for each device; 0 for a thread (default: what suits)",
+        help="decoding processes per device; 0 decodes in a thread (default: chosen automatically)",
     )
     parser.add_argument(
         "--engine",
@@ -239,18 +236,18 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address",
         metavar="ADDRESS",
-        help="of the Ray cluster; auto for the one that this machine is in (default: start one)",
+        help="address of the Ray cluster; auto for that of this machine (default: start one)",
     )
     parser.add_argument(
         "--actors",
         metavar="N",
         type=count,
-        help="processes that encode on the cluster (default: as many as fit)",
+        help="number of encoding actors on the cluster (default: as many as fit)",
     )
 
 
 def numbers(text: str) -> list[float]:
-    """Several numbers, with commas between them."""
+    """Parse comma-separated numbers."""
     try:
         return [float(word) for word in text.split(",")]
     except ValueError:
@@ -260,13 +257,13 @@ def numbers(text: str) -> list[float]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Extract as the arguments say; the status is 1 if something failed.
+    """Extract a corpus; the status is 1 if an utterance failed.
 
     Raises:
         AuricleError: Nothing can be extracted, or nothing more can be written.
     """
     from auricle.cli.progress import ProgressBars
-    from auricle.corpora import extract
+    from auricle.extraction.extract import extract
 
     _check(arguments)
     if "://" not in arguments.out:
@@ -281,7 +278,7 @@ def run(arguments: argparse.Namespace) -> int:
             config=arguments.config,
             refresh=arguments.refresh,
             precision=arguments.precision,
-            devices=() if arguments.device == ["auto"] else arguments.device,
+            devices=arguments.device,
             layers=_layers(arguments.layer),
             weights=arguments.weights,
             pool=arguments.pool,
@@ -295,7 +292,7 @@ def run(arguments: argparse.Namespace) -> int:
             ids=arguments.ids,
             window_seconds=arguments.window_seconds,
             overlap_seconds=arguments.overlap_seconds,
-            short=arguments.short,
+            pad_short=arguments.short == "pad",
             on_error=arguments.on_error,
             batch_seconds=arguments.batch_seconds,
             shard_bytes=round(arguments.shard_mib * BYTES_PER_MIB),
@@ -311,19 +308,19 @@ def run(arguments: argparse.Namespace) -> int:
         _forecast(summary, arguments.out)
         return 1 if summary.num_failed else 0
     _report(summary, arguments, progress.elapsed)
-    # Rows of a stream that failed are not tried again, and must not look as if they had not.
+    # Failed rows of a stream are not retried, so earlier failures still count.
     is_short_of = summary.num_failed or (arguments.streaming and summary.num_failed_before)
     return 1 if is_short_of else 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Raise AuricleError where options contradict each other."""
+    """Raise AuricleError if options contradict each other."""
     if arguments.codes and arguments.layer is not None:
-        raise AuricleError("--codes come from the quantiser's own layer; leave --layer out")
+        raise AuricleError("--codes are those of the quantiser's own layer; leave --layer out")
     if arguments.engine == "local" and (arguments.address or arguments.actors):
         raise AuricleError("--address and --actors go with --engine ray; add it or leave them out")
     if arguments.engine == "ray" and arguments.device != ["auto"]:
-        raise AuricleError("--engine ray takes the cluster's own devices; leave --device out")
+        raise AuricleError("--engine ray uses the devices of the cluster; leave --device out")
 
 
 def _layers(texts: list[str] | None) -> Layers | None:
@@ -333,36 +330,37 @@ def _layers(texts: list[str] | None) -> Layers | None:
 
 
 def _forecast(summary: Summary, out: str) -> None:
-    """Say what a run would do."""
+    """Print the estimate of a dry run."""
     from auricle.extraction.forecast import span
 
     frames = f"{summary.num_frames:,} frames"
     print(
-        f"would write {summary.num_encoded} utterances to {out}; {summary.num_before} are there "
-        f"already; {summary.num_failed} cannot be read"
+        f"dry run: would write {summary.num_encoded} utterances to {out}; {summary.num_before} "
+        f"already present; {summary.num_failed} unreadable"
     )
     if summary.num_encoded:
         expected = summary.expected_seconds
-        takes = "a time that was not measured" if expected is None else f"about {span(expected)}"
+        takes = "not estimated" if expected is None else f"about {span(expected)}"
         print(
-            f"{summary.seconds / 3600:.2f} h of audio, {frames} a layer, "
-            f"{summary.num_bytes / BYTES_PER_MIB:,.1f} MiB, in {takes}; nothing was written"
+            f"{summary.seconds / 3600:.2f} h of audio, {frames} per layer, "
+            f"{summary.num_bytes / BYTES_PER_MIB:,.1f} MiB; time: {takes}"
         )
 
 
 def _report(summary: Summary, arguments: argparse.Namespace, elapsed: float) -> None:
-    """Say what was done, what bound the run, and how to read what is there."""
+    """Print the number of utterances, the throughput with its bottleneck, and how to read them."""
     out = arguments.out
+    folder = out.rstrip("/")
     num_all = summary.num_encoded + summary.num_failed
     parts = [f"wrote {summary.num_encoded} of {num_all} utterances to {out}"]
     if not num_all:
-        parts = [f"nothing is new for {out}"]
+        parts = [f"no new utterances for {out}"]
     if summary.num_before:
-        parts.append(f"{summary.num_before} were there before")
+        parts.append(f"{summary.num_before} already present")
     if summary.num_failed:
-        parts.append(f"{summary.num_failed} failed, see errors.jsonl there")
+        parts.append(f"{summary.num_failed} failed, see {folder}/errors.jsonl")
     if summary.num_failed_before:
-        again = "; remove streams.json there to try them again" if arguments.streaming else ""
+        again = f", remove {folder}/streams.json to retry them" if arguments.streaming else ""
         parts.append(f"{summary.num_failed_before} failed in earlier runs{again}")
     print("; ".join(parts))
     if summary.num_encoded:
@@ -370,4 +368,4 @@ def _report(summary: Summary, arguments: argparse.Namespace, elapsed: float) -> 
             f"{summary.seconds:.1f} s of audio in {elapsed:.1f} s, {summary.seconds / elapsed:.1f} "
             f"x real time; {100 * summary.padding:.1f} % padding; {summary.stages.summary}"
         )
-        print(f"read them by id: auricle.open({out!r})[{summary.example!r}]")
+        print(f"read them in Python: auricle.open({out!r})[{summary.example!r}]")

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from auricle.catalogue.family import Family, find_family
+from auricle.catalogue.search import repository_hint
 from auricle.cli.options import MODEL_HELP, add_weights, load_encoder
 from auricle.errors import CheckpointError
-from auricle.hub.location import is_location, looks_like_path, repository_hint
+from auricle.hub.location import is_location, looks_like_path
 
 if TYPE_CHECKING:
     from auricle.catalogue.record import Record, StatedFile
-    from auricle.outputs import ModelInfo, Paper
+    from auricle.info import ModelInfo, Paper
 
 Facts: TypeAlias = Iterator[tuple[str, str]]
 
@@ -23,8 +24,8 @@ SUMMARY = "show a model's metadata"
 TEXT = """\
 Show a model's metadata: publication, input, stride, layers, parameters, provenance and licence.
 
-A catalogue name works offline and downloads nothing. Where its weights are not on this machine
-the architecture shown is that of the family's published sizes.
+A catalogue name works offline and downloads nothing. If its weights are not on this machine, the
+architecture shown is that of the published size.
 """
 EXAMPLES = """\
 examples:
@@ -40,7 +41,7 @@ WIDTH = 120
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model and the options of its weights."""
-    # What is shown depends neither on a device nor on a precision.
+    # The metadata depends neither on a device nor on a precision.
     parser.set_defaults(device="cpu", precision="float32")
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_weights(parser)
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif is_location(model):
         _print(_own_facts(model, arguments))
     elif looks_like_path(model):
-        # Checked here, because the loader, which checks it too, takes long to import.
+        # Checked here too, because the loader takes long to import.
         if not Path(model).exists():
             raise CheckpointError(
                 f"{model} does not exist; expected a checkpoint, the folder of a Hugging Face "
@@ -85,7 +86,7 @@ def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
         load_encoder(arguments)
     yield "name", record.name
     if record.aliases:
-        yield "also called", ", ".join(record.aliases)
+        yield "aliases", ", ".join(record.aliases)
     if record.note:
         yield "note", record.note
     family = find_family(record.family)
@@ -102,7 +103,7 @@ def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
         num_bytes = known_num_bytes(record)
         yield "size of the weights", UNKNOWN if num_bytes is None else f"{num_bytes:,} bytes"
     if record.embedded:
-        yield "weights", f"in the package, {embedded_path(record)}"
+        yield "weights", f"bundled, {embedded_path(record)}"
         yield "sha256", record.sha256 or UNKNOWN
     elif record.urls:
         path = cached_path(record)
@@ -113,9 +114,9 @@ def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
         if works_offline:
             yield "weights", f"on this machine{f', {path}' if path.is_file() else ''}"
         else:
-            yield "weights", "not on this machine; what follows is the published size"
+            yield "weights", "not on this machine; the architecture below is the published size"
     for stated in record.stated:
-        yield "stated", f"{stated.place}: {_stated(stated)}; {stated.source}"
+        yield "stated digest", f"{stated.place}: {_stated(stated)}; {stated.source}"
     if record.size is None or has_copy:
         yield from _architecture_facts(load_encoder(arguments).info)
     else:
@@ -141,13 +142,13 @@ def _own_facts(place: str | Path, arguments: argparse.Namespace) -> Facts:
     """Yield the facts of a checkpoint of the user's own, at a path or a URL."""
     from auricle.catalogue import search
     from auricle.files.digests import file_sha256
-    from auricle.outputs import RANDOM_WEIGHTS
+    from auricle.info import RANDOM_WEIGHTS
 
     info = load_encoder(arguments).info
     yield "file" if isinstance(place, Path) else "url", str(place)
     yield "name", info.name
     family = find_family(info.family)
-    # Where a family has models of several papers, nothing tells which of them a file is.
+    # A file of a family with models of several papers does not identify its paper.
     titles = {record.title for record in search.select(family=family.stem)[0]}
     if info.training_data == RANDOM_WEIGHTS:  # nothing was published
         yield from _family_facts(family, family.title, None)
@@ -179,9 +180,9 @@ def _family_facts(family: Family, title: str, paper: Paper | None) -> Facts:
 
 def _size_facts(family: Family, size: str) -> Facts:
     """Yield the architecture of a published size; on the meta device it takes no memory."""
-    from auricle.hub.skeletons import skeleton
+    from auricle.checkpoints.checkpoint import blank_encoder
 
-    encoder = skeleton(family.build, family.preset(size))
+    encoder = blank_encoder(family, family.preset(size))
     yield "published size", size
     yield from _architecture_facts(encoder.info)
 
@@ -198,7 +199,7 @@ def _architecture_facts(info: ModelInfo) -> Facts:
         )
         if holds
     ]
-    beyond = f"; beyond it {', '.join(reaches)}" if reaches else ""
+    beyond = f", plus {' and '.join(reaches)}" if reaches else ""
     yield "sample rate", f"{rate} Hz"
     yield "stride", _span(info.hop_samples, rate)
     yield "receptive field", f"{_span(field.samples, rate)}{beyond}"

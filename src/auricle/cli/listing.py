@@ -23,9 +23,9 @@ List the models of the catalogue in order of publication, baselines last.
 
 Columns: publication date, name, paper (arXiv), input of the encoder, pretraining data, and where
 the weights are: embedded (in an installed package), cached (on this machine), download, or never
-published. Below a row stand the model's aliases and a note on it.
+published. Aliases and notes follow each row.
 
-Models that plug-ins add are among them; a plug-in that is broken is reported on standard error.
+Models of plug-ins are included; a broken plug-in is reported on standard error.
 """
 EXAMPLES = """\
 examples:
@@ -36,7 +36,7 @@ examples:
 """
 
 WIDTH = 120
-"""Columns of text that the table may take."""
+"""Most characters in a line of the table."""
 
 HEADER = ("published", "name", "paper", "input", "pretraining data", "weights")
 MARKDOWN_HEADER = (
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the models that the arguments ask for; what is wrong with plug-ins goes to stderr.
+    """Print the selected models; problems of plug-ins are printed to standard error.
 
     Raises:
         UnknownModelError: There are none, or no such family.
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         wider = f"*{arguments.pattern.strip('*')}*"
         hint = f", and {wider!r} matches a part of a name" if select(wider)[0] else ""
         raise UnknownModelError(
-            f"no model's name is like {arguments.pattern!r}{family}{offline}; `auricle list` shows "
+            f"no model name matches {arguments.pattern!r}{family}{offline}; `auricle list` shows "
             f"all{hint}"
         )
     if arguments.markdown:
@@ -155,7 +155,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _notes(record: Record) -> list[str]:
     """Format a model's aliases and its note, indented below its row."""
-    notes = [f"also called {', '.join(record.aliases)}"] if record.aliases else []
+    notes = [f"aliases: {', '.join(record.aliases)}"] if record.aliases else []
     if record.note:
         notes.append(record.note)
     return textwrap.wrap(

@@ -1,4 +1,4 @@
-"""Options that several commands share: their declaration, their values, and acting on them."""
+"""Options that several commands share: declarations, parsers of values, and their use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from auricle.hub.location import is_location
 
 if TYPE_CHECKING:
     from auricle.models.base import Encoder
-    from auricle.pictures import Speech
+    from auricle.plotting.api import Speech
 
 DTYPES = ("float32", "float16", "bfloat16")
 PRECISIONS = ("float32", "fp16", "bf16", "int8")
@@ -26,7 +26,7 @@ MODEL_HELP = (
     "a catalogue name (see `auricle list`), the path or URL of a checkpoint, or "
     "hf://owner/name[@revision][/file]"
 )
-REFRESH_HELP = "ignore the cache: download and convert again, also where the file has changed since"
+REFRESH_HELP = "ignore the cache: download and convert again, also if the file has changed since"
 LAYER_HELP = "index (negative counts from the end) or name; `auricle info` lists them"
 
 
@@ -44,7 +44,7 @@ def add_model(parser: argparse.ArgumentParser, *, refresh_help: str = REFRESH_HE
 
 
 def add_weights(parser: argparse.ArgumentParser, *, refresh_help: str = REFRESH_HELP) -> None:
-    """Add the options of weights that come from elsewhere than the model's name says."""
+    """Add the options of weights and configuration from another place than the catalogue's."""
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
@@ -55,15 +55,19 @@ def add_weights(parser: argparse.ArgumentParser, *, refresh_help: str = REFRESH_
         "--config",
         metavar="PATH",
         type=path_or_url,
-        help="configuration, a file or URL, of a checkpoint that keeps it in a separate file "
-        "(PASE), where that does not lie beside it, or of bare tensors",
+        help="configuration, a file or URL, of a checkpoint whose configuration is a separate file "
+        "(PASE) in another folder, or of a checkpoint of tensors only",
     )
     parser.add_argument("--refresh", action="store_true", help=refresh_help)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add the device and the precision of inference."""
-    parser.add_argument("--device", default="cpu", help="torch device to run on (default: cpu)")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="torch device to run on (default: auto, a GPU if there is one, else the CPU)",
+    )
     add_precision(parser)
 
 
@@ -79,7 +83,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
 
 
 def add_speech(parser: argparse.ArgumentParser) -> None:
-    """Add the audio file to draw, the part and the labels to show, and the picture to write."""
+    """Add the audio file to draw, the section and the labels to show, and the picture to write."""
     parser.add_argument("file", metavar="FILE", type=Path, help="audio file")
     parser.add_argument(
         "--out", metavar="PICTURE", type=Path, required=True, help="file to write: .png, .pdf, .svg"
@@ -89,14 +93,13 @@ def add_speech(parser: argparse.ArgumentParser) -> None:
         metavar="LABELS",
         type=Path,
         help="phone or word alignment to draw: tab-separated start, end (seconds) and label, a "
-        ".ctm (the rows that go by the name of FILE and by --channel), or a .TextGrid (phones "
-        "before words)",
+        ".ctm (rows of the name of FILE and of --channel), or a .TextGrid (phones before words)",
     )
     parser.add_argument(
         "--tier",
         metavar="NAME",
-        help="which labels to take of several: a tier or a speaker of a .TextGrid, an utterance "
-        "of a .ctm",
+        help="labels to draw of several: a tier or a speaker of a .TextGrid, an utterance of a "
+        ".ctm",
     )
     parser.add_argument(
         "--start", metavar="SECONDS", type=seconds, help="start of the section to show"
@@ -106,7 +109,7 @@ def add_speech(parser: argparse.ArgumentParser) -> None:
         "--channel",
         metavar="K",
         type=whole_number,
-        help="take one channel, counted from 0 (default: the mean of all channels)",
+        help="channel to use, counted from 0 (default: the mean of all channels)",
     )
 
 
@@ -130,7 +133,7 @@ def repeatable_words(text: str) -> list[str]:
 
 
 def path_or_url(text: str) -> Path | str:
-    """Return a URL as it is, anything else as a path."""
+    """Return a URL unchanged, anything else as a path."""
     return text if is_location(text) else Path(text)
 
 
@@ -179,28 +182,28 @@ def layer_argument(text: str | None) -> int | str | None:
 
 
 def choose_model(arguments: argparse.Namespace) -> None:
-    """Set the bundled default as the model where none is named, and say so on standard error.
+    """Select the bundled default if no model is given, and report it on standard error.
 
     Raises:
-        AuricleError: A checkpoint is given without a name that says what it is.
+        AuricleError: A checkpoint is given without the name of its model.
     """
     if arguments.model is not None:
         return
     if arguments.checkpoint is not None or arguments.config is not None:
         raise AuricleError(
-            "--checkpoint and --config go with --model NAME, the model that they are of; a "
-            "checkpoint whose format tells that itself can be passed as --model PATH"
+            "--checkpoint and --config need --model NAME, the model that they belong to; a "
+            "checkpoint in a format that identifies its model can be passed as --model PATH"
         )
     arguments.model = DEFAULT_MODEL
     print(
         f"auricle: using {DEFAULT_MODEL} (bundled toy model); choose with --model (`auricle list` "
-        "shows published ones)",
+        "shows published models)",
         file=sys.stderr,
     )
 
 
 def load_encoder(arguments: argparse.Namespace) -> Encoder:
-    """Load the encoder that the options of model, weights and device describe.
+    """Load the encoder given by the options of model, weights and device.
 
     Raises:
         AuricleError: It cannot be loaded, or this machine has no such device.
@@ -218,12 +221,12 @@ def load_encoder(arguments: argparse.Namespace) -> Encoder:
 
 
 def read_speech(arguments: argparse.Namespace) -> Speech:
-    """Read the audio and the labels that the options of `add_speech` describe.
+    """Read the audio and the labels given by the options of `add_speech`.
 
     Raises:
         AuricleError: The file, the labels or the section is wrong.
     """
-    from auricle.pictures import listen
+    from auricle.plotting.api import listen
 
     return listen(
         arguments.file,
@@ -236,7 +239,7 @@ def read_speech(arguments: argparse.Namespace) -> Speech:
 
 
 def check_folder(folder: Path) -> None:
-    """Check, before any work, that outputs can be written below `folder`; creates nothing.
+    """Check, before any work, that `folder` can be written to; creates nothing.
 
     Raises:
         OutputError: It or a folder above it is a file, or may not be written to.

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         AuricleError: The file, the labels, the model or the layer is wrong, matplotlib is missing,
             or the picture cannot be written.
     """
-    from auricle.pictures import picture_of
+    from auricle.plotting.api import picture_of
     from auricle.plotting.figures import check_plotting, save_figure
 
     check_plotting(arguments.out)
@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     layer = layer_argument(arguments.layer)
     if layer == "all":
         raise AuricleError(
-            "one picture shows one layer: pass an index or a name as --layer, or draw all of them "
-            "by auricle compare FILE --models MODEL --layers all"
+            "one picture shows one layer: pass an index or a name as --layer, or draw all layers "
+            "with auricle compare FILE --models MODEL --layers all"
         )
     choose_model(arguments)
     save_figure(picture_of(speech, load_encoder(arguments), layer).figure, arguments.out)

@@ -40,13 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         help="folders, searched recursively for audio, and manifests (TSV with the columns path, "
-        "samples and, if you like, split)",
+        "samples and, optionally, split)",
     )
     parser.add_argument(
         "--split", metavar="SPLIT", help="rows of the manifests to train on, by their column split"
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="folder to write to, made if missing"
+        "--out",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="folder to write to, created if missing",
     )
     parser.add_argument(
         "--steps", metavar="N", type=count, help="number of steps (default: the recipe's)"
@@ -56,12 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=whole_number,
         default=1,
-        help="processes that decode audio ahead of training (default: 1)",
+        help="decoding processes (default: 1)",
     )
     parser.add_argument(
         "--cache-audio",
         action="store_true",
-        help="decode all audio once and keep it in memory, 230 MB an hour",
+        help="decode all audio once and keep it in memory, 230 MB per hour",
     )
     parser.add_argument(
         "--device",
@@ -98,6 +102,6 @@ def run(arguments: argparse.Namespace) -> int:
     elif outcome.is_main:
         print(
             f"stopped after step {outcome.step} of {recipe.identity.steps}; run the same command "
-            "again to go on"
+            "to resume"
         )
     return 0 if outcome.result is not None else SIGNAL_STATUS + outcome.stopped_by

@@ -89,8 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from auricle.plotting.figures import check_plotting
     from auricle.probing.classifier import check_classifier
-    from auricle.probing.folder import add_result, read_folder
-    from auricle.probing.tables import layer_lines, markdown_table
+    from auricle.probing.report import add_result, layer_lines, markdown_table, read_folder
     from auricle.probing.tasks import read_task
 
     check_classifier()

@@ -1,4 +1,4 @@
-"""Progress of an extraction on standard error."""
+"""Progress bars and log lines of an extraction, on standard error."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tqdm import tqdm
 from auricle.extraction.forecast import span
 
 LINE_SECONDS = 60.0
-"""Time between two lines where there is no bar."""
+"""Interval of log lines without a terminal."""
 
 COUNT = "{n:.0f} s of audio [{elapsed}{postfix}]"
 BAR = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}{postfix}]"
 
 
 class ProgressBars:
-    """Bars on standard error where that is a terminal, else a line a minute; a line for a failure.
+    """Progress bars if standard error is a terminal, else a log line per minute; failures as lines.
 
-    Lines come from a thread, so that a log goes on while a long recording is encoded.
+    A thread writes the log lines, also while a long recording is encoded.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class ProgressBars:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the work began: listing, measuring and loading are over by then."""
+        """Seconds since encoding began, after listing, measuring and loading."""
         return 0.0 if self._start is None else time.perf_counter() - self._start
 
     def __enter__(self) -> ProgressBars:
@@ -54,7 +54,7 @@ class ProgressBars:
         if self._thread.is_alive():
             self._thread.join()
         if self._start is not None and error is not None:
-            notes = getattr(error, "__notes__", ["the same command goes on where this one was"])
+            notes = getattr(error, "__notes__", ["run the same command to resume"])
             print("; ".join(["stopped", *notes]), file=sys.stderr)
 
     def _close(self) -> None:
@@ -63,7 +63,7 @@ class ProgressBars:
             self._bar = None
 
     def measure(self, num_done: int, num_all: int) -> None:
-        """Show a bar of the files that are looked at for their lengths."""
+        """Show a progress bar of the files whose durations are measured."""
         self._state = f"measured {num_done:,} of {num_all:,} files"
         if self._bar is None:
             self._bar = tqdm(
@@ -72,7 +72,7 @@ class ProgressBars:
         self._bar.update(num_done - self._bar.n)
 
     def start(self, seconds: float | None, num_utterances: int | None) -> None:
-        """Show a bar of seconds, or a count where nobody knows how much there is."""
+        """Show a progress bar of seconds, or a counter if the total is unknown."""
         self._close()
         self._start = time.perf_counter()
         self._all_seconds = seconds
@@ -80,13 +80,13 @@ class ProgressBars:
         self._bar = tqdm(total=seconds, bar_format=bar_format, disable=None, leave=False)
 
     def advance(self, seconds: float) -> None:
-        """Move the bar."""
+        """Advance the progress bar."""
         self._seconds += seconds
         if self._bar is not None:
             self._bar.update(seconds)
 
     def fail(self, reason: str) -> None:
-        """Report a failure in a line."""
+        """Print a failure."""
         tqdm.write(f"auricle: error: {reason}", file=sys.stderr)
 
     def _print_lines(self) -> None:
@@ -95,7 +95,7 @@ class ProgressBars:
                 print(f"auricle: {line}", file=sys.stderr, flush=True)
 
     def line(self) -> str:
-        """How far the run has come, in a line; "" where it has not begun."""
+        """Format the progress of the run; empty before it begins."""
         if self._start is None:
             return self._state
         rate = self._seconds / max(self.elapsed, 1e-9)
@@ -104,7 +104,7 @@ class ProgressBars:
             return f"encoded {hours} h of audio in {span(self.elapsed)}, {rate:.1f} x real time"
         share = self._seconds / self._all_seconds if self._all_seconds else 1.0
         left = (self._all_seconds - self._seconds) / rate if rate else None
-        remaining = "the rest is not known yet" if left is None else f"about {span(left)} left"
+        remaining = "remaining time unknown" if left is None else f"about {span(left)} left"
         return (
             f"encoded {hours} of {self._all_seconds / 3600:.2f} h of audio ({100 * share:.0f} %) "
             f"in {span(self.elapsed)}, {rate:.1f} x real time, {remaining}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from auricle.hub.location import is_location
 
 if TYPE_CHECKING:
-    from auricle.extraction.store.folder import Folder
+    from auricle.store.folder import Folder
 
 SUMMARY = "verify the digests of cached files or of a store"
 TEXT = """\
@@ -19,11 +19,11 @@ representations.
 
 Originals are compared with the catalogue and with the digest recorded when they were downloaded,
 conversions with the digest recorded when they were written; files reported as unknown have no
-recorded digest. The exit status is 1 where a file has changed, in which case the command that
-repairs it is printed, or where there is nothing of a model that was named.
+recorded digest. For a changed file the command that repairs it is printed. The exit status is 1 if
+a file has changed, or if a named model is not on this machine.
 
-In a folder that `auricle extract` wrote every file is read and compared with the digest recorded
-when it was written; how to repair a damaged one is printed below it.
+In a folder that `auricle extract` wrote, every file is compared with the digest recorded when it
+was written; for a damaged one the repair is printed.
 """
 EXAMPLES = """\
 examples:
@@ -33,7 +33,7 @@ examples:
 """
 
 MODEL_SCHEMES = ("http://", "https://", "hf://")
-"""Addresses of models; any other is that of a store."""
+"""Schemes of URLs of models; others are URLs of stores."""
 
 STATES = ("whole", "changed", "unknown", "missing")
 
@@ -49,12 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a line for each file; the status is 1 where one has changed,
-    or where nothing is there of what was named.
+    """Print a line for each file; the status is 1 if a file has changed or is missing.
 
     Raises:
         UnknownModelError: There is no such model.
-        StoreError: A folder is named that is no store.
+        StoreError: A folder is not a store.
     """
     counts: Counter[str] = Counter()
     for name in arguments.names or (None,):
@@ -77,17 +76,17 @@ def _verify_models(name: str | None) -> Counter[str]:
         line = f"{finding.state:<8} {finding.name}  {shown(finding.path)}"
         print(f"{line}: {finding.reason}" if finding.reason else line)
         if finding.remedy:
-            print(f"{'':<8} mend it: {finding.remedy}")
+            print(f"{'':<8} repair: {finding.remedy}")
     if name is not None and not counts:
         counts["missing"] += 1
-        print(f"missing  {name}: nothing of it is on this machine")
+        print(f"missing  {name}: not on this machine")
     return counts
 
 
 def _store_folder(name: str) -> Folder | None:
-    """Open the folder of the store that is named; None where a model is."""
-    from auricle.extraction.store.folder import LocalFolder, open_folder
+    """Open the folder of a store by name; None if the name is that of a model."""
     from auricle.hub.location import looks_like_path
+    from auricle.store.folder import LocalFolder, open_folder
 
     if is_location(name):
         folder = None if name.lower().startswith(MODEL_SCHEMES) else open_folder(name)
@@ -98,19 +97,19 @@ def _store_folder(name: str) -> Folder | None:
 
 
 def _verify_store(name: str, folder: Folder) -> Counter[str]:
-    from auricle.extraction.store.checking import verify
-    from auricle.extraction.store.reader import open as open_store
+    from auricle.store.reader import open as open_store
+    from auricle.store.reader import verify
 
     counts: Counter[str] = Counter()
     for damage in verify(folder):
         state = "missing" if damage.reason == "is not there" else "changed"
         counts[state] += 1
         print(f"{state:<8} {name}  {damage.file}: {damage.reason}")
-        print(f"{'':<8} mend it: {damage.remedy}")
+        print(f"{'':<8} repair: {damage.remedy}")
     if not counts:
         counts["whole"] += 1
         store = open_store(name)
         line = f"{'whole':<8} {name}  {len(store)} utterances"
-        goes_on = "; not closed, the same extraction goes on"
-        print(line if store.is_closed else f"{line}{goes_on}")
+        unfinished = "; unfinished, run the same extraction to complete it"
+        print(line if store.is_closed else f"{line}{unfinished}")
     return counts

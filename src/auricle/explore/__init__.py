@@ -1,1 +1,1 @@
-"""The explore page: a local page in the browser that draws what encoders make of speech."""
+"""The explore page: a local web page that draws representations of speech."""

@@ -1,4 +1,4 @@
-"""What the page offers: models, where their weights are, and their layers; imports no torch."""
+"""Models and layers that the page offers, and where their weights are; does not import torch."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ BYTES_PER_WEIGHT = 4
 
 WHERE = {
     Availability.NOT_NEEDED: "no weights",
-    Availability.EMBEDDED: "in the package",
+    Availability.EMBEDDED: "bundled",
     Availability.CACHED: "cached",
-    Availability.DOWNLOAD: "would be downloaded",
+    Availability.DOWNLOAD: "download",
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layers:
-    """Names of a model's layers in order, and of the one it gives by default."""
+    """Names of a model's layers in order, and the name of the default layer."""
 
     names: tuple[str, ...]
     default: str
 
 
 NO_LAYERS = Layers(names=(), default="")
-"""Of no model, and of one whose layers are known only once it is downloaded."""
+"""For no model, and for a model whose layers are known only after its download."""
 
 
 def list_choices() -> list[tuple[str, str]]:
-    """What is read, and the name that it stands for, of every model that can be had.
+    """List (label, name) of every model with weights, those that work offline first.
 
-    Those that work offline come first; the order is that of the catalogue otherwise.
+    Within both groups models are in the order of the catalogue.
     """
     records = [search.find(name) for name in search.list_models()]
     states = zip(records, availabilities(records), strict=True)
@@ -44,53 +44,53 @@ def list_choices() -> list[tuple[str, str]]:
 
 
 def must_be_downloaded(name: str) -> bool:
-    """Whether drawing with a model would ask the network for its weights."""
+    """Return true if the weights of a model are not on this machine."""
     return availability(search.find(name)) is Availability.DOWNLOAD
 
 
 def describe_choice(name: str) -> str:
-    """A sentence about where the weights of a model are, and what a download would take."""
+    """Describe where the weights of a model are, and the size of the download."""
     record = search.find(name)
     state = availability(record)
     if state is Availability.DOWNLOAD:
-        return f"{name} would be downloaded: {describe_size(record)}."
+        return f"{name} has to be downloaded: {describe_size(record)}."
     num_bytes = known_num_bytes(record)
     size = f", {_megabytes(num_bytes)}" if num_bytes is not None else ""
     return f"{name}: {WHERE[state]}{size}."
 
 
 def describe_size(record: Record) -> str:
-    """How large a download is, or at least how large its weights are."""
+    """Describe the size of a download, or else of the encoder's weights."""
     num_bytes = known_num_bytes(record)
     if num_bytes is not None:
         return _megabytes(num_bytes)
     if record.size is None:
-        return "of a size that is not on record"
-    from auricle.hub.skeletons import skeleton
+        return "the size of the file is unknown"
+    from auricle.checkpoints.checkpoint import blank_encoder
 
     family = find_family(record.family)
-    encoder = skeleton(family.build, family.preset(record.size))
+    encoder = blank_encoder(family, family.preset(record.size))
     weights = _megabytes(encoder.info.num_parameters * BYTES_PER_WEIGHT)
-    return f"the file's size is not on record, its encoder alone has {weights} of weights"
+    return f"the size of the file is unknown, the encoder has {weights} of weights"
 
 
 def list_layers(name: str) -> Layers:
-    """The layers of a model: of its published size, or else of its weights, which are loaded.
+    """List the layers of a model by its published size, or else by loading its weights.
 
     Raises:
         AuricleError: It cannot be loaded.
     """
+    from auricle.checkpoints.checkpoint import blank_encoder
     from auricle.hub.load import load
-    from auricle.hub.skeletons import skeleton
 
     record = search.find(name)
     if record.size is not None:
         family = find_family(record.family)
-        info = skeleton(family.build, family.preset(record.size)).info
+        info = blank_encoder(family, family.preset(record.size)).info
     elif must_be_downloaded(name):
         return NO_LAYERS
     else:
-        info = load(name).info
+        info = load(name, device="cpu").info
     return Layers(names=info.layers, default=info.default_layer)
 
 

@@ -1,4 +1,4 @@
-"""From what a visitor asks for to what the page shows; knows nothing of how the page is made."""
+"""Encode and draw a request of the page; independent of Gradio."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ import numpy as np
 import soundfile
 
 from auricle.audio.files import read_audio
+from auricle.corpus.labels import check_segments, read_segments
 from auricle.errors import AudioError, AuricleError
 from auricle.explore.recordings import describe_excess
+from auricle.geometry import SAMPLE_RATE
 from auricle.hub.load import load
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.pictures import Speech, comparison_of, picture_of
+from auricle.models.base import Encoder
+from auricle.plotting.api import Speech, comparison_of, picture_of
 from auricle.plotting.figures import save_figure
-from auricle.plotting.labels import check_segments, read_segments
 from auricle.plotting.picture import Picture, TimePanel
-from auricle.plotting.utterance import Utterance
+from auricle.plotting.utterance import DrawnUtterance
 
 NUM_KEPT_ENCODERS = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What a visitor asks for: a file, a part of it in seconds, and models with their layers."""
+class DrawRequest:
+    """A request: an audio file, a section of it in seconds, and models with their layers."""
 
     audio: Path
     name: str
@@ -39,24 +40,24 @@ class Wish:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What the page shows, as its viewer takes it, and the files it offers."""
+class DrawResult:
+    """Data for the viewer of the page, and the files to download."""
 
     view: dict[str, Any]
     picture: Path
     features: Path
 
 
-def answer(wish: Wish, folder: Path) -> Answer:
-    """Draw what is asked for; the files go into `folder`, which is this wish's own.
+def draw(request: DrawRequest, folder: Path) -> DrawResult:
+    """Draw a request; its files are written to `folder`, which belongs to this request alone.
 
     Raises:
-        AuricleError: The file, the part, a model or a layer is wrong; the message is for the
-            visitor.
+        AuricleError: The file, the section, a model or a layer is wrong; the message is shown to
+            the user.
     """
-    speech = hear(wish)
-    encoders = [_encoder(name) for name, _ in wish.models]
-    layers = [layer for _, layer in wish.models]
+    speech = read_section(request)
+    encoders = [_encoder(name) for name, _ in request.models]
+    layers = [layer for _, layer in request.models]
     if len(encoders) == 1:
         picture = picture_of(speech, encoders[0], layers[0])
     else:
@@ -64,42 +65,42 @@ def answer(wish: Wish, folder: Path) -> Answer:
     files = folder / "picture.png", folder / "features.npz"
     save_figure(picture.figure, files[0])
     save_features(files[1], picture.utterance)
-    return Answer(view=view(picture, files[0], speech), picture=files[0], features=files[1])
+    return DrawResult(view=view(picture, files[0], speech), picture=files[0], features=files[1])
 
 
-def hear(wish: Wish) -> Speech:
-    """The part of the file that is asked for, as an utterance of its own.
+def read_section(request: DrawRequest) -> Speech:
+    """Read the requested section of the file as an utterance of its own.
 
     Raises:
-        AudioError: It cannot be read, the part is none, or it is too long.
+        AudioError: The file cannot be read, or the section is empty or too long.
     """
-    waveform = read_audio(wish.audio, sample_rate=SAMPLE_RATE)
+    waveform = read_audio(request.audio, sample_rate=SAMPLE_RATE)
     seconds = len(waveform) / SAMPLE_RATE
-    end = seconds if wish.end is None else min(wish.end, seconds)
-    if not 0 <= wish.start < end:
+    end = seconds if request.end is None else min(request.end, seconds)
+    if not 0 <= request.start < end:
         raise AudioError(
-            f"The part from {wish.start:g} to {end:g} s is none of {seconds:g} s: let it begin "
-            "before it ends, and before the recording does."
+            f"The section from {request.start:g} to {end:g} s is not within the recording of "
+            f"{seconds:g} s: choose a start before its end and before that of the recording."
         )
-    too_long = describe_excess(end - wish.start)
+    too_long = describe_excess(end - request.start)
     if too_long:
         raise AudioError(too_long)
-    segments = () if wish.labels is None else read_segments(wish.labels, wish.name)
+    segments = () if request.labels is None else read_segments(request.labels, request.name)
     check_segments(segments, seconds)
-    first, last = round(wish.start * SAMPLE_RATE), round(end * SAMPLE_RATE)
+    first, last = round(request.start * SAMPLE_RATE), round(end * SAMPLE_RATE)
     return Speech(
         waveform=waveform[first:last].clone(),
-        name=wish.name,
+        name=request.name,
         segments=segments,
         origin=first / SAMPLE_RATE,
     )
 
 
 def view(picture: Picture, file: Path, speech: Speech) -> dict[str, Any]:
-    """What the viewer in the browser needs: sound, picture, and where its time panels lie.
+    """Data for the viewer in the browser: sound, picture, and positions of the time panels.
 
-    Places are parts of the picture's width and height from its upper left corner; times are in
-    seconds, from the beginning of the recording, of which the sound begins at `origin`.
+    Positions are fractions of the picture's width and height from its upper left corner; times are
+    in seconds from the start of the recording; the sound starts at `origin`.
     """
     sound = io.BytesIO()
     soundfile.write(sound, speech.waveform.numpy(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
@@ -113,8 +114,8 @@ def view(picture: Picture, file: Path, speech: Speech) -> dict[str, Any]:
     }
 
 
-def save_features(path: Path, utterance: Utterance) -> None:
-    """Each representation (T, D) with the middle of its frames in seconds (T,), as NumPy reads it.
+def save_features(path: Path, utterance: DrawnUtterance) -> None:
+    """Write each representation (T, D) and the centres of its frames in seconds (T,) as .npz.
 
     Names in the archive are `model.layer` and `model.layer.seconds`.
     """

@@ -14,7 +14,7 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError, OutputError
 from auricle.explore.choices import (
@@ -32,14 +32,14 @@ FIRST_PORT = 7860
 NUM_PORTS = 100
 NUM_MODELS = 3
 NONE = ""
-"""Stands for no second or third model, and for the default layer."""
+"""Value for no second or third model, and for the default layer."""
 
 MAX_FILE = "500mb"
 MAX_WAITING = 30
-"""Visitors whose pictures wait for those of others; one is drawn at a time, on all cores."""
+"""Most requests in the queue; one is drawn at a time, on all cores."""
 
 FORGET_SECONDS = 3600
-"""Files of a visit are deleted after so long, and all of them when the server stops."""
+"""Age at which files are deleted; when the server stops, all of them are."""
 
 SECURITY_HEADERS = (
     (
@@ -55,20 +55,20 @@ SECURITY_HEADERS = (
 )
 
 INTRODUCTION = """\
-## What encoders make of speech
-Drop a recording or record one, pick up to three encoders, and draw. Nothing leaves this machine.
+## Explore representations of speech
+Upload or record speech, choose up to three encoders, and draw. All audio stays on this machine.
 """
 
 VIEWER = "<p class='hint'>Pictures appear here.</p><p class='notice' role='alert'></p>"
-"""What viewer.js finds."""
+"""HTML that viewer.js fills."""
 
 
 @contextmanager
 def serve(port: int | None = None) -> Iterator[str]:
-    """Serve the page on this machine alone while this is entered; gives its address.
+    """Serve the page on the loopback interface while the context is entered; yields its address.
 
     Args:
-        port: Which to listen on; None for the first free one from 7860.
+        port: Port to listen on; None for the first free one from 7860.
 
     Raises:
         MissingExtraError: Gradio or matplotlib is not installed.
@@ -101,7 +101,7 @@ def serve(port: int | None = None) -> Iterator[str]:
             raise OutputError(
                 f"cannot listen on {HOST}, port {port or FIRST_PORT}: {error}; pass another --port"
             ) from error
-        # The first picture needs torch, which takes seconds to import: the page is there already.
+        # The first picture needs torch, which takes seconds to import: the page is up already.
         threading.Thread(target=import_module, args=("auricle.explore.drawing",)).start()
         try:
             yield str(address)
@@ -110,7 +110,7 @@ def serve(port: int | None = None) -> Iterator[str]:
 
 
 def build(gradio: Any, folder: Path) -> Any:
-    """The page as Gradio blocks; what it makes for visitors lies below `folder`."""
+    """Build the page as Gradio blocks; files for users are written to `folder`."""
     with gradio.Blocks(
         title="auricle explore",
         analytics_enabled=False,
@@ -150,7 +150,7 @@ def build(gradio: Any, folder: Path) -> Any:
 
 
 def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
-    """The controls: a button, and the components whose values `_draw` is given, in their order."""
+    """Build the controls: the button, and the components whose values are passed to `_draw`."""
     audio = gradio.Audio(
         label="Speech: a file or a recording",
         sources=["upload", "microphone"],
@@ -171,9 +171,9 @@ def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
     choices = [_model_inputs(gradio, blocks, number) for number in range(NUM_MODELS)]
     models, layers = zip(*choices, strict=True)
     allowed = gradio.Checkbox(label="Download weights that are not on this machine", value=False)
-    with gradio.Accordion("Part and labels", open=False) as part:
+    with gradio.Accordion("Section and labels", open=False) as part:
         with gradio.Row():
-            start = gradio.Number(label="From, s", value=0, info="Only the part is encoded.")
+            start = gradio.Number(label="From, s", value=0, info="Only the section is encoded.")
             end = gradio.Number(label="To, s (0: the end)", value=0)
         labels = gradio.File(
             label="Labels such as phones (.tsv of start, end, label; .ctm; .TextGrid)",
@@ -188,7 +188,7 @@ def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
         except AuricleError as error:
             raise _toast(gradio, _without_paths(error, recording)) from error
         unfolded = gradio.Accordion(open=True) if excess else gradio.skip()
-        # A part is one of the recording that it was chosen for.
+        # Reset the section: it was chosen for another recording.
         return [gradio.Markdown(excess, visible=bool(excess)), unfolded, 0, 0]
 
     audio.change(
@@ -200,7 +200,7 @@ def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
     )
 
     def look_at_labels(file: str | None) -> None:
-        from auricle.plotting.labels import check_labels
+        from auricle.corpus.labels import check_labels
 
         try:
             if file is not None:
@@ -213,7 +213,7 @@ def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
 
 
 def _model_inputs(gradio: Any, blocks: Any, number: int) -> tuple[Any, Any]:
-    """The choice of a model and of its layer, with a line about where its weights are."""
+    """Build the controls of one model and its layer, with a line about where its weights are."""
     name = DEFAULT_MODEL if number == 0 else NONE
     none = [] if number == 0 else [("none", NONE)]
     with gradio.Group():
@@ -264,15 +264,15 @@ def _layer_choices(gradio: Any, name: str) -> Any:
 
 
 def _toast(gradio: Any, error: AuricleError) -> Exception:
-    """The error as the page shows it: until it is closed."""
+    """Convert an error to a message of the page that stays until it is closed."""
     toast: Exception = gradio.Error(str(error), duration=None, print_exception=False)
     return toast
 
 
 def _without_paths(error: AuricleError, *paths: str | None) -> AuricleError:
-    """The error with names in the place of paths.
+    """Replace paths in the message of an error by file names.
 
-    Visitors know their files by name; where this server keeps them is of no use to them.
+    Users know their files by name, not by their path on this server.
     """
     message = str(error)
     for path in filter(None, paths):
@@ -281,31 +281,30 @@ def _without_paths(error: AuricleError, *paths: str | None) -> AuricleError:
 
 
 def _draw(values: tuple[Any, ...], folder: Path) -> tuple[dict[str, Any], tuple[Path, Path]]:
-    """What the viewer shows and the files to download, from the values of the controls.
+    """Draw the values of the controls: data for the viewer, and the files to download.
 
     Raises:
-        AuricleError: Something is missing or wrong; the message is for the visitor.
+        AuricleError: A value is missing or wrong; the message is shown to the user.
     """
-    from auricle.explore.drawing import Wish, answer
+    from auricle.explore.drawing import DrawRequest, draw
 
     audio, labels, start, end, is_allowed = values[:5]
     models, layers = values[5 : 5 + NUM_MODELS], values[5 + NUM_MODELS :]
     if audio is None:
         raise AuricleError(
-            "There is no speech yet: drop a file, record, or take the speech that ships with "
-            "auricle. (Without a microphone, or where the browser was not allowed to use it, "
-            "recording gives nothing.)"
+            "There is no speech yet: upload a file, record, or use the bundled speech. (Without a "
+            "microphone, or without the permission to use it, the recording is empty.)"
         )
     wanted = [(model, layer or None) for model, layer in zip(models, layers, strict=True) if model]
     if len(set(wanted)) < len(wanted):
-        raise AuricleError("One encoder is chosen twice with one layer: choose another of either.")
+        raise AuricleError("The same encoder and layer are chosen twice: change one of them.")
     for model, _ in wanted:
         if must_be_downloaded(model) and not is_allowed:
             raise AuricleError(
-                f"{describe_choice(model)} Tick the box that allows downloads, or choose an "
-                "encoder that is in the package."
+                f"{describe_choice(model)} Tick the box that allows downloads, or choose a bundled "
+                "encoder."
             )
-    wish = Wish(
+    request = DrawRequest(
         audio=Path(audio),
         name=Path(audio).name,
         models=tuple(wanted),
@@ -314,7 +313,7 @@ def _draw(values: tuple[Any, ...], folder: Path) -> tuple[dict[str, Any], tuple[
         end=end or None,
     )
     try:
-        drawn = answer(wish, Path(tempfile.mkdtemp(prefix="answer-", dir=folder)))
+        drawn = draw(request, Path(tempfile.mkdtemp(prefix="result-", dir=folder)))
     except AuricleError as error:
         raise _without_paths(error, audio, labels) from error
     return drawn.view, (drawn.picture, drawn.features)
@@ -332,14 +331,14 @@ def _viewer(gradio: Any) -> Any:
 
 
 def _theme(gradio: Any) -> Any:
-    """Gradio's plain theme in fonts that every machine has, so that none is fetched."""
+    """Gradio's base theme with system fonts, so that none is downloaded."""
     return gradio.themes.Base(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
 
 
 def _without_history(blocks: Any) -> dict[str, bool]:
-    """The option that keeps what visitors ran off the page; releases before 6.24 have none."""
+    """Option that hides the history of runs; releases before 6.24 lack it."""
     has_option = "run_history" in inspect.signature(blocks.launch).parameters
     return {"run_history": False} if has_option else {}
 
@@ -349,20 +348,20 @@ def _middleware() -> list[Any]:
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
     return [
-        # A page elsewhere that points its own name at this machine is turned away.
+        # Rejects requests of other host names: DNS rebinding.
         Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]),
         Middleware(SecurityHeaders),
     ]
 
 
 class SecurityHeaders:
-    """Adds headers to every answer that keep the page to this machine."""
+    """ASGI middleware that adds `SECURITY_HEADERS` to every response."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on, and its answer back with the headers."""
+        """Forward a request, and add the headers to its response."""
 
         async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -373,7 +372,7 @@ class SecurityHeaders:
 
 
 def _import_gradio(folder: str) -> Any:
-    """Gradio, told before its import to keep files in `folder` and to call nobody."""
+    """Import gradio, set to store files in `folder` and to send no telemetry."""
     os.environ["GRADIO_TEMP_DIR"] = folder
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -1,18 +1,18 @@
-"""What can be told of a recording as soon as it is there."""
+"""Duration limit of the page, checked as soon as a recording is uploaded."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 MAX_SECONDS = 60.0
-"""A longer recording is not drawn whole: its details would not be seen."""
+"""Longest section that is drawn; details of longer ones would be too small to see."""
 
 
 def examine(path: Path) -> str:
-    """What a visitor has to do before this recording can be drawn, empty where there is nothing.
+    """Return a message if a recording is too long to be drawn whole, else an empty string.
 
     Raises:
-        AudioError: It is no audio, or damaged.
+        AudioError: The file is not audio, or is damaged.
     """
     from auricle.audio.files import read_header  # imports torch, which the page does not wait for
 
@@ -20,12 +20,12 @@ def examine(path: Path) -> str:
 
 
 def describe_excess(seconds: float) -> str:
-    """Why so much audio is not drawn and what to do, empty where it is."""
+    """Return a message if a duration exceeds `MAX_SECONDS`, else an empty string."""
     if seconds <= MAX_SECONDS:
         return ""
     return (
         f"This is {_minutes(seconds)} of audio, and one picture holds at most {MAX_SECONDS:g} s: "
-        "choose a part of it by its start and end. (auricle plot and auricle extract take "
+        "choose a section of it by its start and end. (auricle plot and auricle extract take "
         "recordings of any length.)"
     )
 

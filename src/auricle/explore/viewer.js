@@ -1,5 +1,5 @@
-// Shows one answer: plays its sound, moves the play head over its picture, tells time and frame.
-// `element` is the place of the viewer, `props.value` the answer as JSON; see drawing.view.
+// Shows one result: plays its sound, moves the play head over its picture, tells time and frame.
+// `element` is the place of the viewer, `props.value` the result as JSON; see drawing.view.
 
 const make = (tag, className) => {
   const node = document.createElement(tag);
@@ -13,18 +13,18 @@ const show = () => {
   if (!props.value) return;
   for (const close of document.querySelectorAll(".toast-close")) close.click();
   for (const text of element.querySelectorAll(".hint, .notice")) text.style.display = "none";
-  const answer = JSON.parse(props.value);
+  const result = JSON.parse(props.value);
 
   const stage = make("div", "stage");
   const sound = make("audio", "sound");
   sound.controls = true;
-  sound.src = answer.sound;
+  sound.src = result.sound;
   const readout = make("output", "readout");
   readout.textContent = "Point at the picture for time and frame; click to play from there.";
   const canvas = make("div", "canvas");
   const picture = make("img", "picture");
-  picture.src = answer.picture;
-  picture.alt = answer.title;
+  picture.src = result.picture;
+  picture.alt = result.title;
   picture.draggable = false;
   const head = make("div", "line head");
   const pointer = make("div", "line pointer");
@@ -32,7 +32,7 @@ const show = () => {
   stage.append(sound, readout, canvas);
   element.append(stage);
 
-  const panels = answer.panels;
+  const panels = result.panels;
   const { left, right } = panels[0];
   const top = Math.min(...panels.map((panel) => panel.top));
   const bottom = Math.max(...panels.map((panel) => panel.bottom));
@@ -43,12 +43,12 @@ const show = () => {
 
   // Times here are of the sound; those told are of the recording, which it may be a part of.
   const place = (line, seconds) => {
-    const part = Math.min(Math.max(seconds / answer.seconds, 0), 1);
+    const part = Math.min(Math.max(seconds / result.seconds, 0), 1);
     line.style.left = `${100 * (left + part * (right - left))}%`;
   };
 
   const tell = (seconds, panel) => {
-    const moment = answer.origin + seconds;
+    const moment = result.origin + seconds;
     let text = `${moment.toFixed(3)} s`;
     if (panel && panel.frames) {
       const { start, hop, count } = panel.frames;
@@ -71,7 +71,7 @@ const show = () => {
     const y = (event.clientY - box.top) / box.height;
     if (x < left || x > right || y < top || y > bottom) return null;
     const panel = panels.find((one) => y >= one.top && y <= one.bottom);
-    return { seconds: ((x - left) / (right - left)) * answer.seconds, panel };
+    return { seconds: ((x - left) / (right - left)) * result.seconds, panel };
   };
 
   canvas.addEventListener("mousemove", (event) => {

@@ -22,13 +22,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from auricle.audio.notes import Tally, gathered
+from auricle.corpus.reading import fingerprint, read_utterance
+from auricle.corpus.utterance import Utterance
 from auricle.errors import AudioError, AuricleError, ExtractionError
 from auricle.extraction.plan import ShardPlan, Timed
 from auricle.extraction.processes import end_with_parent, shielded_from
-from auricle.extraction.reading import fingerprint, read_utterance
 from auricle.extraction.selection import Selection
-from auricle.extraction.utterances import Utterance
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
 
 Arrays: TypeAlias = dict[str, Tensor]
 """What is kept of an utterance, by name."""
@@ -118,12 +119,12 @@ class Stages:
 
     @property
     def summary(self) -> str:
-        """What bound the run, in a line."""
-        shares = {"decoding": self.decoding, "the model": self.encoding, "writing": self.writing}
+        """Bottleneck of the run, and the share of each stage in its time."""
+        shares = {"decoding": self.decoding, "model": self.encoding, "writing": self.writing}
         total = sum(shares.values()) or 1.0
-        bound = max(shares, key=lambda name: shares[name])
+        bottleneck = max(shares, key=lambda name: shares[name])
         percents = ", ".join(f"{name} {100 * s / total:.0f} %" for name, s in shares.items())
-        return f"bound by {bound} (time: {percents})"
+        return f"bottleneck: {bottleneck} (time: {percents})"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from auricle.corpus.utterance import Problem
 from auricle.errors import ExtractionError, StoreError
 from auricle.extraction.engine import Failure
-from auricle.extraction.formats.base import path_text
-from auricle.extraction.inputs.records import Problem
-from auricle.extraction.store.folder import Folder
-from auricle.extraction.store.layout import ERRORS
+from auricle.store.folder import Folder
+from auricle.store.layout import ERRORS
+from auricle.store.shards import path_text
 
 
 class Failures:

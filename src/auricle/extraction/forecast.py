@@ -9,18 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
+from auricle.corpus.reading import utterance_seconds
+from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import AudioError
 from auricle.extraction.engine import Stages
-from auricle.extraction.inputs.records import Problem
-from auricle.extraction.plan import Limits, Timed, plan_batches
-from auricle.extraction.reading import utterance_seconds
+from auricle.extraction.plan import PlanLimits, Timed, plan_batches
 from auricle.extraction.run import HEADER_THREADS, Progress, Summary
 from auricle.extraction.selection import Selection, Windows
 from auricle.extraction.sources import compare
-from auricle.extraction.store.index import read_part
-from auricle.extraction.store.writer import StoreWriter
-from auricle.extraction.utterances import Utterance
-from auricle.models.base import SAMPLE_RATE, Encoder
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
+from auricle.store.index import read_part
+from auricle.store.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def survey(
     *,
     num_devices: int | None,
     progress: Progress,
-    limits: Limits,
+    limits: PlanLimits,
     known_seconds: Mapping[str, float] | None = None,
     problems: Sequence[Problem] = (),
     refresh: bool = False,

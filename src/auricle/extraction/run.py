@@ -7,28 +7,30 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from auricle.corpus.reading import ListedLengths, utterance_seconds
+from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import AudioError, AuricleError, OutputError, StoreError
 from auricle.extraction.engine import Failure, Stages
 from auricle.extraction.failures import Failures
-from auricle.extraction.inputs.records import Problem
-from auricle.extraction.plan import Limits, ShardPlan, Timed, plan_shards
-from auricle.extraction.plans import (
+from auricle.extraction.plan import (
     Generation,
+    PlanLimits,
+    ShardPlan,
+    Timed,
     plan_digest,
     plan_numbers,
+    plan_shards,
     planned_keys,
     read_plan,
     write_plan,
 )
-from auricle.extraction.reading import ListedLengths, utterance_seconds
 from auricle.extraction.sources import compare, counted, has_changed
-from auricle.extraction.store.folder import Folder, LocalFolder
-from auricle.extraction.store.index import part_keys, read_part, read_parts
-from auricle.extraction.store.layout import PARTS, ShardKey, plan_file
-from auricle.extraction.store.partial import Segments
-from auricle.extraction.utterances import Utterance
 from auricle.extraction.work import Shard, Work
 from auricle.files import locks
+from auricle.store.folder import Folder, LocalFolder
+from auricle.store.index import part_keys, read_part, read_parts
+from auricle.store.layout import PARTS, ShardKey, plan_file
+from auricle.store.segments import Segments
 
 if TYPE_CHECKING:
     import pyarrow
@@ -109,7 +111,7 @@ def extract(
     *,
     num_bytes: Callable[[float], int],
     progress: Progress,
-    limits: Limits,
+    limits: PlanLimits,
     known_seconds: Mapping[str, float] | None = None,
     problems: Sequence[Problem] = (),
     on_error: Literal["report", "stop"] = "report",
@@ -187,7 +189,7 @@ class Run:
         engine: Engine,
         *,
         num_bytes: Callable[[float], int],
-        limits: Limits,
+        limits: PlanLimits,
         failures: Failures,
         notice: Notice,
     ) -> None:
@@ -336,7 +338,7 @@ class Run:
                     self._num_encoded += 1
                     num_written -= 1
                     self._seconds += decoded[timed.utterance.id]
-                    self.lengths.compare(timed, decoded[timed.utterance.id])
+                    self.lengths.compare(timed.utterance.id, decoded[timed.utterance.id])
             self._num_resumed += num_written
             encoded = ShardPlan(number=shard.plan.number, batches=tuple(map(tuple, batches)))
             self._planned_seconds += encoded.seconds
@@ -394,10 +396,10 @@ class Run:
             kept = self._segments.kept(shard.key, plan_digest(shard.plan))
             num_flushed += sum(not item.reason for _, items in kept for item in items)
         number = counted(num_whole + num_flushed, "utterance")
-        where = f" ({num_flushed} in shards that are not whole yet)" if num_flushed else ""
+        where = f" ({num_flushed} in unfinished shards)" if num_flushed else ""
         return (
-            f"{self._folder.location} keeps {number} of this run{where}; the same command goes on "
-            "where this one was"
+            f"{self._folder.location} keeps {number} of this run{where}; run the same command to "
+            "resume"
         )
 
     def summary(self, *, num_before: int) -> Summary:

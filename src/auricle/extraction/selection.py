@@ -1,19 +1,24 @@
-"""What is kept of an encoder's output: layers or codes, summed, pooled, in a type."""
+"""Selection: what is kept of an encoder's output, and meta.json's record of it."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
+import msgspec
 import torch
 from torch import Tensor
 
 from auricle.errors import AuricleError
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.models.windows import encode_windows, window_codes
-from auricle.outputs import LayerInfo
+from auricle.geometry import SAMPLE_RATE
+from auricle.inference.precision import precision_of
+from auricle.inference.windows import window_codes, window_layers
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
+from auricle.store.layout import LayerMeta, SelectionMeta, StoreMeta
 
 Pool: TypeAlias = Literal["mean", "max", "meanstd"]
 DType: TypeAlias = Literal["float32", "float16", "bfloat16"]
@@ -34,7 +39,7 @@ class Windows:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Kept:
+class KeptArray:
     """One of the arrays that are kept of an utterance."""
 
     name: str
@@ -115,19 +120,19 @@ class Selection:
         selection = cls(layers=names, weights=weights, pool=pool, dtype=dtype, windows=windows)
         return selection._checked(encoder)
 
-    def kept(self, encoder: Encoder) -> tuple[Kept, ...]:
+    def kept(self, encoder: Encoder) -> tuple[KeptArray, ...]:
         """The arrays that are kept of an utterance of this encoder."""
         if self.wants_codes:
             assert encoder.codes_layer is not None
             info = _info(encoder, encoder.codes_layer)
             hop_samples = info.geometry.hop_samples
-            return (Kept(name=CODES, dim=encoder.num_codebooks, hop_samples=hop_samples),)
+            return (KeptArray(name=CODES, dim=encoder.num_codebooks, hop_samples=hop_samples),)
         infos = [_info(encoder, name) for name in self.layers]
         if self.weights is not None:
             infos = infos[:1]
         factor = 2 if self.pool == "meanstd" else 1
         return tuple(
-            Kept(
+            KeptArray(
                 name=WEIGHTED_SUM if self.weights is not None else info.name,
                 dim=factor * info.dim,
                 hop_samples=info.geometry.hop_samples,
@@ -135,7 +140,7 @@ class Selection:
             for info in infos
         )
 
-    def num_bytes(self, encoder: Encoder, kept: Sequence[Kept], seconds: float) -> int:
+    def num_bytes(self, encoder: Encoder, kept: Sequence[KeptArray], seconds: float) -> int:
         """Bytes of what is kept of so many seconds."""
         num_samples = round(seconds * SAMPLE_RATE)
         total = 0
@@ -186,29 +191,28 @@ class Selection:
     def _encode(
         self, encoder: Encoder, waveforms: Sequence[Tensor], short: Literal["error", "pad"]
     ) -> list[dict[str, Tensor]]:
-        layers: list[int | str] = list(self.layers)
         if self.windows is None:
-            return encoder(waveforms, layers, short=short)
-        return encode_windows(
+            return encoder.layers(waveforms, self.layers, pad_short=short == "pad")
+        return window_layers(
             encoder,
             waveforms,
-            layers,
+            self.layers,
             window_seconds=self.windows.window_seconds,
             overlap_seconds=self.windows.overlap_seconds,
-            short=short,
+            pad_short=short == "pad",
         )
 
     def _codes(
         self, encoder: Encoder, waveforms: Sequence[Tensor], short: Literal["error", "pad"]
     ) -> list[Tensor]:
         if self.windows is None:
-            return encoder.codes(waveforms, short=short)
+            return encoder.codes(waveforms, pad_short=short == "pad")
         return window_codes(
             encoder,
             waveforms,
             window_seconds=self.windows.window_seconds,
             overlap_seconds=self.windows.overlap_seconds,
-            short=short,
+            pad_short=short == "pad",
         )
 
     def _keep(self, layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -282,3 +286,76 @@ def _check_weights(infos: Sequence[LayerInfo], weights: Sequence[float]) -> None
             "layers of different width or rate cannot be summed: "
             + ", ".join(f"{info.name} {info.dim}" for info in infos)
         )
+
+
+def describe(
+    encoder: Encoder,
+    selection: Selection,
+    *,
+    model: str,
+    store_format: str,
+    channel: int | None,
+    short: str,
+    library_version: str,
+) -> StoreMeta:
+    """The meta.json of what `selection` keeps of an encoder.
+
+    Args:
+        encoder: What encodes.
+        selection: What is kept.
+        model: What the user calls the encoder.
+        store_format: One of `formats.registry.FORMAT_NAMES`.
+        channel: Which channel is taken where the inputs name none; None for the mean.
+        short: What happens to audio shorter than the encoder's minimum.
+        library_version: Version of this library.
+    """
+    info = encoder.info
+    windows = selection.windows
+    layers = tuple(
+        LayerMeta(
+            name=one.name,
+            dim=one.dim,
+            hop_samples=None if selection.pool else one.hop_samples,
+        )
+        for one in selection.kept(encoder)
+    )
+    return StoreMeta(
+        format=store_format,
+        model=model,
+        family=encoder.family,
+        layers=layers,
+        sample_rate=SAMPLE_RATE,
+        dtype="int64" if selection.wants_codes else selection.dtype,
+        selection=SelectionMeta(
+            layers=selection.layers,
+            weights=selection.weights,
+            pool=selection.pool,
+            codes=selection.wants_codes,
+            window_seconds=windows.window_seconds if windows else None,
+            overlap_seconds=windows.overlap_seconds if windows else None,
+        ),
+        channel=channel,
+        short=short,
+        encoder_dtype=precision_of(encoder),
+        model_sha256=encoder_sha256(encoder),
+        checkpoint_sha256=info.sha256,
+        source_url=info.source_url,
+        licence=info.licence,
+        library_version=library_version,
+    )
+
+
+def encoder_sha256(encoder: Encoder) -> str:
+    """Digest, in hex, of all that decides what an encoder gives: family, configuration, weights.
+
+    Unlike the digest of a checkpoint's file it is there for every encoder, and is the same
+    whatever format the weights came in.
+    """
+    digest = hashlib.sha256(encoder.family.encode())
+    digest.update(msgspec.json.encode(encoder.config))
+    if precision_of(encoder) == "int8":
+        digest.update(b"int8")  # other types are those of the weights
+    for name, weight in sorted(encoder.state_dict().items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(memoryview(weight.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()

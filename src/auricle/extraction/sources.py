@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from auricle.corpus.reading import fingerprint, source_stat, utterance_seconds
+from auricle.corpus.utterance import Fingerprint, Utterance
 from auricle.errors import AudioError, OutputError
-from auricle.extraction.formats.base import path_text
-from auricle.extraction.reading import fingerprint, source_stat, utterance_seconds
-from auricle.extraction.store.layout import ShardKey
-from auricle.extraction.utterances import Fingerprint, Utterance
+from auricle.store.layout import ShardKey
+from auricle.store.shards import path_text
 
 if TYPE_CHECKING:
     import pyarrow

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from auricle.audio.notes import gathering
+from auricle.corpus.utterance import Utterance
 from auricle.extraction.engine import (
     FLUSH_SECONDS,
     EncodedBatch,
@@ -21,14 +22,12 @@ from auricle.extraction.engine import (
     Stages,
     run_shards,
 )
-from auricle.extraction.plan import ShardPlan
-from auricle.extraction.plans import plan_digest
+from auricle.extraction.plan import ShardPlan, plan_digest
 from auricle.extraction.selection import Selection
-from auricle.extraction.store.layout import ShardKey
-from auricle.extraction.store.partial import KeptItem, Segments
-from auricle.extraction.store.writer import StoreWriter
-from auricle.extraction.utterances import Utterance
 from auricle.models.base import Encoder
+from auricle.store.layout import ShardKey
+from auricle.store.segments import KeptItem, Segments
+from auricle.store.writer import StoreWriter
 
 FEW_SECONDS = 600.0
 """Audio for which decoding processes are not worth their start."""

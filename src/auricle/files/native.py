@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from auricle.errors import CheckpointError, OutputError
 from auricle.files.atomic import write_whole
 from auricle.files.safetensors import aligned_first, write_safetensors
-from auricle.outputs import Provenance
+from auricle.info import Provenance
 
 if TYPE_CHECKING:
     from torch import Tensor

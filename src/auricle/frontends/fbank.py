@@ -1,4 +1,4 @@
-"""Kaldi's log mel filterbank, as torchaudio's compliance interface computes it (spec F1)."""
+"""Kaldi's log mel filterbank, equal to `torchaudio.compliance.kaldi.fbank`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import msgspec
 import torch
 from torch import Tensor
 
-from auricle.frontends.cmvn import cmvn
-from auricle.frontends.deltas import append_deltas
-from auricle.frontends.framing import magnitudes, stacked, transform_windows, utterances
-from auricle.outputs import FrameGeometry, Window
+from auricle.frontends.feature_transforms import append_deltas, cmvn
+from auricle.frontends.framing import batch_features, magnitudes, transform_windows
+from auricle.geometry import FrameGeometry, Window
 
 if TYPE_CHECKING:
-    from auricle.outputs import IntOrTensor
+    from auricle.geometry import IntOrTensor
 
 # Kaldi floors energies at float32's machine epsilon before the logarithm (feature-fbank.cc).
 ENERGY_FLOOR = 2.0**-23
@@ -35,29 +34,35 @@ class FbankConfig(
     tag_field="type",
     tag="fbank",
 ):
-    """Options of the Kaldi filterbank; in brackets the name in torchaudio.compliance.kaldi.fbank.
+    """Options of Kaldi's filterbank; in brackets their names in torchaudio.compliance.kaldi.fbank.
 
-    Fixed here: whole frames only (`snip_edges`), no dither (its default there, 0.0, since noise
-    has no reproducible value), no energy column (`use_energy`), no vocal tract length warping.
+    Fixed: whole frames only (`snip_edges`), no dither (0.0 by default there, as noise is not
+    reproducible), no energy column (`use_energy`), no vocal tract length warping.
 
-    num_mels: triangular filters (`num_mel_bins`; `feat_dim` in the APC, VQ-APC and NPC files).
-    frame_length_ms, frame_shift_ms: analysis window and hop (`frame_length`, `frame_shift`).
-    window: shape of the analysis window (`window_type`; Hamming in the APC, VQ-APC and NPC code,
-        Povey where a kaldi section names none).
-    blackman_coeff: the constant term of the Blackman window (`blackman_coeff`).
-    preemphasis: weight of the previous sample that is subtracted (`preemphasis_coefficient`).
-    remove_dc_offset: subtract each frame's mean (`remove_dc_offset`).
-    round_to_power_of_two: zero-pad frames for the Fourier transform (`round_to_power_of_two`).
-    use_power: squared magnitudes rather than magnitudes (`use_power`).
-    low_hz, high_hz: edges of the filters (`low_freq`, `high_freq`); a `high_hz` of 0 or below
-        counts from the Nyquist frequency.
-    use_log: natural logarithm, floored at float32 epsilon (`use_log_fbank`).
-    subtract_mean: subtract the utterance's mean before the deltas (`subtract_mean`).
-    delta_order, delta_window: times that deltas are appended, and the frames each regresses over
-        (`delta.order`, `delta.win_length` in the TERA and Mockingjay files).
-    cmvn: mean and variance normalisation per utterance, last (`cmvn`, `cmvn.use_cmvn`).
-    cmvn_epsilon: what is added to the standard deviation (1e-10 in the originals).
-    sample_rate: of the waveforms, in Hz (`sample_frequency`).
+    Attributes:
+        num_mels: Triangular filters (`num_mel_bins`; `feat_dim` in APC, VQ-APC and NPC files).
+        frame_length_ms: Analysis window (`frame_length`).
+        frame_shift_ms: Hop (`frame_shift`).
+        window: Shape of the analysis window (`window_type`; Hamming in the APC, VQ-APC and NPC
+            code, Povey where a kaldi section names none).
+        blackman_coeff: Constant term of the Blackman window (`blackman_coeff`).
+        preemphasis: Weight of the subtracted previous sample (`preemphasis_coefficient`).
+        remove_dc_offset: Whether to subtract the mean of each frame (`remove_dc_offset`).
+        round_to_power_of_two: Whether to zero-pad frames for the Fourier transform
+            (`round_to_power_of_two`).
+        use_power: Whether to use squared magnitudes instead of magnitudes (`use_power`).
+        low_hz: Lower edge of the filters (`low_freq`).
+        high_hz: Upper edge (`high_freq`); 0 or below is relative to the Nyquist frequency.
+        use_log: Whether to take the natural logarithm, floored at float32 epsilon
+            (`use_log_fbank`).
+        subtract_mean: Whether to subtract the mean of the utterance before the deltas
+            (`subtract_mean`).
+        delta_order: Order of the appended deltas (`delta.order` in the TERA and Mockingjay files).
+        delta_window: Frames of each regression (`delta.win_length`).
+        cmvn: Whether to apply mean and variance normalisation per utterance, last (`cmvn`,
+            `cmvn.use_cmvn`).
+        cmvn_epsilon: Added to the standard deviation (1e-10 in the originals).
+        sample_rate: Of the waveforms, in Hz (`sample_frequency`).
     """
 
     num_mels: int = 80
@@ -105,24 +110,24 @@ class FbankConfig(
 
     @property
     def frame_samples(self) -> int:
-        """Samples in one analysis window, rounded down as torchaudio does."""
+        """Samples of an analysis window, rounded down as in torchaudio."""
         return int(self.sample_rate * self.frame_length_ms * MS_TO_SECONDS)
 
     @property
     def hop_samples(self) -> int:
-        """Samples from one frame to the next, rounded down as torchaudio does."""
+        """Samples between frames, rounded down as in torchaudio."""
         return int(self.sample_rate * self.frame_shift_ms * MS_TO_SECONDS)
 
     @property
     def fft_samples(self) -> int:
-        """Length of the Fourier transform, in samples."""
+        """Length of the Fourier transform in samples."""
         if self.round_to_power_of_two:
             return 1 << (self.frame_samples - 1).bit_length()
         return self.frame_samples
 
     @property
     def top_hz(self) -> float:
-        """Upper edge of the last filter, `high_hz` resolved against the Nyquist frequency."""
+        """Upper edge of the last filter in Hz."""
         return self.high_hz if self.high_hz > 0.0 else self.high_hz + self.sample_rate / 2
 
     @property
@@ -132,31 +137,49 @@ class FbankConfig(
 
     @property
     def geometry(self) -> FrameGeometry:
-        """Where the frames lie: whole windows only."""
+        """Frame geometry: whole windows only."""
         return FrameGeometry((Window(size=self.frame_samples, stride=self.hop_samples),))
 
     @property
     def min_samples(self) -> int:
-        """The shortest waveform with features: one frame, or two where CMVN needs a deviation."""
+        """Length of the shortest valid waveform: one frame, or two frames for CMVN."""
         return self.geometry.min_samples(2 if self.cmvn else 1)
 
     def num_frames(self, num_samples: IntOrTensor) -> IntOrTensor:
-        """Frames for `num_samples` samples, an int or an integer tensor."""
+        """Number of frames for `num_samples` samples, an int or an integer tensor."""
         return self.geometry.num_frames(num_samples)
 
+    @property
+    def uses_utterance_statistics(self) -> bool:
+        """True if a frame depends on statistics of the whole utterance."""
+        return self.cmvn or self.subtract_mean
 
-def fbank(waveforms: Tensor, num_samples: Sequence[int], config: FbankConfig) -> Tensor:
-    """Kaldi filterbank features of a padded batch, each utterance as if it were alone.
+    @property
+    def streaming_obstacle(self) -> str | None:
+        """Reason why the features cannot be computed frame by frame; None if they can."""
+        if self.delta_order > 0:
+            return "its deltas (delta_order) regress over frames ahead"
+        if self.subtract_mean:
+            return "it subtracts the mean over the whole utterance (subtract_mean)"
+        return None
 
-    `waveforms` is (batch, samples) in [-1, 1], not scaled to int16, and `num_samples` holds the
-    true lengths; what lies past them is ignored. Returns (batch, frames, `config.dim`) in float32
-    on the waveforms' device, zero past each utterance's `config.num_frames(n)` frames. Raises
-    AudioError for an utterance shorter than `config.min_samples`.
-    """
-    if not num_samples:
-        return waveforms.new_zeros((0, 0, config.dim), dtype=torch.float32)
-    rows = utterances(waveforms, num_samples, config.min_samples)
-    return stacked([_features(row, config) for row in rows])
+    def features(self, waveforms: Tensor, lengths: Sequence[int] | Tensor) -> Tensor:
+        """Compute the features of a padded batch; an utterance does not depend on the others.
+
+        Args:
+            waveforms: (B, S) in [-1, 1]. Padding is ignored.
+            lengths: Samples of each utterance, as ints or an int64 tensor (B,).
+
+        Returns:
+            (B, T, dim) in float32, zero past the `num_frames` of an utterance.
+
+        Raises:
+            AudioError: An utterance is shorter than `min_samples`.
+        """
+        transform = functools.partial(_features, config=self)
+        return batch_features(
+            waveforms, lengths, transform, min_samples=self.min_samples, dim=self.dim
+        )
 
 
 def _features(waveform: Tensor, config: FbankConfig) -> Tensor:
@@ -179,11 +202,11 @@ def _features(waveform: Tensor, config: FbankConfig) -> Tensor:
 
 
 def _filterbank(frames: Tensor, *, window: Tensor, filters: Tensor, config: FbankConfig) -> Tensor:
-    """Filter energies of (T, frame_samples): (T, num_mels)."""
+    """Filterbank energies (T, num_mels) of frames (T, frame_samples)."""
     if config.remove_dc_offset:
         frames = frames - frames.mean(1, keepdim=True)
     if config.preemphasis:
-        # The first sample's left neighbour is itself.
+        # The first sample is its own predecessor.
         previous = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
         frames = frames - config.preemphasis * previous
     spectrum = magnitudes(frames * window, size=config.fft_samples)
@@ -195,9 +218,9 @@ def _filterbank(frames: Tensor, *, window: Tensor, filters: Tensor, config: Fban
 
 @functools.lru_cache(maxsize=32)
 def _window(config: FbankConfig) -> Tensor:
-    """The symmetric analysis window, (frame_samples,) float32 on the CPU."""
+    """Symmetric analysis window (frame_samples,), float32 on the CPU."""
     size = config.frame_samples
-    # A constant made inside inference mode could not be saved for a later backward pass.
+    # An inference tensor cannot be saved for a backward pass.
     with torch.inference_mode(False), torch.device("cpu"):
         if config.window == "hamming":
             return torch.hamming_window(size, periodic=False, alpha=0.54, beta=0.46)
@@ -214,7 +237,7 @@ def _window(config: FbankConfig) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _mel_filters(config: FbankConfig) -> Tensor:
-    """Triangles linear in mel, (fft_samples // 2 + 1, num_mels) float32 on the CPU."""
+    """Filters (fft_samples // 2 + 1, num_mels), triangular in mel, float32 on the CPU."""
     low, high = (MEL_SCALE * math.log(1.0 + hz / 700.0) for hz in (config.low_hz, config.top_hz))
     spacing = (high - low) / (config.num_mels + 1)
     with torch.inference_mode(False), torch.device("cpu"):
@@ -227,5 +250,5 @@ def _mel_filters(config: FbankConfig) -> Tensor:
         rising = (bins - left) / (centre - left)
         falling = (right - bins) / (right - centre)
         triangles = torch.minimum(rising, falling).clamp(min=0.0)
-        # Kaldi leaves the Nyquist bin out, whatever the filters' upper edge.
+        # Kaldi omits the Nyquist bin, whatever the upper edge.
         return torch.cat([triangles, torch.zeros_like(triangles[:1])])

@@ -1,9 +1,9 @@
-"""Utterances out of a padded batch, windows out of an utterance, and back.
+"""Framing: utterances of a padded batch, and windows of an utterance.
 
-Features are taken of each utterance by itself, in float32 and in the order of operations of the
-authors' code. Where a spectrum is near the floor of the logarithm, or frames are few and alike,
-that code's own rounding is larger than what the library promises, so nothing else equals it; and
-what is computed by itself cannot depend on a batch.
+Features are computed per utterance, in float32 and in the order of operations of the authors' code.
+Where a spectrum is near the floor of the logarithm, or frames are few and alike, the rounding of
+that code is larger than the tolerance of the library, so only the same operations on the same
+shapes reproduce it; and what is computed per utterance cannot depend on the batch.
 """
 
 from __future__ import annotations
@@ -16,58 +16,84 @@ from torch import Tensor
 from auricle.errors import AudioError
 
 BLOCK_FRAMES = 16_384
-"""Windows that are transformed at once, so that the memory of an hour is that of its features."""
+"""Windows transformed at once, which bounds the memory for long utterances."""
 
 
-def utterances(waveforms: Tensor, num_samples: Sequence[int], min_samples: int) -> list[Tensor]:
-    """The true samples (S,) of each utterance, float32.
+def batch_features(
+    waveforms: Tensor,
+    lengths: Sequence[int] | Tensor,
+    transform: Callable[[Tensor], Tensor],
+    *,
+    min_samples: int,
+    dim: int,
+) -> Tensor:
+    """Compute the features of a padded batch, one utterance at a time.
 
-    `waveforms` is (batch, samples); what it holds past an utterance's length, even NaN, is dropped.
-    Raises AudioError for an utterance shorter than `min_samples` and ValueError for lengths that
-    do not describe the batch.
+    Args:
+        waveforms: (B, S). Padding is ignored and may hold NaN.
+        lengths: Samples of each utterance, as ints or an int64 tensor (B,).
+        transform: Maps the samples (S,) of one utterance to its features (T, D).
+        min_samples: Length below which an utterance is refused.
+        dim: D, for a batch without utterances.
+
+    Returns:
+        (B, T, D) in float32 on the device of `waveforms`, zero on padding.
+
+    Raises:
+        AudioError: An utterance is shorter than `min_samples`.
+        ValueError: The lengths do not describe the batch.
     """
-    if waveforms.ndim != 2 or len(num_samples) != waveforms.shape[0]:
+    counts = lengths.tolist() if isinstance(lengths, Tensor) else lengths
+    if len(counts) == 0:
+        return waveforms.new_zeros((0, 0, dim), dtype=torch.float32)
+    # Features stay in float32 under autocast: a logarithm near its floor needs all digits.
+    with torch.autocast(waveforms.device.type, enabled=False):
+        rows = [transform(row) for row in _utterances(waveforms, counts, min_samples)]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+def _utterances(waveforms: Tensor, lengths: Sequence[int], min_samples: int) -> list[Tensor]:
+    """Valid samples (S,) of each utterance in float32."""
+    if waveforms.ndim != 2 or len(lengths) != waveforms.shape[0]:
         raise ValueError(
             f"waveforms must be (batch, samples) with one length each, but are of shape "
-            f"{tuple(waveforms.shape)} with {len(num_samples)} lengths"
+            f"{tuple(waveforms.shape)} with {len(lengths)} lengths"
         )
-    longest = max(num_samples, default=0)
+    longest = max(lengths, default=0)
     if longest > waveforms.shape[1]:
         raise ValueError(
-            f"num_samples must be at most {waveforms.shape[1]}, the width of the batch, "
-            f"but is {longest}"
+            f"lengths must be at most {waveforms.shape[1]}, the width of the batch, "
+            f"but the longest is {longest}"
         )
-    for index, count in enumerate(num_samples):
+    for index, count in enumerate(lengths):
         if count < min_samples:
             raise AudioError(
                 f"waveform {index} has {count} samples, but this front end needs at least "
                 f"{min_samples}: pad it with zeros or leave it out"
             )
-    # A copy lies in memory as a lone waveform does, and is computed with the same instructions.
-    return [row[:count].float().clone() for row, count in zip(waveforms, num_samples, strict=True)]
-
-
-def stacked(features: Sequence[Tensor]) -> Tensor:
-    """Features (T, D) of each utterance as a batch (B, T, D), zero past each true end."""
-    return torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True)
+    # A copy has the memory layout of a lone waveform, so that the same kernels compute it.
+    return [row[:count].float().clone() for row, count in zip(waveforms, lengths, strict=True)]
 
 
 def transform_windows(
     samples: Tensor, *, size: int, stride: int, transform: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Apply `transform` to every window of `size` samples, moved by `stride`, a block at a time.
+    """Apply `transform` to every window of `size` samples, `stride` samples apart, in blocks.
 
-    `samples` is (S,), a whole window at least; `transform` takes (frames, size) to (frames,
-    features). Returns (frames, features).
+    Args:
+        samples: (S,), at least one window.
+        size: Samples of a window.
+        stride: Samples between windows.
+        transform: Maps windows (T, size) to features (T, D).
+
+    Returns:
+        (T, D).
     """
     windows = samples.unfold(0, size, stride)  # (T, size), a view
     return torch.cat([transform(block) for block in torch.split(windows, BLOCK_FRAMES)])
 
 
 def magnitudes(windows: Tensor, *, size: int) -> Tensor:
-    """Magnitude of the Fourier transform of (frames, samples), zero-padded to `size`.
-
-    Returns (frames, size // 2 + 1).
-    """
+    """Magnitude spectrum (T, size // 2 + 1) of windows (T, samples), zero-padded to `size`."""
     spectrum: Tensor = torch.fft.rfft(windows, n=size)
     return spectrum.abs()

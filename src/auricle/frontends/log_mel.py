@@ -1,4 +1,4 @@
-"""Level-normalised log mel, linear or MFCC features by a centred Fourier transform (spec F2)."""
+"""Level-normalised log mel, linear or MFCC features of a centred Fourier transform."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.frontends.cmvn import cmvn
-from auricle.frontends.deltas import append_deltas
-from auricle.frontends.framing import magnitudes, stacked, transform_windows, utterances
-from auricle.outputs import FrameGeometry, Window
+from auricle.frontends.feature_transforms import append_deltas, cmvn
+from auricle.frontends.framing import batch_features, magnitudes, transform_windows
+from auricle.geometry import FrameGeometry, Window
 
 if TYPE_CHECKING:
-    from auricle.outputs import IntOrTensor
+    from auricle.geometry import IntOrTensor
 
 EPSILON = 1e-10  # added to the level, in the logarithm and to CMVN's deviation by the original code
 MFCC_LOG_OFFSET = 1e-6  # torchaudio.transforms.MFCC with log_mels
@@ -35,22 +34,24 @@ class LogMelConfig(
     tag_field="type",
     tag="log_mel",
 ):
-    """Options of the online features of Mockingjay, TERA and Audio ALBERT.
+    """Options of the online features of Mockingjay, TERA and Audio ALBERT (arXiv:2007.06028).
 
-    In brackets the name in the `audio` section of their checkpoints (arXiv:2007.06028).
+    In brackets their names in the `audio` section of those checkpoints.
 
-    kind: `mel` bands, the `linear` power spectrum, or `mfcc` (`input.feat_type`).
-    num_mels: triangles on the HTK mel scale for kind `mel` (`n_mels`).
-    num_freqs: bins of the spectrum; the Fourier transform has 2 (num_freqs - 1) samples (`n_freq`).
-    num_mfcc: cosine coefficients for kind `mfcc` (`n_mfcc`).
-    window_ms, hop_ms: Hann window and hop (`win_ms`, `hop_ms`).
-    target_level_db: level to which a waveform is scaled first, in dB of full scale
-        (`target_level`); None leaves it as it is.
-    log: natural logarithm (`input.log`). Cosine coefficients are logarithmic and may be negative,
-        so kind `mfcc` must have it False.
-    delta_order: times that deltas over 5 frames are appended (`input.delta`).
-    cmvn: mean and variance normalisation per utterance, last (`input.cmvn`).
-    sample_rate: of the waveforms, in Hz.
+    Attributes:
+        kind: `mel` bands, the `linear` power spectrum, or `mfcc` (`input.feat_type`).
+        num_mels: Triangular filters on the HTK mel scale for kind `mel` (`n_mels`).
+        num_freqs: Bins of the spectrum (`n_freq`); the transform has 2 (num_freqs - 1) samples.
+        num_mfcc: Cepstral coefficients for kind `mfcc` (`n_mfcc`).
+        window_ms: Hann window (`win_ms`).
+        hop_ms: Hop (`hop_ms`).
+        target_level_db: Level to which a waveform is scaled first, in dB of full scale
+            (`target_level`); None for no scaling.
+        log: Whether to take the natural logarithm (`input.log`). Must be False for kind `mfcc`,
+            whose coefficients are logarithmic and may be negative.
+        delta_order: Order of the appended deltas, over 5 frames (`input.delta`).
+        cmvn: Whether to apply mean and variance normalisation per utterance, last (`input.cmvn`).
+        sample_rate: Of the waveforms, in Hz.
     """
 
     kind: Literal["mel", "linear", "mfcc"] = "mel"
@@ -89,17 +90,17 @@ class LogMelConfig(
 
     @property
     def fft_samples(self) -> int:
-        """Length of the Fourier transform, in samples."""
+        """Length of the Fourier transform in samples."""
         return 2 * (self.num_freqs - 1)
 
     @property
     def window_samples(self) -> int:
-        """Length of the Hann window, in samples, to the nearest one."""
+        """Length of the Hann window in samples, rounded."""
         return round(self.window_ms * self.sample_rate / 1000)
 
     @property
     def hop_samples(self) -> int:
-        """Samples from one frame to the next, to the nearest one."""
+        """Samples between frames, rounded."""
         return round(self.hop_ms * self.sample_rate / 1000)
 
     @property
@@ -110,7 +111,7 @@ class LogMelConfig(
 
     @property
     def geometry(self) -> FrameGeometry:
-        """Where the frames lie: centred on multiples of the hop, by padding half a transform."""
+        """Frame geometry: centred on multiples of the hop, by padding of half a transform."""
         half = self.fft_samples // 2
         window = Window(
             size=self.fft_samples, stride=self.hop_samples, pad_left=half, pad_right=half
@@ -119,30 +120,44 @@ class LogMelConfig(
 
     @property
     def min_samples(self) -> int:
-        """The shortest waveform with features.
+        """Length of the shortest valid waveform.
 
-        Reflection needs one sample more than it adds, and CMVN's deviation two frames.
+        Reflection padding needs one sample more than it adds, and CMVN two frames.
         """
         reflection = self.fft_samples // 2 + 1
         return max(reflection, self.geometry.min_samples(2 if self.cmvn else 1))
 
     def num_frames(self, num_samples: IntOrTensor) -> IntOrTensor:
-        """Frames for `num_samples` samples, an int or an integer tensor."""
+        """Number of frames for `num_samples` samples, an int or an integer tensor."""
         return self.geometry.num_frames(num_samples)
 
+    @property
+    def uses_utterance_statistics(self) -> bool:
+        """True: the level, and CMVN, are those of the whole utterance."""
+        return True
 
-def log_mel(waveforms: Tensor, num_samples: Sequence[int], config: LogMelConfig) -> Tensor:
-    """Mel, linear or MFCC features of a padded batch, each utterance as if it were alone.
+    @property
+    def streaming_obstacle(self) -> str | None:
+        """Reason why the features cannot be computed frame by frame."""
+        return "its front end brings the whole utterance to one level, and mirrors its ends"
 
-    `waveforms` is (batch, samples) in [-1, 1] and `num_samples` holds the true lengths; what lies
-    past them is ignored. Returns (batch, frames, `config.dim`) in float32 on the waveforms'
-    device, zero past each utterance's `config.num_frames(n)` frames. Raises AudioError for an
-    utterance shorter than `config.min_samples`.
-    """
-    if not num_samples:
-        return waveforms.new_zeros((0, 0, config.dim), dtype=torch.float32)
-    rows = utterances(waveforms, num_samples, config.min_samples)
-    return stacked([_features(row, config) for row in rows])
+    def features(self, waveforms: Tensor, lengths: Sequence[int] | Tensor) -> Tensor:
+        """Compute the features of a padded batch; an utterance does not depend on the others.
+
+        Args:
+            waveforms: (B, S) in [-1, 1]. Padding is ignored.
+            lengths: Samples of each utterance, as ints or an int64 tensor (B,).
+
+        Returns:
+            (B, T, dim) in float32, zero past the `num_frames` of an utterance.
+
+        Raises:
+            AudioError: An utterance is shorter than `min_samples`.
+        """
+        transform = functools.partial(_features, config=self)
+        return batch_features(
+            waveforms, lengths, transform, min_samples=self.min_samples, dim=self.dim
+        )
 
 
 def _features(waveform: Tensor, config: LogMelConfig) -> Tensor:
@@ -151,7 +166,7 @@ def _features(waveform: Tensor, config: LogMelConfig) -> Tensor:
         _spectral(waveform, config), order=config.delta_order, window=DELTA_WINDOW
     )
     if config.cmvn:
-        # The original holds its features the other way round, and so adds in another order.
+        # The original is (D, T), which changes the order of summation.
         features = features.T.contiguous()
         features = cmvn(features, time_dim=1, epsilon=EPSILON).T
     return features
@@ -174,11 +189,11 @@ def _spectral(waveform: Tensor, config: LogMelConfig) -> Tensor:
 
 
 def _at_level(waveform: Tensor, target_level_db: float | None) -> Tensor:
-    """The waveform times `10^(level / 20) / (rms + 1e-10)`."""
+    """Waveform times `10^(level / 20) / (rms + 1e-10)`."""
     if target_level_db is None:
         return waveform
     mean_square = waveform.pow(2).mean()
-    # The root has no gradient at zero, which is digital silence.
+    # The square root has no gradient at 0, for digital silence.
     is_silent = mean_square == 0.0
     rms = mean_square.masked_fill(is_silent, 1.0).sqrt().masked_fill(is_silent, 0.0)
     gain: Tensor = 10.0 ** (target_level_db / 20.0) / (rms + EPSILON)
@@ -186,7 +201,7 @@ def _at_level(waveform: Tensor, target_level_db: float | None) -> Tensor:
 
 
 def _from_power(power: Tensor, config: LogMelConfig) -> Tensor:
-    """The features of `config.kind` from the power spectrum, (T, bins) -> (T, D)."""
+    """Features (T, D) of `config.kind` from the power spectrum (T, bins)."""
     if config.kind == "mfcc":
         bands = power @ _mel_filters(MFCC_NUM_MELS, config).to(power.device)
         return (bands + MFCC_LOG_OFFSET).log() @ _cosine_transform(config.num_mfcc).to(power.device)
@@ -197,9 +212,9 @@ def _from_power(power: Tensor, config: LogMelConfig) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _window(config: LogMelConfig) -> Tensor:
-    """The periodic Hann window, centred in the transform: (fft_samples,) float32 on the CPU."""
+    """Periodic Hann window, centred in the transform: (fft_samples,) float32 on the CPU."""
     spare = config.fft_samples - config.window_samples
-    # A constant made inside inference mode could not be saved for a later backward pass.
+    # An inference tensor cannot be saved for a backward pass.
     with torch.inference_mode(False), torch.device("cpu"):
         hann = torch.hann_window(config.window_samples)
         return F.pad(hann, (spare // 2, spare - spare // 2))
@@ -207,9 +222,9 @@ def _window(config: LogMelConfig) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _mel_filters(num_mels: int, config: LogMelConfig) -> Tensor:
-    """Triangles linear in Hz from 0 to Nyquist, not area-normalised: (num_freqs, num_mels).
+    """Filters (num_freqs, num_mels), triangular in Hz from 0 to Nyquist, not area-normalised.
 
-    Float32 on the CPU; the edges are evenly spaced on the HTK scale, 2595 log10(1 + f / 700).
+    Float32 on the CPU; edges are evenly spaced on the HTK scale, 2595 log10(1 + f / 700).
     """
     nyquist_hz = float(config.sample_rate // 2)
     with torch.inference_mode(False), torch.device("cpu"):
@@ -224,7 +239,7 @@ def _mel_filters(num_mels: int, config: LogMelConfig) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _cosine_transform(num_mfcc: int) -> Tensor:
-    """The first `num_mfcc` columns of the orthonormal DCT-II: (MFCC_NUM_MELS, num_mfcc)."""
+    """First `num_mfcc` columns of the orthonormal DCT-II: (MFCC_NUM_MELS, num_mfcc)."""
     with torch.inference_mode(False), torch.device("cpu"):
         band = torch.arange(float(MFCC_NUM_MELS))
         order = torch.arange(float(num_mfcc)).unsqueeze(1)

@@ -17,8 +17,10 @@ import msgspec
 from torch import Tensor
 
 from auricle.catalogue.family import FAMILIES
-from auricle.convert.huggingface import is_huggingface_folder
-from auricle.convert.originals import Configuration
+from auricle.checkpoints.checkpoint import Checkpoint
+from auricle.checkpoints.huggingface import is_huggingface_folder
+from auricle.checkpoints.options import Configuration
+from auricle.checkpoints.reading import native_checkpoint, read_checkpoint
 from auricle.errors import CheckpointError, ChecksumError
 from auricle.files.digests import file_sha256, pinned_sha256
 from auricle.files.locks import lock_path
@@ -38,12 +40,11 @@ from auricle.hub.cache import (
     stamp,
     write_note,
 )
-from auricle.hub.checkpoints import read_encoder
 from auricle.hub.download import fetch_url
 from auricle.hub.huggingface import fetch_snapshot
 from auricle.hub.location import WEIGHT_FILES, is_repository_url, without_password
-from auricle.models.base import Config, Encoder
-from auricle.outputs import Provenance
+from auricle.info import Provenance
+from auricle.models.definition import Config
 
 logger = logging.getLogger(__name__)
 
@@ -58,30 +59,29 @@ VERSION = "converter_version"
 
 def load_once_converted(
     wanted: Wanted, fetch: Callable[[], Fetched], *, refresh: bool = False
-) -> Encoder:
-    """The encoder of a checkpoint, by way of its conversion in the cache.
+) -> Checkpoint:
+    """Read a checkpoint by way of its conversion in the cache.
 
     Where there is a conversion that holds, it is mapped into memory and nothing is fetched. Else
     the checkpoint is fetched, read and converted, by one of all processes that want it. A file
-    that needs no conversion, or does not lie in the cache, is read as it is. Where the conversion
-    cannot be kept a warning says why.
+    that needs no conversion, or does not lie in the cache, is read without one. Where the
+    conversion cannot be kept a warning says why.
 
     Args:
-        wanted: What is asked for.
+        wanted: The checkpoint.
         fetch: Gives the checkpoint where it has to be read.
         refresh: Fetch and convert again.
 
     Returns:
-        The encoder in eval mode on the CPU; its numbers, provenance and unused keys are the same
-        either way.
+        The checkpoint; its numbers, provenance and unused keys are the same either way.
 
     Raises:
         CheckpointError: The checkpoint is unsafe, damaged, of another family, or does not fit.
         ChecksumError: Its weights do not have the digest that they came with or should have.
         AuricleError: Whatever `fetch` raises.
     """
-    if not refresh and (encoder := _converted_encoder(wanted)):
-        return encoder
+    if not refresh and (checkpoint := _converted(wanted)):
+        return checkpoint
     fetched = fetch()
     if is_native(fetched.path) or not fetched.path.is_relative_to(cache_folder()):
         return _read(wanted, fetched)
@@ -91,17 +91,17 @@ def load_once_converted(
             stack.enter_context(locked_in_cache(wanted.path, WAIT_SECONDS))
         except OSError as error:
             _warn(wanted, error.strerror or str(error))
-            return _stamped_encoder(wanted, fetched)[0]
+            return _stamped(wanted, fetched)[0]
         # Another process may have been first while this one waited.
-        if not refresh and (encoder := _converted_encoder(wanted)):
-            return encoder
-        encoder, sources = _stamped_encoder(wanted, fetched)
-        if encoder.family in FAMILIES:  # of a plug-in nothing tells when its converter changes
+        if not refresh and (checkpoint := _converted(wanted)):
+            return checkpoint
+        checkpoint, sources = _stamped(wanted, fetched)
+        if checkpoint.family in FAMILIES:  # a plug-in's converter may change at any time
             try:
-                _keep(wanted, sources, encoder)
+                _keep(wanted, sources, checkpoint)
             except OSError as error:
                 _warn(wanted, error.strerror or str(error))
-        return encoder
+        return checkpoint
 
 
 def configuration_sha256(config: Configuration | None) -> str | None:
@@ -124,8 +124,8 @@ def configuration_sha256(config: Configuration | None) -> str | None:
     return hashlib.sha256(content).hexdigest()
 
 
-def _read(wanted: Wanted, fetched: Fetched) -> Encoder:
-    return read_encoder(
+def _read(wanted: Wanted, fetched: Fetched) -> Checkpoint:
+    return read_checkpoint(
         fetched.path,
         family=wanted.family,
         provenance=fetched.provenance,
@@ -145,26 +145,25 @@ def _warn(wanted: Wanted, reason: str) -> None:
     )
 
 
-def _converted_encoder(wanted: Wanted) -> Encoder | None:
-    """The encoder that the cache holds converted; None where it does not."""
+def _converted(wanted: Wanted) -> Checkpoint | None:
+    """The checkpoint that the cache holds converted; None where it does not."""
     conversion = find_conversion(wanted)
     if conversion is None:
         return None
     try:
-        extra = read_native(wanted.path).extra
-        encoder = read_encoder(wanted.path, family=wanted.family, provenance=Provenance())
-        unused_keys = msgspec.json.decode(extra.get(UNUSED_KEYS, ""), type=tuple[str, ...])
+        native = read_native(wanted.path)
+        checkpoint = native_checkpoint(native, wanted.path, family=wanted.family)
+        unused_keys = msgspec.json.decode(native.extra.get(UNUSED_KEYS, ""), type=tuple[str, ...])
     except (CheckpointError, msgspec.DecodeError) as error:
         logger.warning("the conversion of %s is damaged, it is made again: %s", wanted.label, error)
         return None
-    if extra.get(KEY) != conversion.key:  # another process has just replaced it
+    if native.extra.get(KEY) != conversion.key:  # another process has just replaced it
         return None
-    encoder.unused_keys = unused_keys
-    return encoder
+    return dataclasses.replace(checkpoint, unused_keys=unused_keys)
 
 
-def _stamped_encoder(wanted: Wanted, fetched: Fetched) -> tuple[Encoder, tuple[Stamp, ...]]:
-    """The encoder that the fetched files hold, and the stamps of exactly these files."""
+def _stamped(wanted: Wanted, fetched: Fetched) -> tuple[Checkpoint, tuple[Stamp, ...]]:
+    """The checkpoint in the fetched files, and the stamps of exactly these files."""
     while True:
         try:
             weights, configs = _source_files(fetched)
@@ -175,12 +174,13 @@ def _stamped_encoder(wanted: Wanted, fetched: Fetched) -> tuple[Encoder, tuple[S
             _check_pinned(source)
         if wanted.sha256 and not sources[0].sha256.startswith(wanted.sha256):
             raise _changed(sources[0], f"expected {wanted.sha256}")
-        encoder = _read(wanted, fetched)
+        checkpoint = _read(wanted, fetched)
         if all(map(is_as_stamped, sources)):
             break
     if len(weights) == 1:
-        encoder.provenance = dataclasses.replace(encoder.provenance, sha256=sources[0].sha256)
-    return encoder, sources
+        provenance = dataclasses.replace(checkpoint.provenance, sha256=sources[0].sha256)
+        checkpoint = dataclasses.replace(checkpoint, provenance=provenance)
+    return checkpoint, sources
 
 
 def _source_files(fetched: Fetched) -> tuple[list[Path], list[Path]]:
@@ -211,14 +211,14 @@ def _changed(source: Stamp, expectation: str) -> ChecksumError:
     )
 
 
-def _keep(wanted: Wanted, sources: tuple[Stamp, ...], encoder: Encoder) -> None:
+def _keep(wanted: Wanted, sources: tuple[Stamp, ...], checkpoint: Checkpoint) -> None:
     """Write the conversion and, once it is whole, its note; the lock is held.
 
     Raises:
         OutputError: They cannot be written.
         OSError: Likewise.
     """
-    converted = _native(sources, encoder)
+    converted = _native(sources, checkpoint)
     # In this order a crash leaves a conversion without a note, never one with another's note.
     note_path(wanted.path).unlink(missing_ok=True)
     _sweep(wanted.path)
@@ -234,16 +234,16 @@ def _sweep(path: Path) -> None:
                 debris.unlink(missing_ok=True)
 
 
-def _native(sources: tuple[Stamp, ...], encoder: Encoder) -> NativeCheckpoint:
+def _native(sources: tuple[Stamp, ...], checkpoint: Checkpoint) -> NativeCheckpoint:
     return NativeCheckpoint(
-        family=encoder.family,
-        config=msgspec.json.encode(encoder.config).decode(),
-        provenance=encoder.provenance,
-        weights=_unshared(encoder.state_dict()),
+        family=checkpoint.family,
+        config=msgspec.json.encode(checkpoint.config).decode(),
+        provenance=checkpoint.provenance,
+        weights=_unshared(checkpoint.weights),
         extra={
             KEY: conversion_key(sources),
             VERSION: str(CONVERTER_VERSION),
-            UNUSED_KEYS: json.dumps(encoder.unused_keys),
+            UNUSED_KEYS: json.dumps(checkpoint.unused_keys),
         },
     )
 
@@ -317,18 +317,18 @@ def load_location(
     refresh: bool = False,
     normalize: bool | None = None,
     published: Config | None = None,
-) -> Encoder:
-    """The encoder of a checkpoint at a URL, by way of its conversion in the cache.
+) -> Checkpoint:
+    """Read a checkpoint at a URL by way of its conversion in the cache.
 
     Args:
         url: As `fetch_location` takes it.
-        family: The family it must be of; None to take the one that its content tells.
+        family: The family it must be of; None to take the one that follows from its content.
         name: Name of the encoder, unless the file says its own.
         sha256: The digest that a single file must have, in hex.
         config: As `load` takes it.
         refresh: Fetch and convert again.
-        normalize: As `read_encoder` takes it.
-        published: As `read_encoder` takes it.
+        normalize: As `read_checkpoint` takes it.
+        published: As `read_checkpoint` takes it.
 
     Raises:
         DownloadError: The URL is of no use, or does not give the file.
@@ -351,7 +351,4 @@ def load_location(
         come = fetched or fetch_location(url, sha256=sha256, refresh=refresh)
         return dataclasses.replace(come, config=config, published=published)
 
-    encoder = load_once_converted(wanted, fetch_again, refresh=refresh)
-    if encoder.provenance.name is None:
-        encoder.provenance = dataclasses.replace(encoder.provenance, name=name)
-    return encoder
+    return load_once_converted(wanted, fetch_again, refresh=refresh).named(name)

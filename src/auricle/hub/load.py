@@ -7,7 +7,6 @@ import difflib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -16,11 +15,12 @@ from auricle.catalogue import search
 from auricle.catalogue.family import FAMILIES, Family, find_family, is_family, plug_in_families
 from auricle.catalogue.record import Record
 from auricle.catalogue.search import find, list_sizes
-from auricle.convert.originals import Configuration
-from auricle.errors import AuricleError, PlugInError, UnknownModelError
+from auricle.checkpoints.checkpoint import UNKNOWN, Checkpoint, blank_encoder, build_encoder
+from auricle.checkpoints.options import Configuration
+from auricle.checkpoints.reading import read_checkpoint, refuse_config
+from auricle.errors import AuricleError, PlugInError, UnknownModelError, warn_deprecated
 from auricle.files.digests import pinned_sha256
 from auricle.hub.cache import Wanted, whole_embedded_path
-from auricle.hub.checkpoints import read_encoder, refuse_config
 from auricle.hub.conversions import (
     Fetched,
     fetch_location,
@@ -34,13 +34,10 @@ from auricle.hub.location import (
     is_repository_url,
     looks_like_path,
 )
-from auricle.hub.skeletons import skeleton
-from auricle.models.base import Config, Encoder
-from auricle.outputs import RANDOM_WEIGHTS, Provenance
-
-if TYPE_CHECKING:
-    from auricle.models.precision import Precision
-
+from auricle.inference.precision import PRECISIONS, Precision, set_precision
+from auricle.info import RANDOM_WEIGHTS, Provenance
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +48,10 @@ def load(
     checkpoint: str | Path | None = None,
     family: str | None = None,
     config: Configuration | None = None,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    precision: Precision | None = None,
+    device: str | torch.device = "auto",
+    precision: Precision = "float32",
     refresh: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> Encoder:
     """Load an encoder by name or from a checkpoint.
 
@@ -70,12 +67,13 @@ def load(
             tensors: the path or URL of a JSON file, or what it holds; without it the file beside
             the checkpoint is taken, or for a catalogue entry the published one. For a baseline:
             options of its front end (`load("fbank", config={"cmvn": True})`).
-        device: Where the weights go.
-        dtype: Floating-point type of the weights; representations are float32 whatever it is.
-        precision: How many bits products have: `"float32"`, `"fp16"`, `"bf16"` or, for Transformers
-            on the CPU, `"int8"`; None for those of `dtype`.
+        device: Device of the weights, as torch names it; `"auto"` for the first CUDA GPU where
+            there is one, else the CPU.
+        precision: Precision of inference: `"float32"`, `"fp16"`, `"bf16"` or, for Transformers on
+            the CPU, `"int8"`. Representations are float32 whatever it is.
         refresh: Download and convert the checkpoint again, even if it is in the cache; an
             embedded one needs neither.
+        dtype: Deprecated: pass `precision`.
 
     Returns:
         The encoder in eval mode; gradients are possible (`model.train()` to fine-tune).
@@ -88,55 +86,53 @@ def load(
         DownloadError: The published file, or the URL, cannot be fetched.
         ChecksumError: The file that came is not the published one, or not what the URL gave the
             first time.
-        AuricleError: This machine has no such device; `dtype` is no floating-point type; the
-            encoder cannot have that precision, or it is given with another `dtype`.
+        AuricleError: This machine has no such device; the encoder cannot have that precision.
     """
+    if dtype is not None:
+        _check_dtype(dtype, precision)
+    device = usable_device(device)
+    encoder = _read(name_or_path, checkpoint, family, config, refresh).build().to(device)
+    if checkpoint is not None:
+        _warn_of_another_size(encoder, str(name_or_path))
+    set_precision(encoder, precision)
+    return encoder if dtype is None else encoder.to(dtype)
+
+
+def _check_dtype(dtype: torch.dtype, precision: Precision) -> None:
+    """Warn of the deprecated `dtype`; an AuricleError where it is no type, or not the only one."""
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise AuricleError(
             f"dtype must be a floating-point type such as torch.bfloat16, but is {dtype!r}"
         )
-    if precision is not None and dtype != torch.float32:
+    if precision != "float32":
         raise AuricleError(f"got precision={precision!r} and dtype={dtype}; give one of them")
-    device = _usable(device)
-    encoder = _load(name_or_path, checkpoint, family, config, refresh).to(
-        device=device, dtype=dtype
+    warn_deprecated(
+        f"dtype={dtype} is deprecated: pass precision=, one of {', '.join(PRECISIONS)}, or call "
+        "to(dtype) of the encoder"
     )
-    _describe(encoder)
-    if precision is not None:
-        from auricle.models.precision import set_precision
-
-        set_precision(encoder, precision)
-    return encoder
 
 
-def _describe(encoder: Encoder) -> None:
-    """Give an encoder the title and the paper of its record, where these are not its family's."""
-    name = encoder.provenance.name
-    if name is None or not search.is_name(name):
-        return
-    record = search.find(name)
-    if record.family == encoder.family:
-        encoder.title, encoder.paper = record.title, record.paper
-
-
-def _usable(device: str | torch.device) -> torch.device:
+def usable_device(device: str | torch.device) -> torch.device:
+    """The device of a name, `"auto"` for a GPU or else the CPU; an AuricleError for none here."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise AuricleError(
-            f"cannot use device {str(device)!r}: {reason}; expected cpu, or cuda or mps where this "
-            "machine and this build of torch have it"
+            f"cannot use device {str(device)!r}: {reason}; expected auto, cpu, or cuda or mps "
+            "where this machine and this build of torch have it"
         ) from error
 
 
-def _load(
+def _read(
     name_or_path: str | Path,
     checkpoint: str | Path | None,
     family: str | None,
     config: Configuration | None,
     refresh: bool,
-) -> Encoder:
+) -> Checkpoint:
     if family is not None:
         find_family(family)  # raises for one that there is not
     if isinstance(config, str) and is_location(config):
@@ -150,12 +146,7 @@ def _load(
     if checkpoint is not None:
         normalize = None if is_family(name) else search.find(name).normalize
         published = _published_config(name)
-        encoder = _own(checkpoint, named, config, refresh, normalize, published)
-        if encoder.provenance.name is None:
-            encoder.provenance = dataclasses.replace(encoder.provenance, name=name)
-        if not is_family(name):
-            _warn_of_another_size(encoder, search.find(name))
-        return encoder
+        return _own(checkpoint, named, config, refresh, normalize, published).named(name)
     record = search.find(name)
     if record.family == "baseline":
         return _baseline(record.name, config)
@@ -169,12 +160,12 @@ def _load(
     )
     if record.embedded:
         path = whole_embedded_path(record)
-        return read_encoder(path, family=record.family, provenance=facts)
+        return read_checkpoint(path, family=record.family, provenance=facts)
     return _published(record, facts, refresh)
 
 
-def _published(record: Record, facts: Provenance, refresh: bool) -> Encoder:
-    """The encoder of a record whose weights are to be fetched, or were."""
+def _published(record: Record, facts: Provenance, refresh: bool) -> Checkpoint:
+    """Read a record whose weights are to be fetched, or were."""
 
     downloaded: list[Path] = []
 
@@ -194,13 +185,13 @@ def _published(record: Record, facts: Provenance, refresh: bool) -> Encoder:
         sha256=(record.sha256 or record.sha256_prefix) if is_file else None,
         normalize=record.normalize,
     )
-    encoder = load_once_converted(wanted, fetch_record, refresh=refresh)
+    checkpoint = load_once_converted(wanted, fetch_record, refresh=refresh)
     for path in downloaded:
-        _warn_of_another_file(record, path, encoder.provenance.sha256)
+        _warn_of_another_file(record, path, checkpoint.provenance.sha256)
     # What the catalogue says now counts, not what it said when the conversion was made.
     current = {name: value for name, value in dataclasses.asdict(facts).items() if value}
-    encoder.provenance = dataclasses.replace(encoder.provenance, **current)
-    return encoder
+    provenance = dataclasses.replace(checkpoint.provenance, **current)
+    return dataclasses.replace(checkpoint, provenance=provenance)
 
 
 def _published_config(name: str) -> Config | None:
@@ -219,7 +210,7 @@ def _own(
     refresh: bool,
     normalize: bool | None = None,
     published: Config | None = None,
-) -> Encoder:
+) -> Checkpoint:
     """A checkpoint of the user's own: at a path, or fetched from a URL."""
     if is_location(location):
         return load_location(
@@ -230,10 +221,10 @@ def _own(
             normalize=normalize,
             published=published,
         )
-    return read_encoder(
+    return read_checkpoint(
         Path(location),
         family=family,
-        provenance=Provenance(),
+        provenance=UNKNOWN,
         config=config,
         normalize=normalize,
         published=published,
@@ -255,16 +246,17 @@ def _warn_of_another_file(record: Record, path: Path, sha256: str | None) -> Non
         )
 
 
-def _warn_of_another_size(encoder: Encoder, record: Record) -> None:
+def _warn_of_another_size(encoder: Encoder, name: str) -> None:
     """Say so where a checkpoint cannot be the one that its name stands for."""
-    if record.size is None:
+    config = _published_config(name)
+    if config is None:
         return
-    published = skeleton(type(encoder), find_family(record.family).preset(record.size))
+    published = blank_encoder(find_family(encoder.family), config)
     if encoder.info.dims != published.info.dims:
         logger.warning(
             "the checkpoint given for %s is not of its size: it has %d layers of up to %d dims, "
             "expected %d of up to %d",
-            record.name,
+            search.find(name).name,
             len(encoder.info.dims),
             max(encoder.info.dims.values()),
             len(published.info.dims),
@@ -272,7 +264,7 @@ def _warn_of_another_size(encoder: Encoder, record: Record) -> None:
         )
 
 
-def _baseline(name: str, config: Configuration | None) -> Encoder:
+def _baseline(name: str, config: Configuration | None) -> Checkpoint:
     from auricle.models.baseline import BaselineConfig
 
     if config is not None and not isinstance(config, Mapping):
@@ -285,9 +277,12 @@ def _baseline(name: str, config: Configuration | None) -> Encoder:
         features = msgspec.convert(options, type(features))
     except msgspec.ValidationError as error:
         raise AuricleError(f"config for {name}: {error}") from error
-    encoder = FAMILIES["baseline"].build(BaselineConfig(features=features))
-    encoder.provenance = Provenance(name=name)
-    return encoder.eval()
+    return Checkpoint(
+        family="baseline",
+        config=BaselineConfig(features=features),
+        weights={},
+        provenance=Provenance(name=name),
+    )
 
 
 def build(size: str | Config, *, seed: int = 0) -> Encoder:
@@ -306,17 +301,15 @@ def build(size: str | Config, *, seed: int = 0) -> Encoder:
         PlugInError: The plug-in that the size or the config is of is broken.
     """
     family, config = _by_name(size) if isinstance(size, str) else (_family_of(size), size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = family.build(config)
     name = size if isinstance(size, str) else None
-    if next(encoder.parameters(), None) is None:  # a baseline
-        encoder.provenance = Provenance(name=name)
-    else:
-        encoder.provenance = Provenance(
+    provenance = Provenance(name=name)
+    if family.stem != "baseline":
+        provenance = Provenance(
             name=f"{name or family.stem} (random weights)", training_data=RANDOM_WEIGHTS
         )
-    return encoder.eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_encoder(family, config, provenance, name=name).eval()
 
 
 def _by_name(name: str) -> tuple[Family, Config]:
@@ -344,13 +337,12 @@ def _by_name(name: str) -> tuple[Family, Config]:
 
 def _family_of(config: Config) -> Family:
     for family in FAMILIES.values():
-        encoder_type = family.encoder_type()
-        if encoder_type.config_type is type(config) and encoder_type.family == family.stem:
+        if family.config_type() is type(config):
             return family
     families, problems = plug_in_families()
     for family in families:
         try:
-            if family.encoder_type().config_type is type(config):
+            if family.config_type() is type(config):
                 return family
         except PlugInError as problem:
             problems.append(problem)

@@ -87,16 +87,6 @@ def parse_repository_url(url: str) -> RepositoryUrl:
     )
 
 
-def repository_hint(value: str | Path) -> str:
-    """What to add to "does not exist" where `value` may be meant as `owner/name` of a hub."""
-    if isinstance(value, Path) and value.is_absolute():
-        return ""
-    owner, _, name = str(value).partition("/")
-    if not (_NAME.fullmatch(owner) and _NAME.fullmatch(name)):
-        return ""
-    return f"; a repository of Hugging Face is written {SCHEME}{owner}/{name}"
-
-
 def _malformed(url: str, problem: str) -> DownloadError:
     return DownloadError(
         f"{url!r} cannot be fetched: {problem}; expected {SCHEME}owner/name[@revision][/file], "

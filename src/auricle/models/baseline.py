@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from auricle.frontends import FbankConfig, LogMelConfig
+from auricle.info import LayerInfo
 from auricle.models.base import FeatureConfig, FeatureEncoder
-from auricle.outputs import LayerInfo
 
 
 class BaselineConfig(FeatureConfig, frozen=True, kw_only=True):

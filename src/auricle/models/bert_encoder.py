@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from auricle.frontends import FbankConfig, LogMelConfig
+from auricle.info import LayerInfo
 from auricle.models.base import FeatureConfig, FeatureEncoder
 from auricle.nn.bert import BertConfig, BertEncoder
-from auricle.outputs import LayerInfo
 
 
 class SpectralBertConfig(FeatureConfig, frozen=True, kw_only=True):

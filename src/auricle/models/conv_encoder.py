@@ -8,7 +8,11 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.models.base import Config, Encoder
+from auricle.inference.streaming.norms import StreamGroupNorm
+from auricle.inference.streaming.stages import AggregatorStage, ExtractorStage, PerFrame, Step
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 from auricle.nn.conv_features import (
     AggregatorConfig,
     AggregatorLayer,
@@ -18,10 +22,6 @@ from auricle.nn.conv_features import (
     ExtractorLayer,
 )
 from auricle.nn.waveform_norm import normalized
-from auricle.outputs import LayerInfo
-from auricle.streaming.convolutions import AggregatorStage, ExtractorStage
-from auricle.streaming.norms import StreamGroupNorm
-from auricle.streaming.stages import PerFrame, Step
 
 NORMALIZE_EPS = 1e-5
 """What is added to the variance of a waveform (torch's default, which fairseq takes)."""

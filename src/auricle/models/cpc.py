@@ -9,7 +9,12 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from auricle.models.base import Config, Encoder
+from auricle.geometry import FrameGeometry, Window
+from auricle.inference.streaming.norms import NormFunction, StreamGroupNorm
+from auricle.inference.streaming.stages import PerFrame, Recurrent, Step, StreamWindows, convolved
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 from auricle.nn.batch_norm import BatchNorm, over_true_frames
 from auricle.nn.channel_norm import ChannelNorm
 from auricle.nn.conv_stack import StackModule, run_stack
@@ -19,9 +24,6 @@ from auricle.nn.fast_paths import infers_on_cpu, is_hooked, may_overwrite
 from auricle.nn.norms import UtteranceGroupNorm
 from auricle.nn.padding import pad_frames, padding_mask, zero_padding
 from auricle.nn.recurrent import recur
-from auricle.outputs import FrameGeometry, LayerInfo, Window
-from auricle.streaming.norms import NormFunction, StreamGroupNorm
-from auricle.streaming.stages import PerFrame, Recurrent, Step, StreamWindows, convolved
 
 RUNNING_REFUSAL = (
     "its norm (instance) takes each channel's mean and variance over the whole utterance, and "

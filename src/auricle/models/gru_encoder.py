@@ -8,12 +8,12 @@ from functools import partial
 from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig
+from auricle.inference.streaming.norms import NormFunction
+from auricle.inference.streaming.stages import Recurrent, Stage, Step
+from auricle.info import LayerInfo
 from auricle.models.base import FeatureConfig, FeatureEncoder
 from auricle.nn.depth import check_depth
 from auricle.nn.recurrent import GruStack
-from auricle.outputs import LayerInfo
-from auricle.streaming.norms import NormFunction
-from auricle.streaming.stages import Recurrent, Stage, Step
 
 
 class GruConfig(FeatureConfig, frozen=True, kw_only=True):

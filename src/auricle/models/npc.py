@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig
+from auricle.geometry import FrameGeometry, Window
+from auricle.inference.streaming.stages import Step
+from auricle.info import LayerInfo
 from auricle.models.base import FeatureConfig, FeatureEncoder
 from auricle.nn import packed
 from auricle.nn.activations import ACTIVATIONS
@@ -22,8 +25,6 @@ from auricle.nn.fast_paths import may_overwrite
 from auricle.nn.linear import Linear
 from auricle.nn.padding import pad_frames, padding_mask, zero_padding
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
-from auricle.outputs import FrameGeometry, LayerInfo, Window
-from auricle.streaming.stages import Step
 
 BLOCK_KERNEL = 3
 """Frames that a block's convolution spans; each side of the mask grows by one per block."""
@@ -227,18 +228,17 @@ class Npc(FeatureEncoder):
                     )
                 )
         summed = frames.then(config.masked_window)
-        layers.append(LayerInfo(name="masked_sum", dim=config.hidden_size, geometry=summed))
+        layers.append(
+            LayerInfo(
+                name="masked_sum",
+                dim=config.hidden_size,
+                geometry=summed,
+                num_codebooks=len(config.codebooks),
+            )
+        )
         if config.bottleneck_dim is not None:
             layers.append(LayerInfo(name="bottleneck", dim=config.bottleneck_dim, geometry=summed))
         return tuple(layers)
-
-    @property
-    def codes_layer(self) -> str | None:
-        return "masked_sum" if self.config.codebooks else None
-
-    @property
-    def num_codebooks(self) -> int:
-        return len(self.config.codebooks)
 
     def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         return self.quantizer.indices(x)

@@ -8,7 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from auricle.models.base import Config, Encoder
+from auricle.geometry import FrameGeometry, Window
+from auricle.inference.streaming.stages import Step
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 from auricle.nn.batch_norm import BatchNorm, over_true_frames
 from auricle.nn.convolution import Conv1d
 from auricle.nn.cuts import Cut, cuts
@@ -18,8 +22,6 @@ from auricle.nn.qrnn import QrnnStack
 from auricle.nn.reflect import reflect_pad
 from auricle.nn.sinc import SincConv
 from auricle.nn.stretches import by_stretches
-from auricle.outputs import FrameGeometry, LayerInfo, Window
-from auricle.streaming.stages import Step
 
 PASE_KERNEL_SIZES = (251, 20, 11, 11, 11, 11, 11, 11)
 PASE_STRIDES = (1, 10, 2, 1, 2, 1, 2, 2)

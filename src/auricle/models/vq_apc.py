@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
+from auricle.inference.streaming.stages import CODES, PerFrame, Step
+from auricle.info import LayerInfo
 from auricle.models.gru_encoder import GruConfig, GruEncoder
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
-from auricle.streaming.stages import CODES, PerFrame, Step
 
 
 class VqApcConfig(GruConfig, frozen=True, kw_only=True):
@@ -42,12 +44,9 @@ class VqApc(GruEncoder):
         self.quantizer = LogitQuantizer(config.codebooks)
 
     @property
-    def codes_layer(self) -> str | None:
-        return self.default_layer if self.config.codebooks else None
-
-    @property
-    def num_codebooks(self) -> int:
-        return len(self.config.codebooks)
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        *others, last = super().layer_infos
+        return (*others, dataclasses.replace(last, num_codebooks=len(self.config.codebooks)))
 
     def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         return self.quantizer.indices(x)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from auricle.inference.streaming.norms import NormFunction, StreamGroupNorm
+from auricle.inference.streaming.stages import CODES, PerFrame, Step
+from auricle.info import LayerInfo
 from auricle.models.conv_encoder import (
     LARGE_AGGREGATOR_LAYERS,
     LARGE_EXTRACTOR_LAYERS,
@@ -20,8 +24,6 @@ from auricle.nn.vector_quantizer import (
     KmeansQuantizer,
     KmeansQuantizerConfig,
 )
-from auricle.streaming.norms import NormFunction, StreamGroupNorm
-from auricle.streaming.stages import CODES, PerFrame, Step
 
 VQ_EXTRACTOR_LAYERS = (*LARGE_EXTRACTOR_LAYERS, (512, 1, 1))
 
@@ -68,12 +70,10 @@ class VqWav2Vec(ConvEncoder):
         return ("z", "quantized")
 
     @property
-    def codes_layer(self) -> str | None:
-        return "z"
-
-    @property
-    def num_codebooks(self) -> int:
-        return self.config.quantizer.num_groups
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        z, *others = super().layer_infos
+        num_codebooks = self.config.quantizer.num_groups
+        return (dataclasses.replace(z, num_codebooks=num_codebooks), *others)
 
     def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
         return self.quantizer.indices(x.transpose(1, 2), num_frames)

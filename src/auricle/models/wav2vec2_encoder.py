@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.models.base import Config, Encoder
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
+from auricle.models.definition import Config
 from auricle.nn.linear import Linear
 from auricle.nn.stretches import by_stretches
 from auricle.nn.waveform_extractor import ExtractorConfig, WaveformExtractor
 from auricle.nn.waveform_norm import centred, normalized
 from auricle.nn.waveform_transformer import TransformerConfig, WaveformTransformer
-from auricle.outputs import LayerInfo
 
 
 class WaveformTransformerConfig(Config, frozen=True, kw_only=True):

@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.geometry import FrameGeometry, Window
 from auricle.nn.activations import ACTIVATIONS, Activation
 from auricle.nn.conv_stack import StackLayer, StackModule, run_stack
 from auricle.nn.convolution import Conv1d
 from auricle.nn.depth import check_depth
 from auricle.nn.fast_paths import acts, may_overwrite
 from auricle.nn.norms import UtteranceGroupNorm
-from auricle.outputs import FrameGeometry, Window
 
 ConvLayers = tuple[tuple[int, int, int], ...]
 """Channels, kernel size and stride of each convolution."""

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.geometry import Window
 from auricle.nn import packed
 from auricle.nn.batch_norm import check_variance
 from auricle.nn.padding import zero_padding
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
-from auricle.outputs import Window
 
 STACK_NORM_EPS = 1e-5
 """Of the norms between stacked convolutions, whatever the Transformer's own is."""

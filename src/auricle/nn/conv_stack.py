@@ -10,10 +10,10 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from auricle.geometry import FrameGeometry, Window
 from auricle.nn.chunks import chunks
 from auricle.nn.cuts import Cut, cuts
 from auricle.nn.norms import NormTerms, UtteranceGroupNorm, UtteranceStatistics
-from auricle.outputs import FrameGeometry, Window
 
 HELD_BYTES = 3 << 29
 """What the whole output of a layer may take to be held; larger ones are computed anew when needed.

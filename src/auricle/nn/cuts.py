@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
+from auricle.geometry import FrameGeometry
 from auricle.nn.chunks import chunks
-from auricle.outputs import FrameGeometry
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.geometry import Window
 from auricle.nn.activations import ACTIVATIONS, Activation
 from auricle.nn.conv_stack import run_stack
 from auricle.nn.depth import check_depth
 from auricle.nn.linear import Linear
 from auricle.nn.norms import UtteranceGroupNorm
 from auricle.nn.stretches import by_stretches
-from auricle.outputs import Window
 
 PROJECTION_FACTOR = 2
 """Width of the inner layers before the logits, as a multiple of the input's (fairseq)."""

@@ -11,6 +11,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from auricle.geometry import FrameGeometry, Window
 from auricle.nn import packed
 from auricle.nn.chunks import split
 from auricle.nn.conv_stack import run_stack
@@ -19,7 +20,6 @@ from auricle.nn.fast_paths import may_bypass
 from auricle.nn.norms import UtteranceGroupNorm
 from auricle.nn.padding import pad_frames
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
-from auricle.outputs import FrameGeometry, Window
 
 NORM_EPS = 1e-5
 """Of every norm over channels, whatever the Transformer's own is (torch's default)."""

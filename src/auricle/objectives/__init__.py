@@ -1,1 +1,1 @@
-"""The pretraining losses, one family per file; `base` is what they share."""
+"""Pretraining objectives: an encoder with its heads, and the loss of its paper."""

@@ -1,4 +1,4 @@
-"""What every pretraining loss is: an encoder, and the heads that pretraining alone needs."""
+"""Base class of pretraining objectives, and masked means over padded batches."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from auricle.models.base import Encoder
 
 
 class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the objectives' configurations: frozen, keyword-only, validated on construction."""
+    """Base of objective configurations: frozen, keyword-only, validated on construction."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loss:
-    """The loss of a batch.
+    """Loss of a batch.
 
     Attributes:
-        value: Scalar to minimise, a mean over what is predicted in the batch.
-        metrics: Further scalars to watch, by name, detached.
+        value: Scalar to minimise, a mean over the predictions of the batch.
+        metrics: Detached scalars to log, by name.
     """
 
     value: Tensor
@@ -32,11 +32,11 @@ class Loss:
 
 
 class Objective(nn.Module, abc.ABC):
-    """The loss that pretrains the encoders of one family.
+    """Pretraining loss of the encoders of one family.
 
-    A family subclasses it in `objectives/<stem>.py`, names the class `<Encoder>Objective` and sets
-    `config_type`. Padding never enters a loss, and all randomness besides dropout comes from the
-    generator that `forward` is given.
+    A subclass is named `<Encoder>Objective`, sets `config_type` and creates its heads in
+    `__init__`. Padding never enters a loss, and all random draws except dropout come from the
+    generator passed to `forward`.
     """
 
     config_type: ClassVar[type[ObjectiveConfig]]
@@ -55,30 +55,30 @@ class Objective(nn.Module, abc.ABC):
         step: int,
         generator: torch.Generator,
     ) -> Loss:
-        """The loss of a padded batch.
+        """Compute the loss of a padded batch.
 
         Args:
-            waveforms: (B, S) float32 at 16 kHz, zeros past each true end.
-            num_samples: True length of each waveform, in samples; none below `min_samples`.
-            step: Updates done so far, for temperatures that anneal.
+            waveforms: (B, S) float32 at 16 kHz, zero on padding.
+            num_samples: Valid samples of each waveform, at least `min_samples`.
+            step: Number of updates done, for annealed temperatures.
             generator: Source of masks, negatives and noise; on the CPU, whatever the device.
         """
 
     @property
     def min_samples(self) -> int:
-        """The shortest waveform, in samples, that the loss is defined for."""
+        """Length of the shortest waveform, in samples, for which the loss is defined."""
         return self.encoder.min_samples
 
 
-def true_frames(num_frames: Sequence[int], size: int, device: torch.device) -> Tensor:
-    """Boolean (B, T) that is True on the true frames of a batch padded to `size` frames."""
+def valid_frames(num_frames: Sequence[int], size: int, device: torch.device) -> Tensor:
+    """Boolean mask (B, T), True on the valid frames of a batch padded to `size` frames."""
     lengths = torch.tensor(num_frames, device=device)
     return torch.arange(size, device=device) < lengths.unsqueeze(1)
 
 
 def masked_mean(x: Tensor, weights: Tensor) -> Tensor:
-    """Mean of `x` over the positions where `weights`, broadcast to it, is 1; 0 where none is."""
+    """Mean of `x` where `weights`, broadcast to its shape, is 1; 0 if it is 1 nowhere."""
     weights = weights.to(x.dtype).expand_as(x)
-    # Not a product alone: padding may hold NaN.
+    # `where`, since a product would propagate NaN from padding.
     total = torch.where(weights > 0, x * weights, 0.0).sum()
     return total / weights.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""Gumbel softmax with straight-through gradients (arXiv:1611.01144)."""
+"""Gumbel softmax with straight-through gradients (arXiv:1611.01144), and metrics of code usage."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auricle.nn.quantizer import LogitCodebook, LogitQuantizer
-from auricle.objectives.base import ObjectiveConfig, true_frames
+from auricle.objectives.base import ObjectiveConfig, valid_frames
 
 SMALLEST_UNIFORM = 2.0**-25
-"""Half of what uniform draws are multiples of in float32."""
+"""Lower clamp of uniform draws: half of their spacing in float32."""
 
 
 class LogitQuantizerObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
-    """Options of a loss through a `LogitQuantizer`; its last temperature is the encoder's.
+    """Options of an objective with a `LogitQuantizer`, whose config has the final temperature.
 
     Attributes:
         start_temperature: Temperature of the Gumbel softmax at the first update, or None for the
             encoder's `gumbel_temperature` throughout, as in the originals (VQ-APC, NPC).
-        temperature_decay: Factor of the temperature from one update to the next (0.999995 in
-            vq-wav2vec, arXiv:1910.05453).
+        temperature_decay: Factor of the temperature per update (0.999995 in vq-wav2vec,
+            arXiv:1910.05453).
     """
 
     start_temperature: float | None = None
@@ -37,7 +37,7 @@ class LogitQuantizerObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
             )
 
     def temperature(self, step: int, end_temperature: float) -> float:
-        """Temperature after `step` updates, on its way down to `end_temperature`."""
+        """Temperature after `step` updates, decayed down to `end_temperature`."""
         if self.start_temperature is None:
             return end_temperature
         return max(self.start_temperature * self.temperature_decay**step, end_temperature)
@@ -46,7 +46,7 @@ class LogitQuantizerObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
 def gumbel_noise(
     shape: Sequence[int], generator: torch.Generator, device: torch.device | str
 ) -> Tensor:
-    """Standard Gumbel noise in float32, drawn on the CPU, so equal on every device."""
+    """Standard Gumbel noise in float32, drawn on the CPU and therefore equal on every device."""
     uniform = torch.rand(*shape, generator=generator)
     # A uniform draw may be 0, whose logarithm is not finite.
     return uniform.clamp_(min=SMALLEST_UNIFORM).log_().neg_().log_().neg_().to(device)
@@ -55,12 +55,12 @@ def gumbel_noise(
 def straight_through_choice(
     logits: Tensor, *, temperature: float = 1.0, noise: Tensor | None = None
 ) -> Tensor:
-    """One-hot choice of the largest (noisy) logit, with the gradient of the softmax.
+    """One-hot argmax of the (noisy) logits with the gradient of their softmax.
 
     Args:
         logits: (..., V).
-        temperature: Of the softmax that gives the gradient.
-        noise: (..., V) that is added to the logits, or None for none.
+        temperature: Temperature of the softmax that supplies the gradient.
+        noise: (..., V), added to the logits; None for no noise.
 
     Returns:
         (..., V) in float32.
@@ -80,16 +80,16 @@ def quantize(
     temperature: float,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Replace frames by code vectors (VQ-APC, arXiv:2005.08392, eq. 2).
+    """Quantise frames by the largest logit of each codebook (VQ-APC, arXiv:2005.08392, eq. 2).
 
     Args:
         quantizer: The codebooks.
         x: Frames (B, T, D).
-        temperature: Of the Gumbel softmax.
-        generator: Source of its noise; None for the largest logit, as in evaluation.
+        temperature: Temperature of the Gumbel softmax.
+        generator: Source of the Gumbel noise; None for no noise, as in evaluation.
 
     Returns:
-        Code vectors (B, T, D), and per codebook the choices (B, T, V) as one-hot rows.
+        Code vectors (B, T, D), and the one-hot choices (B, T, V) of each codebook.
     """
     vectors, choices = [], []
     columns = torch.split(x, quantizer.dims, dim=-1)
@@ -108,17 +108,17 @@ def quantize(
 def quantizer_metrics(
     choices: Sequence[Tensor], num_frames: Sequence[int], temperature: float
 ) -> dict[str, Tensor]:
-    """What is worth watching of a quantiser: how many entries are in use, and the temperature.
+    """Code perplexity and temperature of a quantiser, for logging.
 
-    `code_perplexity` is exp of the entropy of the batch's choices, mean over the codebooks.
+    `code_perplexity` is exp of the entropy of code usage in the batch, averaged over codebooks.
 
     Args:
-        choices: Per codebook one-hot rows (B, T, V).
-        num_frames: True length of each utterance.
-        temperature: Of the Gumbel softmax.
+        choices: One-hot rows (B, T, V) of each codebook.
+        num_frames: Valid frames of each utterance.
+        temperature: Temperature of the Gumbel softmax.
     """
-    is_true = true_frames(num_frames, choices[0].shape[1], choices[0].device)
-    padding = ~is_true.unsqueeze(-1)
+    is_valid = valid_frames(num_frames, choices[0].shape[1], choices[0].device)
+    padding = ~is_valid.unsqueeze(-1)
     perplexities = []
     for choice in choices:
         counts = choice.detach().masked_fill(padding, 0.0).sum(dim=(0, 1))

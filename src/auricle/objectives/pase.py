@@ -1,4 +1,4 @@
-"""PASE: small workers predict many views of the waveform (arXiv:1904.03416)."""
+"""PASE: multi-task prediction of views of the waveform by small workers (arXiv:1904.03416)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.frontends import LogMelConfig, extract
-from auricle.models.base import SAMPLE_RATE
+from auricle.frontends import LogMelConfig
+from auricle.geometry import SAMPLE_RATE
 from auricle.models.pase import Pase
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig
-from auricle.objectives.prosody import NUM_PROSODY, prosody
-from auricle.objectives.target_norm import RunningNorm
+from auricle.objectives.pase_targets import NUM_PROSODY, RunningNorm, prosody
 
 Worker = Literal["waveform", "spectrum", "mfcc", "prosody", "lim", "gim", "spc"]
 
@@ -32,26 +31,27 @@ ALL_WORKERS: tuple[Worker, ...] = (
 )
 
 WINDOW_MS = 25.0
-"""Of the spectral targets (the authors' `win` of 400 samples)."""
+"""Analysis window of the spectral targets (the authors' `win` of 400 samples)."""
 
 
 class PaseObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
-    """Options of PASE's loss; the defaults are the paper's (section 2) and its repository's.
+    """Options of PASE's objective; the defaults are the paper's (section 2) and its repository's.
 
     Attributes:
-        workers: What is predicted: the waveform, its log power spectrum, MFCC and prosody; and
-            whether another frame is of the same utterance (`lim`), another chunk's mean is
-            (`gim`), and whether frames come after another or before it (`spc`).
-        chunk_seconds: Length of the pieces that are encoded.
+        workers: Tasks: regression of the waveform, its log power spectrum, MFCC and prosody; and
+            classification of pairs, whether a frame is of the same utterance (`lim`), the mean of
+            a chunk is (`gim`), and whether frames follow or precede another (`spc`).
+        chunk_seconds: Length of the encoded chunks.
         worker_dim: Units of a worker's hidden layer (256).
-        decoder_dims: Channels of the transposed convolutions that lead to the waveform.
-        decoder_kernel_sizes: Their taps.
-        decoder_strides: Their steps, whose product is the encoder's hop.
+        decoder_dims: Channels of the transposed convolutions of the waveform decoder.
+        decoder_kernel_sizes: Their kernel sizes.
+        decoder_strides: Their strides, whose product is the encoder's hop.
         num_bins: Bins of the log power spectrum (1025, of 2048 samples).
         num_mfcc: Cepstral coefficients (20).
-        sequence_frames: Neighbouring frames that `spc` places in time (5).
-        sequence_min_frames: The least distance of `spc`'s frames, the receptive field (150 ms).
-        sequence_max_frames: The largest (500 ms).
+        sequence_frames: Consecutive frames in a sequence of `spc` (5).
+        sequence_min_frames: Smallest distance of a sequence from its anchor, the receptive field
+            (150 ms).
+        sequence_max_frames: Largest distance (500 ms).
     """
 
     workers: tuple[Worker, ...] = ALL_WORKERS
@@ -94,25 +94,25 @@ class PaseObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
 
     @property
     def chunk_samples(self) -> int:
-        """Samples of a chunk."""
+        """Length of a chunk in samples."""
         return round(self.chunk_seconds * SAMPLE_RATE)
 
     @property
     def min_frames(self) -> int:
-        """Frames of a chunk that hold an anchor with a sequence on either side of it."""
+        """Least frames of a chunk that holds an anchor with a sequence on either side."""
         return 2 * (self.sequence_min_frames + self.sequence_frames - 1) + 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Draws:
-    """What chance decides about a batch, on the CPU.
+    """Random draws for a batch, on the CPU.
 
     Attributes:
-        starts: (2, B), first sample of two chunks of each utterance that do not overlap.
-        others: (B,), for each utterance another one; itself where it is alone.
-        anchors: (2 B,), frame of each chunk that sequences are placed about.
-        pasts: (2 B,), first frame of the sequence before it.
-        futures: (2 B,), first frame of the sequence after it.
+        starts: (2, B), first samples of two non-overlapping chunks of each utterance.
+        others: (B,), index of another utterance for each; its own if it is alone.
+        anchors: (2 B,), anchor frame of each chunk for `spc`.
+        pasts: (2 B,), first frame of the sequence before the anchor.
+        futures: (2 B,), first frame of the sequence after the anchor.
     """
 
     starts: Tensor
@@ -123,7 +123,7 @@ class Draws:
 
 
 class WaveformDecoder(nn.Module):
-    """Transposed convolutions from frames to samples, then a worker's two layers."""
+    """Waveform worker: transposed convolutions from frames to samples, then a hidden layer."""
 
     def __init__(self, config: PaseObjectiveConfig, *, dim: int) -> None:
         super().__init__()
@@ -139,17 +139,17 @@ class WaveformDecoder(nn.Module):
         self.output = worker(dims[-1], config.worker_dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Samples (B, 1, hop T) of the frames `x` (B, D, T)."""
+        """Samples (B, 1, hop T) of frames `x` (B, D, T)."""
         for conv, activation, step in zip(self.convs, self.activations, self.strides, strict=True):
             length = x.shape[2] * step
-            # Where kernel less stride is odd there is one sample too many.
+            # An odd difference of kernel size and stride gives one sample too many.
             x = activation(conv(x)[:, :, :length])
         samples: Tensor = self.output(x)
         return samples
 
 
 def worker(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
-    """One hidden layer over each frame of (B, input_dim, T) (section 2.2)."""
+    """Worker: one hidden layer over each frame of (B, input_dim, T) (section 2.2)."""
     return nn.Sequential(
         nn.Conv1d(input_dim, hidden_dim, 1),
         nn.PReLU(hidden_dim),
@@ -158,10 +158,10 @@ def worker(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
 
 
 class PaseObjective(Objective):
-    """The mean of the workers' losses over chunks of the utterances.
+    """Mean loss of the workers over chunks of the utterances.
 
-    As in the paper, but for this: targets are standardised by what training has seen so far, not
-    by statistics taken beforehand; the two chunks of an utterance do not overlap; prosody comes
+    Differs from the paper in three points: targets are standardised by running statistics instead
+    of statistics computed beforehand; the two chunks of an utterance do not overlap; prosody comes
     from simpler trackers (see `prosody`).
     """
 
@@ -252,19 +252,19 @@ class PaseObjective(Objective):
 
     @torch.no_grad()
     def _targets(self, chunks: Tensor) -> dict[str, Tensor]:
-        """Standardised targets (B, D, T) of the workers that predict features of chunks (B, S)."""
+        """Standardised targets (B, D, T) of the regression workers for chunks (B, S)."""
         lengths = [chunks.shape[1]] * len(chunks)
         targets = {}
         for name, norm in self.target_norms.items():
             if name == "prosody":
                 features = prosody(chunks, hop_samples=self.hop_samples)
             else:
-                features = extract(chunks, lengths, self._front_end(name))
+                features = self._front_end(name).features(chunks, lengths)
             targets[name] = norm(features[:, : self.num_frames]).transpose(1, 2)
         return targets
 
     def _front_end(self, name: str) -> LogMelConfig:
-        """The log power spectrum, or MFCC from as long a transform."""
+        """Front end of the log power spectrum, or of MFCC from the same transform."""
         spectrum = LogMelConfig(
             kind="linear",
             num_freqs=self.config.num_bins,
@@ -280,7 +280,7 @@ class PaseObjective(Objective):
         )
 
     def _regress(self, x: Tensor, chunks: Tensor) -> dict[str, Tensor]:
-        """Losses of the workers that predict something of the chunks (B, S) from `x` (B, D, T)."""
+        """Losses of the regression workers from frames `x` (B, D, T) of chunks (B, S)."""
         losses = {}
         if "waveform" in self.workers:
             samples = self.workers["waveform"](x).squeeze(1).float()
@@ -290,10 +290,10 @@ class PaseObjective(Objective):
         return losses
 
     def _classify(self, x: Tensor, draws: Draws) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Losses and accuracies of the workers that tell pairs from `x` (2 B, D, T) apart."""
+        """Losses and accuracies of the classification workers from frames `x` (2 B, D, T)."""
         anchor, same = x.chunk(2)
         other = same[draws.others.to(x.device)]
-        # A lone utterance has no other: it counts for nothing, but every weight gets a gradient.
+        # A lone utterance has no negative: weight 0, so that all parameters still get gradients.
         weight = float(len(anchor) > 1)
         losses, accuracies = {}, {}
         for name, parts in (
@@ -301,11 +301,11 @@ class PaseObjective(Objective):
             ("gim", tuple(part.mean(dim=2, keepdim=True) for part in (anchor, same, other))),
         ):
             if name in self.workers:
-                loss, accuracies[name] = tell_apart(self.workers[name], *parts)
+                loss, accuracies[name] = pair_loss(self.workers[name], *parts)
                 losses[name] = weight * loss
         if "spc" in self.workers:
             span = self.config.sequence_frames
-            losses["spc"], accuracies["spc"] = tell_apart(
+            losses["spc"], accuracies["spc"] = pair_loss(
                 self.workers["spc"],
                 sequence(x, draws.anchors, 1),
                 sequence(x, draws.futures, span),
@@ -314,12 +314,12 @@ class PaseObjective(Objective):
         return losses, accuracies
 
 
-def tell_apart(
+def pair_loss(
     classifier: nn.Module, anchor: Tensor, positive: Tensor, negative: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Binary cross-entropy and accuracy over pairs with an anchor (section 2.2, eq. 1).
+    """Binary cross-entropy and accuracy of a pair classifier (section 2.2, eq. 1).
 
-    `anchor` is (B, D, T), `positive` and `negative` are (B, E, T); the classifier takes
+    `anchor` is (B, D, T), `positive` and `negative` are (B, E, T); the classifier maps
     (B, D + E, T) to logits.
     """
     yes = classifier(torch.cat([anchor, positive], dim=1)).float()
@@ -330,7 +330,7 @@ def tell_apart(
 
 
 def sequence(x: Tensor, starts: Tensor, span: int) -> Tensor:
-    """The `span` frames of each row of `x` (B, D, T) from its start on, one after another.
+    """Concatenation of the `span` frames of each row of `x` (B, D, T) from its start.
 
     Returns (B, span D, 1).
     """
@@ -348,7 +348,7 @@ def draw(
     """Draw chunks, negatives and sequences.
 
     Args:
-        num_samples: True length of each utterance, at least two chunks.
+        num_samples: Valid samples of each utterance, at least two chunks.
         num_frames: Frames of a chunk.
         config: Sizes.
         generator: Source of the draws.
@@ -364,8 +364,8 @@ def draw(
     span = config.sequence_frames
     nearest, farthest = config.sequence_min_frames, config.sequence_max_frames
     margin = nearest + span - 1
-    pieces = torch.zeros(2 * size)
-    anchors = uniform(pieces + margin, pieces + num_frames - 1 - margin, generator)
+    zeros = torch.zeros(2 * size)
+    anchors = uniform(zeros + margin, zeros + num_frames - 1 - margin, generator)
     return Draws(
         starts=torch.where(is_swapped, starts.flip(0), starts),
         others=others,
@@ -380,7 +380,7 @@ def draw(
 
 
 def uniform(lowest: Tensor, highest: Tensor, generator: torch.Generator) -> Tensor:
-    """Integers from `lowest` to `highest`, both included; `lowest` has the shape of the result."""
-    # In float64 no product rounds up to the count itself.
+    """Uniform integers from `lowest` to `highest` inclusive, in the shape of `lowest`."""
+    # In float64, as a float32 product may round up to the count.
     shares = torch.rand(lowest.shape, generator=generator, dtype=torch.float64)
     return (lowest + (shares * (highest - lowest + 1)).floor()).long()

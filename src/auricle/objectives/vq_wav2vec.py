@@ -1,4 +1,4 @@
-"""vq-wav2vec: code vectors to come among negatives (arXiv:1910.05453)."""
+"""vq-wav2vec: contrastive prediction of future code vectors (arXiv:1910.05453)."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auricle.models.vq_wav2vec import VqWav2Vec
-from auricle.nn.padding import padding_mask
 from auricle.nn.vector_quantizer import GumbelQuantizer, KmeansQuantizer
-from auricle.objectives.base import Loss, masked_mean
-from auricle.objectives.future_contrast import FutureContrastConfig, FutureContrastObjective
+from auricle.objectives.base import Loss, masked_mean, valid_frames
+from auricle.objectives.contrastive import FutureContrastConfig, FutureContrastObjective
 from auricle.objectives.gumbel import gumbel_noise, quantizer_metrics, straight_through_choice
 
 
 class VqWav2VecObjectiveConfig(FutureContrastConfig, frozen=True, kw_only=True):
-    """Options of vq-wav2vec's loss; temperatures and commitment are the quantiser's own.
+    """Options of vq-wav2vec's objective; temperature and commitment belong to the quantiser.
 
     Attributes:
         num_steps: As in wav2vec, but 8 (arXiv:1910.05453, section 4).
-        diversity_weight: Weight of the share of unused entries, by the perplexity of the mean
+        diversity_weight: Weight of the share of unused entries, from the perplexity of the mean
             softmax, for the Gumbel quantiser (0 in the paper; wav2vec 2.0 has 0.1).
-        codebook_weight: Weight of the codebook's and the commitment loss, for the k-means
-            quantiser (1; arXiv:1910.05453, eq. 3).
-        restart_every: Every so many updates, from the first, entries of the k-means quantiser
-            that no frame of the batch has chosen become frames of the batch, drawn at random
-            (random restarts; arXiv:2005.00341, section 3.1). None, as in the paper: never.
+        codebook_weight: Weight of the codebook and commitment losses, for the k-means quantiser
+            (1; arXiv:1910.05453, eq. 3).
+        restart_every: Number of updates between random restarts of unused entries of the k-means
+            quantiser, starting with the first update: entries that no frame of the batch has chosen
+            are replaced by random frames of the batch (arXiv:2005.00341, section 3.1). None for no
+            restarts, as in the paper.
     """
 
     num_steps: int = 8
@@ -44,7 +44,7 @@ class VqWav2VecObjectiveConfig(FutureContrastConfig, frozen=True, kw_only=True):
 
 
 class VqWav2VecObjective(FutureContrastObjective):
-    """An affine layer per step predicts the code vectors to come from contexts of code vectors."""
+    """One affine layer per step predicts future code vectors from contexts of code vectors."""
 
     config_type = VqWav2VecObjectiveConfig
     config: VqWav2VecObjectiveConfig
@@ -85,18 +85,18 @@ def gumbel_vectors(
     num_frames: Sequence[int],
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Loss]:
-    """Code vectors by a noisy choice, with the gradient of the softmax (section 3.1).
+    """Code vectors by Gumbel softmax with straight-through gradients (section 3.1).
 
     Args:
-        quantizer: The quantiser, at the temperature of the update.
+        quantizer: The quantiser, annealed to the temperature of the update.
         z: (B, D, T), frames.
-        num_frames: True length of each utterance.
-        generator: Source of the Gumbel noise; None for the largest logit, as in evaluation.
+        num_frames: Valid frames of each utterance.
+        generator: Source of the Gumbel noise; None for no noise, as in evaluation.
 
     Returns:
-        Code vectors (B, D, T), and the diversity loss: the share of entries that the mean
-        softmax over the batch leaves unused, by its perplexity (wav2vec 2.0, arXiv:2006.11477,
-        eq. 4, in the form of fairseq).
+        Code vectors (B, D, T), and the diversity loss: the share of entries that the mean softmax
+        over the batch leaves unused, from its perplexity (wav2vec 2.0, arXiv:2006.11477, eq. 4, in
+        the form of fairseq).
     """
     config = quantizer.config
     x = z.transpose(1, 2)
@@ -109,8 +109,8 @@ def gumbel_vectors(
     tables = tables.expand(config.num_groups, -1, -1)
     vectors = torch.einsum("btgv,gvd->btgd", choice.to(tables.dtype), tables)
 
-    is_true = _is_true(num_frames, logits)
-    means = (logits.softmax(dim=-1) * is_true[..., None, None]).sum(dim=(0, 1)) / is_true.sum()
+    is_valid = valid_frames(num_frames, max(num_frames), logits.device)
+    means = (logits.softmax(dim=-1) * is_valid[..., None, None]).sum(dim=(0, 1)) / is_valid.sum()
     perplexities = torch.special.entr(means).sum(dim=-1).exp()
     diversity = 1 - perplexities.mean() / config.num_entries
     metrics = quantizer_metrics(choice.unbind(dim=2), num_frames, quantizer.temperature)
@@ -121,16 +121,16 @@ def gumbel_vectors(
 def kmeans_vectors(
     quantizer: KmeansQuantizer, z: Tensor, num_frames: Sequence[int]
 ) -> tuple[Tensor, Loss]:
-    """Code vectors nearest to the projected frames, with the gradient of those (section 3.2).
+    """Code vectors nearest to the projected frames, with straight-through gradients (section 3.2).
 
     Args:
         quantizer: The quantiser.
         z: (B, D, T), frames.
-        num_frames: True length of each utterance.
+        num_frames: Valid frames of each utterance.
 
     Returns:
-        Code vectors (B, D, T), and the loss that draws the chosen vectors to their frames and,
-        by the quantiser's `commitment`, frames to their vectors: mean squares over true frames.
+        Code vectors (B, D, T), and the sum of the codebook loss and of the commitment loss weighted
+        by the quantiser's `commitment`, both mean squares over valid frames.
     """
     config = quantizer.config
     projected = quantizer.norm(quantizer.projection(z), num_frames)
@@ -141,10 +141,10 @@ def kmeans_vectors(
     chosen = tables[groups, codes].flatten(2).transpose(1, 2)
     vectors = chosen.detach() + (projected - projected.detach())
 
-    is_true = _is_true(num_frames, z).unsqueeze(1)
+    is_valid = valid_frames(num_frames, max(num_frames), z.device).unsqueeze(1)
     frames = projected.float()
-    codebook = masked_mean((chosen.float() - frames.detach()).square(), is_true)
-    commitment = masked_mean((frames - chosen.detach().float()).square(), is_true)
+    codebook = masked_mean((chosen.float() - frames.detach()).square(), is_valid)
+    commitment = masked_mean((frames - chosen.detach().float()).square(), is_valid)
     choices = F.one_hot(codes, config.num_entries).float().unbind(dim=2)
     metrics = {
         "code_perplexity": quantizer_metrics(choices, num_frames, 1.0)["code_perplexity"],
@@ -160,22 +160,22 @@ def restart_unused(
     num_frames: Sequence[int],
     generator: torch.Generator,
 ) -> None:
-    """Make entries that no frame has chosen anew from frames drawn at random, in place.
+    """Replace entries that no frame of the batch has chosen by random frames, in place.
 
-    Where several processes train, all take what the first one drew from its own batch.
+    With several processes all use the replacements of the first one.
 
     Args:
-        quantizer: The quantiser; groups that share a table share its entries' use.
+        quantizer: The quantiser; an entry of a shared table is unused if no group chose it.
         z: (B, D, T), frames.
-        num_frames: True length of each utterance.
+        num_frames: Valid frames of each utterance.
         generator: Source of the draws.
     """
     config = quantizer.config
     num_entries, num_tables, group_dim = quantizer.vectors.shape
     projected = quantizer.norm(quantizer.projection(z), num_frames).transpose(1, 2)
-    is_true = _is_true(num_frames, z).bool()
-    codes = quantizer.indices(z, num_frames)[is_true].T.reshape(num_tables, -1)
-    frames = projected[is_true].unflatten(1, (config.num_groups, group_dim)).transpose(0, 1)
+    is_valid = valid_frames(num_frames, max(num_frames), z.device)
+    codes = quantizer.indices(z, num_frames)[is_valid].T.reshape(num_tables, -1)
+    frames = projected[is_valid].unflatten(1, (config.num_groups, group_dim)).transpose(0, 1)
     frames = frames.reshape(num_tables, -1, group_dim)
     for table in range(num_tables):
         is_used = codes[table].bincount(minlength=num_entries) > 0
@@ -185,11 +185,3 @@ def restart_unused(
         quantizer.vectors[:, table] = torch.where(is_used.unsqueeze(1), kept, fresh)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.broadcast(quantizer.vectors, src=0)
-
-
-def _is_true(num_frames: Sequence[int], like: Tensor) -> Tensor:
-    """(B, T) in float32, on the device of `like`: 1 for true frames, 0 for padding."""
-    padding = padding_mask(num_frames, max(num_frames), like.device)
-    if padding is None:
-        return torch.ones(len(num_frames), max(num_frames), device=like.device)
-    return (~padding).float()

@@ -1,4 +1,4 @@
-"""wav2vec 2.0: which quantised latent belongs to a masked frame (arXiv:2006.11477)."""
+"""wav2vec 2.0: contrastive loss of masked frames and quantised latents (arXiv:2006.11477)."""
 
 from __future__ import annotations
 
@@ -10,41 +10,40 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.models.wav2vec2 import Wav2Vec2
-from auricle.nn.padding import padding_mask
 from auricle.nn.waveform_norm import centred, normalized
-from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean
+from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, valid_frames
 from auricle.objectives.gumbel import gumbel_noise, straight_through_choice
 
 INITIAL_STD = 0.02
-"""Of the Transformer's weights before training (BERT; fairseq's `init_bert_params`)."""
+"""Standard deviation of the Transformer's initial weights (BERT; fairseq's `init_bert_params`)."""
 
 ENTROPY_EPS = 1e-7
 """Added to probabilities under the logarithm (fairseq)."""
 
 
 class Wav2Vec2ObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
-    """Options of wav2vec 2.0's loss; the defaults are Base's (section 4.2 and fairseq).
+    """Options of wav2vec 2.0's objective; the defaults are Base's (section 4.2 and fairseq).
 
     Attributes:
-        initialise_encoder: Whether the objective starts the encoder afresh, as the authors do;
-            False to train on from the weights that it has.
-        mask_start_probability: Share of frames that start a span (p = 0.065, section 4.2;
+        initialise_encoder: Whether to initialise the encoder as the authors do; False to continue
+            from its weights.
+        mask_start_probability: Share of frames that start a masked span (p = 0.065, section 4.2;
             fairseq: `mask_prob / mask_length`).
         mask_span: Frames of a span (M = 10; `mask_length`).
-        min_spans: The fewest spans of an utterance (`min_masks`, 2 in fairseq's model).
-        num_distractors: Masked frames of the same utterance to tell from (K = 100;
+        min_spans: Minimum number of spans per utterance (`min_masks`, 2 in fairseq's model).
+        num_distractors: Distractors per masked frame, from the same utterance (K = 100;
             `num_negatives`).
-        logit_temperature: What similarities are divided by (kappa = 0.1; `logit_temp`).
+        logit_temperature: Temperature of the similarities (kappa = 0.1; `logit_temp`).
         projection_dim: Width in which frames are compared (256, Large 768; `final_dim`).
-        num_groups: Codes of a latent (G = 2; `latent_groups`).
-        num_entries: Code vectors of a group (V = 320; `latent_vars`).
-        quantized_dim: Width of the code vectors of all groups together, or None for
-            `projection_dim` (`latent_dim`).
-        gumbel_temperature: Of the Gumbel softmax: at the start, at the end (Large 0.1), and the
-            factor from one update to the next (`latent_temp`).
-        diversity_weight: Of the codes' diversity (alpha = 0.1; the first of `loss_weights`).
-        penalty_weight: Of the latents' mean square (10; the second of `loss_weights`).
-        feature_gradient: What the extractor's gradient is multiplied by (`feature_grad_mult`).
+        num_groups: Codebooks of the quantiser (G = 2; `latent_groups`).
+        num_entries: Entries of a codebook (V = 320; `latent_vars`).
+        quantized_dim: Width of the concatenated code vectors, or None for `projection_dim`
+            (`latent_dim`).
+        gumbel_temperature: Temperature of the Gumbel softmax: initial value, final value (Large
+            0.1), and factor per update (`latent_temp`).
+        diversity_weight: Weight of the diversity loss (alpha = 0.1; the first of `loss_weights`).
+        penalty_weight: Weight of the latents' mean square (10; the second of `loss_weights`).
+        feature_gradient: Factor of the extractor's gradient (`feature_grad_mult`).
         feature_dropout: Dropout of the latents before the quantiser (`dropout_features`).
     """
 
@@ -89,7 +88,7 @@ class Wav2Vec2ObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
 
     @property
     def code_dim(self) -> int:
-        """Width of the code vectors of all groups together."""
+        """Width of the concatenated code vectors."""
         return self.projection_dim if self.quantized_dim is None else self.quantized_dim
 
     def temperature(self, step: int) -> float:
@@ -100,11 +99,11 @@ class Wav2Vec2ObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskedFrames:
-    """The masked frames of a batch, and what each is to be told from.
+    """Masked frames of a batch and the distractors of each.
 
     Attributes:
         mask: (B, T), True on masked frames; never on padding.
-        positions: (B, M), the masked frames of each utterance in order, M the most of any.
+        positions: (B, M), masked frames of each utterance in order; M is the largest count.
         is_masked: (B, M), False where an utterance has fewer than M.
         distractors: (B, M, K), int64 indices into the columns of `positions`.
     """
@@ -115,7 +114,7 @@ class MaskedFrames:
     distractors: Tensor
 
     def to(self, device: torch.device) -> MaskedFrames:
-        """The same on another device."""
+        """Copy to `device`."""
         return MaskedFrames(
             mask=self.mask.to(device),
             positions=self.positions.to(device),
@@ -124,12 +123,12 @@ class MaskedFrames:
         )
 
     def select(self, x: Tensor) -> Tensor:
-        """The masked frames (B, M, D) of `x` (B, T, D)."""
+        """Masked frames (B, M, D) of `x` (B, T, D)."""
         return x.gather(1, self.positions.unsqueeze(2).expand(-1, -1, x.shape[2]))
 
 
 class GumbelCodes(nn.Module):
-    """The quantiser: per group the code vector of the largest logit (section 2, eq. 1)."""
+    """Product quantiser: the code vector of the largest logit of each group (section 2, eq. 1)."""
 
     def __init__(self, config: Wav2Vec2ObjectiveConfig, *, dim: int) -> None:
         super().__init__()
@@ -138,7 +137,7 @@ class GumbelCodes(nn.Module):
         self.vectors = nn.Parameter(
             torch.empty(self.num_groups, self.num_entries, config.code_dim // self.num_groups)
         )
-        # As fairseq starts them: large logits make the first choices spread.
+        # As in fairseq: large logits spread the first choices over the entries.
         nn.init.normal_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
         nn.init.uniform_(self.vectors)
@@ -150,8 +149,8 @@ class GumbelCodes(nn.Module):
 
         Args:
             x: (B, M, D).
-            temperature: Of the Gumbel softmax.
-            generator: Source of its noise; None for the largest logit, as in evaluation.
+            temperature: Temperature of the Gumbel softmax.
+            generator: Source of the Gumbel noise; None for no noise, as in evaluation.
 
         Returns:
             Code vectors (B, M, code_dim), one-hot choices (B, M, G, V), and the probabilities
@@ -167,7 +166,7 @@ class GumbelCodes(nn.Module):
 
 
 class Wav2Vec2Objective(Objective):
-    """Masked frames find their own quantised latent among those of other masked frames."""
+    """Each masked frame identifies its quantised latent among those of other masked frames."""
 
     config_type = Wav2Vec2ObjectiveConfig
     encoder: Wav2Vec2
@@ -186,7 +185,7 @@ class Wav2Vec2Objective(Objective):
 
     @property
     def min_samples(self) -> int:
-        # Two spans have to start at different frames.
+        # Two spans must start at different frames.
         fewest = self.config.mask_span + 1
         return max(
             self.encoder.min_samples, self.encoder.config.extractor.geometry.min_samples(fewest)
@@ -204,10 +203,9 @@ class Wav2Vec2Objective(Objective):
         num_frames = [self.encoder.num_frames(count) for count in num_samples]
         frames = draw_masked_frames(num_frames, config, generator).to(waveforms.device)
         latents = scale_gradient(self._latents(waveforms, num_samples), config.feature_gradient)
-        padding = padding_mask(num_frames, latents.shape[1], latents.device)
         squares = latents.float().square()
-        is_true = squares.new_ones(squares.shape[:2]) if padding is None else ~padding
-        penalty = masked_mean(squares, is_true.unsqueeze(2))
+        is_valid = valid_frames(num_frames, squares.shape[1], squares.device)
+        penalty = masked_mean(squares, is_valid.unsqueeze(2))
 
         normed = self.encoder.projection_norm(latents)
         contexts = self.project_context(
@@ -239,7 +237,7 @@ class Wav2Vec2Objective(Objective):
         return Loss(value=value, metrics={name: part.detach() for name, part in metrics.items()})
 
     def _latents(self, waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
-        """The extractor's frames (B, T, D), which hold anything past a true end."""
+        """Frames (B, T, D) of the extractor; padding holds arbitrary values."""
         config = self.encoder.config
         if config.normalize:
             waveforms = normalized(waveforms, num_samples, eps=config.normalize_eps)
@@ -249,7 +247,7 @@ class Wav2Vec2Objective(Objective):
         return frames
 
     def _contexts(self, normed: Tensor, mask: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """The Transformer's output (B, T, D) for latents whose masked frames it does not see."""
+        """Output (B, T, D) of the Transformer for latents with masked frames replaced."""
         x = self.encoder.projection(normed)
         x = F.dropout(x, self.encoder.config.projection_dropout, self.training)
         x = torch.where(mask.unsqueeze(2), self.mask_embedding.to(x.dtype), x)
@@ -260,10 +258,10 @@ class Wav2Vec2Objective(Objective):
 
 @torch.no_grad()
 def initialise(encoder: Wav2Vec2) -> None:
-    """Start an encoder's weights as the authors do (fairseq), from torch's own generator.
+    """Initialise an encoder as fairseq does, from torch's global generator.
 
-    Convolutions of the extractor by He's rule (arXiv:1502.01852), the Transformer's linear layers
-    normal with deviation 0.02 and without bias, as BERT's. Norms and positions are as constructed.
+    Convolutions of the extractor by He's rule (arXiv:1502.01852); linear layers of the Transformer
+    normal with standard deviation 0.02 and zero bias, as BERT's. Norms and positions are unchanged.
     """
     for module in encoder.extractor.modules():
         if isinstance(module, nn.Conv1d):
@@ -275,7 +273,7 @@ def initialise(encoder: Wav2Vec2) -> None:
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """`x` itself, whose gradient is multiplied by `factor`."""
+    """Identity whose gradient is multiplied by `factor`."""
     if not x.requires_grad or factor == 1.0:
         return x
     x = x.view_as(x)
@@ -286,11 +284,11 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
 def draw_masked_frames(
     num_frames: Sequence[int], config: Wav2Vec2ObjectiveConfig, generator: torch.Generator
 ) -> MaskedFrames:
-    """Draw what is masked and what it is to be told from, on the CPU (section 3.1).
+    """Draw masked spans and distractors, on the CPU (section 3.1).
 
     Args:
-        num_frames: True frames of each utterance, each more than `config.mask_span`.
-        config: Probability and length of spans, and count of distractors.
+        num_frames: Valid frames of each utterance, more than `config.mask_span`.
+        config: Probability and length of spans, and number of distractors.
         generator: Source of the draws.
     """
     mask = draw_spans(
@@ -302,7 +300,7 @@ def draw_masked_frames(
     )
     counts = mask.sum(dim=1)
     most = int(counts.max())
-    # A stable sort leaves the masked frames of a row, which come first, in their order.
+    # A stable sort moves the masked frames of a row to the front and keeps their order.
     positions = mask.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
     return MaskedFrames(
         mask=mask,
@@ -322,8 +320,8 @@ def draw_spans(
 ) -> Tensor:
     """Mask (B, T) of spans that may overlap and end inside their utterance.
 
-    A share `probability` of an utterance's frames are starts, all different; the fraction left
-    over is rounded up as often as its size says (fairseq's `compute_mask_indices`).
+    A share `probability` of the frames of an utterance are starts, all different; the fractional
+    part is rounded up with its own probability (fairseq's `compute_mask_indices`).
     """
     mask = torch.zeros(len(num_frames), max(num_frames), dtype=torch.bool)
     offsets = torch.arange(span)
@@ -336,13 +334,13 @@ def draw_spans(
 
 
 def draw_distractors(counts: Tensor, num_distractors: int, generator: torch.Generator) -> Tensor:
-    """For each of `counts` (B,) things others of the same row, with repetition: (B, M, K).
+    """Indices (B, M, K) of others among the `counts` (B,) items of each row, with replacement.
 
-    M is the largest count. Where a row has fewer things, what is drawn for the rest lies in 0..M-1.
+    M is the largest count. In rows with fewer items the remaining draws lie in 0..M-1.
     """
     most = int(counts.max())
     others = (counts - 1).clamp(min=1).view(-1, 1, 1)
-    # In float32 a product with a large count may round up to the count itself.
+    # In float64, as a float32 product may round up to the count.
     uniform = torch.rand(
         len(counts), most, num_distractors, generator=generator, dtype=torch.float64
     )
@@ -354,18 +352,18 @@ def draw_distractors(counts: Tensor, num_distractors: int, generator: torch.Gene
 def contrastive_loss(
     contexts: Tensor, targets: Tensor, codes: Tensor, frames: MaskedFrames, *, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """InfoNCE over cosine similarities (eq. 3), and the share of frames that find their target.
+    """InfoNCE over cosine similarities (eq. 3), and its accuracy.
 
-    A distractor with the same codes as the target is not one, and is left out.
+    A distractor with the codes of the target is left out.
 
     Args:
-        contexts: (B, M, D), the Transformer's masked frames.
+        contexts: (B, M, D), masked frames of the Transformer's output.
         targets: (B, M, D), their quantised latents.
-        codes: (B, M, G), the codes of these.
-        frames: Which of the M are true, and their distractors.
-        temperature: What similarities are divided by.
+        codes: (B, M, G), codes of the targets.
+        frames: Mask of the valid ones among the M, and their distractors.
+        temperature: Divisor of the similarities.
     """
-    # All pairs (B, M, M) take less than K vectors for each frame; half precision is too coarse.
+    # All pairs (B, M, M) need less memory than K vectors per frame. Not in half precision.
     with torch.autocast(contexts.device.type, enabled=False):
         similarities = F.normalize(contexts.float(), dim=2) @ F.normalize(
             targets.float(), dim=2
@@ -381,11 +379,11 @@ def contrastive_loss(
 
 
 def perplexities(probabilities: Tensor, is_masked: Tensor) -> Tensor:
-    """How many entries of each group (G,) are in use: exp of the entropy of their mean.
+    """Perplexity of code usage in each group (G,): exp of the entropy of the mean probabilities.
 
     Args:
         probabilities: (B, M, G, V).
-        is_masked: (B, M), which of the frames count.
+        is_masked: (B, M), mask of the frames that count.
     """
     weights = is_masked.to(probabilities.dtype)
     shares = torch.einsum("bmgv,bm->gv", probabilities, weights) / weights.sum()

@@ -1,13 +1,17 @@
-"""Figures as files: what must be there to draw one, and how it is written."""
+"""Figures: checks for matplotlib, fonts, colours, and writing to files."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from auricle.errors import OutputError
 from auricle.files.atomic import write_whole
@@ -15,11 +19,13 @@ from auricle.optional import optional
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
 
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 110
 MISSING_GLYPH = "Glyph .* missing"
-"""What matplotlib warns of for each letter that its fonts lack."""
+"""Pattern of matplotlib's warning for a character that its fonts lack."""
 
 FONTS_OF_MORE_SCRIPTS = (
     "Noto Sans CJK JP",
@@ -38,11 +44,11 @@ FONTS_OF_MORE_SCRIPTS = (
     "Nirmala UI",
     "Arial Unicode MS",
 )
-"""Taken, where they are installed, for letters that matplotlib's own font lacks."""
+"""Fallback fonts, where installed, for characters that matplotlib's own font lacks."""
 
 
 def check_plotting(path: Path) -> None:
-    """Find out before any work whether a picture can be drawn into `path`.
+    """Check, before any work, that a picture can be drawn into `path`.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -65,7 +71,7 @@ def check_matplotlib() -> None:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format that the ending of `path` names.
 
-    Letters that no font of this machine has are boxes, with a warning.
+    Characters that no installed font has are drawn as boxes, with a warning.
 
     Raises:
         OutputError: It cannot be written; nothing half-written is left.
@@ -84,17 +90,17 @@ def save_figure(figure: Figure, path: Path) -> None:
         warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     if len(others) < len(caught):
         warnings.warn(
-            f"{path.name} has boxes for letters that no font here has: install one with them, such "
-            "as Noto Sans CJK",
+            f"{path.name} has boxes for characters that no installed font has: install a font that "
+            "has them, such as Noto Sans CJK",
             stacklevel=2,
         )
 
 
 @contextlib.contextmanager
 def every_script() -> Iterator[None]:
-    """Draw names of files and labels in the scripts that this machine has fonts for.
+    """Add the installed fallback fonts, so that names and labels in any script can be drawn.
 
-    Letters of no font are boxes.
+    Characters of no installed font are drawn as boxes.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -106,3 +112,101 @@ def every_script() -> Iterator[None]:
     with warnings.catch_warnings(), rc_context({"font.family": [*rcParams["font.family"], *more]}):
         warnings.filterwarnings("ignore", MISSING_GLYPH, UserWarning)
         yield
+
+
+NOTEBOOK_DPI = 80
+
+
+def new_figure(**options: Any) -> Figure:
+    """Make a matplotlib figure that IPython displays without pyplot.
+
+    pyplot would register the figure for display, but keeps a reference to every figure.
+
+    Args:
+        **options: Arguments of `matplotlib.figure.Figure`.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    return _notebook_figure_class()(**options)
+
+
+@functools.cache
+def _notebook_figure_class() -> type[Figure]:
+    with optional("matplotlib", "drawing"):
+        from matplotlib.figure import Figure
+
+    class NotebookFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            content = io.BytesIO()
+            with every_script():
+                self.savefig(content, format="png", dpi=NOTEBOOK_DPI)
+            return content.getvalue()
+
+    return NotebookFigure
+
+
+LIGHTNESS = (28.0, 92.0)
+"""CIE L* of the lowest and the highest value."""
+
+BLUE_YELLOW = (-42.0, 55.0)
+"""CIE b* likewise; a* is 0."""
+
+DARK_TEXT_ABOVE = 55.0
+"""CIE L* of a background above which black text is easier to read than white."""
+
+GOLDEN = (5**0.5 - 1) / 2
+SILVER = 2**0.5 - 1
+"""Multiples of these, modulo 1, are spread evenly however many there are."""
+
+WHITE_D65 = (0.95047, 1.0, 1.08883)
+XYZ_TO_SRGB = (
+    (3.2404542, -1.5371385, -0.4985314),
+    (-0.9692660, 1.8760108, 0.0415560),
+    (0.0556434, -0.2040259, 1.0572252),
+)
+"""IEC 61966-2-1, linear part."""
+
+
+def two_numbers_as_colour(
+    light: NDArray[np.floating[Any]], yellow: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """Map two arrays (...) in [0, 1] to sRGB (..., 3): lightness, and blue to yellow.
+
+    Readers with red-green colour blindness see the same, and grey print keeps the lightness.
+    """
+    lightness = LIGHTNESS[0] + light * (LIGHTNESS[1] - LIGHTNESS[0])
+    blueness = BLUE_YELLOW[0] + yellow * (BLUE_YELLOW[1] - BLUE_YELLOW[0])
+    return lab_to_srgb(lightness, np.zeros_like(lightness), blueness)
+
+
+def code_colours(codes: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Map codes (...) to sRGB (..., 3): equal codes have equal colours.
+
+    Consecutive codes are far apart in lightness. There are more codes than distinguishable
+    colours, so equal colours are a hint, not a proof.
+    """
+    return two_numbers_as_colour(codes * GOLDEN % 1.0, codes * SILVER % 1.0)
+
+
+def code_is_light(code: int) -> bool:
+    """Return true if black text has more contrast than white on the colour of a code."""
+    lightness = LIGHTNESS[0] + code * GOLDEN % 1.0 * (LIGHTNESS[1] - LIGHTNESS[0])
+    return lightness > DARK_TEXT_ABOVE
+
+
+def lab_to_srgb(
+    lightness: NDArray[np.floating[Any]],
+    a: NDArray[np.floating[Any]],
+    b: NDArray[np.floating[Any]],
+) -> NDArray[np.float64]:
+    """Convert CIELAB (D65) to sRGB (..., 3), clipped to [0, 1]."""
+    y = (lightness + 16) / 116
+    roots = np.stack([y + a / 500, y, y - b / 200], axis=-1)
+    linear_part = 3 * (6 / 29) ** 2 * (roots - 4 / 29)
+    xyz = np.where(roots > 6 / 29, roots**3, linear_part) * np.asarray(WHITE_D65)
+    linear = np.clip(xyz @ np.asarray(XYZ_TO_SRGB).T, 0, 1)
+    result: NDArray[np.float64] = np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
+    )
+    return result

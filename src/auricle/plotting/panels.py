@@ -1,4 +1,4 @@
-"""The panels of a picture, each drawn into axes whose horizontal one is time in seconds."""
+"""Panels of a picture: each draws into axes whose horizontal axis is time in seconds."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from auricle.plotting.colours import code_colours, code_is_light, two_numbers_as_colour
-from auricle.plotting.components import principal_components
-from auricle.plotting.ordering import order_by_correlation, standardised
-from auricle.plotting.utterance import Representation, Sequence, Utterance
+from auricle.plotting.analysis import order_by_correlation, principal_components, standardised
+from auricle.plotting.figures import code_colours, code_is_light, two_numbers_as_colour
+from auricle.plotting.utterance import DrawnUtterance, FrameSequence, Representation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,34 +17,34 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_COLUMNS = 4000
-"""Longer sequences are averaged over neighbouring frames to at most this many columns."""
+"""Most columns of an image; longer sequences are averaged over neighbouring frames."""
 
 MAX_SIMILARITY_COLUMNS = 1200
 PERCENTILES = (1.0, 99.0)
-"""Values beyond these take the end colours, so that a few outliers do not flatten the rest."""
+"""Values outside these percentiles are clipped, so that outliers do not flatten the rest."""
 
 TICK_FREQUENCIES_HZ = (250, 500, 1000, 2000, 4000)
 NAME_POINTS = 7.0
-"""Size of the letters of phones and codes."""
+"""Font size of phones and codes."""
 
 SPARE_PIXELS = 1.0
-"""Between a name and the ends of its place, together."""
+"""Horizontal margin of a text in its segment, both sides together."""
 
 MAX_PANEL_INCHES = 10.0
-"""No panel is wider: what would be narrower than its letters even so gets no name at all."""
+"""Upper bound of a panel's width, by which texts are skipped that could never fit."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Name:
-    """A text in a panel, and how wide the place is that it names."""
+class PanelText:
+    """A text in a panel, and the width of the segment that it labels."""
 
     panel: Axes
     text: Text
     seconds: float
 
 
-def draw_waveform(panel: Axes, side: Axes, utterance: Utterance) -> None:
-    """The waveform, or the band between its extremes where samples are denser than the paper."""
+def draw_waveform(panel: Axes, side: Axes, utterance: DrawnUtterance) -> None:
+    """Draw the waveform, as a minimum-maximum envelope if samples are denser than pixels."""
     origin, rate = utterance.origin, utterance.sample_rate
     first, last = (round((moment - origin) * rate) for moment in utterance.shown)
     waveform = utterance.waveform[first:last]
@@ -61,8 +60,8 @@ def draw_waveform(panel: Axes, side: Axes, utterance: Utterance) -> None:
     side.set_axis_off()
 
 
-def draw_mel(panel: Axes, side: Axes, utterance: Utterance) -> None:
-    """The log mel spectrogram, its bands named by their frequencies."""
+def draw_mel(panel: Axes, side: Axes, utterance: DrawnUtterance) -> None:
+    """Draw the log mel spectrogram with ticks in Hz."""
     image = _draw_frames(panel, utterance.mel, utterance, "viridis")
     num_bands = utterance.mel.frames.shape[1]
     top = _htk_mel(utterance.sample_rate / 2)
@@ -73,8 +72,8 @@ def draw_mel(panel: Axes, side: Axes, utterance: Utterance) -> None:
     _draw_colour_bar(side, image, "ln power")
 
 
-def draw_segments(panel: Axes, side: Axes, utterance: Utterance) -> list[Name]:
-    """Labelled stretches as boxes; the names that may be in them, of which those that fit stay."""
+def draw_segments(panel: Axes, side: Axes, utterance: DrawnUtterance) -> list[PanelText]:
+    """Draw labelled segments as boxes; return their texts, for `keep_names_that_fit`."""
     names = []
     left, right = utterance.shown
     panel.set_ylim(0, 1)
@@ -93,9 +92,9 @@ def draw_segments(panel: Axes, side: Axes, utterance: Utterance) -> list[Name]:
 
 
 def draw_representation(
-    panel: Axes, side: Axes, utterance: Utterance, shown: Representation
+    panel: Axes, side: Axes, utterance: DrawnUtterance, shown: Representation
 ) -> None:
-    """Each dimension over time in its own standard deviations, alike ones side by side."""
+    """Draw each standardised dimension over time, correlated dimensions side by side."""
     frames = standardised(shown.sequence.frames)
     label = "dimension"
     if shown.sorts_dims:
@@ -110,14 +109,14 @@ def draw_representation(
 def draw_components(
     panel: Axes,
     side: Axes,
-    utterance: Utterance,
+    utterance: DrawnUtterance,
     shown: Representation,
     *,
     name: str | None = None,
 ) -> None:
-    """The first two principal components as the lightness and the blue or yellow of a ribbon.
+    """Draw the first two principal components as lightness and blue to yellow of a ribbon.
 
-    With a `name` that stands beside it, and what the colours are is told elsewhere.
+    A `name` replaces the axis label and the legend of the colours.
     """
     components = principal_components(standardised(shown.sequence.frames), 2)
     scores = dataclasses.replace(shown.sequence, frames=components.scores)
@@ -136,8 +135,10 @@ def draw_components(
         _say(side, f"{first} and {second}")
 
 
-def draw_codes(panel: Axes, side: Axes, utterance: Utterance, codes: Sequence) -> list[Name]:
-    """Codes as a ribbon for each codebook; the numbers that may stand in it."""
+def draw_codes(
+    panel: Axes, side: Axes, utterance: DrawnUtterance, codes: FrameSequence
+) -> list[PanelText]:
+    """Draw codes as a ribbon per codebook; return their texts as `draw_segments` does."""
     part, start = _shown_part(codes, utterance)
     num_frames, num_codebooks = part.frames.shape
     pool = -(-num_frames // MAX_COLUMNS)
@@ -162,8 +163,10 @@ def draw_codes(panel: Axes, side: Axes, utterance: Utterance, codes: Sequence) -
     return names
 
 
-def draw_similarity(panel: Axes, side: Axes, utterance: Utterance, shown: Representation) -> None:
-    """The cosine between each two frames: what is said twice gives stripes off the diagonal."""
+def draw_similarity(
+    panel: Axes, side: Axes, utterance: DrawnUtterance, shown: Representation
+) -> None:
+    """Draw the cosine self-similarity of frames; repeated speech gives stripes off the diagonal."""
     part, start = _shown_part(shown.sequence, utterance)
     pooled, pool = _pooled(part.frames, MAX_SIMILARITY_COLUMNS)
     norms = np.linalg.norm(pooled, axis=1, keepdims=True)
@@ -186,10 +189,10 @@ def draw_similarity(panel: Axes, side: Axes, utterance: Utterance, shown: Repres
     _draw_colour_bar(side, image, "cosine similarity of frames")
 
 
-def keep_names_that_fit(names: list[Name]) -> None:
-    """Turn names upright that are wider than their place, and leave out those that never fit.
+def keep_names_that_fit(names: list[PanelText]) -> None:
+    """Rotate texts that are wider than their segments, and remove those that do not fit.
 
-    The figure must have its final layout.
+    Requires the final layout of the figure.
     """
     for name in names:
         corners = name.panel.transData.transform([(0, 0), (name.seconds, 1)])
@@ -204,7 +207,7 @@ def keep_names_that_fit(names: list[Name]) -> None:
 
 def _name(
     panel: Axes, start: float, end: float, height: float, text: str, *, colour: str = "black"
-) -> Name:
+) -> PanelText:
     written = panel.text(
         (start + end) / 2,
         height,
@@ -217,11 +220,11 @@ def _name(
         clip_on=True,
     )
     written.set_in_layout(False)
-    return Name(panel=panel, text=written, seconds=end - start)
+    return PanelText(panel=panel, text=written, seconds=end - start)
 
 
-def _may_fit(start: float, end: float, utterance: Utterance) -> bool:
-    """Whether a place could hold letters at all; measuring each of very many would take long."""
+def _may_fit(start: float, end: float, utterance: DrawnUtterance) -> bool:
+    """Return false if a segment is too narrow for any text, without measuring the text."""
     left, right = utterance.shown
     return (end - start) / (right - left) * MAX_PANEL_INCHES * 72 >= NAME_POINTS
 
@@ -232,7 +235,7 @@ def _say(side: Axes, text: str) -> None:
 
 
 def _draw_ribbon(panel: Axes, colours: NDArray[np.float64], start: float, end: float) -> None:
-    """Rows of colours (K, columns, 3) from one moment to another, in seconds."""
+    """Draw rows of colours (K, columns, 3) between two times in seconds."""
     panel.imshow(
         colours,
         aspect="auto",
@@ -241,8 +244,10 @@ def _draw_ribbon(panel: Axes, colours: NDArray[np.float64], start: float, end: f
     )
 
 
-def _draw_frames(panel: Axes, sequence: Sequence, utterance: Utterance, colours: str) -> Any:
-    """Frames as columns of an image, each over its hop around the centre of what it sees."""
+def _draw_frames(
+    panel: Axes, sequence: FrameSequence, utterance: DrawnUtterance, colours: str
+) -> Any:
+    """Draw frames as columns of an image, one hop wide, around the centre of their window."""
     part, start = _shown_part(sequence, utterance)
     pooled, pool = _pooled(part.frames, MAX_COLUMNS)
     end = start + _seconds(part, pool * len(pooled), utterance)
@@ -259,8 +264,8 @@ def _draw_frames(panel: Axes, sequence: Sequence, utterance: Utterance, colours:
     )
 
 
-def _shown_part(sequence: Sequence, utterance: Utterance) -> tuple[Sequence, float]:
-    """The frames that lie in what is shown, and the left edge of the first of them in seconds."""
+def _shown_part(sequence: FrameSequence, utterance: DrawnUtterance) -> tuple[FrameSequence, float]:
+    """Crop frames to the section that is shown; return them and their left edge in seconds."""
     start = utterance.start_seconds(sequence)
     hop = sequence.geometry.hop_samples / utterance.sample_rate
     left, right = utterance.shown
@@ -271,12 +276,12 @@ def _shown_part(sequence: Sequence, utterance: Utterance) -> tuple[Sequence, flo
     return part, start + first * hop
 
 
-def _seconds(sequence: Sequence, num_frames: int, utterance: Utterance) -> float:
+def _seconds(sequence: FrameSequence, num_frames: int, utterance: DrawnUtterance) -> float:
     return num_frames * sequence.geometry.hop_samples / utterance.sample_rate
 
 
 def _pooled(frames: NDArray[Any], max_columns: int) -> tuple[NDArray[np.float64], int]:
-    """Means of so many neighbouring frames of (T, D) that at most `max_columns` are left."""
+    """Average neighbouring frames of (T, D) to at most `max_columns`; return the pool size too."""
     pool = -(-len(frames) // max_columns)
     starts = np.arange(0, len(frames), pool)
     sizes = np.diff(np.append(starts, len(frames)))
@@ -285,13 +290,13 @@ def _pooled(frames: NDArray[Any], max_columns: int) -> tuple[NDArray[np.float64]
 
 
 def _limits(values: NDArray[np.float64], of_one: tuple[float, float]) -> tuple[float, float]:
-    """Which values take the end colours; `of_one` where they are all about the same."""
+    """Percentile limits of the colour map; `of_one` if all values are about equal."""
     low, high = (float(limit) for limit in np.percentile(values, PERCENTILES))
     return (low, high) if high - low > 1e-4 * max(abs(low), abs(high)) else of_one
 
 
 def _draw_colour_bar(side: Axes, image: Any, label: str) -> None:
-    """Values of colours, with a pointed end where values go on beyond."""
+    """Draw a colour bar, with a pointed end where values are clipped."""
     values, low, high = image.get_array(), image.norm.vmin, image.norm.vmax
     rounding = 1e-6 * (high - low)
     below, above = values.min() < low - rounding, values.max() > high + rounding
@@ -300,7 +305,7 @@ def _draw_colour_bar(side: Axes, image: Any, label: str) -> None:
 
 
 def _between_percentiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values in [0, 1], in the middle where they are all the same."""
+    """Scale values to [0, 1] between percentiles; 0.5 if all are equal."""
     low, high = np.percentile(values, PERCENTILES)
     if high <= low:
         return np.full_like(values, 0.5)

@@ -1,4 +1,4 @@
-"""Pictures: one representation of an utterance, or several and how alike their layers are."""
+"""Layout of pictures: one representation of an utterance, or several and their similarity."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from auricle.optional import optional
 from auricle.plotting import panels
-from auricle.plotting.figures import every_script
-from auricle.plotting.panels import Name
-from auricle.plotting.utterance import Representation, Sequence, Utterance
+from auricle.plotting.figures import every_script, new_figure
+from auricle.plotting.panels import PanelText
+from auricle.plotting.utterance import DrawnUtterance, FrameSequence, Representation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
 
 WIDTH_INCHES = 10.0
 SIDE_WIDTH = 0.022
-"""Of the panels' own: room for colour bars, so that they do not shift the panels' time axes."""
+"""Width of the column of colour bars relative to that of the panels, whose time axes align."""
 
 WAVEFORM_INCHES, MEL_INCHES, SEGMENTS_INCHES, COMPONENTS_INCHES = 0.9, 1.7, 0.4, 0.4
 REPRESENTATION_INCHES, SEVERAL_INCHES = 2.8, 1.8
-"""Height of a representation alone, and of each of several."""
+"""Height of a single representation, and of each of several."""
 
 MAX_WHOLE = 8
-"""More representations than these are drawn by their principal components alone."""
+"""Most representations that are drawn whole; more are drawn as principal components."""
 
 RIBBON_INCHES = 0.33
 RIBBONS_TITLE = (
@@ -38,37 +37,37 @@ RIBBONS_TITLE = (
 )
 
 SIMILARITY_INCHES = 7.0
-"""Makes the panel about square."""
+"""Height at which the panel is about square."""
 
 CODEBOOK_INCHES = 0.3
 MARGIN_INCHES = 1.2
 MATRIX_INCHES = (4.0, 7.5)
-"""Height of the matrix at least and at most; each layer has the following if there is room."""
+"""Least and greatest height of the matrix; in between, `LAYER_INCHES` for each layer."""
 
 LAYER_INCHES = 0.3
 LAYER_POINTS = (4.5, 8.0)
-"""Size of the letters of layers' names, at least and at most."""
+"""Least and greatest font size of layers' names."""
 
 LETTER_WIDTH = 0.62
-"""Of a letter's size, about."""
+"""Approximate width of a character relative to the font size."""
 
-Draw: TypeAlias = "Callable[[Axes, Axes], list[Name] | None]"
+Draw: TypeAlias = "Callable[[Axes, Axes], list[PanelText] | None]"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TimePanel:
-    """A panel of a picture whose horizontal axis is time, and the frames it shows, if it does."""
+    """A panel of a picture with a time axis, and the frames it shows, if any."""
 
     name: str
     axes: Axes
-    sequence: Sequence | None = None
+    sequence: FrameSequence | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure, those of its panels that share the time axis, and what it shows."""
+    """A figure, its panels that share the time axis, and the data it shows."""
 
-    utterance: Utterance
+    utterance: DrawnUtterance
     figure: Figure
     panels: tuple[TimePanel, ...]
 
@@ -77,7 +76,7 @@ class Picture:
 class LayerSimilarity:
     """CKA (N, N) between N layers, each named by its model and its own name.
 
-    `num_moments` is how many moments of the utterance it was computed from.
+    `num_moments` is the number of frame times it was computed from.
     """
 
     layers: tuple[tuple[str, str], ...]
@@ -90,12 +89,12 @@ class _Row:
     name: str
     inches: float
     draw: Draw
-    sequence: Sequence | None = None
+    sequence: FrameSequence | None = None
 
 
 @every_script()
-def draw_utterance(utterance: Utterance) -> Picture:
-    """The picture of one representation on one time axis, with its self-similarity.
+def draw_utterance(utterance: DrawnUtterance) -> Picture:
+    """Draw one representation and its self-similarity on one time axis.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -116,8 +115,8 @@ def draw_utterance(utterance: Utterance) -> Picture:
 
 
 @every_script()
-def draw_comparison(utterance: Utterance, similarity: LayerSimilarity) -> Picture:
-    """The picture of several representations on one time axis, and below it their similarity.
+def draw_comparison(utterance: DrawnUtterance, similarity: LayerSimilarity) -> Picture:
+    """Draw several representations on one time axis, and below them the similarity of layers.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -139,14 +138,12 @@ def draw_comparison(utterance: Utterance, similarity: LayerSimilarity) -> Pictur
 
 
 def _new_figure(rows: list[_Row], inches_below: float) -> Figure:
-    with optional("matplotlib", "drawing"):
-        from auricle.plotting.notebook_figure import NotebookFigure
     height = sum(row.inches for row in rows) + MARGIN_INCHES + inches_below
-    return NotebookFigure(figsize=(WIDTH_INCHES, height), layout="constrained")
+    return new_figure(figsize=(WIDTH_INCHES, height), layout="constrained")
 
 
 def _finish(
-    figure: Figure, drawn: tuple[TimePanel, ...], names: list[Name], utterance: Utterance
+    figure: Figure, drawn: tuple[TimePanel, ...], names: list[PanelText], utterance: DrawnUtterance
 ) -> Picture:
     figure.suptitle(utterance.title, parse_math=False, wrap=True)
     figure.draw_without_rendering()
@@ -154,7 +151,7 @@ def _finish(
     return Picture(utterance=utterance, figure=figure, panels=drawn)
 
 
-def _speech_rows(utterance: Utterance) -> list[_Row]:
+def _speech_rows(utterance: DrawnUtterance) -> list[_Row]:
     rows = [
         _Row(
             name="waveform",
@@ -179,8 +176,8 @@ def _speech_rows(utterance: Utterance) -> list[_Row]:
     return rows
 
 
-def _titled_rows(utterance: Utterance, shown: Representation) -> list[_Row]:
-    """The rows of one of several representations."""
+def _titled_rows(utterance: DrawnUtterance, shown: Representation) -> list[_Row]:
+    """Rows of one of several representations."""
     first, *others = _representation_rows(utterance, shown, SEVERAL_INCHES)
 
     def draw(panel: Axes, side: Axes) -> None:
@@ -190,8 +187,8 @@ def _titled_rows(utterance: Utterance, shown: Representation) -> list[_Row]:
     return [dataclasses.replace(first, draw=draw), *others]
 
 
-def _ribbon_rows(utterance: Utterance, shown: Representation) -> list[_Row]:
-    """The rows of one of very many representations: its components, its codes."""
+def _ribbon_rows(utterance: DrawnUtterance, shown: Representation) -> list[_Row]:
+    """Rows of one of more than `MAX_WHOLE` representations: principal components and codes."""
     _, components, *others = _representation_rows(utterance, shown, SEVERAL_INCHES)
 
     def draw(panel: Axes, side: Axes) -> None:
@@ -203,7 +200,9 @@ def _ribbon_rows(utterance: Utterance, shown: Representation) -> list[_Row]:
     return [dataclasses.replace(components, draw=draw, inches=RIBBON_INCHES), *others]
 
 
-def _representation_rows(utterance: Utterance, shown: Representation, inches: float) -> list[_Row]:
+def _representation_rows(
+    utterance: DrawnUtterance, shown: Representation, inches: float
+) -> list[_Row]:
     name = f"{shown.model}, {shown.layer}"
     rows = [
         _Row(
@@ -233,13 +232,13 @@ def _representation_rows(utterance: Utterance, shown: Representation, inches: fl
 
 
 def _draw_rows(
-    figure: Figure | SubFigure, rows: list[_Row], utterance: Utterance
-) -> tuple[tuple[TimePanel, ...], list[Name]]:
-    """Draw rows that share their time axis; their panels and the names in them."""
+    figure: Figure | SubFigure, rows: list[_Row], utterance: DrawnUtterance
+) -> tuple[tuple[TimePanel, ...], list[PanelText]]:
+    """Draw rows that share their time axis; return their panels and texts."""
     heights = [row.inches for row in rows]
     grid = figure.add_gridspec(len(rows), 2, height_ratios=heights, width_ratios=(1, SIDE_WIDTH))
     drawn: list[TimePanel] = []
-    names: list[Name] = []
+    names: list[PanelText] = []
     for index, row in enumerate(rows):
         axes = figure.add_subplot(grid[index, 0], sharex=drawn[0].axes if drawn else None)
         side = figure.add_subplot(grid[index, 1])
@@ -255,7 +254,7 @@ def _draw_rows(
 def _draw_matrix(
     figure: SubFigure, similarity: LayerSimilarity, inches: float, *, is_of_more: bool
 ) -> None:
-    """Layers against layers, lines between models, as many names as there is room for."""
+    """Draw the matrix of layers with lines between models, and as many names as fit."""
     axes = figure.add_subplot()
     image = axes.imshow(similarity.matrix, vmin=0, vmax=1, cmap="viridis")
     beside = axes.inset_axes((1.03, 0.0, 0.03, 1.0))

@@ -1,4 +1,4 @@
-"""What a picture shows: an utterance, its representations, and what is said in it."""
+"""Data of a picture: an utterance, its representations and its labels."""
 
 from __future__ import annotations
 
@@ -7,59 +7,51 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from auricle.outputs import FrameGeometry
+from auricle.corpus.utterance import Segment
+from auricle.geometry import FrameGeometry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sequence:
-    """Frames (T, D) of an utterance, or codes (T, K), and where they lie in its samples."""
+class FrameSequence:
+    """Frames (T, D) of an utterance, or codes (T, K), and their geometry in samples."""
 
     frames: NDArray[Any]
     geometry: FrameGeometry
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Segment:
-    """A stretch of an utterance and its label, such as a phone; times in seconds."""
-
-    start: float
-    end: float
-    label: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Representation:
     """One layer of one encoder.
 
-    `sorts_dims` puts dimensions that move together side by side; false keeps the order of
-    dimensions that have one of their own, such as frequency bands. `codes` are those of the
-    encoder's quantiser, where it has one.
+    `sorts_dims` draws correlated dimensions side by side; false keeps the order of dimensions that
+    is meaningful, such as that of frequency bands. `codes` are those of the encoder's quantiser, if
+    it has one.
     """
 
     model: str
     layer: str
-    sequence: Sequence
-    codes: Sequence | None = None
+    sequence: FrameSequence
+    codes: FrameSequence | None = None
     sorts_dims: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Utterance:
-    """A waveform (S,) at `sample_rate` in Hz, with what is drawn below it.
+class DrawnUtterance:
+    """A waveform (S,) at `sample_rate` in Hz, with spectrogram, representations and labels.
 
     `mel` holds HTK mel bands in natural logarithm from 0 Hz to half the rate. `origin` is where the
-    waveform begins in the recording that it was cut from, in seconds: times are counted from the
-    recording's beginning. `section` is the part that is shown; None for all. Whatever is computed
-    is that of the whole waveform.
+    waveform begins in its recording, in seconds: times are counted from the start of the recording.
+    `section` is the part that is shown; None for all. Representations are those of the whole
+    waveform.
     """
 
     title: str
     waveform: NDArray[np.float32]
     sample_rate: int
-    mel: Sequence
+    mel: FrameSequence
     representations: tuple[Representation, ...]
     segments: tuple[Segment, ...] = ()
     section: tuple[float, float] | None = None
@@ -71,11 +63,11 @@ class Utterance:
 
     @property
     def shown(self) -> tuple[float, float]:
-        """Beginning and end of what is shown, in seconds."""
+        """Start and end of the section that is shown, in seconds."""
         return self.section or (self.origin, self.origin + self.seconds)
 
-    def start_seconds(self, sequence: Sequence) -> float:
-        """Left edge of the first frame: half a hop before the centre of what it sees."""
+    def start_seconds(self, sequence: FrameSequence) -> float:
+        """Left edge of the first frame: half a hop before the centre of its window."""
         geometry = sequence.geometry
         centre = geometry.start_samples + geometry.window_samples / 2
         return self.origin + (centre - geometry.hop_samples / 2) / self.sample_rate

@@ -1,1 +1,1 @@
-"""Linear probes: what the layers of a frozen encoder make easy to tell (the extra `probe`)."""
+"""Linear probes: evaluation of the layers of a frozen encoder (the extra `probe`)."""

@@ -1,4 +1,4 @@
-"""The linear classifier of every probe: logistic regression on standardised features."""
+"""Linear classifier of the probes: logistic regression on standardised features."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from auricle.errors import AuricleError
 from auricle.optional import optional
 
 PENALTY = 0.01
-"""Weight of half the squared norm of the weights against the mean loss of the training examples.
+"""Weight of half the squared norm of the weights, relative to the mean loss of the examples.
 
-One value for every model, layer and task, chosen on the baselines alone: 0.03 would give fbank a
-point more on phones, 0.003 two less, and the words hardly change from 3e-4 to 0.03.
+One value for all models, layers and tasks, chosen on the baselines: 0.03 would give fbank one point
+more on phones, 0.003 two less; words hardly change from 3e-4 to 0.03.
 """
 
 TOLERANCE = 1e-3
-"""Largest gradient at which the solver is done. A tenth of it takes three times as long and moves
-the accuracies of the baselines by less than 0.2 points."""
+"""Gradient tolerance of the solver.
+
+A tenth of it takes three times as long and changes accuracies of the baselines by less than 0.2
+points.
+"""
 
 MAX_ITERATIONS = 500
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """Share of test examples told right, by the classifier and by always saying what is most
-    frequent in training, and whether the solver was done."""
+class ClassifierResult:
+    """Test accuracy of a classifier and of the majority class, and convergence of the solver."""
 
     accuracy: float
     majority_accuracy: float
@@ -37,7 +39,7 @@ class Outcome:
 
 
 def check_classifier() -> None:
-    """Find out before any work whether there is a classifier.
+    """Check that scikit-learn is installed, before any work is done.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -51,15 +53,14 @@ def train_and_test(
     train_labels: NDArray[np.str_],
     test: NDArray[np.float32],
     test_labels: NDArray[np.str_],
-) -> Outcome:
-    """Train on (N, D) with labels (N,) and tell the labels of `test` (M, D).
+) -> ClassifierResult:
+    """Train a classifier on (N, D) with labels (N,) and test it on (M, D) with labels (M,).
 
-    Mean and variance of the features are those of the training examples. A test example whose
-    label is not among those of training counts as wrong.
+    Features are standardised by mean and variance of the training examples. A test example whose
+    label does not occur in training counts as an error.
 
     Raises:
-        AuricleError: There is nothing to train or test on, only one label, or a feature is NaN or
-            infinite.
+        AuricleError: There are no examples, only one label, or a feature is NaN or infinite.
         MissingExtraError: scikit-learn is not installed.
     """
     with optional("sklearn", "probing"):
@@ -85,10 +86,10 @@ def train_and_test(
     )
     model: Any = make_pipeline(StandardScaler(), regression)
     with warnings.catch_warnings():
-        # Reported in the outcome instead.
+        # Reported in the result instead.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train, train_labels)
-    return Outcome(
+    return ClassifierResult(
         accuracy=float(np.mean(model.predict(test) == test_labels)),
         majority_accuracy=float(np.mean(test_labels == names[counts.argmax()])),
         converged=int(regression.n_iter_.max()) < MAX_ITERATIONS,

@@ -1,4 +1,4 @@
-"""From a frozen encoder to examples: labelled frames, or means over the time of utterances."""
+"""Examples for the classifier: labelled frames, or means over the frames of utterances."""
 
 from __future__ import annotations
 
@@ -12,25 +12,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auricle.audio.files import read_audio, read_header
+from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError
-from auricle.models.base import SAMPLE_RATE, Encoder
-from auricle.outputs import LayerInfo
-from auricle.probing.tasks import Segment, Task
+from auricle.geometry import SAMPLE_RATE
+from auricle.info import LayerInfo
+from auricle.models.base import Encoder
+from auricle.probing.tasks import Task
 
 BATCH_SECONDS = 30.0
-"""Audio that goes through the encoder at once: it bounds the memory of all layers together."""
+"""Audio per batch of the encoder, which bounds the memory of all layers together."""
 
 MAX_FRAMES = 30_000
-"""About as many labelled frames are kept of a layer. Neighbouring frames are so alike that twice
-as many moved the accuracy of spliced fbank frames by less than 0.1 points."""
+"""Approximate number of labelled frames per layer. Neighbouring frames are so similar that twice as
+many changed the accuracy of spliced fbank frames by less than 0.1 points.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples:
-    """What a layer gives to a classifier.
+    """Examples of a layer for a classifier.
 
-    `features` are (N, D), `labels` (N,) text, `utterances` (N,) the index of the utterance that
-    each comes from. Of frames every `frame_step`-th is there.
+    Attributes:
+        features: (N, D).
+        labels: (N,), text.
+        utterances: (N,), index of the utterance of each example.
+        frame_step: Subsampling factor of the frames.
     """
 
     features: NDArray[np.float32]
@@ -47,10 +53,10 @@ def collect(
     max_frames: int = MAX_FRAMES,
     on_seconds: Callable[[float], object] = lambda seconds: None,
 ) -> dict[str, Examples]:
-    """Examples of each of `layers`, by name, from one pass of the encoder over the task's audio.
+    """Collect the examples of each of `layers`, by name, in one pass over the audio of a task.
 
-    Examples are in the order of the task's utterances. `on_seconds` is told the length of audio
-    that has been encoded since it was told last.
+    Examples are in the order of the task's utterances. `on_seconds` is called with the seconds of
+    audio encoded since its last call.
 
     Raises:
         AudioError: A file cannot be decoded or is too short for the encoder.
@@ -74,7 +80,7 @@ def collect(
                     mean = x.mean(dim=0, dtype=torch.float64, keepdim=True).float().numpy()
                     parts[layer.name][index] = (mean, [task.utterances[index].label])
         on_seconds(sum(seconds[index] for index in batch))
-    # Emptied layer by layer: joining needs the memory of one layer twice, not of all.
+    # Popped one by one, so that concatenation needs twice the memory of one layer, not of all.
     return {
         name: _joined(parts.pop(name), steps[name] if task.labels_frames else 1)
         for name in list(parts)
@@ -82,13 +88,13 @@ def collect(
 
 
 def label_frames(times: Tensor, segments: Sequence[Segment]) -> NDArray[np.int64]:
-    """Index of the segment that holds the centre of each frame (T,), -1 where none does.
+    """Index of the segment that contains the centre of each frame (T,), -1 if none does.
 
-    `times` (T, 2) are start and end of what each frame sees, in seconds; a segment holds its
-    start, not its end.
+    `times` (T, 2) are start and end of the receptive field of each frame, in seconds; a segment
+    includes its start but not its end.
     """
-    starts = np.array([segment.start_seconds for segment in segments])
-    ends = np.array([segment.end_seconds for segment in segments])
+    starts = np.array([segment.start for segment in segments])
+    ends = np.array([segment.end for segment in segments])
     centres = times.mean(dim=1).numpy()
     found = np.searchsorted(starts, centres, side="right") - 1
     is_inside = (found >= 0) & (centres < ends[found])
@@ -98,7 +104,7 @@ def label_frames(times: Tensor, segments: Sequence[Segment]) -> NDArray[np.int64
 def _frames(
     x: Tensor, times: Tensor, segments: Sequence[Segment], step: int
 ) -> tuple[NDArray[np.float32], list[str]]:
-    """Every `step`-th frame of (T, D) that has a label, with its label."""
+    """Every `step`-th labelled frame of (T, D), with its label."""
     found = label_frames(times, segments)
     kept = np.arange(step // 2, len(found), step)
     kept = kept[found[kept] >= 0]
@@ -140,17 +146,10 @@ def _read(encoder: Encoder, task: Task, index: int) -> Tensor:
 def _encode(
     encoder: Encoder, waveforms: Sequence[Tensor], layers: Sequence[LayerInfo]
 ) -> Iterator[Mapping[str, Tensor]]:
-    """Layers (T, D) by name of each waveform, on the CPU."""
+    """Layers (T, D) of each waveform by name, on the CPU."""
     with torch.inference_mode():
-        if len(layers) == 1:  # no deeper than needed
-            for output in encoder(waveforms, layer=layers[0].name):
-                yield {layers[0].name: output.cpu()}
-            return
-        names = [info.name for info in encoder.layer_infos]
-        for output in encoder(waveforms, layer="all"):
-            is_named = isinstance(output, Mapping)
-            by_name = output if is_named else dict(zip(names, output, strict=True))
-            yield {layer.name: by_name[layer.name].cpu() for layer in layers}
+        for output in encoder.layers(waveforms, [layer.name for layer in layers]):
+            yield {name: frames.cpu() for name, frames in output.items()}
 
 
 def _joined(parts: Sequence[tuple[NDArray[np.float32], list[str]]], frame_step: int) -> Examples:

@@ -1,4 +1,4 @@
-"""`probe`: every layer of a frozen encoder against one task."""
+"""Linear probes of the layers of a frozen encoder on one task."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from statistics import fmean
 import numpy as np
 
 from auricle.errors import AuricleError
+from auricle.info import LayerInfo
 from auricle.models.base import Encoder
-from auricle.outputs import LayerInfo
-from auricle.probing.classifier import Outcome, check_classifier, train_and_test
+from auricle.probing.classifier import ClassifierResult, check_classifier, train_and_test
 from auricle.probing.features import MAX_FRAMES, Examples, collect
 from auricle.probing.results import LayerResult, ProbeResult
 from auricle.probing.tasks import Task
@@ -20,8 +20,9 @@ from auricle.probing.tasks import Task
 logger = logging.getLogger(__name__)
 
 MIN_HOP_SAMPLES = 80
-"""Layers of denser frames (under 5 ms apart; the first blocks of PASE, down to one frame for each
-sample) are probed only where they are asked for by name: they are near copies of the waveform."""
+"""Smallest hop of layers that are probed by default, 5 ms. Denser layers (the first blocks of PASE,
+down to one frame per sample) are nearly copies of the waveform.
+"""
 
 
 def probe(
@@ -33,16 +34,16 @@ def probe(
     max_frames: int = MAX_FRAMES,
     on_seconds: Callable[[float], object] = lambda seconds: None,
 ) -> ProbeResult:
-    """Train and test a linear classifier on each layer; the encoder itself learns nothing.
+    """Train and test a linear classifier on each layer of a frozen encoder.
 
     Args:
-        encoder: In eval mode, as `auricle.load` gives it.
+        encoder: In eval mode, as `auricle.load` returns it.
         task: From `read_task`.
-        layers: Names of the layers to probe; None for all whose frames are `MIN_HOP_SAMPLES` or
-            more apart, and the default one.
-        model: What to call the encoder in the result; None for its own name.
-        max_frames: About as many frames are kept of each layer where frames are labelled.
-        on_seconds: Told the length of audio that has been encoded since it was told last.
+        layers: Names of the layers to probe; None for those with a hop of at least
+            `MIN_HOP_SAMPLES`, and the default layer.
+        model: Name of the encoder in the result; None for its own name.
+        max_frames: Approximate number of frames per layer, in tasks with labelled frames.
+        on_seconds: Called with the seconds of audio encoded since its last call.
 
     Raises:
         AudioError: A file cannot be decoded or is too short for the encoder.
@@ -85,7 +86,7 @@ def probe(
 
 
 def choose_layers(encoder: Encoder, names: Sequence[str] | None) -> list[LayerInfo]:
-    """The layers of these names in order of depth; for None, all that are not too dense.
+    """Layers of these names in order of depth; for None, those that are probed by default.
 
     Raises:
         LayerError: The encoder has no such layer.
@@ -97,17 +98,17 @@ def choose_layers(encoder: Encoder, names: Sequence[str] | None) -> list[LayerIn
             if info.geometry.hop_samples >= MIN_HOP_SAMPLES or info.name == encoder.default_layer
         ]
     for name in names:
-        encoder.num_frames(0, name)  # raises where there is none
+        encoder.num_frames(0, name)  # raises LayerError if there is no such layer
     return [info for info in encoder.layer_infos if info.name in names]
 
 
 def _probe_layer(layer: LayerInfo, examples: Examples, task: Task) -> tuple[LayerResult, float]:
-    """The result of a layer, and the accuracy of the most frequent label."""
-    outcomes: list[Outcome] = []
+    """Result of a layer, and the accuracy of the majority class."""
+    results: list[ClassifierResult] = []
     sizes = []
     for fold in task.folds:
         is_train, is_test = (np.isin(examples.utterances, part) for part in (fold.train, fold.test))
-        outcomes.append(
+        results.append(
             train_and_test(
                 examples.features[is_train],
                 examples.labels[is_train],
@@ -116,19 +117,19 @@ def _probe_layer(layer: LayerInfo, examples: Examples, task: Task) -> tuple[Laye
             )
         )
         sizes.append((int(is_train.sum()), int(is_test.sum())))
-    converged = all(outcome.converged for outcome in outcomes)
+    converged = all(fold.converged for fold in results)
     if not converged:
-        logger.warning("%s: the solver was not done with layer %s", task.name, layer.name)
+        logger.warning("%s: the solver did not converge on layer %s", task.name, layer.name)
     result = LayerResult(
         name=layer.name,
         dim=layer.dim,
         hop_samples=layer.geometry.hop_samples,
-        accuracy=fmean(outcome.accuracy for outcome in outcomes),
-        fold_accuracies=tuple(outcome.accuracy for outcome in outcomes),
+        accuracy=fmean(fold.accuracy for fold in results),
+        fold_accuracies=tuple(fold.accuracy for fold in results),
         num_examples=len(examples.labels),
         num_train=fmean(train for train, _ in sizes),
         num_test=fmean(test for _, test in sizes),
         frame_step=examples.frame_step,
         converged=converged,
     )
-    return result, fmean(outcome.majority_accuracy for outcome in outcomes)
+    return result, fmean(fold.majority_accuracy for fold in results)

@@ -1,4 +1,4 @@
-"""What a probe finds: the accuracy of each layer and how it was measured, read and written."""
+"""Probing results: accuracies of layers and their settings, as JSON."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from auricle.probing.classifier import MAX_ITERATIONS, PENALTY, TOLERANCE
 
 
 class LayerResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One layer. Accuracies are shares of test examples, from 0 to 1.
+    """Result of one layer. Accuracies are fractions from 0 to 1.
 
     Attributes:
-        name: Of the layer.
+        name: Name of the layer.
         dim: Its width.
-        hop_samples: From one frame to the next.
-        accuracy: Mean over the folds.
-        fold_accuracies: Of each fold, in the task's order.
+        hop_samples: Samples between its frames.
+        accuracy: Test accuracy, mean over the folds.
+        fold_accuracies: Test accuracy of each fold, in the order of the task.
         num_examples: Frames or utterances of all folds together.
         num_train: Training examples, mean over the folds.
         num_test: Test examples, mean over the folds.
-        frame_step: Every so many frames were kept.
-        converged: Whether the solver was done in every fold.
+        frame_step: Subsampling factor of the frames.
+        converged: Whether the solver converged in every fold.
     """
 
     name: str
@@ -44,24 +44,24 @@ class LayerResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One model on one task.
+    """Result of one model on one task.
 
     Attributes:
-        model: What the user called it.
-        family: Of the model.
-        num_parameters: Of the encoder.
-        weights_sha256: Digest of the file of weights in hex; None for a baseline, and where the
-            encoder does not know it, as of a file that was named by its path.
+        model: Name of the model, as the user gave it.
+        family: Its family.
+        num_parameters: Parameters of the encoder.
+        weights_sha256: Digest of the weights file in hex; None for a baseline, and if the encoder
+            does not know it, as for a file given by its path.
         task: Name of the task.
         folds: Names of the folds.
-        seed: Of the task.
-        num_classes: Distinct labels.
-        majority_accuracy: Of always saying the most frequent label, mean over the folds.
-        default_layer: The layer that a plain call of the encoder returns.
-        layers: In order of depth.
-        skipped_layers: Layers that were not probed: too dense, or not asked for.
-        encoding_seconds: Time that reading and encoding took.
-        fitting_seconds: Time that the classifiers took.
+        seed: Seed of the task.
+        num_classes: Number of labels.
+        majority_accuracy: Accuracy of the majority class, mean over the folds.
+        default_layer: Layer that a plain call of the encoder returns.
+        layers: Results in order of depth.
+        skipped_layers: Layers that were not probed.
+        encoding_seconds: Time for reading and encoding.
+        fitting_seconds: Time for fitting the classifiers.
     """
 
     model: str
@@ -81,17 +81,17 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def best(self) -> LayerResult:
-        """The layer of the highest accuracy on the test, the first of equals."""
+        """Layer with the highest accuracy, the first of equals."""
         return max(self.layers, key=lambda layer: layer.accuracy)
 
     @property
     def default(self) -> LayerResult | None:
-        """The default layer, None where it was not probed."""
+        """Result of the default layer, None if it was not probed."""
         return next((x for x in self.layers if x.name == self.default_layer), None)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is the same for every model: the classifier and the versions of what ran."""
+    """Settings common to all models: the classifier, and versions of the software."""
 
     classifier: str = "logistic regression (scikit-learn, lbfgs) on standardised features"
     penalty: float = PENALTY
@@ -101,7 +101,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of results."""
+    """Contents of a file of results."""
 
     settings: Settings
     results: tuple[ProbeResult, ...]
@@ -111,7 +111,7 @@ def write_results(path: Path, results: Sequence[ProbeResult]) -> None:
     """Write results as JSON.
 
     Raises:
-        OutputError: The file cannot be written; nothing half-written is left.
+        OutputError: The file cannot be written; no partial file is left.
     """
     report = Report(settings=Settings(versions=_versions()), results=tuple(results))
     text = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
@@ -123,10 +123,10 @@ def write_results(path: Path, results: Sequence[ProbeResult]) -> None:
 
 
 def read_results(path: Path) -> Report:
-    """Read what `write_results` wrote.
+    """Read results written by `write_results`.
 
     Raises:
-        AuricleError: The file is missing or is none of those.
+        AuricleError: The file is missing or not a file of results.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Report)
@@ -137,10 +137,10 @@ def read_results(path: Path) -> Report:
 
 
 def read_comparable_results(path: Path) -> tuple[ProbeResult, ...]:
-    """Results that new ones may stand beside: of the same classifier and the same versions.
+    """Read results that are comparable to new ones: of the same classifier and versions.
 
     Raises:
-        AuricleError: The file is none of results, or they were measured in another way.
+        AuricleError: The file is not a file of results, or its settings differ.
     """
     report = read_results(path)
     own = Settings(versions=_versions())
@@ -153,7 +153,7 @@ def read_comparable_results(path: Path) -> tuple[ProbeResult, ...]:
 
 
 def with_result(results: Sequence[ProbeResult], new: ProbeResult) -> list[ProbeResult]:
-    """Results with a new one, in the place of one of the same model and task if there is one."""
+    """Results with a new one, which replaces that of the same model and task."""
     place = (new.model, new.task)
     replaced = [new if (old.model, old.task) == place else old for old in results]
     return replaced if new in replaced else [*replaced, new]

@@ -1,4 +1,4 @@
-"""The probing tasks: which audio, which labels, what is trained on and what is tested."""
+"""Probing tasks: audio, labels, and folds of training and test utterances."""
 
 from __future__ import annotations
 
@@ -8,28 +8,20 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+from auricle.corpus.utterance import Segment
 from auricle.errors import AuricleError
 from auricle.probing.corpora import Row, existing_audio, find_table, read_table
 
 LABEL_FRAMES_PER_SECOND = 100
-"""Phones are given in frames of 10 ms."""
+"""Rate of the phone labels, in frames of 10 ms."""
 
 NUM_HALVINGS = 5
-"""Times that the utterances of each speaker are halved anew: one halving alone is a noisy test."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Segment:
-    """A stretch of an utterance with one label, from `start_seconds` up to `end_seconds`."""
-
-    label: str
-    start_seconds: float
-    end_seconds: float
+"""Random splits of each speaker's utterances into halves; a single one is a noisy estimate."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """An audio file with one label or, where frames are told apart, one for each segment."""
+    """Audio file with one label, or with labelled segments in tasks with labelled frames."""
 
     path: Path
     label: str = ""
@@ -38,7 +30,7 @@ class Utterance:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fold:
-    """One training and its test, as indices of the task's utterances, which never overlap."""
+    """Indices of training and test utterances of a task, which are disjoint."""
 
     name: str
     train: tuple[int, ...]
@@ -51,9 +43,9 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """Utterances, labels and folds, as drawn by `seed`.
+    """Utterances, labels and folds drawn by `seed`.
 
-    `labels_frames` says that frames have labels, not whole utterances.
+    If `labels_frames`, frames are labelled instead of whole utterances.
     """
 
     name: str
@@ -64,13 +56,13 @@ class Task:
 
 
 def read_task(name: str, folder: Path, *, seed: int = 0) -> Task:
-    """Read a task from its corpus; `docs/probing.md` describes the tables that it needs.
+    """Read a task from its corpus; `docs/probing.md` describes the tables it needs.
 
     Args:
         name: One of `TASKS`.
-        folder: The corpus (`librispeech` for phones and speakers, `arabic_words` for words) or
-            the folder that holds it under this name.
-        seed: Decides which half of a speaker's utterances is held out.
+        folder: The corpus (`librispeech` for phones and speakers, `arabic_words` for words), or
+            the folder that contains it under this name.
+        seed: Seed of the random splits of a speaker's utterances.
 
     Raises:
         AuricleError: There is no such task, or the corpus is not complete.
@@ -81,8 +73,8 @@ def read_task(name: str, folder: Path, *, seed: int = 0) -> Task:
 
 
 def _read_phones(folder: Path, seed: int) -> Task:
-    """Each speaker is tested once, by what is trained on all others."""
-    del seed  # nothing here is drawn
+    """Phone task: leave-one-speaker-out folds."""
+    del seed  # nothing is random
     table = find_table(folder, "phones.tsv", "librispeech")
     segments: dict[str, list[Segment]] = defaultdict(list)
     for row in read_table(table, ("path", "phone", "start_frame_10ms", "frames")):
@@ -124,25 +116,28 @@ def _segment(table: Path, row: Row) -> Segment:
         )
     return Segment(
         label=row["phone"],
-        start_seconds=int(start) / LABEL_FRAMES_PER_SECOND,
-        end_seconds=(int(start) + int(frames)) / LABEL_FRAMES_PER_SECOND,
+        start=int(start) / LABEL_FRAMES_PER_SECOND,
+        end=(int(start) + int(frames)) / LABEL_FRAMES_PER_SECOND,
     )
 
 
 def _in_order(path: Path, segments: list[Segment]) -> tuple[Segment, ...]:
-    ordered = sorted(segments, key=lambda segment: segment.start_seconds)
+    ordered = sorted(segments, key=lambda segment: segment.start)
     for before, after in pairwise(ordered):
-        if after.start_seconds < before.end_seconds:
+        if after.start < before.end:
             raise AuricleError(
-                f"{path} has phones that overlap at {after.start_seconds:g} s: {before.label} and "
+                f"{path} has phones that overlap at {after.start:g} s: {before.label} and "
                 f"{after.label}"
             )
     return tuple(ordered)
 
 
 def _read_words(folder: Path, seed: int) -> Task:
-    """The manifest's own splits, whose speakers differ; `val` is left for whoever tunes."""
-    del seed  # nothing here is drawn
+    """Word task: the train and test splits of the manifest, whose speakers differ.
+
+    The split `val` is left for tuning.
+    """
+    del seed  # nothing is random
     table = find_table(folder, "manifest.tsv", "arabic_words")
     rows = [
         row
@@ -158,7 +153,7 @@ def _read_words(folder: Path, seed: int) -> Task:
 
 
 def _read_speakers(folder: Path, seed: int) -> Task:
-    """Half of each speaker's utterances is held out, and then the other half."""
+    """Speaker task: each half of every speaker's utterances is the test set in turn."""
     import torch
 
     table = find_table(folder, "manifest.tsv", "librispeech")
@@ -194,7 +189,7 @@ def _labelled(table: Path, rows: list[Row], column: str) -> tuple[Utterance, ...
 
 
 def _indices_by(keys: list[str]) -> dict[str, list[int]]:
-    """Positions of each key, keys in order."""
+    """Indices of each key, in the order of the keys."""
     groups: dict[str, list[int]] = {key: [] for key in sorted(set(keys))}
     for index, key in enumerate(keys):
         groups[key].append(index)
@@ -206,4 +201,4 @@ TASKS: dict[str, Callable[[Path, int], Task]] = {
     "words": _read_words,
     "speakers": _read_speakers,
 }
-"""Name of a task -> what reads it from a folder, with a seed."""
+"""Readers of the tasks, by name; each takes the folder and a seed."""

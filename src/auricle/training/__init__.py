@@ -1,1 +1,1 @@
-"""Pretraining: a recipe and audio in, a checkpoint of the library's own out."""
+"""Pretraining: a recipe and audio files to a checkpoint in the native format."""

@@ -1,25 +1,34 @@
-"""Which audio stands in which batch: a function of seed and epoch alone, so it never needs saving.
+"""Batches of crops: deterministic planning of an epoch, and loading.
 
-No generator is drawn from: numbers come from a hash of what they are for, so that they are the same
-on every machine, in every version of every library, and from whichever place a training goes on.
+Crops, shuffling and batches are functions of seed and epoch by hashing, not draws of a generator.
+The order is therefore the same on every machine and library version, and a resumed training needs
+no more than its position.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import signal
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from auricle.audio.files import read_audio
 from auricle.errors import RecipeError
-from auricle.models.base import SAMPLE_RATE
-from auricle.training.corpus import Corpus
+from auricle.geometry import SAMPLE_RATE
+from auricle.nn.padding import pad_waveforms
+from auricle.training.corpus import Corpus, Utterance
 from auricle.training.recipe import DataOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
-    """Samples `start` to `start + num_samples` of an utterance, by its index in the corpus."""
+class Crop:
+    """Samples `start` to `start + num_samples` of the utterance with this index in the corpus."""
 
     utterance: int
     start: int
@@ -27,101 +36,101 @@ class Piece:
 
 
 @dataclasses.dataclass(frozen=True)
-class Position:
-    """A place in the data: the epoch and the first batch of it that is yet to come."""
+class DataPosition:
+    """Position in the data: the epoch, and its first batch that is still to come."""
 
     epoch: int = 0
     batch: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
-    """What a batch is made of, and where the data goes on after it."""
+class PlannedBatch:
+    """Crops of a batch, and the position in the data after it."""
 
-    pieces: tuple[Piece, ...]
-    following: Position
+    crops: tuple[Crop, ...]
+    following: DataPosition
 
 
 def draw(seed: int, epoch: int, *what: object) -> int:
-    """A uniform number below 2^64 for `what`."""
+    """Uniform integer below 2^64, a hash of seed, epoch and `what`."""
     text = "\x1f".join(map(str, (seed, epoch, *what)))
     digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 
-def cut(corpus: Corpus, options: DataOptions, seed: int, epoch: int) -> list[Piece]:
-    """The pieces of an epoch, in the order of the corpus.
+def cut_crops(corpus: Corpus, options: DataOptions, seed: int, epoch: int) -> list[Crop]:
+    """Crops of an epoch, in the order of the corpus.
 
-    An utterance gives as many crops as fit, side by side, behind a random offset; one that is no
-    longer than a crop, or every one where there is no crop, stays whole.
+    An utterance yields as many adjacent crops as fit after a random offset. An utterance no longer
+    than a crop, or any utterance if `crop_seconds` is None, is one crop.
     """
-    pieces = []
+    crops = []
     crop = None if options.crop_seconds is None else round(options.crop_seconds * SAMPLE_RATE)
     for index, utterance in enumerate(corpus.utterances):
         if crop is None or utterance.num_samples <= crop:
-            pieces.append(Piece(index, 0, utterance.num_samples))
+            crops.append(Crop(index, 0, utterance.num_samples))
             continue
         num_crops, spare = divmod(utterance.num_samples, crop)
         offset = draw(seed, epoch, "crop", utterance.key) % (spare + 1)
-        pieces += [Piece(index, offset + place * crop, crop) for place in range(num_crops)]
-    return pieces
+        crops += [Crop(index, offset + place * crop, crop) for place in range(num_crops)]
+    return crops
 
 
 def plan_epoch(
     corpus: Corpus, options: DataOptions, seed: int, epoch: int
-) -> list[tuple[Piece, ...]]:
-    """The batches of an epoch in their order.
+) -> list[tuple[Crop, ...]]:
+    """Batches of an epoch in their order.
 
-    Pieces are grouped into buckets by length, shuffled within them and dealt out, from the
-    shortest bucket to the longest, so that count times longest stays within `batch_seconds`; a
-    longer piece goes alone. What is left for the last batch is dropped if it is less than half of
-    one: other pieces are left over in the next epoch. Then the batches are shuffled.
+    Crops are grouped by length into buckets, shuffled within them, and batched from the shortest
+    bucket to the longest so that count times longest stays within `batch_seconds`; a longer crop is
+    a batch of its own. A last batch of less than half that size is dropped; the crops it holds
+    differ from epoch to epoch. Then the batches are shuffled.
     """
-    pieces = cut(corpus, options, seed, epoch)
+    crops = cut_crops(corpus, options, seed, epoch)
 
-    def place(piece: Piece) -> int:
-        return draw(seed, epoch, "piece", corpus.utterances[piece.utterance].key, piece.start)
+    def place(crop: Crop) -> int:
+        return draw(seed, epoch, "piece", corpus.utterances[crop.utterance].key, crop.start)
 
-    edges = _bucket_edges(sorted(piece.num_samples for piece in pieces), options.num_buckets)
-    pieces.sort(key=lambda piece: (bisect_left(edges, piece.num_samples), place(piece)))
+    edges = _bucket_edges(sorted(crop.num_samples for crop in crops), options.num_buckets)
+    crops.sort(key=lambda crop: (bisect_left(edges, crop.num_samples), place(crop)))
     capacity = round(options.batch_seconds * SAMPLE_RATE)
-    batches: list[tuple[Piece, ...]] = []
-    batch: list[Piece] = []
+    batches: list[tuple[Crop, ...]] = []
+    batch: list[Crop] = []
     longest = 0
-    for piece in pieces:
-        longest = max(longest, piece.num_samples)
+    for crop in crops:
+        longest = max(longest, crop.num_samples)
         if batch and (len(batch) + 1) * longest > capacity:
             batches.append(tuple(batch))
-            batch, longest = [], piece.num_samples
-        batch.append(piece)
-    if not batches or 2 * sum(piece.num_samples for piece in batch) >= capacity:
+            batch, longest = [], crop.num_samples
+        batch.append(crop)
+    if not batches or 2 * sum(crop.num_samples for crop in batch) >= capacity:
         batches.append(tuple(batch))
     order = sorted(range(len(batches)), key=lambda index: draw(seed, epoch, "batch", index))
     return [batches[index] for index in order]
 
 
 def _bucket_edges(lengths: list[int], num_buckets: int) -> list[int]:
-    """Longest length of each bucket but the last; pieces of equal length share a bucket."""
+    """Longest length of each bucket but the last; crops of equal length share a bucket."""
     places = (len(lengths) * bucket // num_buckets for bucket in range(1, num_buckets))
     return sorted({lengths[place] for place in places if place < len(lengths)})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchStream:
-    """The batches of one process of several, epoch after epoch without end, from `start` on.
+    """Endless batches of one process, epoch after epoch from `start`.
 
-    Each turn gives the processes one batch each; an epoch's last batches, too few for all of
-    them, are left out.
+    The batches of an epoch are dealt to the processes in turn; those left over at the end of an
+    epoch are dropped.
     """
 
     corpus: Corpus
     options: DataOptions
     seed: int
-    start: Position = Position()
+    start: DataPosition = DataPosition()
     rank: int = 0
     num_processes: int = 1
 
-    def __iter__(self) -> Iterator[Order]:
+    def __iter__(self) -> Iterator[PlannedBatch]:
         position = self.start
         while True:
             batches = plan_epoch(self.corpus, self.options, self.seed, position.epoch)
@@ -131,7 +140,98 @@ class BatchStream:
                     "processes: use fewer, lower batch_seconds or train on more audio"
                 )
             while position.batch + self.num_processes <= len(batches):
-                pieces = batches[position.batch + self.rank]
-                position = Position(position.epoch, position.batch + self.num_processes)
-                yield Order(pieces, position)
-            position = Position(position.epoch + 1, 0)
+                crops = batches[position.batch + self.rank]
+                position = DataPosition(position.epoch, position.batch + self.num_processes)
+                yield PlannedBatch(crops, position)
+            position = DataPosition(position.epoch + 1, 0)
+
+
+PREFETCHED_BATCHES = 4
+"""Batches that each worker prefetches."""
+
+
+class TrainingBatch(NamedTuple):
+    """Waveforms (B, S), zero on padding, and the position in the data after them."""
+
+    waveforms: Tensor
+    num_samples: list[int]
+    following: DataPosition
+
+
+class CropDataset(Dataset[TrainingBatch]):
+    """Map-style dataset from planned batches to waveforms.
+
+    `decoded` are the waveforms of all utterances, if decoded beforehand; without them each crop is
+    read from its file.
+    """
+
+    def __init__(self, corpus: Corpus, decoded: Sequence[Tensor] | None = None) -> None:
+        self.utterances = corpus.utterances
+        self.decoded = decoded
+
+    def __getitem__(self, order: PlannedBatch) -> TrainingBatch:
+        waveforms = [self._read(crop) for crop in order.crops]
+        num_samples = [len(waveform) for waveform in waveforms]
+        return TrainingBatch(pad_waveforms(waveforms), num_samples, order.following)
+
+    def _read(self, crop: Crop) -> Tensor:
+        utterance = self.utterances[crop.utterance]
+        if self.decoded is not None:
+            return self.decoded[crop.utterance][crop.start : crop.start + crop.num_samples]
+        if crop.num_samples == utterance.num_samples:
+            return decode(utterance)
+        return read_audio(
+            utterance.path,
+            sample_rate=SAMPLE_RATE,
+            start_seconds=crop.start / SAMPLE_RATE,
+            duration_seconds=crop.num_samples / SAMPLE_RATE,
+        )
+
+
+def decode(utterance: Utterance) -> Tensor:
+    """Decode the waveform (S,) of an utterance, to the length that the corpus states."""
+    waveform = read_audio(utterance.path, sample_rate=SAMPLE_RATE)
+    return waveform[: utterance.num_samples]
+
+
+def load_batches(
+    stream: BatchStream,
+    *,
+    num_workers: int,
+    decoded: Sequence[Tensor] | None,
+    pin_memory: bool,
+) -> Iterator[TrainingBatch]:
+    """Load the batches of a stream in its order, whatever the number of workers.
+
+    Args:
+        stream: The planned batches.
+        num_workers: Worker processes; 0 loads in this process.
+        decoded: Waveforms of all utterances, or None to read the files.
+        pin_memory: Whether to put batches into pinned memory, for faster transfers to a GPU.
+
+    Raises:
+        AudioError: A file cannot be decoded.
+    """
+    loader = DataLoader(
+        CropDataset(stream.corpus, decoded),
+        batch_size=None,
+        sampler=stream,
+        num_workers=num_workers,
+        prefetch_factor=PREFETCHED_BATCHES if num_workers else None,
+        collate_fn=_identity,
+        worker_init_fn=_leave_signals_to_parent,
+        pin_memory=pin_memory,
+        # The loader draws a seed for its workers, not from the global generator of dropout.
+        generator=torch.Generator(),
+    )
+    return iter(loader)
+
+
+def _identity(batch: Any) -> Any:
+    return batch
+
+
+def _leave_signals_to_parent(_worker: int) -> None:
+    # Ctrl-C also reaches the workers, while the trainer still needs data for its last step.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,37 +1,40 @@
-"""What a recipe makes: the loss with its encoder, the optimiser, the accelerator."""
+"""Objective, optimiser, learning rate schedule and accelerator of a recipe."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 
 from auricle.catalogue.family import find_family
+from auricle.checkpoints.checkpoint import build_encoder
 from auricle.errors import AuricleError, RecipeError
-from auricle.models.base import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 from auricle.objectives.base import Objective
 from auricle.optional import optional
 from auricle.training.corpus import Corpus
-from auricle.training.recipe import OptimizerOptions, Recipe
+from auricle.training.recipe import OptimizerOptions, Recipe, ScheduleOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
 def build_objective(recipe: Recipe) -> Objective:
-    """The recipe's encoder with the heads and the loss of its family, untrained.
+    """Build the encoder of a recipe with the heads and the loss of its family.
 
-    Its weights come from torch's own generator.
+    Weights are drawn from torch's global generator.
 
     Raises:
         RecipeError: The options contradict each other.
     """
     family = find_family(recipe.identity.family)
     try:
-        encoder = family.build(recipe.encoder)
+        encoder = build_encoder(family, recipe.encoder)
         objective: Objective = family.objective_type()(encoder, recipe.objective)
     except (RuntimeError, ValueError) as error:
         raise RecipeError(
@@ -41,10 +44,10 @@ def build_objective(recipe: Recipe) -> Objective:
 
 
 def fitting_corpus(corpus: Corpus, recipe: Recipe, objective: Objective) -> Corpus:
-    """The utterances that the recipe takes and that the loss is defined for.
+    """Utterances within the length limits of the recipe and of the loss.
 
     Raises:
-        RecipeError: The recipe cuts crops that are too short for the loss.
+        RecipeError: Crops of the recipe are too short for the loss.
         AudioError: No utterance is left.
     """
     options = recipe.data
@@ -62,7 +65,7 @@ def fitting_corpus(corpus: Corpus, recipe: Recipe, objective: Objective) -> Corp
 
 
 def build_optimizer(objective: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
-    """AdamW over all parameters that are trained; vectors (biases, norms) do not decay."""
+    """AdamW over all trainable parameters; vectors (biases, norms) have no weight decay."""
     parameters = [p for p in objective.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": options.weight_decay},
@@ -72,7 +75,7 @@ def build_optimizer(objective: nn.Module, options: OptimizerOptions) -> torch.op
 
 
 def build_accelerator(recipe: Recipe, device: Device) -> Accelerator:
-    """What spreads training over devices, processes and machines; `auto` takes GPUs if any.
+    """Accelerator that runs training on devices, processes and machines; `auto` uses GPUs if any.
 
     Raises:
         MissingExtraError: Accelerate is not installed.
@@ -83,7 +86,7 @@ def build_accelerator(recipe: Recipe, device: Device) -> Accelerator:
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and not has_gpu:
         raise AuricleError("there is no CUDA device here; pass --device cpu, or auto")
-    # Heads and layers may rest in a step (layer drop, a quantiser that nothing reads).
+    # Parameters may be unused in a step (layer drop, a quantiser whose output is not used).
     distributed = DistributedDataParallelKwargs(find_unused_parameters=True)
     try:
         return Accelerator(
@@ -91,9 +94,28 @@ def build_accelerator(recipe: Recipe, device: Device) -> Accelerator:
             mixed_precision="bf16" if recipe.run.precision == "bf16" else "no",
             kwargs_handlers=[distributed],
         )
-    except ValueError as error:  # its state is the process's
+    except ValueError as error:  # accelerate keeps one state per process
         raise AuricleError(
             f"this process has trained on another device or in another precision than "
             f"{recipe.run.precision}, and accelerate keeps to the first one: start a new process "
             f"({error})"
         ) from error
+
+
+def learning_rate(step: int, num_steps: int, highest: float, options: ScheduleOptions) -> float:
+    """Learning rate of the update after `step` updates, out of `num_steps`.
+
+    It increases linearly to `highest`, reached by the first update after the warm-up, and decays to
+    `final_fraction` of it, reached by the last update, unless the schedule is constant.
+    """
+    if step < options.warmup_steps:
+        return highest * (step + 1) / (options.warmup_steps + 1)
+    if options.kind == "constant":
+        return highest
+    span = max(num_steps - 1 - options.warmup_steps, 1)
+    progress = min((step - options.warmup_steps) / span, 1.0)
+    if options.kind == "linear":
+        remaining = 1.0 - progress
+    else:
+        remaining = (1.0 + math.cos(math.pi * progress)) / 2
+    return highest * (options.final_fraction + (1.0 - options.final_fraction) * remaining)

@@ -1,11 +1,14 @@
-"""Checkpoints of a training: folders that are whole or not there, of plain tensors and JSON."""
+"""Checkpoints to resume from (atomic folders of plain tensors and JSON), and export."""
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import re
 import shutil
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import msgspec
@@ -13,6 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from auricle.errors import OutputError, TrainingError
+from auricle.info import Provenance
+from auricle.models.base import Encoder
+from auricle.training.corpus import Corpus
+from auricle.training.recipe import Recipe
 
 FOLDER = "checkpoints"
 MODEL_FILE = "model.safetensors"
@@ -23,15 +30,15 @@ NAME_PATTERN = re.compile(r"step_(\d+)")
 
 
 class TrainingState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The scalars of a checkpoint.
+    """Scalars of a checkpoint.
 
     Attributes:
-        step: Updates done.
+        step: Number of updates done.
         epoch: Epoch of the next batch.
-        batch: First batch of it that is yet to come.
-        seconds: Time that training has taken so far, all runs together.
-        audio_seconds: Audio gone through so far, padding left out.
-        num_processes: Processes that train together; each has random states of its own.
+        batch: Index in that epoch of the next batch.
+        seconds: Training time over all runs.
+        audio_seconds: Audio processed, without padding.
+        num_processes: Number of processes; each has its own random states.
         recipe: Digest of the recipe.
         data: Digest of the corpus.
     """
@@ -47,25 +54,25 @@ class TrainingState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class CheckpointFolder:
-    """Checkpoints below `out`, one folder each, named by its step."""
+    """Checkpoints below `out`, one folder per checkpoint, named by its step."""
 
     def __init__(self, out: Path) -> None:
         self.folder = out / FOLDER
 
     def latest(self) -> Path | None:
-        """The checkpoint with the most steps; None where there is none."""
+        """Checkpoint with the highest step; None if there is none."""
         found = self._all()
         return found[-1] if found else None
 
     def temporary(self, step: int) -> Path:
-        """Where the files of a checkpoint are written, hidden by its name."""
+        """Hidden folder in which the files of a checkpoint are written."""
         return self.folder / f".step_{step:08d}"
 
     def begin(self, step: int) -> Path:
-        """Make the temporary folder of a checkpoint, empty, and return it.
+        """Create the empty temporary folder of a checkpoint and return it.
 
         Raises:
-            OutputError: It cannot be made.
+            OutputError: It cannot be created.
         """
         temporary = self.temporary(step)
         try:
@@ -77,10 +84,10 @@ class CheckpointFolder:
         return temporary
 
     def commit(self, step: int) -> Path:
-        """Flush a folder that has been begun, give it its name and remove old checkpoints.
+        """Flush the temporary folder, rename it to its final name and remove old checkpoints.
 
         Raises:
-            OutputError: It cannot be flushed or renamed; older checkpoints are still there.
+            OutputError: It cannot be flushed or renamed; older checkpoints are unaffected.
         """
         temporary, final = self.temporary(step), self.folder / f"step_{step:08d}"
         try:
@@ -104,19 +111,19 @@ class CheckpointFolder:
 
 
 def random_file(rank: int) -> str:
-    """Name of the file with the random states of one process."""
+    """File name of the random states of one process."""
     return f"random_{rank}.safetensors"
 
 
 def write_training(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState
 ) -> None:
-    """Write weights (heads included), optimiser and scalars into a checkpoint's folder.
+    """Write weights (heads included), optimiser state and scalars into the folder of a checkpoint.
 
     Raises:
         OutputError: They cannot be written.
     """
-    # Copies, since weights that two modules share cannot be written as they are.
+    # Clones, since safetensors refuses weights that two modules share.
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
     write_tensors(folder / MODEL_FILE, weights)
     moments = {
@@ -134,7 +141,7 @@ def write_training(
 def read_training(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> TrainingState:
-    """Put a checkpoint's weights and optimiser in place and return its scalars.
+    """Load the weights and the optimiser state of a checkpoint and return its scalars.
 
     Raises:
         TrainingError: A file is missing or damaged, or does not fit.
@@ -155,7 +162,7 @@ def read_training(
 
 
 def read_state(folder: Path) -> TrainingState:
-    """The scalars of a checkpoint; raises TrainingError where they cannot be read."""
+    """Scalars of a checkpoint; raises TrainingError if they cannot be read."""
     try:
         return msgspec.json.decode((folder / STATE_FILE).read_bytes(), type=TrainingState)
     except (OSError, msgspec.DecodeError) as error:
@@ -163,9 +170,10 @@ def read_state(folder: Path) -> TrainingState:
 
 
 def write_random(path: Path, generator: torch.Generator, device: torch.device) -> None:
-    """Write the states that random numbers come from in this process.
+    """Write the random states of this process.
 
-    Those are the objective's generator, torch's own on the CPU, and that of the device.
+    These are the states of the objective's generator, of torch's global generator on the CPU, and
+    of the one on the device.
     """
     states = {"objective": generator.get_state(), "cpu": torch.get_rng_state()}
     if device.type == "cuda":
@@ -174,7 +182,7 @@ def write_random(path: Path, generator: torch.Generator, device: torch.device) -
 
 
 def read_random(path: Path, generator: torch.Generator, device: torch.device) -> None:
-    """Go on with the random numbers where `write_random` stopped."""
+    """Restore the random states written by `write_random`."""
     states = read_tensors(path)
     try:
         generator.set_state(states["objective"])
@@ -186,7 +194,7 @@ def read_random(path: Path, generator: torch.Generator, device: torch.device) ->
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors, from whichever device, to one safetensors file.
+    """Write tensors of any device to one safetensors file.
 
     Raises:
         OutputError: The file cannot be written.
@@ -201,7 +209,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, on the CPU.
+    """Read the tensors of a file to the CPU.
 
     Raises:
         TrainingError: The file is missing or damaged.
@@ -234,5 +242,38 @@ def _unwritten(path: Path, error: Exception) -> OutputError:
 def _unfit(path: Path, error: Exception) -> TrainingError:
     return TrainingError(
         f"cannot go on from {path}: {error}; remove that checkpoint's folder to go on from the one "
-        "before, or choose another --out to begin anew"
+        "before, or choose another --out to start over"
     )
+
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+def write_result(path: Path, encoder: Encoder, recipe: Recipe, corpus: Corpus, steps: int) -> None:
+    """Export the encoder, without its heads, in the dtype of the recipe.
+
+    Its metadata hold name, training data and licence as the recipe states them, the text of the
+    recipe, the number of updates, a summary of the audio, and the versions of the library and of
+    torch.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    identity = recipe.identity
+    result = copy.deepcopy(encoder).to(device="cpu", dtype=DTYPES[identity.save_as])
+    audio = {
+        "utterances": len(corpus.utterances),
+        "hours": round(corpus.hours, 3),
+        "sha256": corpus.digest,
+    }
+    provenance = Provenance(
+        name=identity.name, training_data=identity.training_data, licence=identity.licence
+    )
+    version: str = import_module("auricle").__version__
+    extra = {
+        "recipe": recipe.text,
+        "steps": str(steps),
+        "audio": json.dumps(audio),
+        "code_version": f"auricle {version}, torch {torch.__version__}",
+    }
+    result.save(path, extra=extra, provenance=provenance)

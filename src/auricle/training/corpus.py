@@ -9,10 +9,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from auricle.audio.files import list_audio_files, read_audio, read_header
+from auricle.audio.files import read_audio, read_header
+from auricle.audio.inputs import list_audio_files
+from auricle.corpus.columns import read_columns
 from auricle.errors import AudioError
-from auricle.extraction.inputs.columns import read_columns
-from auricle.models.base import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 
 logger = logging.getLogger(__name__)
 

@@ -12,28 +12,28 @@ import msgspec
 
 from auricle.catalogue.family import FAMILIES, find_family, is_family
 from auricle.errors import RecipeError
-from auricle.models.base import Config
+from auricle.models.definition import Config
 from auricle.objectives.base import ObjectiveConfig
 from auricle.optional import optional
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of a recipe's sections: frozen, keyword-only, validated on construction."""
+class RecipeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the sections of a recipe: frozen, keyword-only, validated on construction."""
 
 
-class Identity(Section, frozen=True, kw_only=True):
-    """What is trained (`[recipe]`).
+class Identity(RecipeSection, frozen=True, kw_only=True):
+    """Subject of the training (`[recipe]`).
 
     Attributes:
         name: Name of the result, and of its file.
-        family: Stem of the family, as `auricle list --family` takes it.
-        steps: Updates of the weights.
-        seed: Decides initial weights, order of the data, crops, masks, negatives and dropout.
-        training_data: What the result is trained on, in words, for its metadata.
+        family: Stem of the family, as in `auricle list --family`.
+        steps: Number of updates.
+        seed: Seed of initial weights, order of the data, crops, masks, negatives and dropout.
+        training_data: Description of the training data, for the metadata of the result.
         licence: Licence of the result, for its metadata.
-        save_as: Type of the weights in the result; training itself keeps float32.
+        save_as: Dtype of the exported weights; training itself uses float32.
     """
 
     name: str
@@ -56,18 +56,18 @@ class Identity(Section, frozen=True, kw_only=True):
             )
 
 
-class DataOptions(Section, frozen=True, kw_only=True):
-    """How audio becomes batches (`[data]`).
+class DataOptions(RecipeSection, frozen=True, kw_only=True):
+    """Batching of the audio (`[data]`).
 
     Attributes:
         batch_seconds: Audio in a batch of one process, padding included.
-        crop_seconds: Longer utterances are cut into pieces of this length, at places that change
-            from epoch to epoch; None keeps them whole.
-        min_seconds: Shorter utterances are left out.
-        max_seconds: Longer utterances are left out; None for no limit.
-        num_buckets: Groups of similar length that batches are formed in: more of them save
-            padding, fewer mix lengths more freely.
-        batches_per_step: Batches whose gradients are averaged in one update, in each process.
+        crop_seconds: Length of the crops of longer utterances, at offsets that change from epoch to
+            epoch; None for no cropping.
+        min_seconds: Shorter utterances are skipped.
+        max_seconds: Longer utterances are skipped; None for no limit.
+        num_buckets: Number of length buckets: more buckets reduce padding, fewer mix lengths more
+            freely.
+        batches_per_step: Gradient accumulation: batches per update, in each process.
     """
 
     batch_seconds: float
@@ -92,16 +92,16 @@ class DataOptions(Section, frozen=True, kw_only=True):
             )
 
 
-class OptimizerOptions(Section, frozen=True, kw_only=True):
-    """How the weights are updated (`[optimizer]`).
+class OptimizerOptions(RecipeSection, frozen=True, kw_only=True):
+    """Optimiser (`[optimizer]`).
 
     Attributes:
-        name: AdamW (arXiv:1711.05101); without decay it is Adam.
-        learning_rate: Highest learning rate of the schedule.
-        betas: Decay of the running means of the gradient and of its square.
-        eps: Added to the root of the latter.
-        weight_decay: Decay of weights; biases, norms and other vectors are left alone.
-        max_gradient_norm: Longer gradients are scaled down to this length; None for no limit.
+        name: AdamW (arXiv:1711.05101); Adam if there is no weight decay.
+        learning_rate: Peak learning rate of the schedule.
+        betas: Decay rates of the running means of the gradient and of its square.
+        eps: Added to the square root of the latter.
+        weight_decay: Weight decay; biases, norms and other vectors are exempt.
+        max_gradient_norm: Norm to which longer gradients are clipped; None for no clipping.
     """
 
     learning_rate: float
@@ -120,13 +120,13 @@ class OptimizerOptions(Section, frozen=True, kw_only=True):
             raise ValueError(f"max_gradient_norm must be above 0, but is {self.max_gradient_norm}")
 
 
-class ScheduleOptions(Section, frozen=True, kw_only=True):
-    """How the learning rate moves (`[schedule]`).
+class ScheduleOptions(RecipeSection, frozen=True, kw_only=True):
+    """Learning rate schedule (`[schedule]`).
 
     Attributes:
-        kind: After the warm-up: along a line or half a cosine down to `final_fraction`, or level.
-        warmup_steps: Updates over which the learning rate grows from 0, along a line.
-        final_fraction: Part of the highest learning rate that the last update has.
+        kind: Decay after the warm-up: linear or half a cosine to `final_fraction`, or constant.
+        warmup_steps: Updates of linear warm-up from 0.
+        final_fraction: Learning rate of the last update as a fraction of the peak.
     """
 
     kind: Literal["linear", "cosine", "constant"] = "linear"
@@ -138,11 +138,11 @@ class ScheduleOptions(Section, frozen=True, kw_only=True):
             raise ValueError("warmup_steps must be at least 0, final_fraction from 0 to 1")
 
 
-class RunOptions(Section, frozen=True, kw_only=True):
-    """How it runs (`[run]`).
+class RunOptions(RecipeSection, frozen=True, kw_only=True):
+    """Precision, checkpoints and logging (`[run]`).
 
     Attributes:
-        precision: Of the arithmetic; weights are float32 in either case, and so are losses.
+        precision: Precision of the arithmetic; weights and losses are float32 in either case.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of metrics, each a mean over them.
     """
@@ -156,8 +156,8 @@ class RunOptions(Section, frozen=True, kw_only=True):
             raise ValueError("checkpoint_every and log_every must be at least 1")
 
 
-class RecipeFile(Section, frozen=True, kw_only=True):
-    """The file as it is written; the family decides what `encoder` and `objective` may hold."""
+class RecipeFile(RecipeSection, frozen=True, kw_only=True):
+    """Contents of a recipe file; the family determines the options of `encoder` and `objective`."""
 
     recipe: Identity
     data: DataOptions
@@ -168,8 +168,8 @@ class RecipeFile(Section, frozen=True, kw_only=True):
     run: RunOptions = RunOptions()
 
 
-class Recipe(Section, frozen=True, kw_only=True):
-    """A recipe that has been read: every section typed, and the text that it came from."""
+class Recipe(RecipeSection, frozen=True, kw_only=True):
+    """Parsed recipe: typed sections, and the text that they were read from."""
 
     identity: Identity
     encoder: Config
@@ -182,10 +182,10 @@ class Recipe(Section, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what decides the course of training.
+        """SHA-256 of the options that determine the course of training.
 
-        Comments, names, spelled-out defaults, how often to save or log and how many steps to take
-        are no part of it.
+        Comments, names, explicit defaults, intervals of saving and logging, and the number of steps
+        do not enter.
         """
         parts = {
             "family": self.identity.family,
@@ -200,16 +200,16 @@ class Recipe(Section, frozen=True, kw_only=True):
         return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
     def with_steps(self, steps: int) -> Recipe:
-        """The same recipe with another number of updates; its schedule follows."""
+        """Recipe with another number of updates, and its schedule accordingly."""
         identity = msgspec.structs.replace(self.identity, steps=steps)
         return msgspec.structs.replace(self, identity=identity)
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe.
+    """Read and validate a recipe.
 
     Raises:
-        RecipeError: The file is missing, is no TOML, or an option is unknown, missing, of another
+        RecipeError: The file is missing or not TOML, or an option is unknown, missing, of the wrong
             type or out of range; the message names the option.
     """
     try:
@@ -224,7 +224,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def parse_recipe(text: str) -> Recipe:
-    """The recipe that a TOML text holds; raises RecipeError as `read_recipe` does."""
+    """Parse a recipe from TOML text; raises RecipeError as `read_recipe` does."""
     try:
         file = msgspec.convert(_parse_toml(text), RecipeFile)
     except msgspec.ValidationError as error:
@@ -263,7 +263,7 @@ def _family_types(family: str) -> tuple[type[Config], type[ObjectiveConfig]]:
         objective_type = find_family(family).objective_type()
     except LookupError as error:
         raise RecipeError(f"the family {family} has no pretraining objective here") from error
-    return find_family(family).encoder_type().config_type, objective_type.config_type
+    return find_family(family).config_type(), objective_type.config_type
 
 
 def _section(name: str, options: dict[str, Any], kind: Any) -> Any:

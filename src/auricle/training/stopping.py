@@ -1,4 +1,4 @@
-"""Requests to stop that wait for the end of a step."""
+"""Graceful stop: SIGINT and SIGTERM are deferred to the end of a step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequests:
-    """While it is entered, the first SIGINT or SIGTERM is noted in `number` and nothing else.
+    """Context manager that records the first SIGINT or SIGTERM in `number` instead of stopping.
 
-    The next one acts as it would have without it. Signals reach the main thread alone; entered in
-    another thread it does nothing.
+    A second signal has its previous effect. Signals reach the main thread alone; in another thread
+    the context manager does nothing.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The trainer of every family: from a recipe and a corpus to a checkpoint of the library's own."""
+"""Trainer of all families: from a recipe and a corpus to a checkpoint in the native format."""
 
 from __future__ import annotations
 
@@ -15,26 +15,36 @@ import torch
 
 from auricle.errors import RecipeError, TrainingError
 from auricle.files.atomic import write_whole
-from auricle.models.base import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE
 from auricle.objectives.base import Loss, Objective
 from auricle.training import checkpoints
-from auricle.training.batches import BatchStream, Position, draw
+from auricle.training.batches import (
+    BatchStream,
+    DataPosition,
+    TrainingBatch,
+    decode,
+    draw,
+    load_batches,
+)
 from auricle.training.building import (
     Device,
     build_accelerator,
     build_objective,
     build_optimizer,
     fitting_corpus,
+    learning_rate,
 )
-from auricle.training.checkpoints import CheckpointFolder, TrainingState
+from auricle.training.checkpoints import CheckpointFolder, TrainingState, write_result
 from auricle.training.corpus import Corpus
-from auricle.training.curves import check_curves, save_curves
-from auricle.training.loading import Batch, decode, load_batches
-from auricle.training.metrics import StepMeans, read_metrics
-from auricle.training.monitor import Monitor, check_monitoring
+from auricle.training.monitoring import (
+    Monitor,
+    StepMeans,
+    check_curves,
+    check_monitoring,
+    read_metrics,
+    save_curves,
+)
 from auricle.training.recipe import Recipe
-from auricle.training.result import write_result
-from auricle.training.schedule import learning_rate
 from auricle.training.stopping import StopRequests
 
 if TYPE_CHECKING:
@@ -48,12 +58,12 @@ CURVES_FILE = "curves.png"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What may differ from run to run of one training without being part of it.
+    """Settings that may differ between the runs of one training.
 
     Attributes:
-        device: `auto` takes a GPU where there is one.
-        num_workers: Processes that decode ahead; 0 decodes between the steps.
-        caches_audio: Whether all audio is decoded once and kept in memory (230 MB an hour).
+        device: `auto` uses a GPU if there is one.
+        num_workers: Worker processes that load batches; 0 loads between the steps.
+        caches_audio: Whether to decode all audio once and keep it in memory (230 MB per hour).
     """
 
     device: Device = "auto"
@@ -62,13 +72,13 @@ class RunSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a run ended.
+class TrainingResult:
+    """Result of a run.
 
     Attributes:
-        step: Updates done in all.
-        stopped_by: Number of the signal that ended it early, 0 for none.
-        result: The file that was written, None where the training is not complete.
+        step: Number of updates done over all runs.
+        stopped_by: Number of the signal that ended the run early, 0 for none.
+        result: The exported file, None if the training is not complete.
         is_main: Whether this process is the one that reports.
     """
 
@@ -78,20 +88,20 @@ class Outcome:
     is_main: bool
 
 
-def train(recipe: Recipe, corpus: Corpus, out: Path, settings: RunSettings) -> Outcome:
-    """Train as the recipe says, from the last checkpoint in `out` on where there is one.
+def train(recipe: Recipe, corpus: Corpus, out: Path, settings: RunSettings) -> TrainingResult:
+    """Train by a recipe, resuming from the last checkpoint in `out` if there is one.
 
-    Under `torchrun` every process calls it alike. On the CPU a training that was killed and goes
-    on gives the same weights, bit for bit, as one left alone, with as many threads and processes.
-    SIGINT and SIGTERM end it after a checkpoint at the end of the step.
+    Under `torchrun` every process calls it. On the CPU, with equal numbers of threads and
+    processes, a training that was killed and resumed gives the same weights, bit for bit, as an
+    uninterrupted one. SIGINT and SIGTERM stop it after the current step and a checkpoint.
 
     Raises:
         MissingExtraError: Accelerate, TensorBoard or matplotlib is not installed.
         RecipeError: `out` holds a training by another recipe or on other audio, or the recipe
             does not fit its encoder.
         TrainingError: The loss or the gradient is not finite, or the checkpoint is damaged.
-        AudioError: Audio cannot be decoded, or none is of a length that the recipe takes.
-        OutputError: Something cannot be written.
+        AudioError: Audio cannot be decoded, or none is of a length that the recipe accepts.
+        OutputError: A file cannot be written.
     """
     check_monitoring()
     check_curves()
@@ -109,7 +119,7 @@ def train(recipe: Recipe, corpus: Corpus, out: Path, settings: RunSettings) -> O
         result = trainer.finish()
     finally:
         accelerator.end_training()
-    return Outcome(
+    return TrainingResult(
         step=trainer.step,
         stopped_by=stop.number,
         result=result,
@@ -122,7 +132,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 class Trainer:
-    """A training as it runs: the step it is at, and all that the next one depends on."""
+    """State of a training, and its loop."""
 
     def __init__(
         self,
@@ -142,18 +152,16 @@ class Trainer:
         self.parameters = [p for p in objective.parameters() if p.requires_grad]
         self.checkpoints = CheckpointFolder(out)
         self.step = 0
-        self.position = Position()
+        self.position = DataPosition()
         self.seconds = 0.0
         self.audio_seconds = 0.0
-        # Each process draws masks and dropout of its own.
+        # Each process has its own masks and dropout.
         seed = draw(recipe.identity.seed, 0, "process", accelerator.process_index)
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
 
-    # Going on, and saving
-
     def resume(self) -> None:
-        """Go on from the last checkpoint, if there is one.
+        """Resume from the last checkpoint, if there is one.
 
         Raises:
             RecipeError: It is of another recipe, other audio or another number of processes.
@@ -170,7 +178,7 @@ class Trainer:
             self.accelerator.device,
         )
         self.step = state.step
-        self.position = Position(state.epoch, state.batch)
+        self.position = DataPosition(state.epoch, state.batch)
         self.seconds = state.seconds
         self.audio_seconds = state.audio_seconds
         logger.info("going on from %s", folder)
@@ -191,7 +199,7 @@ class Trainer:
             )
 
     def _save(self) -> None:
-        """Write a checkpoint: every process its random states, the main one everything else."""
+        """Write a checkpoint: random states by every process, the rest by the main process."""
         accelerator = self.accelerator
         folder = self.checkpoints.temporary(self.step)
         if accelerator.is_main_process:
@@ -219,7 +227,7 @@ class Trainer:
             self.checkpoints.commit(self.step)
 
     def finish(self) -> Path | None:
-        """Draw the curves; write the result and return its path if all steps are done."""
+        """Draw the curves; export the encoder and return its path if all steps are done."""
         identity = self.recipe.identity
         path = self.out / f"{identity.name}.safetensors"
         is_complete = self.step >= identity.steps
@@ -231,10 +239,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return path if is_complete else None
 
-    # Steps
-
     def run(self, settings: RunSettings, stop: StopRequests) -> None:
-        """Train up to the recipe's number of steps, or to the end of the step of a request.
+        """Train to the last step of the recipe, or to the end of the step in which a signal comes.
 
         Raises:
             TrainingError: The loss or the gradient is not finite.
@@ -262,8 +268,8 @@ class Trainer:
                 if is_last or self.step % options.checkpoint_every == 0:
                     self._save()
 
-    def _open_data(self, settings: RunSettings) -> Iterator[Batch]:
-        """Batches from the position on that training is at."""
+    def _open_data(self, settings: RunSettings) -> Iterator[TrainingBatch]:
+        """Batches from the current position in the data."""
         decoded = None
         if settings.caches_audio:
             decoded = [decode(utterance) for utterance in self.corpus.utterances]
@@ -292,8 +298,10 @@ class Trainer:
             }
             monitor.record(self.step, metrics | totals)
 
-    def _update(self, batches: Iterator[Batch], means: StepMeans, stop: StopRequests) -> None:
-        """Take one step; afterwards all processes know of a request to stop."""
+    def _update(
+        self, batches: Iterator[TrainingBatch], means: StepMeans, stop: StopRequests
+    ) -> None:
+        """Take one optimiser step; afterwards all processes agree on requests to stop."""
         rate = learning_rate(
             self.step,
             self.recipe.identity.steps,
@@ -321,15 +329,17 @@ class Trainer:
         step = {"loss": loss, "gradient_norm": gradient_norm, "learning_rate": rate}
         means.add_step(step, audio_seconds)
 
-    def _accumulate(self, batches: Iterator[Batch], means: StepMeans) -> tuple[torch.Tensor, int]:
-        """Add up the gradients of a step's batches; their mean loss and their true samples."""
+    def _accumulate(
+        self, batches: Iterator[TrainingBatch], means: StepMeans
+    ) -> tuple[torch.Tensor, int]:
+        """Accumulate the gradients of a step; return its mean loss and its number of samples."""
         device = self.accelerator.device
         num_batches = self.recipe.data.batches_per_step
         value = torch.zeros((), device=device)
         num_samples = 0
         for index in range(num_batches):
             batch = next(batches)
-            # Between processes gradients travel once a step.
+            # Gradients are all-reduced once per step.
             is_last = index + 1 == num_batches
             quiet = contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model)
             with quiet:

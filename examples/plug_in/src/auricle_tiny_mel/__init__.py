@@ -1,18 +1,19 @@
 """A family and a model for auricle's catalogue; imports neither torch nor the encoder."""
 
-from auricle.catalogue.family import Family
+from auricle.catalogue.family import Family, Size
 from auricle.catalogue.record import Record
 
 FAMILY = Family(
     stem="tiny_mel",
     title="Tiny mel",
-    class_name="TinyMel",
+    encoder="auricle_tiny_mel.encoder:TinyMel",
+    config="auricle_tiny_mel.encoder:TinyMelConfig",
     input="mel",
     loss="none: random weights",
     repository=None,
     paper=None,
-    encoder_module_name="auricle_tiny_mel.encoder",
-    converter_module_name="auricle_tiny_mel.converter",
+    sizes={"tiny_mel_16": Size(parameters=1_296)},
+    converter="auricle_tiny_mel.converter",
 )
 
 DEMO = Record(

@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from auricle.convert.converted import Converted, build_config, state_dict
-from auricle.convert.formats import Format
-from auricle.convert.keymap import KeyMap
+from auricle.catalogue.family import Family
+from auricle.checkpoints.formats import Format
+from auricle.checkpoints.keymap import Converted, KeyMap, state_dict
+from auricle.checkpoints.options import build_config
 from auricle_tiny_mel.encoder import TinyMelConfig
-
-FORMATS = (
-    Format("tiny-mel", lambda content: "tiny_mel_dim" in content, lambda content: ("tiny_mel",)),
-)
 
 KEYS = KeyMap((("proj.{rest}", "projection.{rest}"),), pretraining=("head.{rest}",))
 
 
-def convert(payload: Mapping[str, Any]) -> Converted:
+def convert(payload: Mapping[str, Any], family: Family) -> Converted:
     """Config and weights of a checkpoint."""
     config = build_config(lambda: TinyMelConfig(dim=payload["tiny_mel_dim"]))
     return Converted(config, state_dict(payload["weights"], "weights"), KEYS)
+
+
+FORMATS = (
+    Format(
+        "tiny-mel",
+        matches=lambda content: "tiny_mel_dim" in content,
+        families=lambda content: ("tiny_mel",),
+        convert=convert,
+    ),
+)

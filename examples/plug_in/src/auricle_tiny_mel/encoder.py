@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 
 from auricle.frontends import LogMelConfig
+from auricle.info import LayerInfo
 from auricle.models.base import FeatureConfig, FeatureEncoder
-from auricle.outputs import LayerInfo
 
 
 class TinyMelConfig(FeatureConfig, frozen=True, kw_only=True):
@@ -52,6 +52,3 @@ class TinyMel(FeatureEncoder):
         x = self.features(waveforms, num_samples)
         yield "input", x
         yield "projection", self.projection(x)
-
-
-PRESETS = {"tiny_mel_16": TinyMelConfig()}

@@ -1,0 +1,347 @@
+"""Weights of an original checkpoint: found in it, and renamed by tables of patterns."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from auricle.checkpoints.pickle.values import InertRecord
+from auricle.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from auricle.models.definition import Config
+
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+WRAPPERS = frozenset(
+    {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_fpw_module"}
+)
+"""Parts that PyTorch's wrappers (DistributedDataParallel, `torch.compile`, FullyShardedDataParallel
+of today and of torch 1.11, activation checkpointing) add to keys, anywhere in them."""
+
+TEACHER = "_ema"
+"""Where data2vec and its kin keep the moving average that teaches them: never the encoder."""
+
+MAX_PARTS = 64
+"""Far above any nesting of modules; a key of a million parts must not be tried at each of them."""
+
+OLD_PARTS = {"gamma": "weight", "beta": "bias"}
+"""Names of a norm's parameters in files converted from TensorFlow, and in those of 2019."""
+
+OPTIONAL_SUFFIX = "num_batches_tracked"
+"""Batch norm's step counter: files from before torch 0.4.1 lack it, evaluation never reads it."""
+
+
+MAX_SECTION_DEPTH = 2
+"""Mappings around a state dict: `{"state": {"model": {}}}`. An optimiser's moments lie deeper."""
+
+EXTRA_STATE = "_extra_state"
+"""What `Module.get_extra_state` adds to a state dict: anything at all."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Renamed:
+    """Weights under our names, and the place of every original key.
+
+    Attributes:
+        weights: Our name -> weight.
+        originals: Our name -> the original key it came from.
+        dropped: Original keys outside of the encoder: other modules, what pretraining alone uses.
+        unknown: Original keys inside the encoder's own modules that no pattern knows.
+        unfamiliar: Those of `dropped` that stand beside the encoder's own modules and are on no
+            list: a head of the user's own, or a part of an encoder that is not known.
+        prefix: What the encoder's keys have before the names of the table, `""` or `"a.b."`, less
+            the parts that wrappers add.
+    """
+
+    weights: dict[str, Tensor]
+    originals: dict[str, str]
+    dropped: tuple[str, ...]
+    unknown: tuple[str, ...]
+    unfamiliar: tuple[str, ...] = ()
+    prefix: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyMap:
+    """A table of patterns from original keys to our names.
+
+    In a pattern `{i}`, or any name that begins with `i`, stands for a number, and `{rest}`, or
+    any other name, for the rest of a key. Where several originals lead to one name, the first
+    is the one that error messages give. A table without `renames` leaves names as they are.
+
+    Attributes:
+        renames: Pairs (original pattern, our pattern).
+        pretraining: Patterns of originals that only pretraining uses.
+    """
+
+    renames: Sequence[tuple[str, str]]
+    pretraining: Sequence[str] = ()
+
+    def locate(self, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Renamed:
+        """Find the encoder among `weights` and rename its keys.
+
+        All of the encoder's keys share one prefix, whatever it is: the name of an attribute, or
+        the nested names that a trainer's modules add. It is the one under which every expected
+        weight stands.
+
+        Args:
+            weights: Original key -> weight.
+            expected: Our name -> a tensor of the shape that the encoder needs.
+
+        Returns:
+            The weights under the prefix that fits; where none does, those under the one that has
+            most of what is expected.
+
+        Raises:
+            CheckpointError: Several encoders that differ fit, or several keys that differ lead to
+                one weight.
+        """
+        found = self._found(weights, expected)
+        needed = {name for name in expected if not name.endswith(OPTIONAL_SUFFIX)}
+        whole = [prefix for prefix, keys in found.items() if needed <= keys.keys()]
+        candidates = [self._under(prefix, found[prefix], weights, expected) for prefix in whole]
+        fitting = [
+            renamed
+            for renamed in candidates
+            if not renamed.unknown
+            and all(
+                weight.shape == expected[name].shape for name, weight in renamed.weights.items()
+            )
+        ]
+        if fitting:
+            first, *others = sorted(fitting, key=lambda renamed: len(renamed.prefix))
+            differing = [other for other in others if not _same(first, other)]
+            if differing:
+                raise _ambiguous([first, *differing])
+            return first
+        if candidates:
+            return candidates[0]
+        best = max(found, key=lambda prefix: len(found[prefix]), default="")
+        return self._under(best, found.get(best, {}), weights, expected)
+
+    def original(self, name: str) -> str:
+        """The original key that leads to our `name`; `name` itself where no pattern does."""
+        rules = [(_regex(ours), theirs) for theirs, ours in self.renames]
+        return next(_matches(name, rules), name)
+
+    def _found(
+        self, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+    ) -> dict[str, dict[str, list[str]]]:
+        """Prefix -> our name -> the original keys that lead to it."""
+        rules = [(_regex(original), ours) for original, ours in self.renames]
+        heads = self._heads(expected)
+        found: dict[str, dict[str, list[str]]] = {}
+        for key in weights:
+            parts = _parts(key)
+            if len(parts) > MAX_PARTS:
+                continue
+            for start, part in enumerate(parts):
+                if part == TEACHER:
+                    break
+                if part not in heads:
+                    continue
+                name = self._name(parts[start:], rules, expected)
+                if name is not None:
+                    names = found.setdefault(_joined(parts[:start]), {})
+                    names.setdefault(name, []).append(key)
+        return found
+
+    def _name(
+        self,
+        parts: Sequence[str],
+        rules: Sequence[tuple[re.Pattern[str], str]],
+        expected: Mapping[str, Tensor],
+    ) -> str | None:
+        """The expected name that an original key leads to."""
+        for last in dict.fromkeys((parts[-1], OLD_PARTS.get(parts[-1], parts[-1]))):
+            key = ".".join((*parts[:-1], last))
+            for name in _matches(key, rules) if rules else (key,):
+                if name in expected:
+                    return name
+        return None
+
+    def _under(
+        self,
+        prefix: str,
+        found: Mapping[str, Sequence[str]],
+        weights: Mapping[str, Tensor],
+        expected: Mapping[str, Tensor],
+    ) -> Renamed:
+        """The weights under a prefix, renamed, and the place of all other keys."""
+        dropping = [_regex(pattern) for pattern in self.pretraining]
+        heads = self._heads(expected)
+        used = {key for keys in found.values() for key in keys}
+        dropped: list[str] = []
+        unknown: list[str] = []
+        unfamiliar: list[str] = []
+        for key in weights:
+            bare = ".".join(_parts(key))
+            rest = bare.removeprefix(prefix)
+            if key in used:
+                continue
+            if not bare.startswith(prefix) or any(one.fullmatch(rest) for one in dropping):
+                dropped.append(key)
+            elif rest.partition(".")[0] in heads:
+                unknown.append(key)
+            else:
+                dropped.append(key)
+                unfamiliar.append(key)
+        for name, (first, *repeats) in found.items():
+            for repeat in repeats:
+                if not _equal(weights[first], weights[repeat]):
+                    raise CheckpointError(
+                        f"{first} and {repeat} both stand for {self.original(name)} and must be "
+                        "the same tensor, but they differ"
+                    )
+        return Renamed(
+            weights={name: weights[keys[0]] for name, keys in found.items()},
+            originals={name: keys[0] for name, keys in found.items()},
+            dropped=tuple(dropped),
+            unknown=tuple(unknown),
+            unfamiliar=tuple(unfamiliar),
+            prefix=prefix,
+        )
+
+    def _heads(self, names: Iterable[str]) -> frozenset[str]:
+        """First parts of the keys of the encoder's own modules."""
+        patterns = [original for original, _ in self.renames] or names
+        return frozenset(pattern.partition(".")[0] for pattern in patterns)
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """An original checkpoint, read.
+
+    Attributes:
+        config: The family's configuration.
+        weights: The original keys and weights.
+        keymap: How the keys lead to our names.
+    """
+
+    config: Config
+    weights: Mapping[str, Tensor]
+    keymap: KeyMap
+
+
+def weights_in(content: object) -> dict[str, Tensor]:
+    """The weights in a checkpoint or a section of one, by name, whatever trainers wrap around them.
+
+    A state dict may be the section itself or stand in it up to two mappings deep (`state_dict`,
+    `model`, `module`, ...), beside training state, which is left out. Names are those in the state
+    dict; where there are several, each has the path of its own before it. Empty where there is no
+    state dict.
+    """
+    found = _state_dicts(content, "", MAX_SECTION_DEPTH)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    return {path + key: weight for path, part in found.items() for key, weight in part.items()}
+
+
+def state_dict(content: object, where: str) -> dict[str, Tensor]:
+    """`weights_in(content)`, where there must be some unless the section is empty.
+
+    Raises:
+        CheckpointError: It holds something else.
+    """
+    weights = weights_in(content)
+    if weights:
+        return weights
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{where} must be a mapping of weights, but is {kind_of(content)}")
+    for key, weight in content.items():
+        if not isinstance(key, str) or not isinstance(weight, Tensor):
+            raise CheckpointError(
+                f"{where} must hold tensors by name, but {key!r} is {kind_of(weight)}; save a "
+                "state dict of tensors alone"
+            )
+    return {}
+
+
+def kind_of(value: object) -> str:
+    """What a value of a checkpoint was before it was read, for messages."""
+    if isinstance(value, InertRecord):
+        return value.type_name
+    return "Tensor" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _state_dicts(content: object, path: str, depth: int) -> dict[str, dict[str, Tensor]]:
+    """State dicts in nested mappings, by the dotted path that leads to each."""
+    if not isinstance(content, Mapping):
+        return {}
+    own: dict[str, Tensor] = {}
+    nested: dict[str, dict[str, Tensor]] = {}
+    has_others = False
+    for key, value in content.items():
+        if isinstance(key, str) and isinstance(value, Tensor):
+            own[key] = value
+        elif not isinstance(key, str) or key.rpartition(".")[2] != EXTRA_STATE:
+            has_others = True
+            if depth:
+                nested |= _state_dicts(value, f"{path}{key}.", depth - 1)
+    if nested:  # counters and random states beside sections of weights are training state
+        own = {key: weight for key, weight in own.items() if _is_weight(key, weight)}
+    elif has_others:
+        return {}
+    return {path: own, **nested} if own else nested
+
+
+def _is_weight(key: str, value: Tensor) -> bool:
+    return "." in key or (value.is_floating_point() and value.ndim > 0)
+
+
+def has_part(weights: Iterable[object], *parts: str) -> bool:
+    """Whether a key has these parts one after the other, whatever stands before and after."""
+    wanted = f".{'.'.join(parts)}."
+    return any(wanted in f".{'.'.join(_parts(str(key)))}." for key in weights)
+
+
+def _parts(key: str) -> list[str]:
+    """A key's parts less those that wrappers add."""
+    return [part for part in key.split(".") if part not in WRAPPERS]
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return "".join(f"{part}." for part in parts)
+
+
+def _same(first: Renamed, second: Renamed) -> bool:
+    return all(_equal(first.weights[name], weight) for name, weight in second.weights.items())
+
+
+def _equal(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and torch.equal(first, second)
+
+
+def _ambiguous(candidates: Sequence[Renamed]) -> CheckpointError:
+    names = [repr(one.prefix.rstrip(".")) if one.prefix else "no prefix" for one in candidates]
+    return CheckpointError(
+        f"the checkpoint holds {len(names)} whole encoders with different weights, under "
+        f"{', '.join(names)}, and nothing says which is meant; save the weights of the one you "
+        "want in a file of their own"
+    )
+
+
+@lru_cache(maxsize=1024)
+def _regex(pattern: str) -> re.Pattern[str]:
+    """A regular expression for a pattern with placeholders."""
+    parts: list[str] = []
+    end = 0
+    for match in PLACEHOLDER.finditer(pattern):
+        parts.append(re.escape(pattern[end : match.start()]))
+        parts.append(rf"(?P<{match[1]}>{r'[0-9]+' if match[1].startswith('i') else '.+'})")
+        end = match.end()
+    return re.compile("".join(parts) + re.escape(pattern[end:]))
+
+
+def _matches(key: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> Iterator[str]:
+    """What `key` becomes by each rule that knows it, in their order."""
+    for pattern, replacement in rules:
+        if match := pattern.fullmatch(key):
+            yield replacement.format(**match.groupdict())

@@ -1,0 +1,305 @@
+"""Encoders of the wav2vec 2.0 kind, in the options and keys of fairseq and of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from auricle.catalogue.family import Family, FamilyFormat, Field
+from auricle.checkpoints import fairseq, huggingface
+from auricle.checkpoints.keymap import Converted, KeyMap, state_dict
+from auricle.checkpoints.options import (
+    Options,
+    check_demands,
+    merged_fields,
+    read_config,
+)
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
+from auricle.nn.waveform_extractor import PUBLISHED_LAYERS
+
+Table = tuple[tuple[str, str], ...]
+
+HUGGINGFACE_EPS = 1e-7
+"""What `Wav2Vec2FeatureExtractor` adds to the variance."""
+
+FAIRSEQ_EPS = 1e-5
+"""What `torch.nn.functional.layer_norm` adds to the variance."""
+
+HUGGINGFACE_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "relu": "relu",
+    "silu": "swish",
+    "swish": "swish",
+    "tanh": "tanh",
+}
+"""Names in transformers; of synonyms the first is written."""
+
+FAIRSEQ_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "relu": "relu",
+    "swish": "swish",
+    "tanh": "tanh",
+}
+
+
+def _option(name: str, default: object, values: dict[str, Any] | None = None) -> Field:
+    return Field(option=name, default=default, values=values or {})
+
+
+HUGGINGFACE_FIELDS = {
+    "extractor.norm": _option("feat_extract_norm", "group"),
+    "extractor.bias": _option("conv_bias", False),
+    "extractor.activation": _option("feat_extract_activation", "gelu", HUGGINGFACE_ACTIVATIONS),
+    "projection_norm": Field(value=True),
+    "projection_dropout": _option("feat_proj_dropout", 0.0),
+    "transformer.hidden_size": _option("hidden_size", 768),
+    "transformer.num_layers": _option("num_hidden_layers", 12),
+    "transformer.num_heads": _option("num_attention_heads", 12),
+    "transformer.ffn_size": _option("intermediate_size", 3072),
+    "transformer.activation": _option("hidden_act", "gelu", HUGGINGFACE_ACTIVATIONS),
+    "transformer.pre_layer_norm": _option("do_stable_layer_norm", False),
+    "transformer.layer_norm_eps": _option("layer_norm_eps", 1e-5),
+    "transformer.positions.kind": Field(value="weight_norm"),
+    "transformer.positions.kernel_size": _option("num_conv_pos_embeddings", 128),
+    "transformer.positions.num_groups": _option("num_conv_pos_embedding_groups", 16),
+    "transformer.relative_positions": Field(value=None),
+    "transformer.dropout": _option("hidden_dropout", 0.1),
+    "transformer.attention_dropout": _option("attention_dropout", 0.1),
+    "transformer.activation_dropout": _option("activation_dropout", 0.1),
+    "transformer.layer_drop": _option("layerdrop", 0.1),
+}
+"""Fields of the config in `config.json`, for families that say nothing else."""
+
+FAIRSEQ_FIELDS = {
+    "extractor.norm": _option(
+        "extractor_mode", "default", {"default": "group", "layer_norm": "layer"}
+    ),
+    "extractor.bias": _option("conv_bias", False),
+    "projection_dropout": _option("dropout_input", 0.0),
+    "transformer.hidden_size": _option("encoder_embed_dim", 768),
+    "transformer.num_layers": _option("encoder_layers", 12),
+    "transformer.num_heads": _option("encoder_attention_heads", 12),
+    "transformer.ffn_size": _option("encoder_ffn_embed_dim", 3072),
+    "transformer.activation": _option("activation_fn", "gelu", FAIRSEQ_ACTIVATIONS),
+    "transformer.pre_layer_norm": _option("layer_norm_first", False),
+    "transformer.positions.num_groups": _option("conv_pos_groups", 16),
+    "transformer.relative_positions": Field(value=None),
+    "transformer.dropout": _option("dropout", 0.1),
+    "transformer.attention_dropout": _option("attention_dropout", 0.1),
+    "transformer.activation_dropout": _option("activation_dropout", 0.0),
+    "transformer.layer_drop": _option("encoder_layerdrop", 0.0),
+}
+"""Fields of the config in the options of fairseq's model."""
+
+MIN_STACKED_KERNEL = 3
+"""Least kernel of stacked convolutions of positions, however many share `conv_pos`."""
+
+_LAYER = "transformer.layers.{i}."
+HUGGINGFACE_KEYS: Table = (
+    ("feature_extractor.conv_layers.{i}.conv.{rest}", "extractor.convs.{i}.{rest}"),
+    ("feature_extractor.conv_layers.{i}.layer_norm.{rest}", "extractor.norms.{i}.{rest}"),
+    ("feature_projection.layer_norm.{rest}", "projection_norm.{rest}"),
+    ("feature_projection.projection.{rest}", "projection.{rest}"),
+    (
+        "encoder.pos_conv_embed.conv.parametrizations.weight.original0",
+        "transformer.positions.convs.0.weight_g",
+    ),
+    (
+        "encoder.pos_conv_embed.conv.parametrizations.weight.original1",
+        "transformer.positions.convs.0.weight_v",
+    ),
+    ("encoder.pos_conv_embed.conv.{rest}", "transformer.positions.convs.0.{rest}"),
+    ("encoder.pos_conv_embed.batch_norm.{rest}", "transformer.positions.batch_norm.{rest}"),
+    ("encoder.layer_norm.{rest}", "transformer.norm.{rest}"),
+    ("encoder.layers.{i}.attention.q_proj.{rest}", f"{_LAYER}attention.query.{{rest}}"),
+    ("encoder.layers.{i}.attention.k_proj.{rest}", f"{_LAYER}attention.key.{{rest}}"),
+    ("encoder.layers.{i}.attention.v_proj.{rest}", f"{_LAYER}attention.value.{{rest}}"),
+    ("encoder.layers.{i}.attention.out_proj.{rest}", f"{_LAYER}attention.out.{{rest}}"),
+    ("encoder.layers.{i}.layer_norm.{rest}", f"{_LAYER}attention_norm.{{rest}}"),
+    ("encoder.layers.{i}.feed_forward.intermediate_dense.{rest}", f"{_LAYER}ffn_in.{{rest}}"),
+    ("encoder.layers.{i}.feed_forward.output_dense.{rest}", f"{_LAYER}ffn_out.{{rest}}"),
+    ("encoder.layers.{i}.final_layer_norm.{rest}", f"{_LAYER}ffn_norm.{{rest}}"),
+)
+HUGGINGFACE_UNUSED = (
+    "masked_spec_embed",  # replaces masked frames in training
+    # Heads of the models for pretraining, CTC, classification and speaker verification.
+    "quantizer.{rest}",
+    "project_q.{rest}",
+    "project_hid.{rest}",
+    "lm_head.{rest}",
+    "dropout_features.{rest}",
+    "projector.{rest}",
+    "classifier.{rest}",
+    "layer_weights",
+    "tdnn.{rest}",
+    "objective.{rest}",
+)
+
+FAIRSEQ_NORM_KEYS: dict[str, Table] = {
+    "group": (("feature_extractor.conv_layers.{i}.2.{rest}", "extractor.norms.{i}.{rest}"),),
+    "layer": (("feature_extractor.conv_layers.{i}.2.1.{rest}", "extractor.norms.{i}.{rest}"),),
+}
+FAIRSEQ_POSITION_KEYS: dict[str, Table] = {
+    "weight_norm": (
+        (
+            "encoder.pos_conv.0.parametrizations.weight.original0",
+            "transformer.positions.convs.0.weight_g",
+        ),
+        (
+            "encoder.pos_conv.0.parametrizations.weight.original1",
+            "transformer.positions.convs.0.weight_v",
+        ),
+        ("encoder.pos_conv.0.{rest}", "transformer.positions.convs.0.{rest}"),
+    ),
+    "batch_norm": (
+        ("encoder.pos_conv.0.{rest}", "transformer.positions.batch_norm.{rest}"),
+        ("encoder.pos_conv.1.{rest}", "transformer.positions.convs.0.{rest}"),
+    ),
+    "stack": (("encoder.pos_conv.{i}.0.{rest}", "transformer.positions.convs.{i}.{rest}"),),
+}
+FAIRSEQ_KEYS: Table = (
+    ("feature_extractor.conv_layers.{i}.0.{rest}", "extractor.convs.{i}.{rest}"),
+    ("layer_norm.{rest}", "projection_norm.{rest}"),
+    ("post_extract_proj.{rest}", "projection.{rest}"),
+    ("encoder.layer_norm.{rest}", "transformer.norm.{rest}"),
+    ("encoder.layers.{i}.self_attn.q_proj.{rest}", f"{_LAYER}attention.query.{{rest}}"),
+    ("encoder.layers.{i}.self_attn.k_proj.{rest}", f"{_LAYER}attention.key.{{rest}}"),
+    ("encoder.layers.{i}.self_attn.v_proj.{rest}", f"{_LAYER}attention.value.{{rest}}"),
+    ("encoder.layers.{i}.self_attn.out_proj.{rest}", f"{_LAYER}attention.out.{{rest}}"),
+    ("encoder.layers.{i}.self_attn_layer_norm.{rest}", f"{_LAYER}attention_norm.{{rest}}"),
+    ("encoder.layers.{i}.fc1.{rest}", f"{_LAYER}ffn_in.{{rest}}"),
+    ("encoder.layers.{i}.fc2.{rest}", f"{_LAYER}ffn_out.{{rest}}"),
+    ("encoder.layers.{i}.final_layer_norm.{rest}", f"{_LAYER}ffn_norm.{{rest}}"),
+)
+FAIRSEQ_UNUSED = (
+    "mask_emb",
+    "quantizer.{rest}",
+    "project_q.{rest}",
+    "final_proj.{rest}",
+    "target_glu.{rest}",
+    "label_embs_concat",
+    "_ema.{rest}",
+)
+
+ADAPTER_REASON = "adapters after or inside the encoder are not implemented"
+
+
+def convert_huggingface(payload: Mapping[str, Any], family: Family) -> Converted:
+    """Config and weights of a model of transformers.
+
+    Raises:
+        CheckpointError: An option is not known or asks for what is not implemented.
+    """
+    spec = family.formats[huggingface.SPEC]
+    options = Options(payload[huggingface.CONFIG], huggingface.CONFIG_FILE)
+    preprocessor = Options(payload[huggingface.PREPROCESSOR], huggingface.PREPROCESSOR_FILE)
+    options.demand("add_adapter", False, ADAPTER_REASON)
+    if "adapter_attn_dim" in options:
+        raise options.error(f"has adapter_attn_dim: {ADAPTER_REASON}")
+    check_demands(spec.demands, options)
+    preprocessor.demand("sampling_rate", SAMPLE_RATE, "encoders read audio at that rate in Hz")
+    given = {
+        "normalize": preprocessor.get("do_normalize", bool, True),
+        "normalize_eps": HUGGINGFACE_EPS,
+        "extractor.layers": _huggingface_layers(options),
+    }
+    fields = huggingface_fields(spec)
+    config = read_config(family.config_type(), fields, options, given)
+    weights = state_dict(payload[huggingface.WEIGHTS], "the file of weights")
+    return Converted(config, weights, huggingface_keys(spec))
+
+
+def huggingface_fields(spec: FamilyFormat) -> dict[str, Field]:
+    """Fields of a family's config in `config.json`."""
+    return merged_fields(HUGGINGFACE_FIELDS, spec.fields)
+
+
+def huggingface_keys(spec: FamilyFormat) -> KeyMap:
+    """The table of keys of a family in transformers."""
+    return KeyMap((*spec.keys, *HUGGINGFACE_KEYS), (*HUGGINGFACE_UNUSED, *spec.unused))
+
+
+def convert_fairseq(payload: Mapping[str, Any], family: Family) -> Converted:
+    """Config and weights of a fairseq checkpoint.
+
+    Raises:
+        CheckpointError: An option is not known or asks for what is not implemented.
+    """
+    task, model, weights = fairseq.sections(payload)
+    return _converted(task, model, weights, family, family.formats[fairseq.SPEC])
+
+
+def _converted(
+    task: Options, model: Options, weights: Mapping[str, Any], family: Family, spec: FamilyFormat
+) -> Converted:
+    model.choice("layer_type", ("transformer",), "transformer")
+    model.demand("quantize_input", False, "quantised inputs are not implemented")
+    model.demand("crop_seq_to_multiple", 1, "every frame of an utterance is kept")
+    check_demands(spec.demands, model)
+    layers = _fairseq_layers(model)
+    width = model.get("encoder_embed_dim", int, 768)
+    given = {
+        "normalize": task.get("normalize", bool, False),
+        "normalize_eps": FAIRSEQ_EPS,
+        "extractor.layers": layers,
+        # fairseq leaves the projection out where it would not change the width.
+        "projection": width != layers[-1][0],
+        **_fairseq_positions(model),
+    }
+    config = read_config(
+        family.config_type(), merged_fields(FAIRSEQ_FIELDS, spec.fields), model, given
+    )
+    assert isinstance(config, WaveformTransformerConfig)
+    return Converted(config, weights, fairseq_keys(config, spec))
+
+
+def fairseq_keys(config: WaveformTransformerConfig, spec: FamilyFormat) -> KeyMap:
+    """The table of keys of a family in fairseq; norms and positions depend on their kind."""
+    return KeyMap(
+        (
+            *spec.keys,
+            *FAIRSEQ_NORM_KEYS[config.extractor.norm],
+            *FAIRSEQ_POSITION_KEYS[config.transformer.positions.kind],
+            *FAIRSEQ_KEYS,
+        ),
+        (*FAIRSEQ_UNUSED, *spec.unused),
+    )
+
+
+def _huggingface_layers(options: Options) -> tuple[tuple[int, ...], ...]:
+    columns = [
+        options.get(name, list[int], [layer[column] for layer in PUBLISHED_LAYERS])
+        for column, name in enumerate(("conv_dim", "conv_kernel", "conv_stride"))
+    ]
+    if len({len(column) for column in columns}) > 1:
+        raise options.error(
+            "must list as many conv_dim as conv_kernel and conv_stride, but lists "
+            + ", ".join(str(len(column)) for column in columns)
+        )
+    return tuple(zip(*columns, strict=True))
+
+
+def _fairseq_layers(model: Options) -> tuple[tuple[int, int, int], ...]:
+    if "conv_feature_layers" not in model:
+        return PUBLISHED_LAYERS
+    return tuple(fairseq.parse_layers(model.require("conv_feature_layers", object)))
+
+
+def _fairseq_positions(model: Options) -> dict[str, Any]:
+    """Fields of the convolutions of positions: several share `conv_pos` frames."""
+    kernel_size = model.get("conv_pos", int, 128)
+    depth = model.get("pos_conv_depth", int, 1)
+    place = "transformer.positions."
+    if depth > 1:
+        kernel_size = max(MIN_STACKED_KERNEL, kernel_size // depth)
+        return {f"{place}kind": "stack", f"{place}kernel_size": kernel_size, f"{place}depth": depth}
+    has_batch_norm = model.get("conv_pos_batch_norm", bool, False)
+    kind = "batch_norm" if has_batch_norm else "weight_norm"
+    return {f"{place}kind": kind, f"{place}kernel_size": kernel_size}

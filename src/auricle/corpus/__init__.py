@@ -1,0 +1,1 @@
+"""Corpora: utterances of files, folders, manifests, archives and data sets, listed and read."""

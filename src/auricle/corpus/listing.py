@@ -1,0 +1,197 @@
+"""Utterances of everything that a user may name."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+
+from auricle.audio.inputs import audio_suffixes
+from auricle.corpus.datasets import SCHEME, is_saved_dataset, list_dataset
+from auricle.corpus.folders import PACKED, PACKED_SUFFIXES, expand_files, list_archives, list_audio
+from auricle.corpus.kaldi_lhotse import SCRIPT_NAME, is_lhotse, list_cuts, list_kaldi
+from auricle.corpus.manifests import list_fairseq, open_text
+from auricle.corpus.tables import has_path_column, json_objects, list_table
+from auricle.corpus.utterance import Lister, Listing, Problem, Scope, unreadable
+from auricle.errors import AudioError
+
+LISTERS: dict[str, Lister] = {
+    "audio": list_audio,
+    "fairseq": list_fairseq,
+    "table": list_table,
+    "kaldi": list_kaldi,
+    "lhotse": list_cuts,
+    "dataset": list_dataset,
+    "webdataset": list_archives,
+}
+"""Names of the formats of inputs, and what lists each."""
+
+MANIFEST_FORMATS = ("fairseq", "table", "kaldi", "lhotse")
+"""Those whose inputs are expanded here; the others do it by themselves."""
+
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".tsv", ".tsv.gz")
+JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+
+
+def list_utterances(
+    inputs: Sequence[str],
+    *,
+    input_format: str | None = None,
+    root: Path | None = None,
+    channel: int | None = None,
+    ids_by_path: bool = False,
+) -> Listing:
+    """List the utterances of inputs, in their order; no audio is opened.
+
+    What an input is follows from what it looks like: a folder, a pattern or a file of audio; a
+    manifest of fairseq's (`.tsv`), with a column of paths (`.tsv`, `.csv`, `.parquet`, `.jsonl`),
+    of Kaldi's (`wav.scp` or its folder) or of Lhotse's (`.jsonl`, `.jsonl.gz`); a tar archive,
+    or several; a Hugging Face data set (`hf-dataset://NAME`, or a folder saved to disk).
+
+    A file named by several folders, files and patterns under one id counts once. Every other id
+    that comes twice is an error.
+
+    Args:
+        inputs: Paths, patterns or names.
+        input_format: One of `LISTERS`, instead of looking.
+        root: A folder that no audio may lie outside of, links followed. Without it, the relative
+            paths of a manifest may not leave its folder; absolute ones lie anywhere.
+        channel: The channel of utterances for which the input names none, counted from 0; None
+            for the mean of all.
+        ids_by_path: Make ids that come from paths of all of the path.
+
+    Returns:
+        The utterances, and a problem for each row whose file is missing, lies outside of the root
+        or that cannot be read.
+
+    Raises:
+        AudioError: An input cannot be read, holds nothing, or two utterances have one id.
+        MissingExtraError: An input needs a package that is not installed.
+    """
+    if input_format is not None and input_format not in LISTERS:
+        raise AudioError(f"the format is {input_format!r}, expected one of {', '.join(LISTERS)}")
+    if root is not None and not Path(root).is_dir():
+        raise AudioError(
+            f"the root {root} is no folder that exists; pass the one that holds all audio"
+        )
+    scope = Scope(root=root, channel=channel, ids_by_path=ids_by_path)
+    listing = Listing()
+    parts: list[tuple[str, str]] = []
+    firsts: list[int] = []
+    for text in inputs:
+        for name, found_format in _inputs_of(text, input_format):
+            found = _list_one(name, found_format, scope)
+            parts.append((name, found_format))
+            firsts.append(len(listing.utterances))
+            listing.extend(found)
+    _drop_repeated(listing, parts, firsts, ids_by_path=ids_by_path)
+    return listing
+
+
+def _list_one(text: str, input_format: str, scope: Scope) -> Listing:
+    found = LISTERS[input_format](text, scope)
+    if not found.utterances and not found.problems:
+        raise AudioError(f"{text} names no audio (read as {input_format}); check its contents")
+    return found
+
+
+def _inputs_of(text: str, input_format: str | None) -> list[tuple[str, str]]:
+    """What an input stands for, with the format of each; patterns of manifests are expanded."""
+    if not text:
+        raise AudioError("an input is empty text; pass a file, a folder or a pattern")
+    if text.startswith(SCHEME):
+        return [(text, "dataset")]
+    if input_format in MANIFEST_FORMATS:
+        return [(file, input_format) for file in expand_files(text)]
+    if input_format is not None:
+        return [(text, input_format)]
+    name = text.lower()
+    if name.endswith(PACKED_SUFFIXES):
+        raise AudioError(f"{text} {PACKED}")
+    if Path(text).is_dir():
+        return [(text, _format_of_folder(text))]
+    if name.endswith(".tar"):
+        return [(text, "webdataset")]
+    if name.endswith(".scp"):
+        return [(file, "kaldi") for file in expand_files(text)]
+    if name.endswith(TABLE_SUFFIXES + JSON_SUFFIXES):
+        return [(file, _format_of_manifest(file)) for file in expand_files(text)]
+    return [(text, "audio")]
+
+
+def _format_of_folder(folder: str) -> str:
+    if Path(folder, SCRIPT_NAME).is_file():
+        return "kaldi"
+    if is_saved_dataset(folder):
+        return "dataset"
+    if _holds_audio(folder):
+        return "audio"
+    has_archives = next(Path(folder).rglob("*.tar"), None) is not None
+    return "webdataset" if has_archives else "audio"
+
+
+def _holds_audio(folder: str) -> bool:
+    """Is there a file with an audio suffix at any depth? Stops at the first."""
+    suffixes = tuple(audio_suffixes())
+    return any(
+        name.lower().endswith(suffixes) and not name.startswith(".")
+        for _, _, names in os.walk(folder)
+        for name in names
+    )
+
+
+def _format_of_manifest(path: str) -> str:
+    name = path.lower()
+    if name.endswith((".tsv", ".tsv.gz")):
+        try:
+            with open_text(path) as file:
+                lines = file.readline(), file.readline()
+                return "table" if has_path_column(*lines) else "fairseq"
+        except OSError as error:
+            raise unreadable(path, error) from error
+    if name.endswith(JSON_SUFFIXES):
+        first = next(json_objects(path), None)
+        if first is not None and not isinstance(first[1], Problem) and is_lhotse(first[1]):
+            return "lhotse"
+    return "table"
+
+
+def _drop_repeated(
+    listing: Listing, parts: list[tuple[str, str]], firsts: list[int], *, ids_by_path: bool
+) -> None:
+    """Keep files once that folders and patterns name twice; refuse all other repeated ids."""
+    seen: dict[str, int] = {}
+    repeated: set[int] = set()
+    clashes: list[tuple[int, int]] = []
+    for place, utterance in enumerate(listing.utterances):
+        other = seen.setdefault(utterance.id, place)
+        if other == place:
+            continue
+        formats = {parts[bisect_right(firsts, index) - 1][1] for index in (place, other)}
+        if formats == {"audio"} and listing.utterances[other] == utterance:
+            repeated.add(place)
+        else:
+            clashes.append((other, place))
+    if clashes:
+        first, second = clashes[0]
+        sources = [
+            f"{listing.utterances[place].origin} (of {parts[bisect_right(firsts, place) - 1][0]})"
+            for place in (first, second)
+        ]
+        more = "" if len(clashes) == 1 else f"; {len(clashes) - 1} more ids come twice"
+        by_path = 'give them ids by their whole paths with --ids path (ids="path"), or in a list, '
+        ways = (
+            f"{'' if ids_by_path else by_path}rename one, choose one kind of file with a pattern "
+            "such as 'corpus/**/*.wav', or extract them to stores of their own"
+        )
+        places = {bisect_right(firsts, place) - 1 for place in (first, second)}
+        if len(places) == 1 and parts[places.pop()][1] in MANIFEST_FORMATS:
+            ways = "give each row an id of its own there (a table has a column id)"
+        raise AudioError(
+            f"{sources[0]} and {sources[1]} have one id, {listing.utterances[first].id!r}{more}: "
+            f"{ways}"
+        )
+    if repeated:
+        kept = [u for place, u in enumerate(listing.utterances) if place not in repeated]
+        listing.utterances[:] = kept

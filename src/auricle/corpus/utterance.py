@@ -1,0 +1,218 @@
+"""Utterance: the record of audio to extract, train on, probe or plot; its id; listings of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from auricle.errors import AudioError
+
+Container: TypeAlias = Literal["file", "tar", "dataset", "stream"]
+"""Where audio lies: in a file of its own, in a tar archive, in a Hugging Face dataset, in one that
+is read as a stream, row after row."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Fingerprint:
+    """Identity of the audio that was encoded: tells a file that was replaced from one that was not.
+
+    Attributes:
+        num_bytes: Size of the audio file: a file of its own, a tar archive's member, a row's.
+        mtime_ns: Modification time of the file or archive that holds it, in nanoseconds since
+            1970; None where there is none, as of a row of a stream.
+        sha256: Digest of those bytes, in hex.
+        part_seconds: Length of the part that was asked for; None for all up to the end.
+    """
+
+    num_bytes: int
+    mtime_ns: int | None
+    sha256: str
+    part_seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """A labelled part of an utterance, such as a phone, from `start` up to `end` in seconds."""
+
+    start: float
+    end: float
+    label: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Utterance:
+    """A stretch of audio, and the name under which its representation is kept.
+
+    Attributes:
+        id: Unique in a store. Relative paths without their suffix, keys of a manifest.
+        source: Path of the file, the archive or the dataset's folder; a dataset's name.
+        container: What `source` is.
+        member: Name of the file in the archive, or "split:row" of the dataset; "" for a file.
+        start: Where the stretch begins, in seconds.
+        seconds: How long it is; None where nobody has said so, which for a `start` of 0 means
+            all of the source.
+        channel: Which channel, counted from 0; None for the mean of all.
+        spooled: Path of the file in which this run keeps a row of a stream; "" for all else.
+        fingerprint: Identity of its audio, once that has been read; it is no part of what an
+            utterance is compared by.
+    """
+
+    id: str
+    source: str
+    container: Container = "file"
+    member: str = ""
+    start: float = 0.0
+    seconds: float | None = None
+    channel: int | None = None
+    spooled: str = ""
+    fingerprint: Fingerprint | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def origin(self) -> str:
+        """Where the audio comes from, in one text: the source, and the member where it has any."""
+        return f"{self.source}:{self.member}" if self.member else self.source
+
+
+ProblemKind: TypeAlias = Literal["missing", "escape", "unreadable"]
+"""The audio is not there; it lies outside of the root; the row does not say what it must."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """A row of an input that is no utterance, and why.
+
+    Attributes:
+        kind: In one word.
+        manifest: The file that lists it, or the input itself.
+        line: Its line, or row of a table without lines, counted from 1; None where there is none.
+        id: Its id, "" where that is not known.
+        source: The audio it means, "" where that is not known.
+        reason: What was got, what was expected, what to do.
+    """
+
+    kind: ProblemKind = "unreadable"
+    manifest: str
+    line: int | None = None
+    id: str = ""
+    source: str = ""
+    reason: str
+
+    def __str__(self) -> str:
+        place = self.manifest if self.line is None else f"{self.manifest}, line {self.line}"
+        return f"{place}: {self.reason}"
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Listing:
+    """Utterances in the order of the inputs, and the rows that are none.
+
+    `known_seconds` holds, by id, what a list tells of the length of audio that is read whole. It
+    serves planning alone: lists round.
+    """
+
+    utterances: list[Utterance] = dataclasses.field(default_factory=list)
+    problems: list[Problem] = dataclasses.field(default_factory=list)
+    known_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def extend(self, other: Listing) -> None:
+        """Append what another listing holds."""
+        self.utterances += other.utterances
+        self.problems += other.problems
+        self.known_seconds.update(other.known_seconds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Scope:
+    """What holds for all inputs of one listing.
+
+    `root` is the folder that no path may leave, None for each list's own; `channel` is taken where
+    a list names none. With `ids_by_path` ids that are made of paths are made of the whole path, as
+    the input gives it, not of what lies below the input's folder.
+    """
+
+    root: Path | None = None
+    channel: int | None = None
+    ids_by_path: bool = False
+
+
+Lister: TypeAlias = Callable[[str, Scope], Listing]
+"""Lists one input, given as text."""
+
+
+def unreadable(path: str, error: Exception) -> AudioError:
+    """The error of a list that cannot be opened or is not in its format."""
+    reason = getattr(error, "strerror", None) or error
+    return AudioError(f"cannot read {path}: {reason}; check the path and its format")
+
+
+MAX_PART_BYTES = 240
+"""File systems allow 255 bytes between slashes; a suffix still has to fit."""
+
+
+def id_reason(name: str) -> str | None:
+    """Why a name cannot be an id, None if it can."""
+    if not name:
+        return "the id is empty: name one"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return f"the id {name!r} is not UTF-8: rename the file, or give an id"
+    if not name.isascii() or not name.isprintable():
+        # Letters of every script are welcome, and so are spaces; what controls a terminal is not.
+        bad = next((c for c in name if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)
+        if bad is not None:
+            return f"the id {name!r} holds the control character {bad!r}: rename it"
+    if name.startswith("/"):
+        return f"the id {name!r} is an absolute path: give a relative one"
+    for part in name.split("/"):
+        if part in ("", ".", ".."):
+            return f"the id {name!r} has the part {part!r}: leave it out, ids become file names"
+        if len(part) > MAX_PART_BYTES // 4 and len(part.encode()) > MAX_PART_BYTES:
+            return (
+                f"the id {name[:40]!r}... has a part of {len(part.encode())} bytes, expected at "
+                f"most {MAX_PART_BYTES}: give a shorter id"
+            )
+    return None
+
+
+def id_of_path(path: str, folders: tuple[str, ...]) -> str:
+    """The id of a file: its path below the first of `folders` that holds it, without suffix.
+
+    Where none holds it, the name alone. All paths are absolute.
+    """
+    normal = os.path.normpath(path)
+    for folder in folders:
+        prefix = folder.rstrip(os.sep) + os.sep
+        if normal.startswith(prefix):
+            return without_suffix(normal[len(prefix) :].replace(os.sep, "/"))
+    return without_suffix(os.path.basename(normal))  # noqa: PTH119 - a Path each would double the time
+
+
+def id_of_whole_path(path: str, given: str) -> str:
+    """The id of a file by all of its path, without suffix.
+
+    Args:
+        path: Absolute.
+        given: The input that it comes from. A relative one gives the path from the current folder
+            on, where the file lies below that.
+    """
+    relative = os.path.relpath(path)
+    is_below = relative != os.pardir and not relative.startswith(os.pardir + os.sep)
+    is_whole = Path(given).is_absolute() or not is_below
+    whole = os.path.splitdrive(path)[1] if is_whole else relative
+    return without_suffix(whole.replace(os.sep, "/").lstrip("/"))
+
+
+def without_suffix(name: str) -> str:
+    """A relative path in POSIX form without the last suffix of its last part."""
+    return os.path.splitext(name)[0]  # noqa: PTH122 - a Path each would double the time
+
+
+def id_of_part(name: str, start: float, end: float | None) -> str:
+    """The id of a part of a file whose list names none: the file's, and the part's milliseconds."""
+    marks = [start] if end is None else [start, end]
+    return "-".join([name, *(f"{round(1000 * mark):09d}" for mark in marks)])

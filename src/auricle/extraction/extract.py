@@ -1,0 +1,383 @@
+"""From a corpus to a store of representations: what `auricle.extract` and the command line do."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+
+from auricle.audio.inputs import checked_pad_short
+from auricle.audio.notes import gathering
+from auricle.catalogue.record import DEFAULT_MODEL
+from auricle.corpus.listing import list_utterances
+from auricle.corpus.utterance import Listing
+from auricle.errors import AudioError, AuricleError, ChecksumError
+from auricle.extraction.engine import FLUSH_SECONDS
+from auricle.extraction.forecast import LongAudioHint, survey
+from auricle.extraction.local import LocalEngine, all_devices
+from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, PlanLimits
+from auricle.extraction.ray import RayEngine, import_ray
+from auricle.extraction.run import Engine, Progress, Summary
+from auricle.extraction.run import extract as run
+from auricle.extraction.selection import DType, Pool, Selection, Windows, describe
+from auricle.extraction.spooling import GROUP_ROWS, Stream, open_stream
+from auricle.extraction.streams import extract_streams as run_streams
+from auricle.extraction.work import Loaded, LoadOn, Work
+from auricle.extraction.writers import open_format
+from auricle.hub.load import load
+from auricle.hub.location import is_location, looks_like_path
+from auricle.inference.precision import Precision
+from auricle.models.base import Encoder
+from auricle.store.folder import open_folder
+from auricle.store.layout import read_meta
+from auricle.store.writer import StoreWriter
+
+Layers: TypeAlias = Sequence[int | str] | Literal["all"]
+
+DEFAULT_OVERLAP_SECONDS = 5.0
+"""What windows have in common where nobody says."""
+
+MAX_REASONS = 3
+"""Reasons that are given where not one input can be used."""
+
+
+class Silence:
+    """Hears how a run goes on, and says nothing."""
+
+    def start(self, seconds: float | None, num_utterances: int | None) -> None:
+        """Nothing is said of what is to be done."""
+
+    def measure(self, num_done: int, num_all: int) -> None:
+        """Nothing is said of files that are looked at."""
+
+    def advance(self, seconds: float) -> None:
+        """Nothing is said of what is done."""
+
+    def fail(self, reason: str) -> None:
+        """Nothing is said of what failed; errors.jsonl holds it."""
+
+
+@gathering
+def extract(
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    model: str | Path | Encoder = DEFAULT_MODEL,
+    checkpoint: str | Path | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
+    refresh: bool = False,
+    precision: Precision = "float32",
+    devices: str | Sequence[str] = "auto",
+    layers: Layers | int | str | None = None,
+    weights: Sequence[float] | None = None,
+    pool: Pool | None = None,
+    codes: bool = False,
+    dtype: DType | torch.dtype = "float32",
+    output_format: str = "store",
+    input_format: str | None = None,
+    root: str | Path | None = None,
+    streaming: bool = False,
+    channel: int | None = None,
+    ids: Literal["relative", "path"] = "relative",
+    window_seconds: float | None = None,
+    overlap_seconds: float = DEFAULT_OVERLAP_SECONDS,
+    pad_short: bool = False,
+    on_error: Literal["report", "stop"] = "report",
+    batch_seconds: float = DEFAULT_BATCH_SECONDS,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+    num_workers: int | None = 0,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    num_actors: int | None = None,
+    flush_seconds: float = FLUSH_SECONDS,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    short: Literal["error", "pad"] | None = None,
+) -> Summary:
+    """Write the representations of a corpus into a store that `auricle.open` reads.
+
+    What the store holds already is left as it is: a run that was killed goes on where it was, and
+    a corpus that has grown costs what is new.
+
+    Args:
+        inputs: Files, folders, patterns, manifests, archives, data sets.
+        out: Folder of the store, or an address that fsspec knows (`s3://bucket/features`).
+        model: As `auricle.load` takes it; or an encoder, which runs where it is.
+        checkpoint: As `auricle.load` takes it.
+        config: As `auricle.load` takes it.
+        refresh: Encode again what the store holds under an id whose audio is another one now,
+            which is an error without it. Weights are downloaded again, as `auricle.load` does,
+            for a new store or where what is cached of them is damaged.
+        precision: How many bits the model computes with, as `auricle.load` takes it.
+        devices: As torch names them, with a process for each where there are several; `"auto"`
+            for all CUDA GPUs, or the CPU where there are none.
+        layers: Indices or names, "all", or None for the default layer.
+        weights: Of a sum of the layers, one each; None to keep them apart.
+        pool: "mean", "max" or "meanstd" over the frames; None to keep them.
+        codes: Keep the quantiser's codes instead of layers.
+        dtype: Type in which layers are kept.
+        output_format: "store", "npy", "kaldi", "webdataset", "hdf5" or "arrow".
+        input_format: What the inputs are, where that is not to be told by looking.
+        root: A folder that no audio may lie outside of.
+        streaming: Read Hugging Face data sets row after row instead of downloading them first; a
+            group of rows at a time lies in the system's temporary folder.
+        channel: Counted from 0; None for the mean of all.
+        ids: What ids are that come from paths: "relative" for what lies below the input's folder,
+            "path" for all of the path as the input gives it, so that `tr/1.wav` is not `te/1.wav`.
+        window_seconds: Encode what is longer in windows of this length, see
+            `auricle.encode_windows`; None to encode everything whole.
+        overlap_seconds: What neighbouring windows have in common.
+        pad_short: Append zeros to audio shorter than the encoder's minimum, which is a failure
+            otherwise.
+        on_error: Whether an utterance that gives nothing is reported or ends the run.
+        batch_seconds: Audio that goes through the model at once, padding included.
+        shard_bytes: Size at which a shard ends.
+        num_workers: Processes that decode for each device; 0 for a thread, None for what suits
+            (in a script then, calls belong under `if __name__ == "__main__"`).
+        engine: "local" for this machine, "ray" for a Ray cluster.
+        address: Of the cluster; "auto" for the one that this machine is in, None to start one.
+        num_actors: How many processes encode on the cluster; None for as many as fit.
+        flush_seconds: Time after which what is encoded of a shard that is not whole is flushed to
+            disk. So much, a batch and the time of a write are what a kill may lose.
+        dry_run: Write nothing, and say in the summary what a run would do: hours, frames, bytes,
+            and a time measured on a minute of noise at most.
+        progress: Hears how it goes on; None for no reports.
+        short: Deprecated: `"pad"` is `pad_short=True`, `"error"` is `pad_short=False`.
+
+    Returns:
+        What was done.
+
+    Raises:
+        AudioError: Inputs cannot be read, hold nothing usable, or two utterances have one id.
+        AuricleError: The encoder cannot be loaded, or does not give what is asked for.
+        OutputError: `out` holds another extraction, or other audio under an id; it cannot be
+            written.
+        ExtractionError: An utterance gave nothing, and `on_error` is "stop".
+    """
+    kept_short: Literal["error", "pad"] = "pad" if checked_pad_short(pad_short, short) else "error"
+    if ids not in ("relative", "path"):
+        raise AuricleError(f"ids must be 'relative' or 'path', but is {ids!r}")
+    texts = _texts(inputs)
+    streams: list[Stream] = []
+    listing = Listing()
+    if streaming:
+        _check_streaming(input_format, root, engine, dry_run)
+        streams = [open_stream(text) for text in texts]
+    else:
+        listing = _list(texts, input_format, root, channel, ids_by_path=ids == "path")
+    chosen = (devices,) if isinstance(devices, str) else tuple(devices)
+    chosen = all_devices() if chosen in ((), ("auto",)) else chosen
+    runner: Engine = LocalEngine(chosen)
+    if engine == "ray":
+        import_ray()  # before anything is written
+        runner = RayEngine(address, num_actors)
+    encoder, load_on = _encoder(
+        model,
+        runner,
+        refresh,
+        {"checkpoint": checkpoint, "config": config, "precision": precision},
+        holds_store=read_meta(open_folder(out)) is not None,
+    )
+    selection = Selection.of(
+        encoder,
+        [layers] if isinstance(layers, int | str) and layers != "all" else layers,
+        weights=weights,
+        pool=pool,
+        wants_codes=codes,
+        dtype=_type_name(dtype),
+        windows=None
+        if window_seconds is None
+        else Windows(window_seconds=window_seconds, overlap_seconds=overlap_seconds),
+    )
+    meta = describe(
+        encoder,
+        selection,
+        model=encoder.info.name if isinstance(model, Encoder) else str(model),
+        store_format=output_format,
+        channel=channel,
+        short=kept_short,
+        library_version=import_module("auricle").__version__,
+    )
+    work = Work(
+        load=load_on,
+        selection=selection,
+        short=kept_short,
+        writer=StoreWriter.begin(out, open_format(meta), writes=not dry_run),
+        num_workers=num_workers,
+        flush_seconds=flush_seconds,
+    )
+    num_bytes = functools.partial(selection.num_bytes, encoder, selection.kept(encoder))
+    limits = PlanLimits(batch_seconds=batch_seconds, shard_bytes=shard_bytes)
+    notice = LongAudioHint(selection, encoder, is_here=isinstance(load_on, Loaded))
+    if dry_run:
+        return survey(
+            listing.utterances,
+            work.writer,
+            selection,
+            load_on(device=chosen[0]) if engine == "local" else encoder,
+            num_devices=len(chosen) if engine == "local" else None,
+            progress=progress or Silence(),
+            limits=limits,
+            known_seconds=listing.known_seconds,
+            problems=listing.problems,
+            refresh=refresh,
+        )
+    if streaming:
+        return run_streams(
+            streams,
+            work,
+            runner,
+            num_bytes=num_bytes,
+            progress=progress or Silence(),
+            limits=limits,
+            channel=channel,
+            on_error=on_error,
+            group_rows=GROUP_ROWS * len(chosen),
+            notice=notice,
+        )
+    return run(
+        listing.utterances,
+        work,
+        runner,
+        num_bytes=num_bytes,
+        progress=progress or Silence(),
+        limits=limits,
+        known_seconds=listing.known_seconds,
+        problems=listing.problems,
+        on_error=on_error,
+        refresh=refresh,
+        notice=notice,
+    )
+
+
+def _check_streaming(
+    input_format: str | None, root: str | Path | None, engine: str, dry_run: bool
+) -> None:
+    """Raise AuricleError where options do not go with streams."""
+    if input_format not in (None, "dataset") or root is not None:
+        raise AuricleError(
+            "streams are data sets whose rows hold their audio: leave the input format and the "
+            "root out"
+        )
+    if dry_run:
+        raise AuricleError(
+            "how much a stream holds is not known before it is read: leave the dry run out, or "
+            "streaming"
+        )
+    if engine == "ray":
+        raise AuricleError(
+            "rows of a stream lie on this machine until they are encoded, where a cluster does not "
+            "see them: take the local engine, or leave streaming out"
+        )
+
+
+def _texts(inputs: str | Path | Iterable[str | Path]) -> list[str]:
+    is_table = hasattr(inputs, "columns") or isinstance(inputs, Mapping)
+    if is_table or not isinstance(inputs, str | Path | Iterable):
+        advice = (
+            "; write a table to a file, as DataFrame.to_csv('list.csv', index=False) does, and "
+            "pass its path"
+        )
+        raise AudioError(
+            "inputs are paths, patterns or names of data sets, one or a list of them, but got "
+            f"{type(inputs).__name__}{advice if is_table else ''}"
+        )
+    texts = []
+    for one in [inputs] if isinstance(inputs, str | Path) else inputs:
+        if not isinstance(one, str | Path):
+            raise AudioError(
+                f"inputs are paths, patterns or names of data sets, but got {type(one).__name__}; "
+                "waveforms in memory go to the encoder itself: encoder([waveform])"
+            )
+        texts.append(os.fspath(one))
+    return texts
+
+
+def _list(
+    texts: Sequence[str],
+    input_format: str | None,
+    root: str | Path | None,
+    channel: int | None,
+    *,
+    ids_by_path: bool,
+) -> Listing:
+    """Utterances of inputs, of which there are some."""
+    listing = list_utterances(
+        texts,
+        input_format=input_format,
+        root=None if root is None else Path(root),
+        channel=channel,
+        ids_by_path=ids_by_path,
+    )
+    if not listing.utterances:
+        reasons = "; ".join(map(str, listing.problems[:MAX_REASONS]))
+        raise AudioError(f"no audio to extract: {reasons}")
+    return listing
+
+
+def _encoder(
+    model: str | Path | Encoder,
+    runner: Engine,
+    refresh: bool,
+    options: Mapping[str, Any],
+    *,
+    holds_store: bool,
+) -> tuple[Encoder, LoadOn]:
+    """The encoder here, and what gives it to each process that encodes."""
+    only_device = None
+    if isinstance(runner, LocalEngine) and len(runner.devices) == 1:
+        (only_device,) = runner.devices
+    if isinstance(model, Encoder):
+        if only_device is None:
+            raise AuricleError(
+                "an encoder that is loaded runs in this process alone; pass the name or the path "
+                "of the model to use several devices, or Ray"
+            )
+        if model.training:
+            raise AuricleError(
+                "the encoder is in training mode, where dropout changes every frame; call "
+                "encoder.eval() first"
+            )
+        return model, Loaded(model)
+    device = only_device or "cpu"
+    try:
+        # Of a store that is there the weights are settled: others would be refused.
+        encoder = load(model, device=device, refresh=refresh and not holds_store, **options)
+    except ChecksumError:
+        if not (refresh and holds_store):
+            raise
+        encoder = load(model, device=device, refresh=True, **options)
+    if only_device is not None:
+        return encoder, Loaded(encoder)
+    # A process may run in another folder, and need not fetch anew what has just been fetched.
+    is_path = looks_like_path(model)
+    elsewhere = {
+        name: value if name == "precision" else _absolute(value) for name, value in options.items()
+    }
+    return encoder, functools.partial(
+        load, _absolute(Path(model)) if is_path else model, **elsewhere
+    )
+
+
+def _type_name(dtype: DType | torch.dtype) -> DType:
+    """The name of a type that can be kept.
+
+    Raises:
+        AuricleError: It cannot be.
+    """
+    for name in get_args(DType):
+        if dtype in (name, getattr(torch, name)):
+            kept: DType = name
+            return kept
+    raise AuricleError(f"dtype must be one of {', '.join(get_args(DType))}, but is {dtype}")
+
+
+def _absolute(option: Any) -> Any:
+    """An option of `load`, with a path made absolute."""
+    is_path = isinstance(option, str | Path) and not is_location(option)
+    return Path(option).absolute() if is_path else option

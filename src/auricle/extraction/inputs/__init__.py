@@ -1,1 +1,0 @@
-"""From what a user names to utterances: folders, patterns, manifests, data sets, archives."""

@@ -1,0 +1,38 @@
+"""Formats of shards by name: one file each, read back by the libraries that know it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from auricle.errors import OutputError
+
+if TYPE_CHECKING:
+    from auricle.store.layout import StoreMeta
+    from auricle.store.shards import ShardFormat
+
+_CLASSES = {
+    "store": "auricle.store.shards:StoreFormat",
+    "npy": "auricle.extraction.writers.npy:NpyFormat",
+    "kaldi": "auricle.extraction.writers.kaldi:KaldiFormat",
+    "webdataset": "auricle.extraction.writers.webdataset:WebDatasetFormat",
+    "hdf5": "auricle.extraction.writers.hdf5:Hdf5Format",
+    "arrow": "auricle.extraction.writers.arrow:ArrowFormat",
+}
+"""Name of a format -> module and class, imported on first use."""
+
+FORMAT_NAMES = tuple(_CLASSES)
+
+
+def open_format(meta: StoreMeta) -> ShardFormat:
+    """The format that `meta` names, ready to write what `meta` says.
+
+    Raises:
+        OutputError: There is no such format, or it has no such type of values.
+        MissingExtraError: A package that it needs is not installed.
+    """
+    if meta.format not in _CLASSES:
+        raise OutputError(f"there is no format {meta.format!r}; choose one of {list(_CLASSES)}")
+    module, _, name = _CLASSES[meta.format].partition(":")
+    found: type[ShardFormat] = getattr(import_module(module), name)
+    return found(meta)

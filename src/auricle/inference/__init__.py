@@ -1,0 +1,1 @@
+"""Inference beyond a plain call: windows, reduced precision, streams."""

@@ -1,0 +1,245 @@
+"""Steps of an encoder over a stream, and the stages that run them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from auricle.frontends import FbankConfig
+from auricle.geometry import Window
+from auricle.inference.streaming.norms import NormFunction, StreamCmvn, StreamNorm
+from auricle.nn.conv_features import AggregatorLayer, ExtractorLayer
+
+CODES = "codes"
+"""Name of the step that gives codes."""
+
+BLOCK_ROWS = 4
+"""Rows of a matrix that are multiplied in one way, whatever their number; fewer in another."""
+
+
+class Stage(Protocol):
+    """A running step: its state and its update function."""
+
+    def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
+        """New frames (1, D', T') out of new ones `x` (1, D, T); T and T' may be 0.
+
+        `is_last` is said once, at the end of the stream. Before it nothing comes of nothing: where
+        T is 0 a stage may be passed over.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One step of an encoder over a stream.
+
+    Attributes:
+        name: The layer that it gives, `CODES`, or any other name that no step has.
+        build: Makes a stage, at the start of a stream; the function that it is given normalises,
+            and changes nothing where there is no norm.
+        norm: The norm over the utterance in it; None where there is none.
+    """
+
+    name: str
+    build: Callable[[NormFunction], Stage]
+    norm: StreamNorm | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PerFrame:
+    """A function of each frame by itself, which remembers nothing."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
+        """New frames (1, D', T) out of new ones `x` (1, D, T)."""
+        return self.function(x)
+
+
+class Recurrent:
+    """Recurrent layers that go on where they were."""
+
+    def __init__(self, rnn: nn.RNNBase, *, residual: bool = False) -> None:
+        """`rnn` looks at the past alone; with `residual` it adds its input to its output."""
+        self._rnn = rnn
+        self._residual = residual
+        self._state: object = None
+
+    def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
+        """New frames (1, D', T) out of new ones `x` (1, D, T)."""
+        if x.shape[2] == 0:
+            return x.new_zeros(1, self._rnn.hidden_size, 0)
+        frames: Tensor
+        frames, self._state = self._rnn(x.transpose(1, 2), self._state)
+        output = frames.transpose(1, 2)
+        return x + output if self._residual else output
+
+
+class StreamWindows:
+    """The inputs that the windows of a stream cover, as soon as whole windows are there.
+
+    Inputs that later windows need as well are kept, never more than a window of them.
+    """
+
+    def __init__(
+        self, window: Window, *, padding: Literal["zeros", "first"] = "zeros", min_inputs: int = 1
+    ) -> None:
+        """Windows with the paddings of `window` at both ends of the stream.
+
+        Args:
+            window: Size, stride and paddings.
+            padding: Whether zeros or copies of the first input stand before it.
+            min_inputs: Inputs to wait for before the first window comes out, or the end.
+        """
+        self._window = window
+        self._padding = padding
+        self._min_inputs = min_inputs
+        self._kept: Tensor | None = None
+        self._num_inputs = 0
+        self._num_to_skip = 0
+
+    def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
+        """What new windows cover, for new inputs `x` (1, D, T): (1, D, S), S of 0 for none.
+
+        The first of the windows begins at the first input given and the last ends at the last.
+        """
+        window = self._window
+        self._num_inputs += x.shape[2]
+        if self._num_inputs == 0:  # padding alone makes no frames
+            return x
+        inputs = torch.cat([self._kept if self._kept is not None else self._before(x), x], dim=2)
+        if is_last:
+            inputs = F.pad(inputs, (0, window.pad_right))
+        skipped = min(self._num_to_skip, inputs.shape[2])
+        self._num_to_skip -= skipped
+        inputs = inputs[:, :, skipped:]
+        num_windows = max((inputs.shape[2] - window.size) // window.stride + 1, 0)
+        if self._num_inputs < self._min_inputs and not is_last:
+            num_windows = 0
+        step = num_windows * window.stride
+        self._num_to_skip += max(step - inputs.shape[2], 0)
+        # A copy: a view would keep all of what has been pushed, which may be the caller's own.
+        self._kept = inputs[:, :, step:].clone()
+        span = step - window.stride + window.size if num_windows else 0
+        return inputs[:, :, :span]
+
+    def _before(self, x: Tensor) -> Tensor:
+        """What stands before the first input of `x` (1, D, T)."""
+        past = x[:, :, :1].expand(-1, -1, self._window.pad_left)
+        return torch.zeros_like(past) if self._padding == "zeros" else past
+
+
+def convolved(conv: nn.Conv1d, inputs: Tensor) -> Tensor:
+    """`conv`, without its padding, over the inputs (1, D, S) that whole windows cover: (1, D', T).
+
+    A product of matrices: a convolution of few frames takes several times as long, and which of
+    its kernels adds up a frame would depend on how samples arrive. `conv` has one group.
+    """
+    if inputs.shape[2] == 0:
+        return inputs.new_zeros(1, conv.out_channels, 0)
+    windows = inputs[0].unfold(1, conv.kernel_size[0], conv.stride[0])  # (D, T, size)
+    rows = windows.transpose(0, 1).flatten(1)
+    num_frames = len(rows)
+    rows = F.pad(rows, (0, 0, 0, -num_frames % BLOCK_ROWS))
+    bias = None if conv.bias is None else conv.bias.to(inputs.dtype)
+    frames = F.linear(rows, conv.weight.flatten(1).to(inputs.dtype), bias)
+    return frames[:num_frames].T.unsqueeze(0)
+
+
+class ExtractorStage:
+    """Convolution, norm, activation, and a residual if asked."""
+
+    def __init__(self, layer: ExtractorLayer, is_compressed: bool, norm: NormFunction) -> None:
+        """With `is_compressed` the output is `log(|x| + 1)`."""
+        size, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
+        self._layer = layer
+        self._is_compressed = is_compressed
+        self._norm = norm
+        self._is_first = True
+        # From so many inputs on the residual is their every first one, whatever their number.
+        min_inputs = 2 * size - 1 if layer.residual_scale is not None else 1
+        self._windows = StreamWindows(Window(size=size, stride=stride), min_inputs=min_inputs)
+
+    def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
+        """New frames (1, C, T) out of new ones `x` (1, D, S)."""
+        layer = self._layer
+        inputs = self._windows(x, is_last=is_last)
+        y = layer.activation(self._norm(convolved(layer.conv, inputs)))
+        num_frames = y.shape[2]
+        if layer.residual_scale is not None and num_frames > 0:
+            step = inputs.shape[2] // num_frames if self._is_first else 1
+            y = (y + inputs[:, :, ::step][:, :, :num_frames]) * math.sqrt(layer.residual_scale)
+            self._is_first = False
+        return torch.log1p(y.abs()) if self._is_compressed else y
+
+
+class AggregatorStage:
+    """Causal convolution, norm, activation, and a residual if asked."""
+
+    def __init__(self, layer: AggregatorLayer, norm: NormFunction) -> None:
+        size, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
+        self._layer = layer
+        self._num_past = size - 1
+        self._norm = norm
+        self._windows = StreamWindows(
+            Window(size=size, stride=stride, pad_left=size - 1),
+            padding="zeros" if layer.zero_padding else "first",
+        )
+
+    def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
+        """New frames (1, C, T) out of new ones `x` (1, D, S)."""
+        layer = self._layer
+        inputs = self._windows(x, is_last=is_last)
+        y = layer.activation(self._norm(convolved(layer.conv, inputs)))
+        if layer.residual_scale is not None:
+            # Strides are 1 here, so each frame has an input of its own.
+            own = inputs[:, :, self._num_past :]
+            if isinstance(layer.residual, nn.Conv1d):
+                own = convolved(layer.residual, own)
+            y = (y + own) * math.sqrt(layer.residual_scale)
+        return y
+
+
+BLOCK_FRAMES = 16
+"""Frames that are transformed at once, always as many.
+
+A product of matrices rounds by the count of their rows, which would be that of the frames in a
+push; and mean and variance normalisation divides by what is left of a band that stands still.
+"""
+
+
+class FbankStage:
+    """Filterbank frames of a stream, normalised if asked."""
+
+    def __init__(self, features: FbankConfig, dtype: torch.dtype, norm: NormFunction) -> None:
+        self._config = msgspec.structs.replace(features, cmvn=False)
+        self._windows = StreamWindows(features.geometry.windows[0])
+        self._norm = norm
+        self._dtype = dtype
+
+    def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
+        """New frames (1, D, T) out of new samples `x` (1, 1, S)."""
+        samples = self._windows(x, is_last=is_last)[0]
+        config = self._config
+        num_frames = config.num_frames(samples.shape[1])
+        frames = samples.new_zeros(1, num_frames, config.dim)
+        hop = config.hop_samples
+        num_block_samples = (BLOCK_FRAMES - 1) * hop + config.frame_samples
+        for start in range(0, num_frames, BLOCK_FRAMES):
+            block = samples[:, start * hop :][:, :num_block_samples]
+            block = F.pad(block, (0, num_block_samples - block.shape[1]))
+            target = frames[:, start : start + BLOCK_FRAMES]
+            target.copy_(config.features(block, [num_block_samples])[:, : target.shape[1]])
+        return self._norm(frames.transpose(1, 2)).to(self._dtype)
+
+
+def feature_step(features: FbankConfig, dtype: torch.dtype) -> Step:
+    """The front end of an encoder as a step called `features`; frames come out as `dtype`."""
+    norm = StreamCmvn(dim=features.dim, epsilon=features.cmvn_epsilon) if features.cmvn else None
+    return Step("features", lambda function: FbankStage(features, dtype, function), norm)

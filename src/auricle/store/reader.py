@@ -1,0 +1,404 @@
+"""Reading a store back: by id, in order, as a data set."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from auricle.errors import LayerError, OutputError, StoreError, UnknownUtteranceError
+from auricle.optional import optional
+from auricle.store.folder import FileDigest, Folder, open_folder
+from auricle.store.index import (
+    CHANGED_REMEDY,
+    INDEX_REMEDY,
+    PART_REMEDY,
+    PLAN_REMEDY,
+    Damage,
+    index_batches,
+    meta_of_parts,
+    part_keys,
+    read_checked,
+    read_index,
+    read_parts,
+    shard_sizes,
+    size_damage,
+    unreadable,
+)
+from auricle.store.layout import (
+    INDEX,
+    META,
+    META_REMEDY,
+    PARTS,
+    PLANS,
+    StoreMeta,
+    read_meta,
+    refuse_difference,
+)
+from auricle.store.shards import ShardMaps
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+NUM_NEIGHBOURS = 500
+"""Ids on either side of a missing one among which similar ones are looked for."""
+
+
+def open_store(location: str | Path) -> Store:
+    """Open a folder of representations, whichever format its shards have.
+
+    Args:
+        location: Path of the folder, or an address that fsspec knows (`s3://...`).
+
+    Returns:
+        The store, which reads an array when it is asked for.
+
+    Raises:
+        StoreError: There is no store, or its index is damaged.
+        MissingExtraError: The package that reads from such an address is not installed.
+    """
+    folder = open_folder(location)
+    meta = read_meta(folder)
+    if meta is None:
+        what = "has no meta.json" if folder.sizes() else "does not exist, or is empty"
+        raise StoreError(
+            f"{folder.location} is not a store: it {what}; give the folder that an extraction wrote"
+        )
+    return Store(folder, meta)
+
+
+open = open_store  # noqa: A001 - the shorter name, as `auricle.open`
+
+
+class Store:
+    """Representations by the ids of utterances; `open_store` makes it.
+
+    `store[id]` is (T, D), or a dict of such by layer where several are kept. Arrays are mapped
+    from disk, not copied: what is written to one does not reach the disk, but may be seen by
+    who asks for it again; clone what you change. Iterating gives ids, sorted.
+
+    A store that is still being written is read as far as it was when opened. It can be pickled,
+    and read from any number of threads.
+    """
+
+    def __init__(self, folder: Folder, meta: StoreMeta) -> None:
+        self.meta = meta
+        self._folder = folder
+        self._maps = ShardMaps(folder)
+        self._layers = tuple(layer.name for layer in meta.layers)
+        self._ids, self._rows = _read_rows(folder, meta)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the run that writes it was done when it was opened."""
+        return self.meta.closed
+
+    @property
+    def location(self) -> str:
+        """Path or address of the store."""
+        return self._folder.location
+
+    @property
+    def ids(self) -> list[str]:
+        """All ids, sorted."""
+        return list(self._ids)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of what is kept of every utterance."""
+        return self._layers
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __repr__(self) -> str:
+        state = "" if self.is_closed else ", not closed"
+        layers = ", ".join(self._layers)
+        what = f"{len(self)} utterances of {self.meta.model} ({layers})"
+        return f"<Store {self.location}: {what}{state}>"
+
+    def __contains__(self, utterance_id: object) -> bool:
+        return isinstance(utterance_id, str) and self._ids.find(utterance_id) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __getitem__(self, utterance_id: str) -> Tensor | dict[str, Tensor]:
+        return self.at(self._position(utterance_id))
+
+    def get(self, utterance_id: str, *, layer: str | None = None) -> Tensor:
+        """The array (T, D) of an utterance.
+
+        Args:
+            utterance_id: Its id.
+            layer: Which of its arrays; may be left out where one is kept.
+
+        Returns:
+            Tensor of T frames (one where they were pooled) by D columns, in the type it was
+            written in, mapped from disk.
+
+        Raises:
+            UnknownUtteranceError: The store does not hold it.
+            LayerError: It keeps no such layer, or several and none was named.
+            StoreError: The shard is cut or not there.
+        """
+        number = self._layer_number(layer)
+        return self._array(self._position(utterance_id), number)
+
+    def id_at(self, index: int) -> str:
+        """The id at `index` in sorted order."""
+        return self._ids[index]
+
+    def at(self, index: int, *, layer: str | None = None) -> Tensor | dict[str, Tensor]:
+        """What `store[id]` gives for the id at `index` in sorted order, or one layer of it."""
+        if layer is None and len(self._layers) > 1:
+            return {name: self._array(index, i) for i, name in enumerate(self._layers)}
+        return self._array(index, self._layer_number(layer))
+
+    def items(self) -> Iterator[tuple[str, Tensor | dict[str, Tensor]]]:
+        """Ids, sorted, each with what `store[id]` gives."""
+        for position, utterance_id in enumerate(self._ids):
+            yield utterance_id, self.at(position)
+
+    def num_frames(self, utterance_id: str, *, layer: str | None = None) -> int:
+        """Rows of the array of an utterance, without reading it; errors are those of `get`."""
+        number = self._layer_number(layer)
+        return int(self._rows.frames[self._position(utterance_id) * len(self._layers) + number])
+
+    def dataset(self, *, layer: str | None = None) -> StoreDataset:
+        """Pairs of id and array for a `DataLoader`, in the order of ids.
+
+        Args:
+            layer: Which array; where several are kept and none is named, each comes as a dict.
+
+        Raises:
+            LayerError: The store keeps no such layer.
+        """
+        if layer is not None:
+            self._layer_number(layer)
+        return StoreDataset(self, layer)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The index as it is on disk now: a row per utterance and layer.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            StoreError: The index is damaged.
+        """
+        with optional("pandas", "to_pandas"):
+            import pandas  # noqa: F401 - pyarrow imports it
+        return read_index(self._folder, closed=self.is_closed).to_pandas()
+
+    def verify(self) -> list[Damage]:
+        """Read all files and say which are not as they were written; none where all is well."""
+        return verify(self._folder)
+
+    def _position(self, utterance_id: str) -> int:
+        if not isinstance(utterance_id, str):
+            raise UnknownUtteranceError(
+                f"utterances are asked for by their ids, which are text, but got {utterance_id!r}; "
+                "`store.at(index)` goes by the place among the sorted ids"
+            )
+        position = self._ids.find(utterance_id)
+        if position is None:
+            near = self._ids.near(utterance_id)
+            hint = f"; close matches: {', '.join(near)}" if near else ""
+            raise UnknownUtteranceError(
+                f"{self.location} holds {len(self)} utterances, but not {utterance_id!r}{hint}"
+            )
+        return position
+
+    def _layer_number(self, layer: str | None) -> int:
+        if layer is None and len(self._layers) == 1:
+            return 0
+        if layer not in self._layers:
+            raise LayerError(f"layer must be one of {', '.join(self._layers)}, but is {layer}")
+        return self._layers.index(layer)
+
+    def _array(self, position: int, number: int) -> Tensor:
+        rows = self._rows
+        row = position * len(self._layers) + number
+        shape = int(rows.frames[row]), self.meta.layers[number].dim
+        shard = rows.shards[rows.shard_numbers[row]]
+        return self._maps.array(shard, int(rows.offsets[row]), shape, self.meta.dtype)
+
+
+class StoreDataset(Dataset[tuple[str, "Tensor | dict[str, Tensor]"]]):
+    """Pairs of id and array of a store; `Store.dataset` makes it.
+
+    Utterances differ in length: give the `DataLoader` a `collate_fn`, such as `list`.
+    """
+
+    def __init__(self, store: Store, layer: str | None) -> None:
+        self._store = store
+        self._layer = layer
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __getitem__(self, index: int) -> tuple[str, Tensor | dict[str, Tensor]]:
+        return self._store.id_at(index), self._store.at(index, layer=self._layer)
+
+
+class SortedIds:
+    """A great many ids in sorted order, looked up by binary search without an object for each."""
+
+    def __init__(self, ids: pyarrow.ChunkedArray) -> None:
+        import pyarrow as pa
+
+        # Offsets of 64 bits, for the ids together may exceed 2 GiB.
+        large = ids.cast(pa.large_string())
+        self._ids = pa.concat_arrays([pa.array([], pa.large_string()), *large.chunks])
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> str:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index must be from 0 to {len(self) - 1}, but is {index}")
+        found: str = self._ids[index].as_py()
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[index] for index in range(len(self)))
+
+    def find(self, utterance_id: str) -> int | None:
+        """Position of an id; None where the id is not there."""
+        # Arrow sorts by UTF-8, which keeps the order of code points, as Python does.
+        index = bisect.bisect_left(self, utterance_id)
+        return index if index < len(self) and self[index] == utterance_id else None
+
+    def near(self, utterance_id: str) -> list[str]:
+        """A few ids most like `utterance_id`, of those that sort near it."""
+        index = bisect.bisect_left(self, utterance_id)
+        around = range(max(index - NUM_NEIGHBOURS, 0), min(index + NUM_NEIGHBOURS, len(self)))
+        return difflib.get_close_matches(utterance_id, [self[i] for i in around], n=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Where arrays lie: a row per id and layer, in the order of both."""
+
+    shards: list[str]
+    shard_numbers: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    frames: NDArray[np.int64]
+
+
+_COLUMNS = ("id", "layer", "shard", "offset", "frames")
+"""What finding an array takes; the rest stays on disk."""
+
+
+def _read_rows(folder: Folder, meta: StoreMeta) -> tuple[SortedIds, _Rows]:
+    table = read_index(folder, closed=meta.closed, columns=_COLUMNS)
+    num_layers = len(meta.layers)
+    _refuse_other_layers(folder, meta, table)
+    encoded = table["shard"].dictionary_encode().unify_dictionaries().combine_chunks()
+    rows = _Rows(
+        shards=encoded.dictionary.to_pylist(),
+        shard_numbers=encoded.indices.to_numpy(),
+        offsets=table["offset"].to_numpy(),
+        frames=table["frames"].to_numpy(),
+    )
+    return SortedIds(table["id"].take(np.arange(0, table.num_rows, num_layers))), rows
+
+
+def _refuse_other_layers(folder: Folder, meta: StoreMeta, table: pyarrow.Table) -> None:
+    """An utterance's rows are its layers in the order of meta.json; positions rely on it."""
+    import pyarrow.compute as pc
+
+    num_layers = len(meta.layers)
+    is_regular = table.num_rows % num_layers == 0
+    for number, layer in enumerate(meta.layers):
+        names = table["layer"].take(np.arange(number, table.num_rows, num_layers))
+        is_regular = is_regular and pc.all(pc.equal(names, layer.name), min_count=0).as_py()
+    if not is_regular:
+        raise StoreError(
+            f"the index of {folder.location} does not have the layers of meta.json for every "
+            "utterance; run the extraction again"
+        )
+
+
+def verify(folder: Folder) -> list[Damage]:
+    """Read all of a store and say what is not as it was written; nothing where all is well.
+
+    Every file of a shard is compared with the size and the sha256 in its part, meta.json with what
+    the parts remember of it, plans and index with their checksums, and a closed store's index with
+    the number of rows in all parts.
+
+    Raises:
+        StoreError: There is no store.
+    """
+    closed, damages = _meta_damage(folder)
+    sizes = shard_sizes(folder)
+    num_rows = 0
+    keys = part_keys(folder)
+    for key, part in zip(keys, read_parts(folder, keys), strict=True):
+        if isinstance(part, StoreError):
+            damages.append(unreadable(key.part, part, PART_REMEDY))
+            continue
+        num_rows += part.rows.num_rows
+        damage = size_damage(part.files, sizes)
+        damages += [damage] if damage else _changed(folder, part.files)
+    damages += _plan_damages(folder)
+    if closed:
+        damages += _index_damage(folder, num_rows if not damages else None)
+    return damages
+
+
+def _meta_damage(folder: Folder) -> tuple[bool, list[Damage]]:
+    """Whether meta.json says that the store is closed, and what is wrong with it."""
+    remembered = meta_of_parts(folder)
+    try:
+        meta = read_meta(folder)
+    except StoreError as error:
+        return False, [unreadable(META, error, META_REMEDY)]
+    if meta is None and remembered is None:
+        raise StoreError(f"{folder.location} is not a store: it has no meta.json")
+    if meta is None:
+        return False, [Damage(META, "is not there", META_REMEDY)]
+    if remembered is not None:
+        try:
+            refuse_difference(folder, remembered, meta)
+        except OutputError:
+            return False, [Damage(META, f"does not say what {PARTS}/ says", META_REMEDY)]
+    return meta.closed, []
+
+
+def _changed(folder: Folder, files: Mapping[str, FileDigest]) -> list[Damage]:
+    return [
+        Damage(name, f"has sha256 {found.sha256}, expected {digest.sha256}", CHANGED_REMEDY)
+        for name, digest in files.items()
+        if (found := folder.digest(name)) != digest
+    ]
+
+
+def _plan_damages(folder: Folder) -> list[Damage]:
+    damages = []
+    for name in folder.sizes(PLANS):
+        try:
+            read_checked(folder, name, PLAN_REMEDY)
+        except StoreError as error:
+            damages.append(unreadable(name, error, PLAN_REMEDY))
+    return damages
+
+
+def _index_damage(folder: Folder, num_rows: int | None) -> list[Damage]:
+    """What is wrong with the index; `num_rows` of it where it is known how many there are."""
+    try:
+        found = sum(batch.num_rows for batch in index_batches(folder))
+    except StoreError as error:
+        return [unreadable(INDEX, error, INDEX_REMEDY)]
+    if num_rows is not None and found != num_rows:
+        reason = f"has {found} rows, but {PARTS}/ has {num_rows}"
+        return [Damage(INDEX, reason, INDEX_REMEDY)]
+    return []

@@ -1,0 +1,233 @@
+"""Shards of a store: formats that write them, the library's own format, arrays mapped from disk."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import importlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+import torch
+from torch import Tensor
+
+from auricle.corpus.utterance import Utterance
+from auricle.errors import OutputError, StoreError
+from auricle.files.safetensors import METADATA, write_safetensors
+from auricle.optional import optional
+from auricle.store.folder import FileDigest, Folder
+from auricle.store.index import ITEM_BYTES
+from auricle.store.layout import ShardKey, StoreMeta
+
+if TYPE_CHECKING:
+    import pyarrow
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    Item: TypeAlias = tuple[Utterance, Mapping[str, Tensor]]
+    """An utterance and what is kept of it: arrays (T, D) on the CPU, by layer."""
+    import numpy as np
+
+
+IndexBatches: TypeAlias = "Callable[[], Iterator[pyarrow.RecordBatch]]"
+"""Gives all rows of the index, sorted by id, as often as it is called."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an array lies: which utterance and layer, file below the store, offset in bytes."""
+
+    id: str
+    layer: str
+    file: str
+    offset: int
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenShard:
+    """What a format wrote: a placement per array in the order of the items, and the files."""
+
+    placements: Sequence[Placement]
+    files: Mapping[str, FileDigest]
+
+
+class ShardFormat(abc.ABC):
+    """One way to write shards, for a store that holds what `meta` says.
+
+    Raises:
+        OutputError: The format has no such type of values.
+        MissingExtraError: The package that writes it is not installed.
+    """
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "int64")
+    package: ClassVar[str | None] = None
+    """Optional package that writes it."""
+
+    def __init__(self, meta: StoreMeta) -> None:
+        if meta.dtype not in self.dtypes:
+            raise OutputError(
+                f"{self.name} has no {meta.dtype}; choose one of {', '.join(self.dtypes)}, or "
+                "another format"
+            )
+        if self.package is not None:
+            with optional(self.package, f"the {self.name} format"):
+                importlib.import_module(self.package)
+        self.meta = meta
+        self.layers = tuple(layer.name for layer in meta.layers)
+
+    @abc.abstractmethod
+    def write(self, folder: Folder, key: ShardKey, items: Sequence[Item]) -> WrittenShard:
+        """Write a shard. When this returns its files are whole and on disk.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+
+    def check_id(self, utterance_id: str) -> None:
+        """Raise OutputError where the format cannot hold an utterance of this name."""
+        is_text = bool(utterance_id) and "\0" not in utterance_id
+        try:
+            utterance_id.encode()
+        except UnicodeEncodeError:
+            is_text = False
+        if not is_text:
+            raise OutputError(
+                f"an id must be text and not empty, but is {utterance_id!r}; rename it"
+            )
+
+    def finish(self, folder: Folder, batches: IndexBatches) -> None:  # noqa: B027 - most need none
+        """Write what the format has besides shards, once the index holds all of them.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+
+
+def values(x: Tensor) -> NDArray[Any]:
+    """An array's values in a type that NumPy knows, without a copy where they lie together."""
+    return x.detach().contiguous().numpy()
+
+
+def path_text(path: str) -> str:
+    """A path as text that can be written, also where its bytes are no text."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+class StoreFormat(ShardFormat):
+    """One safetensors file per shard (https://github.com/huggingface/safetensors, "Format").
+
+    Arrays are named by id where one layer is kept, by id/layer where several are. They lie in the
+    order of the items, so that an utterance's layers are together.
+    """
+
+    name = "store"
+    suffix = ".safetensors"
+    dtypes = ("float32", "float16", "bfloat16", "int64")
+
+    def check_id(self, utterance_id: str) -> None:
+        super().check_id(utterance_id)
+        if utterance_id == METADATA:
+            raise OutputError(
+                f"the id {utterance_id!r} has a meaning in safetensors files; rename it"
+            )
+
+    def write(self, folder: Folder, key: ShardKey, items: Sequence[Item]) -> WrittenShard:
+        arrays: dict[str, Tensor] = {}
+        owners: list[tuple[str, str]] = []
+        for utterance, layers in items:
+            for layer in self.layers:
+                name = utterance.id if len(self.layers) == 1 else f"{utterance.id}/{layer}"
+                if name in arrays or name == METADATA:
+                    raise OutputError(f"the name {name!r} comes twice; rename the utterance")
+                arrays[name] = layers[layer]
+                owners.append((utterance.id, layer))
+        file_name = key.file(self.suffix)
+        offsets: list[int] = []
+
+        def write(temporary: Path) -> None:
+            offsets[:] = write_safetensors(temporary, arrays, {"auricle_store": "1"})
+
+        digest = folder.write_whole(file_name, write)
+        placements = [
+            Placement(utterance_id, layer, file_name, offset)
+            for (utterance_id, layer), offset in zip(owners, offsets, strict=True)
+        ]
+        return WrittenShard(placements, {file_name: digest})
+
+
+MAX_MAPS = 64
+"""Shards mapped at once by the reader; a map holds no open file, only addresses."""
+
+_DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int64": torch.int64,
+}
+
+
+class ShardMaps:
+    """The arrays of a store's shards. Maps are made on first use, the least used are let go."""
+
+    def __init__(self, folder: Folder, *, max_maps: int = MAX_MAPS) -> None:
+        self._folder = folder
+        self._max_maps = max_maps
+        self._maps: OrderedDict[str, NDArray[np.uint8] | None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_folder": self._folder, "_max_maps": self._max_maps}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _maps=OrderedDict(), _lock=threading.Lock())
+
+    def array(self, shard: str, offset: int, shape: tuple[int, int], dtype: str) -> Tensor:
+        """The array (T, D) whose values begin at `offset`, in bytes.
+
+        Raises:
+            StoreError: The shard is not there or ends before the array does.
+        """
+        num_bytes = shape[0] * shape[1] * ITEM_BYTES[dtype]
+        if num_bytes == 0:
+            return torch.empty(shape, dtype=_DTYPES[dtype])
+        if offset < 0:
+            raise StoreError(
+                f"{self._folder.where(shard)} does not say where its arrays lie; read it by the "
+                "library of its format"
+            )
+        try:
+            found = self._bytes(shard, offset, num_bytes)
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{self._folder.where(shard)} is not there; run the extraction again, which "
+                "makes it anew"
+            ) from error
+        if len(found) != num_bytes:
+            raise StoreError(
+                f"{self._folder.where(shard)} is cut: {num_bytes - len(found)} bytes of an array "
+                "lie past its end; run the extraction again, which makes it anew"
+            )
+        if offset % ITEM_BYTES[dtype]:
+            found = found.clone()  # values that lie askew in memory are not PyTorch's to read
+        return found.view(_DTYPES[dtype]).view(shape)
+
+    def _bytes(self, shard: str, offset: int, num_bytes: int) -> Tensor:
+        mapped = self._map(shard)
+        if mapped is not None:
+            return torch.from_numpy(mapped[offset : offset + num_bytes])
+        read = bytearray(self._folder.read_range(shard, offset, num_bytes))
+        return torch.frombuffer(read, dtype=torch.uint8) if read else torch.empty(0).byte()
+
+    def _map(self, shard: str) -> NDArray[np.uint8] | None:
+        with self._lock:
+            if shard not in self._maps:
+                self._maps[shard] = self._folder.map(shard)
+                if len(self._maps) > self._max_maps:
+                    self._maps.popitem(last=False)  # tensors that lie in it keep it alive
+            self._maps.move_to_end(shard)
+            return self._maps[shard]

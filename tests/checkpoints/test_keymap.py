@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from auricle.checkpoints.keymap import KeyMap, Renamed, has_part, state_dict, weights_in
+from auricle.checkpoints.pickle.values import InertRecord
+from auricle.errors import CheckpointError
+
+KEYMAP = KeyMap(
+    (
+        ("layers.{i}.self.{rest}", "stack.{i}.attention.{rest}"),
+        ("norm.{rest}", "norm.{rest}"),
+        ("older.{rest}", "norm.{rest}"),
+    ),
+    pretraining=("layers.{i}.mask", "head.{rest}"),
+)
+OURS = ("stack.0.attention.q.weight", "stack.10.attention.q.weight", "norm.weight")
+EXPECTED = {name: torch.empty(2, device="meta") for name in OURS}
+THEIRS = ("layers.0.self.q.weight", "layers.10.self.q.weight", "norm.weight")
+
+
+def weights(prefix: str = "", seed: int = 0, names: tuple[str, ...] = THEIRS) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {prefix + name: torch.randn(2, generator=generator) for name in names}
+
+
+def located(*parts: dict[str, Tensor]) -> Renamed:
+    held = {key: weight for part in parts for key, weight in part.items()}
+    found = KEYMAP.locate(held, EXPECTED)
+    for name, original in found.originals.items():
+        assert torch.equal(found.weights[name], held[original])
+    return found
+
+
+def test_every_key_is_renamed_dropped_or_unknown() -> None:
+    extra = dict.fromkeys(
+        ("head.bias", "layers.3.mask", "extra", "layers.x.self.q"), torch.zeros(1)
+    )
+    found = located(weights(), extra)
+    assert found.originals == dict(zip(OURS, THEIRS, strict=True))
+    assert found.dropped == ("head.bias", "layers.3.mask", "extra")
+    assert found.unfamiliar == ("extra",)
+    assert found.unknown == ("layers.x.self.q",)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_fsdp_wrapped_module.",
+        "_forward_module.",
+        "model.",
+        "net.wav2vec2.",
+        "layers.0.",
+        "norm.",
+        "of.my.own.",
+        "Upstream.model.",
+    ],
+)
+def test_a_shared_prefix_is_found_whatever_it_is(prefix: str) -> None:
+    outside = {"lm_head.weight": torch.zeros(1), f"x{prefix}norm.weight": torch.zeros(2)}
+    found = located(weights(prefix), outside)
+    assert found.originals == {
+        ours: prefix + theirs for ours, theirs in zip(OURS, THEIRS, strict=True)
+    }
+    assert found.dropped == tuple(outside)
+    assert not found.unknown
+
+
+def test_wrappers_in_the_middle_of_keys() -> None:
+    names = (
+        "_fsdp_wrapped_module.layers.0._fsdp_wrapped_module._checkpoint_wrapped_module.self.q.weight",
+        "_fsdp_wrapped_module.layers.10._orig_mod.self.module.q.weight",
+        "_fsdp_wrapped_module.norm.module.weight",
+    )
+    found = located(weights(names=names))
+    assert tuple(found.originals.values()) == names
+    assert not found.dropped + found.unknown
+
+
+def test_old_names_of_norms() -> None:
+    found = located(weights(names=("layers.0.self.q.gamma", *THEIRS[1:2], "norm.gamma")))
+    assert set(found.weights) == set(OURS)
+
+
+def test_the_encoder_that_is_whole_is_the_one() -> None:
+    part = weights("teacher.", 1, THEIRS[1:])
+    found = located(part, weights("student."))
+    assert set(found.originals.values()) == {f"student.{name}" for name in THEIRS}
+    assert found.dropped == tuple(part)
+    # A deeper or wider one is not meant either: the configuration says so.
+    deeper = weights("teacher.", 1) | {"teacher.layers.11.self.q.weight": torch.zeros(2)}
+    assert located(deeper, weights("student.")).prefix == "student."
+    wider = {key: torch.zeros(3) for key in weights("teacher.")}
+    assert located(wider, weights("student.")).prefix == "student."
+
+
+def test_two_whole_encoders_are_ambiguous_unless_they_are_the_same() -> None:
+    with pytest.raises(CheckpointError, match=r"2 whole encoders .* under 'ema', 'model', and"):
+        located(weights("model."), weights("ema.", seed=1))
+    with pytest.raises(CheckpointError, match="under no prefix, 'ema', and nothing says which"):
+        located(weights(), weights("ema.", seed=1))
+    assert located(weights("model."), weights("model._ema.", seed=1)).prefix == "model."
+    found = located(weights("model.encoder."), weights("encoder."))
+    assert found.prefix == "encoder."
+    assert len(found.dropped) == 3
+
+
+def test_several_keys_for_one_weight_must_agree() -> None:
+    same = weights()["norm.weight"]
+    assert not located(weights(), {"older.weight": same}).dropped
+    with pytest.raises(
+        CheckpointError, match=r"norm\.weight and older\.weight both .* they differ"
+    ):
+        located(weights(), {"older.weight": same + 1})
+
+
+def test_a_part_of_an_encoder_is_the_largest_there_is() -> None:
+    found = located(weights("a.", names=THEIRS[:1]), weights("b.", names=THEIRS[1:]))
+    assert found.prefix == "b."
+    assert set(found.weights) == set(OURS[1:])
+    assert not located({"oldXa": torch.zeros(1)}).weights
+    assert not located(weights("norm." * 100_000)).weights
+
+
+def test_a_table_without_renames_keeps_names() -> None:
+    held = {f"module.encoder.{name}": torch.ones(2) for name in OURS}
+    found = KeyMap(()).locate({**held, "head.weight": torch.ones(1)}, EXPECTED)
+    assert found.originals == dict(zip(OURS, held, strict=True))
+    assert found.dropped == ("head.weight",)
+
+
+def test_names_lead_back_to_originals() -> None:
+    assert KEYMAP.original("stack.3.attention.k.bias") == "layers.3.self.k.bias"
+    assert KEYMAP.original("norm.a") == "norm.a"
+    assert KEYMAP.original("other") == "other"
+
+
+def test_parts_of_keys() -> None:
+    keys = ("a.module.conv.0.weight", "b")
+    assert has_part(keys, "conv", "0")
+    assert has_part(keys, "a", "conv")
+    assert has_part(keys, "b")
+    assert not has_part(keys, "onv", "0")
+    assert not has_part(keys, "conv", "1")
+
+
+ONE, TWO = torch.ones(1), torch.ones(2)
+STATE = {"a.weight": ONE, "b.bias": TWO}
+TRAINING = {
+    "optimizer": {"state": {0: {"exp_avg": ONE}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+    "named_optimizer": {"state": {"a.weight": {"exp_avg": ONE}}},
+    "lr_scheduler": {"last_epoch": 3},
+    "epoch": 1,
+    "step": torch.tensor(5),
+    "rng_state": torch.zeros(4, dtype=torch.uint8),
+    "args": ["--lr", "0.1"],
+    3: "three",
+}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [(), ("state_dict",), ("model",), ("module",), ("net",), ("params",), ("state", "model")],
+)
+@pytest.mark.parametrize("training", [{}, TRAINING])
+def test_a_state_dict_is_found_in_what_trainers_wrap_around_it(
+    path: tuple[str, ...], training: dict[Any, Any]
+) -> None:
+    content: dict[Any, Any] = dict(STATE)
+    for name in reversed(path):
+        content = {name: content}
+    if path:
+        content |= training
+    assert weights_in(content) == STATE
+
+
+def test_several_state_dicts_keep_their_paths() -> None:
+    content = {"encoder": STATE, "head": {"weight": ONE}, "layer_weights": TWO, **TRAINING}
+    assert weights_in(content) == {
+        "layer_weights": TWO,
+        "encoder.a.weight": ONE,
+        "encoder.b.bias": TWO,
+        "head.weight": ONE,
+    }
+    assert weights_in({**STATE, "_ema": {"x": ONE}}) == {**STATE, "_ema.x": ONE}
+
+
+def test_what_modules_keep_beside_weights_is_left_out() -> None:
+    assert weights_in({**STATE, "a._extra_state": b"", "_extra_state": None}) == STATE
+
+
+def test_what_is_no_state_dict_is_named() -> None:
+    assert state_dict({}, "here") == {}
+    for content, message in (
+        ({"a": 1}, "here must hold tensors by name, but 'a' is int"),
+        ({**STATE, "c": [1.0]}, "but 'c' is list"),
+        ({"model": {"a": 1}}, "but 'model' is dict"),
+        ([ONE], "here must be a mapping of weights, but is list"),
+        ({"a": InertRecord("numpy.ndarray")}, "'a' is numpy.ndarray; save a state dict of tensors"),
+        ({1: ONE}, "but 1 is Tensor"),
+    ):
+        assert weights_in(content) == {}
+        with pytest.raises(CheckpointError, match=message):
+            state_dict(content, "here")

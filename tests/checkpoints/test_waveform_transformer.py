@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import torch
+
+from auricle.catalogue.family import FAMILIES, FamilyFormat
+from auricle.checkpoints.huggingface import CONFIG, PREPROCESSOR, WEIGHTS, model_types
+from auricle.checkpoints.keymap import Renamed
+from auricle.checkpoints.waveform_transformer import (
+    convert_fairseq,
+    convert_huggingface,
+    fairseq_keys,
+    huggingface_keys,
+)
+from auricle.errors import CheckpointError
+from auricle.models.hubert import HubertConfig
+from auricle.models.wav2vec2 import Wav2Vec2Config
+from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
+from auricle.models.wavlm import WavLmConfig
+from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.relative_positions import RelativePositionConfig
+from auricle.nn.waveform_extractor import ExtractorConfig
+from auricle.nn.waveform_transformer import TransformerConfig
+
+
+def fairseq_config(task: dict[str, Any] | None = None, **model: Any) -> WaveformTransformerConfig:
+    payload = {
+        "task_cfg": {"_name": "audio_pretraining", **(task or {})},
+        "model_cfg": {"_name": "wav2vec2", **model},
+        "model_weight": {},
+    }
+    result = convert_fairseq(payload, FAMILIES["wav2vec2"]).config
+    assert isinstance(result, WaveformTransformerConfig)
+    return result
+
+
+def test_what_is_not_written_is_as_fairseq_has_it() -> None:
+    assert fairseq_config() == Wav2Vec2Config(transformer=TransformerConfig(layer_drop=0.0))
+
+
+def test_every_option_of_fairseq_is_read() -> None:
+    expected = Wav2Vec2Config(
+        normalize=True,
+        normalize_eps=1e-5,
+        extractor=ExtractorConfig(
+            layers=((8, 10, 5), (16, 3, 2), (16, 3, 2)), norm="layer", bias=True
+        ),
+        projection=False,
+        projection_dropout=0.3,
+        transformer=TransformerConfig(
+            hidden_size=16,
+            num_layers=3,
+            num_heads=4,
+            ffn_size=20,
+            activation="gelu_tanh",
+            pre_layer_norm=True,
+            positions=ConvPositionConfig(kernel_size=9, num_groups=2),
+            dropout=0.4,
+            attention_dropout=0.5,
+            activation_dropout=0.6,
+            layer_drop=0.7,
+        ),
+    )
+    options = {
+        "extractor_mode": "layer_norm",
+        "conv_feature_layers": "[(8, 10, 5)] + [(16, 3, 2)] * 2",
+        "conv_bias": True,
+        "encoder_embed_dim": 16,
+        "encoder_layers": 3,
+        "encoder_attention_heads": 4,
+        "encoder_ffn_embed_dim": 20,
+        "activation_fn": "gelu_accurate",
+        "layer_norm_first": True,
+        "conv_pos": 9,
+        "conv_pos_groups": 2,
+        "dropout_input": 0.3,
+        "dropout": 0.4,
+        "attention_dropout": 0.5,
+        "activation_dropout": 0.6,
+        "encoder_layerdrop": 0.7,
+    }
+    assert fairseq_config({"normalize": True}, **options) == expected
+
+
+def test_positions() -> None:
+    assert fairseq_config(conv_pos_batch_norm=True).transformer.positions.kind == "batch_norm"
+    for size, kernel_size in ((95, 19), (10, 3)):
+        assert fairseq_config(
+            conv_pos=size, pos_conv_depth=5
+        ).transformer.positions == ConvPositionConfig(
+            kind="stack", kernel_size=kernel_size, depth=5
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer_type": "conformer"}, "layer_type must be one of transformer, but is 'conformer'"),
+        ({"quantize_input": True}, "quantize_input must be False, but is True"),
+        ({"crop_seq_to_multiple": 2}, "crop_seq_to_multiple must be 1, but is 2"),
+        ({"activation_fn": "relu_squared"}, "activation_fn must be one of gelu"),
+        ({"extractor_mode": "instance_norm"}, "must be one of default, layer_norm"),
+        ({"conv_feature_layers": "__import__('os')"}, "not an expression of lists"),
+        ({"encoder_layers": 10**9}, "num_layers must be 1 to 1000"),
+    ],
+)
+def test_options_of_fairseq_that_are_not_known(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        fairseq_config(**options)
+
+
+POSITIONS = {
+    "weight_norm": {
+        "encoder.pos_conv.0.weight_g": "convs.0.weight_g",
+        "encoder.pos_conv.0.parametrizations.weight.original1": "convs.0.weight_v",
+        "encoder.pos_conv.0.bias": "convs.0.bias",
+    },
+    "batch_norm": {
+        "encoder.pos_conv.0.running_mean": "batch_norm.running_mean",
+        "encoder.pos_conv.1.weight": "convs.0.weight",
+    },
+    "stack": {"encoder.pos_conv.3.0.weight": "convs.3.weight"},
+}
+
+
+@pytest.mark.parametrize("kind", POSITIONS)
+def test_keys_of_positions(kind: Any) -> None:
+    own = WaveformTransformerConfig(
+        transformer=TransformerConfig(positions=ConvPositionConfig(kind=kind))
+    )
+    weights = {original: torch.zeros(1) for original in POSITIONS[kind]}
+    names = [f"transformer.positions.{ours}" for ours in POSITIONS[kind].values()]
+    found = fairseq_keys(own, FamilyFormat()).locate(weights, dict.fromkeys(names, torch.zeros(1)))
+    assert found.originals == dict(zip(names, weights, strict=True))
+
+
+def test_keys_of_norms_follow_the_extractor_s_mode() -> None:
+    names = (
+        "feature_extractor.conv_layers.0.2.weight",
+        "feature_extractor.conv_layers.0.2.1.weight",
+    )
+    for norm, name in (("group", names[0]), ("layer", names[1])):
+        own = WaveformTransformerConfig(extractor=ExtractorConfig(norm=norm))
+        ours = "extractor.norms.0.weight"
+        found = fairseq_keys(own, FamilyFormat()).locate(
+            {name: torch.zeros(1)}, {ours: torch.zeros(1)}
+        )
+        assert found.originals == {ours: name}
+
+
+def test_a_fine_tuned_model_loads_as_the_encoder_in_it() -> None:
+    own = {"encoder_embed_dim": 32, "encoder_attention_heads": 4}
+    prefix = "w2v_encoder.w2v_model."
+    weights = {
+        f"{prefix}encoder.layers.0.fc1.weight": torch.zeros(1),
+        f"{prefix}mask_emb": torch.zeros(1),
+        "w2v_encoder.proj.weight": torch.zeros(1),
+        "w2v_encoder.strange": torch.zeros(1),
+    }
+    args = {"arch": "wav2vec_ctc", "normalize": False, "w2v_args": {"normalize": True, **own}}
+    converted = convert_fairseq({"args": args, "model": weights}, FAMILIES["wav2vec2"])
+    assert isinstance(converted.config, WaveformTransformerConfig)
+    assert converted.config.transformer.hidden_size == 32
+    assert converted.config.normalize
+    ours = "transformer.layers.0.ffn_in.weight"
+    found = converted.keymap.locate(converted.weights, {ours: torch.zeros(1)})
+    assert found.originals == {ours: f"{prefix}encoder.layers.0.fc1.weight"}
+    assert found.dropped == tuple(weights)[1:]
+    assert not found.unknown + found.unfamiliar
+
+
+def config(
+    model_type: str = "wav2vec2",
+    *,
+    preprocessor: dict[str, Any] | None = None,
+    **options: Any,
+) -> WaveformTransformerConfig:
+    payload = {
+        CONFIG: {"model_type": model_type, **options},
+        PREPROCESSOR: preprocessor or {},
+        WEIGHTS: {},
+    }
+    family = FAMILIES[model_types()[model_type]]
+    result = convert_huggingface(payload, family).config
+    assert isinstance(result, family.config_type())
+    assert isinstance(result, WaveformTransformerConfig)
+    return result
+
+
+def test_what_is_not_written_is_as_transformers_has_it() -> None:
+    transformer = TransformerConfig(activation_dropout=0.1, layer_drop=0.1)
+    expected = {"normalize": True, "normalize_eps": 1e-7, "projection_dropout": 0.0}
+    assert config() == Wav2Vec2Config(transformer=transformer, **expected)
+    assert config("hubert") == HubertConfig(transformer=transformer, **expected)
+    wavlm = config("wavlm")
+    assert wavlm.transformer.relative_positions == RelativePositionConfig()
+    data2vec = config("data2vec-audio")
+    assert data2vec.extractor == ExtractorConfig(norm="layer")
+    assert data2vec.transformer.positions == ConvPositionConfig(
+        kind="stack", kernel_size=19, depth=5
+    )
+
+
+def test_every_option_is_read() -> None:
+    options = {
+        "feat_extract_norm": "layer",
+        "feat_extract_activation": "relu",
+        "conv_dim": [4, 8],
+        "conv_kernel": [10, 3],
+        "conv_stride": [5, 2],
+        "conv_bias": True,
+        "feat_proj_dropout": 0.3,
+        "num_conv_pos_embeddings": 9,
+        "num_conv_pos_embedding_groups": 2,
+        "do_stable_layer_norm": True,
+        "hidden_act": "gelu_new",
+        "hidden_size": 16,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 20,
+        "layer_norm_eps": "1e-3",
+        "hidden_dropout": 0.4,
+        "attention_dropout": 0.5,
+        "activation_dropout": 0.6,
+        "layerdrop": 0.7,
+        "num_buckets": 12,
+        "max_bucket_distance": 34,
+    }
+    expected = WavLmConfig(
+        normalize=False,
+        normalize_eps=1e-7,
+        extractor=ExtractorConfig(
+            layers=((4, 10, 5), (8, 3, 2)), norm="layer", bias=True, activation="relu"
+        ),
+        projection_dropout=0.3,
+        transformer=TransformerConfig(
+            hidden_size=16,
+            num_layers=3,
+            num_heads=4,
+            ffn_size=20,
+            activation="gelu_tanh",
+            pre_layer_norm=True,
+            layer_norm_eps=1e-3,
+            positions=ConvPositionConfig(kernel_size=9, num_groups=2),
+            relative_positions=RelativePositionConfig(num_buckets=12, max_distance=34),
+            dropout=0.4,
+            attention_dropout=0.5,
+            activation_dropout=0.6,
+            layer_drop=0.7,
+        ),
+    )
+    preprocessor = {"do_normalize": False, "sampling_rate": 16_000}
+    assert config("wavlm", preprocessor=preprocessor, **options) == expected
+
+
+def test_options_count_for_the_models_that_read_them() -> None:
+    own = {"feat_proj_layer_norm": False, "conv_pos_batch_norm": True}
+    hubert = config("hubert", **own)
+    assert not hubert.projection_norm
+    assert hubert.transformer.positions.kind == "batch_norm"
+    assert config("wav2vec2", **own) == config("wav2vec2")
+    others = {"feat_extract_norm": "group", "do_stable_layer_norm": True}
+    assert config("data2vec-audio", **others) == config("data2vec-audio")
+    data2vec = config("data2vec-audio", conv_pos_kernel_size=7, num_conv_pos_embeddings=2)
+    positions = data2vec.transformer.positions
+    assert (positions.kernel_size, positions.depth) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"add_adapter": True}, "add_adapter must be False, but is True: adapters"),
+        ({"adapter_attn_dim": 16}, "has adapter_attn_dim: adapters"),
+        ({"hidden_act": "mish"}, "hidden_act must be one of gelu, .*, but is 'mish'"),
+        ({"feat_extract_activation": "selu"}, "feat_extract_activation must be one of"),
+        ({"feat_extract_norm": "batch"}, "must be one of group, layer, but is 'batch'"),
+        ({"conv_dim": [512] * 6}, "must list as many conv_dim .* but lists 6, 7, 7"),
+        ({"num_hidden_layers": 10**9}, "num_layers must be 1 to 1000"),
+        ({"hidden_size": 100}, "multiple of num_heads"),
+        ({"layer_norm_eps": "small"}, r"config\.json\.layer_norm_eps"),
+        (
+            {"preprocessor": {"sampling_rate": 8_000}},
+            r"preprocessor_config\.json\.sampling_rate must be 16000, but is 8000",
+        ),
+    ],
+)
+def test_what_is_not_known_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        config(**options)
+
+
+ORIGINALS = {
+    "feature_extractor.conv_layers.3.conv.weight": "extractor.convs.3.weight",
+    "feature_extractor.conv_layers.0.layer_norm.bias": "extractor.norms.0.bias",
+    "feature_projection.layer_norm.weight": "projection_norm.weight",
+    "encoder.pos_conv_embed.conv.bias": "transformer.positions.convs.0.bias",
+    "encoder.pos_conv_embed.layers.4.conv.weight": "transformer.positions.convs.4.weight",
+    "encoder.layers.0.attention.rel_attn_embed.weight": "transformer.relative_bias.table.weight",
+    "encoder.layers.11.attention.gru_rel_pos_const": "transformer.layers.11.attention.gate_scale",
+    "encoder.layers.11.layer_norm.weight": "transformer.layers.11.attention_norm.weight",
+    "encoder.layers.11.final_layer_norm.weight": "transformer.layers.11.ffn_norm.weight",
+    "encoder.layer_norm.weight": "transformer.norm.weight",
+}
+
+
+def located(*originals: str, expected: Iterable[str] = ORIGINALS.values()) -> Renamed:
+    weights = {original: torch.zeros(1) for original in originals}
+    keys = [FAMILIES[stem].formats["huggingface"].keys for stem in ("wavlm", "data2vec")]
+    spec = FamilyFormat(keys=(*keys[0], *keys[1]))
+    return huggingface_keys(spec).locate(weights, dict.fromkeys(expected, torch.zeros(1)))
+
+
+@pytest.mark.parametrize("prefix", ["", "wav2vec2.", "hubert.", "wavlm.", "data2vec_audio.", "x."])
+def test_keys_of_encoders_with_and_without_a_head(prefix: str) -> None:
+    heads = ("lm_head.weight", "project_q.bias", "quantizer.codevectors", "layer_weights")
+    strange = (f"{prefix}encoder.layers.1.attention.rel_attn_embed.weight",)
+    found = located(
+        *(prefix + name for name in ORIGINALS), prefix + "masked_spec_embed", *heads, *strange
+    )
+    assert found.originals == {name: prefix + original for original, name in ORIGINALS.items()}
+    assert found.dropped == (prefix + "masked_spec_embed", *heads)
+    assert found.unknown == strange
+    assert not found.unfamiliar
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("weight_g", "weight_v"),
+        ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+    ],
+)
+def test_both_spellings_of_weight_norm(names: tuple[str, str]) -> None:
+    ours = [f"transformer.positions.convs.0.weight_{end}" for end in "gv"]
+    found = located(*(f"encoder.pos_conv_embed.conv.{name}" for name in names), expected=ours)
+    assert list(found.originals) == ours
+    assert not found.unknown
+
+
+def test_a_head_may_be_called_like_the_extractor() -> None:
+    head = ("feature_extractor.weight", "feature_extractor.bias")
+    found = located(*(f"wavlm.{name}" for name in ORIGINALS), *head)
+    assert found.dropped == head
+    assert located(*ORIGINALS, *head).unknown == head
+
+
+def test_weights_must_be_tensors() -> None:
+    payload = {CONFIG: {"model_type": "hubert"}, PREPROCESSOR: {}, WEIGHTS: {"a": 1}}
+    with pytest.raises(CheckpointError, match="must hold tensors by name"):
+        convert_huggingface(payload, FAMILIES["hubert"])
+
+
+@pytest.mark.parametrize("stem", ["wav2vec2", "hubert", "data2vec"])
+def test_files_of_both_are_of_the_family(stem: str) -> None:
+    family = FAMILIES[stem]
+    (model_type,) = (name for name, own in model_types().items() if own == stem)
+    sizes = {"encoder_embed_dim": 32, "encoder_attention_heads": 4}
+    payload = {"task_cfg": {"_name": "task"}, "model_cfg": {"_name": stem, **sizes}}
+    theirs = convert_fairseq({**payload, "model_weight": {}}, family).config
+    ours = config(model_type, hidden_size=32, num_attention_heads=4)
+    assert type(ours) is type(theirs) is family.config_type()
+    assert isinstance(theirs, WaveformTransformerConfig)
+    assert (theirs.normalize_eps, theirs.transformer.hidden_size) == (1e-5, 32)
+    assert (ours.normalize_eps, ours.transformer.hidden_size) == (1e-7, 32)

@@ -1,7 +1,0 @@
-"""The stores that the tests of stores write."""
-
-from __future__ import annotations
-
-from extraction.store.conftest import hostile_ids, make_items, make_meta
-
-__all__ = ["hostile_ids", "make_items", "make_meta"]

@@ -1,0 +1,61 @@
+"""Layers by index and name, counts and times of frames, and facts of an encoder."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import torch
+
+import auricle
+from auricle.errors import AuricleError, LayerError
+from auricle.info import Provenance
+from auricle.models.apc import ApcConfig
+from toy_encoder import Halves
+
+
+def test_a_layer_is_given_by_index_name_or_default() -> None:
+    encoder = Halves()
+    asked: dict[str, list[int | str | None]] = {
+        "whole": [0, -3, "whole"],
+        "half": [1, -2, "half", None],
+        "quarter": [2, -1, "quarter"],
+    }
+    for name, keys in asked.items():
+        assert {encoder.layer_info(key).name for key in keys} == {name}
+    with pytest.raises(LayerError, match="no layer 3: expected an index from -3 to 2 or one of"):
+        encoder.layer_info(3)
+
+
+def test_times_are_seconds_of_each_layer_s_own_frames() -> None:
+    times = Halves().frame_times(5, "quarter") * 16_000
+    assert times.tolist() == [[0, 1], [4, 5]]
+
+
+def test_info_takes_the_name_from_the_provenance() -> None:
+    encoder = Halves()
+    assert encoder.info.name == "apc"
+    encoder.provenance = Provenance(name="mine", licence="CC0")
+    assert (encoder.info.name, encoder.info.licence) == ("mine", "CC0")
+    assert encoder.device == torch.device("cpu")
+
+
+def test_lengths_are_whole_numbers() -> None:
+    encoder = Halves()
+    assert encoder.num_frames(torch.tensor([0, 5])).tolist() == [0, 3]
+    for wrong in (1.5, torch.tensor(1.5)):
+        with pytest.raises(AuricleError, match="num_samples must be"):
+            encoder.num_frames(wrong)  # type: ignore[type-var]
+
+
+def test_a_configuration_is_a_dict_to_other_libraries() -> None:
+    config = ApcConfig(num_layers=2)
+    assert config.to_dict()["num_layers"] == 2
+    assert msgspec.convert(config.to_dict(), ApcConfig) == config
+
+
+def test_codes_are_of_the_layer_that_has_codebooks() -> None:
+    for name, layer, num_codebooks in (("vq_apc_mini", "rnn_3", 1), ("apc_mini", None, 0)):
+        encoder = auricle.load(name)
+        assert (encoder.codes_layer, encoder.num_codebooks) == (layer, num_codebooks)
+        quantised = [info.name for info in encoder.layer_infos if info.num_codebooks]
+        assert quantised == ([] if layer is None else [layer])

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from auricle.__main__ import COMMANDS, build_parser
+from auricle.cli import extract
+
+EXTRACT = ["extract", "a.wav", "--model", "m", "--out", "o"]
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_help_shows_purpose_options_and_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leave:
+        build_parser("1").parse_args([command, "--help"])
+    assert leave.value.code == 0
+    text = capsys.readouterr().out
+    assert "options:" in text
+    assert f"\n  auricle {command}" in text.partition("example")[2]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        EXTRACT,
+        ["list"],
+        ["info", "m"],
+        ["plot", "a.wav", "--model", "m", "--out", "p"],
+        ["demo"],
+        ["check", "m"],
+        ["convert", "a.pt", "--out", "b"],
+        ["export", "m", "--to", "transformers", "dir"],
+        ["verify"],
+        ["cache", "path"],
+        ["cache", "remove", "m"],
+        ["pretrain", "r.toml", "--data", "d", "--out", "o"],
+        ["probe", "--model", "m", "--task", "phones", "--data", "d"],
+    ],
+)
+def test_every_command_runs_its_own_module(arguments: list[str]) -> None:
+    assert build_parser("1").parse_args(arguments).run is COMMANDS[arguments[0]].run
+
+
+def test_what_extract_takes_by_default() -> None:
+    arguments = build_parser("1").parse_args(EXTRACT)
+    assert arguments.inputs == ["a.wav"]
+    assert arguments.out == "o"
+    assert (arguments.layer, arguments.channel, arguments.checkpoint) == (None, None, None)
+    assert (arguments.format, arguments.device) == ("store", ["auto"])
+    assert (arguments.dtype, arguments.precision) == ("float32", "float32")
+    assert (arguments.short, arguments.on_error, arguments.engine) == ("error", "report", "local")
+
+
+def test_what_extract_repeats_of_the_library_is_current() -> None:
+    from auricle.corpus.listing import LISTERS
+    from auricle.extraction import plan
+    from auricle.extraction.extract import DEFAULT_OVERLAP_SECONDS
+    from auricle.extraction.writers import FORMAT_NAMES
+
+    assert extract.BATCH_SECONDS == plan.DEFAULT_BATCH_SECONDS
+    assert extract.OVERLAP_SECONDS == DEFAULT_OVERLAP_SECONDS
+    assert extract.SHARD_MIB << 20 == plan.DEFAULT_SHARD_BYTES
+    assert FORMAT_NAMES == extract.FORMATS
+    assert tuple(LISTERS) == extract.INPUT_FORMATS
+
+
+def test_what_extract_keeps_may_be_several() -> None:
+    options = ["--layer", "0,hidden_9", "--weights=-0.5,2", "--device", "cuda:0,cuda:1"]
+    arguments = build_parser("1").parse_args([*EXTRACT, *options])
+    assert arguments.layer == ["0", "hidden_9"]
+    assert arguments.weights == [-0.5, 2.0]
+    assert arguments.device == ["cuda:0", "cuda:1"]
+
+
+def test_a_checkpoint_may_be_a_url() -> None:
+    parse = build_parser("1").parse_args
+    assert parse([*EXTRACT, "--checkpoint", "https://h/x"]).checkpoint == "https://h/x"
+    assert parse([*EXTRACT, "--checkpoint", "a/x.pt"]).checkpoint == Path("a/x.pt")
+
+
+def test_what_export_takes() -> None:
+    arguments = build_parser("1").parse_args(["export", "m", "--to", "transformers", "dir"])
+    assert (arguments.model, arguments.to, arguments.out) == ("m", "transformers", Path("dir"))
+
+
+def test_a_negative_layer_is_a_value() -> None:
+    assert build_parser("1").parse_args([*EXTRACT, "--layer", "-1"]).layer == ["-1"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--batch-seconds", "0", "above 0"),
+        ("--batch-seconds", "nan", "above 0"),
+        ("--batch-seconds", "inf", "above 0"),
+        ("--batch-seconds", "long", "above 0"),
+        ("--channel", "-1", "whole number"),
+        ("--channel", "left", "whole number"),
+        ("--format", "mat", "npy"),
+        ("--layer", "1,,2", "commas"),
+        ("--weights", "1,half", "numbers"),
+        ("--actors", "0", "from 1"),
+        ("--dtype", "int8", "float16"),
+    ],
+)
+def test_values_out_of_range_are_refused(
+    option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leave:
+        build_parser("1").parse_args([*EXTRACT, f"{option}={value}"])
+    assert leave.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [EXTRACT, ["info", "m"], ["check", "m"], ["convert", "a.pt", "--out", "b"]],
+)
+def test_what_is_cached_can_be_refreshed(arguments: list[str]) -> None:
+    parse = build_parser("1").parse_args
+    assert not parse(arguments).refresh
+    assert parse([*arguments, "--refresh"]).refresh
+
+
+def test_what_commands_about_the_cache_take() -> None:
+    parse = build_parser("1").parse_args
+    convert = parse(["convert", "a.pt", "--out", "b.safetensors"])
+    assert (convert.checkpoint, convert.out) == ("a.pt", Path("b.safetensors"))
+    assert (convert.model, convert.config, convert.dtype) == (None, None, "float32")
+    assert parse(["verify", "a", "b"]).names == ["a", "b"]
+    remove = parse(["cache", "remove", "--originals"])
+    assert (remove.name, remove.all, remove.originals, remove.converted) == (
+        None, False, True, False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["convert", "a.pt"], ["cache"], ["cache", "remove", "--originals", "--converted"]],
+)
+def test_wrong_usage_of_commands_about_the_cache(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leave:
+        build_parser("1").parse_args(arguments)
+    assert leave.value.code == 2
+    assert "usage: auricle" in capsys.readouterr().err
