@@ -1,4 +1,4 @@
-"""What planning costs: listing utterances, their plan, resuming, merging and opening the index.
+"""Measure planning: listing utterances, the plan, resuming, merging and opening the index.
 
     python benchmarks/planning.py
     python benchmarks/planning.py --utterances 100000
@@ -94,7 +94,7 @@ def measure(stage: str, scratch: Path) -> dict[str, float]:
 
 
 def prepared_stage(stage: str, scratch: Path) -> Callable[[], Any]:
-    """What a stage does; what it needs is imported and made by now."""
+    """Run a stage; its imports and inputs are ready."""
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401 - loaded before memory is looked at
 
@@ -119,21 +119,20 @@ def prepared_stage(stage: str, scratch: Path) -> Callable[[], Any]:
 
 def begin(out: Path) -> Any:
     """A run into a store of random numbers."""
-    from auricle.extraction.failures import Failures
-    from auricle.extraction.plan import PlanLimits
+    from auricle.extraction.extract import Silence
     from auricle.extraction.run import Run
     from auricle.extraction.selection import Selection
-    from auricle.extraction.work import Work
+    from auricle.extraction.worker import Worker
 
-    writer = writer_of(out)
-    work = Work(load=None, selection=Selection(), short="error", writer=writer, num_workers=0)
-    failures = Failures(writer.folder, print, stops=True)
+    worker = Worker(
+        load=None, selection=Selection(), pad_short=False, writer=writer_of(out), num_workers=0
+    )
     return Run(
-        work,
+        worker,
         None,
         num_bytes=lambda seconds: round(BYTES_PER_SECOND * seconds),
-        limits=PlanLimits(),
-        failures=failures,
+        progress=Silence(),
+        stops=True,
     )
 
 
@@ -167,7 +166,7 @@ def write_parts(run: Any, out: Path) -> None:
     folder = writer_of(out).folder
     for shard in run.pending():
         rows, offset = [], 0
-        for timed in shard.plan.utterances:
+        for timed in shard.utterances:
             frames = round(50 * timed.seconds)
             rows.append(
                 IndexRow(
