@@ -119,21 +119,20 @@ def prepared_stage(stage: str, scratch: Path) -> Callable[[], Any]:
 
 def begin(out: Path) -> Any:
     """A run into a store of random numbers."""
-    from auricle.extraction.failures import Failures
-    from auricle.extraction.plan import PlanLimits
+    from auricle.extraction.extract import Silence
     from auricle.extraction.run import Run
     from auricle.extraction.selection import Selection
-    from auricle.extraction.work import Work
+    from auricle.extraction.worker import Worker
 
-    writer = writer_of(out)
-    work = Work(load=None, selection=Selection(), short="error", writer=writer, num_workers=0)
-    failures = Failures(writer.folder, print, stops=True)
+    worker = Worker(
+        load=None, selection=Selection(), pad_short=False, writer=writer_of(out), num_workers=0
+    )
     return Run(
-        work,
+        worker,
         None,
         num_bytes=lambda seconds: round(BYTES_PER_SECOND * seconds),
-        limits=PlanLimits(),
-        failures=failures,
+        progress=Silence(),
+        stops=True,
     )
 
 
@@ -167,7 +166,7 @@ def write_parts(run: Any, out: Path) -> None:
     folder = writer_of(out).folder
     for shard in run.pending():
         rows, offset = [], 0
-        for timed in shard.plan.utterances:
+        for timed in shard.utterances:
             frames = round(50 * timed.seconds)
             rows.append(
                 IndexRow(

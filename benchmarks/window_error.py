@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from auricle.models.base import Encoder
+    from auricle.nn.batch import Batch
 
 MODELS = (
     "tera_mini",
@@ -199,6 +200,7 @@ def statistics_of(
 
     from auricle.inference import windows
     from auricle.nn import bert
+    from auricle.nn.batch import Batch
 
     if len(waveform) > MAX_PLACES:
         raise SystemExit(
@@ -209,22 +211,20 @@ def statistics_of(
     geometry = encoder.layer_infos[0].geometry
     first = [0]
 
-    def parts(waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
-        """The features (B, T, D) of the windows whose places `waveforms` (B, S) tells."""
+    def parts(batch: Batch) -> Batch:
+        """The features (B, T, D) of the windows whose places `batch` (B, S) holds."""
         rows = []
-        for places, length in zip(waveforms, num_samples, strict=True):
+        for places in batch.rows():
             start = int(places[0]) // geometry.hop_samples
-            rows.append(features[start : start + geometry.num_frames(length)])
+            rows.append(features[start : start + geometry.num_frames(len(places))])
             first[0] = start
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return Batch.of(rows)
 
-    def encode(
-        waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        num_frames = [geometry.num_frames(length) for length in num_samples]
-        states = encoder.transformer(parts(waveforms, num_samples), num_frames)
+    def encode(batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        frames = parts(batch)
+        states = encoder.transformer(frames.values, frames.layout)
         for info, state in zip(encoder.layer_infos, states, strict=True):
-            yield info.name, state
+            yield info.name, Batch(state, frames.layout)
 
     def moved(num_frames: int, dim: int, *, start: int = 0) -> Tensor:
         return sinusoidal_positions(num_frames, dim, start=start + first[0])
@@ -242,9 +242,11 @@ def statistics_of(
 
 
 def whole_features(encoder: Encoder, waveform: Tensor) -> Tensor:
-    """What is behind all statistics of the whole waveform, (T, D)."""
+    """The output (T, D) of all statistics of the whole waveform."""
+    from auricle.nn.batch import Batch
+
     if hasattr(encoder, "features"):
-        features: Tensor = encoder.features(waveform[None], [len(waveform)])[0]
+        features: Tensor = encoder.features(Batch.of([waveform])).values[0]
         return features
     if not hasattr(encoder, "transformer"):
         raise SystemExit(f"{encoder.info.name} keeps no features apart; leave it out of --models")

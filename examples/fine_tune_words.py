@@ -183,7 +183,8 @@ def read_split(task: Task, split: str) -> tuple[list[Tensor], list[str]]:
     utterances = [
         task.utterances[index] for index in (fold.train if split == "train" else fold.test)
     ]
-    return [read_audio(item.path) for item in utterances], [item.label for item in utterances]
+    waveforms = [read_audio(item.source) for item in utterances]
+    return waveforms, [item.labels["word"] for item in utterances]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

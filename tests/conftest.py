@@ -51,7 +51,7 @@ SLOW = (
     "test_pictures.py",
     "test_plug_ins.py",
     "tools/test_compare_versions.py",
-    "streaming/test_session.py",
+    "inference/streaming/test_session.py",
 )
 """Files and folders that take seconds, the longest first: begun first, and not quick."""
 

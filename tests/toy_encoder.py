@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from torch import Tensor
+from collections.abc import Iterator
 
 from auricle.geometry import FrameGeometry, Window
 from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
+from auricle.nn.batch import Batch, frames_of
 
 
 class Halves(Encoder):
@@ -33,9 +32,8 @@ class Halves(Encoder):
     def default_layer(self) -> str:
         return "half"
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
         for info in self.layer_infos:
             self.computed.append(info.name)
-            yield info.name, waveforms[:, :: info.geometry.hop_samples].unsqueeze(2)
+            frames = batch.values[:, :: info.geometry.hop_samples].unsqueeze(2)
+            yield info.name, Batch.padded(frames, frames_of(info.geometry, batch.lengths))

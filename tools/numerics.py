@@ -24,7 +24,7 @@ from torch import Tensor
 
 from auricle.catalogue.family import FAMILIES
 from auricle.models.base import Encoder
-from auricle.nn.fast_paths import plain
+from auricle.nn.cpu.policy import reference_kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # what a golden case is stands beside the tests
@@ -39,7 +39,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "numerics.json"
 TOOL = "python tools/numerics.py"
 WIDTH = 100
 
-WAYS = {"default": nullcontext, "plain": plain}
+WAYS = {"default": nullcontext, "plain": reference_kernels}
 """Ways of computing: the one of inference on a CPU, and that of other devices and of training."""
 
 QUESTIONS = ("reference", "batch")

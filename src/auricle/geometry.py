@@ -47,7 +47,7 @@ class FrameGeometry:
         return FrameGeometry(self.windows + windows)
 
     def num_frames(self, num_samples: IntOrTensor) -> IntOrTensor:
-        """Number of frames for `num_samples` samples; 0 where not one window fits.
+        """Number of frames for `num_samples` samples; 0 where no window fits.
 
         Takes an int or an integer tensor of any shape and returns the same kind.
         """
@@ -64,7 +64,7 @@ class FrameGeometry:
 
     @property
     def frame_rule(self) -> tuple[tuple[int, int], ...]:
-        """What decides the count of frames: equal rules give equal counts for every length."""
+        """Sizes and strides that decide the count of frames: equal rules give equal counts."""
         steps = ((w.size - w.pad_left - w.pad_right, w.stride) for w in self.windows)
         return tuple(step for step in steps if step != (1, 1))
 

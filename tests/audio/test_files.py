@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from auricle.audio.files import AudioHeader, read_audio, read_header
+from auricle.audio.files import read_audio, read_header
+from auricle.audio.recordings import AudioHeader
 from auricle.errors import AudioError
 
 RATE = 16_000

@@ -12,8 +12,8 @@ import torch
 import auricle
 from auricle.__main__ import main
 from auricle.extraction import extract as api
-from auricle.extraction.engine import Stages
 from auricle.extraction.run import Summary
+from auricle.extraction.worker import Stages
 from auricle.models.base import Encoder
 from auricle.models.npc import Npc, NpcConfig
 

@@ -21,7 +21,7 @@ from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
-from auricle.nn.fast_paths import plain
+from auricle.nn.cpu.policy import reference_kernels
 from golden_cases import BATCH_LIMIT, deviation, encoder_names, shared_encoder
 
 every_encoder = pytest.mark.parametrize("name", encoder_names())
@@ -74,7 +74,7 @@ def long_speech(num_samples: int) -> Tensor:
 
 def either_way(way: str) -> AbstractContextManager[None]:
     """How the CPU infers, or how other devices do: padded batches, torch's own kernels."""
-    return plain() if way == "padded" else nullcontext()
+    return reference_kernels() if way == "padded" else nullcontext()
 
 
 WAYS = ("as the CPU infers", "padded")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from auricle.audio.inputs import sample_paths
 from auricle.models.base import Encoder
 from auricle.nn import chunks, conv_stack
-from auricle.nn.fast_paths import plain
+from auricle.nn.cpu.policy import reference_kernels
 from golden_cases import deviation, encoder_names, family, shared_encoder
 
 ATTENTION = {"audio_albert", "data2vec", "hubert", "mockingjay", "tera", "wav2vec2", "wavlm"}
@@ -52,7 +52,7 @@ def encoded(
     encoder: Encoder, wavs: list[Tensor], is_plain: bool
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The default layer, and codes where there are any."""
-    with torch.inference_mode(), plain() if is_plain else nullcontext():
+    with torch.inference_mode(), reference_kernels() if is_plain else nullcontext():
         return encoder(wavs), encoder.codes(wavs) if encoder.codes_layer else []
 
 

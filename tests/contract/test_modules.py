@@ -24,7 +24,7 @@ from auricle.models.base import Encoder
 from auricle.models.wav2vec2 import Wav2Vec2Config
 from auricle.nn import chunks, conv_stack, waveform_extractor
 from auricle.nn.conv_positions import ConvPositionConfig
-from auricle.nn.fast_paths import plain
+from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.waveform_extractor import ExtractorConfig
 from auricle.nn.waveform_transformer import TransformerConfig
 from golden_cases import deviation, golden_cases, shared_encoder
@@ -74,7 +74,7 @@ def long_outputs_of(encoder: Encoder) -> list[Tensor]:
 
 
 def plain_outputs_of(encoder: Encoder) -> list[Tensor]:
-    with plain():
+    with reference_kernels():
         return outputs_of(encoder)
 
 
@@ -196,7 +196,7 @@ def test_weights_that_are_written_to_are_the_ones_that_count(encoder: Encoder) -
     others = {name: 0.9 * one for name, one in encoder.named_parameters()}
     with torch.no_grad():
         ours = torch.func.functional_call(encoder, others, (wavs(encoder),))
-        with plain():
+        with reference_kernels():
             expected = torch.func.functional_call(encoder, others, (wavs(encoder),))
     assert furthest(ours, expected) <= SAME
     assert furthest(outputs_of(encoder), changed_outputs) == 0.0

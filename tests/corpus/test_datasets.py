@@ -223,3 +223,15 @@ def test_a_package_that_a_stream_lacks_is_named(folder_of_audio: str, tmp_path: 
     stream = open_stream(f"{folder_of_audio}@train")
     with pytest.raises(MissingExtraError, match="without torchcodec.*pip install torchcodec"):
         next(stream.groups(tmp_path / "spool"))
+
+
+def test_labels_are_columns_of_texts_numbers_and_classes(tmp_path: Path) -> None:
+    made = rows(audio=cells(b"1", b"2"), speaker=["x", None], word=[1, 0], steps=[[1], [2]])
+    made = made.cast_column("word", datasets.ClassLabel(names=["low", "high"]))
+    made.save_to_disk(tmp_path / "set")
+    listing = list_dataset(str(tmp_path / "set"), Scope(with_labels=True))
+    assert [dict(one.labels) for one in listing.utterances] == [
+        {"split": "train", "speaker": "x", "word": "high"},
+        {"split": "train", "speaker": "", "word": "low"},
+    ]
+    assert not list_dataset(str(tmp_path / "set"), Scope()).utterances[0].labels

@@ -189,3 +189,16 @@ u5 ffmpeg -i c.wav -f wav -ac 2 - |
     segments = list_kaldi(write(tmp_path, segments="s1 u4 0 1\ns2 u3 0 1\n"), Scope())
     assert [u.id for u in segments.utterances] == ["s2"]
     assert "from 8000 to 16000 Hz" in segments.problems[0].reason
+
+
+def test_labels_are_speakers_and_texts(tmp_path: Path, touch: Touch) -> None:
+    touch("a.wav", "b.wav")
+    folder = write(
+        tmp_path, wav_scp="a a.wav\nb b.wav\n", utt2spk="a x\n", text="a so it is\nb no\n"
+    )
+    listing = list_kaldi(folder, Scope(with_labels=True))
+    assert [one.labels for one in listing.utterances] == [
+        {"speaker": "x", "text": "so it is"},
+        {"text": "no"},
+    ]
+    assert not list_kaldi(folder, Scope()).utterances[0].labels

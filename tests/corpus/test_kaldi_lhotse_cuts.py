@@ -136,7 +136,7 @@ def test_cuts_that_are_refused(
     assert reason in problem.reason
 
 
-def test_manifests_are_told_by_their_fields() -> None:
+def test_manifests_are_recognised_by_their_fields() -> None:
     assert is_lhotse(cut("x").to_dict())
     assert is_lhotse(recording("a.wav").to_dict())
     assert is_lhotse(supervision("s").to_dict())
@@ -224,3 +224,18 @@ def test_a_command_that_only_decodes(tmp_path: Path, touch: Touch) -> None:
 def test_supervisions_whose_name_leads_to_no_recordings(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"put x_recordings.jsonl.gz \(as x_supervisions.jsonl.gz"):
         listed(tmp_path / "sups.jsonl", [supervision("s")])
+
+
+def test_labels_are_those_of_a_supervision(tmp_path: Path, touch: Touch) -> None:
+    touch("a.wav")
+    said = supervision("s")
+    said.speaker, said.text, said.custom = "x", "so", {"word": "so"}
+    one, none = cut("one"), cut("none")
+    one.supervisions = [said]
+    path = tmp_path / "cuts.jsonl"
+    path.write_text("\n".join(json.dumps(item.to_dict()) for item in (one, none)))
+    listing = list_cuts(str(path), Scope(with_labels=True))
+    assert [one.labels for one in listing.utterances] == [
+        {"speaker": "x", "text": "so", "word": "so"},
+        {},
+    ]

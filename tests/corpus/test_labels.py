@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from auricle.corpus.labels import check_labels, check_segments, read_segments
+from auricle.corpus.labels import check_labels, check_segments, read_segments, read_table
 from auricle.corpus.utterance import Segment
-from auricle.errors import AudioError, MissingExtraError
+from auricle.errors import AudioError, AuricleError, MissingExtraError
 
 TEXTGRID = """File type = "ooTextFile"
 Object class = "TextGrid"
@@ -221,3 +221,42 @@ def test_a_tier_is_not_for_lines(tmp_path: Path) -> None:
     check_labels(path)
     with pytest.raises(AudioError, match="has no tiers"):
         read_segments(path, tier="phones")
+
+
+def test_rows_are_read_by_column_and_quotes_mean_nothing(tmp_path: Path) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text('path\ttext\na.wav\t"open\nb.wav\tthe "end"\n')
+    assert read_table(table, ("path",)) == [
+        {"path": "a.wav", "text": '"open'},
+        {"path": "b.wav", "text": 'the "end"'},
+    ]
+
+
+def test_names_of_columns_without_case_and_blanks(tmp_path: Path) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text("\ufeffPath\t Word \na.wav\tx\n")
+    assert read_table(table, ("path", "word")) == [{"path": "a.wav", "word": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "lacks the column"),
+        (b"path\tword\n", "no rows"),
+        (b"name\tword\na\tb\n", "lacks the column.* path; it has name, word"),
+        (b"path\tword\na.wav\tx\nb.wav\n", "line 3: expected a value in path, word"),
+        (b"path\tword\n\xff\tx\n", "is no table"),
+    ],
+)
+def test_tables_that_are_not_whole_are_refused(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_bytes(content)
+    with pytest.raises(AuricleError, match=message):
+        read_table(table, ("path", "word"))
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AuricleError, match=r"cannot open .*none\.tsv.*check the path"):
+        read_table(tmp_path / "none.tsv", ("path",))

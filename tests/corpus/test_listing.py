@@ -55,7 +55,7 @@ def test_an_input_is_what_it_looks_like(
     assert ids(folder / "table.tsv", tmp_path / "shards") == ["of-tsv", "of-tar"]
 
 
-def test_lhotse_is_told_from_a_table(tmp_path: Path, touch: Touch) -> None:
+def test_lhotse_is_no_table(tmp_path: Path, touch: Touch) -> None:
     pytest.importorskip("lhotse")
     touch("a.wav")
     source = {"type": "file", "channels": [0], "source": "a.wav"}

@@ -16,7 +16,13 @@ import torch
 from auricle.audio.files import read_audio, resample
 from auricle.audio.inputs import sample_paths
 from auricle.corpus import reading
-from auricle.corpus.reading import read_utterance, utterance_seconds
+from auricle.corpus.reading import (
+    count_samples,
+    decode_utterance,
+    read_utterance,
+    seconds_by_header,
+    utterance_seconds,
+)
 from auricle.corpus.utterance import Utterance
 from auricle.errors import AudioError
 
@@ -48,7 +54,7 @@ def test_a_whole_file_is_what_the_reader_of_files_gives() -> None:
 )
 @pytest.mark.parametrize("channel", [None, 0, 1])
 @pytest.mark.parametrize(("suffix", "subtype"), [(".flac", "PCM_24"), (".wav", "PCM_24")])
-def test_a_stretch_is_cut_at_the_files_own_rate(
+def test_a_part_is_cut_at_the_files_own_rate(
     tmp_path: Path,
     start: float,
     seconds: float | None,
@@ -67,7 +73,7 @@ def test_a_stretch_is_cut_at_the_files_own_rate(
     assert np.array_equal(read_utterance(part, sample_rate=RATE).numpy(), expected)
 
 
-def test_stretches_that_touch_tile_the_file(tmp_path: Path) -> None:
+def test_parts_that_touch_tile_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", 10_007, rate=11_025)
     cuts = [0.0, 0.1234567, 0.5, 0.77777, 10_007 / 11_025]
     parts = [
@@ -148,12 +154,12 @@ def test_rows_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         read_utterance(utterance(Path("set"), container="dataset", member="s:2"), sample_rate=RATE)
 
 
-def test_lengths_by_what_is_told_and_by_headers(tmp_path: Path, archive: Path) -> None:
+def test_lengths_by_lists_and_by_headers(tmp_path: Path, archive: Path) -> None:
     path = write(tmp_path / "a.wav", 12_000, rate=8_000)
     lengths = utterance_seconds(
         [
             utterance(Path("never opened"), seconds=2.5),
-            utterance(Path("never opened"), id="told"),
+            utterance(Path("never opened"), id="known"),
             utterance(path),
             utterance(path, start=0.5),
             utterance(archive, container="tar", member="two.wav"),
@@ -161,14 +167,14 @@ def test_lengths_by_what_is_told_and_by_headers(tmp_path: Path, archive: Path) -
             utterance(path, start=1.5),
         ],
         2,
-        {"told": 7.0},
+        {"known": 7.0},
     )
     assert lengths[:5] == [2.5, 7.0, 1.5, 1.0, 0.2]
     missing, late = lengths[5:]
     assert isinstance(missing, AudioError)
     assert str(missing).startswith(f"u: cannot open {tmp_path}/gone.wav")
     assert isinstance(late, AudioError)
-    assert "is 1.5 s long, but the stretch begins at 1.5 s" in str(late)
+    assert "is 1.5 s long, but the utterance begins at 1.5 s" in str(late)
 
 
 def test_a_length_that_is_left_open_is_found_by_decoding(tmp_path: Path) -> None:
@@ -205,7 +211,7 @@ def test_a_cut_archive_gives_what_is_whole_of_it(tmp_path: Path) -> None:
             assert torch.equal(read_utterance(moved, sample_rate=RATE), expected)
 
 
-def test_a_stretch_that_begins_after_what_the_header_counts(tmp_path: Path) -> None:
+def test_a_part_that_begins_after_what_the_header_counts(tmp_path: Path) -> None:
     path = write(tmp_path / "a.flac", 8_000)
     expected = read_audio(path)[5_600:]
     contents = bytearray(path.read_bytes())
@@ -217,3 +223,20 @@ def test_a_stretch_that_begins_after_what_the_header_counts(tmp_path: Path) -> N
     (error,) = utterance_seconds([utterance(path, start=0.6)], 1)
     assert isinstance(error, AudioError)
     assert "is 0.5 s long" in str(error)
+
+
+def test_lengths_in_samples_and_parts_of_utterances(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", 24_000, rate=8_000)
+    late = utterance(path, start=1.0)
+    assert count_samples(utterance(path), sample_rate=RATE) == 48_000
+    assert count_samples(late, sample_rate=RATE) == 32_000
+    assert count_samples(utterance(path, seconds=0.5), sample_rate=RATE) == 8_000
+    assert seconds_by_header(late) == 2.0
+    assert seconds_by_header(utterance(path, seconds=0.5)) == 0.5
+    whole = read_audio(path, sample_rate=8_000)
+    part = decode_utterance(late, sample_rate=8_000, start=0.5, seconds=0.25)
+    assert torch.equal(part, whole[12_000:14_000])
+    inner = decode_utterance(utterance(path, start=1.0, seconds=1.0), sample_rate=8_000, start=0.5)
+    assert torch.equal(inner, whole[12_000:16_000])
+    with pytest.raises(AudioError, match=r"^cannot open .*gone\.wav"):
+        decode_utterance(utterance(tmp_path / "gone.wav"), sample_rate=RATE)

@@ -421,3 +421,25 @@ def test_one_end_of_a_part_alone_is_refused(tmp_path: Path, touch: Touch) -> Non
     touch("a.wav")
     (problem,) = listed(tmp_path / "l.csv", "path,speech_start,end\na.wav,1,2\n").problems
     assert "'speech_start' is not, which looks like the other end" in problem.reason
+
+
+def test_labels_are_all_cells_by_their_columns(tmp_path: Path, touch: Touch) -> None:
+    touch("a.wav")
+    scope = Scope(with_labels=True)
+    expected = {"path": "a.wav", "word": "so", "age": "7"}
+    table = pa.table({"path": ["a.wav"], "Word ": ["so"], "age": [7]})
+    parquet.write_table(table, tmp_path / "l.parquet")
+    for listing in (
+        listed(tmp_path / "l.csv", "path,Word ,age\na.wav,so,7\n", scope),
+        list_table(str(tmp_path / "l.parquet"), scope),
+    ):
+        assert [one.labels for one in listing.utterances] == [expected]
+    assert not listed(tmp_path / "l.csv", "path,word\na.wav,so\n").utterances[0].labels
+
+
+def test_without_strictness_paths_and_ids_are_not_checked(tmp_path: Path) -> None:
+    text = "id,path\nx,gone.wav\nx,../gone.wav\n/,a.wav\n"
+    assert len(listed(tmp_path / "l.csv", text).problems) == 3
+    listing = listed(tmp_path / "l.csv", text, Scope(is_strict=False))
+    assert [one.id for one in listing.utterances] == ["x", "x", "/"]
+    assert listing.problems == []

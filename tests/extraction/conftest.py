@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -12,9 +13,10 @@ import torch
 import auricle
 from auricle.audio.files import read_audio
 from auricle.audio.inputs import sample_paths
-from auricle.corpus.utterance import Utterance
+from auricle.corpus.utterance import Listing, Problem, Utterance
+from auricle.extraction.run import Run, Summary
 from auricle.extraction.selection import Selection
-from auricle.extraction.work import Work
+from auricle.extraction.worker import Worker
 from auricle.extraction.writers import open_format
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
@@ -22,6 +24,28 @@ from auricle.store.layout import LayerMeta, SelectionMeta, StoreMeta
 from auricle.store.writer import StoreWriter
 
 MODEL = "apc_mini"
+
+
+def extract(
+    utterances: Sequence[Utterance],
+    worker: Worker,
+    engine: Any,
+    *,
+    known_seconds: Mapping[str, float] | None = None,
+    problems: Sequence[Problem] = (),
+    refresh: bool = False,
+    on_error: str = "report",
+    **options: Any,
+) -> Summary:
+    """Run over utterances into the store of a worker."""
+    listing = Listing(
+        utterances=list(utterances),
+        problems=list(problems),
+        known_seconds=dict(known_seconds or {}),
+    )
+    with worker.writer.folder.locked():
+        run = Run(worker, engine, stops=on_error == "stop", **options)
+        return run.extract(listing, refresh=refresh)
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +69,7 @@ def corpus(tmp_path: Path) -> list[Utterance]:
 
 
 @pytest.fixture
-def make_work(encoder: Encoder) -> Callable[[Path], Work]:
+def make_worker(encoder: Encoder) -> Callable[[Path], Worker]:
     """What writes the default layer into a store at a path."""
 
     def make(
@@ -54,7 +78,7 @@ def make_work(encoder: Encoder) -> Callable[[Path], Work]:
         num_workers: int = 0,
         form: str = "store",
         flush_seconds: float = 30.0,
-    ) -> Work:
+    ) -> Worker:
         selection = selection or Selection.of(encoder)
         kept = selection.kept(encoder)
         meta = StoreMeta(
@@ -71,10 +95,10 @@ def make_work(encoder: Encoder) -> Callable[[Path], Work]:
             model_sha256="0" * 64,
             library_version="1",
         )
-        return Work(
+        return Worker(
             load=functools.partial(auricle.load, MODEL),
             selection=selection,
-            short="error",
+            pad_short=False,
             writer=StoreWriter.begin(out, open_format(meta)),
             num_workers=num_workers,
             flush_seconds=flush_seconds,

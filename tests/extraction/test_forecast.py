@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 import auricle
-from auricle.corpus.utterance import Utterance
+from auricle.corpus.utterance import Listing, Utterance
 from auricle.extraction import forecast
 from auricle.extraction.forecast import LongAudioHint, Rate, span, survey
 from auricle.extraction.local import LocalEngine
 from auricle.extraction.plan import PlanLimits, Timed
-from auricle.extraction.run import extract
 from auricle.extraction.selection import Selection, Windows
-from auricle.extraction.work import Work
+from auricle.extraction.worker import Worker
 from auricle.models.base import Encoder
 from auricle.store.reader import open as open_store
+from extraction.conftest import extract
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_long_audio_through_attention_is_worth_one_line(
 
 def test_a_dry_run_says_what_a_run_then_does(
     corpus: list[Utterance],
-    make_work: Callable[..., Work],
+    make_worker: Callable[..., Worker],
     tmp_path: Path,
     heard: Any,
     encoder: Encoder,
@@ -105,19 +105,19 @@ def test_a_dry_run_says_what_a_run_then_does(
     Path(corpus[11].source).write_bytes(b"no audio at all")
 
     def run(utterances: list[Utterance]) -> Any:
-        work = make_work(out)
+        worker = make_worker(out)
         engine = LocalEngine(("cpu",))
         return extract(
-            utterances, work, engine, num_bytes=lambda _: 0, progress=heard, limits=limits
+            utterances, worker, engine, num_bytes=lambda _: 0, progress=heard, limits=limits
         )
 
     run(corpus[:4])
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    work = make_work(out)
+    worker = make_worker(out)
     said = survey(
-        corpus,
-        work.writer,
-        work.selection,
+        Listing(utterances=corpus),
+        worker.writer,
+        worker.selection,
         encoder,
         num_devices=1,
         progress=heard,

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,34 +12,38 @@ from auricle.corpus.reading import utterance_seconds
 from auricle.corpus.utterance import Utterance
 from auricle.errors import ExtractionError, UnknownModelError
 from auricle.extraction.local import LocalEngine, all_devices
-from auricle.extraction.plan import PlanLimits, Timed, plan_shards
-from auricle.extraction.work import LoadOn, Shard, Work
-from auricle.store.layout import ShardKey
+from auricle.extraction.plan import PlanLimits, PlannedShard, Timed, plan_shards
+from auricle.extraction.worker import LoadOn, Worker
 from auricle.store.reader import open as open_store
 
 
 @pytest.fixture
-def shards(corpus: list[Utterance]) -> list[Shard]:
+def shards(corpus: list[Utterance]) -> list[PlannedShard]:
     Path(corpus[2].source).write_bytes(b"no audio at all")
     seconds = [1.0 if isinstance(s, Exception) else s for s in utterance_seconds(corpus, 1)]
     timed = [Timed(utterance=u, seconds=s) for u, s in zip(corpus, seconds, strict=True)]
-    plans = plan_shards(timed, lambda _: 0, PlanLimits(batch_seconds=3, shard_seconds=2))
-    assert len(plans) > 3
-    return [Shard(key=ShardKey(0, plan.number), plan=plan) for plan in plans]
+    shards = plan_shards(timed, lambda _: 0, PlanLimits(batch_seconds=3, shard_seconds=2))
+    assert len(shards) > 3
+    return shards
 
 
 def test_several_processes_write_what_one_does(
-    shards: list[Shard], make_work: Callable[..., Work], tmp_path: Path
+    shards: list[PlannedShard], make_worker: Callable[..., Worker], tmp_path: Path
 ) -> None:
     written: list[dict[str, bytes]] = []
     for name, devices in (("one", ("cpu",)), ("two", ("cpu", "cpu"))):
         seconds: list[float] = []
-        failures: list[Any] = []
-        work = make_work(tmp_path / name, num_workers=len(devices) - 1)
-        stages = LocalEngine(devices)(work, shards, advance=seconds.append, fail=failures.append)
-        work.writer.close()
-        assert sum(seconds) == pytest.approx(sum(shard.plan.seconds for shard in shards))
-        assert [failure.utterance.id for failure in failures] == ["s2/u2"]
+        failures: list[str] = []
+        worker = make_worker(tmp_path / name, num_workers=len(devices) - 1)
+        stages = LocalEngine(devices)(
+            worker,
+            shards,
+            advance=seconds.append,
+            fail=lambda utterance, _, failures=failures: failures.append(utterance.id),
+        )
+        worker.writer.close()
+        assert sum(seconds) == pytest.approx(sum(shard.seconds for shard in shards))
+        assert failures == ["s2/u2"]
         assert stages.encoding > 0
         store = open_store(tmp_path / name)
         written.append({id_: store[id_].numpy().tobytes() for id_ in store.ids})
@@ -61,19 +64,19 @@ def test_a_process_that_fails_ends_the_run(
     load: LoadOn,
     error: type[Exception],
     message: str,
-    shards: list[Shard],
-    make_work: Callable[..., Work],
+    shards: list[PlannedShard],
+    make_worker: Callable[..., Worker],
     tmp_path: Path,
 ) -> None:
-    work = dataclasses.replace(make_work(tmp_path / "out"), load=load)
+    worker = dataclasses.replace(make_worker(tmp_path / "out"), load=load)
     engine = LocalEngine(("cpu", "cpu"))
     with pytest.raises(error, match=message):
-        engine(work, shards, advance=lambda _: None, fail=lambda _: None)
+        engine(worker, shards, advance=lambda _: None, fail=lambda *_: None)
 
 
-def test_no_shards_load_nothing(make_work: Callable[..., Work], tmp_path: Path) -> None:
-    work = dataclasses.replace(make_work(tmp_path / "out"), load=int)
-    LocalEngine(("cpu",))(work, [], advance=lambda _: None, fail=lambda _: None)
+def test_no_shards_load_nothing(make_worker: Callable[..., Worker], tmp_path: Path) -> None:
+    worker = dataclasses.replace(make_worker(tmp_path / "out"), load=int)
+    LocalEngine(("cpu",))(worker, [], advance=lambda _: None, fail=lambda *_: None)
 
 
 def test_without_a_gpu_the_cpu_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,15 @@ import pytest
 from auricle.corpus.utterance import Utterance
 from auricle.errors import StoreError
 from auricle.extraction.plan import (
-    Generation,
     PlanLimits,
+    PlannedShard,
     Timed,
+    padded_seconds,
     plan_batches,
     plan_numbers,
     plan_shards,
     planned_keys,
-    read_plans,
+    read_plan,
     write_plan,
 )
 from auricle.store.folder import open_folder
@@ -59,12 +60,12 @@ def test_every_utterance_is_in_one_shard_and_shards_are_bounded() -> None:
     utterances = timed(*(rng.uniform(1, 16) for _ in range(500)))
     limits = PlanLimits(batch_seconds=60, shard_bytes=300_000, shard_seconds=500)
     shards = plan_shards(utterances, lambda seconds: round(1000 * seconds), limits)
-    assert [shard.number for shard in shards] == list(range(len(shards)))
+    assert [shard.key.shard for shard in shards] == list(range(len(shards)))
     kept = [item.utterance.id for shard in shards for item in shard.utterances]
     assert sorted(kept) == sorted(item.utterance.id for item in utterances)
     for shard in shards[:-1]:
         assert 300 <= shard.seconds < 300 + 60
-    padded = sum(shard.padded_seconds for shard in shards)
+    padded = sum(padded_seconds(shard.batches) for shard in shards)
     assert 0 < 1 - sum(shard.seconds for shard in shards) / padded < 0.05
 
 
@@ -73,7 +74,7 @@ def test_a_shard_ends_at_so_many_seconds_too() -> None:
         timed(*[10.0] * 6), lambda _: 0, PlanLimits(batch_seconds=10, shard_seconds=20)
     )
     assert [shard.seconds for shard in shards] == [20, 20, 20]
-    assert [shard.padded_seconds for shard in shards] == [20, 20, 20]
+    assert [padded_seconds(shard.batches) for shard in shards] == [20, 20, 20]
 
 
 def test_nothing_needs_no_shard() -> None:
@@ -96,32 +97,41 @@ UTTERANCES = [
 ]
 
 
-def generation(number: int, utterances: list[Timed]) -> Generation:
+def planned(generation: int, utterances: list[Timed]) -> list[PlannedShard]:
     limits = PlanLimits(batch_seconds=4, shard_seconds=10)
-    return Generation(number=number, shards=tuple(plan_shards(utterances, lambda _: 0, limits)))
+    return plan_shards(utterances, lambda _: 0, limits, generation=generation)
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     folder = open_folder(tmp_path)
-    assert read_plans(folder) == []
-    written = [generation(0, UTTERANCES[5:]), generation(1, UTTERANCES[:5])]
-    assert len(written[0].shards) > 2
-    for one in written:
-        write_plan(folder, one)
-    assert read_plans(folder) == written
-    assert written[1].key(written[1].shards[0]) == (1, 0)
+    assert plan_numbers(folder) == []
+    written = [planned(0, UTTERANCES[5:]), planned(1, UTTERANCES[:5])]
+    assert len(written[0]) > 2
+    for shards in written:
+        write_plan(folder, shards)
+    assert [read_plan(folder, number) for number in (0, 1)] == written
+    assert written[1][0].key == (1, 0)
     assert plan_numbers(folder) == [0, 1]
-    assert planned_keys(folder, 0) == {written[0].key(shard) for shard in written[0].shards}
+    assert planned_keys(folder, 0) == {shard.key for shard in written[0]}
 
 
 def test_a_damaged_plan_is_an_error_and_a_missing_one_is_not(tmp_path: Path) -> None:
     folder = open_folder(tmp_path)
     for number in (0, 1):
-        write_plan(folder, generation(number, UTTERANCES))
+        write_plan(folder, planned(number, UTTERANCES))
     path = tmp_path / "plans" / "00001.parquet"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(StoreError, match=r"00001.parquet cannot be read: .*; remove it"):
-        read_plans(folder)
+        read_plan(folder, 1)
     path.write_bytes((tmp_path / "plans" / "00000.parquet").read_bytes())
     (tmp_path / "plans" / "00000.parquet").unlink()
-    assert [one.number for one in read_plans(folder)] == plan_numbers(folder) == [1]
+    assert plan_numbers(folder) == [1]
+    assert {shard.key.generation for shard in read_plan(folder, 1)} == {1}
+
+
+def test_a_digest_tells_plans_apart_whatever_their_generation() -> None:
+    (first, *_), (again, *_) = planned(0, UTTERANCES), planned(7, UTTERANCES)
+    assert first.digest == again.digest
+    dropped = next(first.utterances).utterance.id
+    assert first.without([dropped]).digest != first.digest
+    assert dropped not in {timed.utterance.id for timed in first.without([dropped]).utterances}

@@ -17,24 +17,24 @@ import torch
 import auricle
 from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import ExtractionError, OutputError
-from auricle.extraction.engine import Stages
 from auricle.extraction.local import LocalEngine
-from auricle.extraction.plan import PlanLimits
-from auricle.extraction.run import Summary, extract, locked
-from auricle.extraction.work import Shard, Work
+from auricle.extraction.plan import PlanLimits, PlannedShard
+from auricle.extraction.run import Summary
+from auricle.extraction.worker import Stages, Worker
 from auricle.files.locks import lock_path
 from auricle.models.base import Encoder
 from auricle.store.reader import open as open_store
+from extraction.conftest import extract
 
 LIMITS = PlanLimits(batch_seconds=3, shard_seconds=2)
 
 
 @pytest.fixture
-def run(make_work: Callable[..., Work], heard: Any) -> Callable[..., Summary]:
+def run(make_worker: Callable[..., Worker], heard: Any) -> Callable[..., Summary]:
     def run(utterances: Sequence[Utterance], out: Path, engine: Any = None, **options: Any) -> Any:
         return extract(
             utterances,
-            make_work(out),
+            make_worker(out),
             engine or LocalEngine(("cpu",)),
             num_bytes=lambda seconds: round(1000 * seconds),
             progress=heard,
@@ -60,8 +60,8 @@ class Dying:
 
     num_shards: int
 
-    def __call__(self, work: Work, shards: Sequence[Shard], **heard: Any) -> Stages:
-        LocalEngine(("cpu",))(work, shards[: self.num_shards], **heard)
+    def __call__(self, worker: Worker, shards: Sequence[PlannedShard], **heard: Any) -> Stages:
+        LocalEngine(("cpu",))(worker, shards[: self.num_shards], **heard)
         raise KilledError
 
 
@@ -133,14 +133,14 @@ class Stopping:
 
 @pytest.mark.parametrize("form", ["store", "npy", "webdataset", "hdf5", "arrow"])
 def test_what_is_encoded_of_a_shard_that_is_not_whole_is_kept(
-    corpus: list[Utterance], make_work: Callable[..., Work], tmp_path: Path, form: str
+    corpus: list[Utterance], make_worker: Callable[..., Worker], tmp_path: Path, form: str
 ) -> None:
     Path(corpus[4].source).write_bytes(b"no audio at all")
 
     def run(out: Path, progress: Any) -> Summary:
         return extract(
             corpus,
-            make_work(out, form=form, flush_seconds=1e9),
+            make_worker(out, form=form, flush_seconds=1e9),
             LocalEngine(("cpu",)),
             num_bytes=lambda _: 0,
             progress=progress,
@@ -179,12 +179,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_was_kept_of_audio_that_has_changed_since_is_encoded_again(
-    corpus: list[Utterance], make_work: Callable[..., Work], tmp_path: Path, heard: Any
+    corpus: list[Utterance], make_worker: Callable[..., Worker], tmp_path: Path, heard: Any
 ) -> None:
     def run(progress: Any) -> Summary:
         return extract(
             corpus,
-            make_work(tmp_path / "out"),
+            make_worker(tmp_path / "out"),
             LocalEngine(("cpu",)),
             num_bytes=lambda _: 0,
             progress=progress,
@@ -203,7 +203,7 @@ def test_what_was_kept_of_audio_that_has_changed_since_is_encoded_again(
     assert run(heard).num_failed == 0
     assert set(bytes_of(tmp_path / "out")) | {broken.id} == set(lengths)
     run(heard)
-    fresh = make_work(tmp_path / "fresh")
+    fresh = make_worker(tmp_path / "fresh")
     extract(
         corpus,
         fresh,
@@ -219,14 +219,18 @@ def test_what_was_kept_of_audio_that_has_changed_since_is_encoded_again(
 
 @pytest.mark.parametrize("form", ["store", "npy", "arrow"])
 def test_other_audio_under_a_known_id_is_refused_or_encoded_again(
-    corpus: list[Utterance], make_work: Callable[..., Work], tmp_path: Path, heard: Any, form: str
+    corpus: list[Utterance],
+    make_worker: Callable[..., Worker],
+    tmp_path: Path,
+    heard: Any,
+    form: str,
 ) -> None:
     out = tmp_path / "out"
 
     def run(utterances: Sequence[Utterance], **options: Any) -> Summary:
         return extract(
             utterances,
-            make_work(out, form=form),
+            make_worker(out, form=form),
             LocalEngine(("cpu",)),
             num_bytes=lambda _: 0,
             progress=heard,
@@ -252,7 +256,7 @@ def test_other_audio_under_a_known_id_is_refused_or_encoded_again(
     with pytest.raises(KilledError):
         extract(
             there,
-            make_work(out, form=form),
+            make_worker(out, form=form),
             Dying(0),
             num_bytes=lambda _: 0,
             progress=heard,
@@ -313,7 +317,7 @@ def test_what_was_planned_of_other_audio_is_planned_again(
 
 
 def test_a_run_in_which_all_failed_claims_nothing(
-    corpus: list[Utterance], make_work: Callable[..., Work], tmp_path: Path, run: Any
+    corpus: list[Utterance], make_worker: Callable[..., Worker], tmp_path: Path, run: Any
 ) -> None:
     out = tmp_path / "out"
     for utterance in corpus:
@@ -321,7 +325,7 @@ def test_a_run_in_which_all_failed_claims_nothing(
     for _ in range(2):
         assert run(corpus, out).num_failed == 12
         assert {path.name for path in out.iterdir()} == {"errors.jsonl", lock_path(out).name}
-    make_work(out, form="npy")  # another extraction may begin there
+    make_worker(out, form="npy")  # another extraction may begin there
 
 
 def test_a_shard_that_was_cut_is_made_again(
@@ -424,7 +428,7 @@ def test_rows_that_are_no_utterances_are_failures_of_the_last_run(
     run(corpus[:3], out)  # another list, which says nothing of "due"
     lines = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == ["due"]
-    with pytest.raises(ExtractionError, match="line 5: not a number; mend"):
+    with pytest.raises(ExtractionError, match="line 5: not a number; repair it"):
         run(corpus[:2], out, problems=problems[1:], on_error="stop")
 
 
@@ -439,11 +443,11 @@ def test_an_id_that_the_format_cannot_hold_is_a_failure(
 
 
 def test_two_runs_do_not_write_to_one_store(
-    corpus: list[Utterance], run: Any, tmp_path: Path, make_work: Any
+    corpus: list[Utterance], run: Any, tmp_path: Path, make_worker: Any
 ) -> None:
-    work = make_work(tmp_path / "out")
+    worker = make_worker(tmp_path / "out")
     with (
-        locked(work.writer.folder),
+        worker.writer.folder.locked(),
         pytest.raises(OutputError, match="another run is writing"),
     ):
         run(corpus, tmp_path / "out")

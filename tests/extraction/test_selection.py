@@ -39,7 +39,7 @@ def waveforms() -> list[torch.Tensor]:
 
 def run(encoder: Encoder, waveforms: list[torch.Tensor], *args: Any, **options: Any) -> Any:
     selection = Selection.of(encoder, *args, **options)
-    outputs = selection.run(encoder, waveforms, short="error")
+    outputs = selection.run(encoder, waveforms)
     kept = selection.kept(encoder)
     for waveform, output in zip(waveforms, outputs, strict=True):
         assert [array.name for array in kept] == list(output)
@@ -113,7 +113,7 @@ def test_values_that_a_type_cannot_hold_are_refused(
         output = [{name: torch.full((3, 2), value)}]
         monkeypatch.setattr(type(encoder), "layers", lambda *_, output=output, **__: output)
         with pytest.raises(AuricleError, match=message):
-            Selection.of(encoder, dtype="float16").run(encoder, waveforms[:1], short="error")
+            Selection.of(encoder, dtype="float16").run(encoder, waveforms[:1])
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_long_audio_in_windows() -> None:
     with torch.inference_mode():
         (expected,) = encode_windows(encoder, [wav], window_seconds=1.0, overlap_seconds=0.5)
         (whole,) = encoder([wav])
-    (got,) = selection.run(encoder, [wav], short="error")
+    (got,) = selection.run(encoder, [wav])
     assert torch.equal(got[encoder.default_layer], expected)
     assert not torch.equal(expected, whole)
 
@@ -167,7 +167,7 @@ def test_codes_of_long_audio_in_windows() -> None:
     wav = read_audio(sample_paths()[0], sample_rate=SAMPLE_RATE)[:40_000]
     with torch.inference_mode():
         (expected,) = window_codes(encoder, [wav], window_seconds=1.0, overlap_seconds=0.5)
-    assert torch.equal(selection.run(encoder, [wav], short="error")[0]["codes"], expected)
+    assert torch.equal(selection.run(encoder, [wav])[0]["codes"], expected)
 
 
 @pytest.mark.parametrize("wants_codes", [False, True])

@@ -15,13 +15,12 @@ from auricle.audio.files import read_audio
 from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, ExtractionError, StoreError
 from auricle.extraction import spooling
-from auricle.extraction.engine import Stages
 from auricle.extraction.local import LocalEngine
-from auricle.extraction.plan import PlanLimits
-from auricle.extraction.run import Summary
+from auricle.extraction.plan import PlanLimits, PlannedShard
+from auricle.extraction.run import Run, Summary
 from auricle.extraction.spooling import open_stream
 from auricle.extraction.streams import StreamPosition, StreamPositions, extract_streams
-from auricle.extraction.work import Shard, Work
+from auricle.extraction.worker import Stages, Worker
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.store.folder import open_folder
@@ -75,20 +74,26 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(make_work: Callable[..., Work], heard: Any) -> Callable[..., Summary]:
+def run(make_worker: Callable[..., Worker], heard: Any) -> Callable[..., Summary]:
     def run(
-        folder: Path, out: Path, engine: Any = None, group_rows: int = GROUP_ROWS, **options: Any
+        folder: Path,
+        out: Path,
+        engine: Any = None,
+        group_rows: int = GROUP_ROWS,
+        on_error: str = "report",
     ) -> Summary:
-        return extract_streams(
-            [open_stream(f"hf-dataset://{folder}")],
-            make_work(out),
-            engine or LocalEngine(("cpu",)),
-            num_bytes=lambda seconds: round(1000 * seconds),
-            progress=heard,
-            limits=PlanLimits(batch_seconds=1.5, shard_seconds=1),
-            group_rows=group_rows,
-            **options,
-        )
+        worker = make_worker(out)
+        with worker.writer.folder.locked():
+            started = Run(
+                worker,
+                engine or LocalEngine(("cpu",)),
+                num_bytes=lambda seconds: round(1000 * seconds),
+                progress=heard,
+                limits=PlanLimits(batch_seconds=1.5, shard_seconds=1),
+                stops=on_error == "stop",
+            )
+            streams = [open_stream(f"hf-dataset://{folder}")]
+            return extract_streams(started, streams, group_rows=group_rows)
 
     return run
 
@@ -104,14 +109,14 @@ class Counting:
     num_shards: int = 1000
     ids: list[str] = dataclasses.field(default_factory=list)
 
-    def __call__(self, work: Work, shards: Sequence[Shard], **heard: Any) -> Stages:
+    def __call__(self, worker: Worker, shards: Sequence[PlannedShard], **heard: Any) -> Stages:
         stages = Stages()
         for shard in shards:
             if not self.num_shards:
                 raise KilledError
             self.num_shards -= 1
-            stages += LocalEngine(("cpu",))(work, [shard], **heard)
-            self.ids += [timed.utterance.id for timed in shard.plan.utterances]
+            stages += LocalEngine(("cpu",))(worker, [shard], **heard)
+            self.ids += [timed.utterance.id for timed in shard.utterances]
         return stages
 
 

@@ -8,6 +8,21 @@ import pytest
 
 from auricle.errors import OutputError
 from auricle.files.atomic import write_whole, write_whole_folder
+from forks import run
+
+KILLED_HALF_WAY = """
+import os, pathlib, signal, sys
+from auricle.files.atomic import write_whole, write_whole_folder
+
+def write(path):
+    path = path / "one" if path.is_dir() else path
+    path.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+{}(pathlib.Path(sys.argv[1]), write)
+"""
+
+needs_forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -37,6 +52,36 @@ def test_a_full_disk_leaves_the_old_file_and_no_debris(tmp_path: Path) -> None:
         write_whole(path, fill)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@needs_forks
+def test_a_writer_that_is_killed_half_way_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    assert run(["-c", KILLED_HALF_WAY.format("write_whole"), path]).returncode < 0
+    assert path.read_text() == "old"
+    (debris,) = set(tmp_path.iterdir()) - {path}
+    assert debris.name.startswith(".file."), "by which the next writer knows it"
+
+
+def test_a_file_is_on_the_disk_before_it_takes_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def flush(handle: int) -> None:
+        steps.append(f"flushed {os.fstat(handle).st_size} bytes")
+        fsync(handle)
+
+    def take_place(self: Path, target: Path) -> Path:
+        steps.append("replaced")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(Path, "replace", take_place)
+    write_whole(tmp_path / "file", lambda temporary: temporary.write_text("whole"))
+    assert steps == ["flushed 5 bytes", "replaced"]
 
 
 def test_an_interrupt_leaves_no_debris(tmp_path: Path) -> None:
@@ -80,6 +125,13 @@ def test_a_folder_or_file_in_the_way_stays(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with pytest.raises(OutputError, match="cannot write"):
         write_whole_folder(tmp_path / "file" / "sub", _two_files)
+
+
+@needs_forks
+def test_a_folder_whose_writer_is_killed_half_way_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    assert run(["-c", KILLED_HALF_WAY.format("write_whole_folder"), path]).returncode < 0
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])

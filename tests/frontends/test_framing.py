@@ -13,8 +13,20 @@ from auricle.frontends import framing
 def batch(waveforms: Tensor, lengths: list[int] | Tensor, min_samples: int = 1) -> Tensor:
     """Each utterance (S,) as its own features (S, 1)."""
     return framing.batch_features(
-        waveforms, lengths, lambda x: x.unsqueeze(1), min_samples=min_samples, dim=1
+        waveforms,
+        lengths,
+        lambda x: x.unsqueeze(1),
+        lambda x, lengths: (x.unsqueeze(2), lengths),
+        min_samples=min_samples,
+        dim=1,
     )
+
+
+def test_padding_is_ignored_under_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    waveforms = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, float("nan")]])
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    features = batch(waveforms, torch.tensor([3, 2]))
+    assert features.squeeze(2).tolist() == [[1, 2, 3], [4, 5, 0]]
 
 
 @pytest.mark.parametrize("lengths", [[3, 2], torch.tensor([3, 2])])

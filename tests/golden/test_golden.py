@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from auricle.catalogue.family import FAMILIES
-from auricle.nn.fast_paths import plain
+from auricle.nn.cpu.policy import reference_kernels
 from golden_cases import GoldenCase, deviation, golden_cases, shared_encoder
 
 CASES = golden_cases()
@@ -51,7 +51,7 @@ def test_reference_holds_among_neighbours(case: GoldenCase) -> None:
         0.3 * torch.randn(48_000, generator=generator),
         torch.cat([torch.zeros(8_000), speech, torch.zeros(3_000)]),
     ]
-    for way in (nullcontext, nullcontext, plain):
+    for way in (nullcontext, nullcontext, reference_kernels):
         batch = [(None, wav) for wav in rng.sample(neighbours, rng.randint(1, len(neighbours)))]
         batch += list(case.wavs.items())
         rng.shuffle(batch)

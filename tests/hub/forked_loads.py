@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,6 +34,7 @@ SEED = 5
 NOBODY = 65534
 SOURCE = Path(auricle.__file__).parent
 WATCHED = (str(SOURCE / "hub"), str(SOURCE / "files"))
+KEEPING = ("_keep",)
 
 httpx.create_ssl_context()
 
@@ -69,8 +70,13 @@ class Fork:
         return json.loads(text) if text else None
 
 
-def count_lines(work: Callable[[], Any], kill_at: int | None) -> int:
-    """Lines of the hub's code that `work` runs; at `kill_at` of them the process dies."""
+def count_lines(
+    work: Callable[[], Any], kill_at: int | None, functions: Collection[str] = ()
+) -> int:
+    """Lines of the hub's code that `work` runs; at `kill_at` of them the process dies.
+
+    With `functions` only those of functions of these names count.
+    """
     count = 0
 
     def trace_lines(frame: FrameType, event: str, _: object) -> Any:
@@ -81,7 +87,9 @@ def count_lines(work: Callable[[], Any], kill_at: int | None) -> int:
         return trace_lines
 
     def trace_calls(frame: FrameType, event: str, argument: object) -> Any:
-        return trace_lines if frame.f_code.co_filename.startswith(WATCHED) else None
+        code = frame.f_code
+        counts = not functions or code.co_name in functions
+        return trace_lines if counts and code.co_filename.startswith(WATCHED) else None
 
     sys.settrace(trace_calls)
     try:
@@ -110,19 +118,34 @@ def killed(url: str, cache: Path, num_moments: str) -> Any:
         else:
             line = generator.randint(1, num_lines)
             fork = Fork(lambda: count_lines(lambda: load_digest(url, refresh=refresh), line))  # noqa: B023
-        survived = fork.result() is not None
-        names = sorted({item.name for item in contents.items()})
-        findings = list(contents.verify(names)) if names else []
-        loads = Fork(lambda: [load_digest(url), load_digest(url)]).result()
-        outcomes.append(
-            {
-                "survived": survived,
-                "changed": [str(finding) for finding in findings if finding.state == "changed"],
-                "loads": loads,
-                "left": sorted(path.name for path in conversions_folder().glob("*")),
-            }
-        )
+        outcomes.append(outcome_of(fork, url))
     return {"served": served, "num_lines": num_lines, "outcomes": outcomes}
+
+
+def outcome_of(fork: Fork, url: str) -> Any:
+    """What a load that may have been killed left behind, and what later loads give."""
+    survived = fork.result() is not None
+    names = sorted({item.name for item in contents.items()})
+    findings = list(contents.verify(names)) if names else []
+    loads = Fork(lambda: [load_digest(url), load_digest(url)]).result()
+    return {
+        "survived": survived,
+        "changed": [str(finding) for finding in findings if finding.state == "changed"],
+        "loads": loads,
+        "left": sorted(path.name for path in conversions_folder().glob("*")),
+    }
+
+
+def killed_keeping(url: str, cache: Path) -> Any:
+    """Refreshes killed at each line of the functions that put files and notes in their places."""
+
+    def refreshed(kill_at: int | None) -> Fork:
+        return Fork(lambda: count_lines(lambda: load_digest(url, refresh=True), kill_at, KEEPING))
+
+    served = [Fork(lambda: load_digest(url, refresh=True)).result() for _ in range(2)]
+    num_lines = refreshed(None).result()
+    outcomes = [outcome_of(refreshed(line), url) for line in range(1, num_lines + 1)]
+    return {"served": served, "outcomes": outcomes}
 
 
 def many(url: str, cache: Path) -> Any:
@@ -183,5 +206,10 @@ def read_only(url: str, cache: Path) -> Any:
 
 
 if __name__ == "__main__":
-    scenario = {"killed": killed, "many": many, "read_only": read_only}[sys.argv[1]]
+    scenario = {
+        "killed": killed,
+        "killed_keeping": killed_keeping,
+        "many": many,
+        "read_only": read_only,
+    }[sys.argv[1]]
     print(json.dumps(scenario(sys.argv[2], Path(sys.argv[3]), *sys.argv[4:])))

@@ -13,7 +13,7 @@ from auricle.errors import AuricleError
 from auricle.extraction.selection import encoder_sha256
 from auricle.inference.precision import PRECISIONS, Precision, precision_of, set_precision
 from auricle.models.base import Encoder
-from auricle.nn import packed
+from auricle.nn.cpu import prepack
 
 WAVS = [str(path) for path in sample_paths()[:2]]
 
@@ -92,7 +92,7 @@ def test_what_cannot_be_is_refused(name: str, options: dict[str, object], reason
 
 
 def test_int8_is_refused_where_its_kernel_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "int8_is_right", lambda: False)
+    monkeypatch.setattr(prepack, "int8_is_right", lambda: False)
     with pytest.raises(AuricleError, match="no products of 8 bits that add up .* take bf16"):
         auricle.load("tera_mini", precision="int8")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +16,8 @@ from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.geometry import SAMPLE_RATE
 from auricle.inference import windows
 from auricle.inference.windows import encode_windows, window_codes, window_layers
-from auricle.nn.fast_paths import plain
+from auricle.nn.batch import Batch, as_ints
+from auricle.nn.cpu.policy import reference_kernels
 from golden_cases import deviation, encoder_names, shared_encoder
 
 EXACT: dict[str, Any] = {
@@ -132,13 +132,13 @@ def test_windows_go_in_batches_within_a_budget(monkeypatch: pytest.MonkeyPatch) 
     lengths: list[list[int]] = []
     encode = type(encoder).encode
 
-    def record(self: Any, waveforms: Tensor, num_samples: Sequence[int], wanted: Any) -> Any:
-        lengths.append(list(num_samples))
-        return encode(self, waveforms, num_samples, wanted)
+    def record(self: Any, batch: Batch, wanted: Any) -> Any:
+        lengths.append(as_ints(batch.lengths))
+        return encode(self, batch, wanted)
 
     monkeypatch.setattr(type(encoder), "encode", record)
     monkeypatch.setattr(windows, "MAX_BATCH_SECONDS", 2.5)
-    with plain():  # not one by one, as the CPU infers
+    with reference_kernels():  # not one by one, as the CPU infers
         encode_windows(encoder, [speech(44_801)], **OPTIONS)
     assert lengths == [[16_000, 16_000], [16_000, 16_001]]
     monkeypatch.setattr(windows, "MAX_BATCH_SECONDS", 0.1)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import auricle
 from auricle.errors import LayerError
 from auricle.models import base
 from auricle.models.apc import ApcConfig
-from auricle.nn.fast_paths import plain
+from auricle.nn.batch import Batch, as_ints
+from auricle.nn.cpu.policy import reference_kernels
 from toy_encoder import Halves
 
 
@@ -79,16 +78,16 @@ def test_a_long_list_is_encoded_in_batches_of_like_length(
     batches: list[list[int]] = []
     encode = type(encoder).encode
 
-    def record(self: Any, waveforms: Tensor, num_samples: Sequence[int], wanted: Any) -> Any:
-        batches.append(list(num_samples))
-        return encode(self, waveforms, num_samples, wanted)
+    def record(self: Any, batch: Batch, wanted: frozenset[str]) -> Any:
+        batches.append(as_ints(batch.lengths))
+        return encode(self, batch, wanted)
 
     monkeypatch.setattr(type(encoder), "encode", record)
     monkeypatch.setattr(base, "MAX_PADDED_SECONDS", 1.0)
     generator = torch.Generator().manual_seed(0)
     lengths = [int(n) for n in torch.randint(400, 9_000, (40,), generator=generator)] + [20_000]
     wavs = [0.1 * torch.randn(length, generator=generator) for length in lengths]
-    with torch.inference_mode(), plain():
+    with torch.inference_mode(), reference_kernels():
         outputs = encoder(wavs)
     assert sorted(length for batch in batches for length in batch) == sorted(lengths)
     assert all(len(batch) * max(batch) <= 16_000 for batch in batches[1:])
@@ -98,7 +97,7 @@ def test_a_long_list_is_encoded_in_batches_of_like_length(
         assert torch.equal(output, encoder([wav])[0])
 
     batches.clear()
-    with torch.inference_mode(), plain():
+    with torch.inference_mode(), reference_kernels():
         encoder(wavs[:2])  # one batch, in the order of the list
         encoder.train()(wavs)  # in training a batch stays one
     assert batches == [lengths[:2], lengths]

@@ -55,7 +55,7 @@ def test_contexts_see_the_past_through_more_than_statistics() -> None:
     with torch.no_grad():
         (_, before), *_ = model.contexts(frames, [30])
         (_, after), *_ = model.contexts(changed, [30])
-    assert not torch.allclose(before[:, :2], after[:, :2], atol=1e-3)
+    assert not torch.allclose(before.values[:, :2], after.values[:, :2], atol=1e-3)
     assert model.info.receptive_field.sees_past
     assert not model.info.receptive_field.looks_ahead
 

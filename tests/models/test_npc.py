@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from auricle.catalogue.family import FAMILIES
 from auricle.frontends import FbankConfig
 from auricle.models.npc import Npc, NpcConfig
+from auricle.nn.batch import Batch
 from auricle.nn.quantizer import CodebookConfig
 
 PRESETS = FAMILIES["npc"].presets()
@@ -133,7 +134,8 @@ def test_in_training_statistics_are_over_true_frames(residual: bool) -> None:
         model = encoder(dropout=0.0, residual=residual).train()
         padded = F.pad(features, (0, 0, 0, extra))
         wanted = frozenset(model.info.layers)
-        layers.append(dict(model.encode_features(padded, [30, 12], wanted)))
+        outputs = model.encode_features(Batch.padded(padded, [30, 12]), wanted)
+        layers.append({name: output.values for name, output in outputs})
         states.append(model.state_dict())
     for name, x in layers[0].items():
         torch.testing.assert_close(layers[1][name][0, :30], x[0], msg=name)

@@ -10,6 +10,7 @@ from torch import Tensor
 from auricle.catalogue.family import FAMILIES
 from auricle.errors import AudioError, AuricleError
 from auricle.models.pase import Pase, PaseConfig
+from auricle.nn.batch import Batch
 from golden_cases import shared_encoder
 
 PRESETS = FAMILIES["pase"].presets()
@@ -151,7 +152,7 @@ def test_layers_that_are_not_wanted_are_left_out() -> None:
     batch = torch.randn(1, 1000)
 
     def yielded(*wanted: str) -> list[str]:
-        return [name for name, _ in model.encode(batch, [1000], frozenset(wanted))]
+        return [name for name, _ in model.encode(Batch.padded(batch, [1000]), frozenset(wanted))]
 
     blocks = [f"block_{index}" for index in range(1, 6)]
     assert yielded("skip_2") == ["block_1", "block_2", "skip_2"]

@@ -32,7 +32,7 @@ def test_contexts_read_the_code_vectors_alone(
         codes = model.codes(wavs)
         for vector, context, code in zip(vectors, contexts, codes, strict=True):
             *_, (_, expected) = model.contexts(vector.T[None], [len(vector)])
-            assert torch.allclose(context, expected[0], atol=1e-5)
+            assert torch.allclose(context, expected.values[0], atol=1e-5)
             assert code.shape == (len(vector), 3)
             same_codes = code[:, None].eq(code).all(dim=2)
             same_vectors = vector[:, None].eq(vector).all(dim=2)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from auricle.nn import attention as module
 from auricle.nn.attention import attend, attend_packed
-from auricle.nn.packing import Packing
+from auricle.nn.batch import Layout
 
 
 @pytest.mark.parametrize("kind", ["all", "seen", "bias"])
@@ -45,9 +45,9 @@ def packed_parts(lengths: list[int], dtype: torch.dtype = torch.float32) -> list
 @pytest.mark.parametrize("lengths", [[5, 1, 9], [7]])
 def test_packed_utterances_attend_to_themselves(lengths: list[int]) -> None:
     query, key, value = packed_parts(lengths)
-    packing = Packing(lengths)
-    context = attend_packed(query, key, value, packing)
-    for one in packing.slices:
+    layout = Layout(lengths, is_packed=True)
+    context = attend_packed(query, key, value, layout)
+    for one in layout.slices:
         alone = attend(query[:, :, one], key[:, :, one], value[:, :, one])
         assert torch.equal(context[:, :, one], alone)
 
@@ -81,10 +81,10 @@ def test_the_kernel_of_variable_length_is_given_what_it_takes(
 ) -> None:
     lengths = [5, 1, 9]
     query, key, value = packed_parts(lengths)
-    expected = attend_packed(query, key, value, Packing(lengths))
+    expected = attend_packed(query, key, value, Layout(lengths, is_packed=True))
     monkeypatch.setattr(module, "_has_varlen", lambda _: True)
     assert module._varlen_is_right(torch.device("cpu"), torch.bfloat16, 64)
-    context = attend_packed(query, key, value, Packing(lengths))
+    context = attend_packed(query, key, value, Layout(lengths, is_packed=True))
     assert context.shape == expected.shape
     assert torch.allclose(context, expected, atol=1e-6)
 

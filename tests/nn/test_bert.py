@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from auricle.nn.batch import Layout
 from auricle.nn.bert import BertConfig, BertEncoder, sinusoidal_positions
 
 SMALL = {"hidden_size": 8, "num_layers": 2, "num_heads": 2, "ffn_size": 12}
@@ -58,6 +59,7 @@ def reference(module: BertEncoder, features: torch.Tensor) -> list[torch.Tensor]
     return states
 
 
+@pytest.mark.parametrize("is_packed", [False, True])
 @pytest.mark.parametrize(
     "options",
     [
@@ -70,30 +72,35 @@ def reference(module: BertEncoder, features: torch.Tensor) -> list[torch.Tensor]
         {"num_heads": 4},
     ],
 )
-def test_states_follow_the_formulas_in_any_batch(options: dict[str, object]) -> None:
+def test_states_follow_the_formulas_in_any_batch(
+    options: dict[str, object], is_packed: bool
+) -> None:
     module = encoder(**options)
     features = torch.randn(3, 7, 5)
     lengths = [7, 4, 1]
-    states = list(module(features, lengths))
+    layout = Layout(lengths, is_packed=is_packed)
+    states = [layout.rows(state) for state in module(features, layout)]
     for row, length in enumerate(lengths):
         expected = reference(module, features[row, :length])
         assert len(expected) == len(states) == module.config.num_layers + 1
         for ours, theirs in zip(states, expected, strict=True):
-            assert torch.allclose(ours[row, :length], theirs, atol=1e-5)
+            assert torch.allclose(ours[row], theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("is_packed", [False, True])
 @pytest.mark.parametrize("limit", [1, 3, 4, 7, 100])
-def test_chunks_are_cut_as_torch_cuts_them_and_encoded_alone(limit: int) -> None:
+def test_chunks_are_cut_as_torch_cuts_them_and_encoded_alone(limit: int, is_packed: bool) -> None:
     module = encoder(max_chunk_frames=limit)
     whole = encoder()
     features = torch.randn(2, 10, 5)
     lengths = [10, 6]
-    states = list(module(features, lengths))
+    layout = Layout(lengths, is_packed=is_packed)
+    states = [layout.rows(state) for state in module(features, layout)]
     for row, length in enumerate(lengths):
         chunks = features[row, :length].chunk(math.ceil(length / limit))
         for index, ours in enumerate(states):
             expected = torch.cat([reference(whole, chunk)[index] for chunk in chunks])
-            assert torch.allclose(ours[row, :length], expected, atol=1e-5)
+            assert torch.allclose(ours[row], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 64, 65, 3000])

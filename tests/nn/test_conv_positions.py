@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry
+from auricle.nn.batch import padding_mask, zero_padding
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
-from auricle.nn.padding import padding_mask, zero_padding
 
 DIM = 8
 LENGTHS = [11, 1, 6]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from auricle.nn import chunks, gru
 
@@ -14,7 +13,7 @@ def test_it_is_what_torch_computes_of_each_row(
 ) -> None:
     monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", chunk_bytes)
     torch.manual_seed(0)
-    layer = nn.GRU(5, 8, batch_first=True)
+    layer = gru.Gru(5, 8, batch_first=True)
     x = torch.randn(4, 30, 5)
     with torch.no_grad():
         assert gru.is_fast(layer, x)
@@ -28,14 +27,14 @@ def test_it_is_what_torch_computes_of_each_row(
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.GRU(5, 8, num_layers=2, batch_first=True),
-        nn.GRU(5, 8, bidirectional=True, batch_first=True),
-        nn.GRU(5, 8, bias=False, batch_first=True),
+        gru.Gru(5, 8, num_layers=2, batch_first=True),
+        gru.Gru(5, 8, bidirectional=True, batch_first=True),
+        gru.Gru(5, 8, bias=False, batch_first=True),
     ],
     ids=["two layers", "both ways", "no bias"],
 )
-def test_other_layers_are_left_to_torch(layer: nn.GRU) -> None:
+def test_other_layers_are_left_to_torch(layer: gru.Gru) -> None:
     with torch.no_grad():
         assert not gru.is_fast(layer, torch.zeros(2, 3, 5))
-        assert not gru.is_fast(nn.GRU(5, 8, batch_first=True), torch.zeros(1, 3, 5))
-    assert not gru.is_fast(nn.GRU(5, 8, batch_first=True), torch.zeros(2, 3, 5))
+        assert not gru.is_fast(gru.Gru(5, 8, batch_first=True), torch.zeros(1, 3, 5))
+    assert not gru.is_fast(gru.Gru(5, 8, batch_first=True), torch.zeros(2, 3, 5))

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from auricle.nn import chunks as chunks_module
 from auricle.nn import long_layers
+from auricle.nn.batch import Layout
 from auricle.nn.bert import BertConfig, BertEncoder, BertLayer
 from auricle.nn.conv_positions import ConvPositionConfig
-from auricle.nn.packing import Packing
 from auricle.nn.relative_positions import RelativePositionConfig
 from auricle.nn.waveform_transformer import TransformerConfig, WaveformTransformer
 
@@ -66,11 +66,9 @@ def frames(num_rows: int) -> Tensor:
 
 def states_of(module: nn.Module, x: Tensor, lengths: list[int]) -> list[list[Tensor]]:
     """True frames of each row for each state; copies, for a state may be written over later."""
+    layout = Layout(lengths, is_packed=True)
     with torch.inference_mode():
-        return [
-            [row[:length].clone() for row, length in zip(state, lengths, strict=True)]
-            for state in module(x, lengths)
-        ]
+        return [[row.clone() for row in layout.rows(state)] for state in module(x, layout)]
 
 
 @pytest.mark.parametrize("chunk_bytes", CHUNK_BYTES)
@@ -96,7 +94,7 @@ def test_states_are_not_written_over(name: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(chunks_module, "MAX_CHUNK_BYTES", 64)
     copies, states = [], []
     with torch.inference_mode():
-        for state in module(frames(1), [40]):
+        for state in module(frames(1), Layout([40], is_packed=True)):
             states.append(state)
             copies.append(state.clone())
     assert all(torch.equal(*pair) for pair in zip(states, copies, strict=True))
@@ -119,7 +117,8 @@ def test_attention_is_given_an_utterance_and_few_heads_at_a_time(
 
     monkeypatch.setattr(layer.attention, "attend", record)
     with torch.inference_mode():
-        long_layers.run_layer(layer, frames(3).view(1, 120, WIDTH)[:, :87], Packing([40, 40, 7]))
+        layout = Layout([40, 40, 7], is_packed=True)
+        long_layers.run_layer(layer, frames(3).view(1, 120, WIDTH)[:, :87], layout)
     assert shapes == [(1, 1, 40, 4)] * 4 + [(1, 2, 7, 4)]
 
 

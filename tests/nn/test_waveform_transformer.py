@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auricle.nn import waveform_transformer
+from auricle.nn.batch import Layout
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.relative_positions import RelativePositionConfig
 from auricle.nn.waveform_transformer import TransformerConfig, WaveformTransformer
@@ -16,11 +18,18 @@ LENGTHS = [9, 4, 1]
 RELATIVE = RelativePositionConfig(num_buckets=8, max_distance=6)
 
 
+SIZES = {
+    "hidden_size": 8,
+    "num_layers": 2,
+    "num_heads": 2,
+    "ffn_size": 12,
+    "layer_norm_eps": 1e-3,
+}
+
+
 def config(**options: Any) -> TransformerConfig:
     options.setdefault("positions", ConvPositionConfig(kernel_size=3, num_groups=2))
-    return TransformerConfig(
-        hidden_size=8, num_layers=2, num_heads=2, ffn_size=12, layer_norm_eps=1e-3, **options
-    )
+    return TransformerConfig(**{**SIZES, **options})
 
 
 def randomised(**options: Any) -> WaveformTransformer:
@@ -97,6 +106,7 @@ class StraightLine:
         return a * (b * self.weights[f"{prefix}gate_scale"][0, head, 0, 0] - 1) + 2
 
 
+@pytest.mark.parametrize("is_packed", [False, True])
 @pytest.mark.parametrize(
     "options",
     [
@@ -107,25 +117,26 @@ class StraightLine:
         {"positions": ConvPositionConfig(kind="stack", kernel_size=3, num_groups=2, depth=2)},
     ],
 )
-def test_each_utterance_as_alone(options: dict[str, Any]) -> None:
+def test_each_utterance_as_alone(options: dict[str, Any], is_packed: bool) -> None:
     transformer = randomised(**options)
     straight_line = StraightLine(transformer)
     x = frames()
     with torch.no_grad():
-        states = list(transformer(x, LENGTHS))
+        layout = Layout(LENGTHS, is_packed=is_packed)
+        states = [layout.rows(state) for state in transformer(x, layout)]
         assert len(states) == 3
         for index, length in enumerate(LENGTHS):
             expected = straight_line.states(x[index, :length])
             for state, reference in zip(states, expected, strict=True):
-                torch.testing.assert_close(state[index, :length], reference, atol=1e-4, rtol=1e-4)
+                torch.testing.assert_close(state[index], reference, atol=1e-4, rtol=1e-4)
 
 
 def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     transformer = randomised(relative_positions=RELATIVE)
     with torch.no_grad():
-        expected = list(transformer(frames(), LENGTHS))[-1]
+        expected = list(transformer(frames(), Layout(LENGTHS)))[-1]
         monkeypatch.setattr(waveform_transformer, "MAX_BIAS_ELEMENTS", 3 * 2 * 9 * 4)
-        output = list(transformer(frames(), LENGTHS))[-1]
+        output = list(transformer(frames(), Layout(LENGTHS)))[-1]
     for row, reference, length in zip(output, expected, LENGTHS, strict=True):
         torch.testing.assert_close(row[:length], reference[:length])
 
@@ -133,10 +144,28 @@ def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 def test_layers_are_left_out_in_training_alone() -> None:
     transformer = randomised(layer_drop=1.0, dropout=0.0, attention_dropout=0.0)
     with torch.no_grad():
-        first, _, last = transformer(frames(), LENGTHS)
+        first, _, last = transformer(frames(), Layout(LENGTHS))
         assert not torch.equal(first, last)
-        first, _, last = transformer.train()(frames(), LENGTHS)
+        first, _, last = transformer.train()(frames(), Layout(LENGTHS))
     assert torch.equal(first, last)
+
+
+def test_layers_to_leave_out_come_from_the_generator_that_is_given() -> None:
+    transformer = randomised(
+        num_layers=20, layer_drop=0.5, dropout=0.0, attention_dropout=0.0
+    ).train()
+
+    def left_out(seed: int) -> list[bool]:
+        generator = torch.Generator().manual_seed(seed)
+        before = torch.get_rng_state()
+        with torch.no_grad():
+            states = list(transformer(frames(), Layout(LENGTHS), generator))
+        assert torch.equal(torch.get_rng_state(), before)
+        return [torch.equal(*pair) for pair in itertools.pairwise(states)]
+
+    assert left_out(1) == left_out(1)
+    assert left_out(1) != left_out(2)
+    assert 0 < sum(left_out(1)) < 20
 
 
 @pytest.mark.parametrize("option", ["dropout", "attention_dropout", "activation_dropout"])
@@ -144,13 +173,13 @@ def test_dropout_acts_in_training_alone(option: str) -> None:
     none = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "layer_drop": 0.0}
     transformer = randomised(relative_positions=RELATIVE, **{**none, option: 0.5})
     with torch.no_grad():
-        quiet = list(transformer(frames(), [9] * 3))[-1]
+        quiet = list(transformer(frames(), Layout([9] * 3)))[-1]
         torch.manual_seed(0)
-        noisy = list(transformer.train()(frames(), [9] * 3))[-1]
+        noisy = list(transformer.train()(frames(), Layout([9] * 3)))[-1]
     assert not torch.allclose(quiet, noisy, atol=1e-3)
     plain = randomised(relative_positions=RELATIVE, **none)
     with torch.no_grad():
-        assert torch.equal(list(plain.train()(frames(), [9] * 3))[-1], quiet)
+        assert torch.equal(list(plain.train()(frames(), Layout([9] * 3)))[-1], quiet)
 
 
 def test_configurations_that_do_not_hold_are_refused() -> None:

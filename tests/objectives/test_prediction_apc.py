@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 
 from auricle.models.apc import Apc, ApcConfig
+from auricle.nn.batch import Batch
 from auricle.objectives.prediction import ApcObjective, ApcObjectiveConfig
 
 
@@ -21,7 +22,7 @@ def loss(module: ApcObjective, wavs: list[torch.Tensor]) -> torch.Tensor:
 def test_it_is_the_mean_absolute_error_of_the_frames_ahead() -> None:
     module = objective()
     wav = 0.1 * torch.randn(4_000)
-    features = module.encoder.features(wav.unsqueeze(0), [4_000])[0]
+    features = module.encoder.features(Batch.of([wav])).values[0]
     predicted = module.head(module.encoder([wav])[0])
     expected = (predicted[:-3] - features[3:]).abs().mean()
     torch.testing.assert_close(loss(module, [wav]), expected)

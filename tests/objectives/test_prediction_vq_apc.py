@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from auricle.audio.files import read_audio
-from auricle.audio.inputs import sample_paths
 from auricle.frontends import FbankConfig
 from auricle.models.vq_apc import VqApc, VqApcConfig
+from auricle.nn.batch import Batch
 from auricle.nn.quantizer import CodebookConfig
 from auricle.objectives.base import Loss
 from auricle.objectives.prediction import VqApcObjective, VqApcObjectiveConfig
@@ -41,7 +40,7 @@ def loss(module: VqApcObjective, wavs: list[torch.Tensor], seed: int = 0, step: 
 def test_in_evaluation_the_codes_predict_the_frames_ahead() -> None:
     module = objective().eval()
     wav = 0.1 * torch.randn(4_000)
-    features = module.encoder.features(wav.unsqueeze(0), [4_000])[0]
+    features = module.encoder.features(Batch.of([wav])).values[0]
     codes = module.encoder.codes([wav])[0]
     tables = [codebook.vectors.weight.T for codebook in module.encoder.quantizer.codebooks]
     vectors = torch.cat([table[codes[:, k]] for k, table in enumerate(tables)], dim=1)
@@ -52,7 +51,7 @@ def test_in_evaluation_the_codes_predict_the_frames_ahead() -> None:
 def test_without_codebooks_it_is_the_loss_of_apc() -> None:
     module = objective(codebooks=())
     wav = 0.1 * torch.randn(4_000)
-    features = module.encoder.features(wav.unsqueeze(0), [4_000])[0]
+    features = module.encoder.features(Batch.of([wav])).values[0]
     predicted = module.head(module.encoder([wav])[0])
     result = loss(module, [wav])
     torch.testing.assert_close(result.value, (predicted[:-3] - features[3:]).abs().mean())
@@ -76,16 +75,6 @@ def test_gradients_pass_through_the_choice() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_randomness_is_the_generators_and_training_s() -> None:
-    module, wav = objective(), 0.1 * torch.randn(8_000)
-    first = loss(module, [wav], seed=1).value
-    torch.manual_seed(44)
-    assert torch.equal(first, loss(module, [wav], seed=1).value)
-    assert not torch.equal(first, loss(module, [wav], seed=2).value)
-    module.eval()
-    assert torch.equal(loss(module, [wav], seed=1).value, loss(module, [wav], seed=2).value)
-
-
 def test_the_temperature_anneals() -> None:
     wav = 0.1 * torch.randn(4_000)
     assert loss(objective(), [wav], step=9).metrics["temperature"] == 0.5
@@ -101,27 +90,3 @@ def test_the_shortest_waveform_has_one_frame_to_predict(num_future: int, min_sam
     value = loss(module, [0.1 * torch.randn(min_samples)]).value
     assert value.isfinite()
     assert value > 0
-
-
-def test_half_precision_keeps_the_loss_in_float32() -> None:
-    module = objective()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = loss(module, [0.1 * torch.randn(8_000), 0.1 * torch.randn(5_000)]).value
-    value.backward()
-    assert value.dtype == torch.float32
-
-
-def test_training_on_speech_lowers_the_loss() -> None:
-    low, high = (read_audio(path) for path in sample_paths())
-    wavs = [low[16_000:26_000], low[32_000:41_000], high[32_000:42_000], high[64_000:72_000]]
-    module = objective()
-    optimizer = torch.optim.AdamW(module.parameters(), lr=5e-3)
-    losses = []
-    for step in range(60):
-        result = loss(module, wavs, seed=step, step=step)
-        optimizer.zero_grad()
-        result.value.backward()
-        optimizer.step()
-        losses.append(result.value.item())
-    assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
-    assert result.metrics["code_perplexity"] > 2

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 import auricle.objectives.wav2vec2 as subject
-from auricle.audio.files import read_audio
-from auricle.audio.inputs import sample_paths
 from auricle.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from auricle.nn.batch import Batch
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 from auricle.nn.waveform_transformer import TransformerConfig
@@ -60,13 +59,6 @@ def loss(
     padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
     generator = torch.Generator().manual_seed(seed)
     return module(padded, [len(wav) for wav in wavs], step=step, generator=generator)
-
-
-def speech(seconds: float) -> list[Tensor]:
-    """Four pieces of the bundled utterances."""
-    count = int(seconds * 16_000)
-    wavs = [read_audio(path) for path in sample_paths()]
-    return [wav[start : start + count] for wav in wavs for start in (8_000, 8_000 + count)]
 
 
 def test_spans_start_as_often_as_asked_and_end_inside() -> None:
@@ -160,7 +152,7 @@ def test_parts_add_up_and_depend_on_their_weights() -> None:
     torch.testing.assert_close(result.value.detach(), expected)
     assert 0 < parts["diversity"] < 1
     assert 1 <= parts["code_perplexity"] <= 8
-    latents = [module._latents(wav.unsqueeze(0), [len(wav)])[0] for wav in wavs]
+    latents = [module.encoder.latents(Batch.of([wav])).values[0] for wav in wavs]
     torch.testing.assert_close(
         parts["feature_penalty"], torch.cat(latents).square().mean().detach()
     )
@@ -208,7 +200,7 @@ def test_without_a_mask_it_is_the_encoder(norm: Literal["group", "layer"], norma
     wavs = [0.1 * torch.randn(9_000) + 1_000, 0.1 * torch.randn(6_000)]
     num_samples = [len(wav) for wav in wavs]
     num_frames = [module.encoder.num_frames(count) for count in num_samples]
-    latents = module._latents(torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True), num_samples)
+    latents = module.encoder.latents(Batch.of(wavs)).values
     normed = module.encoder.projection_norm(latents)
     mask = torch.zeros(normed.shape[:2], dtype=torch.bool)
     contexts = module._contexts(normed, mask, num_frames)
@@ -250,13 +242,6 @@ def test_every_parameter_gets_a_gradient() -> None:
     assert [name for name in missing if not name.endswith("key.bias")] == []
 
 
-def test_the_generator_decides() -> None:
-    module = objective()
-    wavs = [0.1 * torch.randn(9_000)]
-    assert torch.equal(loss(module, wavs, seed=1).value, loss(module, wavs, seed=1).value)
-    assert not torch.equal(loss(module, wavs, seed=1).value, loss(module, wavs, seed=2).value)
-
-
 def test_the_temperature_falls_to_its_end() -> None:
     config = Wav2Vec2ObjectiveConfig(gumbel_temperature=(2.0, 0.5, 0.9))
     assert config.temperature(0) == 2.0
@@ -274,16 +259,6 @@ def test_the_shortest_waveform_has_something_to_tell_apart() -> None:
     assert module.encoder.num_frames(module.min_samples) == 4
     assert module.encoder.num_frames(module.min_samples - 1) == 3
     assert result.value.isfinite()
-
-
-def test_half_precision_stays_close() -> None:
-    module = objective().eval()
-    wavs = [0.1 * torch.randn(9_000), 0.1 * torch.randn(6_000)]
-    full = loss(module, wavs)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = loss(module, wavs)
-    assert half.value.dtype == torch.float32
-    assert half.value.item() == pytest.approx(full.value.item(), rel=0.1)
 
 
 def test_it_starts_the_encoder_unless_told_not_to() -> None:
@@ -311,22 +286,3 @@ def test_it_starts_the_encoder_unless_told_not_to() -> None:
 def test_options_that_cannot_be_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be|cannot be divided"):
         Wav2Vec2ObjectiveConfig(**options)
-
-
-def test_it_learns() -> None:
-    # Behind layer norms the codes need many more updates before they tell anything.
-    extractor = ExtractorConfig(layers=((32, 10, 10), (32, 8, 8), (32, 4, 4)))
-    config = msgspec.structs.replace(
-        SMALL, num_entries=32, num_distractors=20, gumbel_temperature=(1.0, 0.5, 0.99)
-    )
-    module = objective(config, msgspec.structs.replace(TINY, normalize=False, extractor=extractor))
-    wavs = speech(2.0)
-    optimizer = torch.optim.AdamW(module.parameters(), 3e-3)
-    values = []
-    for step in range(60):
-        result = loss(module, wavs, seed=step, step=step)
-        optimizer.zero_grad()
-        result.value.backward()
-        optimizer.step()
-        values.append(result.metrics["contrastive"].item())
-    assert sum(values[-5:]) < 0.9 * sum(values[:5])

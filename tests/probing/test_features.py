@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import auricle
 from auricle.audio.files import read_audio
@@ -16,6 +15,7 @@ from auricle.geometry import FrameGeometry, Window
 from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
+from auricle.nn.batch import Batch, frames_of
 from auricle.probing import features as module
 from auricle.probing.features import collect, label_frames
 from auricle.probing.tasks import read_task
@@ -41,14 +41,13 @@ class TwoRates(Encoder):
             for name, hop in hops
         )
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        self.batch_sizes.append(len(waveforms))
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        self.batch_sizes.append(len(batch.values))
         for info in self.layer_infos:
-            num_frames = info.geometry.num_frames(waveforms.shape[1])
+            num_frames = info.geometry.num_frames(batch.values.shape[1])
             frames = torch.arange(num_frames, dtype=torch.float32)[None, :, None]
-            yield info.name, frames.expand(len(waveforms), -1, info.dim)
+            frames = frames.expand(len(batch.values), -1, info.dim)
+            yield info.name, Batch.padded(frames, frames_of(info.geometry, batch.lengths))
 
 
 def test_a_frame_has_the_label_at_its_centre() -> None:
@@ -99,10 +98,10 @@ def test_utterances_are_means_over_time_whatever_the_batch(
     monkeypatch.setattr(module, "BATCH_SECONDS", 0.25)
     apart = collect(encoder, task, encoder.layer_infos)["features"]
     for index, utterance in enumerate(task.utterances):
-        mean = encoder([read_audio(utterance.path)])[0].mean(dim=0).numpy()
+        mean = encoder([read_audio(utterance.source)])[0].mean(dim=0).numpy()
         for examples in (together, apart):
             np.testing.assert_allclose(examples.features[index], mean, rtol=1e-4, atol=1e-4)
-            assert examples.labels[index] == utterance.label
+            assert examples.labels[index] == utterance.labels["word"]
             assert examples.utterances[index] == index
 
 

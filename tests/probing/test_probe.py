@@ -41,7 +41,7 @@ def test_labels_by_chance_are_not_told(arabic_words: Path) -> None:
     task = read_task("words", arabic_words)
     (fold,) = task.folds
     swapped = tuple(
-        dataclasses.replace(u, label="low" if u.label == "high" else "high")
+        dataclasses.replace(u, labels={"word": "low" if u.labels["word"] == "high" else "high"})
         if index in fold.test
         else u
         for index, u in enumerate(task.utterances)
@@ -108,7 +108,7 @@ def test_a_solver_that_does_not_converge_is_reported(
     monkeypatch.setattr(classifier, "MAX_ITERATIONS", 1)
     result = probe(auricle.load("fbank"), read_task("phones", librispeech))
     assert not result.best.converged
-    assert "not done with layer features" in caplog.text
+    assert "did not converge on layer features" in caplog.text
 
 
 def test_the_default_layer_is_probed_however_dense(monkeypatch: pytest.MonkeyPatch) -> None:

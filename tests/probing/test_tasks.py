@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from auricle.corpus.utterance import Segment
+from auricle.corpus.utterance import Segment, Utterance
 from auricle.errors import AuricleError
-from auricle.probing.tasks import NUM_HALVINGS, TASKS, Fold, read_task
+from auricle.probing.tasks import NUM_HALVINGS, TASKS, Fold, check_files, find_table, read_task
 
 
 def test_each_speaker_of_the_phones_is_tested_once_by_the_others(librispeech: Path) -> None:
@@ -14,8 +15,8 @@ def test_each_speaker_of_the_phones_is_tested_once_by_the_others(librispeech: Pa
     assert task.labels_frames
     assert [fold.name for fold in task.folds] == ["speaker 0", "speaker 1", "speaker 2"]
     for speaker, fold in enumerate(task.folds):
-        tested = {task.utterances[index].path.parent.name for index in fold.test}
-        trained = {task.utterances[index].path.parent.name for index in fold.train}
+        tested = {Path(task.utterances[index].source).parent.name for index in fold.test}
+        trained = {Path(task.utterances[index].source).parent.name for index in fold.train}
         assert tested == {str(speaker)}
         assert trained == {"0", "1", "2"} - tested
         assert len(fold.train) + len(fold.test) == len(task.utterances) == 6
@@ -23,7 +24,7 @@ def test_each_speaker_of_the_phones_is_tested_once_by_the_others(librispeech: Pa
 
 def test_phones_are_segments_in_seconds(librispeech: Path) -> None:
     utterance = read_task("phones", librispeech).utterances[0]
-    assert utterance.path == librispeech / "train/0/0-0.wav"
+    assert utterance.source == str(librispeech / "train/0/0-0.wav")
     assert utterance.segments[:2] == (
         Segment(label="A", start=0.0, end=0.2),
         Segment(label="B", start=0.2, end=0.4),
@@ -33,11 +34,11 @@ def test_phones_are_segments_in_seconds(librispeech: Path) -> None:
 def test_words_keep_the_splits_of_the_manifest(arabic_words: Path) -> None:
     task = read_task("words", arabic_words)
     (fold,) = task.folds
-    paths = [utterance.path.parent.name for utterance in task.utterances]
+    paths = [Path(utterance.source).parent.name for utterance in task.utterances]
     assert {paths[index] for index in fold.train} == {"0", "1", "2"}
     assert {paths[index] for index in fold.test} == {"4"}
     assert len(task.utterances) == 8  # `val` is not even read
-    assert {task.utterances[index].label for index in fold.test} == {"low", "high"}
+    assert {task.utterances[index].labels["word"] for index in fold.test} == {"low", "high"}
 
 
 def test_each_half_of_every_speaker_is_held_out(librispeech: Path) -> None:
@@ -46,7 +47,7 @@ def test_each_half_of_every_speaker_is_held_out(librispeech: Path) -> None:
     for one, other in zip(task.folds[::2], task.folds[1::2], strict=True):
         assert (one.train, one.test) == (other.test, other.train)
         assert sorted(one.train + one.test) == list(range(18))
-        labels = sorted(task.utterances[index].label for index in one.test)
+        labels = sorted(task.utterances[index].labels["speaker"] for index in one.test)
         assert labels == sorted(3 * "xyz")
 
 
@@ -111,3 +112,66 @@ def test_one_speaker_of_phones_or_one_split_of_words_is_too_little(
     _edit(arabic_words / "manifest.tsv", "\ttest\t", "\tval\t")
     with pytest.raises(AuricleError, match="both splits, train and test"):
         read_task("words", arabic_words)
+
+
+def test_a_table_is_found_in_the_corpus_and_above_it(tmp_path: Path) -> None:
+    inner = tmp_path / "corpus" / "t.tsv"
+    inner.parent.mkdir()
+    inner.touch()
+    assert find_table(tmp_path, "t.tsv", "corpus") == inner
+    assert find_table(tmp_path / "corpus", "t.tsv", "corpus") == inner
+    outer = tmp_path / "t.tsv"
+    outer.touch()
+    assert find_table(tmp_path, "t.tsv", "corpus") == outer
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AuricleError, match=r"cannot open .*manifest\.tsv.*pass the folder.*data="):
+        read_task("words", tmp_path)
+
+
+def test_missing_audio_is_counted_and_named(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    a, b, c = (Utterance(id=name, source=str(tmp_path / f"{name}.wav")) for name in "abc")
+    check_files([a], "list")
+    with pytest.raises(AuricleError, match=r"2 of the 3 files.*first of them .*b\.wav"):
+        check_files([a, b, c], "list")
+
+
+def test_any_list_with_the_labels_is_a_corpus(arabic_words: Path, tmp_path: Path) -> None:
+    expected = read_task("words", arabic_words)
+    lines = (arabic_words / "manifest.tsv").read_text().splitlines()
+    rows = [
+        dict(zip(("audio", "split", "word"), row.split("\t"), strict=True)) for row in lines[1:]
+    ]
+    for row in rows:
+        row["audio"] = f"{arabic_words}/{row['audio']}"
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = read_task("words", tmp_path / "list.jsonl")
+    assert task.folds == expected.folds
+    assert [one.source for one in task.utterances] == [one.source for one in expected.utterances]
+    assert [one.labels["word"] for one in task.utterances] == [
+        one.labels["word"] for one in expected.utterances
+    ]
+    (tmp_path / "bare.csv").write_text(f"path,word\n{rows[0]['audio']},low\n")
+    with pytest.raises(AuricleError, match=r"lacks the column\(s\) split; it has path, word"):
+        read_task("words", tmp_path / "bare.csv")
+    (tmp_path / "gap.csv").write_text(f"path,split,word\n{rows[0]['audio']},train,\n")
+    with pytest.raises(AuricleError, match="expected a value in split, word"):
+        read_task("words", tmp_path / "gap.csv")
+
+
+def test_a_kaldi_folder_has_speakers_and_phones_beside_its_files(tmp_path: Path) -> None:
+    names = [f"{speaker}-{take}" for speaker in "xy" for take in range(2)]
+    for name in names:
+        (tmp_path / f"{name}.wav").touch()
+        (tmp_path / f"{name}.ctm").write_text(f"{name} 1 0.5 0.25 S\n{name} 1 0.75 0.5 OW\n")
+    (tmp_path / "wav.scp").write_text("".join(f"{name} {name}.wav\n" for name in names))
+    (tmp_path / "utt2spk").write_text("".join(f"{name} {name[0]}\n" for name in names))
+    assert len(read_task("speakers", tmp_path).utterances) == 4
+    task = read_task("phones", tmp_path)
+    assert [fold.test for fold in task.folds] == [(0, 1), (2, 3)]
+    assert task.utterances[3].segments[1] == Segment(label="OW", start=0.75, end=1.25)
+    (tmp_path / "x-1.ctm").unlink()
+    with pytest.raises(AuricleError, match=r"x-1 has no phones: expected .*x-1\.TextGrid or \.ctm"):
+        read_task("phones", tmp_path)

@@ -81,7 +81,7 @@ def test_an_index_that_lacks_rows_is_found(store: Path) -> None:
     (store / "index.parquet").write_bytes(b"PAR1")
     (damage,) = verify(LocalFolder(store))
     assert damage.file == "index.parquet"
-    assert "merges it anew" in damage.remedy
+    assert "merges it again" in damage.remedy
 
 
 def test_what_is_no_store_cannot_be_verified(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from auricle.audio.files import read_audio
+from auricle.corpus.utterance import Utterance
 from auricle.errors import AudioError, RecipeError
 from auricle.training.batches import (
     BatchStream,
@@ -15,19 +16,22 @@ from auricle.training.batches import (
     DataPosition,
     TrainingBatch,
     cut_crops,
-    decode,
     draw,
     load_batches,
     plan_epoch,
 )
-from auricle.training.corpus import Corpus, Utterance
+from auricle.training.corpus import Corpus, MeasuredUtterance
 from auricle.training.recipe import DataOptions
 
 
 def corpus_of(*lengths: int) -> Corpus:
     return Corpus(
         utterances=tuple(
-            Utterance(path=Path(f"{index}.wav"), key=f"{index}.wav", num_samples=length)
+            MeasuredUtterance(
+                utterance=Utterance(id=str(index), source=f"{index}.wav"),
+                key=f"{index}.wav",
+                num_samples=length,
+            )
             for index, length in enumerate(lengths)
         )
     )
@@ -140,7 +144,7 @@ def batches(
     corpus: Corpus, count: int, *, workers: int = 0, caches: bool = False
 ) -> list[TrainingBatch]:
     stream = BatchStream(corpus=corpus, options=OPTIONS, seed=1)
-    decoded = [decode(utterance) for utterance in corpus.utterances] if caches else None
+    decoded = [utterance.read() for utterance in corpus.utterances] if caches else None
     loaded = load_batches(stream, num_workers=workers, decoded=decoded, pin_memory=False)
     return list(islice(loaded, count))
 
@@ -150,7 +154,7 @@ def test_pieces_are_where_the_plan_says(corpus: Corpus) -> None:
     for order, batch in zip(islice(stream, 3), batches(corpus, 3), strict=True):
         assert batch.following == order.following
         for row, count, crop in zip(batch.waveforms, batch.num_samples, order.crops, strict=True):
-            whole = read_audio(corpus.utterances[crop.utterance].path)
+            whole = read_audio(corpus.utterances[crop.utterance].utterance.source)
             expected = whole[crop.start : crop.start + crop.num_samples]
             assert count == crop.num_samples
             assert torch.equal(row[:count], expected)
@@ -174,6 +178,7 @@ def test_loading_draws_nothing_from_torch(corpus: Corpus) -> None:
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
-    gone = Utterance(path=tmp_path / "gone.wav", key="gone.wav", num_samples=9_000)
+    lost = Utterance(id="gone", source=str(tmp_path / "gone.wav"))
+    gone = MeasuredUtterance(utterance=lost, key="gone.wav", num_samples=9_000)
     with pytest.raises(AudioError, match=r"gone\.wav"):
         batches(Corpus(utterances=(gone,)), 1)

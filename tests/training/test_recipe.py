@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,15 @@ def test_what_does_not_hold_is_named(
     with pytest.raises(RecipeError, match=message) as caught:
         read_recipe(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_broken_import_of_an_objective_is_not_taken_for_a_missing_one(
+    recipe_text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "auricle.objectives.prediction", raising=False)
+    monkeypatch.setitem(sys.modules, "auricle.objectives.gumbel", None)
+    with pytest.raises(ModuleNotFoundError, match=r"auricle\.objectives\.gumbel"):
+        parse_recipe(recipe_text)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from auricle.training.building import build_accelerator, build_objective
 from auricle.training.checkpoints import CheckpointFolder, read_state
 from auricle.training.corpus import Corpus, read_corpus
 from auricle.training.monitoring import StepMeans, read_metrics
-from auricle.training.recipe import Recipe
+from auricle.training.recipe import Recipe, parse_recipe
 from auricle.training.trainer import RunSettings, Trainer, TrainingResult, train
 from forks import Forked, run
 
@@ -269,6 +269,44 @@ def test_more_steps_go_on_from_the_end(
     train(recipe, corpus, tmp_path / "parts", CPU)
     train(recipe, corpus, tmp_path / "whole", CPU)
     assert_equal(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+
+
+MASKS = """
+family = "mockingjay"
+
+[encoder]
+features = { type = "log_mel", num_mels = 8 }
+transformer = { hidden_size = 8, num_layers = 1, num_heads = 2, ffn_size = 8, share_layer = false }
+"""
+NEGATIVES = """
+family = "wav2vec"
+
+[encoder]
+extractor = { layers = [[8, 10, 5], [8, 8, 4], [8, 4, 2], [8, 4, 2], [8, 4, 2]] }
+aggregator = { layers = [[8, 2, 1]] }
+
+[objective]
+num_steps = 2
+num_negatives = 2
+"""
+
+
+@pytest.mark.parametrize("sections", [MASKS, NEGATIVES], ids=["masks", "negatives"])
+def test_the_generator_of_the_objective_is_restored(
+    recipe_text: str, corpus: Corpus, tmp_path: Path, sections: str
+) -> None:
+    identity, rest = recipe_text.replace("cosine", "constant").split('family = "apc"')
+    options, encoder = rest.split("[encoder]\n")
+    family, own = sections.split("\n\n", maxsplit=1)
+    text = f"{identity}{family}{options}{own}\n{encoder[encoder.index('[data]') :]}"
+    recipe = parse_recipe(text).with_steps(4)
+    train(recipe, corpus, tmp_path / "whole", CPU)
+    whole = weights(tmp_path / "whole")
+    train(recipe.with_steps(2), corpus, tmp_path / "resumed", CPU)
+    state = "random_0.safetensors objective"
+    assert not torch.equal(weights(tmp_path / "resumed")[state], whole[state])  # it draws
+    train(recipe, corpus, tmp_path / "resumed", CPU)
+    assert_equal(weights(tmp_path / "resumed"), whole)
 
 
 def test_the_seed_decides(

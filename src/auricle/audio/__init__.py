@@ -1,1 +1,1 @@
-"""Audio in: files, arrays and tensors become mono float32 waveforms at the encoder's rate."""
+"""Audio input: files, arrays and tensors to mono float32 waveforms at the rate of the encoder."""

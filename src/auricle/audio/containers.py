@@ -1,9 +1,9 @@
-"""What a file's own header says of its length, and what the file holds.
+"""Container sections: declared and actual sizes of the samples in a file.
 
-libsndfile takes the smaller of the two without a word, so that a broken copy passes for a shorter
-recording, and so does a recording whose sizes were never written, are from before it went on, or
-do not fit into 32 bits. Sizes are read here from the header itself and compared with the file.
-Where more samples are there than it says, libsndfile is given the header with the sizes corrected.
+libsndfile silently reads the smaller of the two. A truncated copy would pass for a shorter
+recording, as would a file whose sizes were never written, were written before it grew, or overflow
+32 bits. Sizes are therefore read from the header here and compared with the file. If there are more
+samples than declared, libsndfile is given a header with corrected sizes.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from auricle.audio.headers import SIZES, Piece, Sizes, magic_at
 from auricle.errors import AudioError
 
 MIN_REST = 8
-"""Fewer bytes than a chunk has after the samples are padding."""
+"""Fewer bytes after the samples than a chunk header are padding."""
 
 MIN_ZEROS_SAID = 1 << 16
-"""Fewer zeros at the end fill up a block of a disk."""
+"""Fewer zeros at the end of a file fill a disk block and are not reported."""
 
 KNOWN_CHUNKS = frozenset(
     {b"LIST", b"INFO", b"bext", b"iXML", b"axml", b"_PMX", b"id3 ", b"ID3 ", b"cue "}
@@ -29,10 +29,10 @@ KNOWN_CHUNKS = frozenset(
     | {b"levl", b"plst", b"MARK", b"COMT", b"NAME", b"AUTH", b"(c) ", b"ANNO", b"INST"}
     | {b"MIDI", b"APPL", b"FVER", b"CHAN"}
 )
-"""What may follow the samples even where it has been cut itself."""
+"""Chunks that may follow the samples, even truncated."""
 
 FLAC_STARTS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
-"""What a FLAC file begins with: a marker and the header of the block STREAMINFO."""
+"""Start of a FLAC file: the marker and the header of the STREAMINFO block."""
 
 SEARCH_BYTES = 1 << 22
 
@@ -43,26 +43,26 @@ LENGTHLESS = {
     **{bytes([0x64, 0xA3, machine, 0]): "IRCAM" for machine in (1, 2, 3, 4)},
     **{bytes([0, machine, 0xA3, 0x64]): "IRCAM" for machine in (1, 2, 3, 4)},
 }
-"""Containers whose headers say nothing of a length."""
+"""Containers whose headers declare no length."""
 
 VOC_MORE, VOC_NEW = 2, 9
-"""Kinds of blocks of a VOC: samples that go on, and samples of any width, the highest kind."""
+"""Types of VOC blocks: continued samples, and samples of any width (the highest type)."""
 
 VOC_TEXTS = (0, 4, 5)
-"""Those that change nothing of what is heard: the end, markers and comments."""
+"""Types of VOC blocks without samples: terminator, markers and text."""
 
 MAT5_MATRIX = 14
-"""The type of an element that holds others, in MATLAB's files."""
+"""Type of a MATLAB 5 element that contains others."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ContainerSection:
-    """One recording of a file: what libsndfile is to be given of it.
+    """One recording of a file, as given to libsndfile.
 
     Attributes:
         pieces: Bytes and spans of the file.
-        end: Where the next recording begins, or the file ends.
-        remark: What is said of it once it has been read, "" for nothing.
+        end: Start of the next recording, or end of the file.
+        remark: Note to log once the section has been read, "" for none.
     """
 
     pieces: tuple[Piece, ...]
@@ -71,10 +71,10 @@ class ContainerSection:
 
 
 def find_section(stream: BinaryIO, start: int, end: int, name: str) -> ContainerSection:
-    """The recording that begins at `start`, of a container that is neither Ogg nor MPEG audio.
+    """Section that starts at `start`, of a container other than Ogg and MPEG audio.
 
     Raises:
-        AudioError: Its header promises more than the file holds, or holds samples in two chunks.
+        AudioError: The header declares more than the file has, or samples are in two chunks.
     """
     while True:
         stream.seek(start)
@@ -87,7 +87,7 @@ def find_section(stream: BinaryIO, start: int, end: int, name: str) -> Container
         stream.seek(sizes.data_start)
         if sizes.declared or stream.read(12)[:4] != head[:4] or sizes.data_start == start:
             break
-        # libsndfile writes its header twice, and once more at the end, where it cannot go back.
+        # libsndfile writes its header twice, and again at the end of a pipe.
         start = sizes.data_start
     held = end - sizes.data_start
     if sizes.declared is None:
@@ -100,7 +100,7 @@ def find_section(stream: BinaryIO, start: int, end: int, name: str) -> Container
     tail = sizes.data_start + sizes.declared
     stream.seek(tail)
     if not magic_at(stream.read(12)):
-        tail += (end - tail) >> 32 << 32  # a size of 32 bits in a file that has outgrown them
+        tail += (end - tail) >> 32 << 32  # the size is modulo 2^32
     rest, zeros = _rest(stream, tail, end, sizes, name)
     if rest is None:
         return _corrected(sizes, start, end, _size_before_headers(stream, start, end, sizes))
@@ -143,8 +143,10 @@ def _corrected(sizes: Sizes, start: int, end: int, size: int | None = None) -> C
 
 
 def _rest(stream: BinaryIO, tail: int, end: int, sizes: Sizes, name: str) -> tuple[int | None, int]:
-    """Where what belongs to a recording ends, None where more samples follow its declared ones;
-    and how many zeros there are at the end."""
+    """End of the chunks after the samples, and the number of zeros at the end of the file.
+
+    The end is None if more samples follow after the declared ones.
+    """
     position = tail
     unit = sizes.alignment
     while end - position >= MIN_REST:
@@ -162,7 +164,7 @@ def _rest(stream: BinaryIO, tail: int, end: int, sizes: Sizes, name: str) -> tup
         if fits or chunk_name in KNOWN_CHUNKS:
             position += size + -size % unit
         elif position == tail and tail % 2:
-            position += 1  # what fills up an odd size
+            position += 1  # the pad byte of an odd size
         elif head[:3] in (b"TAG", b"ID3") or head[:8] == b"APETAGEX":
             return end, 0
         else:
@@ -185,7 +187,7 @@ def _is_zero(stream: BinaryIO, start: int, end: int) -> bool:
 
 
 def _fixed(stream: BinaryIO, start: int, end: int, head: bytes, name: str) -> ContainerSection:
-    """A container of one header and samples: what it promises must be there."""
+    """Section of a container with one header, whose declared size must be present."""
     is_voc = head.startswith(b"Creative Voice File\x1a")
     if is_voc and (section := _voc(stream, start, end, name)) is not None:
         return section
@@ -209,12 +211,12 @@ def _fixed(stream: BinaryIO, start: int, end: int, head: bytes, name: str) -> Co
 
 
 def _lengthless_kind(head: bytes) -> str:
-    """The container that begins so, if its header says no length; else ""."""
+    """Name of the container if its header declares no length; else ""."""
     return "XI" if _is_xi(head) else LENGTHLESS.get(head[:4], "")
 
 
 def _promised_end(stream: BinaryIO, start: int, end: int, head: bytes) -> int | None:
-    """Where a file should end by its header, None where it promises nothing."""
+    """End of a file by its header, None if it declares none."""
     if head.startswith(b"Creative Voice File\x1a"):
         blocks = _voc_blocks(stream, start, end)
         return blocks[-1][2] if blocks else end
@@ -258,7 +260,7 @@ def _mat4_end(stream: BinaryIO, start: int) -> int | None:
         head = stream.read(20)
         if len(head) < 20:
             return None
-        # The type's first digit says the order: 1000 and more are big-endian.
+        # The thousands digit of the type is the byte order: from 1000 big-endian.
         order = "<" if int.from_bytes(head[:4], "little") < 1000 else ">"
         kind, rows, columns, _, name_bytes = struct.unpack(order + "5I", head)
         width = {0: 8, 1: 4, 2: 4, 3: 2, 4: 2, 5: 1}.get(kind // 10 % 10)
@@ -269,7 +271,7 @@ def _mat4_end(stream: BinaryIO, start: int) -> int | None:
 
 
 def _voc_blocks(stream: BinaryIO, start: int, end: int) -> list[tuple[int, int, int]]:
-    """Kinds of a VOC's blocks, and from where to where their contents reach."""
+    """Type, start and end of the contents of each block of a VOC file."""
     stream.seek(start)
     position = start + int.from_bytes(stream.read(22)[20:], "little")
     blocks: list[tuple[int, int, int]] = []
@@ -278,9 +280,9 @@ def _voc_blocks(stream: BinaryIO, start: int, end: int) -> list[tuple[int, int, 
         head = stream.read(4)
         if blocks and blocks[-1][0] == VOC_NEW and position + 9 == end:
             stream.seek(end - 1)
-            if stream.read(1) == b"\0":  # sox counts 8 bytes too few
+            if stream.read(1) == b"\0":  # sox declares 8 bytes too few
                 return [(VOC_NEW, blocks[-1][1], end - 1), (0, end, end)]
-        if head[0] == 0:  # the last one, which not every writer writes
+        if head[0] == 0:  # the terminator, which some writers omit
             return [*blocks, (0, position + 1, position + 1)]
         if head[0] > VOC_NEW:
             break
@@ -290,11 +292,12 @@ def _voc_blocks(stream: BinaryIO, start: int, end: int) -> list[tuple[int, int, 
 
 
 def _voc(stream: BinaryIO, start: int, end: int, name: str) -> ContainerSection | None:
-    """A VOC whose samples go on in further blocks, of which libsndfile knows nothing, as one block;
-    None where they do not.
+    """Section with the sample blocks of a VOC file joined, as libsndfile reads only the first one.
+
+    None if there is one sample block.
 
     Raises:
-        AudioError: There are other blocks between them, or too many samples for one.
+        AudioError: Other blocks lie between them, or there are too many samples for one block.
     """
     blocks = [block for block in _voc_blocks(stream, start, end) if block[0] not in VOC_TEXTS]
     first = next((at for at, (kind, *_) in enumerate(blocks) if kind in (1, VOC_NEW)), None)
@@ -314,14 +317,14 @@ def _voc(stream: BinaryIO, start: int, end: int, name: str) -> ContainerSection 
 
 
 def _mat5_end(stream: BinaryIO, start: int, end: int) -> int | None:
-    """Where the last element of the last matrix ends; the matrix's own size may be too large."""
+    """End of the last element of the last matrix, as the size of the matrix may be too large."""
     stream.seek(start + 126)
     order = "<" if stream.read(2) == b"IM" else ">"
 
     def tag(position: int) -> tuple[int, int]:
         stream.seek(position)
         kind, size = struct.unpack(order + "II", stream.read(8))
-        return kind, 0 if kind >> 16 else size  # small ones hold their data in the tag itself
+        return kind, 0 if kind >> 16 else size  # small elements have their data in the tag
 
     position, found = start + 128, None
     while position + 8 <= end:
@@ -339,7 +342,7 @@ def _mat5_end(stream: BinaryIO, start: int, end: int) -> int | None:
 
 
 def flac_starts(stream: BinaryIO, start: int, end: int) -> list[int]:
-    """Where FLAC files begin that follow another one."""
+    """Start positions of further FLAC files after the first."""
     found: list[int] = []
     while start < end:
         stream.seek(start)
@@ -353,5 +356,5 @@ def flac_starts(stream: BinaryIO, start: int, end: int) -> list[int]:
 
 
 def file_bytes(stream: BinaryIO) -> int:
-    """Size of a seekable file."""
+    """Size of a seekable file in bytes."""
     return stream.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""Containers that libsndfile does not read, MP4 for one, decoded by FFmpeg or torchcodec."""
+"""Formats that libsndfile does not read, MP4 for example, decoded by FFmpeg or torchcodec."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ DEMUXERS = (
     "mov,matroska,asf,amr,amrnb,amrwb,aac,avi,flv,mpegts,mpeg,ac3,eac3,dts,ape,wv,tta,tak,mpc,mpc8,"
     "dsf,rm,ogg,wav,w64,aiff,caf,au,flac"
 )
-"""What FFmpeg may take a file for: no playlists, which lead to other files and to the network."""
+"""Demuxers allowed to FFmpeg: no playlists, which refer to other files and to the network."""
 
 INSTALL = "install ffmpeg (apt-get install ffmpeg, conda install ffmpeg) or torchcodec"
 
 HEAD_BYTES = 192
-"""Enough to see two packets of an MPEG transport stream."""
+"""Bytes that cover two packets of an MPEG transport stream."""
 
 ASF_HEADER = b"\x30\x26\xb2\x75"
-"""First four bytes of the identifier of the object that an ASF file begins with."""
+"""First four bytes of the identifier of the ASF header object."""
 
 MAGICS = {
     b"\x1a\x45\xdf\xa3": "Matroska",
@@ -61,16 +61,16 @@ MP4_ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
 FLV_HEADER_BYTES = 13
 FLV_TAG_BYTES = 15
-"""What FLV puts before its first tag, and around the data of each."""
+"""Bytes before the first tag of FLV, and around the data of each tag."""
 
 TOLERANCE_SECONDS = 0.25
-"""By how much a stream may be shorter than its container says: encoders add silence and round."""
+"""Tolerance for streams shorter than their container declares: encoders add silence and round."""
 
 BLOCK_BYTES = 1 << 20
 
 
 def kind_of(head: bytes) -> str:
-    """What begins with these `HEAD_BYTES`, "" where libsndfile is to look at it."""
+    """Name of the format that starts with these `HEAD_BYTES`, "" if it is left to libsndfile."""
     if head[4:8] in MP4_ATOMS:
         return "MP4"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
@@ -85,7 +85,7 @@ def kind_of(head: bytes) -> str:
 
 
 def is_installed() -> bool:
-    """Is there FFmpeg's program, or torchcodec?"""
+    """True if FFmpeg's program or torchcodec is available."""
     return shutil.which("ffmpeg") is not None or _has_torchcodec()
 
 
@@ -95,14 +95,14 @@ def _has_torchcodec() -> bool:
 
 
 class ForeignRecording:
-    """The first audio stream of a file that libsndfile does not read.
+    """First audio stream of a file that libsndfile does not read.
 
-    It is decoded from its beginning, whatever the part, so that parts are those of the whole.
+    Every span is decoded from the start of the file, so that it equals that of a full decode.
 
     Args:
         stream: The file.
-        name: Stands for it in messages.
-        kind: Of container, for messages.
+        name: Name of the file in messages.
+        kind: Format of the container, for messages.
 
     Raises:
         AudioError: It cannot be decoded, or neither FFmpeg nor torchcodec is installed.
@@ -134,7 +134,7 @@ class ForeignRecording:
         self._begun: Generator[tuple[int, int, NDArray[np.float32]], None, None] | None = blocks
 
     def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
-        """As `Recording.blocks`."""
+        """Decode as `Recording.blocks`."""
         decoded, self._begun = self._begun or self._decoded(), None
         position = 0
         for _, _, block in decoded:
@@ -146,12 +146,12 @@ class ForeignRecording:
                 return
 
     def close(self) -> None:
-        """End FFmpeg."""
+        """Terminate FFmpeg."""
         if self._begun is not None:
             self._begun.close()
 
     def _decoded(self) -> Generator[tuple[int, int, NDArray[np.float32]], None, None]:
-        """Sample rate, channels and samples (S, channels), first without any."""
+        """Yield sample rate, channels and samples (S, channels); the first samples are empty."""
         program = shutil.which("ffmpeg")
         return self._by_ffmpeg(program) if program else self._by_torchcodec()
 
@@ -220,10 +220,10 @@ class ForeignRecording:
 
     @contextmanager
     def _file(self) -> Iterator[str]:
-        """Path of the file; of bytes from elsewhere a copy, for MP4 is read back and forth."""
+        """Path of the file, or of a temporary copy of its bytes, since MP4 needs seeking."""
         path = getattr(self._stream, "name", None)
         if isinstance(self._stream, io.BufferedReader) and isinstance(path, str):
-            yield os.path.abspath(path)  # noqa: PTH100 - a link keeps its name
+            yield os.path.abspath(path)  # noqa: PTH100 - does not resolve links
             return
         with tempfile.TemporaryDirectory(prefix="auricle-") as folder:
             copy = os.path.join(folder, "audio")  # noqa: PTH118 - text for a command
@@ -234,14 +234,14 @@ class ForeignRecording:
 
 
 def _missing_bytes(stream: BinaryIO, kind: str) -> int:
-    """Bytes that the headers promise more than there are, of what FFmpeg says nothing of."""
+    """Bytes missing from the file by its headers, where FFmpeg reports no error."""
     num_bytes = stream.seek(0, os.SEEK_END)
     if kind == "AVI":
         stream.seek(4)
         return max(0, int.from_bytes(stream.read(4), "little") + 8 - num_bytes)
     if kind == "Matroska":
         header_end = sum(_ebml_size(stream, 4))
-        start, size = _ebml_size(stream, header_end + 4)  # the segment, which holds all the rest
+        start, size = _ebml_size(stream, header_end + 4)  # the segment, which is the rest
         return max(0, start + size - num_bytes)
     position = FLV_HEADER_BYTES
     while kind == "FLV" and position < num_bytes:
@@ -251,9 +251,9 @@ def _missing_bytes(stream: BinaryIO, kind: str) -> int:
 
 
 def _second_recording(stream: BinaryIO, kind: str) -> int:
-    """Where a file begins that follows another one in MP4 (ISO 14496-12) or ASF; 0 where none does.
+    """Start of a concatenated second file in MP4 (ISO 14496-12) or ASF; 0 if there is none.
 
-    Both are sequences of boxes, each with its size; the first one of a file comes once.
+    Both are sequences of boxes with sizes; the first box of a file occurs once.
     """
     num_bytes = stream.seek(0, os.SEEK_END)
     position = 0
@@ -269,14 +269,14 @@ def _second_recording(stream: BinaryIO, kind: str) -> int:
         first = first or name
         if position and name == first and name[:4] in (b"ftyp", ASF_HEADER):
             return position
-        if size < 8:  # up to the end of the file, or damaged
+        if size < 8:  # extends to the end of the file, or is damaged
             break
         position += size
     return 0
 
 
 def _ebml_size(stream: BinaryIO, position: int) -> tuple[int, int]:
-    """Where an element's contents begin, and their bytes; 0 where that is left open (RFC 8794)."""
+    """Start and size of the contents of an element; size 0 if unknown (RFC 8794)."""
     stream.seek(position)
     head = stream.read(8)
     width = 9 - (head[0] if head else 0).bit_length()
@@ -285,7 +285,7 @@ def _ebml_size(stream: BinaryIO, position: int) -> tuple[int, int]:
 
 
 def _read_format(output: IO[bytes]) -> tuple[int, int] | None:
-    """Rate and channels of the WAV that FFmpeg writes, whose samples come next; None if none."""
+    """Rate and channels of FFmpeg's WAV output, up to its samples; None without samples."""
     head = output.read(12)
     rate = channels = 0
     while len(head) >= 8:

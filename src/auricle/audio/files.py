@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 
 from auricle.audio.notes import Levels, gathered, non_finite_reason
-from auricle.audio.recordings import Recording, count_samples, decode_count, open_recordings
+from auricle.audio.recordings import (
+    AudioHeader,
+    Recording,
+    check_channel,
+    count_samples,
+    decode_count,
+    open_recordings,
+)
 from auricle.errors import AudioError
 
 if TYPE_CHECKING:
@@ -25,10 +32,10 @@ if TYPE_CHECKING:
 
 
 def read_header(path: str | os.PathLike[str]) -> AudioHeader:
-    """Length, rate and channels of a file, without decoding it.
+    """Read length, sample rate and channels of a file without decoding it.
 
     Raises:
-        AudioError: The file is missing, is no audio, holds no samples or has been cut short.
+        AudioError: The file is missing, not audio, without samples or truncated.
     """
     with open_audio_bytes(path) as stream:
         return stream_header(stream, str(path))
@@ -43,29 +50,29 @@ def read_audio(
     duration_seconds: float | None = None,
     overshoot_seconds: float = 0.0,
 ) -> Tensor:
-    """Decode a file, or a part of it, into one waveform.
+    """Decode a file, or a span of it, to a mono waveform.
 
-    WAV, FLAC, OGG (Vorbis, Opus), MP3 and whatever else libsndfile knows, at any rate and with any
-    number of channels; MP4, Matroska and the like where FFmpeg or torchcodec is installed. Integer
-    samples are scaled to [-1, 1); float samples are taken as they are. Memory grows with the mono
+    Reads WAV, FLAC, OGG (Vorbis, Opus), MP3 and other formats of libsndfile at any rate and with
+    any number of channels; MP4, Matroska and others if FFmpeg or torchcodec is installed. Integer
+    samples are scaled to [-1, 1); float samples are not scaled. Memory grows with the mono
     waveform, not with the number of channels.
 
     Args:
-        path: The file; its contents, not its name, decide the format.
-        sample_rate: Rate of the result in Hz; another rate in the file is resampled to it.
-        channel: Index of the channel to take, from 0; None for the mean of all channels.
-        start_seconds: Where to begin.
-        duration_seconds: How much to read; None for all up to the end. Both ends are rounded to
-            the file's nearest sample.
-        overshoot_seconds: By how much the part may end behind the file's end, where it is then
-            cut off: durations in lists are rounded.
+        path: The file; its contents, not its name, determine the format.
+        sample_rate: Rate of the result in Hz; the file is resampled to it if necessary.
+        channel: Index of the channel to read, from 0; None for the mean of all channels.
+        start_seconds: Start of the span.
+        duration_seconds: Length of the span; None to read to the end. Both ends are rounded to the
+            nearest sample of the file.
+        overshoot_seconds: Tolerance by which the span may end after the file, where it is clipped,
+            since durations in lists are rounded.
 
     Returns:
-        Tensor (S,), float32, on the CPU. A part is resampled alone, without its surroundings.
+        Tensor (S,), float32, on the CPU. A span is resampled without the samples around it.
 
     Raises:
-        AudioError: The file is missing, unreadable, no audio, empty, cut short or damaged, or holds
-            NaN or infinity; there is no such channel; the part is not within the file.
+        AudioError: The file is missing, unreadable, not audio, empty, truncated or damaged, or
+            holds NaN or infinity; the channel does not exist; the span is outside the file.
     """
     with open_audio_bytes(path) as stream:
         return decode_audio(
@@ -80,10 +87,10 @@ def read_audio(
 
 
 def open_audio_bytes(path: str | os.PathLike[str]) -> BinaryIO:
-    """The file as a stream of bytes, once it is known to be a regular file with contents.
+    """Open a file for reading bytes, after checking that it is regular and not empty.
 
     Raises:
-        AudioError: It is missing, empty, no regular file, or raw samples.
+        AudioError: The file is missing, empty, not regular, or holds raw samples.
     """
     path = Path(path)
     if path.suffix.lower() == ".raw":
@@ -116,28 +123,10 @@ def _unopened(path: Path, error: OSError) -> AudioError:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AudioHeader:
-    """What a file says of itself.
-
-    `num_samples` counts per channel at the file's own `sample_rate` in Hz; it is None where the
-    header leaves the length open.
-    """
-
-    num_samples: int | None
-    sample_rate: int
-    num_channels: int
-
-    @property
-    def seconds(self) -> float | None:
-        """Length in seconds, None where the header leaves it open."""
-        return None if self.num_samples is None else self.num_samples / self.sample_rate
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class TimeSpan:
-    """What is wanted of a file, in seconds; without a duration all up to the end.
+    """Span of a file in seconds; without a duration it extends to the end.
 
-    It may end up to `overshoot` after the file, where it is then cut off.
+    It may end up to `overshoot` after the file, where it is clipped.
     """
 
     start: float = 0.0
@@ -145,10 +134,10 @@ class TimeSpan:
     overshoot: float = 0.0
 
     def span(self, name: str, rate: int) -> tuple[int, int | None]:
-        """First sample, and the one after the last, both rounded to the nearest.
+        """Half-open range of samples, rounded to the nearest; an end of None is that of the file.
 
         Raises:
-            AudioError: It is no part of any file.
+            AudioError: The span is empty or starts before the file.
         """
         if not (math.isfinite(self.start) and self.start >= 0):
             raise AudioError(f"{name}: start_seconds is {self.start!r}, expected 0 or more seconds")
@@ -157,7 +146,7 @@ class TimeSpan:
             return start, None
         stop = start
         if math.isfinite(self.duration) and self.duration > 0:
-            # Rounded as an instant, so that a part ends where the one after it begins.
+            # The end is rounded, not the duration, so that adjacent spans share a boundary.
             stop = math.floor((self.start + self.duration) * rate + 0.5)
         if stop <= start:
             raise AudioError(
@@ -167,10 +156,10 @@ class TimeSpan:
         return start, stop
 
     def within(self, name: str, rate: int, held: int) -> tuple[int, int | None]:
-        """The span within a file of `held` samples.
+        """Half-open range of samples within a file of `held` samples.
 
         Raises:
-            AudioError: It begins or ends after that.
+            AudioError: The span starts or ends after the file.
         """
         start, stop = self.span(name, rate)
         if start >= held:
@@ -191,13 +180,10 @@ class TimeSpan:
 
 
 def stream_header(stream: BinaryIO, name: str) -> AudioHeader:
-    """Length, rate and channels of a file's bytes; `name` stands for them in messages.
+    """Read the header of an open file; `name` stands for it in messages.
 
-    What follows after what a FLAC file counts, and a second recording in an Ogg file that goes by
-    the number of the first, is found by `decode_audio` alone.
-
-    Raises:
-        AudioError: As `read_header`.
+    Only `decode_audio` finds samples beyond the count of a FLAC header, and a second recording in
+    an Ogg file that reuses the serial number of the first.
     """
     with gathered(), _opened(stream, name, is_thorough=False) as recordings:
         return AudioHeader(
@@ -217,16 +203,12 @@ def decode_audio(
     duration_seconds: float | None = None,
     overshoot_seconds: float = 0.0,
 ) -> Tensor:
-    """`read_audio` of a file's bytes, wherever they lie; `name` stands for them in messages.
-
-    Raises:
-        AudioError: As `read_audio`.
-    """
+    """Decode an open file as `read_audio` does; `name` stands for it in messages."""
     checked_rate(sample_rate)
     part = TimeSpan(start=start_seconds, duration=duration_seconds, overshoot=overshoot_seconds)
     with _opened(stream, name, is_thorough=True) as recordings:
         rate = recordings[0].sample_rate
-        _check_channel(recordings, channel, name)
+        check_channel(recordings, channel, name)
         start, stop = part.span(name, rate)
         held = count_samples(recordings)
         if held is not None and (start >= held or (stop or 0) > held):
@@ -253,7 +235,7 @@ def decode_audio(
 
 @contextmanager
 def _opened(stream: BinaryIO, name: str, *, is_thorough: bool) -> Iterator[list[Recording]]:
-    """The recordings of a file, all at the rate of the first."""
+    """Open the recordings of a file, all at the rate of the first."""
     opened = open_recordings(stream, name, is_thorough=is_thorough)
     rate = opened[0].sample_rate
     try:
@@ -263,17 +245,8 @@ def _opened(stream: BinaryIO, name: str, *, is_thorough: bool) -> Iterator[list[
             recording.close()
 
 
-def _check_channel(recordings: Sequence[Recording], channel: int | None, name: str) -> None:
-    num_channels = min(recording.num_channels for recording in recordings)
-    if channel is not None and channel not in range(num_channels):
-        raise AudioError(
-            f"{name} has {num_channels} channel(s), but channel={channel!r} was asked for: pass 0 "
-            f"to {num_channels - 1}, or leave the channel out for their mean"
-        )
-
-
 class ResampledRecording:
-    """A recording that follows one of another rate, brought to that one's."""
+    """Recording resampled to the rate of the one before it."""
 
     is_count = False
 
@@ -287,7 +260,7 @@ class ResampledRecording:
         self.num_samples = length
 
     def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
-        """As `Recording.blocks`, in one block: all of it is resampled, whatever the part."""
+        """Decode as `Recording.blocks`, in one block, resampling the whole recording."""
         import numpy as np
 
         whole = np.concatenate(list(self._recording.blocks(0, None)))
@@ -296,17 +269,17 @@ class ResampledRecording:
         yield np.stack(columns, axis=1)[start:stop]
 
     def close(self) -> None:
-        """Let go of the decoder."""
+        """Close the decoder."""
         self._recording.close()
 
 
 def _decode(
     recordings: Sequence[Recording], start: int, stop: int | None, channel: int | None, name: str
 ) -> tuple[NDArray[np.float32], int]:
-    """Decode samples from `start` to `stop`, one channel or the mean: (S,), and where it ended.
+    """Decode samples `start` to `stop`, one channel or the mean: (S,), and the end position.
 
     Raises:
-        AudioError: A recording is damaged, or holds less than it says.
+        AudioError: A recording is damaged, or shorter than declared.
     """
     held = count_samples(recordings)
     end = held if stop is None else stop
@@ -346,14 +319,14 @@ def _decode(
 
 
 class _Output:
-    """Samples, one block after the other, in memory for as many as are expected."""
+    """Growing buffer of samples, preallocated to the expected length."""
 
     def __init__(self, num_samples: int) -> None:
         import numpy as np
 
         try:
             self._samples = np.empty(num_samples, np.float32)
-        except MemoryError:  # a header may make up any number
+        except MemoryError:  # a header may declare any length
             self._samples = np.empty(0, np.float32)
         self._num_done = 0
         self._further: list[NDArray[np.float32]] = []
@@ -367,7 +340,7 @@ class _Output:
             self._further.append(mono[count:])
 
     def samples(self) -> NDArray[np.float32]:
-        """All of them."""
+        """All samples."""
         import numpy as np
 
         done = self._samples[: self._num_done]
@@ -375,7 +348,7 @@ class _Output:
 
 
 def _mono(decoded: NDArray[np.float32], channel: int | None) -> NDArray[np.float32]:
-    """One channel of (S, channels), or their mean taken in float64 and rounded once: (S,)."""
+    """One channel of (S, channels), or their mean in float64 rounded once: (S,)."""
     import numpy as np
 
     if channel is None and decoded.shape[1] > 1:
@@ -386,23 +359,23 @@ def _mono(decoded: NDArray[np.float32], channel: int | None) -> NDArray[np.float
 
 
 QUALITY = "VHQ"
-"""soxr's recipe with 28 bits of precision: its error lies below the rounding of float32."""
+"""soxr quality with 28 bits of precision: its error is below the rounding of float32."""
 
 LOWEST_RATE_HZ = 1000
-"""No speech is sampled below it; a smaller number is kHz or seconds given by mistake."""
+"""Lowest plausible rate of speech; smaller numbers are kHz or seconds given by mistake."""
 
 
 def resample(
     samples: NDArray[np.float32], source_rate: float, target_rate: float
 ) -> NDArray[np.float32]:
-    """Band-limited resampling of one waveform, the same on every run.
+    """Band-limited, deterministic resampling of a waveform (S,).
 
-    `samples` is (S,). The result has `S * target_rate / source_rate` samples, rounded half up; it
-    starts at the same instant and is `samples` itself where the rates agree. Content above the
-    lower of the two Nyquist frequencies is removed; the passband ends at about 0.91 of it.
+    The result has `S * target_rate / source_rate` samples, rounded half up, and starts at the same
+    instant; it is `samples` itself if the rates agree. The passband ends at about 0.91 of the lower
+    Nyquist frequency, above which content is removed.
 
     Raises:
-        AudioError: A rate is not a number of Hz from `LOWEST_RATE_HZ` up.
+        AudioError: A rate is not a number of Hz of at least `LOWEST_RATE_HZ`.
     """
     import soxr
 
@@ -414,7 +387,7 @@ def resample(
 
 
 def checked_rate(rate: object) -> float:
-    """The sample rate in Hz; AudioError if it is not a finite number that speech may have."""
+    """Validate a sample rate and return it in Hz; AudioError if it is not plausible."""
     if isinstance(rate, numbers.Real):
         hertz = float(rate)
         if math.isfinite(hertz) and hertz >= LOWEST_RATE_HZ:

@@ -1,4 +1,4 @@
-"""Sizes declared in WAV, AIFF, W64, CAF, AU and SPHERE headers, and views with corrected ones."""
+"""Sizes declared in WAV, AIFF, W64, CAF, AU and SPHERE headers, and their correction."""
 
 from __future__ import annotations
 
@@ -15,40 +15,42 @@ from auricle.errors import AudioError
 
 OPEN_SIZES = (0x7F00_0000, 1 << 31, 1 << 32)
 OPEN_MARGIN = 1 << 16
-"""32-bit sizes near these stand for "unknown" in files that were written to a pipe: sox's AIFF
-(0x7F000000 and the header), sox's WAV (0x7FFFF000), arecord (2^31), ffmpeg (2^32 - 1)."""
+"""Tolerance around `OPEN_SIZES`, which mean "unknown" in files written to a pipe.
+
+sox's AIFF (0x7F000000 and the header), sox's WAV (0x7FFFF000), arecord (2^31), ffmpeg (2^32 - 1).
+"""
 
 LONG_OPEN = 1 << 62
-"""64-bit sizes from here up are open."""
+"""64-bit sizes from here on mean "unknown"."""
 
 SHORT_LIMIT = 0xFFFF_0000
-"""Sizes from here up go into an RF64 header."""
+"""Sizes from here on need an RF64 header."""
 
 WAV_GSM = 0x31
-"""Format of a WAV whose samples are blocks of 65 bytes of GSM 6.10."""
+"""Format tag of a WAV file with 65-byte blocks of GSM 6.10."""
 
 SPHERE_HEADER_BYTES = 1024
-"""The usual, and by far the most common, size of a NIST SPHERE header."""
+"""Usual size of a NIST SPHERE header."""
 
 W64_GUID = bytes.fromhex("2e91cf11a5d628db04c10000")
 W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
-"""The rest of the 16 bytes that name a chunk of a W64, of "riff" and of all others."""
+"""Last 12 of the 16 bytes of a W64 chunk identifier, of "riff" and of all others."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What a header says.
+    """Sizes declared by a header.
 
     Attributes:
-        data_start: Where the samples begin.
-        declared: Their bytes, None where that is left open.
-        corrected: The header, up to the samples, with another size in it.
-        chunk: Reads the name and the whole size of a chunk; None where no chunks may follow.
-        alignment: Of chunks, in bytes.
-        data_names: Chunks of samples.
-        is_ignored: Does libsndfile take all up to the end of the file for samples?
-        is_padded: Does libsndfile take the byte that pads the samples for more of them? It does in
-            a WAV of GSM 6.10, unless the size is stated as one less.
+        data_start: Start of the samples.
+        declared: Bytes of samples, None if unknown.
+        corrected: Header up to the samples, with another size.
+        chunk: Parses name and total size of a chunk; None if no chunks may follow.
+        alignment: Alignment of chunks in bytes.
+        data_names: Names of chunks with samples.
+        is_ignored: Whether libsndfile reads samples to the end of the file regardless.
+        is_padded: Whether libsndfile reads the pad byte after the samples as samples, as in WAV
+            files of GSM 6.10, unless the declared size is one less.
     """
 
     data_start: int
@@ -62,7 +64,7 @@ class Sizes:
 
 
 def magic_at(contents: bytes) -> str:
-    """Which container begins with these 12 bytes, "" where that is none whose sizes are read."""
+    """Name of the container that starts with these 12 bytes, "" if none is known."""
     four = contents[:4]
     if four in (b"RIFF", b"RIFX", b"RF64", b"BW64") and contents[8:12] == b"WAVE":
         return "RIFF"
@@ -79,7 +81,7 @@ def _is_open(size: int) -> bool:
 
 
 def _riff_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
-    """RIFF and RF64 (EBU Tech 3306), and AIFF and SVX, which differ in byte order and names."""
+    """Sizes of RIFF and RF64 (EBU Tech 3306), and of AIFF and SVX, which are similar."""
     stream.seek(start)
     magic = stream.read(4)
     order = ">" if magic in (b"RIFX", b"FORM") else "<"
@@ -245,7 +247,7 @@ def _sphere_sizes(stream: BinaryIO, start: int, end: int) -> Sizes | None:
     lines = text.split(b"\n")
     fields = {words[0]: words[2] for words in map(bytes.split, lines) if len(words) == 3}
     if fields.get(b"sample_coding", b"pcm") not in (b"pcm", b"ulaw", b"alaw", b"mu-law"):
-        return None  # compressed: the size does not follow from the number of samples
+        return None  # compressed: the number of samples does not determine the size
     try:
         header_bytes = int(lines[1])
         count, width, channels = (
@@ -281,19 +283,21 @@ SIZES: dict[str, Callable[[BinaryIO, int, int], Sizes | None]] = {
 
 
 Piece: TypeAlias = "bytes | tuple[int, int]"
-"""Bytes themselves, or where a span of the file begins and ends."""
+"""Bytes, or start and end of a span of the file."""
 
 BUFFER_BYTES = 1 << 16
 
 
 def spliced(stream: BinaryIO, pieces: Sequence[Piece]) -> BinaryIO:
-    """Pieces as one seekable file; `stream` stays open when that is closed."""
+    """Pieces as one seekable file, without a copy; closing it leaves `stream` open."""
     return cast(BinaryIO, io.BufferedReader(_Spliced(stream, pieces), BUFFER_BYTES))
 
 
 class _Spliced(io.RawIOBase):
-    """Reads pieces one after the other. A seek to before the start goes to the start, for
-    libsndfile follows sizes that files made up."""
+    """Concatenation of pieces for reading.
+
+    A seek before the start goes to the start, as libsndfile follows arbitrary sizes of files.
+    """
 
     def __init__(self, stream: BinaryIO, pieces: Sequence[Piece]) -> None:
         self._stream = stream

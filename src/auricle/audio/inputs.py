@@ -26,7 +26,7 @@ AUDIO_SUFFIXES = frozenset(
     {".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff", ".aifc"}
     | {".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"}
 )
-"""Lower-case suffixes by which `list_audio_files` tells audio; `read_audio` looks at contents."""
+"""Lower-case suffixes of audio files for `list_audio_files`; `read_audio` inspects the contents."""
 
 OTHER_SUFFIXES = frozenset(
     {".txt", ".md", ".rst", ".html", ".htm", ".pdf", ".doc", ".docx", ".xml", ".json"}
@@ -39,7 +39,7 @@ OTHER_SUFFIXES = frozenset(
     | {".sqlite", ".bak", ".lock", ".md5", ".sha1", ".sha256", ".tmp", ".part", ".dtd"}
     | {".xsd", ".css", ".js"}
 )
-"""Suffixes that lie beside audio and are none; what has another one is counted and said."""
+"""Suffixes of common files that are not audio; unknown suffixes are reported."""
 
 MAX_KINDS_SAID = 5
 
@@ -47,15 +47,15 @@ AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 def audio_suffixes() -> frozenset[str]:
-    """Suffixes of what can be read on this machine: more of them where FFmpeg is installed."""
+    """Suffixes of the formats that can be read here; more if FFmpeg is installed."""
     return AUDIO_SUFFIXES | ffmpeg.FOREIGN_SUFFIXES if ffmpeg.is_installed() else AUDIO_SUFFIXES
 
 
 def list_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Audio files below a folder at any depth, by suffix (`audio_suffixes`, any case), sorted.
+    """List audio files below a folder, recursively, by suffix (`audio_suffixes`, any case), sorted.
 
-    Names that begin with a dot are left out, and links to folders are not followed. The list is
-    empty where there are none. What is passed over is counted in a logged line.
+    Hidden names are skipped, and links to folders are not followed. A log message counts files that
+    were skipped.
 
     Raises:
         AudioError: The folder does not exist, is not a folder or cannot be listed.
@@ -70,14 +70,14 @@ def list_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
         found += [Path(parent, name) for name in names if not name.startswith(".")]
     return sorted(
         choose_audio(found, str(folder)),
-        key=lambda path: path.parts,  # the order of paths, found once for each
+        key=lambda path: path.parts,  # the order of paths, computed once per path
     )
 
 
 def choose_audio(paths: Iterable[AnyPath], where: str) -> list[AnyPath]:
-    """Those with the suffix of audio; of the others, what may be audio is counted and said.
+    """Select the paths with a suffix of audio; skipped paths that may be audio are logged.
 
-    A video beside audio of the same name is passed over.
+    A video is skipped if an audio file of the same name is next to it.
     """
     native: list[AnyPath] = []
     others: list[tuple[str, AnyPath]] = []
@@ -119,7 +119,10 @@ SAMPLE_NAMES = ("2911-12359-0007.flac", "4051-11218-0044.flac")
 
 
 def sample_paths() -> list[Path]:
-    """Paths of the bundled LibriSpeech utterances (Panayotov et al. 2015, CC BY 4.0)."""
+    """Paths of the bundled LibriSpeech utterances (Panayotov et al. 2015, CC BY 4.0).
+
+    `speech/README.md` states their origin and licence.
+    """
     speech = resources.files("auricle.audio") / "speech"
     return [Path(str(speech / name)) for name in SAMPLE_NAMES]
 
@@ -131,7 +134,7 @@ Waveform: TypeAlias = (
 """A 1-D float tensor or array at the encoder's rate, a path, or a `(samples, sample_rate)` pair."""
 
 FULL_SCALES = {"uint8": "(x - 128) / 128", "int8": "x / 128", "int32": "x / 2147483648"}
-"""How integer audio of a width is brought to [-1, 1); 16 bits are the rule."""
+"""Scaling of integer audio to [-1, 1) by dtype; the default is that of 16 bits."""
 
 
 def as_waveforms(
@@ -142,28 +145,27 @@ def as_waveforms(
     pad_short: bool = False,
     device: torch.device | str = "cpu",
 ) -> list[Tensor]:
-    """Check a list of waveforms and bring them to one form, without changing what they hold.
+    """Validate a list of waveforms and convert them to float32 tensors.
 
-    Tensors, and pairs that already have the right rate, stay attached to autograd; samples that
-    have to be resampled are detached and resampled on the CPU. A float32 waveform that is already
-    on the device is passed through, not copied.
+    Tensors, and pairs at the right rate, stay attached to autograd; samples to be resampled are
+    detached and resampled on the CPU. A float32 waveform on the device is not copied.
 
     Args:
-        inputs: List or tuple of waveforms. A bare 1-D float tensor or array is taken to have
+        inputs: List or tuple of waveforms. A 1-D float tensor or array is assumed to have
             `sample_rate`; files and `(samples, sample_rate)` pairs are resampled to it.
         sample_rate: Rate of the results in Hz.
-        min_samples: Length in samples below which a waveform is too short.
-        pad_short: Append zeros up to `min_samples` to one that is, instead of raising an error. An
-            empty waveform is an error in both cases.
-        device: Where the results lie.
+        min_samples: Minimum length in samples.
+        pad_short: Append zeros up to `min_samples` to shorter waveforms, instead of raising an
+            error. An empty waveform is an error in both cases.
+        device: Device of the results.
 
     Returns:
         Tensors (S,), float32, in the order of `inputs`; an empty list for an empty list.
 
     Raises:
         AudioError: `inputs` is not a list; a waveform is empty, too short, not 1-D, not floating
-            point, or holds NaN or infinity; a file cannot be decoded; a rate is no rate. The
-            message names the waveform's index.
+            point, or holds NaN or infinity; a file cannot be decoded; a rate is not plausible. The
+            message names the index of the waveform.
     """
     _check_list(inputs)
     waveforms = []
@@ -202,7 +204,7 @@ def checked_pad_short(pad_short: bool, short: str | None) -> bool:
 
 
 def _check_list(inputs: object) -> None:
-    """Refuse a single waveform that was passed without a list around it."""
+    """Raise AudioError unless `inputs` is a list of waveforms, with advice."""
     if isinstance(inputs, tuple) and len(inputs) == 2 and _is_number(inputs[1]):
         raise AudioError("got one (samples, sample_rate) pair: pass a list, [(samples, rate)]")
     if isinstance(inputs, list | tuple):
@@ -220,7 +222,7 @@ def _check_list(inputs: object) -> None:
 
 
 def _as_samples(item: object, sample_rate: int, name: str) -> Tensor:
-    """One item as a float32 tensor (S,) at `sample_rate`, finite and not empty."""
+    """Convert one item to a finite, non-empty float32 tensor (S,) at `sample_rate`."""
     if isinstance(item, Tensor | np.ndarray):
         return _as_float32(item, name)
     if isinstance(item, str | os.PathLike):
@@ -254,8 +256,10 @@ def _from_pair(samples: object, rate: object, sample_rate: int, name: str) -> Te
 
 
 def _as_float32(samples: Tensor | NDArray[Any], name: str) -> Tensor:
-    """A tensor or array of any float type as a float32 tensor (S,), finite and not empty; `name`
-    stands for it where it is in the range of integers."""
+    """Convert a float tensor or array to a finite, non-empty float32 tensor (S,).
+
+    `name` stands for it in the warning about unscaled samples.
+    """
     dtype = str(samples.dtype).removeprefix("torch.")
     if isinstance(samples, Tensor):
         is_floating = samples.is_floating_point()
@@ -280,10 +284,10 @@ def _as_float32(samples: Tensor | NDArray[Any], name: str) -> Tensor:
 
 
 def _from_array(array: NDArray[Any]) -> Tensor:
-    """A tensor that shares the array's memory where torch can; long doubles become float64."""
+    """Tensor that shares the memory of the array if torch can; long doubles become float64."""
     is_long = array.dtype.itemsize > np.dtype(np.float64).itemsize
     native = np.dtype(np.float64) if is_long else array.dtype.newbyteorder("=")
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # overflow becomes infinite, which is refused
         return torch.from_numpy(np.require(np.asarray(array), native, ["C", "W"]))
 
 

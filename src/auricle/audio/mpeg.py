@@ -1,10 +1,10 @@
-"""MPEG audio (MP3): frames are counted and handed to the decoder so that every sample comes out.
+"""MPEG audio (MP3): sample-exact length and seeking.
 
-Without a Xing frame libsndfile estimates the length from the first frame's bit rate and reads no
-further; of files one after the other it reads the first; where it seeks, the first frames lack the
-bits that earlier ones hold for them. Here the frames are found by their own headers, without the
-tags, and silent ones are put before them, by which that estimate is never too small. What an
-encoder and a decoder add at both ends (as the tags of Xing and LAME say) is cut off here.
+Without a Xing frame libsndfile estimates the length from the bit rate of the first frame and reads
+no further; it reads only the first of concatenated files; and after a seek the first frames lack
+their bit reservoir. Here frames are located by their headers, without tags, and silent frames are
+prepended so that the estimate is never too small. Encoder and decoder delay and padding, from the
+Xing and LAME tags, are removed.
 """
 
 from __future__ import annotations
@@ -14,38 +14,40 @@ from array import array
 from typing import BinaryIO
 
 from auricle.audio.headers import Piece
-from auricle.audio.mpeg_frames import RATES, Frame, _frames, _number, parse_header, without_end_tags
+from auricle.audio.mpeg_frames import RATES, Frame, parse_header, read_frames, without_end_tags
 from auricle.audio.notes import note
 from auricle.errors import AudioError
 
 DECODER_DELAY = 529
-"""Samples by which every decoder of layer III is late; LAME's counts leave them out."""
+"""Delay in samples of every layer III decoder, which LAME's counts exclude."""
 
 LEAD_SECONDS = 1.0
-"""How far before a part decoding begins; what a frame leaves for later ones lasts two frames."""
+"""Lead-in decoded before a span; a frame's reservoir reaches back at most two frames."""
 
 PHASES = 8
-"""Frames after which the ring buffer of libmpg123's synthesis stands as before: from a multiple
-of them on, sums are rounded as in a decoding of the whole."""
+"""Period in frames of the ring buffer of libmpg123's synthesis filter.
+
+Decoding that starts at a multiple of it rounds sums as a full decode does.
+"""
 
 RESERVOIR_BYTES = 511
-"""How far back the data of a frame may begin, in that of frames before it."""
+"""Size of the bit reservoir: the data of a frame may begin this far back in earlier frames."""
 
 
 @dataclasses.dataclass(kw_only=True)
 class MpegLink:
-    """Frames of one kind, one after the other: what one encoder wrote.
+    """Consecutive frames written by one encoder.
 
     Attributes:
-        frame: Of the first.
-        head: Its header.
-        offsets: Where each begins in the file.
-        end: Where the last ends; the file may end before.
-        gaps: What lies between frames and is none, from where to where.
-        promised_frames: How many a tag says there are, None without one.
-        promised_end: Where they end by the tag's count of bytes, None without one.
-        skipped_samples: What an encoder and a decoder put before the first sample.
-        padding_samples: What the encoder put after the last one.
+        frame: Header of the first frame, parsed.
+        head: Its bytes.
+        offsets: Positions of the frames in the file.
+        end: End of the last frame; the file may end before.
+        gaps: Spans between frames that are not frames.
+        promised_frames: Number of frames declared by a tag, None without one.
+        promised_end: End of the frames declared by a tag, None without one.
+        skipped_samples: Delay of encoder and decoder at the start.
+        padding_samples: Padding by the encoder at the end.
         free_bytes: Size of a frame in the free format, without padding.
     """
 
@@ -62,7 +64,7 @@ class MpegLink:
 
     @property
     def num_samples(self) -> int:
-        """Samples of one channel, without what the encoder appended."""
+        """Samples per channel, without delay and padding."""
         whole = len(self.offsets) * self.frame.num_samples
         decoded_end = whole
         if self.skipped_samples:
@@ -70,12 +72,12 @@ class MpegLink:
         return max(0, decoded_end - self.skipped_samples)
 
     def pieces(self, stream: BinaryIO, start: int) -> tuple[list[Piece], int]:
-        """A stream from which sample `start` can be decoded, and how many come before it."""
+        """Pieces from which sample `start` can be decoded, and the number of samples before it."""
         size = self.frame.num_samples
         at = start + self.skipped_samples
         lead = -(-int(LEAD_SECONDS * self.frame.sample_rate) // size)
         first = max(0, at // size - lead) // PHASES * PHASES
-        # Frames before the first one lend it their data, silent: of as many as it may need.
+        # Muted frames before the first one supply its bit reservoir.
         num_muted = held = 0
         while held < RESERVOIR_BYTES and num_muted < first and self.frame.layer == 3:
             num_muted += 1
@@ -96,8 +98,10 @@ class MpegLink:
         return [*pieces, (begin, self.end)], at + (num_before - first) * size
 
     def _muted(self, stream: BinaryIO, offset: int, held: int) -> tuple[bytes, tuple[int, int]]:
-        """A frame whose side information says that it is silent, and its data, which may belong to
-        later ones; it passes on what frames before it `held`, in bytes."""
+        """Frame with silent side information, and the span of its data, which later frames may use.
+
+        `held` is the size in bytes of the reservoir from the frames before.
+        """
         stream.seek(offset)
         head = stream.read(4)
         frame = parse_header(head)
@@ -110,8 +114,7 @@ class MpegLink:
         return silence, (offset + side_end, offset + num_bytes)
 
     def _silence(self) -> bytes:
-        """The shortest frame there is, and silent: by the first one the decoder estimates how many
-        come, so that it never expects too few."""
+        """Shortest silent frame, whose bit rate never gives too small an estimate of the length."""
         second = 0xE1 | self.frame.version << 3 | (4 - self.frame.layer) << 1
         rate = RATES[self.frame.version].index(self.frame.sample_rate)
         head = bytes([0xFF, second, 1 << 4 | rate << 2, self.head[3] & 0xC0])
@@ -121,15 +124,15 @@ class MpegLink:
 
 
 def find_links(stream: BinaryIO, start: int, end: int, name: str) -> list[MpegLink]:
-    """The frames of a file from `start` to `end`, by encodings that follow each other.
+    """Locate the frames from `start` to `end`, grouped by encoding.
 
     Raises:
-        AudioError: There are none; a tag promises more than there are, or the last is incomplete;
-            bytes between them are no frames.
+        AudioError: There are none; a tag declares more than there are; the last frame is
+            incomplete; or bytes between frames are not frames.
     """
     end = without_end_tags(stream, start, end)
     links: list[MpegLink] = []
-    for position, frame, contents in _frames(stream, start, end, name):
+    for position, frame, contents in read_frames(stream, start, end, name):
         link = links[-1] if links else None
         tagged = _tagged_link(frame, contents) if frame.layer == 3 else None
         if tagged is not None:
@@ -139,7 +142,7 @@ def find_links(stream: BinaryIO, start: int, end: int, name: str) -> list[MpegLi
             continue
         if link is None or link.frame.kind != frame.kind or _is_complete(link, frame, contents):
             if link is not None and not link.offsets:
-                link.frame, link.head = frame, contents[:4]  # a tag says nothing of the channels
+                link.frame, link.head = frame, contents[:4]  # a tag may have other channels
             else:
                 link = MpegLink(frame=frame, head=contents[:4])
                 links.append(link)
@@ -161,10 +164,10 @@ def find_links(stream: BinaryIO, start: int, end: int, name: str) -> list[MpegLi
 
 
 def _check(link: MpegLink, end: int, name: str) -> None:
-    """Raise AudioError where a tag or the last frame proves that the file has been cut."""
+    """Raise AudioError if a tag or the last frame shows that the file is truncated."""
     held = len(link.offsets) - (link.end > end)
     if link.promised_frames == held + 1 and link.end == link.promised_end:
-        link.promised_frames = held  # some writers count the frame of the tag too
+        link.promised_frames = held  # some writers include the frame of the tag
     if link.promised_frames is not None and held < link.promised_frames:
         size = link.frame.num_samples
         raise AudioError(
@@ -172,7 +175,7 @@ def _check(link: MpegLink, end: int, name: str) -> None:
             f"samples, but it holds {held * size}; copy or convert it again"
         )
     if link.promised_frames is not None and held > link.promised_frames:
-        link.padding_samples = 0  # the tag is from before more was written
+        link.padding_samples = 0  # frames were appended after the tag was written
     if link.end > end:
         raise AudioError(
             f"{name} has been cut short: its last frame lacks {link.end - end} bytes; copy it "
@@ -181,7 +184,7 @@ def _check(link: MpegLink, end: int, name: str) -> None:
 
 
 def _is_complete(link: MpegLink, frame: Frame, contents: bytes) -> bool:
-    """Has a link all frames that its tag promises, and does `frame` need none of their bits?"""
+    """True if a link has all frames that its tag declares and `frame` needs none of their bits."""
     if link.promised_frames is None or len(link.offsets) != link.promised_frames:
         return False
     side = contents[frame.side_at : frame.side_at + 2]
@@ -190,14 +193,14 @@ def _is_complete(link: MpegLink, frame: Frame, contents: bytes) -> bool:
 
 
 def _tagged_link(frame: Frame, contents: bytes) -> MpegLink | None:
-    """An empty link, where a frame is a tag of Xing, LAME or Fraunhofer (VBRI) and no audio."""
+    """Empty link if a frame is a tag of Xing, LAME or Fraunhofer (VBRI), else None."""
     if contents[36:40] == b"VBRI":
         return MpegLink(
             frame=frame, head=contents[:4], promised_frames=_number(contents, 50, 4) or None
         )
     at = frame.side_at + frame.side_bytes
     if contents[at : at + 4] not in (b"Xing", b"Info"):
-        at = 4 + frame.side_bytes  # writers that count no checksum
+        at = 4 + frame.side_bytes  # writers that ignore the checksum
         if contents[at : at + 4] not in (b"Xing", b"Info"):
             return None
     flags = _number(contents, at + 4, 4)
@@ -213,3 +216,7 @@ def _tagged_link(frame: Frame, contents: bytes) -> MpegLink | None:
         link.skipped_samples = (delays >> 12) + DECODER_DELAY
         link.padding_samples = delays & 0xFFF
     return link
+
+
+def _number(contents: bytes, at: int, size: int) -> int:
+    return int.from_bytes(contents[at : at + size], "big")

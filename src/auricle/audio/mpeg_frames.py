@@ -19,22 +19,22 @@ BIT_RATES = {  # in kbit/s, by (is MPEG 1, layer); ISO 11172-3 2.4.2.3 and ISO 1
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
-"""Sample rates in Hz by the version's two bits: MPEG 1, 2, 2.5."""
+"""Sample rates in Hz by the two version bits: MPEG 1, 2, 2.5."""
 
 WINDOW_BYTES = 1 << 20
 SCAN_BYTES = 1 << 16
-"""How much may lie before the first frame, or between two, before the search is given up."""
+"""Bytes that are searched for a frame before the first one and between two."""
 
 MIN_ZEROS_SAID = 1 << 12
-"""Fewer zeros after the last frame fill up a block of a disk."""
+"""Fewer zeros after the last frame fill a disk block and are not reported."""
 
 MAX_FRAME_BYTES = 6000
-"""Above the largest frame, layer II at 384 kbit/s and 32 kHz (1728 bytes), and free formats."""
+"""Upper bound of frame sizes: layer II at 384 kbit/s and 32 kHz (1728 bytes), free formats."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Frame:
-    """What a frame's header says; `num_bytes` is 0 in the free format."""
+    """Parsed frame header; `num_bytes` is 0 in the free format."""
 
     version: int
     layer: int
@@ -46,24 +46,24 @@ class Frame:
 
     @property
     def kind(self) -> tuple[int, int, int, int]:
-        """What all frames that are decoded together have in common."""
+        """Properties that frames decoded together have in common."""
         return self.version, self.layer, self.sample_rate, self.num_channels
 
     @property
     def side_at(self) -> int:
-        """Where layer III's side information begins, after header and checksum."""
+        """Offset of the side information of layer III, after header and checksum."""
         return 6 if self.has_checksum else 4
 
     @property
     def side_bytes(self) -> int:
-        """Size of layer III's side information."""
+        """Size of the side information of layer III."""
         if self.version == 3:
             return 17 if self.num_channels == 1 else 32
         return 9 if self.num_channels == 1 else 17
 
 
 def parse_header(head: bytes) -> Frame | None:
-    """A frame's header of 4 bytes, None if it is none."""
+    """Parse a frame header of 4 bytes, None if it is not one."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
@@ -90,16 +90,16 @@ def parse_header(head: bytes) -> Frame | None:
 
 
 def is_mpeg(stream: BinaryIO, start: int) -> bool:
-    """Does a frame begin there, and another one right after it?"""
+    """True if two consecutive frames start at `start`."""
     stream.seek(start)
     contents = stream.read(2 * MAX_FRAME_BYTES)
     return _begins(contents, 0, None, is_all=len(contents) < 2 * MAX_FRAME_BYTES)
 
 
-def _frames(
+def read_frames(
     stream: BinaryIO, start: int, end: int, name: str
 ) -> Iterator[tuple[int, Frame, bytes]]:
-    """Place, header and contents of each frame; tags between them are skipped."""
+    """Position, header and contents of each frame, skipping tags."""
     headers: dict[bytes, Frame | None] = {}
     base, window = start, b""
     position, kind, free_bytes = start, None, 0
@@ -157,7 +157,7 @@ def _frames(
 def _begins(
     contents: bytes, at: int, kind: tuple[int, int, int, int] | None, *, is_all: bool
 ) -> bool:
-    """Does a frame, of that kind, stand there, with another one or a tag after it?"""
+    """True if a frame, of that kind if given, starts at `at`, followed by a frame or a tag."""
     frame = parse_header(contents[at : at + 4])
     if frame is None or (kind is not None and frame.kind != kind):
         return False
@@ -173,8 +173,10 @@ def _begins(
 
 
 def _cut_at(contents: bytes, at: int, frame: Frame) -> int | None:
-    """Where another frame begins within one that neither a frame nor a tag follows: a copy ended
-    there, and other bytes were appended. None where none does."""
+    """Position of a frame inside a frame that neither a frame nor a tag follows, else None.
+
+    There a truncated copy ended and other bytes were appended.
+    """
     after = at + frame.num_bytes
     head = contents[after : after + 32]
     if len(head) < 4 or parse_header(head) is not None or _tag_bytes(head):
@@ -185,7 +187,7 @@ def _cut_at(contents: bytes, at: int, frame: Frame) -> int | None:
 def _goes_on(
     stream: BinaryIO, start: int, end: int, kind: tuple[int, int, int, int] | None
 ) -> bool:
-    """Is there another frame of a kind from `start` on?"""
+    """True if another frame of that kind follows after `start`."""
     while kind is not None and start < end:
         stream.seek(start)
         contents = stream.read(min(WINDOW_BYTES, end - start))
@@ -196,10 +198,10 @@ def _goes_on(
 
 
 def _check_rest(stream: BinaryIO, start: int, end: int, name: str) -> None:
-    """Say what follows the last frame and is none.
+    """Report bytes after the last frame.
 
     Raises:
-        AudioError: It is the beginning of a header.
+        AudioError: They are the beginning of a header.
     """
     stream.seek(start)
     rest = stream.read(min(end - start, MIN_ZEROS_SAID))
@@ -212,7 +214,7 @@ def _check_rest(stream: BinaryIO, start: int, end: int, name: str) -> None:
 
 
 def find_first_frame(stream: BinaryIO, start: int) -> int | None:
-    """Where three frames in a row begin, after bytes that are none; None if nowhere near."""
+    """Position of three consecutive frames after other bytes; None if there are none near."""
     stream.seek(start)
     contents = stream.read(SCAN_BYTES + 3 * MAX_FRAME_BYTES)
     at = _next_frame(contents, 0, None, is_all=False)
@@ -246,7 +248,7 @@ def _next_frame(
 
 
 def _free_bytes(contents: bytes, at: int, head: bytes) -> int:
-    """Size of a frame in the free format without padding, 0 if no other frame follows."""
+    """Size of a frame in the free format without padding, 0 if no frame follows."""
     unit = 4 if head[1] >> 1 & 3 == 3 else 1
     after = at + 24
     while (after := contents.find(head[:2], after, at + MAX_FRAME_BYTES)) >= 0:
@@ -257,7 +259,7 @@ def _free_bytes(contents: bytes, at: int, head: bytes) -> int:
 
 
 def without_end_tags(stream: BinaryIO, start: int, end: int) -> int:
-    """Where audio ends before ID3v1, APE, Lyrics3 and appended ID3v2 tags."""
+    """End of the audio before ID3v1, APE, Lyrics3 and appended ID3v2 tags."""
     while True:
         before = end
         stream.seek(max(start, end - 227 - 128))
@@ -279,7 +281,7 @@ def without_end_tags(stream: BinaryIO, start: int, end: int) -> int:
 
 
 def _tag_bytes(head: bytes) -> int:
-    """Size of a tag that begins there, 0 if none does."""
+    """Size of the tag that starts with these bytes, 0 if none does."""
     if head[:3] == b"ID3" and len(head) >= 10 and not any(byte & 0x80 for byte in head[6:10]):
         return _syncsafe(head[6:10]) + 10 + 10 * (head[5] >> 4 & 1)
     if head[:4] == b"TAG+":
@@ -293,16 +295,12 @@ def _tag_bytes(head: bytes) -> int:
 
 
 def _syncsafe(four: bytes) -> int:
-    """ID3v2's numbers: seven bits a byte."""
+    """Syncsafe integer of ID3v2: seven bits per byte."""
     return four[0] << 21 | four[1] << 14 | four[2] << 7 | four[3]
 
 
-def _number(contents: bytes, at: int, size: int) -> int:
-    return int.from_bytes(contents[at : at + size], "big")
-
-
 def audio_start(stream: BinaryIO) -> int:
-    """Where a file begins after ID3v2 tags at its front, which other formats may carry too."""
+    """Start of the audio after ID3v2 tags, which other formats may have too."""
     end = stream.seek(0, os.SEEK_END)
     start = 0
     while True:

@@ -1,4 +1,4 @@
-"""Warnings about audio that is readable but suspicious, and checks of sample values."""
+"""Warnings about suspicious audio: collection over many files, level checks, non-finite samples."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 MAX_SAID = 20
-"""Notes of a kind that a process logs as warnings; further ones have the level INFO."""
+"""Notes of a kind logged as warnings in a process; further ones have the level INFO."""
 
 _num_said: Counter[str] = Counter()
 
 
 @dataclasses.dataclass
 class Tally:
-    """Notes of many files: of each kind the first, and how many there are."""
+    """Notes of many files: the first of each kind, and counts."""
 
     firsts: dict[str, str] = dataclasses.field(default_factory=dict)
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
-        """Count what another tally holds."""
+        """Add the notes of another tally."""
         self.firsts = {**other.firsts, **self.firsts}
         self.counts += other.counts
 
     def say(self) -> None:
-        """Log a line for each kind, or count them where notes are being gathered."""
+        """Log one line per kind, or add to the enclosing tally."""
         outer = _tally.get()
         if outer is not None:
             outer.add(self)
@@ -58,7 +58,7 @@ _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
 
 
 def note(kind: str, text: str) -> None:
-    """Log a warning, or count it where notes are being gathered; `kind` is what is counted."""
+    """Log a warning, or count it in the enclosing tally; notes are counted by `kind`."""
     tally = _tally.get()
     if tally is None:
         _num_said[kind] += 1
@@ -70,7 +70,7 @@ def note(kind: str, text: str) -> None:
 
 @contextmanager
 def gathered() -> Iterator[Tally]:
-    """Count the notes of this thread instead of logging them one by one."""
+    """Collect the notes of this thread in a tally instead of logging them."""
     tally = Tally()
     token = _tally.set(tally)
     try:
@@ -80,7 +80,7 @@ def gathered() -> Iterator[Tally]:
 
 
 def gathering(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate what works on many files: a line for each kind of note when it is done."""
+    """Decorator for functions on many files: logs one line per kind of note at the end."""
 
     @functools.wraps(function)
     def gathered_function(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -95,14 +95,14 @@ def gathering(function: Callable[P, R]) -> Callable[P, R]:
 
 
 MAX_PEAK = 8.0
-"""Float recordings overshoot full scale, 1, by some dB; what is 18 dB over is not scaled to it."""
+"""Largest plausible peak: float recordings exceed full scale, 1, by some dB but not by 18 dB."""
 
 MIN_MIX = 0.05
-"""Share of the energy that the mean of unrelated channels would have, below which they cancel."""
+"""Least energy of the mean of channels, relative to unrelated channels; below it they cancel."""
 
 
 def note_scale(name: str, peak: float) -> None:
-    """Say that samples are in the range of integers, where they are."""
+    """Warn if the peak is in the range of integer samples."""
     if MAX_PEAK < peak < math.inf:
         note(
             "scale",
@@ -112,7 +112,7 @@ def note_scale(name: str, peak: float) -> None:
 
 
 class Levels:
-    """The levels of a file, block after block."""
+    """Peak and energies of a file, accumulated over blocks."""
 
     def __init__(self) -> None:
         self._peak = 0.0
@@ -121,7 +121,7 @@ class Levels:
         self._num_channels = 1
 
     def add(self, decoded: NDArray[np.float32], mono: NDArray[np.float32], is_mean: bool) -> None:
-        """Count a block (S, channels), and what was made of it (S,)."""
+        """Add a block (S, channels) and its mono samples (S,)."""
         import numpy as np
 
         if len(mono):
@@ -132,7 +132,7 @@ class Levels:
             self._mean_energy += float(np.vdot(mono, mono))
 
     def note(self, name: str, *, is_whole: bool) -> None:
-        """Say what is odd of a file; of a part of one, not that it is silent."""
+        """Warn about cancelling channels, silence of a whole file, and unscaled samples."""
         unrelated = self._channel_energy / self._num_channels
         if self._num_channels > 1 and self._mean_energy < MIN_MIX * unrelated:
             note(
@@ -146,15 +146,15 @@ class Levels:
 
 
 def peak_of(samples: Tensor) -> float:
-    """The largest absolute value of (S,), S > 0; NaN or infinite where a sample is."""
+    """Largest absolute value of (S,), S > 0; NaN or infinite if a sample is."""
     lowest, highest = torch.aminmax(samples.detach())
     return max(highest.item(), -lowest.item())
 
 
 def non_finite_reason(samples: Tensor, peak: float | None = None) -> str | None:
-    """Say how many samples of (S,) are NaN or infinite and where the first one is; None if none.
+    """Message with the count and first index of NaN or infinite samples of (S,); None if finite.
 
-    The `peak` is that of the samples, where it is known already.
+    `peak` is that of the samples, if already computed.
     """
     values = samples.detach()
     if math.isfinite(peak_of(values) if peak is None else peak):

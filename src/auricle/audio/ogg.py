@@ -1,4 +1,4 @@
-"""Ogg: the links of a chain, and the pages that are missing or damaged (RFC 3533)."""
+"""Ogg pages: links of a chain, missing and damaged pages (RFC 3533)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_PAGE_BYTES = HEADER_BYTES + 255 + 255 * 255
 """Header, segment table and 255 segments of 255 bytes: RFC 3533, section 6."""
 
 CODECS = {b"\x01vorbis": "Vorbis", b"OpusHead": "Opus", b"\x7fFLAC": "FLAC", b"Speex   ": "Speex"}
-"""What the first packet of an audio stream begins with."""
+"""First bytes of the first packet of an audio stream, by codec."""
 
 FIRST_PAGE, LAST_PAGE = 2, 4
 
@@ -25,9 +25,10 @@ REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Page:
-    """A page: where it lies, and what its header says.
+    """Page of an Ogg file: position and header.
 
-    `packets` holds the first two bytes of each; `is_open` says that the last goes on after it.
+    `packets` holds the first two bytes of each packet; `is_open` is True if the last one continues
+    on the next page.
     """
 
     start: int
@@ -42,22 +43,22 @@ class Page:
 
     @property
     def is_continued(self) -> bool:
-        """Does it begin within a packet?"""
+        """True if the page starts within a packet."""
         return bool(self.flags & 1)
 
 
 @dataclasses.dataclass(kw_only=True)
 class OggLink:
-    """Streams that begin together; a chain has several links.
+    """Streams that start together; a chain has several links.
 
     Attributes:
-        start: Where the first page begins.
-        end: Where the last one ends.
-        codecs: Of its audio streams.
-        tail_samples: What the last two pages hold, where libsndfile lands elsewhere when it seeks;
-            None where there are no others.
-        has_last_page: Does a page say that it is the last of its stream?
-        opus: What its pages of Opus hold, where there is no other stream.
+        start: Start of the first page.
+        end: End of the last page.
+        codecs: Codecs of its audio streams.
+        tail_samples: Samples of the last two pages, where libsndfile seeks inexactly; None if there
+            are no others.
+        has_last_page: Whether a page is marked as the last of its stream.
+        opus: Positions of its Opus pages, if it has no other stream.
     """
 
     start: int
@@ -68,7 +69,7 @@ class OggLink:
     opus: OpusPages | None = None
 
     def pieces(self, stream: BinaryIO) -> list[Piece]:
-        """What libsndfile is to be given of it."""
+        """Bytes and spans of the file that libsndfile reads."""
         corrected = self.opus.corrected() if self.opus is not None else []
         pieces: list[Piece] = []
         position = self.start
@@ -83,9 +84,9 @@ class OggLink:
 
 
 class OpusPages:
-    """Positions in a stream of Opus, as its pages state them and as its packets add up.
+    """Granule positions of an Opus stream, declared by its pages and computed from its packets.
 
-    FFmpeg writes Opus that it made of Vorbis with pages that begin late and then overlap, which
+    FFmpeg, converting Vorbis to Opus, writes pages that start late and then overlap, which
     libsndfile refuses.
     """
 
@@ -96,7 +97,7 @@ class OpusPages:
         self._num_packets = 0
 
     def add(self, page: Page) -> None:
-        """Count the packets that end on a page."""
+        """Add a page and count the packets that end on it."""
         packets = [self._pending, *page.packets] if page.is_continued else list(page.packets)
         self._pending = packets.pop() if page.is_open and packets else b""
         for packet in packets:
@@ -107,9 +108,9 @@ class OpusPages:
             self._pages.append((page.start, page.end, page.granule, self._held))
 
     def corrected(self) -> list[tuple[int, int, int]]:
-        """Where pages lie and the positions that they should state; none where they are right.
+        """Spans of pages and their corrected granule positions; empty if they are right.
 
-        The last page states where the sound ends, and is left as it is.
+        The last page declares the end of the stream and is not changed.
         """
         *pages, last = self._pages or [(0, 0, 0, 0)]
         offsets = {granule - held for _, _, granule, held in pages}
@@ -119,10 +120,10 @@ class OpusPages:
 
 
 def find_links(stream: BinaryIO, start: int, end: int, name: str) -> list[OggLink]:
-    """The links from `start` to `end`; every page is read.
+    """Links from `start` to `end`; reads every page.
 
     Raises:
-        AudioError: A page is cut, damaged or missing.
+        AudioError: A page is truncated, damaged or missing.
     """
     links: list[OggLink] = []
     granules: list[int] = []
@@ -159,7 +160,7 @@ def find_links(stream: BinaryIO, start: int, end: int, name: str) -> list[OggLin
 
 
 def is_chained(stream: BinaryIO, start: int, end: int) -> bool:
-    """Does the last page belong to another stream than the first? Reads those two alone."""
+    """True if the first and the last page, which alone are read, belong to different streams."""
     stream.seek(start)
     first = stream.read(HEADER_BYTES)
     stream.seek(max(start, end - MAX_PAGE_BYTES))
@@ -168,7 +169,7 @@ def is_chained(stream: BinaryIO, start: int, end: int) -> bool:
 
 
 def _check_order(before: Page | None, page: Page, name: str) -> None:
-    # A recording of a live stream begins somewhere after the headers.
+    # A recorded live stream starts at any page after the headers.
     if before is None or before.granule == 0 or page.number == (before.number + 1) & 0xFFFF_FFFF:
         return
     raise AudioError(
@@ -214,7 +215,7 @@ def _pages(stream: BinaryIO, start: int, end: int, name: str) -> Iterator[Page]:
 
 
 def _packets(table: bytes, body: bytes, *, is_continued: bool) -> Iterator[bytes]:
-    """The first two bytes of each packet that begins on a page."""
+    """First two bytes of each packet that starts on a page."""
     position, is_first = 0, not is_continued
     for size in table:
         if is_first:
@@ -244,6 +245,6 @@ def _damaged(name: str, position: int) -> AudioError:
 
 
 def _checksum(page: bytes) -> int:
-    """Ogg's CRC: that of zlib with bits reversed, nothing set before and nothing inverted after."""
+    """Ogg's CRC: zlib's with reversed bits, initial value 0 and no final inversion."""
     crc = zlib.crc32(page.translate(REVERSED), 0xFFFF_FFFF) ^ 0xFFFF_FFFF
     return int(f"{crc:032b}"[::-1], 2)

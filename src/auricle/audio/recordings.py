@@ -1,8 +1,9 @@
-"""Recordings of a file, one after the other, each decoded from any of its samples on."""
+"""Recordings of a file: decoders that start at any sample, one per stream or concatenated file."""
 
 from __future__ import annotations
 
 import codecs
+import dataclasses
 import functools
 import itertools
 import math
@@ -21,28 +22,46 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_VALUES = 1 << 20
-"""Samples of all channels decoded at once (4 MB), so that many channels do not multiply memory."""
+"""Samples decoded at once over all channels (4 MB), which bounds memory for many channels."""
 
 VORBIS_LEAD_SECONDS = 10.0
-"""How far before a part decoding begins in Ogg Vorbis: libsndfile may land a page too late."""
+"""Lead-in decoded before a span of Ogg Vorbis, as libsndfile may seek one page too late."""
 
 UNKNOWN_LENGTH = 1 << 60
-"""libsndfile reports about 2^63 frames where the header leaves the length open."""
+"""Threshold of unknown lengths, for which libsndfile reports about 2^63 frames."""
 
 FLAC_COUNT = slice(21, 26)
-"""Bytes of a FLAC file whose last 36 bits count its samples: RFC 9639, section 8.2."""
+"""Bytes of a FLAC file whose last 36 bits are the number of samples: RFC 9639, section 8.2."""
 
 MPEG_SUFFIXES = (".mp3", ".mp2", ".mpga")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AudioHeader:
+    """Length, sample rate and channels declared by a file.
+
+    `num_samples` is per channel at the file's own `sample_rate` in Hz; None if the length is not
+    declared.
+    """
+
+    num_samples: int | None
+    sample_rate: int
+    num_channels: int
+
+    @property
+    def seconds(self) -> float | None:
+        """Length in seconds, None if it is not declared."""
+        return None if self.num_samples is None else self.num_samples / self.sample_rate
+
+
 class Recording(Protocol):
-    """What one encoder wrote.
+    """One recording of a file, as written by one encoder.
 
     Attributes:
         sample_rate: In Hz.
-        num_channels: Of each block.
-        num_samples: Of one channel, None where only decoding tells.
-        is_count: Is the length a count that more samples may follow?
+        num_channels: Channels of each block.
+        num_samples: Samples per channel, None if only decoding determines them.
+        is_count: Whether more samples may follow after `num_samples`.
     """
 
     sample_rate: int
@@ -51,28 +70,28 @@ class Recording(Protocol):
     is_count: bool
 
     def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
-        """Decode from sample `start` on, up to `stop` or to the end: (S, channels), block by block.
+        """Decode samples `start` to `stop`, or to the end, in blocks (S, channels).
 
         Raises:
             AudioError: The file is damaged.
         """
 
     def close(self) -> None:
-        """Let go of the decoder, not of the file."""
+        """Close the decoder, not the file."""
 
 
 def open_recordings(stream: BinaryIO, name: str, *, is_thorough: bool) -> list[Recording]:
-    """The recordings that a file's bytes hold, at least one.
+    """Open the recordings of a file, at least one.
 
     Args:
         stream: The file, which stays open.
-        name: Stands for it in messages.
-        is_thorough: Whether every page of an Ogg file, and all of a FLAC file, is looked at for
-            further recordings; else the first and the last page.
+        name: Name of the file in messages.
+        is_thorough: Whether to search every page of an Ogg file, and all of a FLAC file, for
+            further recordings; otherwise the first and last page.
 
     Raises:
-        AudioError: It is no audio, holds no samples, has been cut short or damaged, or only FFmpeg
-            reads its kind and is not installed.
+        AudioError: The file is not audio, has no samples, is truncated or damaged, or needs FFmpeg,
+            which is not installed.
     """
     end, start = file_bytes(stream), mpeg_frames.audio_start(stream)
     stream.seek(start)
@@ -103,15 +122,26 @@ def open_recordings(stream: BinaryIO, name: str, *, is_thorough: bool) -> list[R
         return [ffmpeg.ForeignRecording(stream, name, "Ogg")]  # Speex, or FLAC in Ogg
 
 
+def check_channel(recordings: Sequence[Recording], channel: int | None, name: str) -> None:
+    """Raise AudioError if a recording has no such channel."""
+    num_channels = min(recording.num_channels for recording in recordings)
+    if channel is not None and channel not in range(num_channels):
+        raise AudioError(
+            f"{name} has {num_channels} channel(s), but channel={channel!r} was asked for: pass 0 "
+            f"to {num_channels - 1}, or leave the channel out for their mean"
+        )
+
+
 def count_samples(recordings: Sequence[Recording]) -> int | None:
-    """Samples of all recordings, None where one of them does not say."""
+    """Samples of all recordings, None if one of them is unknown."""
     lengths = [recording.num_samples for recording in recordings]
     known = [length for length in lengths if length is not None]
     return sum(known) if len(known) == len(lengths) else None
 
 
 def decode_count(recordings: Sequence[Recording]) -> int:
-    with gathered():  # what is to be said will be, when they are decoded for their samples
+    """Samples of all recordings, counted by decoding them."""
+    with gathered():  # notes are logged when the samples are decoded again
         return sum(len(block) for recording in recordings for block in recording.blocks(0, None))
 
 
@@ -162,7 +192,7 @@ def _ogg_recordings(
 
 
 def _ogg_link(stream: BinaryIO, link: ogg.OggLink, name: str) -> Recording:
-    """A link of a chain, by FFmpeg where libsndfile does not read its codec."""
+    """Recording of a link of a chain, by FFmpeg if libsndfile does not read its codec."""
     try:
         return SoundRecording(stream, link.pieces(stream), name, link.tail_samples)
     except NotDecodedError:
@@ -172,13 +202,13 @@ def _ogg_link(stream: BinaryIO, link: ogg.OggLink, name: str) -> Recording:
 
 
 class SoundRecording:
-    """What libsndfile decodes.
+    """Recording decoded by libsndfile.
 
     Args:
         stream: The file.
-        pieces: What libsndfile is given of it.
-        name: Stands for the file in messages.
-        tail_samples: Of Ogg, what its last two pages hold, None where there are no others.
+        pieces: Bytes and spans of the file that libsndfile reads.
+        name: Name of the file in messages.
+        tail_samples: Samples of the last two pages of Ogg, None if there are no others.
     """
 
     def __init__(
@@ -206,7 +236,7 @@ class SoundRecording:
         self._unused: Any = sound
 
     def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
-        """As `Recording.blocks`; a FLAC file is read on after what it counts."""
+        """Decode as `Recording.blocks`; a FLAC file is read beyond the count of its header."""
         if self.is_count and stop is None:
             yield from self._all_of_flac(start)
             return
@@ -217,23 +247,23 @@ class SoundRecording:
             yield from _read_sound(sound, landing, start, stop, self._name)
 
     def close(self) -> None:
-        """Let go of the decoder, not of the file."""
+        """Close the decoder, not the file."""
         if self._unused is not None:
             self._unused.close()
 
     def _landing(self, sound: Any, start: int) -> int:
-        """The sample to begin with, so that what follows is as in a decoding of the whole."""
+        """Sample to seek to, so that the samples after it equal those of a full decode."""
         if not sound.can_seek or self.num_samples is None or sound.subtype.startswith("DWVW"):
-            return 0  # libsndfile says that it seeks in DWVW, and fails
+            return 0  # libsndfile claims to seek in DWVW, and fails
         if sound.format != "OGG":
             return start
         if sound.subtype == "OPUS" or self._tail_samples is None:
-            return 0  # a decoder of Opus depends on all that it has decoded before
+            return 0  # the state of an Opus decoder depends on all earlier packets
         lead = math.ceil(VORBIS_LEAD_SECONDS * self.sample_rate)
         return max(0, min(start - lead, self.num_samples - self._tail_samples))
 
     def _all_of_flac(self, start: int) -> Iterator[NDArray[np.float32]]:
-        """Decode with a header that counts nothing, so that libsndfile reads to the true end."""
+        """Decode to the end of the file, with a header that declares no length."""
         first = self._pieces[0]
         assert isinstance(first, tuple)
         self._stream.seek(first[0])
@@ -246,7 +276,7 @@ class SoundRecording:
             num_further = 0
             counts = f"{self._name}: its header counts {self.num_samples} samples"
             try:
-                for decoded in _read_sound(sound, 0, 0, None, self._name):  # where it stands
+                for decoded in _read_sound(sound, 0, 0, None, self._name):  # continues
                     num_further += len(decoded)
                     yield decoded
             except AudioError:
@@ -256,7 +286,7 @@ class SoundRecording:
 
 
 class MpegRecording:
-    """Frames of MPEG audio, decoded to the true end."""
+    """Recording of MPEG audio frames, decoded to the end of the file."""
 
     is_count = False
 
@@ -269,18 +299,18 @@ class MpegRecording:
         self.num_samples: int | None = link.num_samples
 
     def blocks(self, start: int, stop: int | None) -> Iterator[NDArray[np.float32]]:
-        """As `Recording.blocks`."""
+        """Decode as `Recording.blocks`."""
         pieces, num_before = self._link.pieces(self._stream, start)
         end = (self._link.num_samples if stop is None else stop) - start + num_before
         with _open_sound(self._stream, pieces, self._name) as sound:
             yield from _read_sound(sound, 0, num_before, end, self._name)
 
     def close(self) -> None:
-        """Nothing is open between two decodings."""
+        """Do nothing: no decoder stays open."""
 
 
 class NotDecodedError(AudioError):
-    """libsndfile does not read it, but FFmpeg may."""
+    """libsndfile cannot read the file, but FFmpeg may."""
 
 
 def _open_sound(stream: BinaryIO, pieces: Sequence[Piece], name: str) -> Any:
@@ -302,9 +332,9 @@ def _open_sound(stream: BinaryIO, pieces: Sequence[Piece], name: str) -> Any:
 
 
 def _is_text(stream: BinaryIO) -> bool:
-    """Does a file begin as one of UTF-8 does?"""
+    """True if the file starts with printable UTF-8."""
     stream.seek(0)
-    try:  # incremental, for the last character may have been divided
+    try:  # incremental, as the last character may be incomplete
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(stream.read(ffmpeg.HEAD_BYTES))
     except UnicodeDecodeError:
         return False
@@ -314,7 +344,7 @@ def _is_text(stream: BinaryIO) -> bool:
 def _read_sound(
     sound: Any, position: int, start: int, stop: int | None, name: str
 ) -> Iterator[NDArray[np.float32]]:
-    """Decode from `position`, and give what comes from `start` on."""
+    """Decode from `position`, and yield the blocks from `start` to `stop`."""
     import soundfile
 
     block = max(1, BLOCK_VALUES // sound.channels)
@@ -339,7 +369,7 @@ def _read_sound(
 
 @functools.cache
 def _sound_class() -> Any:
-    """`soundfile.SoundFile` that reads straight on; made once, for soundfile is imported late."""
+    """`soundfile.SoundFile` without seeking; cached, as soundfile is imported lazily."""
     import soundfile
 
     class Sequential(soundfile.SoundFile):  # type: ignore[misc]  # soundfile ships no types
@@ -357,5 +387,5 @@ def _sound_class() -> Any:
 
 
 def _cause(error: Exception) -> str:
-    """libsndfile's own words, without the repetition of the path."""
+    """Message of libsndfile without the path."""
     return str(getattr(error, "error_string", error)).strip().rstrip(".") or type(error).__name__

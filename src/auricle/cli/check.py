@@ -119,14 +119,14 @@ def _reports(encoder: Encoder) -> list[LayerReport]:
     from auricle.audio.files import read_audio
     from auricle.audio.inputs import sample_paths
     from auricle.geometry import SAMPLE_RATE
-    from auricle.nn.fast_paths import plain
+    from auricle.nn.cpu.policy import reference_kernels
 
     wav, other = (read_audio(path, sample_rate=SAMPLE_RATE) for path in sample_paths()[:2])
     second = wav[SAMPLE_RATE : 2 * SAMPLE_RATE]
     neighbours = (other[: 2 * SAMPLE_RATE], torch.zeros(SAMPLE_RATE // 2))
     with torch.inference_mode():
         (alone,) = encoder.layers([second])
-        with plain():  # where the CPU infers, it takes waveforms one by one
+        with reference_kernels():  # where the CPU infers, it takes waveforms one by one
             _, batched, _ = encoder.layers([neighbours[0], second, neighbours[1]])
     return [
         LayerReport(name, output.cpu(), _difference(batched[name].cpu(), output.cpu()))

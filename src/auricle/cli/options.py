@@ -84,7 +84,10 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
 
 def add_speech(parser: argparse.ArgumentParser) -> None:
     """Add the audio file to draw, the section and the labels to show, and the picture to write."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="audio file")
+    parser.add_argument("file", metavar="FILE", help="audio file, or another input of extract")
+    parser.add_argument(
+        "--utterance", metavar="ID", help="utterance to draw of an input of several"
+    )
     parser.add_argument(
         "--out", metavar="PICTURE", type=Path, required=True, help="file to write: .png, .pdf, .svg"
     )
@@ -230,6 +233,7 @@ def read_speech(arguments: argparse.Namespace) -> Speech:
 
     return listen(
         arguments.file,
+        utterance=arguments.utterance,
         labels=arguments.labels or (),
         tier=arguments.tier,
         channel=arguments.channel,

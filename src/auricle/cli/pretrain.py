@@ -36,14 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="PATH",
-        type=Path,
         nargs="+",
         required=True,
-        help="folders, searched recursively for audio, and manifests (TSV with the columns path, "
-        "samples and, optionally, split)",
+        help="folders, searched recursively for audio, manifests (such as TSV with the columns "
+        "path, samples and, if you like, split), archives and data sets: every input of extract",
     )
     parser.add_argument(
-        "--split", metavar="SPLIT", help="rows of the manifests to train on, by their column split"
+        "--split", metavar="SPLIT", help="rows of the lists to train on, by their column split"
     )
     parser.add_argument(
         "--out",

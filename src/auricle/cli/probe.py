@@ -31,7 +31,8 @@ Probe the layers of frozen encoders: train linear classifiers on them and measur
 
 Tasks: phones (frames; librispeech/phones.tsv), words (means over time; arabic_words), speakers
 (means over time; librispeech, split speakers). FOLDER is the corpus or the folder that holds it
-under that name; docs/probing.md describes its files. Test examples are never trained on.
+under that name, or any input of extract whose list has the labels as columns; docs/probing.md
+describes them. Test examples are never trained on.
 
 DIR receives TASK.json, TASK.png (accuracy over layers) and table.md, rewritten after each model.
 Results of other models in it are kept, so a comparison can grow.
@@ -60,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="phones, words, speakers, or several of them",
     )
     parser.add_argument(
-        "--data", metavar="FOLDER", type=Path, required=True, help="the corpus of the task"
+        "--data",
+        metavar="FOLDER",
+        required=True,
+        help="the corpus of the task, or a list with its labels as columns",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder to write results to")
     parser.add_argument(
@@ -134,10 +138,10 @@ def _probe(encoder: Encoder, task: Task, layers: list[str] | None, model: str) -
     """Probe an encoder on one task, with a progress bar."""
     from tqdm import tqdm
 
-    from auricle.audio.files import read_header
+    from auricle.corpus.reading import seconds_by_header
     from auricle.probing.probe import probe
 
-    seconds = sum(read_header(utterance.path).seconds or 0.0 for utterance in task.utterances)
+    seconds = sum(seconds_by_header(utterance) or 0.0 for utterance in task.utterances)
     with tqdm(
         desc=f"{model}, {task.name}",
         total=seconds,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from auricle.audio.files import AudioHeader
+from auricle.audio.recordings import AudioHeader
 from auricle.corpus.manifests import Row, RowError, number
 from auricle.errors import AudioError
 
@@ -53,7 +53,7 @@ SPELLINGS: dict[Meaning, frozenset[str]] = {
 TIMES: tuple[Meaning, ...] = ("start", "end", "duration", "file duration")
 
 PARTS = _words("segment seg utterance utt clip chunk part")
-"""What may stand before a time, as in `segment_start`."""
+"""Words that may stand before a time, as in `segment_start`."""
 
 UNITS: dict[str, tuple[Unit, float]] = {
     **dict.fromkeys(_words("s sec secs second seconds"), ("seconds", 1.0)),
@@ -128,7 +128,7 @@ class Columns:
 
     @property
     def has_path(self) -> bool:
-        """Whether a column holds paths."""
+        """True if a column holds paths."""
         return bool(self.of["path"])
 
     @property
@@ -138,7 +138,7 @@ class Columns:
 
 
 def read_columns(names: Iterable[object]) -> Columns:
-    """Tell the meaning of each column from its name.
+    """Derive the meaning of each column from its name.
 
     `offset` is an end beside `onset`, and a start elsewhere. `start` and `stop` beside `wav` and
     an id are SpeechBrain's, which counts samples; as lists of others with these names hold
@@ -233,7 +233,7 @@ def _meaning(name: str, words: list[str]) -> tuple[Meaning | None, Column]:
 
 
 def _looks_meant(words: list[str]) -> bool:
-    """Whether a name without a meaning may be that of a time or of an id of the audio."""
+    """True if a name without a meaning may be that of a time or of an id of the audio."""
     found = set(words)
     if found & TIME_WORDS or "".join(words) in TIME_KEYS:
         return not found & OTHER_LENGTHS
@@ -284,7 +284,7 @@ def read_claims(cells: Iterable[tuple[Column, object]], what: str) -> tuple[Clai
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Times:
-    """What a row states of its times, column by column."""
+    """Times that a row states, column by column."""
 
     start: tuple[Claim, ...]
     end: tuple[Claim, ...]
@@ -293,7 +293,7 @@ class Times:
 
     @property
     def need_header(self) -> bool:
-        """Whether the file's sample rate is needed: a part is counted in samples."""
+        """True if the file's sample rate is needed: a part is counted in samples."""
         ends = (*self.start, *self.end)
         counted = (claim for claim in (*ends, *self.duration) if claim.column.unit != "seconds")
         return bool(ends) and next(counted, None) is not None
@@ -308,10 +308,12 @@ class Times:
         times = self if header is None else self._with_units(header)
         start, end = _agreed(times.start, header), _agreed(times.end, header)
         if start is None and end is None:
-            told = [c for c in (*times.of_file, *times.duration) if c.column.unit == "seconds"]
-            if told and told[0].value <= 0:
-                raise RowError(f"the duration is {told[0].written!r}, expected more than 0 seconds")
-            row.known_seconds = told[0].seconds(None) if told else None
+            stated = [c for c in (*times.of_file, *times.duration) if c.column.unit == "seconds"]
+            if stated and stated[0].value <= 0:
+                raise RowError(
+                    f"the duration is {stated[0].written!r}, expected more than 0 seconds"
+                )
+            row.known_seconds = stated[0].seconds(None) if stated else None
             return
         duration = _agreed(times.duration, header)
         if duration is not None and duration <= 0:

@@ -11,16 +11,25 @@ from typing import Any
 
 from auricle.corpus.columns import note_passed_over, read_columns
 from auricle.corpus.manifests import PathChecker
-from auricle.corpus.utterance import Listing, Problem, ProblemKind, Scope, Utterance, id_reason
+from auricle.corpus.utterance import (
+    NO_LABELS,
+    Listing,
+    Problem,
+    ProblemKind,
+    Scope,
+    Utterance,
+    id_reason,
+    labels_of,
+)
 from auricle.errors import AudioError
 from auricle.optional import missing_extra, missing_module, optional
 
 SCHEME = "hf-dataset://"
 SAVED_MARKS = ("dataset_dict.json", "state.json")
-"""What `save_to_disk` writes at the top of its folder: for several splits, for one."""
+"""Files that `save_to_disk` writes at the top of its folder: for several splits, for one."""
 
 UNNAMED_SPLIT = "train"
-"""What the datasets library calls the split of data that names none."""
+"""Name that the datasets library gives to the split of data that names none."""
 
 MAX_OPEN_SETS = 4
 ROWS_AT_ONCE = 1_000
@@ -31,7 +40,7 @@ class DatasetName:
     """A data set as a user names it.
 
     `source` is the absolute path of a folder, or NAME or OWNER/NAME of the hub, either with
-    /CONFIG behind it; `split` is None for all.
+    /CONFIG after it; `split` is None for all.
     """
 
     source: str
@@ -58,7 +67,7 @@ def parse_name(text: str) -> DatasetName:
 
 
 def is_saved_dataset(folder: str) -> bool:
-    """Is this a folder that `save_to_disk` wrote?"""
+    """True for a folder that `save_to_disk` wrote."""
     return any(Path(folder, mark).is_file() for mark in SAVED_MARKS)
 
 
@@ -258,8 +267,9 @@ def _list_split(rows: Any, source: str, split: str, scope: Scope) -> Listing:
         *columns.passed_over,
     ]
     note_passed_over(passed_over, f"{source} ({split})", "the audio of a row is taken whole")
-    told = next((c for c in columns.of["duration"] if c.unit == "seconds"), None)
-    lengths = _column(rows, None if told is None else told.name)
+    stated = next((c for c in columns.of["duration"] if c.unit == "seconds"), None)
+    lengths = _column(rows, None if stated is None else stated.name)
+    labels = _label_columns(rows) if scope.with_labels else {}
     wrong = dict(_wrong_paths(rows, column, source, scope))
     for row in range(rows.num_rows):
         member = f"{split}:{row}"
@@ -281,11 +291,18 @@ def _list_split(rows: Any, source: str, split: str, scope: Scope) -> Listing:
             continue
         listing.utterances.append(
             Utterance(
-                id=name, source=source, container="dataset", member=member, channel=scope.channel
+                id=name,
+                source=source,
+                container="dataset",
+                member=member,
+                channel=scope.channel,
+                labels={"split": split, **labels_of({k: v[row] for k, v in labels.items()})}
+                if scope.with_labels
+                else NO_LABELS,
             )
         )
-        if told and isinstance(lengths[row], int | float) and lengths[row] > 0:
-            listing.known_seconds[name] = lengths[row] * told.scale
+        if stated and isinstance(lengths[row], int | float) and lengths[row] > 0:
+            listing.known_seconds[name] = lengths[row] * stated.scale
     return listing
 
 
@@ -295,6 +312,21 @@ def _column(rows: Any, name: str | None) -> list[Any]:
         return []
     values: list[Any] = rows.select_columns([name]).with_format("arrow")[:][name].to_pylist()
     return values
+
+
+def _label_columns(rows: Any) -> dict[str, list[Any]]:
+    """Columns of texts, numbers and names of classes."""
+    datasets = _library()
+    columns: dict[str, list[Any]] = {}
+    for name, feature in rows.features.items():
+        if isinstance(feature, datasets.Value | datasets.ClassLabel):
+            columns[name] = _column(rows, name)
+        if isinstance(feature, datasets.ClassLabel):
+            columns[name] = [
+                None if value is None or value < 0 else feature.int2str(value)
+                for value in columns[name]
+            ]
+    return columns
 
 
 def _wrong_paths(

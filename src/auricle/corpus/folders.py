@@ -58,12 +58,14 @@ def list_audio(text: str, scope: Scope) -> Listing:
         for name in expand_braces(text)
         for path, relative in _expand(name)
     ]
-    checker.check((source, root) for source, _ in found)
+    if scope.is_strict:
+        checker.check((source, root) for source, _ in found)
     for source, relative in found:
         name = id_of_whole_path(source, text) if scope.ids_by_path else without_suffix(relative)
-        wrong: tuple[ProblemKind, str] | None = checker.verdict(source, root)
-        if wrong is None and (reason := id_reason(name)):
-            wrong = ("unreadable", reason)
+        wrong: tuple[ProblemKind, str] | None = None
+        if scope.is_strict:
+            reason = id_reason(name)
+            wrong = checker.verdict(source, root) or (("unreadable", reason) if reason else None)
         if wrong is None:
             listing.utterances.append(Utterance(id=name, source=source, channel=scope.channel))
             continue
@@ -77,7 +79,7 @@ def expand_files(text: str, folder_pattern: str | None = None) -> list[str]:
     """The files that a path, a pattern or a folder stands for, sorted.
 
     A folder stands for what `folder_pattern` finds in it at any depth, or without one for itself. A
-    path that does not exist stands for itself too, so that opening it tells what is wrong.
+    path that does not exist stands for itself too, so that opening it gives the error.
 
     Raises:
         AudioError: A pattern matches nothing, a folder holds nothing of the kind.
@@ -327,7 +329,7 @@ def _next_archive(archive: tarfile.TarFile, path: str) -> tarfile.TarInfo | None
 
 
 def _has_end(path: str) -> bool:
-    """Does an archive end with zeros, as it should?"""
+    """True if an archive ends with zeros, as it should."""
     with Path(path).open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(0, end - tarfile.BLOCKSIZE))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from auricle.audio.files import AudioHeader
-from auricle.corpus.commands import decoded_row, read_command
+from auricle.audio.recordings import AudioHeader
 from auricle.corpus.manifests import (
     Manifest,
     Row,
@@ -21,22 +20,20 @@ from auricle.corpus.manifests import (
     positive,
 )
 from auricle.corpus.tables import json_objects
-from auricle.corpus.utterance import Listing, Problem, Scope
+from auricle.corpus.utterance import NO_LABELS, Listing, Problem, Scope, labels_of
+from auricle.corpus.wav_scp import SCRIPT_NAME, read_command, read_wav_scp
 from auricle.errors import AudioError
 from auricle.optional import optional
 
-SCRIPT_NAME = "wav.scp"
 CHANNELS = {"A": 0, "B": 1, "1": 0, "2": 1}
 """The sides of a call, as reco2file_and_channel names them."""
 
 MAX_OVERSHOOT_SECONDS = 0.5
-"""By how much a segment may reach past its recording and is cut there, as Kaldi's extract-segments
-does by default."""
+"""Overshoot up to which a segment that ends after its recording is cut there, as Kaldi's
+extract-segments does by default."""
 
 MINUS_ONE = re.compile(r"-1(\.0*)?")
 """The end of a segment that ends with its recording."""
-
-ARCHIVE_PLACE = re.compile(r".*:\d+(\[[\d:,]*\])?")
 
 
 def list_kaldi(text: str, scope: Scope) -> Listing:
@@ -57,7 +54,7 @@ def list_kaldi(text: str, scope: Scope) -> Listing:
     if Path(path).is_dir():
         path = os.path.join(path, SCRIPT_NAME)  # noqa: PTH118 - as above
     folder = Path(path).parent
-    recordings = _recordings(path)
+    recordings = read_wav_scp(path)
     rows: Iterator[Row | Problem] = iter(recordings.values())
     if Path(path).name == SCRIPT_NAME:
         sides = _read_sides(folder / "reco2file_and_channel")
@@ -68,49 +65,10 @@ def list_kaldi(text: str, scope: Scope) -> Listing:
             path = str(segments)
             rows = _segments(path, recordings)
         _set_lengths(folder / "utt2dur", recordings)
+        if scope.with_labels:
+            rows = _with_labels(rows, folder)
     manifest = Manifest(path=path, folder=str(folder), has_absolute_paths=True)
     return list_rows(rows, manifest, scope)
-
-
-def _recordings(path: str) -> dict[str, Row | Problem]:
-    recordings: dict[str, Row | Problem] = {}
-    for line, text in numbered_lines(path):
-        name, _, source = text.replace("\t", " ", 1).partition(" ")
-        source = source.strip()
-        if name in recordings:
-            raise AudioError(
-                f"{path}, line {line}: the id {name!r} stands there twice; give each recording "
-                "an id of its own"
-            )
-        try:
-            recordings[name] = _recording(line, name, source)
-        except RowError as error:
-            recordings[name] = Problem(
-                manifest=path, line=line, id=name, source=source, reason=str(error)
-            )
-    return recordings
-
-
-def _recording(line: int, name: str, source: str) -> Row:
-    """The file that a wav.scp's text stands for.
-
-    Raises:
-        RowError: It stands for none.
-    """
-    if not source:
-        raise RowError("there is no path after the id")
-    if source.endswith("|"):
-        return decoded_row(line, name, source)
-    if source.startswith("|"):
-        raise RowError(f"got the command {source!r}; commands are never run: name a file")
-    if source == "-":
-        raise RowError("got '-', which stands for standard input: name a file")
-    if ARCHIVE_PLACE.fullmatch(source):
-        raise RowError(
-            f"got {source!r}, a place in an archive: unpack it to files with Kaldi's wav-copy, "
-            "and name those"
-        )
-    return Row(line=line, path=source, id=name)
 
 
 def _add_side(row: Row, side: int) -> None:
@@ -167,7 +125,7 @@ def _segment(line: int, cells: list[str], recordings: dict[str, Row | Problem]) 
 def _complete_segment(
     row: Row, recording: Row, header: AudioHeader | AudioError, *, has_channel: bool
 ) -> None:
-    """Take over what the header tells of the recording, and end the segment where that ends."""
+    """Complete the recording by its header, and end the segment where that ends."""
     if recording.complete is not None:
         recording.complete(header)
         if not has_channel:
@@ -178,6 +136,19 @@ def _complete_segment(
     overshoot = start + row.seconds - header.seconds
     if 0 < overshoot < min(row.seconds, MAX_OVERSHOOT_SECONDS):
         row.seconds = header.seconds - start
+
+
+def _with_labels(rows: Iterable[Row | Problem], folder: Path) -> Iterator[Row | Problem]:
+    """Rows with the speakers of `utt2spk` and the texts of `text`, where these files are."""
+    texts: dict[str, dict[str, str]] = {}
+    for label, file in (("speaker", folder / "utt2spk"), ("text", folder / "text")):
+        for _, line in numbered_lines(str(file)) if file.is_file() else ():
+            name, _, text = line.replace("\t", " ", 1).partition(" ")
+            texts.setdefault(name, {})[label] = text.strip()
+    for row in rows:
+        if isinstance(row, Row):
+            row.labels = texts.get(row.id, NO_LABELS)
+        yield row
 
 
 def _read_sides(path: Path) -> dict[str, int]:
@@ -209,6 +180,8 @@ def _set_lengths(path: Path, recordings: dict[str, Row | Problem]) -> None:
 
 CUT_TYPES = frozenset({"MonoCut", "MultiCut", "MixedCut", "PaddingCut", "Cut"})
 
+SUPERVISION_LABELS = ("text", "speaker", "gender", "language")
+
 ROUNDING_SECONDS = 1e-6
 """Lhotse rounds times to eight digits; a sample is longer than this at every rate."""
 
@@ -239,7 +212,7 @@ def list_cuts(text: str, scope: Scope) -> Listing:
 
 
 def is_lhotse(cells: dict[str, object]) -> bool:
-    """Is the first object of a JSON file one of Lhotse's cuts, recordings or supervisions?"""
+    """True for the object of one of Lhotse's cuts, recordings or supervisions."""
     return cells.get("type") in CUT_TYPES or _is_recording(cells) or _is_supervision(cells)
 
 
@@ -258,6 +231,7 @@ class _Reader:
     def __init__(self, path: str, scope: Scope) -> None:
         self._path = path
         self._channel = scope.channel
+        self._with_labels = scope.with_labels
         self._recordings: dict[str, Any] | None = None
 
     def rows(self) -> Iterator[Row | Problem]:
@@ -266,8 +240,12 @@ class _Reader:
                 yield cells
                 continue
             name = str(cells.get("id", ""))
+            # First, for Lhotse takes out of the object what it reads.
+            labels = _supervision_labels(cells) if self._with_labels else NO_LABELS
             try:
-                yield self._row(line, cells)
+                row = self._row(line, cells)
+                row.labels = labels
+                yield row
             except RowError as error:
                 yield Problem(manifest=self._path, line=line, id=name, reason=str(error))
 
@@ -305,8 +283,8 @@ class _Reader:
         if self._channel is None and set(channels) == set(has):
             return None
         raise RowError(
-            f"it has the channels {channels} of {has}: choose one of them by --channel, or make "
-            "a cut of each by CutSet.to_mono"
+            f"it has the channels {channels} of {has}: choose one of them by --channel (in Python "
+            "channel=), or make a cut of each by CutSet.to_mono"
         )
 
     def _recording(self, name: str) -> Any:
@@ -315,6 +293,18 @@ class _Reader:
         if name not in self._recordings:
             raise RowError(f"there is no recording {name!r} in the manifest beside it")
         return self._recordings[name]
+
+
+def _supervision_labels(cells: dict[str, object]) -> Mapping[str, str]:
+    """Labels of a supervision, or of the only one of a cut: speaker, text, language and others."""
+    if not _is_supervision(cells):
+        found = cells.get("supervisions")
+        if not isinstance(found, list) or len(found) != 1 or not isinstance(found[0], dict):
+            return NO_LABELS
+        (cells,) = found
+    custom = cells.get("custom")
+    own = {name: value for name, value in cells.items() if name in SUPERVISION_LABELS}
+    return labels_of({**(custom if isinstance(custom, dict) else {}), **own})
 
 
 def _item(cells: dict[str, object]) -> Any:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from auricle.audio.inputs import AUDIO_SUFFIXES
 from auricle.corpus.utterance import Segment
-from auricle.errors import AudioError
+from auricle.errors import AudioError, AuricleError
 from auricle.optional import optional
 
 CTM_COLUMNS = 5
@@ -111,6 +112,39 @@ def _read_rows(path: Path) -> list[_LabelRow]:
             raise AudioError(f"{path}, line {number}: {error}; {FORMATS}") from error
     if not rows:
         raise AudioError(f"{path} holds no labels: {FORMATS}")
+    return rows
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a tab-separated table of labels, each with at least `columns`.
+
+    The first line names the columns; their case and blanks do not count.
+
+    Raises:
+        AuricleError: The table is missing or unreadable, has no rows, or lacks a column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            header = [name.strip().lower() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
+            rows = list(reader)
+    except OSError as error:
+        raise AuricleError(
+            f"cannot open {path}: {error.strerror}; check the path of the labels"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AuricleError(f"{path} is no table: {error}; expected tab-separated UTF-8") from error
+    missing = [column for column in columns if column not in header]
+    if missing:
+        raise AuricleError(
+            f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(header)}"
+        )
+    if not rows:
+        raise AuricleError(f"{path} has no rows below its header")
+    for number, row in enumerate(rows, start=2):
+        if any(not row[column] for column in columns):
+            raise AuricleError(f"{path}, line {number}: expected a value in {', '.join(columns)}")
     return rows
 
 

@@ -1,7 +1,8 @@
-"""Utterances of everything that a user may name."""
+"""Listing of the utterances of any input, for extraction, pretraining, probes and plots."""
 
 from __future__ import annotations
 
+import glob
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -9,11 +10,26 @@ from pathlib import Path
 
 from auricle.audio.inputs import audio_suffixes
 from auricle.corpus.datasets import SCHEME, is_saved_dataset, list_dataset
-from auricle.corpus.folders import PACKED, PACKED_SUFFIXES, expand_files, list_archives, list_audio
-from auricle.corpus.kaldi_lhotse import SCRIPT_NAME, is_lhotse, list_cuts, list_kaldi
+from auricle.corpus.folders import (
+    PACKED,
+    PACKED_SUFFIXES,
+    expand_files,
+    list_archives,
+    list_audio,
+)
+from auricle.corpus.kaldi_lhotse import is_lhotse, list_cuts, list_kaldi
 from auricle.corpus.manifests import list_fairseq, open_text
 from auricle.corpus.tables import has_path_column, json_objects, list_table
-from auricle.corpus.utterance import Lister, Listing, Problem, Scope, unreadable
+from auricle.corpus.utterance import (
+    Lister,
+    Listing,
+    Problem,
+    Scope,
+    Utterance,
+    unreadable,
+    without_suffix,
+)
+from auricle.corpus.wav_scp import SCRIPT_NAME
 from auricle.errors import AudioError
 
 LISTERS: dict[str, Lister] = {
@@ -25,10 +41,13 @@ LISTERS: dict[str, Lister] = {
     "dataset": list_dataset,
     "webdataset": list_archives,
 }
-"""Names of the formats of inputs, and what lists each."""
+"""Name of a format of inputs -> its lister."""
 
 MANIFEST_FORMATS = ("fairseq", "table", "kaldi", "lhotse")
 """Those whose inputs are expanded here; the others do it by themselves."""
+
+MAX_IDS = 5
+"""Ids that a message lists."""
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".tsv", ".tsv.gz")
 JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
@@ -41,13 +60,15 @@ def list_utterances(
     root: Path | None = None,
     channel: int | None = None,
     ids_by_path: bool = False,
+    with_labels: bool = False,
+    is_strict: bool = True,
 ) -> Listing:
     """List the utterances of inputs, in their order; no audio is opened.
 
-    What an input is follows from what it looks like: a folder, a pattern or a file of audio; a
-    manifest of fairseq's (`.tsv`), with a column of paths (`.tsv`, `.csv`, `.parquet`, `.jsonl`),
-    of Kaldi's (`wav.scp` or its folder) or of Lhotse's (`.jsonl`, `.jsonl.gz`); a tar archive,
-    or several; a Hugging Face data set (`hf-dataset://NAME`, or a folder saved to disk).
+    The format of an input follows from its name and contents: a folder, a pattern or a file of
+    audio; a manifest of fairseq's (`.tsv`), with a column of paths (`.tsv`, `.csv`, `.parquet`,
+    `.jsonl`), of Kaldi's (`wav.scp` or its folder) or of Lhotse's (`.jsonl`, `.jsonl.gz`); a tar
+    archive, or several; a Hugging Face data set (`hf-dataset://NAME`, or a folder saved to disk).
 
     A file named by several folders, files and patterns under one id counts once. Every other id
     that comes twice is an error.
@@ -60,6 +81,10 @@ def list_utterances(
         channel: The channel of utterances for which the input names none, counted from 0; None
             for the mean of all.
         ids_by_path: Make ids that come from paths of all of the path.
+        with_labels: Fill `Utterance.labels`: cells of tables and of data sets, Kaldi's `utt2spk`
+            and `text`, Lhotse's supervisions.
+        is_strict: What a store needs: ids are unique and can be names of files, files exist and lie
+            below the root or their list's folder. Without it none of this is checked.
 
     Returns:
         The utterances, and a problem for each row whose file is missing, lies outside of the root
@@ -70,12 +95,20 @@ def list_utterances(
         MissingExtraError: An input needs a package that is not installed.
     """
     if input_format is not None and input_format not in LISTERS:
-        raise AudioError(f"the format is {input_format!r}, expected one of {', '.join(LISTERS)}")
+        raise AudioError(
+            f"the format (input_format) is {input_format!r}, expected one of {', '.join(LISTERS)}"
+        )
     if root is not None and not Path(root).is_dir():
         raise AudioError(
             f"the root {root} is no folder that exists; pass the one that holds all audio"
         )
-    scope = Scope(root=root, channel=channel, ids_by_path=ids_by_path)
+    scope = Scope(
+        root=root,
+        channel=channel,
+        ids_by_path=ids_by_path,
+        with_labels=with_labels,
+        is_strict=is_strict,
+    )
     listing = Listing()
     parts: list[tuple[str, str]] = []
     firsts: list[int] = []
@@ -85,8 +118,54 @@ def list_utterances(
             parts.append((name, found_format))
             firsts.append(len(listing.utterances))
             listing.extend(found)
-    _drop_repeated(listing, parts, firsts, ids_by_path=ids_by_path)
+    if is_strict:
+        _drop_repeated(listing, parts, firsts, ids_by_path=ids_by_path)
     return listing
+
+
+def find_utterance(
+    text: str, utterance_id: str | None = None, *, channel: int | None = None
+) -> Utterance:
+    """Find one utterance of an input: the only one, or the one of an id.
+
+    Args:
+        text: As `list_utterances` takes an input; a file of audio is not looked at yet.
+        utterance_id: Needed where the input has several.
+        channel: Taken where the input names none, counted from 0; None for the mean of all.
+
+    Raises:
+        AudioError: The input cannot be read, has several utterances, or none of that id.
+        MissingExtraError: It needs a package that is not installed.
+    """
+    is_pattern = not Path(text).exists() and ("{" in text or glob.has_magic(text))
+    is_file = not is_pattern and not Path(text).is_dir()
+    if utterance_id is None and is_file and _inputs_of(text, None) == [(text, "audio")]:
+        return Utterance(id=without_suffix(Path(text).name), source=text, channel=channel)
+    listing = list_utterances([text], channel=channel, is_strict=False)
+    found = [one for one in listing.utterances if utterance_id in (None, one.id)]
+    if len(found) == 1:
+        return found[0]
+    if not listing.utterances:
+        raise AudioError(str(listing.problems[0]))
+    ids = [one.id for one in found or listing.utterances]
+    some = ", ".join(map(repr, ids[:MAX_IDS])) + (", ..." if len(ids) > MAX_IDS else "")
+    if not found:
+        raise AudioError(f"{text} has no utterance {utterance_id!r}, but {some}")
+    raise AudioError(
+        f"{text} has {len(ids)} utterances, expected one: choose it by its id with --utterance "
+        f"(in Python utterance=), one of {some}"
+    )
+
+
+def refuse_problems(listing: Listing) -> None:
+    """Refuse a listing with rows that cannot be used.
+
+    Raises:
+        AudioError: There are some.
+    """
+    if problems := listing.problems:
+        more = "" if len(problems) == 1 else f"; {len(problems) - 1} more rows cannot be used"
+        raise AudioError(f"{problems[0]}{more}")
 
 
 def _list_one(text: str, input_format: str, scope: Scope) -> Listing:
@@ -97,7 +176,7 @@ def _list_one(text: str, input_format: str, scope: Scope) -> Listing:
 
 
 def _inputs_of(text: str, input_format: str | None) -> list[tuple[str, str]]:
-    """What an input stands for, with the format of each; patterns of manifests are expanded."""
+    """The inputs that a text stands for, with the format of each; patterns of manifests expand."""
     if not text:
         raise AudioError("an input is empty text; pass a file, a folder or a pattern")
     if text.startswith(SCHEME):
@@ -120,6 +199,11 @@ def _inputs_of(text: str, input_format: str | None) -> list[tuple[str, str]]:
     return [(text, "audio")]
 
 
+def is_listed_folder(folder: str) -> bool:
+    """True for Kaldi's data folders and saved data sets, which list their utterances."""
+    return _format_of_folder(folder) in ("kaldi", "dataset")
+
+
 def _format_of_folder(folder: str) -> str:
     if Path(folder, SCRIPT_NAME).is_file():
         return "kaldi"
@@ -132,7 +216,7 @@ def _format_of_folder(folder: str) -> str:
 
 
 def _holds_audio(folder: str) -> bool:
-    """Is there a file with an audio suffix at any depth? Stops at the first."""
+    """True if a file at any depth has an audio suffix. Stops at the first."""
     suffixes = tuple(audio_suffixes())
     return any(
         name.lower().endswith(suffixes) and not name.startswith(".")

@@ -8,13 +8,15 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
 
-from auricle.audio.files import AudioHeader, read_header
+from auricle.audio.files import read_header
+from auricle.audio.recordings import AudioHeader
 from auricle.corpus.utterance import (
+    NO_LABELS,
     Listing,
     Problem,
     ProblemKind,
@@ -38,7 +40,7 @@ Verdict = tuple[ProblemKind, str]
 
 
 class PathChecker:
-    """Looks at paths, each once, without opening a file.
+    """Checks that files exist below a root, each path once, without opening a file.
 
     A path lies below its fence if it does so once all links and `..` are resolved.
     """
@@ -48,7 +50,7 @@ class PathChecker:
         self._verdicts: dict[tuple[str, str | None], Verdict | None] = {}
 
     def check(self, paths: Iterable[tuple[str, str | None]]) -> None:
-        """Look at (absolute path, fence) pairs in threads; a fence of None lets all paths pass."""
+        """Check (absolute path, fence) pairs in threads; a fence of None lets all paths pass."""
         todo = [pair for pair in dict.fromkeys(paths) if pair not in self._verdicts]
         chunks = [todo[i : i + CHUNK] for i in range(0, len(todo), CHUNK)]
         if len(chunks) < 2:
@@ -60,7 +62,7 @@ class PathChecker:
                 pass
 
     def verdict(self, path: str, fence: str | None) -> Verdict | None:
-        """What is wrong with a path, None if nothing is."""
+        """Kind and reason of the fault of a path; None if it has none."""
         if (path, fence) not in self._verdicts:
             self._verdicts[path, fence] = self._look(path, fence)
         return self._verdicts[path, fence]
@@ -119,8 +121,9 @@ class Row:
         line: Its line, or row of a table, counted from 1.
         path: The audio file.
         id: "" to make one from the path.
-        start: Where the stretch begins, in seconds; None for the whole file.
-        seconds: How long it is; None for all up to the end.
+        labels: `Utterance.labels`.
+        start: Start of a part of the file, in seconds; None for the whole file.
+        seconds: Length of the part; None for all up to the end.
         channel: Counted from 0; None where the row names none.
         known_seconds: How long the row says the whole file is.
         complete: Sets what only the file's header tells, such as the seconds of a time in samples;
@@ -131,6 +134,7 @@ class Row:
     line: int
     path: str
     id: str = ""
+    labels: Mapping[str, str] = dataclasses.field(default_factory=lambda: NO_LABELS)
     start: float | None = None
     seconds: float | None = None
     channel: int | None = None
@@ -140,7 +144,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """Where rows come from.
+    """Manifest that rows are from.
 
     `folder` is what relative paths are taken from, `has_absolute_paths` tells whether the format
     by its nature names files anywhere.
@@ -171,13 +175,15 @@ def list_rows(rows: Iterable[Row | Problem], manifest: Manifest, scope: Scope) -
         is_free = manifest.has_absolute_paths and os.path.isabs(row.path)  # noqa: PTH117 - speed
         fence = root or (None if is_free else manifest.folder)
         places.append((os.path.join(manifest.folder, row.path), fence))  # noqa: PTH118 - speed
-    checker.check(places)
+    if scope.is_strict:
+        checker.check(places)
     listing = Listing()
     folders = (manifest.folder,) if root is None else (manifest.folder, root)
     wanted = (
         place[0]
         for row, place in zip(_rows_of(taken), places, strict=True)
-        if row.complete is not None and checker.verdict(*place) is None
+        if row.complete is not None
+        and not (scope.is_strict and checker.verdict(*place) is not None)
     )
     headers = _headers(wanted)
     remaining = iter(places)
@@ -186,7 +192,9 @@ def list_rows(rows: Iterable[Row | Problem], manifest: Manifest, scope: Scope) -
             listing.problems.append(row)
             continue
         source, fence = next(remaining)
-        wrong: tuple[ProblemKind, str] | None = checker.verdict(source, fence)
+        wrong: tuple[ProblemKind, str] | None = None
+        if scope.is_strict:
+            wrong = checker.verdict(source, fence)
         if wrong is None and row.complete is not None:
             try:
                 row.complete(headers[source])
@@ -198,7 +206,7 @@ def list_rows(rows: Iterable[Row | Problem], manifest: Manifest, scope: Scope) -
             else id_of_path(source, folders)
         )
         name = row.id or _id_of(row, by_path)
-        if wrong is None and (reason := id_reason(name)):
+        if wrong is None and scope.is_strict and (reason := id_reason(name)):
             wrong = ("unreadable", reason)
         if wrong is not None:
             listing.problems.append(
@@ -219,6 +227,7 @@ def list_rows(rows: Iterable[Row | Problem], manifest: Manifest, scope: Scope) -
                 start=row.start or 0.0,
                 seconds=row.seconds,
                 channel=scope.channel if row.channel is None else row.channel,
+                labels=row.labels,
             )
         )
         if row.known_seconds is not None:

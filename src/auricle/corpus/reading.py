@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from torch import Tensor
 
-from auricle.audio.files import AudioHeader, decode_audio, open_audio_bytes, stream_header
+from auricle.audio.files import decode_audio, open_audio_bytes, stream_header
 from auricle.audio.headers import spliced
 from auricle.audio.notes import gathered
+from auricle.audio.recordings import AudioHeader
 from auricle.corpus.datasets import row_audio, row_mtime_ns
 from auricle.corpus.folders import _no_archive, audio_members
 from auricle.corpus.utterance import Fingerprint, Utterance
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OVERSHOOT_SECONDS = 0.01
-"""By how much a stretch may end behind its file and is cut there: lists round to hundredths."""
+"""Overshoot up to which a part that ends after its file is cut there: lists round to hundredths."""
 
 LISTED_TOLERANCE_SECONDS = 0.1
-"""By how much a length that a list states may be off without a word: lists round."""
+"""Tolerance of a length that a list states: lists round."""
 
 READ_BYTES = 1 << 20
 
@@ -46,10 +47,10 @@ MAX_DIGESTS = 1 << 16
 
 
 def read_utterance(utterance: Utterance, *, sample_rate: int) -> Tensor:
-    """Decode an utterance into one waveform; of a stretch, no more than that is decoded.
+    """Decode an utterance into one waveform; of a part of a file, no more is decoded.
 
-    Both ends of a stretch are rounded to samples of the file's own rate, and it is resampled alone,
-    without what surrounds it. It may end `OVERSHOOT_SECONDS` behind the file's end, not more.
+    Both ends of a part are rounded to samples of the file's own rate, and it is resampled alone,
+    without what surrounds it. It may end `OVERSHOOT_SECONDS` after the file's end, not more.
 
     Args:
         utterance: What to read.
@@ -63,18 +64,71 @@ def read_utterance(utterance: Utterance, *, sample_rate: int) -> Tensor:
         MissingExtraError: Its container needs a package that is not installed.
     """
     try:
-        with _opened(utterance) as (stream, name):
-            return decode_audio(
-                stream,
-                name,
-                sample_rate=sample_rate,
-                channel=utterance.channel,
-                start_seconds=utterance.start,
-                duration_seconds=utterance.seconds,
-                overshoot_seconds=OVERSHOOT_SECONDS,
-            )
+        return decode_utterance(utterance, sample_rate=sample_rate)
     except AudioError as error:
         raise AudioError(f"{utterance.id}: {error}") from error
+
+
+def decode_utterance(
+    utterance: Utterance, *, sample_rate: int, start: float = 0.0, seconds: float | None = None
+) -> Tensor:
+    """Decode an utterance, or the part of it from `start` on; errors name the source alone.
+
+    Args:
+        utterance: What to decode.
+        sample_rate: Rate of the result in Hz.
+        start: Start of the part within the utterance, in seconds.
+        seconds: Length of the part; None for all up to the utterance's end.
+
+    Raises:
+        AudioError: It cannot be read.
+        MissingExtraError: Its container needs a package that is not installed.
+    """
+    if seconds is None and utterance.seconds is not None:
+        seconds = utterance.seconds - start
+    with _opened(utterance) as (stream, name):
+        return decode_audio(
+            stream,
+            name,
+            sample_rate=sample_rate,
+            channel=utterance.channel,
+            start_seconds=utterance.start + start,
+            duration_seconds=seconds,
+            overshoot_seconds=OVERSHOOT_SECONDS,
+        )
+
+
+def seconds_by_header(utterance: Utterance) -> float | None:
+    """Length of an utterance, as stated or by its file's header; None where that leaves it open.
+
+    Raises:
+        AudioError: It cannot be read.
+        MissingExtraError: Its container needs a package that is not installed.
+    """
+    if utterance.seconds is not None:
+        return utterance.seconds
+    with _opened(utterance) as (stream, name):
+        seconds = stream_header(stream, name).seconds
+    return None if seconds is None else max(0.0, seconds - utterance.start)
+
+
+def count_samples(utterance: Utterance, *, sample_rate: int) -> int:
+    """Length of an utterance in samples at a rate: as stated, or by its file's header.
+
+    The file is decoded where the header leaves the length open.
+
+    Raises:
+        AudioError: It cannot be read.
+        MissingExtraError: Its container needs a package that is not installed.
+    """
+    if utterance.seconds is not None:
+        return round(utterance.seconds * sample_rate)
+    with _opened(utterance) as (stream, name):
+        header = stream_header(stream, name)
+    if header.num_samples is None:
+        return len(decode_utterance(utterance, sample_rate=sample_rate))
+    num_samples = header.num_samples * sample_rate // header.sample_rate
+    return max(0, num_samples - round(utterance.start * sample_rate))
 
 
 def fingerprint(utterance: Utterance) -> Fingerprint:
@@ -129,11 +183,11 @@ def utterance_seconds(
     known_seconds: Mapping[str, float] | None = None,
     measured: Callable[[int, int], None] = lambda num_done, num_all: None,
 ) -> list[float | AudioError]:
-    """How long utterances are: as they say, else as `known_seconds` says, else by their headers.
+    """Lengths of utterances: as stated by them, else by `known_seconds`, else by their headers.
 
-    Only a header that leaves the length open, or says that a stretch begins after the end, makes
-    the whole file be decoded. Lengths by headers serve planning: of a few files more is decoded
-    than they say. Utterances that cannot be read give the error.
+    Only a header that leaves the length open, or by which an utterance begins after the end, makes
+    the whole file be decoded. Lengths by headers serve planning: a few files hold more than
+    they state. Utterances that cannot be read give the error.
 
     Args:
         utterances: What to measure.
@@ -141,9 +195,9 @@ def utterance_seconds(
         known_seconds: By id, `Listing.known_seconds`: good for planning, not to the sample.
         measured: Called with how many headers have been read, of how many.
     """
-    told = known_seconds or {}
+    known = known_seconds or {}
     lengths: list[float | AudioError | None] = [
-        told.get(utterance.id) if utterance.seconds is None else utterance.seconds
+        known.get(utterance.id) if utterance.seconds is None else utterance.seconds
         for utterance in utterances
     ]
     missing = [place for place, length in enumerate(lengths) if length is None]
@@ -156,7 +210,7 @@ def utterance_seconds(
 
 
 class ListedLengths:
-    """Compares the lengths that lists state of whole files with what was decoded of them."""
+    """Comparison of the lengths that lists state of whole files with those decoded."""
 
     def __init__(self) -> None:
         self._stated: Mapping[str, float] = {}
@@ -200,7 +254,7 @@ def _measure(utterance: Utterance) -> float | AudioError:
         return AudioError(f"{utterance.id}: {error}")
     if seconds <= utterance.start:
         return AudioError(
-            f"{utterance.id}: {name} is {seconds:g} s long, but the stretch begins at "
+            f"{utterance.id}: {name} is {seconds:g} s long, but the utterance begins at "
             f"{utterance.start:g} s"
         )
     return seconds - utterance.start
@@ -220,8 +274,8 @@ def _opened(utterance: Utterance) -> Iterator[tuple[BinaryIO, str]]:
     elif utterance.container == "stream":
         if not utterance.spooled:
             raise AudioError(
-                f"{utterance.origin} has not come with its stream: go on with --streaming; where "
-                "that says the same, the data set has been changed"
+                f"{utterance.origin} has not come with its stream: go on with --streaming (in "
+                "Python streaming=True); where that says the same, the data set has been changed"
             )
         with open_audio_bytes(utterance.spooled) as stream:
             yield stream, utterance.origin
@@ -250,7 +304,7 @@ MAX_CACHED_MEMBERS = 4_000_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Index:
-    """Where the members of one archive lie, sorted by the hashes of their names."""
+    """Places of the members of one archive, sorted by the hashes of their names."""
 
     hashes: NDArray[np.int64]
     offsets: NDArray[np.int64]
@@ -275,7 +329,7 @@ class ArchiveIndexes:
         return sum(len(index.hashes) for index in self._indexes.values())
 
     def place(self, path: str, member: str) -> tuple[int, int]:
-        """Where a member's contents begin, and their length, in bytes.
+        """Offset and length of a member's contents, in bytes.
 
         Raises:
             AudioError: The archive cannot be read, or has no such member.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from auricle.audio.files import AudioHeader
+from auricle.audio.recordings import AudioHeader
 from auricle.corpus.columns import (
     PATH_NAMES,
     Column,
@@ -24,22 +24,30 @@ from auricle.corpus.columns import (
     read_columns,
 )
 from auricle.corpus.manifests import Manifest, Row, RowError, channel_number, list_rows, open_text
-from auricle.corpus.utterance import Listing, Problem, Scope, unreadable, without_suffix
+from auricle.corpus.utterance import (
+    NO_LABELS,
+    Listing,
+    Problem,
+    Scope,
+    labels_of,
+    unreadable,
+    without_suffix,
+)
 from auricle.errors import AudioError
 
 UTF_16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
-"""How a byte order mark of UTF-16 reads where UTF-8 was expected."""
+"""Byte order marks of UTF-16, decoded as UTF-8."""
 
 DELIMITERS = (",", "\t", ";", "|")
 
 PLACEHOLDER = re.compile(r"(\$\w+|\$?\{\w+\})[/\\]+")
-"""What SpeechBrain's lists begin paths with: a folder that its recipes fill in."""
+"""Start of paths in SpeechBrain's lists: a folder that its recipes fill in."""
 
 CLIPS = "clips"
 """Folder beside Common Voice's lists that their paths are taken from."""
 
 CLIENT_COLUMN = "client_id"
-"""Tells Common Voice's lists from others."""
+"""Column by which Common Voice's lists are recognised."""
 
 EMPTY_TEXTS = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
 """Cells of numbers without a value, in lower case, as pandas, R and databases write them."""
@@ -48,7 +56,7 @@ Cells = Mapping[str, object]
 
 
 def list_table(text: str, scope: Scope) -> Listing:
-    """The utterances of a table; its columns are told by their names (`read_columns`).
+    """The utterances of a table; the meaning of a column follows from its name (`read_columns`).
 
     The columns, all but the path optional, are id, start, end, duration and channel; times in
     seconds unless a name states another unit. Start and duration, or start and end, or end alone,
@@ -65,7 +73,7 @@ def list_table(text: str, scope: Scope) -> Listing:
     folder = os.path.dirname(path)  # noqa: PTH120 - a link keeps its place
     manifest = Manifest(path=path, folder=folder, has_absolute_paths=suffix != ".tsv")
     if suffix == ".parquet":
-        rows = _parquet_rows(path)
+        rows = _parquet_rows(path, with_labels=scope.with_labels)
     elif suffix in (".jsonl", ".json"):
         rows = json_objects(path)
     elif suffix in (".csv", ".tsv"):
@@ -76,7 +84,7 @@ def list_table(text: str, scope: Scope) -> Listing:
 
 
 def has_path_column(first: str, second: str = "") -> bool:
-    """Do the first lines of a TSV name columns, a path among them, instead of fairseq's folder?"""
+    """True if the first lines of a TSV name columns, a path among them, not fairseq's folder."""
     names, cells = (line.rstrip("\r\n").split("\t") for line in (first, second))
     if len(names) == 1:
         is_listed = len(cells) == 2 and cells[1].isdecimal()
@@ -116,7 +124,7 @@ def json_objects(path: str) -> Iterator[tuple[int, dict[str, object] | Problem]]
 
 
 def _is_one_value(first: str) -> bool:
-    """Whether a file that begins with this line is to be read as one JSON value."""
+    """True if a file that begins with this line is to be read as one JSON value."""
     value = _json_of(first)
     return not isinstance(value, dict) or _is_of_ids(value)
 
@@ -131,7 +139,7 @@ def _entries(value: dict[str, object]) -> list[object]:
 
 
 def _json_of(text: str) -> object:
-    """What a text holds, None where it is no JSON."""
+    """Value of a text; None where it is no JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -195,7 +203,7 @@ def _remembered(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
 
 
 def _open_quote(lines: Sequence[str], delimiter: str) -> str:
-    """What is wrong with the quotes of a row of several lines; one of one line may have any."""
+    """Fault of the quotes of a row of several lines; a row of one line may have any."""
     try:
         spaced = delimiter != "\t"
         rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=spaced, strict=True)
@@ -215,7 +223,7 @@ def _delimiter(line: str, usual: str) -> str | None:
     return None
 
 
-def _parquet_rows(path: str) -> Iterator[tuple[int, Cells | Problem]]:
+def _parquet_rows(path: str, *, with_labels: bool) -> Iterator[tuple[int, Cells | Problem]]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -231,7 +239,7 @@ def _parquet_rows(path: str) -> Iterator[tuple[int, Cells | Problem]]:
                         f"folder as hf-dataset://{os.path.dirname(path)}"  # noqa: PTH120 - keeps links
                     )
             kept = {*columns.names, *columns.passed_over, CLIENT_COLUMN} & set(schema.names)
-            for batch in file.iter_batches(columns=sorted(kept)):
+            for batch in file.iter_batches(columns=None if with_labels else sorted(kept)):
                 for cells in batch.to_pylist():
                     line += 1
                     yield line, cells
@@ -245,6 +253,7 @@ class _Reader:
     def __init__(self, manifest: Manifest, scope: Scope) -> None:
         self._manifest = manifest
         self._root = scope.root
+        self._with_labels = scope.with_labels
         self._has_clips = Path(manifest.folder, CLIPS).is_dir()
 
     def read(self, rows: Iterator[tuple[int, Cells | Problem]]) -> Iterator[Row | Problem]:
@@ -265,7 +274,8 @@ class _Reader:
         try:
             source = _path(_filled(cells, columns, "path"))
             name = _id(_filled(cells, columns, "id"))
-            row = Row(line=line, path=source, id=name)
+            labels = labels_of(cells) if self._with_labels else NO_LABELS
+            row = Row(line=line, path=source, id=name, labels=labels)
             self._place(row, is_common_voice=CLIENT_COLUMN in cells)
             if columns.half is not None:
                 read, other = columns.half

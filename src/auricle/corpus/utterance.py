@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from auricle.errors import AudioError
 
 Container: TypeAlias = Literal["file", "tar", "dataset", "stream"]
-"""Where audio lies: in a file of its own, in a tar archive, in a Hugging Face dataset, in one that
-is read as a stream, row after row."""
+"""Type of a source: a file of its own, a tar archive, a Hugging Face dataset, one that is read as a
+stream, row after row."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Fingerprint:
-    """Identity of the audio that was encoded: tells a file that was replaced from one that was not.
+    """Identity of the audio that was encoded, by which a replaced file is noticed.
 
     Attributes:
         num_bytes: Size of the audio file: a file of its own, a tar archive's member, a row's.
@@ -43,22 +43,30 @@ class Segment:
     label: str
 
 
+NO_LABELS: Mapping[str, str] = {}
+"""Shared by all utterances without labels, of which a corpus may have millions; never changed."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
-    """A stretch of audio, and the name under which its representation is kept.
+    """Audio of one utterance: where it lies, its id, and its labels.
+
+    Extraction, pretraining, probes and pictures read this record; `list_utterances` makes it.
 
     Attributes:
-        id: Unique in a store. Relative paths without their suffix, keys of a manifest.
+        id: Unique in a store: a relative path without its suffix, or the id that a list states.
         source: Path of the file, the archive or the dataset's folder; a dataset's name.
-        container: What `source` is.
+        container: Type of `source`.
         member: Name of the file in the archive, or "split:row" of the dataset; "" for a file.
-        start: Where the stretch begins, in seconds.
-        seconds: How long it is; None where nobody has said so, which for a `start` of 0 means
-            all of the source.
-        channel: Which channel, counted from 0; None for the mean of all.
+        start: Start within the file, in seconds.
+        seconds: Length; None where no list states it: up to the end of the file.
+        channel: Counted from 0; None for the mean of all.
         spooled: Path of the file in which this run keeps a row of a stream; "" for all else.
-        fingerprint: Identity of its audio, once that has been read; it is no part of what an
-            utterance is compared by.
+        labels: Text of the list's columns by name in lower case, such as "speaker", "split" or
+            "word"; empty unless it was listed with labels.
+        segments: Labelled parts, such as phones, in order; times count from `start`.
+        fingerprint: Identity of its audio, once that has been read; utterances are compared
+            without it.
     """
 
     id: str
@@ -69,11 +77,13 @@ class Utterance:
     seconds: float | None = None
     channel: int | None = None
     spooled: str = ""
+    labels: Mapping[str, str] = dataclasses.field(default_factory=lambda: NO_LABELS, hash=False)
+    segments: tuple[Segment, ...] = ()
     fingerprint: Fingerprint | None = dataclasses.field(default=None, compare=False)
 
     @property
     def origin(self) -> str:
-        """Where the audio comes from, in one text: the source, and the member where it has any."""
+        """Origin of the audio as one text: the source, and the member where it has any."""
         return f"{self.source}:{self.member}" if self.member else self.source
 
 
@@ -83,7 +93,7 @@ ProblemKind: TypeAlias = Literal["missing", "escape", "unreadable"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """A row of an input that is no utterance, and why.
+    """A row of an input that cannot be used, and the reason.
 
     Attributes:
         kind: In one word.
@@ -91,7 +101,7 @@ class Problem:
         line: Its line, or row of a table without lines, counted from 1; None where there is none.
         id: Its id, "" where that is not known.
         source: The audio it means, "" where that is not known.
-        reason: What was got, what was expected, what to do.
+        reason: What was found, what was expected, what to do.
     """
 
     kind: ProblemKind = "unreadable"
@@ -108,9 +118,9 @@ class Problem:
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Listing:
-    """Utterances in the order of the inputs, and the rows that are none.
+    """Utterances in the order of the inputs, and the rows that cannot be used.
 
-    `known_seconds` holds, by id, what a list tells of the length of audio that is read whole. It
+    `known_seconds` holds, by id, the length that a list states of audio that is read whole. It
     serves planning alone: lists round.
     """
 
@@ -127,16 +137,32 @@ class Listing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Scope:
-    """What holds for all inputs of one listing.
+    """Options of one listing, for all of its inputs.
 
-    `root` is the folder that no path may leave, None for each list's own; `channel` is taken where
-    a list names none. With `ids_by_path` ids that are made of paths are made of the whole path, as
-    the input gives it, not of what lies below the input's folder.
+    Attributes:
+        root: Folder that no path may leave; None for each list's own.
+        channel: Taken where a list names none.
+        ids_by_path: Make ids that come from paths of the whole path as the input gives it, not of
+            the part below the input's folder.
+        with_labels: Fill `Utterance.labels`.
+        is_strict: Check that files exist, that they lie below the root or their list's folder, and
+            that ids can be names of files.
     """
 
     root: Path | None = None
     channel: int | None = None
     ids_by_path: bool = False
+    with_labels: bool = False
+    is_strict: bool = True
+
+
+def labels_of(cells: Mapping[str, object]) -> dict[str, str]:
+    """Labels of a row: its numbers and texts by column name in lower case, "" for no value."""
+    return {
+        str(name).strip().lower(): "" if value is None else str(value)
+        for name, value in cells.items()
+        if value is None or isinstance(value, str | int | float)
+    }
 
 
 Lister: TypeAlias = Callable[[str, Scope], Listing]
@@ -154,7 +180,7 @@ MAX_PART_BYTES = 240
 
 
 def id_reason(name: str) -> str | None:
-    """Why a name cannot be an id, None if it can."""
+    """Reason for which a name cannot be an id; None if it can."""
     if not name:
         return "the id is empty: name one"
     try:

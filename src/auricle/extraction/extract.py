@@ -17,17 +17,15 @@ from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.corpus.listing import list_utterances
 from auricle.corpus.utterance import Listing
 from auricle.errors import AudioError, AuricleError, ChecksumError
-from auricle.extraction.engine import FLUSH_SECONDS
 from auricle.extraction.forecast import LongAudioHint, survey
 from auricle.extraction.local import LocalEngine, all_devices
 from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, PlanLimits
 from auricle.extraction.ray import RayEngine, import_ray
-from auricle.extraction.run import Engine, Progress, Summary
-from auricle.extraction.run import extract as run
+from auricle.extraction.run import Progress, Run, Summary
 from auricle.extraction.selection import DType, Pool, Selection, Windows, describe
 from auricle.extraction.spooling import GROUP_ROWS, Stream, open_stream
-from auricle.extraction.streams import extract_streams as run_streams
-from auricle.extraction.work import Loaded, LoadOn, Work
+from auricle.extraction.streams import extract_streams
+from auricle.extraction.worker import FLUSH_SECONDS, Engine, Loaded, LoadOn, Worker
 from auricle.extraction.writers import open_format
 from auricle.hub.load import load
 from auricle.hub.location import is_location, looks_like_path
@@ -40,26 +38,14 @@ from auricle.store.writer import StoreWriter
 Layers: TypeAlias = Sequence[int | str] | Literal["all"]
 
 DEFAULT_OVERLAP_SECONDS = 5.0
-"""What windows have in common where nobody says."""
+"""Overlap of windows by default."""
 
 MAX_REASONS = 3
 """Reasons that are given where not one input can be used."""
 
 
-class Silence:
-    """Hears how a run goes on, and says nothing."""
-
-    def start(self, seconds: float | None, num_utterances: int | None) -> None:
-        """Nothing is said of what is to be done."""
-
-    def measure(self, num_done: int, num_all: int) -> None:
-        """Nothing is said of files that are looked at."""
-
-    def advance(self, seconds: float) -> None:
-        """Nothing is said of what is done."""
-
-    def fail(self, reason: str) -> None:
-        """Nothing is said of what failed; errors.jsonl holds it."""
+class Silence(Progress):
+    """Ignores the events of a run."""
 
 
 @gathering
@@ -122,7 +108,7 @@ def extract(
         codes: Keep the quantiser's codes instead of layers.
         dtype: Type in which layers are kept.
         output_format: "store", "npy", "kaldi", "webdataset", "hdf5" or "arrow".
-        input_format: What the inputs are, where that is not to be told by looking.
+        input_format: Kind of the inputs, where it does not follow from their names and contents.
         root: A folder that no audio may lie outside of.
         streaming: Read Hugging Face data sets row after row instead of downloading them first; a
             group of rows at a time lies in the system's temporary folder.
@@ -159,7 +145,7 @@ def extract(
             written.
         ExtractionError: An utterance gave nothing, and `on_error` is "stop".
     """
-    kept_short: Literal["error", "pad"] = "pad" if checked_pad_short(pad_short, short) else "error"
+    pad_short = checked_pad_short(pad_short, short)
     if ids not in ("relative", "path"):
         raise AuricleError(f"ids must be 'relative' or 'path', but is {ids!r}")
     texts = _texts(inputs)
@@ -200,59 +186,44 @@ def extract(
         model=encoder.info.name if isinstance(model, Encoder) else str(model),
         store_format=output_format,
         channel=channel,
-        short=kept_short,
+        short="pad" if pad_short else "error",
         library_version=import_module("auricle").__version__,
     )
-    work = Work(
+    worker = Worker(
         load=load_on,
         selection=selection,
-        short=kept_short,
+        pad_short=pad_short,
         writer=StoreWriter.begin(out, open_format(meta), writes=not dry_run),
         num_workers=num_workers,
         flush_seconds=flush_seconds,
     )
-    num_bytes = functools.partial(selection.num_bytes, encoder, selection.kept(encoder))
     limits = PlanLimits(batch_seconds=batch_seconds, shard_bytes=shard_bytes)
-    notice = LongAudioHint(selection, encoder, is_here=isinstance(load_on, Loaded))
+    progress = progress or Silence()
     if dry_run:
         return survey(
-            listing.utterances,
-            work.writer,
+            listing,
+            worker.writer,
             selection,
             load_on(device=chosen[0]) if engine == "local" else encoder,
             num_devices=len(chosen) if engine == "local" else None,
-            progress=progress or Silence(),
+            progress=progress,
             limits=limits,
-            known_seconds=listing.known_seconds,
-            problems=listing.problems,
             refresh=refresh,
         )
-    if streaming:
-        return run_streams(
-            streams,
-            work,
+    with worker.writer.folder.locked():
+        run = Run(
+            worker,
             runner,
-            num_bytes=num_bytes,
-            progress=progress or Silence(),
+            num_bytes=functools.partial(selection.num_bytes, encoder, selection.kept(encoder)),
+            progress=progress,
             limits=limits,
-            channel=channel,
-            on_error=on_error,
-            group_rows=GROUP_ROWS * len(chosen),
-            notice=notice,
+            stops=on_error == "stop",
+            notice=LongAudioHint(selection, encoder, is_here=isinstance(load_on, Loaded)),
         )
-    return run(
-        listing.utterances,
-        work,
-        runner,
-        num_bytes=num_bytes,
-        progress=progress or Silence(),
-        limits=limits,
-        known_seconds=listing.known_seconds,
-        problems=listing.problems,
-        on_error=on_error,
-        refresh=refresh,
-        notice=notice,
-    )
+        if streaming:
+            group_rows = GROUP_ROWS * len(chosen)
+            return extract_streams(run, streams, channel=channel, group_rows=group_rows)
+        return run.extract(listing, refresh=refresh)
 
 
 def _check_streaming(
@@ -354,7 +325,7 @@ def _encoder(
         encoder = load(model, device=device, refresh=True, **options)
     if only_device is not None:
         return encoder, Loaded(encoder)
-    # A process may run in another folder, and need not fetch anew what has just been fetched.
+    # A process may run in another folder, and need not fetch again what has just been fetched.
     is_path = looks_like_path(model)
     elsewhere = {
         name: value if name == "precision" else _absolute(value) for name, value in options.items()

@@ -1,4 +1,4 @@
-"""What gave nothing in a run, and why: `errors.jsonl`."""
+"""Failures of a run: the utterances that gave nothing, and the reasons (`errors.jsonl`)."""
 
 from __future__ import annotations
 
@@ -7,32 +7,30 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from auricle.corpus.utterance import Problem
+from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import ExtractionError, StoreError
-from auricle.extraction.engine import Failure
 from auricle.store.folder import Folder
 from auricle.store.layout import ERRORS
 from auricle.store.shards import path_text
 
 
 class Failures:
-    """What gave nothing, in errors.jsonl: a line of JSON each.
+    """Failed utterances in errors.jsonl, a line of JSON each.
 
-    What has an id stays until it is tried again; rows of lists that have none are those of the
-    last run.
+    An entry with an id stays until it is tried again; entries without are those of the last run.
     """
 
-    def __init__(self, folder: Folder, tell: Callable[[str], None], *, stops: bool) -> None:
-        """Read what failed before.
+    def __init__(self, folder: Folder, report: Callable[[str], None], *, stops: bool) -> None:
+        """Read the failures of earlier runs.
 
         Args:
-            folder: Of the store.
-            tell: Called with a line for each new failure.
+            folder: Location of the store.
+            report: Called with a line for each new failure.
             stops: Whether the first new one ends the run.
         """
         self.num_new = 0
         self._folder = folder
-        self._tell = tell
+        self._report = report
         self._stops = stops
         self._entries = {entry["id"]: entry for entry in _read_errors(folder) if entry["id"]}
         self._old = set(self._entries)
@@ -48,13 +46,13 @@ class Failures:
             self._entries.pop(name, None)
             self._old.discard(name)
 
-    def add(self, failure: Failure) -> None:
+    def add(self, utterance: Utterance, reason: str) -> None:
         """Note and report a failure.
 
         Raises:
             ExtractionError: The run is to stop at the first.
         """
-        self._add(failure.utterance.id, failure.utterance.origin, failure.reason)
+        self._add(utterance.id, utterance.origin, reason)
 
     def add_problem(self, problem: Problem) -> None:
         """The same for a row of an input that is no utterance."""
@@ -71,10 +69,10 @@ class Failures:
         if self._stops:
             self.write()
             raise ExtractionError(
-                f"{line}; mend or leave it out and run the same command again, or go on past such "
-                "files with --on-error report"
+                f"{line}; repair it or leave it out and run the same command again, or go on past "
+                'such files with on_error="report" (--on-error report)'
             )
-        self._tell(line)
+        self._report(line)
 
     def write(self) -> None:
         """Write the file, or remove it where there are none.

@@ -1,22 +1,22 @@
-"""What encoding is going to cost, measured on seconds of noise before hours are encoded."""
+"""Forecast of a run: its size, its time as measured on seconds of noise, hints on long audio."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
 from auricle.corpus.reading import utterance_seconds
-from auricle.corpus.utterance import Problem, Utterance
+from auricle.corpus.utterance import Listing
 from auricle.errors import AudioError
-from auricle.extraction.engine import Stages
-from auricle.extraction.plan import PlanLimits, Timed, plan_batches
+from auricle.extraction.plan import PlanLimits, Timed, padded_seconds, plan_batches, total_seconds
 from auricle.extraction.run import HEADER_THREADS, Progress, Summary
 from auricle.extraction.selection import Selection, Windows
 from auricle.extraction.sources import compare
+from auricle.extraction.worker import Stages
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.store.index import read_part
@@ -39,7 +39,7 @@ HINT_SECONDS = 600.0
 """Length from which a recording that goes whole through attention is worth a word."""
 
 HINT_FACTOR = 2.0
-"""How much longer than in windows it has to take for a measurement to be believed."""
+"""Ratio to the time in windows from which a measurement is believed."""
 
 HINT_WINDOWS = Windows(window_seconds=30.0, overlap_seconds=5.0)
 
@@ -140,7 +140,7 @@ class LongAudioHint:
 
 
 def survey(
-    utterances: Sequence[Utterance],
+    listing: Listing,
     writer: StoreWriter,
     selection: Selection,
     encoder: Encoder,
@@ -148,38 +148,34 @@ def survey(
     num_devices: int | None,
     progress: Progress,
     limits: PlanLimits,
-    known_seconds: Mapping[str, float] | None = None,
-    problems: Sequence[Problem] = (),
     refresh: bool = False,
 ) -> Summary:
-    """Say what a run would do, and write nothing: a dry run.
+    """Forecast a run and write nothing: a dry run.
 
-    Files are looked at for their lengths, and what the store holds is compared, as in a run. What
-    a run that was stopped keeps of shards that are not whole counts as not encoded.
+    The lengths of files are measured, and the store's utterances are compared, as in a run.
+    Segments of a run that was stopped count as not encoded.
 
     Args:
-        utterances: What the store is to hold, with ids that are unique.
-        writer: Of the store, which need not be there.
-        selection: What is kept.
+        listing: Utterances that the store is to hold, with ids that are unique.
+        writer: Writer of the store, which need not be there.
+        selection: The arrays that are kept.
         encoder: On a device that is to encode.
-        num_devices: How many of them encode; None where `encoder` is on none, and no time is
-            measured.
-        progress: Hears how many files have been looked at, and what cannot be read.
-        limits: How large batches grow.
-        known_seconds: Lengths by id where a list tells them.
-        problems: Rows of the inputs that are no utterances.
+        num_devices: Number of devices that encode; None where `encoder` is on none of them, and
+            no time is measured.
+        progress: Receives how many files have been measured, and what cannot be read.
+        limits: Sizes of batches.
         refresh: Whether what has changed would be encoded again; else it is an error.
 
     Raises:
         OutputError: The store holds other audio under an id.
     """
     parts = ((key, read_part(writer.folder, key).rows) for key in sorted(writer.completed()))
-    held = compare(parts, utterances)
+    held = compare(parts, listing.utterances)
     held.report(writer.folder.location, refuses=not refresh)
-    new = [utterance for utterance in utterances if utterance.id not in held.kept]
-    reasons = [str(problem) for problem in problems]
+    new = [utterance for utterance in listing.utterances if utterance.id not in held.kept]
+    reasons = [str(problem) for problem in listing.problems]
     timed = []
-    lengths = utterance_seconds(new, HEADER_THREADS, known_seconds, progress.measure)
+    lengths = utterance_seconds(new, HEADER_THREADS, listing.known_seconds, progress.measure)
     for utterance, seconds in zip(new, lengths, strict=True):
         if isinstance(seconds, AudioError):
             reasons.append(str(seconds))
@@ -192,8 +188,7 @@ def survey(
     dims = [array.dim for array in kept]
     num_values = sum(n * dim for rows in all_rows for n, dim in zip(rows, dims, strict=True))
     batches = plan_batches(timed, limits.batch_seconds)
-    seconds = sum(one.seconds for one in timed)
-    padded = sum(len(batch) * batch[0].seconds for batch in batches)
+    seconds, padded = total_seconds(batches), padded_seconds(batches)
     expected = None
     if timed and num_devices is not None:
         rate = Rate.of(selection, encoder, max(one.seconds for one in timed))
@@ -234,5 +229,5 @@ def _seconds(selection: Selection, encoder: Encoder, length: float) -> float:
     num_samples = max(round(length * SAMPLE_RATE), encoder.min_samples)
     noise = 0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(0))
     start = time.perf_counter()
-    selection.run(encoder, [noise], short="error")
+    selection.run(encoder, [noise])
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Shards on this machine: in this process, or with several devices in a process for each."""
+"""Local engine: shards in this process, or in a process for each of several devices."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import TypeAlias
 import torch
 from torch import multiprocessing
 
+from auricle.corpus.utterance import Utterance
 from auricle.errors import AuricleError, ExtractionError
-from auricle.extraction.engine import Failure, Stages
-from auricle.extraction.processes import end_with_parent, shielded_from
-from auricle.extraction.work import Shard, Work
+from auricle.extraction.pipeline import end_with_parent, shielded_from
+from auricle.extraction.plan import PlannedShard
+from auricle.extraction.worker import Stages, Worker
 
 POLL_SECONDS = 1.0
-"""How often processes that have gone silent are looked at."""
+"""Interval at which processes that have gone silent are looked at."""
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM
 
@@ -35,17 +36,17 @@ def all_devices() -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class LocalEngine:
-    """Runs shards on devices of this machine, every so-manieth on each."""
+    """Runs shards on devices of this machine, round-robin."""
 
     devices: tuple[str, ...]
 
     def __call__(
         self,
-        work: Work,
-        shards: Sequence[Shard],
+        worker: Worker,
+        shards: Sequence[PlannedShard],
         *,
         advance: Callable[[float], None],
-        fail: Callable[[Failure], None],
+        fail: Callable[[Utterance, str], None],
     ) -> Stages:
         """Run shards.
 
@@ -55,8 +56,8 @@ class LocalEngine:
         if not shards:
             return Stages()
         if len(self.devices) == 1:
-            return work.run(self.devices[0], shards, advance=advance, fail=fail)
-        return _run_processes(self.devices, work, shards, advance, fail)
+            return worker.run(self.devices[0], shards, advance=advance, fail=fail)
+        return _run_processes(self.devices, worker, shards, advance, fail)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,22 +69,23 @@ class _Ended:
     error: AuricleError | None = None
 
 
-Message: TypeAlias = "float | Failure | _Ended"
+Message: TypeAlias = "float | tuple[Utterance, str] | _Ended"
+"""Seconds that are done, an utterance that gave nothing and the reason, or the end."""
 
 
 def _run_processes(
     devices: Sequence[str],
-    work: Work,
-    shards: Sequence[Shard],
+    worker: Worker,
+    shards: Sequence[PlannedShard],
     advance: Callable[[float], None],
-    fail: Callable[[Failure], None],
+    fail: Callable[[Utterance, str], None],
 ) -> Stages:
     context = multiprocessing.get_context("spawn")
     messages: ProcessQueue[Message] = context.Queue()
     processes = {
         number: context.Process(
-            target=_work,
-            args=(number, work, device, shards[number :: len(devices)], messages),
+            target=_run_worker,
+            args=(number, worker, device, shards[number :: len(devices)], messages),
         )
         for number, device in enumerate(devices)
     }
@@ -99,8 +101,8 @@ def _run_processes(
                     raise message.error
                 processes.pop(message.number).join()
                 stages += message.stages
-            elif isinstance(message, Failure):
-                fail(message)
+            elif isinstance(message, tuple):
+                fail(*message)
             else:
                 advance(message)
     finally:
@@ -128,7 +130,7 @@ def _next_message(
                 raise ExtractionError(
                     f"the process of {devices[number]} has died (exit status {status}; -9 is often "
                     "a lack of memory); run the same command again to go on, with a smaller "
-                    "--batch-seconds if it was memory"
+                    "batch_seconds= (--batch-seconds) if it was memory"
                 ) from None
 
 
@@ -138,21 +140,26 @@ def _end_in_order(*_: object) -> None:
     sys.exit(EXIT_TERMINATED)
 
 
-def _work(
+def _run_worker(
     number: int,
-    work: Work,
+    worker: Worker,
     device: str,
-    shards: Sequence[Shard],
+    shards: Sequence[PlannedShard],
     messages: ProcessQueue[Message],
 ) -> None:
-    """What each process runs."""
+    """Run shards in a process of its own."""
     end_with_parent()
-    # Where it is, it flushes what is whole. Nobody reads messages any more.
+    # The worker flushes whole batches on its way out; no process reads its messages any more.
     signal.signal(signal.SIGTERM, _end_in_order)
     if device == "cpu":
         torch.set_num_threads(1)
+
+    def fail(utterance: Utterance, reason: str) -> None:
+        messages.put((utterance, reason))
+
     try:
-        ended = _Ended(number, work.run(device, shards, advance=messages.put, fail=messages.put))
+        stages = worker.run(device, shards, advance=messages.put, fail=fail)
+        ended = _Ended(number, stages)
     except AuricleError as error:
         ended = _Ended(number, Stages(), error)
     except SystemExit:

@@ -1,12 +1,13 @@
-"""Plans: which utterances go through the model together and which shard keeps them, on disk."""
+"""Plans: the batches and shards of a run, decided once and kept on disk (`plans/`)."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -37,15 +38,15 @@ class Timed:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ShardPlan:
-    """The batches that make one shard.
+class PlannedShard:
+    """A shard to be written: its place in the store, and the batches that make it.
 
     Attributes:
-        number: Counted from 0 in its generation.
+        key: The run that planned it and its number there, both counted from 0.
         batches: Utterances that go through the model together, in the order of the shard.
     """
 
-    number: int
+    key: ShardKey
     batches: tuple[tuple[Timed, ...], ...]
 
     @property
@@ -56,17 +57,30 @@ class ShardPlan:
     @property
     def seconds(self) -> float:
         """Seconds of audio."""
-        return sum(timed.seconds for timed in self.utterances)
+        return total_seconds(self.batches)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Digest, in hex, of the utterances and of their batches."""
+        rows = [tuple(row.values()) for row in _rows(self)]
+        return hashlib.sha256(repr(rows).encode()).hexdigest()
 
     @property
-    def padded_seconds(self) -> float:
-        """Seconds that the model computes, padding included."""
-        return sum(len(batch) * max(timed.seconds for timed in batch) for batch in self.batches)
+    def is_streamed(self) -> bool:
+        """True if its audio comes with streams; a plan has no other utterances then."""
+        return next(self.utterances).utterance.container == "stream"
+
+    def without(self, ids: Collection[str]) -> PlannedShard:
+        """The shard without some utterances."""
+        if not ids:
+            return self
+        batches = (tuple(t for t in batch if t.utterance.id not in ids) for batch in self.batches)
+        return dataclasses.replace(self, batches=tuple(batch for batch in batches if batch))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanLimits:
-    """How much goes together.
+    """Sizes of batches and shards.
 
     Attributes:
         batch_seconds: Audio that goes through the model at once, padding included; what is longer
@@ -104,15 +118,19 @@ def plan_batches(utterances: Iterable[Timed], batch_seconds: float) -> list[tupl
 
 
 def plan_shards(
-    utterances: Iterable[Timed], num_bytes: Callable[[float], int], limits: PlanLimits
-) -> list[ShardPlan]:
+    utterances: Iterable[Timed],
+    num_bytes: Callable[[float], int],
+    limits: PlanLimits,
+    *,
+    generation: int = 0,
+) -> list[PlannedShard]:
     """Shards of whole batches.
 
     Args:
-        utterances: What is to be extracted.
+        utterances: Utterances to be extracted.
         num_bytes: Bytes that the representation of so many seconds takes.
-        limits: How large batches and shards grow. A shard is over its limits by less than a
-            batch.
+        limits: Sizes of batches and shards. A shard is over its limits by less than a batch.
+        generation: Number of the plan in the store.
     """
     shards: list[list[tuple[Timed, ...]]] = [[]]
     size = 0
@@ -125,75 +143,63 @@ def plan_shards(
         size += sum(num_bytes(timed.seconds) for timed in batch)
         seconds += sum(timed.seconds for timed in batch)
     return [
-        ShardPlan(number=number, batches=tuple(batches))
+        PlannedShard(key=ShardKey(generation, number), batches=tuple(batches))
         for number, batches in enumerate(shards)
         if batches
     ]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Generation:
-    """The plan of one run: which shards it adds.
-
-    Attributes:
-        number: Counted from 0.
-        shards: In order, longest utterances first.
-    """
-
-    number: int
-    shards: tuple[ShardPlan, ...]
-
-    def key(self, shard: ShardPlan) -> ShardKey:
-        """What a shard of it is called in the store."""
-        return ShardKey(self.number, shard.number)
+def total_seconds(batches: Iterable[Sequence[Timed]]) -> float:
+    """Seconds of audio in batches."""
+    return sum(timed.seconds for batch in batches for timed in batch)
 
 
-def write_plan(folder: Folder, generation: Generation) -> None:
-    """Write a generation's plan whole.
+def padded_seconds(batches: Iterable[Sequence[Timed]]) -> float:
+    """Seconds that the model computes for batches, padding included."""
+    return sum(len(batch) * max(timed.seconds for timed in batch) for batch in batches)
+
+
+def write_plan(folder: Folder, shards: Sequence[PlannedShard]) -> None:
+    """Write the plan of one run whole: a run that goes on encodes the same batches.
 
     Raises:
         OutputError: It cannot be written.
     """
     import pyarrow.parquet
 
-    rows = [
-        _row(timed, shard.number, batch)
-        for shard in generation.shards
-        for batch, batch_items in enumerate(shard.batches)
-        for timed in batch_items
-    ]
+    rows = [row for shard in shards for row in _rows(shard)]
     table = pyarrow.Table.from_pylist(rows, schema=_schema())
 
     def write(temporary: Path) -> None:
         pyarrow.parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
-    folder.write_whole(plan_file(generation.number), write)
+    folder.write_whole(plan_file(shards[0].key.generation), write)
 
 
 def plan_numbers(folder: Folder) -> list[int]:
-    """Numbers of the runs that have left a plan, in order; one that was damaged may be missing."""
+    """Numbers of the runs that have left a plan, in order; a damaged one may be missing."""
     return sorted(
         number for name in folder.sizes(PLANS) if (number := parse_plan_file(name)) is not None
     )
 
 
-def read_plans(folder: Folder) -> list[Generation]:
-    """The plans of all runs, in order.
+def read_plan(folder: Folder, number: int) -> list[PlannedShard]:
+    """Read the shards that one run planned.
 
     Raises:
-        StoreError: One cannot be read.
-    """
-    return [read_plan(folder, number) for number in plan_numbers(folder)]
-
-
-def read_plan(folder: Folder, number: int) -> Generation:
-    """The plan of one run.
-
-    Raises:
-        StoreError: It cannot be read.
+        StoreError: The plan cannot be read.
     """
     rows = _table(folder, number).to_pylist()
-    return Generation(number=number, shards=tuple(_shards(rows)))
+    return [
+        PlannedShard(
+            key=ShardKey(number, shard),
+            batches=tuple(
+                tuple(map(_timed, batch))
+                for _, batch in itertools.groupby(of_shard, itemgetter("batch"))
+            ),
+        )
+        for shard, of_shard in itertools.groupby(rows, itemgetter("shard"))
+    ]
 
 
 def planned_keys(folder: Folder, number: int) -> set[ShardKey]:
@@ -204,16 +210,6 @@ def planned_keys(folder: Folder, number: int) -> set[ShardKey]:
     """
     shards = _table(folder, number)["shard"].unique().to_pylist()
     return {ShardKey(number, shard) for shard in shards}
-
-
-def plan_digest(plan: ShardPlan) -> str:
-    """Digest, in hex, of what a shard is to hold and of its batches."""
-    rows = [
-        tuple(_row(timed, plan.number, batch).values())
-        for batch, batch_items in enumerate(plan.batches)
-        for timed in batch_items
-    ]
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def _table(folder: Folder, number: int) -> pyarrow.Table:
@@ -245,6 +241,12 @@ def _schema() -> pyarrow.Schema:
     return pyarrow.schema(columns)
 
 
+def _rows(shard: PlannedShard) -> Iterator[dict[str, Any]]:
+    for number, batch in enumerate(shard.batches):
+        for timed in batch:
+            yield _row(timed, shard.key.shard, number)
+
+
 def _row(timed: Timed, shard: int, batch: int) -> dict[str, Any]:
     utterance = timed.utterance
     return {
@@ -274,22 +276,3 @@ def _timed(row: dict[str, Any]) -> Timed:
         channel=row["channel"],
     )
     return Timed(utterance=utterance, seconds=row["length"])
-
-
-@dataclasses.dataclass(frozen=True)
-class _Placed:
-    """A row of a plan."""
-
-    shard: int
-    batch: int
-    timed: Timed
-
-
-def _shards(rows: Sequence[dict[str, Any]]) -> Iterable[ShardPlan]:
-    placed = [_Placed(row["shard"], row["batch"], _timed(row)) for row in rows]
-    for number, of_shard in itertools.groupby(placed, attrgetter("shard")):
-        batches = itertools.groupby(of_shard, attrgetter("batch"))
-        yield ShardPlan(
-            number=number,
-            batches=tuple(tuple(one.timed for one in batch) for _, batch in batches),
-        )

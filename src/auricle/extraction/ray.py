@@ -1,4 +1,4 @@
-"""Shards on many machines: Ray Data hands them to actors that hold the encoder."""
+"""Ray engine: shards on many machines, given by Ray Data to actors that hold the encoder."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from auricle.corpus.utterance import Utterance
 from auricle.errors import AuricleError, ExtractionError
-from auricle.extraction.engine import Failure, Stages
-from auricle.extraction.work import Loaded, Shard, Work
+from auricle.extraction.plan import PlannedShard
+from auricle.extraction.worker import Loaded, Stages, Worker
 from auricle.optional import optional
 
 HALF_A_CPU = 0.5
-"""What an actor asks for of a machine's only CPU; reading asks for the other half."""
+"""Share of a machine's only CPU that an actor asks for; reading asks for the other half."""
 
 
 class _Report(msgspec.Struct):
-    """What an actor tells of a shard: reasons by id, seconds of stages, why it went no further."""
+    """An actor's report on a shard: reasons by id, seconds of stages, the error that ended it."""
 
     index: int
     failures: dict[str, str]
@@ -50,11 +51,11 @@ class RayEngine:
 
     def __call__(
         self,
-        work: Work,
-        shards: Sequence[Shard],
+        worker: Worker,
+        shards: Sequence[PlannedShard],
         *,
         advance: Callable[[float], None],
-        fail: Callable[[Failure], None],
+        fail: Callable[[Utterance, str], None],
     ) -> Stages:
         """Run shards.
 
@@ -73,11 +74,11 @@ class RayEngine:
         except ConnectionError as error:
             raise ExtractionError(
                 f"no Ray cluster answers at {self.address}: {error}; start one with `ray start`, "
-                "or leave --address out to use this machine alone"
+                "or leave address= (--address) out to use this machine alone"
             ) from error
         try:
             with _quiet("ray.data"):
-                return self._run(ray, work, shards, advance, fail)
+                return self._run(ray, worker, shards, advance, fail)
         except ray.exceptions.RayError as error:
             raise ExtractionError(
                 f"Ray gave up: {' '.join(str(error).split())}; run the same command again to go on"
@@ -89,10 +90,10 @@ class RayEngine:
     def _run(
         self,
         ray: Any,
-        work: Work,
-        shards: Sequence[Shard],
+        worker: Worker,
+        shards: Sequence[PlannedShard],
         advance: Callable[[float], None],
-        fail: Callable[[Failure], None],
+        fail: Callable[[Utterance, str], None],
     ) -> Stages:
         resources = ray.cluster_resources()
         num_actors, options = actors(
@@ -103,7 +104,7 @@ class RayEngine:
         )
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        planned = ray.put(list(shards))  # held here for as long as an actor may start anew
+        planned = ray.put(list(shards))  # held here for as long as an actor may start again
         # One block for each shard; blocks are what goes to actors, and what is tried again.
         numbers = ray.data.from_items(
             [{"id": index} for index in range(len(shards))], override_num_blocks=len(shards)
@@ -111,7 +112,7 @@ class RayEngine:
         reports = numbers.map_batches(
             _ShardActor,
             batch_size=1,
-            fn_constructor_args=(work, planned),
+            fn_constructor_args=(worker, planned),
             compute=ray.data.ActorPoolStrategy(size=num_actors),
             **options,
         )
@@ -120,12 +121,11 @@ class RayEngine:
             report = msgspec.msgpack.decode(row["report"], type=_Report)
             if report.error:
                 raise ExtractionError(report.error)
-            plan = shards[report.index].plan
-            for timed in plan.utterances:
+            shard = shards[report.index]
+            for timed in shard.utterances:
                 if timed.utterance.id in report.failures:
-                    reason = report.failures[timed.utterance.id]
-                    fail(Failure(utterance=timed.utterance, reason=reason))
-            advance(plan.seconds)
+                    fail(timed.utterance, report.failures[timed.utterance.id])
+            advance(shard.seconds)
             stages += Stages(
                 decoding=report.decoding, encoding=report.encoding, writing=report.writing
             )
@@ -135,7 +135,7 @@ class RayEngine:
 def actors(
     num_shards: int, *, num_cpus: int, num_gpus: int, wanted: int | None
 ) -> tuple[int, dict[str, float]]:
-    """How many actors to run, and the CPUs and GPUs that each of them asks for.
+    """Number of actors to run, and the CPUs and GPUs that each of them asks for.
 
     Never all CPUs: what reads the list of shards for the actors needs one too, and would wait for
     ever.
@@ -149,11 +149,11 @@ def actors(
 class _ShardActor:
     """Holds the encoder and encodes one shard after the other."""
 
-    def __init__(self, work: Work, shards: Any) -> None:
+    def __init__(self, worker: Worker, shards: Any) -> None:
         ray = import_ray()
         # Put once into Ray's store, not sent to every actor.
-        self.shards: Sequence[Shard] = ray.get(shards)
-        self.work = work
+        self.shards: Sequence[PlannedShard] = ray.get(shards)
+        self.workerer = worker
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         (index,) = map(int, batch["id"])
@@ -161,7 +161,7 @@ class _ShardActor:
         try:
             self._run(report)
         except AuricleError as error:
-            # Told, not raised: Ray would start over what cannot succeed.
+            # Reported, not raised: Ray would start over what cannot succeed.
             report.error = str(error)
         return {"report": np.array([msgspec.msgpack.encode(report)], dtype=object)}
 
@@ -169,22 +169,22 @@ class _ShardActor:
         import torch
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        if not isinstance(self.work.load, Loaded):
-            encoder = self.work.load(device=device)
-            self.work = dataclasses.replace(self.work, load=Loaded(encoder))
+        if not isinstance(self.worker.load, Loaded):
+            encoder = self.worker.load(device=device)
+            self.worker = dataclasses.replace(self.worker, load=Loaded(encoder))
 
-        def fail(failure: Failure) -> None:
-            report.failures[failure.utterance.id] = failure.reason
+        def fail(utterance: Utterance, reason: str) -> None:
+            report.failures[utterance.id] = reason
 
         shard = self.shards[report.index]
-        stages = self.work.run(device, [shard], advance=lambda _: None, fail=fail)
+        stages = self.worker.run(device, [shard], advance=lambda _: None, fail=fail)
         report.decoding, report.encoding = stages.decoding, stages.encoding
         report.writing = stages.writing
 
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Keep what a logger tells of its work, and is not an error, from the command's reader."""
+    """Keep messages of a logger that are not errors from the command's reader."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -200,7 +200,7 @@ def import_ray() -> Any:
     Raises:
         MissingExtraError: It is not installed.
     """
-    with optional("ray", "--engine ray"):
+    with optional("ray", 'engine="ray" (--engine ray)'):
         import ray
         import ray.data
         import ray.exceptions

@@ -1,4 +1,4 @@
-"""Selection: what is kept of an encoder's output, and meta.json's record of it."""
+"""Selection of an encoder's output: layers or codes, summed, pooled, in a type; its record."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class KeptArray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What is kept of an encoder's output, and how.
+    """Arrays that are kept of an encoder's output.
 
     Attributes:
         layers: Names of layers, at least one unless `wants_codes`.
@@ -162,14 +162,14 @@ class Selection:
         return [1 if self.pool else encoder.num_frames(num_samples, name) for name in names]
 
     def run(
-        self, encoder: Encoder, waveforms: Sequence[Tensor], *, short: Literal["error", "pad"]
+        self, encoder: Encoder, waveforms: Sequence[Tensor], *, pad_short: bool = False
     ) -> list[dict[str, Tensor]]:
         """Encode waveforms and keep what is selected, on the CPU.
 
         Args:
-            encoder: What encodes.
+            encoder: Encoder whose output is kept.
             waveforms: 1-D float32, in samples at 16 kHz.
-            short: What to do with a waveform shorter than the encoder's minimum, as there.
+            pad_short: As in a call of the encoder.
 
         Returns:
             For each waveform (frames, dim) by name, with pooling (1, dim).
@@ -178,42 +178,26 @@ class Selection:
             AudioError: A waveform cannot be encoded.
             AuricleError: A representation holds NaN or infinity, in the type in which it is kept.
         """
+        windows = dataclasses.asdict(self.windows) if self.windows is not None else None
         with torch.inference_mode():
             if self.wants_codes:
-                return [{CODES: row.cpu()} for row in self._codes(encoder, waveforms, short)]
-            return [self._keep(output) for output in self._encode(encoder, waveforms, short)]
+                if windows is None:
+                    codes = encoder.codes(waveforms, pad_short=pad_short)
+                else:
+                    codes = window_codes(encoder, waveforms, **windows, pad_short=pad_short)
+                return [{CODES: row.cpu()} for row in codes]
+            if windows is None:
+                outputs = encoder.layers(waveforms, self.layers, pad_short=pad_short)
+            else:
+                outputs = window_layers(
+                    encoder, waveforms, self.layers, **windows, pad_short=pad_short
+                )
+            return [self._keep(output) for output in outputs]
 
     def _checked(self, encoder: Encoder) -> Selection:
         if self.windows is not None:
-            self.run(encoder, [], short="error")  # raises where windows are too short
+            self.run(encoder, [])  # raises where windows are too short
         return self
-
-    def _encode(
-        self, encoder: Encoder, waveforms: Sequence[Tensor], short: Literal["error", "pad"]
-    ) -> list[dict[str, Tensor]]:
-        if self.windows is None:
-            return encoder.layers(waveforms, self.layers, pad_short=short == "pad")
-        return window_layers(
-            encoder,
-            waveforms,
-            self.layers,
-            window_seconds=self.windows.window_seconds,
-            overlap_seconds=self.windows.overlap_seconds,
-            pad_short=short == "pad",
-        )
-
-    def _codes(
-        self, encoder: Encoder, waveforms: Sequence[Tensor], short: Literal["error", "pad"]
-    ) -> list[Tensor]:
-        if self.windows is None:
-            return encoder.codes(waveforms, pad_short=short == "pad")
-        return window_codes(
-            encoder,
-            waveforms,
-            window_seconds=self.windows.window_seconds,
-            overlap_seconds=self.windows.overlap_seconds,
-            pad_short=short == "pad",
-        )
 
     def _keep(self, layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
         arrays = dict(layers)

@@ -24,7 +24,7 @@ NUM_THREADS = 16
 """Files looked at at once: what takes long is waiting for a disk or a network."""
 
 SECONDS_TOLERANCE = 0.01
-"""How far the length that a list says may be from that of the whole file: lists round."""
+"""Tolerance of the length in a list against that of the whole file: lists round."""
 
 START_TOLERANCE = 1e-6
 """Rounding of one number of seconds written in two ways."""
@@ -127,8 +127,8 @@ class Comparison:
         return (
             f"{location} holds other audio under {counted(len(changes), 'id')} of these inputs: "
             f"{shown}. Nothing was encoded. If files were replaced, encode these ids again with "
-            "--refresh (in Python refresh=True); if this is another corpus, take another folder "
-            "for it, or ids that tell them apart with --ids path"
+            "refresh=True (--refresh); if this is another corpus, take another folder for it, or "
+            'ids that tell them apart with ids="path" (--ids path)'
         )
 
 

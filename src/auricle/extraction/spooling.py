@@ -38,7 +38,7 @@ class StreamedGroup:
 
     Attributes:
         first_row: The first of its rows, counted from 0.
-        end_row: The row behind its last.
+        end_row: The row after its last.
         folder: Where the files are; `remove` deletes it.
         utterances: Of container "stream", with the row as their member and spooled below `folder`.
         problems: Rows that hold no audio.
@@ -60,7 +60,7 @@ class Stream:
     """One split of a data set, read row after row; `open_stream` makes it.
 
     Attributes:
-        source: Absolute path of a folder or NAME of the hub, with /CONFIG behind it if it has one.
+        source: Absolute path of a folder or NAME of the hub, with /CONFIG after it if it has one.
         split: Name of the split.
         rows: The datasets library's own stream, audio not decoded.
     """
@@ -262,7 +262,7 @@ class _Spool:
         self.num_rows += 1
 
     def group(self) -> StreamedGroup:
-        """What has been kept."""
+        """The group of the rows that were added."""
         return StreamedGroup(
             first_row=self._first_row,
             end_row=self.end_row,
@@ -320,5 +320,5 @@ def _fetch(path: str) -> bytes:
 
 
 def _features_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row looks like, where the stream does not say: a value of bytes and path is audio."""
+    """Infer the features of a stream from a row: a value of bytes and path is audio."""
     return {name: dict.fromkeys(v) if isinstance(v, dict) else v for name, v in row.items()}

@@ -1,4 +1,4 @@
-"""Extraction of streams: group after group is fetched, planned, encoded and kept."""
+"""Streams into a store: group after group of rows is fetched, planned, encoded and kept."""
 
 from __future__ import annotations
 
@@ -6,39 +6,29 @@ import dataclasses
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from auricle.corpus.utterance import Utterance
 from auricle.errors import OutputError, StoreError
-from auricle.extraction.engine import Failure
-from auricle.extraction.failures import Failures
-from auricle.extraction.plan import PlanLimits, Timed
-from auricle.extraction.run import Engine, Notice, Progress, Run, Summary, locked
+from auricle.extraction.plan import PlannedShard, Timed
+from auricle.extraction.run import Run, Summary
 from auricle.extraction.spooling import GROUP_ROWS, Ahead, Stream, StreamedGroup
-from auricle.extraction.work import Shard, Work
 from auricle.store.folder import Folder
 from auricle.store.index import read_part
 from auricle.store.layout import STREAMS
 
 
 def extract_streams(
+    run: Run,
     streams: Sequence[Stream],
-    work: Work,
-    engine: Engine,
     *,
-    num_bytes: Callable[[float], int],
-    progress: Progress,
-    limits: PlanLimits,
     channel: int | None = None,
-    on_error: Literal["report", "stop"] = "report",
     group_rows: int = GROUP_ROWS,
-    notice: Notice = lambda batches: None,
 ) -> Summary:
     """Encode what a store does not hold of streams yet, and close it.
 
@@ -47,52 +37,36 @@ def extract_streams(
     again, for their group is done.
 
     Args:
-        streams: What the store is to hold.
-        work: How it is encoded and written; its writer has begun the store.
-        engine: What runs it, on this machine.
-        num_bytes: Bytes that the representation of so many seconds takes.
-        progress: Hears how it goes on.
-        limits: How large batches and shards grow.
+        run: A run into the store, on this machine.
+        streams: Streams that the store is to hold.
         channel: Counted from 0; None for the mean of all.
-        on_error: Whether an utterance that gives nothing is reported or ends the run.
         group_rows: Rows of a group.
-        notice: Called with batches that are about to be encoded.
 
     Raises:
         AudioError: A stream breaks off; what has been encoded stays.
-        ExtractionError: An utterance gave nothing, and `on_error` is "stop".
-        OutputError: The store or the temporary folder cannot be written, or another run is
-            writing to the store.
+        ExtractionError: An utterance gave nothing, and the run stops at the first.
+        OutputError: The store or the temporary folder cannot be written.
     """
-    folder = work.writer.folder
-    failures = Failures(folder, progress.fail, stops=on_error == "stop")
-    with locked(folder), _spool_folder(folder) as spool:
-        run = Run(
-            work, engine, num_bytes=num_bytes, limits=limits, failures=failures, notice=notice
-        )
-        kept = _Kept(folder)
+    with _spool_folder(run.folder) as spool:
+        kept = _KeptIds(run.folder)
         for _, rows in run.kept_parts():
             kept.update(rows["id"].to_pylist(), rows["source"].to_pylist())
         num_before = len(kept.origins)
-        positions = StreamPositions(folder)
+        positions = StreamPositions(run.folder)
         pending = run.pending()
-        progress.start(None, None)
+        run.progress.start(None, None)
         for stream in streams:
             own = [shard for shard in pending if _is_of(shard, stream)]
             position = positions.find(stream.source, stream.split)
             begun = [shard for shard in own if _rows_of(shard) <= _rows_begun(position)]
-            old = [shard for shard in own if shard not in begun]
-            one = _Streaming(
-                stream, run, kept, failures, positions, progress.advance, spool, channel
-            )
-            one.mend(old)
+            one = _Streaming(stream, run, kept, positions, spool, channel)
+            one.repair([shard for shard in own if shard not in begun])
             one.go_on(begun, group_rows)
-        failures.write()
-        run.close()
-    return run.summary(num_before=num_before)
+        run.failures.write()
+        return run.close(num_before=num_before)
 
 
-class _Kept:
+class _KeptIds:
     """Ids that the store holds, and where the audio of each came from."""
 
     def __init__(self, folder: Folder) -> None:
@@ -102,8 +76,8 @@ class _Kept:
     def update(self, ids: Sequence[str], origins: Sequence[str]) -> None:
         self.origins.update(zip(ids, origins, strict=True))
 
-    def add(self, shards: Sequence[Shard]) -> None:
-        """What shards hold that have just been written."""
+    def add(self, shards: Sequence[PlannedShard]) -> None:
+        """Add the ids of shards that have just been written."""
         for shard in shards:
             rows = read_part(self._folder, shard.key).rows
             self.update(rows["id"].to_pylist(), rows["source"].to_pylist())
@@ -115,15 +89,13 @@ class _Streaming:
 
     stream: Stream
     run: Run
-    kept: _Kept
-    failures: Failures
+    kept: _KeptIds
     positions: StreamPositions
-    advance: Callable[[float], None]
     spool: Path
     channel: int | None
 
-    def mend(self, shards: Sequence[Shard]) -> None:
-        """Make shards anew of groups that were done: files have been cut or removed since."""
+    def repair(self, shards: Sequence[PlannedShard]) -> None:
+        """Encode shards of finished groups again, whose files have been cut or removed since."""
         for _, found in groupby(shards, lambda shard: shard.key.generation):
             of_group = list(found)
             rows = set[int]().union(*map(_rows_of, of_group))
@@ -138,11 +110,11 @@ class _Streaming:
             if group is not None:
                 group.remove()
 
-    def go_on(self, begun: Sequence[Shard], group_rows: int) -> None:
-        """Do the rows that are not done.
+    def go_on(self, begun: Sequence[PlannedShard], group_rows: int) -> None:
+        """Encode the rows that are not done.
 
         Args:
-            begun: Shards of the group that a run was at which was killed.
+            begun: Shards of the group at which a run was killed.
             group_rows: Rows of a group.
         """
         position = self.positions.find(self.stream.source, self.stream.split)
@@ -156,20 +128,21 @@ class _Streaming:
             channel=self.channel,
         ) as groups:
             for group in groups:
-                self._do(group, begun)
+                self._encode_group(group, begun)
                 group.remove()
                 begun = ()
         self._encode(_with_audio(begun, None))
 
-    def _do(self, group: StreamedGroup, begun: Sequence[Shard]) -> None:
+    def _encode_group(self, group: StreamedGroup, begun: Sequence[PlannedShard]) -> None:
         self._note(group.first_row, group.end_row)
+        failures = self.run.failures
         for problem in group.problems:
-            self.failures.add_problem(problem)
-        waiting = [timed.utterance for shard in begun for timed in shard.plan.utterances]
-        self.failures.forget(utterance.id for utterance in waiting)
+            failures.add_problem(problem)
+        waiting = [timed.utterance for shard in begun for timed in shard.utterances]
+        failures.forget(utterance.id for utterance in waiting)
         added = self.run.add(self._new(group, waiting))
         self._encode([*_with_audio(begun, group), *added])
-        self.failures.write()
+        failures.write()
         self._note(group.end_row, group.end_row)
 
     def _note(self, num_rows: int, end_row: int) -> None:
@@ -185,33 +158,33 @@ class _Streaming:
             other = known.get(utterance.id) or self.kept.origins.get(utterance.id)
             if other is None:
                 known[utterance.id] = utterance.origin
-                self.failures.forget([utterance.id])
+                self.run.failures.forget([utterance.id])
                 yield utterance
             elif other != utterance.origin:
                 reason = f"the id comes twice, {other} has it too; this row is left out"
-                self.failures.add(Failure(utterance=utterance, reason=reason))
+                self.run.failures.add(utterance, reason)
 
-    def _encode(self, shards: Sequence[Shard]) -> None:
+    def _encode(self, shards: Sequence[PlannedShard]) -> None:
         if shards:
-            self.run.encode(shards, self.advance)
+            self.run.encode(shards)
             self.kept.add(shards)
 
 
-def _is_of(shard: Shard, stream: Stream) -> bool:
-    first = next(shard.plan.utterances).utterance
+def _is_of(shard: PlannedShard, stream: Stream) -> bool:
+    first = next(shard.utterances).utterance
     split = first.member.rpartition(":")[0]
     return shard.is_streamed and (first.source, split) == (stream.source, stream.split)
 
 
-def _rows_of(shard: Shard) -> set[int]:
-    return {int(timed.utterance.member.rpartition(":")[2]) for timed in shard.plan.utterances}
+def _rows_of(shard: PlannedShard) -> set[int]:
+    return {int(timed.utterance.member.rpartition(":")[2]) for timed in shard.utterances}
 
 
 def _rows_begun(position: StreamPosition) -> set[int]:
     return set(range(position.num_rows, position.end_row))
 
 
-def _with_audio(shards: Sequence[Shard], group: StreamedGroup | None) -> list[Shard]:
+def _with_audio(shards: Sequence[PlannedShard], group: StreamedGroup | None) -> list[PlannedShard]:
     """Shards as planned, with where the audio lies now that its rows have come again."""
     utterances = group.utterances if group is not None else ()
     come = {(utterance.id, utterance.member): utterance.spooled for utterance in utterances}
@@ -223,11 +196,7 @@ def _with_audio(shards: Sequence[Shard], group: StreamedGroup | None) -> list[Sh
 
     return [
         dataclasses.replace(
-            shard,
-            plan=dataclasses.replace(
-                shard.plan,
-                batches=tuple(tuple(map(found, batch)) for batch in shard.plan.batches),
-            ),
+            shard, batches=tuple(tuple(map(found, batch)) for batch in shard.batches)
         )
         for shard in shards
     ]
@@ -258,13 +227,13 @@ def _spool_folder(folder: Folder) -> Iterator[Path]:
 
 
 class StreamPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one split of a data set has been read.
+    """Position up to which one split of a data set has been read.
 
     Attributes:
         source: The data set.
         split: Name of the split.
         num_rows: Rows from its beginning that are done: in the store, or failures.
-        end_row: The row that the group ends before which was begun behind them.
+        end_row: End of the group that was begun after them.
     """
 
     source: str
@@ -296,11 +265,11 @@ class StreamPositions:
         self._positions = {(one.source, one.split): one for one in found}
 
     def find(self, source: str, split: str) -> StreamPosition:
-        """Where a stream stands; at its beginning if it has never been read."""
+        """Position of a stream; its beginning if it has never been read."""
         return self._positions.get((source, split), StreamPosition(source=source, split=split))
 
     def note(self, position: StreamPosition) -> None:
-        """Write down where a stream stands.
+        """Write the position of a stream.
 
         Raises:
             OutputError: The file cannot be written.

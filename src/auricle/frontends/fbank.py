@@ -11,7 +11,13 @@ import msgspec
 import torch
 from torch import Tensor
 
-from auricle.frontends.feature_transforms import append_deltas, cmvn
+from auricle.frontends.feature_transforms import (
+    append_deltas,
+    cmvn,
+    padded_cmvn,
+    padded_deltas,
+    padded_mean,
+)
 from auricle.frontends.framing import batch_features, magnitudes, transform_windows
 from auricle.geometry import FrameGeometry, Window
 
@@ -176,9 +182,13 @@ class FbankConfig(
         Raises:
             AudioError: An utterance is shorter than `min_samples`.
         """
-        transform = functools.partial(_features, config=self)
         return batch_features(
-            waveforms, lengths, transform, min_samples=self.min_samples, dim=self.dim
+            waveforms,
+            lengths,
+            functools.partial(_features, config=self),
+            functools.partial(_padded_features, config=self),
+            min_samples=self.min_samples,
+            dim=self.dim,
         )
 
 
@@ -201,13 +211,34 @@ def _features(waveform: Tensor, config: FbankConfig) -> Tensor:
     return features
 
 
+def _padded_features(
+    waveforms: Tensor, lengths: Tensor, config: FbankConfig
+) -> tuple[Tensor, Tensor]:
+    """Features (B, T, D) of a padded batch (B, S), and their valid frames (B,)."""
+    num_frames = config.num_frames(lengths)
+    features = _filterbank(
+        waveforms.unfold(1, config.frame_samples, config.hop_samples),
+        window=_window(config).to(waveforms.device),
+        filters=_mel_filters(config).to(waveforms.device),
+        config=config,
+    )
+    if config.subtract_mean:
+        features = features - padded_mean(features, num_frames)
+    features = padded_deltas(
+        features, num_frames, order=config.delta_order, window=config.delta_window
+    )
+    if config.cmvn:
+        features = padded_cmvn(features, num_frames, epsilon=config.cmvn_epsilon)
+    return features, num_frames
+
+
 def _filterbank(frames: Tensor, *, window: Tensor, filters: Tensor, config: FbankConfig) -> Tensor:
-    """Filterbank energies (T, num_mels) of frames (T, frame_samples)."""
+    """Filterbank energies (..., num_mels) of frames (..., frame_samples)."""
     if config.remove_dc_offset:
-        frames = frames - frames.mean(1, keepdim=True)
+        frames = frames - frames.mean(-1, keepdim=True)
     if config.preemphasis:
         # The first sample is its own predecessor.
-        previous = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
+        previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
         frames = frames - config.preemphasis * previous
     spectrum = magnitudes(frames * window, size=config.fft_samples)
     if config.use_power:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+ROUNDING = 2e-6
+"""Relative difference of float32 values that stem from the same samples, in a padded batch."""
+
 
 def append_deltas(features: Tensor, *, order: int, window: int) -> Tensor:
     """Append deltas: regression slopes of each dimension over time, `order` times.
@@ -53,3 +56,46 @@ def cmvn(features: Tensor, *, time_dim: int, epsilon: float) -> Tensor:
         return (centred / (std + epsilon)).masked_fill(is_constant, 0.0)
     # In place, since no backward pass needs the deviations.
     return centred.div_(std + epsilon).masked_fill_(is_constant, 0.0)
+
+
+def padded_mean(features: Tensor, lengths: Tensor) -> Tensor:
+    """Means (B, 1, D) over the valid frames of a padded batch (B, T, D), `lengths` (B,)."""
+    valid = features.masked_fill(is_padding(features, lengths), 0.0)
+    return valid.sum(1, keepdim=True) / lengths.view(-1, 1, 1)
+
+
+def padded_deltas(features: Tensor, lengths: Tensor, *, order: int, window: int) -> Tensor:
+    """`append_deltas` of each utterance of a padded batch (B, T, D), `lengths` (B,)."""
+    reach = (window - 1) // 2
+    frames = torch.arange(features.shape[1], device=features.device)
+
+    def shifted(x: Tensor, n: int) -> Tensor:
+        """Frame t + n at place t, within the utterance's own ends."""
+        index = (frames + n).clamp(min=0).minimum(lengths.unsqueeze(1) - 1)
+        return x.gather(1, index.unsqueeze(2).expand_as(x))
+
+    parts = [features]
+    for _ in range(order):
+        x = parts[-1]
+        slopes = [n * (shifted(x, n) - shifted(x, -n)) for n in range(1, reach + 1)]
+        parts.append(torch.stack(slopes).sum(0) / (2 * sum(n * n for n in range(1, reach + 1))))
+    return torch.cat(parts, dim=2)
+
+
+def padded_cmvn(features: Tensor, lengths: Tensor, *, epsilon: float) -> Tensor:
+    """`cmvn` of each utterance of a padded batch (B, T, D), `lengths` (B,) of at least 2."""
+    padding = is_padding(features, lengths)
+    lowest = features.masked_fill(padding, torch.inf).amin(1, keepdim=True)
+    highest = features.masked_fill(padding, -torch.inf).amax(1, keepdim=True)
+    # Products of matrices round equal frames differently by their place in the batch.
+    is_constant = highest - lowest <= ROUNDING * torch.maximum(highest.abs(), lowest.abs())
+    centred = (features - padded_mean(features, lengths)).masked_fill(padding, 0.0)
+    variance = centred.square().sum(1, keepdim=True) / (lengths - 1).view(-1, 1, 1)
+    std = variance.masked_fill(is_constant, 1.0).sqrt()
+    return (centred / (std + epsilon)).masked_fill(is_constant, 0.0)
+
+
+def is_padding(x: Tensor, lengths: Tensor) -> Tensor:
+    """Mask (B, T, 1), or (B, S) for waveforms, that is True from the end of each utterance on."""
+    mask = torch.arange(x.shape[1], device=x.device) >= lengths.unsqueeze(1)
+    return mask.view(*mask.shape, *[1] * (x.dim() - 2))

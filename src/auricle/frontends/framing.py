@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from auricle.errors import AudioError
+from auricle.frontends.feature_transforms import is_padding
 
 BLOCK_FRAMES = 16_384
 """Windows transformed at once, which bounds the memory for long utterances."""
@@ -23,16 +24,22 @@ def batch_features(
     waveforms: Tensor,
     lengths: Sequence[int] | Tensor,
     transform: Callable[[Tensor], Tensor],
+    padded_transform: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     *,
     min_samples: int,
     dim: int,
 ) -> Tensor:
-    """Compute the features of a padded batch, one utterance at a time.
+    """Compute the features of a padded batch: one utterance at a time, or traced.
+
+    Under a compiler or exporter no value of a length may decide the shapes, so `padded_transform`
+    computes the whole batch.
 
     Args:
         waveforms: (B, S). Padding is ignored and may hold NaN.
         lengths: Samples of each utterance, as ints or an int64 tensor (B,).
         transform: Maps the samples (S,) of one utterance to its features (T, D).
+        padded_transform: Maps samples (B, S), zeros on padding, and lengths (B,) to features
+            (B, T, D), which may hold anything on padding, and their valid frames (B,).
         min_samples: Length below which an utterance is refused.
         dim: D, for a batch without utterances.
 
@@ -43,6 +50,11 @@ def batch_features(
         AudioError: An utterance is shorter than `min_samples`.
         ValueError: The lengths do not describe the batch.
     """
+    if isinstance(lengths, Tensor) and torch.compiler.is_compiling():
+        samples = waveforms.float().masked_fill(is_padding(waveforms, lengths), 0.0)
+        with torch.autocast(waveforms.device.type, enabled=False):
+            features, num_frames = padded_transform(samples, lengths)
+        return features.masked_fill(is_padding(features, num_frames), 0.0)
     counts = lengths.tolist() if isinstance(lengths, Tensor) else lengths
     if len(counts) == 0:
         return waveforms.new_zeros((0, 0, dim), dtype=torch.float32)
@@ -94,6 +106,6 @@ def transform_windows(
 
 
 def magnitudes(windows: Tensor, *, size: int) -> Tensor:
-    """Magnitude spectrum (T, size // 2 + 1) of windows (T, samples), zero-padded to `size`."""
+    """Magnitude spectrum (..., size // 2 + 1) of windows (..., samples), zero-padded to `size`."""
     spectrum: Tensor = torch.fft.rfft(windows, n=size)
     return spectrum.abs()

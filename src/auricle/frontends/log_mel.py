@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.frontends.feature_transforms import append_deltas, cmvn
+from auricle.frontends.feature_transforms import append_deltas, cmvn, padded_cmvn, padded_deltas
 from auricle.frontends.framing import batch_features, magnitudes, transform_windows
 from auricle.geometry import FrameGeometry, Window
 
@@ -154,9 +154,13 @@ class LogMelConfig(
         Raises:
             AudioError: An utterance is shorter than `min_samples`.
         """
-        transform = functools.partial(_features, config=self)
         return batch_features(
-            waveforms, lengths, transform, min_samples=self.min_samples, dim=self.dim
+            waveforms,
+            lengths,
+            functools.partial(_features, config=self),
+            functools.partial(_padded_features, config=self),
+            min_samples=self.min_samples,
+            dim=self.dim,
         )
 
 
@@ -172,36 +176,57 @@ def _features(waveform: Tensor, config: LogMelConfig) -> Tensor:
     return features
 
 
+def _padded_features(
+    waveforms: Tensor, lengths: Tensor, config: LogMelConfig
+) -> tuple[Tensor, Tensor]:
+    """Features (B, T, D) of a padded batch (B, S), and their valid frames (B,)."""
+    num_frames = config.num_frames(lengths)
+    half = config.fft_samples // 2
+    mean_square = waveforms.pow(2).sum(1, keepdim=True) / lengths.unsqueeze(1)
+    leveled = waveforms * _gain(mean_square, config.target_level_db)
+    # Reflection at the ends of each utterance.
+    positions = torch.arange(-half, waveforms.shape[1] + half, device=waveforms.device).abs()
+    last = lengths.unsqueeze(1) - 1
+    mirrored = (last - (positions - last).abs()).clamp(min=0)
+    windows = leveled.gather(1, mirrored).unfold(1, config.fft_samples, config.hop_samples)
+    features = padded_deltas(
+        _from_frames(windows, config), num_frames, order=config.delta_order, window=DELTA_WINDOW
+    )
+    if config.cmvn:
+        features = padded_cmvn(features, num_frames, epsilon=EPSILON)
+    return features, num_frames
+
+
 def _spectral(waveform: Tensor, config: LogMelConfig) -> Tensor:
     """Features (T, D) of one utterance (S,), before deltas and normalisation."""
-    window = _window(config).to(waveform.device)
-
-    def features_of(frames: Tensor) -> Tensor:
-        return _from_power(magnitudes(frames * window, size=config.fft_samples).pow(2), config)
-
+    features_of = functools.partial(_from_frames, config=config)
     half = config.fft_samples // 2
-    padded = F.pad(
-        _at_level(waveform, config.target_level_db).view(1, 1, -1), (half, half), mode="reflect"
-    )
+    leveled = waveform * _gain(waveform.pow(2).mean(), config.target_level_db)
+    padded = F.pad(leveled.view(1, 1, -1), (half, half), mode="reflect")
     return transform_windows(
         padded.view(-1), size=config.fft_samples, stride=config.hop_samples, transform=features_of
     )
 
 
-def _at_level(waveform: Tensor, target_level_db: float | None) -> Tensor:
-    """Waveform times `10^(level / 20) / (rms + 1e-10)`."""
+def _gain(mean_square: Tensor, target_level_db: float | None) -> Tensor | float:
+    """The factor to a level, `10^(level / 20) / (rms + 1e-10)`; 1 for none."""
     if target_level_db is None:
-        return waveform
-    mean_square = waveform.pow(2).mean()
+        return 1.0
     # The square root has no gradient at 0, for digital silence.
     is_silent = mean_square == 0.0
     rms = mean_square.masked_fill(is_silent, 1.0).sqrt().masked_fill(is_silent, 0.0)
     gain: Tensor = 10.0 ** (target_level_db / 20.0) / (rms + EPSILON)
-    return waveform * gain
+    return gain
+
+
+def _from_frames(frames: Tensor, config: LogMelConfig) -> Tensor:
+    """Features (..., D) of frames (..., fft_samples)."""
+    windowed = frames * _window(config).to(frames.device)
+    return _from_power(magnitudes(windowed, size=config.fft_samples).pow(2), config)
 
 
 def _from_power(power: Tensor, config: LogMelConfig) -> Tensor:
-    """Features (T, D) of `config.kind` from the power spectrum (T, bins)."""
+    """Features (..., D) of `config.kind` from the power spectrum (..., bins)."""
     if config.kind == "mfcc":
         bands = power @ _mel_filters(MFCC_NUM_MELS, config).to(power.device)
         return (bands + MFCC_LOG_OFFSET).log() @ _cosine_transform(config.num_mfcc).to(power.device)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import nn
 
 from auricle.errors import AuricleError
 from auricle.models.base import Encoder
-from auricle.nn import packed
-from auricle.nn.bert import BertLayer
+from auricle.nn.cpu import prepack
 from auricle.nn.linear import Linear
-from auricle.nn.waveform_transformer import TransformerLayer
 
 Precision = Literal["float32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -37,37 +35,59 @@ def set_precision(encoder: Encoder, precision: Precision) -> None:
         raise AuricleError(
             f"precision must be one of {', '.join(PRECISIONS)}, but is {precision!r}"
         )
-    layers = _transformer_linears(encoder)
+    layers: list[Linear] = []
     if precision == "int8":
         if encoder.device.type != "cpu":
             raise AuricleError(f"int8 is for the CPU; take bf16 on {encoder.device}")
+        layers = _int8_linears(encoder)
         if not layers:
             raise AuricleError(
                 f"int8 is for the linear layers of Transformers, and {encoder.family} has none; "
                 "take bf16"
             )
-        if not packed.int8_is_right():
+        if not prepack.int8_is_right():
             raise AuricleError(
                 "this processor, or this torch, has no products of 8 bits that add up without "
                 "overflow; take bf16"
             )
     encoder.to(TYPES.get(precision, torch.float32))
+    for part in encoder.modules():
+        if isinstance(part, Linear):
+            part.is_int8 = False
     for linear in layers:
-        linear.is_int8 = precision == "int8"
+        linear.is_int8 = True
 
 
 def precision_of(encoder: Encoder) -> str:
-    """What `set_precision` was told, or the name of the weights' type."""
-    if any(linear.is_int8 for linear in _transformer_linears(encoder)):
+    """The precision that `set_precision` has set, or the name of the weights' type."""
+    if any(isinstance(part, Linear) and part.is_int8 for part in encoder.modules()):
         return "int8"
     return str(encoder.dtype).removeprefix("torch.")
 
 
-def _transformer_linears(encoder: nn.Module) -> list[Linear]:
-    linears = []
-    for layer in encoder.modules():
-        if isinstance(layer, BertLayer | TransformerLayer):
-            attention = layer.attention
-            parts = (attention.query, attention.key, attention.value, attention.out)
-            linears += [*parts, layer.ffn_in, layer.ffn_out]
-    return [linear for linear in linears if isinstance(linear, Linear)]
+def _int8_linears(encoder: Encoder) -> list[Linear]:
+    """The layers that int8 serves: those that blocks name by a method `linears()`.
+
+    Raises:
+        AuricleError: A block of a stack of Transformer layers names none.
+    """
+    named: list[nn.Module] = []
+    for stack in encoder.modules():
+        if not isinstance(stack, nn.ModuleList):
+            continue
+        is_asked = [callable(getattr(block, "linears", None)) for block in stack]
+        if not any(is_asked):
+            continue
+        if not all(is_asked):
+            block = type(stack[is_asked.index(False)]).__name__
+            raise AuricleError(
+                f"int8 asks each block for its linear layers, but {block} has no method linears(); "
+                "take bf16"
+            )
+        named += [linear for block in stack for linear in cast("Any", block).linears()]
+    if not named and encoder.looks_ahead:
+        raise AuricleError(
+            f"int8 asks each block for its linear layers, but no block of {encoder.family} has a "
+            "method linears(); take bf16"
+        )
+    return [linear for linear in named if isinstance(linear, Linear)]

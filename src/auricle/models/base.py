@@ -7,25 +7,26 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from auricle.audio.inputs import Waveform, as_waveforms, checked_pad_short
-from auricle.errors import AuricleError, LayerError, warn_deprecated
-from auricle.frontends import FbankConfig, LogMelConfig
+from auricle.errors import AudioError, AuricleError, warn_deprecated
+from auricle.frontends import FbankConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.inference.streaming.session import StreamSession, StreamStatistics, measured
 from auricle.inference.streaming.stages import Step, feature_step
 from auricle.info import LayerInfo
-from auricle.models.definition import Config, EncoderDefinition
-from auricle.nn import packed
-from auricle.nn.fast_paths import (
-    infers_on_cpu,
-    is_hooked,
+from auricle.models.definition import EncoderDefinition, FeatureConfig
+from auricle.nn.batch import Batch, frames_of, padding_mask, zero_padding
+from auricle.nn.cpu import prepack
+from auricle.nn.cpu.policy import (
+    is_traced,
     known_unchanged,
     may_bypass,
     needs_gradients,
+    takes_one_by_one,
 )
-from auricle.nn.padding import pad_waveforms
 from auricle.nn.reached import reaching
 
 MAX_TOGETHER = 32
@@ -119,20 +120,81 @@ class Encoder(EncoderDefinition):
         outputs = self._run(wavs, chosen, pad_short)
         return [{name: output[name] for name in chosen} for output in outputs]
 
-    def layer_names(self, names: Sequence[int | str] | Literal["all"]) -> list[str]:
-        """Names of layers, each once, for a list of names or indices, or `"all"`.
+    def forward_padded(
+        self, waveforms: Tensor, lengths: Tensor, *, layer: int | str | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode a padded batch of waveforms into a padded batch of frames, tensor to tensor.
+
+        For code that works on tensors alone: data-parallel training, `torch.compile`,
+        `torch.export`; `padded_module` is the module whose `forward` this is. A row of the
+        output is what a call of the encoder gives for `waveforms[i, :lengths[i]]` alone. To
+        extract representations call the encoder itself, which also checks for NaN.
+
+        Args:
+            waveforms: (B, S), floating point, at 16 kHz in [-1, 1]. Samples from a row's length on
+                may hold anything, NaN included.
+            lengths: (B,), integers: valid samples of each row, from `min_samples` to S.
+            layer: Index or name of the layer; None for the default one.
+
+        Returns:
+            Frames (B, T, D), float32, zeros from a row's length on, with T the frames of S samples;
+            and the valid frames of each row (B,), int64. Both are on the encoder's device.
 
         Raises:
-            LayerError: The encoder has no such layer, or `names` is no list.
+            AudioError: Shapes, types or lengths are others. Lengths are not checked under a
+                compiler or exporter.
+            LayerError: The encoder has no such layer.
         """
-        if names == "all":
-            return [info.name for info in self.layer_infos]
-        if isinstance(names, str) or not isinstance(names, Sequence):
-            raise LayerError(
-                f"names must be 'all' or a list of layers, but is {names!r}; pass [{names!r}], or "
-                f"call encoder(wavs, layer={names!r}) for one layer"
+        info = self.layer_info(layer)
+        waveforms, lengths = self._checked_padded(waveforms, lengths)
+        num_frames = info.geometry.num_frames(lengths)
+        size = info.geometry.num_frames(waveforms.shape[1])
+        if is_traced():
+            mask = padding_mask(lengths, waveforms.shape[1], waveforms.device)
+            batch = Batch.padded(zero_padding(waveforms, mask, time_dim=1), lengths)
+            outputs = self.encode(batch, frozenset([info.name]))
+            x = next(output.values for name, output in outputs if name == info.name)
+            mask = padding_mask(num_frames, size, x.device)
+            return zero_padding(x[:, :size].float(), mask, time_dim=1), num_frames
+        rows = [row[:length] for row, length in zip(waveforms, lengths.tolist(), strict=True)]
+        outputs = [output[info.name] for output in self._outputs(rows, [info.name])]
+        frames = [F.pad(output, (0, 0, 0, size - len(output))) for output in outputs]
+        return torch.stack(frames), num_frames
+
+    def padded_module(self, layer: int | str | None = None) -> PaddedEncoder:
+        """A module whose `forward(waveforms, lengths)` is `forward_padded` of a layer.
+
+        For wrappers that call `forward`, such as `DistributedDataParallel`, and for
+        `torch.compile` and `torch.export`. The module shares the encoder's weights.
+
+        Raises:
+            LayerError: The encoder has no such layer.
+        """
+        return PaddedEncoder(self, self.layer_info(layer).name)
+
+    def _checked_padded(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """A padded batch, float32, and its lengths, int64, on the encoder's device."""
+        if not isinstance(waveforms, Tensor) or not isinstance(lengths, Tensor):
+            kinds = f"{type(waveforms).__name__} and {type(lengths).__name__}"
+            raise AudioError(f"waveforms and lengths must be tensors, but are {kinds}")
+        if waveforms.dim() != 2 or not waveforms.is_floating_point():
+            raise AudioError(
+                "waveforms must be a floating-point tensor (B, S), but are "
+                f"{tuple(waveforms.shape)}, {waveforms.dtype}"
             )
-        return list(dict.fromkeys(self.layer_info(one).name for one in names))
+        if lengths.shape != waveforms.shape[:1] or lengths.is_floating_point():
+            raise AudioError(
+                f"lengths must be an integer tensor ({waveforms.shape[0]},), one for each row of "
+                f"waveforms, but are {tuple(lengths.shape)}, {lengths.dtype}"
+            )
+        if not is_traced():
+            for index, length in enumerate(lengths.tolist()):
+                if not self.min_samples <= length <= waveforms.shape[1]:
+                    raise AudioError(
+                        f"lengths must be from {self.min_samples} (the encoder's minimum) to "
+                        f"{waveforms.shape[1]} (of waveforms), but lengths[{index}] is {length}"
+                    )
+        return waveforms.to(self.device, torch.float32), lengths.to(self.device, torch.int64)
 
     def codes(
         self,
@@ -156,17 +218,15 @@ class Encoder(EncoderDefinition):
             AuricleError: The encoder has no quantiser.
             AudioError: As in a call of the encoder.
         """
-        info = self._codes_info()
+        info = self.codes_info()
         waveforms = self._waveforms(wavs, checked_pad_short(pad_short, short))
         if not waveforms:
             return []
         results = waveforms.copy()
         with self._computing(waveforms):
-            for group, _, x in self._encoded(waveforms, [info.name]):
-                num_frames = [info.geometry.num_frames(len(waveforms[index])) for index in group]
-                codes = self.code_indices(x, num_frames)
-                for index, row, count in zip(group, codes, num_frames, strict=True):
-                    results[index] = row[:count]
+            for group, _, frames in self._encoded(waveforms, [info.name]):
+                for index, row in zip(group, self.code_indices(frames).rows(), strict=True):
+                    results[index] = row
         return results
 
     def stream(
@@ -195,7 +255,7 @@ class Encoder(EncoderDefinition):
         """
         if codes and layer is not None:
             raise AuricleError(f"codes come from no layer but their own: leave out layer={layer!r}")
-        info = self._codes_info() if codes else self.layer_info(layer)
+        info = self.codes_info() if codes else self.layer_info(layer)
         return StreamSession(self, info, gives_codes=codes, normalisation=normalisation)
 
     def stream_statistics(self, wavs: Sequence[Waveform]) -> StreamStatistics:
@@ -217,14 +277,6 @@ class Encoder(EncoderDefinition):
         """
         return measured(self, self._waveforms(wavs))
 
-    def _codes_info(self) -> LayerInfo:
-        if self.codes_layer is None:
-            raise AuricleError(
-                f"{self._name} ({self.family}) has no quantiser, so it gives no codes; call the "
-                "encoder itself for continuous representations"
-            )
-        return self.layer_info(self.codes_layer)
-
     def _waveforms(self, wavs: Sequence[Waveform], pad_short: bool = False) -> list[Tensor]:
         return as_waveforms(
             wavs,
@@ -238,16 +290,20 @@ class Encoder(EncoderDefinition):
         self, wavs: Sequence[Waveform], names: Sequence[str], pad_short: bool
     ) -> list[dict[str, Tensor]]:
         """Layers `names` of each waveform, each (frames, dim), by name, in order of depth."""
-        waveforms = self._waveforms(wavs, pad_short)
+        return self._outputs(self._waveforms(wavs, pad_short), names)
+
+    def _outputs(
+        self, waveforms: Sequence[Tensor], names: Sequence[str]
+    ) -> list[dict[str, Tensor]]:
+        """As `_run`, of checked waveforms (S,) on the encoder's device."""
         if not waveforms:
             return []
         results: list[dict[str, Tensor]] = [{} for _ in waveforms]
         with self._computing(waveforms):
-            for group, name, x in self._encoded(waveforms, names):
-                geometry = self.layer_info(name).geometry
-                rows = reaching(x, self.parameters()).float()
-                for index, row in zip(group, rows, strict=True):
-                    results[index][name] = row[: geometry.num_frames(len(waveforms[index]))]
+            for group, name, frames in self._encoded(waveforms, names):
+                values = reaching(frames.values, self.parameters()).float()
+                for index, row in zip(group, frames.layout.rows(values), strict=True):
+                    results[index][name] = row
         return results
 
     @contextmanager
@@ -257,26 +313,25 @@ class Encoder(EncoderDefinition):
         with (
             known_unchanged() if is_unchanging else nullcontext(),
             torch.set_grad_enabled(needs_gradients(self, waveforms)),
-            packed.unchanging() if is_unchanging else nullcontext(),
+            prepack.unchanging() if is_unchanging else nullcontext(),
         ):
             yield
 
     def _encoded(
         self, waveforms: Sequence[Tensor], names: Sequence[str]
-    ) -> Iterator[tuple[list[int], str, Tensor]]:
-        """Yield layers `names` of waveforms: their indices, the name, its padded output (B, T, D).
+    ) -> Iterator[tuple[list[int], str, Batch]]:
+        """Yield layers `names` of waveforms: their indices, the name, its output.
 
         Stops after the deepest requested layer.
         """
         for group in self._groups(waveforms):
-            num_samples = [len(waveforms[index]) for index in group]
-            padded = pad_waveforms([waveforms[index] for index in group])
+            batch = Batch.of([waveforms[index] for index in group])
             missing = set(names)
-            for name, x in self.encode(padded, num_samples, frozenset(names)):
+            for name, frames in self.encode(batch, frozenset(names)):
                 if name not in missing:
                     continue
                 missing.remove(name)
-                yield group, name, x
+                yield group, name, frames
                 if not missing:
                     break
 
@@ -289,7 +344,7 @@ class Encoder(EncoderDefinition):
         everything = list(range(len(waveforms)))
         if self.training:
             return [everything]
-        if not infers_on_cpu(waveforms[0]) or is_hooked(*self.children()):
+        if not takes_one_by_one(waveforms[0], (), *self.children()):
             return padded_groups([len(waveform) for waveform in waveforms])
         if not self.is_faster_together:
             return [[index] for index in everything]
@@ -326,14 +381,17 @@ def stacked(outputs: list[dict[str, Tensor]], infos: Sequence[LayerInfo]) -> lis
     return [torch.stack(list(output.values())) for output in outputs]
 
 
-class FeatureConfig(Config, frozen=True, kw_only=True):
-    """Configuration of an encoder that reads spectral features.
+class PaddedEncoder(nn.Module):
+    """`Encoder.forward_padded` of one layer as the `forward` of a module."""
 
-    Attributes:
-        features: The front end and its options.
-    """
+    def __init__(self, encoder: Encoder, layer: str) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.layer = layer
 
-    features: FbankConfig | LogMelConfig
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (B, T, D) and their counts (B,) of padded waveforms (B, S) and lengths (B,)."""
+        return self.encoder.forward_padded(waveforms, lengths, layer=self.layer)
 
 
 class FeatureEncoder(Encoder):
@@ -360,6 +418,8 @@ class FeatureEncoder(Encoder):
         assert isinstance(features, FbankConfig)
         yield feature_step(features, self.dtype)
 
-    def features(self, waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
-        """Front-end features (B, T, D) in the weights' type, zeros past each true end."""
-        return self.config.features.features(waveforms, num_samples).to(self.dtype)
+    def features(self, batch: Batch) -> Batch:
+        """Front-end features (B, T, D) in the weights' type, padded with zeros, of waveforms."""
+        config = self.config.features
+        features = config.features(batch.values, batch.lengths).to(self.dtype)
+        return Batch.padded(features, frames_of(config.geometry, batch.lengths))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from auricle.frontends import FbankConfig, LogMelConfig
 from auricle.info import LayerInfo
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
+from auricle.nn.batch import Batch
 
 
 class BaselineConfig(FeatureConfig, frozen=True, kw_only=True):
@@ -39,7 +40,5 @@ class Baseline(FeatureEncoder):
         features = self.config.features
         return (LayerInfo(name="features", dim=features.dim, geometry=features.geometry),)
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        yield "features", self.features(waveforms, num_samples)
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        yield "features", self.features(batch)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from torch import Tensor
+from collections.abc import Iterator
 
 from auricle.frontends import FbankConfig, LogMelConfig
 from auricle.info import LayerInfo
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
+from auricle.nn.batch import Batch, Layout
 from auricle.nn.bert import BertConfig, BertEncoder
+from auricle.nn.cpu.policy import may_pack
 
 
 class SpectralBertConfig(FeatureConfig, frozen=True, kw_only=True):
@@ -45,15 +46,15 @@ class SpectralBert(FeatureEncoder):
             for name in names
         )
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        num_frames = [self.config.features.num_frames(count) for count in num_samples]
-        states = iter(self.bert(self.features(waveforms, num_samples), num_frames))
-        del waveforms
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        features = self.features(batch)
+        is_packed = may_pack(features.lengths, self.bert)
+        layout = Layout(features.lengths, is_packed=is_packed)
+        states = iter(self.bert(features.values, layout))
+        del batch, features
         for info in self.layer_infos:
-            # Held by nobody, so that a long one makes room for what comes next.
+            # Do not bind the output: no reference may keep it alive while the next layer runs.
             if info.name in wanted:
-                yield info.name, next(states)
+                yield info.name, Batch(next(states), layout)
             else:
                 next(states)

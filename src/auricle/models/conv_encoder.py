@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from auricle.geometry import FrameGeometry
 from auricle.inference.streaming.norms import StreamGroupNorm
 from auricle.inference.streaming.stages import AggregatorStage, ExtractorStage, PerFrame, Step
 from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
+from auricle.nn.batch import Batch, Lengths, frames_of
 from auricle.nn.conv_features import (
     AggregatorConfig,
     AggregatorLayer,
@@ -97,20 +99,23 @@ class ConvEncoder(Encoder):
     def uses_utterance_statistics(self) -> bool:
         return True
 
-    def frames(self, waveforms: Tensor, num_samples: Sequence[int]) -> tuple[Tensor, list[int]]:
-        """Frames z (B, D, T) of waveforms (B, S), and their true counts."""
+    def frames(self, batch: Batch) -> tuple[Tensor, Lengths]:
+        """Frames z (B, D, T) of waveforms (B, S), and the count of valid ones."""
+        waveforms = batch.values
         if self.config.normalize:
-            waveforms = normalized(waveforms, num_samples, eps=NORMALIZE_EPS)
-        z, num_frames = self.extractor(waveforms.to(self.dtype), num_samples)
+            waveforms = normalized(waveforms, batch.lengths, eps=NORMALIZE_EPS)
+        z, num_frames = self.extractor(waveforms.to(self.dtype), batch.lengths)
         return z, num_frames
 
-    def contexts(self, frames: Tensor, num_frames: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
+    def contexts(self, frames: Tensor, num_frames: Lengths) -> Iterator[tuple[str, Batch]]:
         """Yield the aggregator's layers (B, T, D) by name, for frames (B, D, T)."""
         x = F.dropout(frames, self.config.frame_dropout, self.training)
         outputs = self.aggregator(x, num_frames)
         del frames, x  # long ones make room for what comes next
-        for name, output in zip(self.context_names, outputs, strict=True):
-            yield name, output.transpose(1, 2)
+        windows = self.config.aggregator.windows
+        for name, window, output in zip(self.context_names, windows, outputs, strict=True):
+            num_frames = frames_of(FrameGeometry((window,)), num_frames)
+            yield name, Batch.padded(output.transpose(1, 2), num_frames)
 
     def stream_steps(self) -> Iterator[Step]:
         yield from self.extractor_steps()

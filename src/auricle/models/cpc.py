@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Literal, cast
 
@@ -15,14 +15,15 @@ from auricle.inference.streaming.stages import PerFrame, Recurrent, Step, Stream
 from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
+from auricle.nn.batch import Batch, Layout, Lengths, frames_of, pad_rows, padding_mask, zero_padding
 from auricle.nn.batch_norm import BatchNorm, over_true_frames
 from auricle.nn.channel_norm import ChannelNorm
 from auricle.nn.conv_stack import StackModule, run_stack
 from auricle.nn.convolution import Conv1d
+from auricle.nn.cpu.policy import may_overwrite, takes_one_by_one
 from auricle.nn.depth import check_depth
-from auricle.nn.fast_paths import infers_on_cpu, is_hooked, may_overwrite
+from auricle.nn.gru import Gru
 from auricle.nn.norms import UtteranceGroupNorm
-from auricle.nn.padding import pad_frames, padding_mask, zero_padding
 from auricle.nn.recurrent import recur
 
 RUNNING_REFUSAL = (
@@ -45,7 +46,7 @@ Recurrence = Literal["lstm", "gru", "rnn"]
 
 RECURRENT_LAYERS: dict[Recurrence, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
     "lstm": nn.LSTM,
-    "gru": nn.GRU,
+    "gru": Gru,
     "rnn": nn.RNN,
 }
 
@@ -114,10 +115,10 @@ class ConvBlock(StackModule):
         y: Tensor = self.conv(x)
         return y
 
-    def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
+    def shortcut(self, x: Tensor, steps: Lengths, num_frames: int) -> Tensor:
         raise NotImplementedError  # pragma: no cover - there is none
 
-    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
+    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Lengths) -> Tensor:
         is_own = may_overwrite(self.conv, self.norm)
         if self.norm_kind == "batch":
             y = over_true_frames(self.norm, y, num_frames)
@@ -191,27 +192,26 @@ class Cpc(Encoder):
     def uses_utterance_statistics(self) -> bool:
         return self.config.norm == "instance"
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
         # A norm over time brings a channel that a steady sound leaves constant, but for rounding
         # and the two ends, to the level of the others: in float32 five of them lose three digits.
         is_wide = self.config.norm == "instance"
-        x = waveforms.to(torch.float64 if is_wide else self.dtype).unsqueeze(1)
+        waveforms = batch.values.to(torch.float64 if is_wide else self.dtype)
         blocks = cast("list[ConvBlock]", list(self.blocks))
-        is_lone = infers_on_cpu(x) and not self.training and not is_hooked(*blocks)
-        if is_lone:  # so that no padding is convolved
+        if takes_one_by_one(waveforms, batch.lengths, *blocks):
             rows = [
-                run_stack(blocks, row[None, :, :count], [count])[0][0].T.to(self.dtype)
-                for row, count in zip(x, num_samples, strict=True)
+                run_stack(blocks, row[None, None], [len(row)])[0][0].T.to(self.dtype)
+                for row in batch.layout.rows(waveforms)
             ]
-            x = pad_frames(rows)
+            x = pad_rows(rows)
         else:
-            x, _ = run_stack(blocks, x, num_samples, is_training=self.training)
+            x, _ = run_stack(
+                blocks, waveforms.unsqueeze(1), batch.lengths, is_training=self.training
+            )
             x = x.transpose(1, 2).to(self.dtype)
-        yield "encoder", x
-        num_frames = [FrameGeometry(WINDOWS).num_frames(count) for count in num_samples]
-        yield "context", recur(self.rnn, x, num_frames)
+        layout = Layout(frames_of(FrameGeometry(WINDOWS), batch.lengths))
+        yield "encoder", Batch(x, layout)
+        yield "context", Batch(recur(self.rnn, x, layout.lengths), layout)
 
     def stream_steps(self) -> Iterator[Step]:
         # As in `encode`: norms over time are computed in float64.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import msgspec
 import torch
@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from auricle.errors import AuricleError, LayerError
 from auricle.files.native import NativeCheckpoint, write_native
+from auricle.frontends.fbank import FbankConfig
+from auricle.frontends.log_mel import LogMelConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.info import LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
-from auricle.nn.fast_paths import first_change
+from auricle.nn.batch import Batch
+from auricle.nn.cpu.policy import first_change
 
 if TYPE_CHECKING:
     from auricle.geometry import IntOrTensor
@@ -30,6 +33,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return cast("dict[str, Any]", msgspec.to_builtins(self))
 
 
+class FeatureConfig(Config, frozen=True, kw_only=True):
+    """Configuration of an encoder that reads spectral features.
+
+    Attributes:
+        features: The front end and its options.
+    """
+
+    features: FbankConfig | LogMelConfig
+
+
 class EncoderDefinition(nn.Module, abc.ABC):
     """Base of `Encoder`: layers, counts of frames, identity and saving, without any call.
 
@@ -42,7 +55,7 @@ class EncoderDefinition(nn.Module, abc.ABC):
     config_type: ClassVar[type[Config]]
 
     is_faster_together: ClassVar[bool] = False
-    """Whether the CPU infers several utterances at once faster than one after the other."""
+    """True where the CPU infers several utterances at once faster than one after the other."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -61,21 +74,18 @@ class EncoderDefinition(nn.Module, abc.ABC):
         """The layers in order of depth, by arithmetic from the config alone."""
 
     @abc.abstractmethod
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Compute layers over a padded batch, in order of depth.
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        """Compute layers over a batch of waveforms, in order of depth.
 
         Args:
-            waveforms: (B, S) float32, zeros past each true end.
-            num_samples: True length of each waveform, in samples.
+            batch: Padded waveforms (B, S), float32, zeros after each one's end.
             wanted: Names of the layers that will be used. The caller stops the iteration after
                 the deepest of them; a layer that is neither wanted nor needed by a later one
                 may be left out.
 
         Yields:
-            A layer's name and its output (B, T, D); frames past an utterance's true end may
-            hold anything.
+            A layer's name and its output, padded (B, T, D) or packed (1, N, D); padding may hold
+            anything.
         """
 
     @property
@@ -90,17 +100,17 @@ class EncoderDefinition(nn.Module, abc.ABC):
 
     @property
     def sees_past(self) -> bool:
-        """Whether recurrence or causal convolutions let a frame depend on all before it."""
+        """True where a frame depends on all before it: recurrence, causal convolutions."""
         return False
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether attention lets a frame depend on the whole utterance."""
+        """True where a frame depends on the whole utterance: attention."""
         return False
 
     @property
     def uses_utterance_statistics(self) -> bool:
-        """Whether a frame depends on means or variances over the whole utterance."""
+        """True where a frame depends on means or variances over the whole utterance."""
         return False
 
     @property
@@ -113,8 +123,21 @@ class EncoderDefinition(nn.Module, abc.ABC):
         """K, codes of each frame; 0 for an encoder without codes."""
         return max(info.num_codebooks for info in self.layer_infos)
 
-    def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """Codes (B, T, K), int64, of the codes layer's padded output `x` (B, T, D)."""
+    def codes_info(self) -> LayerInfo:
+        """The layer that the quantiser reads.
+
+        Raises:
+            AuricleError: The encoder has no quantiser.
+        """
+        if self.codes_layer is None:
+            raise AuricleError(
+                f"{self._name} ({self.family}) has no quantiser, so it gives no codes; call the "
+                "encoder itself for continuous representations"
+            )
+        return self.layer_info(self.codes_layer)
+
+    def code_indices(self, frames: Batch) -> Batch:
+        """Codes (B, T, K), int64, of the codes layer's output (B, T, D), in the same layout."""
         raise NotImplementedError  # pragma: no cover - only called where codes_layer is set
 
     def stream_steps(self) -> Iterator[Step]:
@@ -159,6 +182,21 @@ class EncoderDefinition(nn.Module, abc.ABC):
             f"{len(layers) - 1} or one of {names}"
         )
 
+    def layer_names(self, names: Sequence[int | str] | Literal["all"]) -> list[str]:
+        """Names of layers, each once, for a list of names or indices, or `"all"`.
+
+        Raises:
+            LayerError: The encoder has no such layer, or `names` is no list.
+        """
+        if names == "all":
+            return [info.name for info in self.layer_infos]
+        if isinstance(names, str) or not isinstance(names, Sequence):
+            raise LayerError(
+                f"names must be 'all' or a list of layers, but is {names!r}; pass [{names!r}], or "
+                f"call encoder(wavs, layer={names!r}) for one layer"
+            )
+        return list(dict.fromkeys(self.layer_info(one).name for one in names))
+
     def num_frames(self, num_samples: IntOrTensor, layer: int | str | None = None) -> IntOrTensor:
         """Exact number of frames for `num_samples` samples at 16 kHz, by arithmetic alone.
 
@@ -183,7 +221,7 @@ class EncoderDefinition(nn.Module, abc.ABC):
         return geometry.num_frames(num_samples) if num_samples >= self.min_samples else 0
 
     def frame_times(self, num_samples: int, layer: int | str | None = None) -> Tensor:
-        """Start and end of the span of waveform that each frame sees, in seconds.
+        """Start and end of the receptive field of each frame, in seconds.
 
         The span is that of the analysis window or the feature extractor, with the convolutions
         after it that look both ways unless attention follows, clipped to the waveform.

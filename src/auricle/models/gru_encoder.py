@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
 from auricle.frontends import FbankConfig
 from auricle.inference.streaming.norms import NormFunction
 from auricle.inference.streaming.stages import Recurrent, Stage, Step
 from auricle.info import LayerInfo
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
+from auricle.nn.batch import Batch
 from auricle.nn.depth import check_depth
 from auricle.nn.recurrent import GruStack
 
@@ -69,13 +71,10 @@ class GruEncoder(FeatureEncoder):
             for index in range(self.config.num_layers)
         )
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        num_frames = [self.config.features.num_frames(count) for count in num_samples]
-        features = self.features(waveforms, num_samples)
-        for index, x in enumerate(self.rnn(features, num_frames)):
-            yield f"rnn_{index + 1}", x
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        features = self.features(batch)
+        for index, x in enumerate(self.rnn(features.values, features.lengths)):
+            yield f"rnn_{index + 1}", Batch(x, features.layout)
 
     def stream_steps(self) -> Iterator[Step]:
         yield from super().stream_steps()

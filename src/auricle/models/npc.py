@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal
 
@@ -14,16 +14,17 @@ from auricle.frontends import FbankConfig
 from auricle.geometry import FrameGeometry, Window
 from auricle.inference.streaming.stages import Step
 from auricle.info import LayerInfo
-from auricle.models.base import FeatureConfig, FeatureEncoder
-from auricle.nn import packed
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
 from auricle.nn.activations import ACTIVATIONS
+from auricle.nn.batch import Batch, Lengths, as_ints, pad_rows, padding_mask, zero_padding
 from auricle.nn.batch_norm import BatchNorm, over_true_frames
 from auricle.nn.convolution import Conv1d, as_windows, frame_windows
-from auricle.nn.cuts import cuts
+from auricle.nn.cpu import prepack
+from auricle.nn.cpu.policy import may_overwrite
+from auricle.nn.cuts import Cut, cuts
 from auricle.nn.depth import check_depth
-from auricle.nn.fast_paths import may_overwrite
 from auricle.nn.linear import Linear
-from auricle.nn.padding import pad_frames, padding_mask, zero_padding
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
 
 BLOCK_KERNEL = 3
@@ -111,7 +112,7 @@ class ConvBlock(nn.Module):
         self.bn1 = BatchNorm(width) if config.batch_norm else None
         self.bn2 = BatchNorm(width) if config.batch_norm else None
 
-    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+    def forward(self, x: Tensor, num_frames: Lengths) -> Tensor:
         """Output (B, hidden_size, T) for `x` (B, input_dim, T) with zeros past the true ends."""
         y = self.conv(x)
         y = self.activation(y if self.bn1 is None else over_true_frames(self.bn1, y, num_frames))
@@ -134,7 +135,7 @@ class MaskedConv(nn.Module):
         return y.tanh_() if may_overwrite(self.conv) else torch.tanh(y)
 
 
-class HiddenTapsConv(nn.Conv1d):
+class HiddenTapsConv(prepack.Prepacking, nn.Conv1d):
     """Convolution that takes its middle taps for zeros, whatever they are."""
 
     def __init__(self, *, dim: int, kernel_size: int, mask_taps: int) -> None:
@@ -145,9 +146,9 @@ class HiddenTapsConv(nn.Conv1d):
         """Output (B, D, T) for the input `x` (B, D, T)."""
         kernel_size = self.kernel_size[0]
         first_hidden = (kernel_size - self.mask_taps) // 2
-        if packed.is_packable(x, self.weight):
+        if prepack.is_packable(x, self.weight):
             rows = [self._by_seen_taps(frames, first_hidden) for frames in x.transpose(1, 2)]
-            return pad_frames(rows).transpose(1, 2)
+            return pad_rows(rows).transpose(1, 2)
         taps = torch.arange(kernel_size, device=x.device)
         is_hidden = (taps >= first_hidden) & (taps < first_hidden + self.mask_taps)
         weight = self.weight.masked_fill(is_hidden, 0.0)
@@ -157,19 +158,19 @@ class HiddenTapsConv(nn.Conv1d):
     def _by_seen_taps(self, frames: Tensor, first_hidden: int) -> Tensor:
         """The sum (T, D) over the taps that are not hidden, for frames (T, D)."""
         kernel_size, num_frames = self.kernel_size[0], len(frames)
-        half, behind = kernel_size // 2, first_hidden + self.mask_taps
+        half, end = kernel_size // 2, first_hidden + self.mask_taps
         padded = F.pad(frames, (0, 0, half, half))
         before = frame_windows(padded, first_hidden, stride=1)[:num_frames]
-        after = frame_windows(padded[behind:], kernel_size - behind, stride=1)
-        weight = packed.packed(self.weight, _seen_taps(first_hidden, behind))
-        return packed.product(torch.cat([before, after], dim=1), weight, self.bias)
+        after = frame_windows(padded[end:], kernel_size - end, stride=1)
+        weight = prepack.packed_weight(self, self.weight, layout=_seen_taps(first_hidden, end))
+        return prepack.packed_linear(torch.cat([before, after], dim=1), weight, self.bias)
 
 
 @lru_cache
-def _seen_taps(first_hidden: int, behind: int) -> packed.Form:
+def _seen_taps(first_hidden: int, end: int) -> prepack.WeightLayout:
     """Makes the matrix (N, taps * C) of a weight (N, C, K) without its taps of this range."""
     return lambda weight: as_windows(
-        torch.cat([weight[:, :, :first_hidden], weight[:, :, behind:]], dim=2)
+        torch.cat([weight[:, :, :first_hidden], weight[:, :, end:]], dim=2)
     )
 
 
@@ -240,26 +241,31 @@ class Npc(FeatureEncoder):
             layers.append(LayerInfo(name="bottleneck", dim=config.bottleneck_dim, geometry=summed))
         return tuple(layers)
 
-    def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
-        return self.quantizer.indices(x)
+    def code_indices(self, frames: Batch) -> Batch:
+        return Batch(self.quantizer.indices(frames.values), frames.layout)
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        features = self.features(waveforms, num_samples)
-        num_frames = [self.config.features.num_frames(count) for count in num_samples]
-        yield from self.encode_features(features, num_frames, wanted)
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        yield from self.encode_features(self.features(batch), wanted)
 
     def encode_features(
-        self, features: Tensor, num_frames: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        """As `encode`, of features (B, T, D) with zeros past the true lengths `num_frames`."""
-        x = features.transpose(1, 2)
+        self, features: Batch, wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Batch]]:
+        """As `encode`, of features (B, T, D) that are padded with zeros."""
+        x, num_frames = features.values.transpose(1, 2), as_ints(features.lengths)
         called = (*self.blocks, *self.masked_convs.values())
         parts = cuts(num_frames, self._reach, self._bytes_per_frame(x), called)
-        if len(parts) == 1:
-            yield from self._layers(x, num_frames, wanted)
-            return
+        layers = (
+            self._layers(x, num_frames, wanted)
+            if len(parts) == 1
+            else self._layers_in_parts(x, parts, wanted)
+        )
+        for name, y in layers:
+            yield name, Batch(y, features.layout)
+
+    def _layers_in_parts(
+        self, x: Tensor, parts: list[Cut], wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """As `_layers`, those that are wanted, a part of the frames at a time."""
         outputs: dict[str, Tensor] = {}
         for part in parts:
             missing = set(wanted)
@@ -285,9 +291,9 @@ class Npc(FeatureEncoder):
         return 0 if self.training else len(x) * self.config.hidden_size * x.element_size()
 
     def _layers(
-        self, x: Tensor, num_frames: Sequence[int], wanted: frozenset[str]
+        self, x: Tensor, num_frames: Lengths, wanted: frozenset[str]
     ) -> Iterator[tuple[str, Tensor]]:
-        """As `encode_features`, of features (B, D, T)."""
+        """The layers (B, T, D) by name, of features (B, D, T)."""
         padding = padding_mask(num_frames, x.shape[2], x.device)
         wants_sum = not wanted.isdisjoint({"masked_sum", "bottleneck"})
         masked_sum = None

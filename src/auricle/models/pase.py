@@ -13,6 +13,7 @@ from auricle.inference.streaming.stages import Step
 from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
+from auricle.nn.batch import Batch, Layout, Lengths, as_ints, frames_of
 from auricle.nn.batch_norm import BatchNorm, over_true_frames
 from auricle.nn.convolution import Conv1d
 from auricle.nn.cuts import Cut, cuts
@@ -117,13 +118,13 @@ class ConvBlock(nn.Module):
         self.norm = BatchNorm(dim)
         self.activation = nn.PReLU(dim)
 
-    def forward(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
+    def forward(self, x: Tensor, lengths: Lengths) -> Tensor:
         """Output (B, C, T) for `x` (B, D, S) with true lengths `lengths`."""
         window = self.window
         x = reflect_pad(x, lengths, left=window.pad_left, right=window.pad_right)
         # Step by step: of a long batch each tensor here takes gigabytes, and is freed at once.
         x = self.conv(x)
-        num_frames = [self.geometry.num_frames(length) for length in lengths]
+        num_frames = frames_of(self.geometry, lengths)
         x = over_true_frames(self.norm, x, num_frames)
         output: Tensor = self.activation(x)
         return output
@@ -193,36 +194,40 @@ class Pase(Encoder):
             count = max(FrameGeometry((window,)).min_samples(count), mirrored + 1)
         return count
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        config = self.config
-        num_frames = _lengths(config.windows, num_samples)
-        x = waveforms.unsqueeze(1)
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        config, num_samples = self.config, batch.lengths
+        x = batch.values.unsqueeze(1)
         geometry = FrameGeometry(config.windows)
-        called = (*self.blocks, *self.skips)
-        parts = cuts(num_samples, geometry, self._bytes_per_frame(x), called)
-        layers = (
-            self._blocks_in_parts(x, num_samples, parts, wanted)
-            if len(parts) > 1
-            else self._blocks_whole(x, num_samples, wanted)
-        )
+        layout = Layout(frames_of(geometry, num_samples))
+        layers = self._blocks_whole(x, num_samples, wanted)
+        if not isinstance(num_samples, Tensor):
+            called = (*self.blocks, *self.skips)
+            parts = cuts(num_samples, geometry, self._bytes_per_frame(x), called)
+            if len(parts) > 1:
+                layers = self._blocks_in_parts(x, num_samples, parts, wanted)
         skips: dict[str, Tensor] = {}
         for name, y in layers:
             if name.startswith("block"):
                 x = y
-                yield name, x.transpose(1, 2)
+                depth = int(name.removeprefix("block_"))
+                yield name, self._of_block(x, depth, num_samples)
             else:
                 skips[name] = y
             del y  # no second name keeps a long layer
         if config.rnn_dim is not None and not wanted.isdisjoint({"rnn", "embedding"}):
             x = self.rnn(x.transpose(1, 2)).transpose(1, 2)
-            yield "rnn", x.transpose(1, 2)
+            yield "rnn", Batch(x.transpose(1, 2), layout)
         for name, skip in skips.items():
             if name != SUM_OF_SKIPS:
-                yield name, skip.transpose(1, 2)
+                yield name, Batch(skip.transpose(1, 2), layout)
         if "embedding" in wanted:
-            yield "embedding", self._embed(x, list(skips.values()), num_frames)
+            embedding = self._embed(x, list(skips.values()), layout.lengths)
+            yield "embedding", Batch(embedding, layout)
+
+    def _of_block(self, x: Tensor, depth: int, num_samples: Lengths) -> Batch:
+        """The output (B, C, T) of block `depth`, counted from 1, as a batch (B, T, C)."""
+        geometry = FrameGeometry(self.config.windows[:depth])
+        return Batch.padded(x.transpose(1, 2), frames_of(geometry, num_samples))
 
     def _depth(self, wanted: frozenset[str]) -> int:
         """How many blocks are needed."""
@@ -239,7 +244,7 @@ class Pase(Encoder):
         return index < self.config.num_skips and not wanted.isdisjoint(names)
 
     def _blocks_whole(
-        self, x: Tensor, lengths: Sequence[int], wanted: frozenset[str]
+        self, x: Tensor, lengths: Lengths, wanted: frozenset[str]
     ) -> Iterator[tuple[str, Tensor]]:
         """Blocks and the skips that are needed (B, D, T), by name, for waveforms (B, 1, S)."""
         windows = self.config.windows
@@ -250,7 +255,7 @@ class Pase(Encoder):
             if self._needs_skip(index, wanted):
                 # The projection is linear and has no bias: after the average it costs less.
                 of_block = _lengths(windows[: index + 1], lengths)
-                averages = average_groups(x, of_block, num_frames)
+                averages = average_groups(x, as_ints(of_block), as_ints(num_frames))
                 yield f"skip_{index + 1}", self.skips[index](averages)
 
     def _blocks_in_parts(
@@ -280,7 +285,7 @@ class Pase(Encoder):
                     is_summed = config.skip_merge == "sum" and skip_name not in wanted
                     key = SUM_OF_SKIPS if is_summed else skip_name
                     if key not in outputs:
-                        most = max(_lengths(config.windows, lengths))
+                        most = max(as_ints(_lengths(config.windows, lengths)))
                         outputs[key] = y.new_zeros(len(x), config.embedding_dim, most)
                     self._add_skip(outputs[key], index, own, part, lengths)
         for name in list(outputs):
@@ -314,7 +319,7 @@ class Pase(Encoder):
             hop *= self.config.strides[index]
         return len(x) * largest * x.element_size()
 
-    def _embed(self, x: Tensor, skips: list[Tensor], num_frames: Sequence[int]) -> Tensor:
+    def _embed(self, x: Tensor, skips: list[Tensor], num_frames: Lengths) -> Tensor:
         """The embedding (B, T, output_dim) of the last features `x` (B, D, T)."""
 
         def embed(stretch: slice) -> Tensor:
@@ -340,6 +345,5 @@ class Pase(Encoder):
         raise self.stream_refusal(reason)
 
 
-def _lengths(windows: tuple[Window, ...], num_samples: Sequence[int]) -> list[int]:
-    geometry = FrameGeometry(windows)
-    return [geometry.num_frames(count) for count in num_samples]
+def _lengths(windows: tuple[Window, ...], num_samples: Lengths) -> Lengths:
+    return frames_of(FrameGeometry(windows), num_samples)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from torch import Tensor
 
 from auricle.inference.streaming.stages import CODES, PerFrame, Step
 from auricle.info import LayerInfo
 from auricle.models.gru_encoder import GruConfig, GruEncoder
+from auricle.nn.batch import Batch
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
 
 
@@ -48,8 +49,8 @@ class VqApc(GruEncoder):
         *others, last = super().layer_infos
         return (*others, dataclasses.replace(last, num_codebooks=len(self.config.codebooks)))
 
-    def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
-        return self.quantizer.indices(x)
+    def code_indices(self, frames: Batch) -> Batch:
+        return Batch(self.quantizer.indices(frames.values), frames.layout)
 
     def stream_steps(self) -> Iterator[Step]:
         yield from super().stream_steps()

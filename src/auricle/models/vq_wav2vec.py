@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from auricle.models.conv_encoder import (
     ConvEncoder,
     ConvEncoderConfig,
 )
+from auricle.nn.batch import Batch
 from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
 from auricle.nn.vector_quantizer import (
     GumbelQuantizer,
@@ -75,16 +76,15 @@ class VqWav2Vec(ConvEncoder):
         num_codebooks = self.config.quantizer.num_groups
         return (dataclasses.replace(z, num_codebooks=num_codebooks), *others)
 
-    def code_indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
-        return self.quantizer.indices(x.transpose(1, 2), num_frames)
+    def code_indices(self, frames: Batch) -> Batch:
+        codes = self.quantizer.indices(frames.values.transpose(1, 2), frames.lengths)
+        return Batch(codes, frames.layout)
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        x, num_frames = self.frames(waveforms, num_samples)
-        yield "z", x.transpose(1, 2)
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        x, num_frames = self.frames(batch)
+        yield "z", Batch.padded(x.transpose(1, 2), num_frames)
         x = self.quantizer(x, num_frames)
-        yield "quantized", x.transpose(1, 2)
+        yield "quantized", Batch.padded(x.transpose(1, 2), num_frames)
         contexts = self.contexts(x, num_frames)
         del x  # a long one makes room for what comes next
         yield from contexts

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from torch import Tensor
+from collections.abc import Iterator
 
 from auricle.models.conv_encoder import ConvEncoder, ConvEncoderConfig
+from auricle.nn.batch import Batch
 
 
 class Wav2VecConfig(ConvEncoderConfig, frozen=True, kw_only=True):
@@ -20,11 +19,9 @@ class Wav2Vec(ConvEncoder):
     config_type = Wav2VecConfig
     config: Wav2VecConfig
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        x, num_frames = self.frames(waveforms, num_samples)
-        yield "z", x.transpose(1, 2)
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        x, num_frames = self.frames(batch)
+        yield "z", Batch.padded(x.transpose(1, 2), num_frames)
         contexts = self.contexts(x, num_frames)
         del x  # a long one makes room for what comes next
         yield from contexts

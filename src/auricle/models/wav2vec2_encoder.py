@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
+from auricle.nn.batch import Batch, Layout, frames_of
+from auricle.nn.cpu.policy import may_pack
 from auricle.nn.linear import Linear
 from auricle.nn.stretches import by_stretches
 from auricle.nn.waveform_extractor import ExtractorConfig, WaveformExtractor
@@ -82,27 +84,28 @@ class WaveformTransformerEncoder(Encoder):
     def uses_utterance_statistics(self) -> bool:
         return self.config.normalize or self.config.extractor.norm == "group"
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        config = self.config
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        frames = self.latents(batch)
+        layout = Layout(frames.lengths, is_packed=may_pack(frames.lengths, self.transformer))
+        states = iter(self.transformer(self._projected(frames.values), layout))
+        del batch, frames
+        for info in self.layer_infos:
+            # Do not bind the output: no reference may keep it alive while the next layer runs.
+            if info.name in wanted:
+                yield info.name, Batch(next(states), layout)
+            else:
+                next(states)
+
+    def latents(self, batch: Batch) -> Batch:
+        """The extractor's frames (B, T, D) of waveforms (B, S); padding may hold anything."""
+        config, waveforms, num_samples = self.config, batch.values, batch.lengths
         if config.normalize:
             waveforms = normalized(waveforms, num_samples, eps=config.normalize_eps)
         elif config.extractor.norm == "group":
             # The norm removes what an offset adds to a channel; here it goes without loss.
             waveforms = centred(waveforms, num_samples)
-        waveforms = waveforms.to(self.dtype)
-        geometry = config.extractor.geometry
-        num_frames = [geometry.num_frames(count) for count in num_samples]
-        frames = self._projected(self.extractor(waveforms, num_samples))
-        states = iter(self.transformer(frames, num_frames))
-        del waveforms, frames
-        for info in self.layer_infos:
-            # Held by nobody, so that a long one makes room for what comes next.
-            if info.name in wanted:
-                yield info.name, next(states)
-            else:
-                next(states)
+        frames = self.extractor(waveforms.to(self.dtype), num_samples)
+        return Batch.padded(frames, frames_of(config.extractor.geometry, num_samples))
 
     def _projected(self, frames: Tensor) -> Tensor:
         """What enters the Transformer (B, T, D) of the extractor's frames."""

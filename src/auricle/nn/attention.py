@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.nn.packing import Packing
+from auricle.nn.batch import Layout, as_ints
+from auricle.nn.cpu.policy import runs_on_cpu
 
 VARLEN_TOLERANCES = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
 """Types of the kernel for packed utterances, and how far the check lets it be from float64."""
@@ -24,7 +25,7 @@ def attend(
     with which weights of values are left out. The CPU's kernel for float32 is faster than that for
     half the bits, and more precise.
     """
-    is_half = query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16)
+    is_half = runs_on_cpu(query) and query.dtype in (torch.bfloat16, torch.float16)
     if not is_half:
         return F.scaled_dot_product_attention(query, key, value, mask, dropout)
     if mask is not None and mask.is_floating_point():
@@ -33,17 +34,15 @@ def attend(
     return wide.to(query.dtype)
 
 
-def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
+def attend_packed(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
     """Contexts (1, H, N, D) of packed utterances, each of which attends to itself alone.
 
     On GPUs that have it, flash attention of variable length takes all of them at once (Dao,
     arXiv:2307.08691), in half the bits of float32; without it they go one after the other.
     """
-    if len(packing.lengths) > 1 and _has_varlen(query):
-        return _varlen(query, key, value, packing)
-    contexts = [
-        attend(query[:, :, one], key[:, :, one], value[:, :, one]) for one in packing.slices
-    ]
+    if len(layout.lengths) > 1 and _has_varlen(query):
+        return _varlen(query, key, value, layout)
+    contexts = [attend(query[:, :, one], key[:, :, one], value[:, :, one]) for one in layout.slices]
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
 
 
@@ -56,9 +55,9 @@ def _has_varlen(query: Tensor) -> bool:
     )
 
 
-def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
+def _varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
     """As `attend_packed`, by one kernel."""
-    boundaries, longest = packing.boundaries(query.device), max(packing.lengths)
+    boundaries, longest = layout.boundaries(query.device), max(as_ints(layout.lengths))
     rows = [part[0].transpose(0, 1) for part in (query, key, value)]
     kernel = import_module("torch.nn.attention.varlen").varlen_attn
     context: Tensor = kernel(*rows, boundaries, boundaries, longest, longest)
@@ -68,18 +67,18 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tens
 @functools.cache
 def _varlen_is_right(device: torch.device, dtype: torch.dtype, width: int) -> bool:
     """Whether the kernel is there and gives what it should for heads of this width."""
-    packing = Packing([5, 130, 1, 64])
+    layout = Layout([5, 130, 1, 64], is_packed=True)
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.no_grad():
-        shape = (3, 1, 2, sum(packing.lengths), width)
+        shape = (3, 1, 2, sum(as_ints(layout.lengths)), width)
         parts = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
         expected = [
             F.scaled_dot_product_attention(*(part[:, :, one].double() for part in parts))
-            for one in packing.slices
+            for one in layout.slices
         ]
         query, key, value = parts.to(device)
         try:
-            context = _varlen(query, key, value, packing).cpu().double()
+            context = _varlen(query, key, value, layout).cpu().double()
         except (ImportError, AttributeError, TypeError, RuntimeError):
             return False
         error = (context - torch.cat(expected, dim=2)).abs().max().item()

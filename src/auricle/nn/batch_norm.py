@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.errors import AudioError
-from auricle.nn.fast_paths import infers_on_cpu
+from auricle.nn.batch import Lengths, as_ints
+from auricle.nn.cpu.policy import joins_frames
 
 
 def check_variance(num_frames: int) -> None:
@@ -22,7 +23,7 @@ def check_variance(num_frames: int) -> None:
         )
 
 
-def over_true_frames(norm: nn.Module, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+def over_true_frames(norm: nn.Module, x: Tensor, num_frames: Lengths) -> Tensor:
     """Output (B, C, T) of a batch norm for `x` (B, C, T) with true lengths `num_frames`.
 
     A norm of torch's in the place of the library's own, such as `SyncBatchNorm`, sees in training
@@ -34,15 +35,15 @@ def over_true_frames(norm: nn.Module, x: Tensor, num_frames: Sequence[int]) -> T
     return _joined(norm, x, num_frames) if norm.training else norm(x)
 
 
-def _joined(norm: Callable[[Tensor], Tensor], x: Tensor, num_frames: Sequence[int]) -> Tensor:
+def _joined(norm: Callable[[Tensor], Tensor], x: Tensor, num_frames: Lengths) -> Tensor:
     """What `norm` makes of the true frames of all rows together; past their ends zeros."""
-    length = x.shape[2]
-    if all(count == length for count in num_frames):
+    length, counts = x.shape[2], as_ints(num_frames)
+    if all(count == length for count in counts):
         return norm(x)
     # Slices of rows, not a mask: the gradient of indexing by a mask is slow.
-    true = torch.cat([row[:, :count] for row, count in zip(x, num_frames, strict=True)], dim=1)
+    true = torch.cat([row[:, :count] for row, count in zip(x, counts, strict=True)], dim=1)
     normed = norm(true.unsqueeze(0)).squeeze(0)
-    rows = torch.split(normed, list(num_frames), dim=1)
+    rows = torch.split(normed, counts, dim=1)
     return torch.stack([F.pad(row, (0, length - row.shape[1])) for row in rows])
 
 
@@ -53,7 +54,7 @@ class BatchNorm(nn.BatchNorm1d):
     are the running statistics that evaluation uses: padding changes neither.
     """
 
-    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, num_frames: Lengths) -> Tensor:  # type: ignore[override]
         """Output (B, C, T) for the input `x` (B, C, T) with true lengths `num_frames`.
 
         What it holds past the true ends is finite, nothing more.
@@ -61,11 +62,11 @@ class BatchNorm(nn.BatchNorm1d):
         Raises:
             AudioError: In training, the batch has one true frame alone.
         """
-        if not self.training and infers_on_cpu(x):
+        if not self.training and joins_frames(x):
             return self._by_running_statistics(x)
         if not self.training:
             return super().forward(x)
-        check_variance(sum(num_frames))
+        check_variance(sum(as_ints(num_frames)))
         return _joined(super().forward, x, num_frames)
 
     def _by_running_statistics(self, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import accumulate
 from typing import Literal
@@ -14,12 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.attention import attend, attend_packed
+from auricle.nn.batch import Layout, as_ints, pad_rows
+from auricle.nn.cpu.policy import acts
 from auricle.nn.depth import check_depth
-from auricle.nn.fast_paths import acts, is_hooked
 from auricle.nn.linear import Linear, activated
 from auricle.nn.long_layers import is_long, run_layer
-from auricle.nn.packing import Packing
-from auricle.nn.padding import padding_mask
 from auricle.nn.stretches import by_stretches
 
 POSITION_BASE = 10_000.0
@@ -124,26 +123,23 @@ class SelfAttention(nn.Module):
         self.value = Linear(config.hidden_size, config.hidden_size)
         self.out = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, batch: Tensor | Packing | None) -> Tensor:
-        """Output (B, T, D).
-
-        `batch` (B, T) is True on padding, which nobody attends to; or it is where utterances lie in
-        the only row of `x`, of which each attends to itself.
-        """
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        """Output for `x`, both (B, T, D) in `layout`; each utterance attends to itself."""
         query, key, value = (
             projection(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )
-        if isinstance(batch, Packing):
-            context = attend_packed(query, key, value, batch)
+        if layout.is_packed:
+            context = attend_packed(query, key, value, layout)
         else:
-            seen = None if batch is None else ~batch[:, None, None, :]
+            padding = layout.padding(x)
+            seen = None if padding is None else ~padding[:, None, None, :]
             context = self.attend(query, key, value, seen)
         output: Tensor = self.out(context.transpose(1, 2).flatten(-2))
         return output
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
-        """Contexts (B, H, T, D / H); `seen` (B, 1, 1, T) is False where nobody attends to."""
+        """Contexts (B, H, T, D / H); `seen` (B, 1, 1, T) is False on padding."""
         dropout = self.dropout if self.training else 0.0
         return attend(query, key, value, seen, dropout)
 
@@ -162,15 +158,21 @@ class BertLayer(nn.Module):
         self.ffn_out = Linear(config.ffn_size, config.hidden_size)
         self.ffn_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, x: Tensor, batch: Tensor | Packing | None) -> Tensor:
-        """Output (B, T, D) for the input `x` (B, T, D); `batch` is as in the attention."""
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        """Output (B, T, D) for the input `x` (B, T, D), both in `layout`."""
         if self.pre_layer_norm:
-            x = x + self._drop(self.attention(self.attention_norm(x), batch))
+            x = x + self._drop(self.attention(self.attention_norm(x), layout))
             x = x + self._drop(self._feed_forward(self.ffn_norm(x)))
         else:
-            x = self.attention_norm(x + self._drop(self.attention(x, batch)))
+            x = self.attention_norm(x + self._drop(self.attention(x, layout)))
             x = self.ffn_norm(x + self._drop(self._feed_forward(x)))
         return x
+
+    def linears(self) -> list[nn.Module]:
+        """The linear layers that reduced precision (int8) may serve."""
+        attention = self.attention
+        projections = [attention.query, attention.key, attention.value, attention.out]
+        return [*projections, self.ffn_in, self.ffn_out]
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.ffn_out(activated(self.ffn_in, x, self.activation))
@@ -197,33 +199,36 @@ class BertEncoder(nn.Module):
             for _ in range(config.num_layers + 1 if config.pre_layer_norm else 0)
         )
 
-    def forward(self, features: Tensor, num_frames: Sequence[int]) -> Iterable[Tensor]:
-        """The embedding, then each layer's output, all (B, T, D), as they are asked for.
+    def forward(self, features: Tensor, layout: Layout) -> Iterable[Tensor]:
+        """The embedding, then each layer's output, in order, as asked for.
 
-        `features` is (B, T, input_dim); `num_frames` the true length of each utterance.
+        Args:
+            features: (B, T, input_dim), padded, whatever the layout is.
+            layout: Lengths of the utterances, and the layout of what is returned. Packed is for
+                inference.
+
+        Returns:
+            Padded (B, T, D) or packed (1, N, D).
         """
-        states = self._states(features, num_frames)
+        states = self._states(features, layout)
         return tuple(states) if acts(self) else states
 
-    def _states(self, features: Tensor, num_frames: Sequence[int]) -> Iterator[Tensor]:
+    def _states(self, features: Tensor, layout: Layout) -> Iterator[Tensor]:
         limit = self.config.max_chunk_frames
-        if limit and max(num_frames) > limit:
-            yield from self._forward_chunks(features, num_frames)
+        if limit and max(as_ints(layout.lengths)) > limit:
+            yield from self._forward_chunks(features, layout)
             return
         x = F.dropout(self._embed(features), self.config.hidden_dropout, self.training)
         del features
+        if layout.is_packed:
+            x = layout.pack(x)
         yield self._emit(x, 0)
-        if self.training or is_hooked(*self.children()):
-            padding = padding_mask(num_frames, x.shape[1], x.device)
-            for index, layer in enumerate(self._layers()):
-                x = layer(x, padding)
-                yield self._emit(x, index + 1)
-            return
-        packing = Packing(num_frames)
-        x = packing.pack(x)
         for index, layer in enumerate(self._layers()):
-            x = run_layer(layer, x, packing) if is_long(layer, x) else layer(x, packing)
-            yield packing.unpack(self._emit(x, index + 1))
+            if layout.is_packed and is_long(layer, x):
+                x = run_layer(layer, x, layout)
+            else:
+                x = layer(x, layout)
+            yield self._emit(x, index + 1)
 
     def _layers(self) -> Iterator[nn.Module]:
         for index in range(self.config.num_layers):
@@ -248,25 +253,22 @@ class BertEncoder(nn.Module):
         emitted: Tensor = self.output_norms[index](x) if self.output_norms else x
         return emitted
 
-    def _forward_chunks(self, features: Tensor, num_frames: Sequence[int]) -> Iterator[Tensor]:
+    def _forward_chunks(self, features: Tensor, layout: Layout) -> Iterator[Tensor]:
         """As `forward`, each utterance cut as `torch.chunk` cuts it, each chunk alone."""
         pieces: list[Tensor] = []
         counts: list[int] = []
-        for row, length in zip(features, num_frames, strict=True):
-            chunks = row[:length].chunk(math.ceil(length / self.config.max_chunk_frames))
+        for row in Layout(layout.lengths).rows(features):
+            chunks = row.chunk(math.ceil(len(row) / self.config.max_chunk_frames))
             pieces.extend(chunks)
             counts.append(len(chunks))
-        lengths = [len(piece) for piece in pieces]
-        padded = nn.utils.rnn.pad_sequence(pieces, batch_first=True)
-        for state in self._states(padded, lengths):
-            chunks = [row[:length] for row, length in zip(state, lengths, strict=True)]
+        of_chunks = Layout([len(piece) for piece in pieces], is_packed=layout.is_packed)
+        for state in self._states(pad_rows(pieces), of_chunks):
+            if layout.is_packed:  # where an utterance's chunks follow each other as they should
+                yield state
+                continue
+            chunks = of_chunks.rows(state)
             joined = [
                 torch.cat(chunks[end - count : end])
                 for count, end in zip(counts, accumulate(counts), strict=True)
             ]
-            # A lone one needs no copy, which of a long one would be large.
-            yield (
-                joined[0].unsqueeze(0)
-                if len(joined) == 1
-                else nn.utils.rnn.pad_sequence(joined, batch_first=True)
-            )
+            yield pad_rows(joined)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from auricle.nn.fast_paths import may_bypass
+from auricle.nn.cpu.policy import is_traced, may_bypass
 
 MAX_CHUNK_BYTES = 64 << 20
 """What the largest intermediate value of a stretch may take."""
@@ -24,8 +24,10 @@ def chunks(num_frames: int, bytes_per_frame: int, modules: Iterable[nn.Module]) 
         bytes_per_frame: Of the largest intermediate value, over the whole batch.
         modules: What is called on each stretch.
     """
+    if torch.is_grad_enabled() or is_traced():
+        return [slice(0, num_frames)]
     size = max(1, MAX_CHUNK_BYTES // max(1, bytes_per_frame))
-    if torch.is_grad_enabled() or num_frames <= size or not may_bypass(*modules):
+    if num_frames <= size or not may_bypass(*modules):
         return [slice(0, num_frames)]
     return split(num_frames, size)
 

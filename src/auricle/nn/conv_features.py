@@ -6,7 +6,7 @@ wav2vec (arXiv:1904.05862, section 2) and vq-wav2vec (arXiv:1910.05453) are made
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import msgspec
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry, Window
 from auricle.nn.activations import ACTIVATIONS, Activation
+from auricle.nn.batch import Lengths, as_tensor
 from auricle.nn.conv_stack import StackLayer, StackModule, run_stack
 from auricle.nn.convolution import Conv1d
+from auricle.nn.cpu.policy import acts, may_overwrite
 from auricle.nn.depth import check_depth
-from auricle.nn.fast_paths import acts, may_overwrite
 from auricle.nn.norms import UtteranceGroupNorm
 
 ConvLayers = tuple[tuple[int, int, int], ...]
@@ -123,10 +124,10 @@ class ExtractorLayer(StackModule):
         y: Tensor = self.conv(x)
         return y
 
-    def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
+    def shortcut(self, x: Tensor, steps: Lengths, num_frames: int) -> Tensor:
         return thinned(x, steps, num_frames)
 
-    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
+    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Lengths) -> Tensor:
         return _joined(self.activation(y), shortcut, self.residual_scale)
 
 
@@ -140,7 +141,7 @@ class ConvExtractor(nn.Module):
             ExtractorLayer(config, index=index) for index in range(len(config.layers))
         )
 
-    def forward(self, waveforms: Tensor, num_samples: Sequence[int]) -> tuple[Tensor, list[int]]:
+    def forward(self, waveforms: Tensor, num_samples: Lengths) -> tuple[Tensor, Lengths]:
         """Frames (B, D, T) of waveforms (B, S), and their true counts.
 
         Past the true ends the waveforms hold zeros, the frames anything.
@@ -188,12 +189,12 @@ class AggregatorLayer(StackModule):
         y = self.conv(frames.transpose(1, 2))
         return F.dropout(y, self.dropout, self.training)
 
-    def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
+    def shortcut(self, x: Tensor, steps: Lengths, num_frames: int) -> Tensor:
         # Layers with a residual have stride 1.
         shortcut: Tensor = self.residual(x[:, :, :num_frames])
         return shortcut
 
-    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
+    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Lengths) -> Tensor:
         return _joined(self.activation(y), shortcut, self.residual_scale)
 
 
@@ -208,14 +209,14 @@ class CausalAggregator(nn.Module):
             for index in range(len(config.layers))
         )
 
-    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Iterable[Tensor]:
+    def forward(self, x: Tensor, num_frames: Lengths) -> Iterable[Tensor]:
         """Each layer's output (B, C, T) for the frames `x` (B, D, T), as they are asked for."""
         outputs = self._outputs(x, num_frames)
         return tuple(outputs) if acts(self) else outputs
 
-    def _outputs(self, x: Tensor, num_frames: Sequence[int]) -> Iterator[Tensor]:
+    def _outputs(self, x: Tensor, num_frames: Lengths) -> Iterator[Tensor]:
         # What is past a true end stays there, for no layer looks ahead.
-        lengths = list(num_frames)
+        lengths = num_frames
         for layer in cast("list[StackLayer]", list(self.layers)):
             x, lengths = run_stack([layer], x, lengths)
             yield x
@@ -228,12 +229,12 @@ def _joined(y: Tensor, shortcut: Tensor | None, residual_scale: float | None) ->
     return (y + shortcut) * math.sqrt(residual_scale)
 
 
-def thinned(x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
+def thinned(x: Tensor, steps: Lengths, num_frames: int) -> Tensor:
     """(B, C, num_frames): of row b of `x` (B, C, T) every `steps[b]`-th frame from the first.
 
     Where a row runs out of frames its last one is repeated.
     """
-    step = torch.tensor(steps, device=x.device).unsqueeze(1)
+    step = as_tensor(steps, x.device).unsqueeze(1)
     frames = torch.arange(num_frames, device=x.device) * step
     frames = frames.clamp(max=x.shape[2] - 1)
     return x.gather(2, frames.unsqueeze(1).expand(-1, x.shape[1], -1))

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.geometry import Window
-from auricle.nn import packed
+from auricle.nn.batch import zero_padding
 from auricle.nn.batch_norm import check_variance
-from auricle.nn.padding import zero_padding
+from auricle.nn.cpu.prepack import Prepacking
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 STACK_NORM_EPS = 1e-5
@@ -125,7 +125,7 @@ class ConvPositions(nn.Module):
         )
 
 
-class WeightNormConv(nn.Module):
+class WeightNormConv(Prepacking):
     """A grouped convolution whose weight has one learnt norm per tap (arXiv:1602.07868)."""
 
     def __init__(self, config: ConvPositionConfig, *, dim: int) -> None:
@@ -144,7 +144,7 @@ class WeightNormConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolution (B, D, T - kernel_size + 1) of `x` (B, D, T)."""
-        weight = packed.kept_with((self.weight_v, self.weight_g), self._weight)
+        weight = self.cached_from("weight", (self.weight_v, self.weight_g), self._weight)
         return F.conv1d(x, weight.to(x.dtype), self.bias, groups=self.num_groups)
 
     def _weight(self) -> Tensor:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry, Window
+from auricle.nn.batch import Lengths, as_tensor, frames_of
 from auricle.nn.chunks import chunks
+from auricle.nn.cpu.policy import runs_on_cpu
 from auricle.nn.cuts import Cut, cuts
 from auricle.nn.norms import NormTerms, UtteranceGroupNorm, UtteranceStatistics
 
@@ -54,10 +56,10 @@ class StackLayer(Protocol):
     def convolved(self, x: Tensor) -> Tensor:
         """The convolution (B, C, T) of `x` (B, C', T')."""
 
-    def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
+    def shortcut(self, x: Tensor, steps: Lengths, num_frames: int) -> Tensor:
         """What is added (B, C, num_frames); frame t of row b stands at `t * steps[b]` of `x`."""
 
-    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
+    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Lengths) -> Tensor:
         """The output (B, C, T) of the normed `y` (B, C, T) with true frames `num_frames`."""
 
 
@@ -68,12 +70,12 @@ class StackModule(nn.Module):
     def parts(self) -> Sequence[nn.Module]:
         return (self,)
 
-    def forward(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
+    def forward(self, x: Tensor, lengths: Lengths) -> Tensor:
         """Output (B, C, T) for `x` (B, C', T') with true `lengths`."""
         return run_whole(cast("StackLayer", self), x, lengths)
 
 
-def run_whole(layer: StackLayer, x: Tensor, lengths: Sequence[int]) -> Tensor:
+def run_whole(layer: StackLayer, x: Tensor, lengths: Lengths) -> Tensor:
     """Output (B, C, T) of a layer for `x` (B, C', T') with true `lengths`."""
     num_frames = _through(layer.window, lengths)
     y = layer.convolved(x)
@@ -86,23 +88,25 @@ def run_whole(layer: StackLayer, x: Tensor, lengths: Sequence[int]) -> Tensor:
 
 
 def run_stack(
-    layers: Sequence[StackLayer], x: Tensor, lengths: Sequence[int], *, is_training: bool = False
-) -> tuple[Tensor, list[int]]:
+    layers: Sequence[StackLayer], x: Tensor, lengths: Lengths, *, is_training: bool = False
+) -> tuple[Tensor, Lengths]:
     """Output (B, D, T) of the layers for `x` (B, C, S) with true `lengths`, and its true frames.
 
     A long batch is computed a stretch at a time, unless `is_training`, where batch norm needs all
     of it. What a norm over the utterance needs is gathered by a pass of its own, from the last
     layer whose output could be held.
     """
-    num_frames = FrameGeometry(tuple(layer.window for layer in layers)).num_frames(max(lengths))
     parts = [part for layer in layers for part in _called(layer)]
-    if not is_training and len(chunks(num_frames, _bytes_per_frame(layers, x), parts)) > 1:
-        return _run_in_stretches(layers, x, lengths)
+    if not is_training and not isinstance(lengths, Tensor):
+        geometry = FrameGeometry(tuple(layer.window for layer in layers))
+        num_frames = geometry.num_frames(max(lengths))
+        if len(chunks(num_frames, _bytes_per_frame(layers, x), parts)) > 1:
+            return _run_in_stretches(layers, x, lengths)
     for layer in layers:
         run = layer if isinstance(layer, nn.Module) else partial(run_whole, layer)
         x = run(x, lengths)
         lengths = _through(layer.window, lengths)
-    return x, list(lengths)
+    return x, lengths
 
 
 def _called(layer: StackLayer) -> Sequence[nn.Module]:
@@ -242,14 +246,16 @@ class _Chain:
         return x
 
 
-def _through(window: Window, lengths: Sequence[int]) -> list[int]:
+def _through(window: Window, lengths: Lengths) -> Lengths:
     """Frames that the window gives for inputs of these lengths."""
-    geometry = FrameGeometry((window,))
-    return [geometry.num_frames(length) for length in lengths]
+    return frames_of(FrameGeometry((window,)), lengths)
 
 
-def _steps(before: Sequence[int], after: Sequence[int]) -> list[int]:
+def _steps(before: Lengths, after: Lengths) -> Lengths:
     """Inputs for each output, by each utterance's own lengths."""
+    if isinstance(before, Tensor):
+        return before // as_tensor(after, before.device).clamp(min=1)
+    assert not isinstance(after, Tensor)
     return [old // new for old, new in zip(before, after, strict=True)]
 
 
@@ -264,5 +270,5 @@ def _bytes_per_frame(layers: Sequence[StackLayer], x: Tensor) -> int:
     for layer in reversed(layers):
         largest = max(largest, layer.dim * hop)
         hop *= layer.window.stride
-    share = CPU_SHARE if x.device.type == "cpu" else 1
+    share = CPU_SHARE if runs_on_cpu(x) else 1
     return share * largest * len(x) * x.element_size()

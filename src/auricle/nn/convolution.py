@@ -8,15 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.nn import packed
+from auricle.nn.cpu import prepack
+from auricle.nn.cpu.policy import runs_on_cpu
 from auricle.nn.waveform_activations import WaveformActivation
 
 LONE_KERNEL_ELEMENTS = 20_480
 """Up to this size torch gives a single row on the CPU to another kernel than a batch."""
 
 
-class Conv1d(nn.Conv1d):
-    """`nn.Conv1d`, faster where nothing is learnt.
+class Conv1d(prepack.Prepacking, nn.Conv1d):
+    """`nn.Conv1d`, faster in inference on the CPU.
 
     It is computed in the type of its input, whatever that of the weights is.
     """
@@ -27,19 +28,23 @@ class Conv1d(nn.Conv1d):
         For inference on the CPU it is a product over windows of frames, whose output lies frame
         after frame in memory, as the next such convolution reads it.
         """
-        if not (self._is_product() and packed.is_packable(x, self.weight)):
+        if not (self._is_product() and prepack.is_packable(x, self.weight)):
             return self._by_torch(x)
         padding, stride = cast("int", self.padding[0]), self.stride[0]
         rows = [
-            convolve_frames(
-                F.pad(frames, (0, 0, padding, padding)) if padding else frames,
-                self.weight,
-                self.bias,
-                stride=stride,
+            self.convolve_frames(
+                F.pad(frames, (0, 0, padding, padding)) if padding else frames, stride=stride
             )
             for frames in x.transpose(1, 2)
         ]
         return (rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)).transpose(1, 2)
+
+    def convolve_frames(
+        self, frames: Tensor, *, stride: int = 1, activation: WaveformActivation | None = None
+    ) -> Tensor:
+        """Convolution (T', N) of frames (T, C), without padding, by a product with windows."""
+        windows = frame_windows(frames, self.weight.shape[2], stride)
+        return prepack.linear(self, windows, self.weight, self.bias, activation, layout=as_windows)
 
     def _is_product(self) -> bool:
         """Whether each output is a product with neighbouring frames, or zeros past the ends."""
@@ -52,25 +57,11 @@ class Conv1d(nn.Conv1d):
         The two kernels add up in different orders. Where a filter cancels a loud tone, or a gate
         takes large values, what they differ by is no longer small beside the output.
         """
-        is_lone = x.shape[0] == 1 and x.device.type == "cpu" and x.numel() <= LONE_KERNEL_ELEMENTS
+        is_lone = x.shape[0] == 1 and runs_on_cpu(x) and x.numel() <= LONE_KERNEL_ELEMENTS
         rows = x.expand(2, -1, -1) if is_lone else x
         bias = None if self.bias is None else self.bias.to(x.dtype)
         output: Tensor = self._conv_forward(rows, self.weight.to(x.dtype), bias)
         return output[:1] if is_lone else output
-
-
-def convolve_frames(
-    frames: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    *,
-    stride: int = 1,
-    activation: WaveformActivation | None = None,
-) -> Tensor:
-    """Convolution (T', N) of frames (T, C) with `weight` (N, C, K), without padding."""
-    size = weight.shape[2]
-    windows = frame_windows(frames, size, stride)
-    return packed.linear(windows, weight, bias, activation, form=as_windows)
 
 
 def frame_windows(frames: Tensor, size: int, stride: int) -> Tensor:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from auricle.nn import packed
-from auricle.nn.fast_paths import may_bypass
+from auricle.nn.cpu import prepack
+from auricle.nn.cpu.policy import may_bypass
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 
-class Linear(nn.Linear):
-    """`nn.Linear`, faster where nothing is learnt."""
+class Linear(prepack.Prepacking, nn.Linear):
+    """`nn.Linear`, faster in inference on the CPU."""
 
     is_int8 = False
     """Whether inference multiplies in 8 bits."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Output (..., N) for `x` (..., K)."""
-        if self.is_int8 and packed.is_packable(x, self.weight):
-            return packed.product_in_int8(x, self.weight, self.bias)
-        return packed.linear(x, self.weight, self.bias)
+        if self.is_int8 and prepack.is_packable(x, self.weight):
+            return prepack.int8_linear(self, x, self.weight, self.bias)
+        return prepack.linear(self, x, self.weight, self.bias)
 
 
 def activated(linear: nn.Module, x: Tensor, activation: WaveformActivation) -> Tensor:
     """`activation(linear(x))`, in one pass where it is a `Linear` that may be bypassed."""
     if type(linear) is Linear and not linear.is_int8 and may_bypass(linear):
-        return packed.linear(x, linear.weight, linear.bias, activation)
+        return prepack.linear(linear, x, linear.weight, linear.bias, activation)
     output: Tensor = WAVEFORM_ACTIVATIONS[activation](linear(x))
     return output

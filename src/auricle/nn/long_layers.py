@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.nn.batch import Layout
 from auricle.nn.chunks import chunks
 from auricle.nn.linear import Linear, activated
-from auricle.nn.packing import Packing
 from auricle.nn.waveform_activations import WaveformActivation
 
 LONG_CHUNKS = 4
@@ -81,13 +81,13 @@ def is_long(layer: nn.Module, x: Tensor) -> TypeGuard[Layer]:
     return len(chunks(x.shape[1], frame_bytes, (layer,))) > LONG_CHUNKS
 
 
-def run_layer(layer: Layer, x: Tensor, packing: Packing, bias: Tensor | None = None) -> Tensor:
+def run_layer(layer: Layer, x: Tensor, layout: Layout, bias: Tensor | None = None) -> Tensor:
     """Output (1, N, D) of `layer` for the contiguous `x` (1, N, D), which stays as it is.
 
     Args:
         layer: A layer in eval mode that `is_long` takes.
         x: The input.
-        packing: Where its utterances lie.
+        layout: Where its packed utterances lie.
         bias: Of the scores, (H, T, T), for a `GatedAttention`; its last queries are the first.
     """
     # Contexts first, then over each stretch of them what comes out of the layer.
@@ -95,7 +95,8 @@ def run_layer(layer: Layer, x: Tensor, packing: Packing, bias: Tensor | None = N
     norm = layer.attention_norm if layer.pre_layer_norm else None
     num_heads = layer.attention.num_heads
     width = x.shape[2] // num_heads
-    for utterance, length in zip(packing.slices, packing.lengths, strict=True):
+    for utterance in layout.slices:
+        length = utterance.stop - utterance.start
         for heads in chunks(num_heads, 3 * length * width * x.element_size(), ()):
             near = None if bias is None else bias[heads, bias.shape[1] - length :, :length]
             columns = slice(heads.start * width, heads.stop * width)

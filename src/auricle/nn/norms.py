@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from auricle.nn.fast_paths import is_traced
-from auricle.nn.padding import padding_mask
+from auricle.nn.batch import Lengths, as_tensor, padding_mask
+from auricle.nn.cpu.policy import is_traced, runs_on_cpu
 
 EPS = 1e-5
 """What is added to a variance (torch's default)."""
@@ -22,7 +22,7 @@ DEVICE_BLOCK_ELEMENTS = 2**26
 
 def masked_group_norm(
     x: Tensor,
-    lengths: Sequence[int],
+    lengths: Lengths,
     *,
     num_groups: int,
     weight: Tensor | None = None,
@@ -69,7 +69,7 @@ class UtteranceGroupNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim)) if affine else None
         self.bias = nn.Parameter(torch.zeros(dim)) if affine else None
 
-    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+    def forward(self, x: Tensor, num_frames: Lengths) -> Tensor:
         """Normalised (B, C, T) of `x` (B, C, T), whose rows have `num_frames` true frames."""
         return masked_group_norm(
             x, num_frames, num_groups=self.num_groups, weight=self.weight, bias=self.bias
@@ -89,7 +89,7 @@ class UtteranceStatistics:
         zeros = torch.zeros(num_utterances, num_groups, 1, dtype=torch.float64, device=device)
         self.count, self.mean, self.squares = zeros[:, :1].clone(), zeros, zeros.clone()
 
-    def add(self, x: Tensor, lengths: Sequence[int], rows: Sequence[int]) -> None:
+    def add(self, x: Tensor, lengths: Lengths, rows: Sequence[int]) -> None:
         """Count in a stretch `x` (b, C, T) of utterances `rows`, of which `lengths` are true."""
         values = x if x.dtype == torch.float64 else x.float()
         added, mean, _, squares = _moments(values, lengths, self.num_groups)
@@ -133,7 +133,7 @@ class NormTerms:
 
 
 def _moments(
-    values: Tensor, lengths: Sequence[int], num_groups: int
+    values: Tensor, lengths: Lengths, num_groups: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """How many true values of (B, C, T) each group has, their mean and their deviations from it.
 
@@ -144,7 +144,7 @@ def _moments(
     per_channel = num_channels // num_groups
     padding = padding_mask(lengths, num_frames, values.device)
     is_true = None if padding is None else padding.logical_not().unsqueeze(1).to(values.dtype)
-    count = torch.tensor(lengths, dtype=torch.float64, device=values.device).view(-1, 1, 1)
+    count = as_tensor(lengths, values.device).double().view(-1, 1, 1)
     count = count * per_channel
 
     # Of an utterance without true frames here, sums are 0.
@@ -200,7 +200,9 @@ def _time_sums_of_squares(x: Tensor) -> Tensor:
 
 def _block_frames(x: Tensor) -> int:
     """Frames that one step of a sum over `x` (B, C, T) takes."""
-    elements = CPU_BLOCK_ELEMENTS if x.device.type == "cpu" else DEVICE_BLOCK_ELEMENTS
+    if is_traced():  # a count of blocks that depends on the length would be a graph of its own
+        return x.shape[2]
+    elements = CPU_BLOCK_ELEMENTS if runs_on_cpu(x) else DEVICE_BLOCK_ELEMENTS
     return max(elements // (x.shape[0] * x.shape[1]), 1)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from auricle.nn.fast_paths import is_plain_tensor, is_traced
+from auricle.nn.cpu.policy import is_plain_tensor, is_traced
 
 
 def reaching(x: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:

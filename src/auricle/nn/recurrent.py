@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn import gru
-from auricle.nn.fast_paths import acts, may_bypass, may_overwrite
+from auricle.nn.batch import Lengths
+from auricle.nn.cpu.policy import acts, may_bypass, may_overwrite
 from auricle.nn.stretches import by_stretches
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
@@ -29,11 +30,11 @@ class GruStack(nn.Module):
         self.dropout = dropout
         self.residual = residual
         self.layers = nn.ModuleList(
-            nn.GRU(input_dim if index == 0 else hidden_dim, hidden_dim, batch_first=True)
+            gru.Gru(input_dim if index == 0 else hidden_dim, hidden_dim, batch_first=True)
             for index in range(num_layers)
         )
 
-    def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Iterable[Tensor]:
+    def forward(self, x: Tensor, lengths: Lengths | None = None) -> Iterable[Tensor]:
         """Each layer's output (B, T, hidden_dim) for `x` (B, T, input_dim), as asked for.
 
         `lengths` tells the true ones; what lies past them is anything.
@@ -41,7 +42,7 @@ class GruStack(nn.Module):
         outputs = self._outputs(x, lengths)
         return tuple(outputs) if acts(self) else outputs
 
-    def _outputs(self, x: Tensor, lengths: Sequence[int] | None) -> Iterator[Tensor]:
+    def _outputs(self, x: Tensor, lengths: Lengths | None) -> Iterator[Tensor]:
         for index, layer in enumerate(self.layers):
             output = recur(layer, x, lengths)
             # The last layer's output goes to the prediction head as it is.
@@ -53,7 +54,7 @@ class GruStack(nn.Module):
             yield x
 
 
-def recur(rnn: nn.Module, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+def recur(rnn: nn.Module, x: Tensor, lengths: Lengths | None = None) -> Tensor:
     """Output (B, T, hidden) of forward recurrent layers for the input `x` (B, T, D).
 
     What lies past the true `lengths` may be left out where they are given.
@@ -63,7 +64,7 @@ def recur(rnn: nn.Module, x: Tensor, lengths: Sequence[int] | None = None) -> Te
     if not (isinstance(rnn, nn.RNNBase) and may_bypass(rnn)):
         whole: Tensor = rnn(x)[0]
         return whole
-    if gru.is_fast(rnn, x):
+    if not isinstance(lengths, Tensor) and gru.is_fast(rnn, x):
         return gru.run(rnn, x, [x.shape[1]] * len(x) if lengths is None else lengths)
     state = None
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.nn.fast_paths import infers_on_cpu
+from auricle.nn.batch import Lengths, as_tensor
+from auricle.nn.cpu.policy import joins_frames
 
 
-def reflect_pad(x: Tensor, lengths: Sequence[int], *, left: int, right: int) -> Tensor:
+def reflect_pad(x: Tensor, lengths: Lengths, *, left: int, right: int) -> Tensor:
     """Each utterance mirrored at its own two ends, its first and last frame not repeated.
 
     Args:
@@ -25,8 +24,8 @@ def reflect_pad(x: Tensor, lengths: Sequence[int], *, left: int, right: int) -> 
         (B, C, left + T + right). What follows an utterance's `right` mirrored frames is neither
         mirrored nor zero.
     """
-    if len(set(lengths)) == 1:
-        if not infers_on_cpu(x):
+    if not isinstance(lengths, Tensor) and len(set(lengths)) == 1:
+        if not joins_frames(x):
             return F.pad(x, (left, right), mode="reflect")
         # As it lies in memory where inference has computed it: frame after frame.
         frames = x.transpose(1, 2)
@@ -35,7 +34,7 @@ def reflect_pad(x: Tensor, lengths: Sequence[int], *, left: int, right: int) -> 
     before = x[:, :, 1 : left + 1].flip(2)
     after = x.new_zeros(x.shape[0], x.shape[1], right)
     padded = torch.cat([before, x, after], dim=2)
-    ends = torch.tensor(lengths, device=x.device).view(-1, 1, 1)
+    ends = as_tensor(lengths, x.device).view(-1, 1, 1)
     steps = torch.arange(right, device=x.device)
     shape = (-1, x.shape[1], -1)
     mirrored = x.gather(2, (ends - 2 - steps).expand(shape))

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv1d_input, conv1d_weight
 
+from auricle.nn.cpu.policy import runs_on_cpu
+
 SAMPLE_RATE = 16_000
 """Sample rate in Hz of the waveforms that the filters are for."""
 
@@ -84,8 +86,7 @@ class SymmetricConv(torch.autograd.Function):
         """Output (B, C, T) for `x` (B, 1, S) and `filters` (C, 1, K), mirrored about tap K // 2."""
         ctx.save_for_backward(x, filters)
         ctx.stride = stride
-        is_cpu = x.device.type == "cpu"
-        tile_frames = CPU_TILE_FRAMES if is_cpu else DEVICE_TILE_FRAMES
+        tile_frames = CPU_TILE_FRAMES if runs_on_cpu(x) else DEVICE_TILE_FRAMES
         # Apple's devices have no float64.
         wide = torch.float32 if x.device.type == "mps" else torch.float64
         size, middle = filters.shape[2], filters.shape[2] // 2

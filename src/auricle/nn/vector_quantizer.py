@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from auricle.geometry import Window
 from auricle.nn.activations import ACTIVATIONS, Activation
+from auricle.nn.batch import Lengths
 from auricle.nn.conv_stack import run_stack
 from auricle.nn.depth import check_depth
 from auricle.nn.linear import Linear
@@ -119,7 +120,7 @@ class GumbelQuantizer(nn.Module):
         start, end, decay = self.config.temperature
         self.temperature = max(start * decay**num_updates, end)
 
-    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+    def forward(self, x: Tensor, num_frames: Lengths) -> Tensor:
         """Code vectors (B, D, T) for the frames `x` (B, D, T); `num_frames` does not matter."""
         tables = self.tables()
         groups = torch.arange(self.config.num_groups, device=x.device)
@@ -137,7 +138,7 @@ class GumbelQuantizer(nn.Module):
             1, 2
         )
 
-    def indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+    def indices(self, x: Tensor, num_frames: Lengths) -> Tensor:
         """Codes (B, T, G), int64, of the frames `x` (B, D, T); `num_frames` does not matter."""
 
         def choose(stretch: slice) -> Tensor:
@@ -195,7 +196,7 @@ class KmeansQuantizer(nn.Module):
         )
         nn.init.normal_(self.vectors, std=INITIAL_VECTOR_STD)
 
-    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+    def forward(self, x: Tensor, num_frames: Lengths) -> Tensor:
         """Code vectors (B, D, T) for the frames `x` (B, D, T) with `num_frames` true ones."""
         projected = self._projected(x, num_frames)
         tables = self.tables()
@@ -210,7 +211,7 @@ class KmeansQuantizer(nn.Module):
 
         return by_stretches(choose, x.shape[2], self._bytes_per_frame(x), ()).transpose(1, 2)
 
-    def indices(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+    def indices(self, x: Tensor, num_frames: Lengths) -> Tensor:
         """Codes (B, T, G), int64, of the frames `x` (B, D, T) with `num_frames` true ones."""
         projected = self._projected(x, num_frames)
 
@@ -219,7 +220,7 @@ class KmeansQuantizer(nn.Module):
 
         return by_stretches(choose, x.shape[2], self._bytes_per_frame(x), ())
 
-    def _projected(self, x: Tensor, num_frames: Sequence[int]) -> Tensor:
+    def _projected(self, x: Tensor, num_frames: Lengths) -> Tensor:
         """What is compared with the code vectors (B, D, T), of the frames `x` (B, D, T)."""
         layer = _Projection(self.projection, self.norm, dim=x.shape[1])
         projected, _ = run_stack([layer], x, num_frames)
@@ -262,8 +263,8 @@ class _Projection:
         y: Tensor = self.conv(x)
         return y
 
-    def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
+    def shortcut(self, x: Tensor, steps: Lengths, num_frames: int) -> Tensor:
         raise NotImplementedError  # pragma: no cover - there is none
 
-    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
+    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Lengths) -> Tensor:
         return y

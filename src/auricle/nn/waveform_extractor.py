@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry, Window
-from auricle.nn import packed
+from auricle.nn.batch import Batch, Lengths, pad_rows
 from auricle.nn.chunks import split
 from auricle.nn.conv_stack import run_stack
-from auricle.nn.convolution import Conv1d, convolve_frames, frame_windows
-from auricle.nn.fast_paths import may_bypass
+from auricle.nn.convolution import Conv1d, frame_windows
+from auricle.nn.cpu import prepack
+from auricle.nn.cpu.policy import may_bypass
 from auricle.nn.norms import UtteranceGroupNorm
-from auricle.nn.padding import pad_frames
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 NORM_EPS = 1e-5
@@ -98,7 +98,7 @@ class WaveformExtractor(nn.Module):
             for dim in (widths[:1] if config.norm == "group" else widths)
         )
 
-    def forward(self, waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
+    def forward(self, waveforms: Tensor, num_samples: Lengths) -> Tensor:
         """Frames (B, T, D) of waveforms (B, S); those past a true end hold anything."""
         # A true frame sees true samples alone, for nothing is padded: only the group norm needs
         # to know where the utterances end.
@@ -109,13 +109,22 @@ class WaveformExtractor(nn.Module):
                 self.convs, self.norms, config.geometry.windows, config.layers
             )
         ]
-        if may_bypass(*self.convs, *self.norms) and all(
-            packed.is_packable(waveforms, layer.plain_conv.weight) for layer in layers
-        ):
-            rows = zip(waveforms, num_samples, strict=True)
-            return pad_frames([self._lone(row[:count], layers) for row, count in rows])
+        if self._goes_one_by_one(waveforms, num_samples):
+            rows = Batch.padded(waveforms, num_samples).rows()
+            return pad_rows([self._lone(row, layers) for row in rows])
         x, _ = run_stack(layers, waveforms.unsqueeze(1), num_samples)
         return x.transpose(1, 2)
+
+    def _goes_one_by_one(self, waveforms: Tensor, num_samples: Lengths) -> bool:
+        """Whether each utterance goes through all layers by itself, by prepacked weights."""
+        return (
+            not isinstance(num_samples, Tensor)
+            and may_bypass(*self.convs, *self.norms)
+            and all(
+                isinstance(conv, Conv1d) and prepack.is_packable(waveforms, conv.weight)
+                for conv in self.convs
+            )
+        )
 
     def _lone(self, samples: Tensor, layers: Sequence[_Layer]) -> Tensor:
         """Frames (T, D) of a lone waveform (S,): stretches that stay in the CPU's cache.
@@ -137,7 +146,7 @@ class WaveformExtractor(nn.Module):
             part = samples[frames.start * geometry.hop_samples : end].unsqueeze(1)
             windows = frame_windows(part, first.window.size, first.window.stride)
             fused = self.config.activation if has_group_norm else None
-            x = packed.product(windows, taps, bias, fused)
+            x = prepack.packed_linear(windows, taps, bias, fused)
             if not has_group_norm:
                 x = first.finished(x.T.unsqueeze(0), None, ())[0].T
             for layer in others:
@@ -207,14 +216,13 @@ class _Layer:
         """Output (T', N) for frames (T, C), by packed weights."""
         stride = self.window.stride
         fused = None if self.norm is not None else activation
-        conv = self.plain_conv
-        y = convolve_frames(frames, conv.weight, conv.bias, stride=stride, activation=fused)
+        y = self.plain_conv.convolve_frames(frames, stride=stride, activation=fused)
         return y if self.norm is None else self.activation(self.norm(y))
 
-    def shortcut(self, x: Tensor, steps: Sequence[int], num_frames: int) -> Tensor:
+    def shortcut(self, x: Tensor, steps: Lengths, num_frames: int) -> Tensor:
         raise NotImplementedError  # pragma: no cover - there is none
 
-    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Sequence[int]) -> Tensor:
+    def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Lengths) -> Tensor:
         if self.norm is not None and self.norm_kind == "layer":
             y = self.norm(y.transpose(1, 2)).transpose(1, 2)
         return self.activation(y)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from auricle.nn.batch import Lengths, as_tensor, padding_mask, zero_padding
 from auricle.nn.chunks import chunks
-from auricle.nn.padding import padding_mask, zero_padding
 
 
-def centred(waveforms: Tensor, lengths: Sequence[int]) -> Tensor:
+def centred(waveforms: Tensor, lengths: Lengths) -> Tensor:
     """Waveforms (B, S) less the mean of each over its true samples, zeros past each true end."""
     deviations = _Deviations(waveforms, lengths)
     return _joined(deviations.of(part).to(waveforms.dtype) for part in deviations.parts)
 
 
-def normalized(waveforms: Tensor, lengths: Sequence[int], *, eps: float) -> Tensor:
+def normalized(waveforms: Tensor, lengths: Lengths, *, eps: float) -> Tensor:
     """Waveforms (B, S) of zero mean and unit variance each, zeros past each true end.
 
     `(x - mean) / sqrt(var + eps)`, the variance biased, over the true samples of each.
@@ -35,11 +35,10 @@ class _Deviations:
     offset leaves a trace, and a constant waveform becomes zeros.
     """
 
-    def __init__(self, waveforms: Tensor, lengths: Sequence[int]) -> None:
+    def __init__(self, waveforms: Tensor, lengths: Lengths) -> None:
         self.waveforms = waveforms
         self.padding = padding_mask(lengths, waveforms.shape[1], waveforms.device)
-        counts = torch.tensor(lengths, dtype=torch.float64, device=waveforms.device)
-        self.counts = counts.unsqueeze(1)
+        self.counts = as_tensor(lengths, waveforms.device).double().unsqueeze(1)
         self.parts = chunks(waveforms.shape[1], len(waveforms) * torch.float64.itemsize, ())
         sums = [self._true(part).sum(1, keepdim=True) for part in self.parts]
         self.means = sum(sums[1:], sums[0]) / self.counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import torch
@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.attention import attend, attend_packed
+from auricle.nn.batch import Layout, padding_mask, zero_padding
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
-from auricle.nn.fast_paths import acts, is_hooked, is_plain_tensor
+from auricle.nn.cpu.policy import acts, is_plain_tensor
 from auricle.nn.linear import Linear, activated
 from auricle.nn.long_layers import is_long, run_layer
-from auricle.nn.packing import Packing
-from auricle.nn.padding import padding_mask, zero_padding
 from auricle.nn.relative_positions import RelativePositionBias, RelativePositionConfig
 from auricle.nn.stretches import by_stretches
 from auricle.nn.waveform_activations import WaveformActivation
@@ -106,21 +105,21 @@ class SelfAttention(nn.Module):
             self.gate = Linear(self.head_size, NUM_GATES * GATE_INPUTS)
             self.gate_scale = nn.Parameter(torch.ones(1, config.num_heads, 1, 1))
 
-    def forward(self, x: Tensor, batch: Tensor | Packing | None, bias: Tensor | None) -> Tensor:
-        """Output (B, T, D) for the input `x` (B, T, D).
+    def forward(self, x: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
+        """Output for the input `x`, both (B, T, D) in `layout`; each utterance attends to itself.
 
-        `batch` (B, T) is True on padding, which nobody attends to; or it is where utterances lie in
-        the only row of `x`, of which each attends to itself. `bias` (H, T, T), queries before keys
-        and the last query first, is gated and added to the scores.
+        `bias` (H, T, T), queries before keys and the last query first, is gated and added to the
+        scores.
         """
         query, key, value = (
             self._heads(projection(x)) for projection in (self.query, self.key, self.value)
         )
         biases = () if bias is None else (self.gates(x), bias)
-        if isinstance(batch, Packing):
-            context = self._attend_packed(query, key, value, batch, *biases)
+        if layout.is_packed:
+            context = self._attend_packed(query, key, value, layout, *biases)
         else:
-            seen = None if batch is None else ~batch[:, None, None, :]
+            padding = layout.padding(x)
+            seen = None if padding is None else ~padding[:, None, None, :]
             context = self.attend(query, key, value, seen, *biases)
         output: Tensor = self.out(context.transpose(1, 2).flatten(-2))
         return output
@@ -130,7 +129,7 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         """Contexts (B, H, T, D / H) of queries, keys and values of that shape.
 
-        `seen` (B, 1, 1, T) is False on frames that nobody attends to; `biases` are gates
+        `seen` (B, 1, 1, T) is False on frames that are not attended to; `biases` are gates
         (B, H, T, 1) and the bias that is multiplied by them, where there is one.
         """
         dropout = self.dropout if self.training else 0.0
@@ -162,14 +161,15 @@ class SelfAttention(nn.Module):
         return torch.cat(contexts, dim=2)
 
     def _attend_packed(
-        self, query: Tensor, key: Tensor, value: Tensor, packing: Packing, *biases: Tensor
+        self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, *biases: Tensor
     ) -> Tensor:
-        """As `attend`, of utterances one behind the other."""
+        """As `attend`, of packed utterances."""
         if not biases:
-            return attend_packed(query, key, value, packing)
+            return attend_packed(query, key, value, layout)
         gates, bias = biases
         contexts = []
-        for one, length in zip(packing.slices, packing.lengths, strict=True):
+        for one in layout.slices:
+            length = one.stop - one.start
             near = bias[:, bias.shape[1] - length :, :length]
             own = query[:, :, one], key[:, :, one], value[:, :, one]
             contexts.append(self.attend(*own, None, gates[:, :, one], near))
@@ -209,14 +209,20 @@ class TransformerLayer(nn.Module):
         """Whether norms come before attention and feed-forward."""
         return self.config.pre_layer_norm
 
-    def forward(self, x: Tensor, batch: Tensor | Packing | None, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
         """Output (B, T, D) for the input `x` (B, T, D); the rest is as in the attention."""
         if self.pre_layer_norm:
-            x = x + self._drop(self.attention(self.attention_norm(x), batch, bias))
+            x = x + self._drop(self.attention(self.attention_norm(x), layout, bias))
             return x + self._drop(self._feed_forward(self.ffn_norm(x)))
-        x = self.attention_norm(x + self._drop(self.attention(x, batch, bias)))
+        x = self.attention_norm(x + self._drop(self.attention(x, layout, bias)))
         normed: Tensor = self.ffn_norm(x + self._drop(self._feed_forward(x)))
         return normed
+
+    def linears(self) -> list[nn.Module]:
+        """The linear layers that reduced precision (int8) may serve."""
+        attention = self.attention
+        projections = [attention.query, attention.key, attention.value, attention.out]
+        return [*projections, self.ffn_in, self.ffn_out]
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         x = activated(self.ffn_in, x, self.activation)
@@ -246,42 +252,55 @@ class WaveformTransformer(nn.Module):
                 config.relative_positions, num_heads=config.num_heads
             )
 
-    def forward(self, x: Tensor, num_frames: Sequence[int]) -> Iterable[Tensor]:
-        """What enters the first layer, then each layer's output, all (B, T, D), as asked for.
+    def forward(
+        self, x: Tensor, layout: Layout, generator: torch.Generator | None = None
+    ) -> Iterable[Tensor]:
+        """The first layer's input, then each layer's output, in order, as asked for.
 
-        `x` is (B, T, D); `num_frames` the true length of each utterance. In pre-norm models the
-        last output is that of the final norm.
+        Args:
+            x: (B, T, D), padded, whatever the layout is.
+            layout: Lengths of the utterances, and the layout of what is returned. Packed is for
+                inference.
+            generator: Source of the layers that training leaves out; None for torch's own, from
+                which dropout comes.
+
+        Returns:
+            Padded (B, T, D) or packed (1, N, D). In pre-norm models the final LayerNorm is applied
+            to the last output.
         """
-        states = self._states(x, num_frames)
+        states = self._states(x, layout, generator)
         return tuple(states) if acts(self) else states
 
-    def _states(self, x: Tensor, num_frames: Sequence[int]) -> Iterator[Tensor]:
+    def _states(
+        self, x: Tensor, layout: Layout, generator: torch.Generator | None
+    ) -> Iterator[Tensor]:
         config = self.config
-        padding = padding_mask(num_frames, x.shape[1], x.device)
+        padding = padding_mask(layout.lengths, x.shape[1], x.device)
         x = self._embed(zero_padding(x, padding, time_dim=1), padding)
         x = F.dropout(x, config.dropout, self.training)
+        max_frames = x.shape[1]
+        if layout.is_packed:
+            x = layout.pack(x)
         yield x
-        bias = None if config.relative_positions is None else self.relative_bias(x.shape[1])
-        if self.training or is_hooked(*self.children()):
-            for index, layer in enumerate(self.layers):
-                if not (self.training and self._is_left_out(layer)):
-                    x = layer(x, padding, bias)
-                yield self._emit(x, index)
-            return
-        packing = Packing(num_frames)
-        x = packing.pack(x)
+        bias = None if config.relative_positions is None else self.relative_bias(max_frames)
         for index, layer in enumerate(self.layers):
-            x = run_layer(layer, x, packing, bias) if is_long(layer, x) else layer(x, packing, bias)
-            yield packing.unpack(self._emit(x, index))
+            if self.training and self._is_left_out(layer, generator):
+                pass
+            elif layout.is_packed and is_long(layer, x):
+                x = run_layer(layer, x, layout, bias)
+            else:
+                x = layer(x, layout, bias)
+            yield self._emit(x, index)
 
-    def _is_left_out(self, layer: nn.Module) -> bool:
-        """Whether this step of training goes without a layer, by chance (`layer_drop`).
+    def _is_left_out(self, layer: nn.Module, generator: torch.Generator | None) -> bool:
+        """Whether this step of training leaves a layer out, by chance (LayerDrop).
 
         Processes that hold a part of its weights each wait for each other in it: it is never left
         out by some of them.
         """
         is_whole = all(is_plain_tensor(parameter) for parameter in layer.parameters())
-        return torch.rand(()).item() < self.config.layer_drop and is_whole
+        chance = torch.rand((), generator=generator, device="cpu").item()
+        return chance < self.config.layer_drop and is_whole
 
     def _emit(self, x: Tensor, index: int) -> Tensor:
         """The output of layer `index` as others see it."""

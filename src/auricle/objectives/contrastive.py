@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from auricle.models.conv_encoder import ConvEncoder
 from auricle.models.wav2vec import Wav2Vec
+from auricle.nn.batch import Batch, as_ints
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean
 
 
@@ -215,7 +216,7 @@ class FutureContrastObjective(Objective):
         *_, (_, context) = self.encoder.contexts(frames, num_frames)
         # In a batch of short utterances the last steps may have no frame to predict.
         steps = range(self.first_step, min(self.first_step + config.num_steps, max(num_frames)))
-        predictions = at_predicted_frames(self.predictions(context)[: len(steps)], steps)
+        predictions = at_predicted_frames(self.predictions(context.values)[: len(steps)], steps)
         negatives = self._negatives(num_frames, generator)
         scores = contrast(predictions, frames.transpose(1, 2), negatives)
         is_predicted = _is_predicted(num_frames, steps).to(scores.device)
@@ -282,5 +283,7 @@ class Wav2VecObjective(FutureContrastObjective):
         step: int,
         generator: torch.Generator,
     ) -> Loss:
-        z, num_frames = self.encoder.frames(waveforms[:, : max(num_samples)], num_samples)
-        return self.future_contrast(z, num_frames, generator)
+        z, num_frames = self.encoder.frames(
+            Batch.padded(waveforms[:, : max(num_samples)], num_samples)
+        )
+        return self.future_contrast(z, as_ints(num_frames), generator)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry
 from auricle.models.cpc import WINDOWS, Cpc
+from auricle.nn.batch import Batch
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig
 from auricle.objectives.contrastive import (
     accuracy,
@@ -180,12 +181,11 @@ class CpcObjective(Objective):
     ) -> Loss:
         config = self.config
         num_frames = [FrameGeometry(WINDOWS).num_frames(count) for count in num_samples]
-        waveforms = waveforms[:, : max(num_samples)]
-        (_, frames), (_, context) = self.encoder.encode(
-            waveforms, num_samples, frozenset({"encoder", "context"})
-        )
+        batch = Batch.padded(waveforms[:, : max(num_samples)], num_samples)
+        (_, encoded), (_, context) = self.encoder.encode(batch, frozenset({"encoder", "context"}))
+        frames = encoded.values
         steps = range(1, config.num_steps + 1)
-        predictions = at_predicted_frames(self.predictions(context), steps)
+        predictions = at_predicted_frames(self.predictions(context.values), steps)
         if config.is_mean_score:
             predictions = predictions / predictions.shape[-1]
         negatives = draw_negatives(

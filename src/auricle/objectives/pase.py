@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from auricle.frontends import LogMelConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.pase import Pase
+from auricle.nn.batch import Batch
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig
 from auricle.objectives.pase_targets import NUM_PROSODY, RunningNorm, prosody
 
@@ -236,8 +237,10 @@ class PaseObjective(Objective):
         draws = draw(num_samples, self.num_frames, self.config, generator)
         chunks = self._chunks(waveforms, draws.starts.flatten())
         lengths = [self.config.chunk_samples] * len(chunks)
-        *_, (_, frames) = self.encoder.encode(chunks, lengths, frozenset({"embedding"}))
-        x = frames.transpose(1, 2)  # (2 B, D, T)
+        *_, (_, frames) = self.encoder.encode(
+            Batch.padded(chunks, lengths), frozenset({"embedding"})
+        )
+        x = frames.values.transpose(1, 2)  # (2 B, D, T)
         losses, accuracies = self._classify(x, draws)
         losses |= self._regress(x[: len(num_samples)], chunks[: len(num_samples)])
         value = torch.stack([losses[name] for name in self.config.workers]).mean()

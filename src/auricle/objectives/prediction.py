@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from auricle.models.apc import Apc
 from auricle.models.npc import Npc
 from auricle.models.vq_apc import VqApc
+from auricle.nn.batch import Batch, as_ints
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, valid_frames
 from auricle.objectives.gumbel import LogitQuantizerObjectiveConfig, quantize, quantizer_metrics
 
@@ -58,8 +59,8 @@ class ApcObjective(Objective):
         generator: torch.Generator,
     ) -> Loss:
         config = self.encoder.config
-        features = self.encoder.features(waveforms, num_samples)
-        num_frames = [config.features.num_frames(count) for count in num_samples]
+        batch = self.encoder.features(Batch.padded(waveforms, num_samples))
+        features, num_frames = batch.values, as_ints(batch.lengths)
         *_, context = self.encoder.rnn(features)
         return Loss(value=future_l1(self.head(context), features, num_frames, config.num_future))
 
@@ -99,8 +100,8 @@ class VqApcObjective(Objective):
         generator: torch.Generator,
     ) -> Loss:
         config = self.encoder.config
-        features = self.encoder.features(waveforms, num_samples)
-        num_frames = [config.features.num_frames(count) for count in num_samples]
+        batch = self.encoder.features(Batch.padded(waveforms, num_samples))
+        features, num_frames = batch.values, as_ints(batch.lengths)
         *_, context = self.encoder.rnn(features)
         metrics = {}
         if config.codebooks:
@@ -151,9 +152,9 @@ class NpcObjective(Objective):
         generator: torch.Generator,
     ) -> Loss:
         config = self.encoder.config
-        features = self.encoder.features(waveforms, num_samples)
-        num_frames = [config.features.num_frames(count) for count in num_samples]
-        context = self.context(features, num_frames)
+        batch = self.encoder.features(Batch.padded(waveforms, num_samples))
+        features, num_frames = batch.values, as_ints(batch.lengths)
+        context = self.context(batch)
         metrics = {}
         if config.codebooks:
             temperature = self.config.temperature(step, config.gumbel_temperature)
@@ -167,13 +168,8 @@ class NpcObjective(Objective):
         loss = future_l1(self.head(context), features, num_frames, ahead=0)
         return Loss(value=loss, metrics=metrics)
 
-    def context(self, features: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """Output (B, T, D) of the encoder's last layer: `masked_sum`, or the bottleneck.
-
-        Args:
-            features: (B, T, D), zero on padding.
-            num_frames: Valid frames of each utterance.
-        """
+    def context(self, features: Batch) -> Tensor:
+        """Output (B, T, D) of the encoder's last layer, `masked_sum` or the bottleneck."""
         last = self.encoder.layer_infos[-1].name
-        *_, (_, context) = self.encoder.encode_features(features, num_frames, frozenset({last}))
-        return context
+        *_, (_, context) = self.encoder.encode_features(features, frozenset({last}))
+        return context.values

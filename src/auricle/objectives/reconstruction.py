@@ -19,6 +19,7 @@ from auricle.models.bert_encoder import SpectralBert
 from auricle.models.mockingjay import Mockingjay
 from auricle.models.tera import Tera
 from auricle.nn.activations import ACTIVATIONS
+from auricle.nn.batch import Batch, Layout, as_ints
 from auricle.nn.bert import BertConfig
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, valid_frames
 
@@ -257,13 +258,13 @@ class ReconstructionObjective(Objective):
         step: int,
         generator: torch.Generator,
     ) -> Loss:
-        features = self.encoder.features(waveforms, num_samples)
-        num_frames = [self.encoder.config.features.num_frames(count) for count in num_samples]
+        batch = self.encoder.features(Batch.padded(waveforms, num_samples))
+        features, num_frames = batch.values, as_ints(batch.lengths)
         target = features
         if self.config.target is not None:
             target = self.config.target.features(waveforms, num_samples)
         altered, counts = self.alter(features, num_frames, generator)
-        *_, state = self.encoder.bert(altered, num_frames)
+        *_, state = self.encoder.bert(altered, Layout(num_frames))
         error = (self.head(state).float() - target.float()).abs()
         is_valid = valid_frames(num_frames, features.shape[1], features.device).unsqueeze(-1)
         share = masked_mean(counts.float().expand_as(error), is_valid)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auricle.models.vq_wav2vec import VqWav2Vec
+from auricle.nn.batch import Batch, as_ints
 from auricle.nn.vector_quantizer import GumbelQuantizer, KmeansQuantizer
 from auricle.objectives.base import Loss, masked_mean, valid_frames
 from auricle.objectives.contrastive import FutureContrastConfig, FutureContrastObjective
@@ -58,7 +59,10 @@ class VqWav2VecObjective(FutureContrastObjective):
         step: int,
         generator: torch.Generator,
     ) -> Loss:
-        z, num_frames = self.encoder.frames(waveforms[:, : max(num_samples)], num_samples)
+        z, lengths = self.encoder.frames(
+            Batch.padded(waveforms[:, : max(num_samples)], num_samples)
+        )
+        num_frames = as_ints(lengths)
         quantizer = self.encoder.quantizer
         if isinstance(quantizer, GumbelQuantizer):
             quantizer.anneal(step)

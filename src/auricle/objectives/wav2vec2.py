@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.models.wav2vec2 import Wav2Vec2
-from auricle.nn.waveform_norm import centred, normalized
+from auricle.nn.batch import Batch, Layout
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, valid_frames
 from auricle.objectives.gumbel import gumbel_noise, straight_through_choice
 
@@ -202,14 +202,15 @@ class Wav2Vec2Objective(Objective):
         config = self.config
         num_frames = [self.encoder.num_frames(count) for count in num_samples]
         frames = draw_masked_frames(num_frames, config, generator).to(waveforms.device)
-        latents = scale_gradient(self._latents(waveforms, num_samples), config.feature_gradient)
+        latents = self.encoder.latents(Batch.padded(waveforms, num_samples)).values
+        latents = scale_gradient(latents, config.feature_gradient)
         squares = latents.float().square()
         is_valid = valid_frames(num_frames, squares.shape[1], squares.device)
         penalty = masked_mean(squares, is_valid.unsqueeze(2))
 
         normed = self.encoder.projection_norm(latents)
         contexts = self.project_context(
-            frames.select(self._contexts(normed, frames.mask, num_frames))
+            frames.select(self._contexts(normed, frames.mask, num_frames, generator))
         )
         targets = F.dropout(frames.select(normed), config.feature_dropout, self.training)
         temperature = config.temperature(step)
@@ -236,23 +237,22 @@ class Wav2Vec2Objective(Objective):
         }
         return Loss(value=value, metrics={name: part.detach() for name, part in metrics.items()})
 
-    def _latents(self, waveforms: Tensor, num_samples: Sequence[int]) -> Tensor:
-        """Frames (B, T, D) of the extractor; padding holds arbitrary values."""
-        config = self.encoder.config
-        if config.normalize:
-            waveforms = normalized(waveforms, num_samples, eps=config.normalize_eps)
-        elif config.extractor.norm == "group":
-            waveforms = centred(waveforms, num_samples)
-        frames: Tensor = self.encoder.extractor(waveforms.to(self.encoder.dtype), num_samples)
-        return frames
+    def _contexts(
+        self,
+        normed: Tensor,
+        mask: Tensor,
+        num_frames: Sequence[int],
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Output (B, T, D) of the Transformer for latents with masked frames replaced.
 
-    def _contexts(self, normed: Tensor, mask: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """Output (B, T, D) of the Transformer for latents with masked frames replaced."""
+        Layers that training leaves out come from `generator`, or torch's own.
+        """
         x = self.encoder.projection(normed)
         x = F.dropout(x, self.encoder.config.projection_dropout, self.training)
         x = torch.where(mask.unsqueeze(2), self.mask_embedding.to(x.dtype), x)
         contexts: Tensor
-        *_, contexts = self.encoder.transformer(x, num_frames)
+        *_, contexts = self.encoder.transformer(x, Layout(num_frames), generator)
         return contexts
 
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from auricle.audio.files import read_audio
 from auricle.audio.inputs import Waveform, as_waveforms
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.corpus.labels import check_segments, read_segments
+from auricle.corpus.listing import find_utterance
+from auricle.corpus.reading import decode_utterance
 from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.geometry import SAMPLE_RATE
@@ -58,6 +59,7 @@ def plot(
     channel: int | None = None,
     start: float | None = None,
     end: float | None = None,
+    utterance: str | None = None,
 ) -> Figure:
     """Draw one utterance on one axis in seconds.
 
@@ -66,7 +68,9 @@ def plot(
     a quantiser, and the cosine similarity of all pairs of frames.
 
     Args:
-        audio: A path, a 1-D float tensor or array at 16 kHz, or a `(samples, sample_rate)` pair.
+        audio: A path, a 1-D float tensor or array at 16 kHz, or a `(samples, sample_rate)` pair. A
+            path may be any input of `auricle.extract`, such as a manifest, an archive or a data
+            set.
         model: As `auricle.load` takes it; or an encoder.
         layer: Index or name; None for the encoder's default layer.
         labels: Labels such as phones: `(start, end, label)` in seconds, or a file: tab-separated
@@ -77,6 +81,7 @@ def plot(
         channel: Channel of a file, counted from 0; None averages all channels.
         start: Start of the section that is shown, in seconds. The whole utterance is encoded.
         end: End of the section that is shown, in seconds.
+        utterance: Id of an utterance of an input that lists several.
 
     Returns:
         A matplotlib figure: a notebook shows it, `figure.savefig("picture.png")` writes it.
@@ -87,7 +92,15 @@ def plot(
         MissingExtraError: matplotlib is not installed.
     """
     check_matplotlib()
-    speech = listen(audio, labels=labels, tier=tier, channel=channel, start=start, end=end)
+    speech = listen(
+        audio,
+        labels=labels,
+        tier=tier,
+        channel=channel,
+        start=start,
+        end=end,
+        utterance=utterance,
+    )
     return picture_of(speech, _encoder(model), layer).figure
 
 
@@ -101,6 +114,7 @@ def compare(
     channel: int | None = None,
     start: float | None = None,
     end: float | None = None,
+    utterance: str | None = None,
 ) -> Figure:
     """Draw one utterance through several encoders, and the similarity of all their layers.
 
@@ -119,6 +133,7 @@ def compare(
         channel: As `plot` takes it.
         start: As `plot` takes it.
         end: As `plot` takes it.
+        utterance: As `plot` takes it.
 
     Returns:
         A matplotlib figure.
@@ -133,7 +148,15 @@ def compare(
     if isinstance(models, str | Path | Encoder):
         models = [models]
     chosen = layers_of_each(layers, len(models))
-    speech = listen(audio, labels=labels, tier=tier, channel=channel, start=start, end=end)
+    speech = listen(
+        audio,
+        labels=labels,
+        tier=tier,
+        channel=channel,
+        start=start,
+        end=end,
+        utterance=utterance,
+    )
     loaded = functools.lru_cache(_encoder)
     return comparison_of(speech, [loaded(model) for model in models], chosen).figure
 
@@ -146,12 +169,16 @@ def listen(
     channel: int | None = None,
     start: float | None = None,
     end: float | None = None,
+    utterance: str | None = None,
 ) -> Speech:
     """Read audio and labels; arguments and errors are those of `plot`."""
     name = ""
     if isinstance(audio, str | os.PathLike):
-        name = Path(audio).name
-        waveform = read_audio(Path(audio), sample_rate=SAMPLE_RATE, channel=channel)
+        found = find_utterance(os.fspath(audio), utterance, channel=channel)
+        name = found.id if found.source != os.fspath(audio) else Path(audio).name
+        waveform = decode_utterance(found, sample_rate=SAMPLE_RATE)
+    elif utterance is not None:
+        raise AudioError("an id (utterance) is for files; leave it out, or pass a list of files")
     elif channel is not None:
         raise AudioError("a channel is for files; pass one channel of the samples, samples[0]")
     elif isinstance(audio, list):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auricle.audio.files import read_audio, read_header
+from auricle.corpus.reading import decode_utterance, seconds_by_header
 from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError
 from auricle.geometry import SAMPLE_RATE
@@ -61,7 +61,7 @@ def collect(
     Raises:
         AudioError: A file cannot be decoded or is too short for the encoder.
     """
-    seconds = [_seconds(read_header(utterance.path).seconds) for utterance in task.utterances]
+    seconds = [_seconds(seconds_by_header(utterance)) for utterance in task.utterances]
     steps = {layer.name: _frame_step(layer, seconds, max_frames) for layer in layers}
     parts: dict[str, list[Any]] = {layer.name: [None] * len(seconds) for layer in layers}
     for batch in _batches(seconds):
@@ -71,14 +71,14 @@ def collect(
         ):
             for layer in layers:
                 x = outputs[layer.name]
-                if task.labels_frames:
+                if task.target is None:
                     times = encoder.frame_times(len(waveform), layer.name)
                     segments = task.utterances[index].segments
                     parts[layer.name][index] = _frames(x, times, segments, steps[layer.name])
                 else:
                     # In float64: means over long utterances would lose digits.
                     mean = x.mean(dim=0, dtype=torch.float64, keepdim=True).float().numpy()
-                    parts[layer.name][index] = (mean, [task.utterances[index].label])
+                    parts[layer.name][index] = (mean, [task.utterances[index].labels[task.target]])
         on_seconds(sum(seconds[index] for index in batch))
     # Popped one by one, so that concatenation needs twice the memory of one layer, not of all.
     return {
@@ -133,12 +133,13 @@ def _batches(seconds: Sequence[float]) -> Iterator[list[int]]:
 
 
 def _read(encoder: Encoder, task: Task, index: int) -> Tensor:
-    path = task.utterances[index].path
-    waveform = read_audio(path, sample_rate=SAMPLE_RATE)
+    utterance = task.utterances[index]
+    waveform = decode_utterance(utterance, sample_rate=SAMPLE_RATE)
     if len(waveform) < encoder.min_samples:
         raise AudioError(
-            f"{path} has {len(waveform)} samples at {SAMPLE_RATE} Hz, but {encoder.info.name} "
-            f"needs at least {encoder.min_samples}; take it out of the corpus's table"
+            f"{utterance.origin} has {len(waveform)} samples at {SAMPLE_RATE} Hz, but "
+            f"{encoder.info.name} needs at least {encoder.min_samples}; take it out of the "
+            "corpus's table"
         )
     return waveform
 

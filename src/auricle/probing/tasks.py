@@ -1,31 +1,23 @@
-"""Probing tasks: audio, labels, and folds of training and test utterances."""
+"""Probing tasks: utterances, their labels, and the folds of training and test."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from auricle.corpus.utterance import Segment
+from auricle.corpus.labels import read_segments, read_table
+from auricle.corpus.listing import is_listed_folder, list_utterances, refuse_problems
+from auricle.corpus.utterance import Segment, Utterance
 from auricle.errors import AuricleError
-from auricle.probing.corpora import Row, existing_audio, find_table, read_table
 
 LABEL_FRAMES_PER_SECOND = 100
 """Rate of the phone labels, in frames of 10 ms."""
 
 NUM_HALVINGS = 5
 """Random splits of each speaker's utterances into halves; a single one is a noisy estimate."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Utterance:
-    """Audio file with one label, or with labelled segments in tasks with labelled frames."""
-
-    path: Path
-    label: str = ""
-    segments: tuple[Segment, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,57 +37,59 @@ class Fold:
 class Task:
     """Utterances, labels and folds drawn by `seed`.
 
-    If `labels_frames`, frames are labelled instead of whole utterances.
+    `target` names the label of an utterance that is predicted; None where `segments` label frames.
     """
 
     name: str
     utterances: tuple[Utterance, ...]
     folds: tuple[Fold, ...]
-    labels_frames: bool = False
+    target: str | None
     seed: int = 0
 
+    @property
+    def labels_frames(self) -> bool:
+        """True if frames have labels, not whole utterances."""
+        return self.target is None
 
-def read_task(name: str, folder: Path, *, seed: int = 0) -> Task:
-    """Read a task from its corpus; `docs/probing.md` describes the tables it needs.
+
+def read_task(name: str, data: str | Path, *, seed: int = 0) -> Task:
+    """Read a task from its corpus; `docs/probing.md` describes the labels that it needs.
 
     Args:
         name: One of `TASKS`.
-        folder: The corpus (`librispeech` for phones and speakers, `arabic_words` for words), or
-            the folder that contains it under this name.
+        data: The folder of the corpus (`librispeech` for phones and speakers, `arabic_words` for
+            words), the folder that holds it under this name, or any input of `auricle.extract`
+            whose list has the labels as columns.
         seed: Seed of the random splits of a speaker's utterances.
 
     Raises:
         AuricleError: There is no such task, or the corpus is not complete.
+        MissingExtraError: The input needs a package that is not installed.
     """
     if name not in TASKS:
         raise AuricleError(f"there is no task {name!r}; expected one of {', '.join(TASKS)}")
-    return dataclasses.replace(TASKS[name](folder, seed), seed=seed)
+    return dataclasses.replace(TASKS[name](data, seed), seed=seed)
 
 
-def _read_phones(folder: Path, seed: int) -> Task:
+def _read_phones(data: str | Path, seed: int) -> Task:
     """Phone task: leave-one-speaker-out folds."""
     del seed  # nothing is random
-    table = find_table(folder, "phones.tsv", "librispeech")
-    segments: dict[str, list[Segment]] = defaultdict(list)
-    for row in read_table(table, ("path", "phone", "start_frame_10ms", "frames")):
-        segments[row["path"]].append(_segment(table, row))
-    manifest = table.parent / "manifest.tsv"
-    speakers = {row["path"]: row["speaker"] for row in read_table(manifest, ("path", "speaker"))}
-    unknown = [path for path in segments if path not in speakers]
-    if unknown:
-        raise AuricleError(f"{manifest} lacks {unknown[0]}, which {table} has phones of")
-    names = sorted(segments)
-    utterances = tuple(
-        Utterance(path=path, segments=_in_order(path, segments[name]))
-        for name, path in zip(names, existing_audio(table, names), strict=True)
-    )
-    groups = _indices_by([speakers[name] for name in names])
+    if is_list(data):
+        where: str | Path = data
+        utterances = [
+            dataclasses.replace(one, segments=_in_order(one.source, _segments_beside(one)))
+            for one in _labelled(data, ("speaker",))
+        ]
+    else:
+        where = find_table(Path(data), "phones.tsv", "librispeech")
+        utterances = _with_phones(where)
+    groups = _indices_by([one.labels["speaker"] for one in utterances])
     if len(groups) < 2:
         raise AuricleError(
-            f"{table} has phones of {len(groups)} speaker, but each is tested by what is trained "
+            f"{where} has phones of {len(groups)} speaker, but each is tested by what is trained "
             "on the others; expected 2 or more"
         )
-    everything = range(len(names))
+    everything = range(len(utterances))
     folds = tuple(
         Fold(
             name=f"speaker {speaker}",
@@ -104,10 +98,43 @@ def _read_phones(folder: Path, seed: int) -> Task:
         )
         for speaker, test in groups.items()
     )
-    return Task(name="phones", utterances=utterances, folds=folds, labels_frames=True)
+    return Task(name="phones", utterances=tuple(utterances), folds=folds, target=None)
 
 
-def _segment(table: Path, row: Row) -> Segment:
+def _with_phones(table: Path) -> list[Utterance]:
+    """The utterances that a table has phones of, as the manifest beside it lists them."""
+    segments: dict[str, list[Segment]] = defaultdict(list)
+    for row in read_table(table, ("path", "phone", "start_frame_10ms", "frames")):
+        segments[row["path"]].append(_segment(table, row))
+    manifest = table.parent / "manifest.tsv"
+    listed = {one.labels["path"]: one for one in _labelled(manifest, ("path", "speaker"))}
+    unknown = [path for path in segments if path not in listed]
+    if unknown:
+        raise AuricleError(f"{manifest} lacks {unknown[0]}, which {table} has phones of")
+    utterances = [
+        dataclasses.replace(listed[path], segments=_in_order(path, segments[path]))
+        for path in sorted(segments)
+    ]
+    check_files(utterances, table)
+    return utterances
+
+
+def _segments_beside(utterance: Utterance) -> list[Segment]:
+    """Phones in the .TextGrid or .ctm beside the file of an utterance."""
+    source = Path(utterance.source)
+    found = [
+        path for suffix in (".TextGrid", ".ctm") if (path := source.with_suffix(suffix)).is_file()
+    ]
+    is_whole = utterance.container == "file" and utterance.start == 0 and utterance.seconds is None
+    if not found or not is_whole:
+        raise AuricleError(
+            f"{utterance.id} has no phones: expected {source.with_suffix('.TextGrid')} or .ctm "
+            "beside a whole file, or a folder with phones.tsv"
+        )
+    return list(read_segments(found[0], source.name, channel=utterance.channel))
+
+
+def _segment(table: Path, row: dict[str, str]) -> Segment:
     start, frames = row["start_frame_10ms"], row["frames"]
     if not (start.isdecimal() and frames.isdecimal() and int(frames) > 0):
         raise AuricleError(
@@ -121,7 +148,7 @@ def _segment(table: Path, row: Row) -> Segment:
     )
 
 
-def _in_order(path: Path, segments: list[Segment]) -> tuple[Segment, ...]:
+def _in_order(path: str, segments: list[Segment]) -> tuple[Segment, ...]:
     ordered = sorted(segments, key=lambda segment: segment.start)
     for before, after in pairwise(ordered):
         if after.start < before.end:
@@ -132,41 +159,45 @@ def _in_order(path: Path, segments: list[Segment]) -> tuple[Segment, ...]:
     return tuple(ordered)
 
 
-def _read_words(folder: Path, seed: int) -> Task:
+def _read_words(data: str | Path, seed: int) -> Task:
     """Word task: the train and test splits of the manifest, whose speakers differ.
 
     The split `val` is left for tuning.
     """
     del seed  # nothing is random
-    table = find_table(folder, "manifest.tsv", "arabic_words")
-    rows = [
-        row
-        for row in read_table(table, ("path", "split", "word"))
-        if row["split"] in ("train", "test")
+    where = data if is_list(data) else find_table(Path(data), "manifest.tsv", "arabic_words")
+    utterances = [
+        one
+        for one in _labelled(where, ("split", "word"))
+        if one.labels["split"] in ("train", "test")
     ]
-    splits = _indices_by([row["split"] for row in rows])
+    splits = _indices_by([one.labels["split"] for one in utterances])
     if len(splits) < 2:
-        raise AuricleError(f"{table} has no rows of both splits, train and test")
-    utterances = _labelled(table, rows, "word")
+        raise AuricleError(f"{where} has no rows of both splits, train and test")
+    check_files(utterances, where)
     fold = Fold(name="test", train=tuple(splits["train"]), test=tuple(splits["test"]))
-    return Task(name="words", utterances=utterances, folds=(fold,))
+    return Task(name="words", utterances=tuple(utterances), folds=(fold,), target="word")
 
 
-def _read_speakers(folder: Path, seed: int) -> Task:
+def _read_speakers(data: str | Path, seed: int) -> Task:
     """Speaker task: each half of every speaker's utterances is the test set in turn."""
     import torch
 
-    table = find_table(folder, "manifest.tsv", "librispeech")
-    rows = [
-        row for row in read_table(table, ("path", "split", "speaker")) if row["split"] == "speakers"
-    ]
-    rows.sort(key=lambda row: row["path"])
-    groups = _indices_by([row["speaker"] for row in rows])
+    if is_list(data):
+        where, listed = data, _labelled(data, ("speaker",))
+        has_split = any(one.labels.get("split") == "speakers" for one in listed)
+    else:
+        where = find_table(Path(data), "manifest.tsv", "librispeech")
+        listed, has_split = _labelled(where, ("split", "speaker")), True
+    utterances = [one for one in listed if not has_split or one.labels["split"] == "speakers"]
+    utterances.sort(key=lambda one: (one.source, one.member, one.start))
+    groups = _indices_by([one.labels["speaker"] for one in utterances])
     if len(groups) < 2 or min(map(len, groups.values())) < 2:
         raise AuricleError(
-            f"{table} has {len(rows)} rows of split speakers by {len(groups)} speakers; expected 2 "
-            "or more speakers with 2 or more utterances each"
+            f"{where} has {len(utterances)} rows of split speakers by {len(groups)} speakers; "
+            "expected 2 or more speakers with 2 or more utterances each"
         )
+    check_files(utterances, where)
     generator = torch.Generator().manual_seed(seed)
     folds = []
     for number in range(1, NUM_HALVINGS + 1):
@@ -178,14 +209,61 @@ def _read_speakers(folder: Path, seed: int) -> Task:
         one, other = (tuple(sorted(half)) for half in halves)
         folds.append(Fold(name=f"halving {number}, one way", train=one, test=other))
         folds.append(Fold(name=f"halving {number}, other way", train=other, test=one))
-    return Task(name="speakers", utterances=_labelled(table, rows, "speaker"), folds=tuple(folds))
+    return Task(name="speakers", utterances=tuple(utterances), folds=tuple(folds), target="speaker")
 
 
-def _labelled(table: Path, rows: list[Row], column: str) -> tuple[Utterance, ...]:
-    paths = existing_audio(table, [row["path"] for row in rows])
-    return tuple(
-        Utterance(path=path, label=row[column]) for path, row in zip(paths, rows, strict=True)
+def is_list(data: str | Path) -> bool:
+    """True if the data of a task is an input to list, not a folder with the task's own tables."""
+    return not Path(data).is_dir() or is_listed_folder(str(data))
+
+
+def find_table(folder: Path, name: str, corpus: str) -> Path:
+    """Table `name` in `folder`, or in its subfolder `corpus` where it is not there.
+
+    Raises:
+        AuricleError: There is none.
+    """
+    for table in (folder / name, folder / corpus / name):
+        if table.is_file():
+            return table
+    raise AuricleError(
+        f"cannot open {folder / name}: there is no such file; pass the folder of the corpus as "
+        "--data (in Python data=)"
     )
+
+
+def check_files(utterances: Sequence[Utterance], where: str | Path) -> None:
+    """Check that the files of utterances exist; `where` is the list that names them.
+
+    Raises:
+        AuricleError: Some are missing.
+    """
+    files = [one.source for one in utterances if one.container == "file"]
+    missing = [file for file in files if not Path(file).is_file()]
+    if missing:
+        raise AuricleError(
+            f"{len(missing)} of the {len(files)} files that {where} names are missing, the first "
+            f"of them {missing[0]}"
+        )
+
+
+def _labelled(where: str | Path, columns: Sequence[str]) -> list[Utterance]:
+    """The utterances of an input, each with the labels of `columns`.
+
+    Raises:
+        AuricleError: The input cannot be read, lacks a column or a value.
+    """
+    listing = list_utterances([str(where)], with_labels=True, is_strict=False)
+    refuse_problems(listing)
+    has = list(dict.fromkeys(name for one in listing.utterances for name in one.labels))
+    if missing := [column for column in columns if column not in has]:
+        raise AuricleError(
+            f"{where} lacks the column(s) {', '.join(missing)}; it has {', '.join(has) or 'none'}"
+        )
+    for one in listing.utterances:
+        if not all(one.labels.get(column) for column in columns):
+            raise AuricleError(f"{where}, {one.id}: expected a value in {', '.join(columns)}")
+    return listing.utterances
 
 
 def _indices_by(keys: list[str]) -> dict[str, list[int]]:
@@ -196,9 +274,9 @@ def _indices_by(keys: list[str]) -> dict[str, list[int]]:
     return groups
 
 
-TASKS: dict[str, Callable[[Path, int], Task]] = {
+TASKS: dict[str, Callable[[str | Path, int], Task]] = {
     "phones": _read_phones,
     "words": _read_words,
     "speakers": _read_speakers,
 }
-"""Readers of the tasks, by name; each takes the folder and a seed."""
+"""Readers of the tasks, by name; each takes the data and a seed."""

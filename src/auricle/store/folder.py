@@ -1,4 +1,4 @@
-"""A folder, local or behind fsspec, in which a file is whole or not there at all."""
+"""Folder of a store, local or of fsspec, in which a file is whole or not there at all."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from auricle.errors import OutputError
 from auricle.files.atomic import write_whole
-from auricle.files.locks import lock_path
+from auricle.files.locks import lock_path, locked
 from auricle.optional import missing_extra, optional
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ MIN_MAPPED_BYTES = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class FileDigest:
-    """What tells a whole file from a cut or a changed one: size in bytes, sha256 in hex."""
+    """Size of a file in bytes, and its sha256 in hex: tells a whole file from a changed one."""
 
     size: int
     sha256: str
 
 
 class Folder(abc.ABC):
-    """Where a store lies. Files go by their names below it, with "/" between folders.
+    """Location of a store. Files go by their names below it, with "/" between folders.
 
     Instances can be pickled: another process, or another machine that sees the same place, writes
     to the same store.
@@ -80,6 +80,14 @@ class Folder(abc.ABC):
     @abc.abstractmethod
     def where(self, name: str) -> str:
         """A file's absolute path or address."""
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other runs on this machine out of the folder, where it is of this machine.
+
+        Raises:
+            OutputError: Another run is in it, it may not be written to, or it cannot be locked.
+        """
+        return nullcontext()
 
     def map(self, name: str) -> NDArray[np.uint8] | None:
         """A file's bytes (N,), mapped into memory; None where it is better read, or must be.
@@ -146,6 +154,19 @@ class LocalFolder(Folder):
     def where(self, name: str) -> str:
         return str(self.path / name)
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        busy = f"another run is writing to {self.location}; wait for it, or take another folder"
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path, 0.0, OutputError(busy)))
+            except OSError as error:
+                raise OutputError(
+                    f"cannot write to {self.location}: {error.strerror or error}; choose a folder "
+                    "that you may write to"
+                ) from error
+            yield
+
     def map(self, name: str) -> NDArray[np.uint8] | None:
         path = self.path / _checked(name)
         size = path.stat().st_size
@@ -159,7 +180,7 @@ class LocalFolder(Folder):
 
 
 class RemoteFolder(Folder):
-    """A folder behind fsspec (https://filesystem-spec.readthedocs.io): `s3://`, `gs://`, others.
+    """A folder of fsspec (https://filesystem-spec.readthedocs.io): `s3://`, `gs://`, others.
 
     A file is written on this machine and uploaded. Object stores show an upload whole or not at
     all; where a place does otherwise, a cut file is found by its size and its digest.

@@ -1,4 +1,4 @@
-"""The index: rows that say where arrays lie, in parts, one per shard, and all together."""
+"""Index of a store: locations of arrays, in a part per shard, and merged in one file."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ META_KEY = b"auricle_meta"
 DIGEST_KEY = b"auricle_sha256"
 """Of the values of the others: Parquet's checksums do not cover them."""
 
-PART_REMEDY = "run the same extraction again, which makes this shard anew"
+PART_REMEDY = "run the same extraction again, which writes this shard again"
 PLAN_REMEDY = (
     "remove it, and streams.json where there is one, and run the same extraction again, which "
-    "plans anew what is not done"
+    "plans what is not done"
 )
-INDEX_REMEDY = "run the same extraction again, which merges it anew"
+INDEX_REMEDY = "run the same extraction again, which merges it again"
 
-SHARD_REMEDY = "run the same extraction again, which makes it anew"
+SHARD_REMEDY = "run the same extraction again, which writes it again"
 CHANGED_REMEDY = f"remove it and {SHARD_REMEDY}"
 """Of a file whose size is as it was: runs compare no more than that."""
 
@@ -47,7 +47,7 @@ ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8}
 
 
 class IndexRow(NamedTuple):
-    """Where one array lies.
+    """Location of one array, and record of the audio that it was made from.
 
     Attributes:
         id: Utterance.
@@ -60,7 +60,7 @@ class IndexRow(NamedTuple):
         dtype: Type of the values.
         source: File, archive or data set that the audio came from.
         start: Where the utterance begins in it, in seconds.
-        seconds: How long it is; None where nobody said so.
+        seconds: Its length; None where that was not known.
         model_sha256: Digest of the encoder's family, configuration and weights.
         channel: Channel that was encoded, counted from 0; None for the mean of all.
         part_seconds: Length of the part of the source that was asked for; None for all up to its
@@ -92,7 +92,7 @@ class IndexRow(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class IndexPart:
-    """One shard's part of the index: its rows, its files by name, and what store it is of."""
+    """One shard's part of the index: its rows, its files by name, and meta.json of its store."""
 
     key: ShardKey
     rows: pyarrow.Table
@@ -156,7 +156,7 @@ def write_part(
 ) -> None:
     """Write the part of a shard whose files are whole: from now on the shard counts.
 
-    `meta` is kept in it, so that a meta.json that is lost can be written anew.
+    `meta` is kept in it, so that a meta.json that is lost can be restored.
 
     Raises:
         OutputError: It cannot be written.
@@ -311,7 +311,7 @@ def sorted_rows(table: pyarrow.Table) -> pyarrow.Table:
 
 @dataclasses.dataclass(frozen=True)
 class Damage:
-    """A file of a store that is not as it was written, in what way, and what mends it."""
+    """A file of a store that has changed since it was written, the change, and the remedy."""
 
     file: str
     reason: str
@@ -321,7 +321,7 @@ class Damage:
 def completed_shards(folder: Folder) -> frozenset[ShardKey]:
     """Shards that are done: their part is whole, and their files have the sizes that it says.
 
-    All others are to be made (anew). Contents are not read: `verify` does that.
+    All others are to be written. Contents are not read: `verify` does that.
     """
     sizes = shard_sizes(folder)
     done = set()
@@ -334,12 +334,12 @@ def completed_shards(folder: Folder) -> frozenset[ShardKey]:
         if damage is None:
             done.add(key)
         else:
-            logger.warning("%s: %s; its shard is made anew", damage.file, damage.reason)
+            logger.warning("%s: %s; its shard is written again", damage.file, damage.reason)
     return frozenset(done)
 
 
 def size_damage(files: Mapping[str, FileDigest], sizes: Mapping[str, int]) -> Damage | None:
-    """What is wrong with the sizes of a shard's files; None where they are as its part says."""
+    """Find a file of a shard whose size is not that of its part; None where all are."""
     for name, digest in files.items():
         found = sizes.get(name)
         if found is None:
@@ -350,7 +350,7 @@ def size_damage(files: Mapping[str, FileDigest], sizes: Mapping[str, int]) -> Da
 
 
 def meta_of_parts(folder: Folder) -> StoreMeta | None:
-    """What meta.json said, as the first part of the index that can be read remembers it."""
+    """Read meta.json as the first part of the index that can be read remembers it."""
     for part in read_parts(folder, part_keys(folder)):
         if not isinstance(part, StoreError) and part.meta is not None:
             return part.meta

@@ -21,11 +21,11 @@ PLANS, SHARDS, PARTS, DATA, PARTIAL = "plans", "shards", "parts", "data", "parti
 
 STORE_VERSION = 1
 
-META_REMEDY = "remove it and run the same extraction again, which writes it anew"
+META_REMEDY = "remove it and run the same extraction again, which restores it"
 
 MAY_DIFFER = {"closed", "library_version"}
-"""What a later run into the same store need not agree with. Each part says the version of the
-library that wrote it."""
+"""Fields in which a later run into the same store may differ; each part of the index has the
+version of the library that wrote it."""
 
 
 class ShardKey(NamedTuple):
@@ -91,7 +91,7 @@ class LayerMeta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SelectionMeta(msgspec.Struct, frozen=True, kw_only=True):
-    """How what is kept follows from what the encoder gives.
+    """Record of the selection: how the arrays follow from the encoder's output.
 
     Attributes:
         layers: Layers of the encoder that were taken.
@@ -111,7 +111,7 @@ class SelectionMeta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store holds (`meta.json`).
+    """Description of a store (`meta.json`).
 
     Attributes:
         format: Format of the shards: "store" for the library's own.
@@ -153,7 +153,7 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_meta(folder: Folder) -> StoreMeta | None:
-    """What the store in `folder` holds; None where there is no meta.json.
+    """Read meta.json of a store; None where there is none.
 
     Raises:
         StoreError: meta.json cannot be understood.

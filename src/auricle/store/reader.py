@@ -1,13 +1,12 @@
-"""Reading a store back: by id, in order, as a data set."""
+"""Reader of a store: arrays by id, in order, as a data set; comparison with their digests."""
 
 from __future__ import annotations
 
 import bisect
-import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +98,7 @@ class Store:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the run that writes it was done when it was opened."""
+        """True if the run that writes it was done when it was opened."""
         return self.meta.closed
 
     @property
@@ -159,15 +158,14 @@ class Store:
         return self._ids[index]
 
     def at(self, index: int, *, layer: str | None = None) -> Tensor | dict[str, Tensor]:
-        """What `store[id]` gives for the id at `index` in sorted order, or one layer of it."""
+        """The value of `store[id]` for the id at `index` in sorted order, or one layer of it."""
         if layer is None and len(self._layers) > 1:
             return {name: self._array(index, i) for i, name in enumerate(self._layers)}
         return self._array(index, self._layer_number(layer))
 
     def items(self) -> Iterator[tuple[str, Tensor | dict[str, Tensor]]]:
         """Ids, sorted, each with what `store[id]` gives."""
-        for position, utterance_id in enumerate(self._ids):
-            yield utterance_id, self.at(position)
+        return ((name, self.at(position)) for position, name in enumerate(self._ids))
 
     def num_frames(self, utterance_id: str, *, layer: str | None = None) -> int:
         """Rows of the array of an utterance, without reading it; errors are those of `get`."""
@@ -225,8 +223,7 @@ class Store:
         return self._layers.index(layer)
 
     def _array(self, position: int, number: int) -> Tensor:
-        rows = self._rows
-        row = position * len(self._layers) + number
+        rows, row = self._rows, position * len(self._layers) + number
         shape = int(rows.frames[row]), self.meta.layers[number].dim
         shard = rows.shards[rows.shard_numbers[row]]
         return self._maps.array(shard, int(rows.offsets[row]), shape, self.meta.dtype)
@@ -265,28 +262,30 @@ class SortedIds:
     def __getitem__(self, index: int) -> str:
         if not 0 <= index < len(self):
             raise IndexError(f"index must be from 0 to {len(self) - 1}, but is {index}")
-        found: str = self._ids[index].as_py()
-        return found
+        return str(self._ids[index].as_py())
 
     def __iter__(self) -> Iterator[str]:
         return (self[index] for index in range(len(self)))
 
     def find(self, utterance_id: str) -> int | None:
         """Position of an id; None where the id is not there."""
-        # Arrow sorts by UTF-8, which keeps the order of code points, as Python does.
-        index = bisect.bisect_left(self, utterance_id)
+        index = self._place(utterance_id)
         return index if index < len(self) and self[index] == utterance_id else None
 
     def near(self, utterance_id: str) -> list[str]:
         """A few ids most like `utterance_id`, of those that sort near it."""
-        index = bisect.bisect_left(self, utterance_id)
+        index = self._place(utterance_id)
         around = range(max(index - NUM_NEIGHBOURS, 0), min(index + NUM_NEIGHBOURS, len(self)))
         return difflib.get_close_matches(utterance_id, [self[i] for i in around], n=3)
 
+    def _place(self, utterance_id: str) -> int:
+        ids = self._ids
+        # Arrow sorts by UTF-8, which keeps the order of code points, as Python does.
+        return bisect.bisect_left(range(len(self)), utterance_id, key=lambda i: ids[i].as_py())
 
-@dataclasses.dataclass(frozen=True)
-class _Rows:
-    """Where arrays lie: a row per id and layer, in the order of both."""
+
+class _Rows(NamedTuple):
+    """Locations of arrays: a row per id and layer, in the order of both."""
 
     shards: list[str]
     shard_numbers: NDArray[np.int32]
@@ -294,12 +293,9 @@ class _Rows:
     frames: NDArray[np.int64]
 
 
-_COLUMNS = ("id", "layer", "shard", "offset", "frames")
-"""What finding an array takes; the rest stays on disk."""
-
-
 def _read_rows(folder: Folder, meta: StoreMeta) -> tuple[SortedIds, _Rows]:
-    table = read_index(folder, closed=meta.closed, columns=_COLUMNS)
+    columns = ("id", "layer", "shard", "offset", "frames")  # the rest stays on disk
+    table = read_index(folder, closed=meta.closed, columns=columns)
     num_layers = len(meta.layers)
     _refuse_other_layers(folder, meta, table)
     encoded = table["shard"].dictionary_encode().unify_dictionaries().combine_chunks()
@@ -356,7 +352,7 @@ def verify(folder: Folder) -> list[Damage]:
 
 
 def _meta_damage(folder: Folder) -> tuple[bool, list[Damage]]:
-    """Whether meta.json says that the store is closed, and what is wrong with it."""
+    """Read from meta.json if the store is closed; find the damage of that file."""
     remembered = meta_of_parts(folder)
     try:
         meta = read_meta(folder)
@@ -393,7 +389,7 @@ def _plan_damages(folder: Folder) -> list[Damage]:
 
 
 def _index_damage(folder: Folder, num_rows: int | None) -> list[Damage]:
-    """What is wrong with the index; `num_rows` of it where it is known how many there are."""
+    """Find the damage of the index, of `num_rows` rows where their number is known."""
     try:
         found = sum(batch.num_rows for batch in index_batches(folder))
     except StoreError as error:

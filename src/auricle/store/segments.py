@@ -1,21 +1,22 @@
-"""Shards that are not whole yet: their encoded batches, flushed in segments, and read back.
+"""Segments: encoded batches of shards that are not whole yet, flushed to disk and read back.
 
-A segment holds some batches of a planned shard, whole or not at all. It is no shard: readers look
-at neither it nor its folder, and it is removed once its shard has a part of the index.
+A segment holds some batches of a planned shard, whole or not at all. Segments are no shards:
+readers do not look at their folder, and they are removed once their shard has a part of the index.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from auricle.corpus.utterance import Fingerprint
+from auricle.corpus.utterance import Fingerprint, Utterance
 from auricle.errors import StoreError
 from auricle.files.safetensors import METADATA, raw_bytes, write_safetensors
 from auricle.store.folder import Folder
@@ -31,7 +32,11 @@ LENGTH_BYTES = 8
 """A safetensors file begins with the length of its header, little-endian."""
 
 
-class KeptItem(msgspec.Struct, frozen=True, kw_only=True):
+Result: TypeAlias = "tuple[Utterance, Mapping[str, Tensor] | str]"
+"""An utterance with its arrays (T, D) by layer, or with the reason why there are none."""
+
+
+class SegmentItem(msgspec.Struct, frozen=True, kw_only=True):
     """Record of an utterance in a segment.
 
     Attributes:
@@ -49,13 +54,13 @@ class KeptItem(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class _Header(msgspec.Struct, frozen=True, kw_only=True):
+class _SegmentHeader(msgspec.Struct, frozen=True, kw_only=True):
     """Header of a segment: of which plan and extraction it is, and its records."""
 
     plan: str
     extraction: str
     sha256: str
-    items: tuple[KeptItem, ...]
+    items: tuple[SegmentItem, ...]
 
 
 class Segments:
@@ -63,35 +68,36 @@ class Segments:
 
     def __init__(self, folder: Folder, meta: StoreMeta) -> None:
         self._folder = folder
-        # Not by whom the store was begun but by whom this is encoded.
+        # The version that encodes, which need not be the one that began the store.
         self._extraction = hashlib.sha256(
             msgspec.json.encode(msgspec.structs.replace(meta, closed=False))
         ).hexdigest()
 
     def write(
-        self,
-        key: ShardKey,
-        plan: str,
-        batches: range,
-        items: Sequence[tuple[KeptItem, Mapping[str, Tensor]]],
+        self, key: ShardKey, plan: str, first_batch: int, batches: Sequence[Sequence[Result]]
     ) -> None:
         """Flush some batches to disk.
 
         Args:
             key: The shard that they are of.
             plan: Digest of its plan.
-            batches: Their numbers in it.
-            items: What they hold, with arrays by layer; none for what failed.
+            first_batch: Number of the first of them in the plan.
+            batches: Results of their utterances.
 
         Raises:
             OutputError: They cannot be written.
         """
+        items = [
+            _item(number, utterance, outcome)
+            for number, batch in enumerate(batches, start=first_batch)
+            for utterance, outcome in batch
+        ]
         arrays = {
             f"{index}/{layer}": x
             for index, (_, layers) in enumerate(items)
             for layer, x in layers.items()
         }
-        header = _Header(
+        header = _SegmentHeader(
             plan=plan,
             extraction=self._extraction,
             sha256=_digest(items),
@@ -102,15 +108,15 @@ class Segments:
         def write(temporary: Path) -> None:
             write_safetensors(temporary, arrays, metadata)
 
-        self._folder.write_whole(key.segment(batches.start, batches.stop), write)
+        self._folder.write_whole(key.segment(first_batch, first_batch + len(batches)), write)
 
-    def kept(self, key: ShardKey, plan: str) -> list[tuple[range, tuple[KeptItem, ...]]]:
-        """Batches of a shard that lie in segments, from its first on without a gap.
+    def kept(self, key: ShardKey, plan: str) -> list[tuple[range, tuple[SegmentItem, ...]]]:
+        """List the batches of a shard in segments, from its first on without a gap.
 
         Segments of another plan or extraction do not count.
         """
         found = self._names([key])
-        kept: list[tuple[range, tuple[KeptItem, ...]]] = []
+        kept: list[tuple[range, tuple[SegmentItem, ...]]] = []
         end = 0
         for batches in sorted(found.values(), key=lambda each: (each.start, -each.stop)):
             if batches.start != end:
@@ -132,19 +138,28 @@ class Segments:
         return {parsed[0] for name in names if (parsed := parse_segment(name)) is not None}
 
     def read(
-        self, key: ShardKey, plan: str
-    ) -> list[tuple[range, list[tuple[KeptItem, dict[str, Tensor]]]]]:
-        """The same with the arrays (T, D) by layer; what has changed since it was written is not.
+        self, key: ShardKey, plan: str, planned: Mapping[str, Utterance]
+    ) -> list[list[Result]]:
+        """Read the batches that `num_batches` counts; fewer where a segment has changed since.
 
-        Names and sizes are those of the plan, so the caller need not check them.
+        Args:
+            key: The shard.
+            plan: Digest of its plan.
+            planned: Its utterances by id. Names and sizes of arrays are those of the plan.
         """
-        contents = []
+        results: list[list[Result]] = []
         for batches, items in self.kept(key, plan):
             found = self._arrays(key.segment(batches.start, batches.stop), items)
             if found is None:
                 break
-            contents.append((batches, found))
-        return contents
+            of_batch: dict[int, list[Result]] = {number: [] for number in batches}
+            for item, arrays in found:
+                utterance = dataclasses.replace(
+                    planned[item.id], fingerprint=item.fingerprint, seconds=item.seconds
+                )
+                of_batch[item.batch].append((utterance, item.reason or arrays))
+            results += of_batch.values()
+        return results
 
     def cut(self, key: ShardKey, num_batches: int) -> None:
         """Forget segments of a shard that hold any batch from number `num_batches` on."""
@@ -170,7 +185,7 @@ class Segments:
                 names[name] = range(parsed[1], parsed[2])
         return names
 
-    def _header(self, name: str) -> _Header | None:
+    def _header(self, name: str) -> _SegmentHeader | None:
         """Read the header of a segment; None where that cannot be read."""
         try:
             size = int.from_bytes(self._folder.read_range(name, 0, LENGTH_BYTES), "little")
@@ -178,14 +193,14 @@ class Segments:
             if not 0 < size <= limit:
                 raise ValueError(f"its header has {size} bytes")
             text = self._folder.read_range(name, LENGTH_BYTES, size)
-            return msgspec.json.decode(json.loads(text)[METADATA][HEADER], type=_Header)
+            return msgspec.json.decode(json.loads(text)[METADATA][HEADER], type=_SegmentHeader)
         except (OSError, ValueError, KeyError, TypeError, msgspec.DecodeError) as error:
             logger.warning("%s: %s; what it kept is encoded again", self._folder.where(name), error)
             return None
 
     def _arrays(
-        self, name: str, items: Sequence[KeptItem]
-    ) -> list[tuple[KeptItem, dict[str, Tensor]]] | None:
+        self, name: str, items: Sequence[SegmentItem]
+    ) -> list[tuple[SegmentItem, dict[str, Tensor]]] | None:
         """Items with their arrays by layer; None where they are not as they were written."""
         from safetensors import SafetensorError
         from safetensors.torch import load
@@ -193,7 +208,7 @@ class Segments:
         try:
             with self._folder.open(name) as file:
                 arrays = load(file.read())
-            found: list[tuple[KeptItem, dict[str, Tensor]]] = [(item, {}) for item in items]
+            found: list[tuple[SegmentItem, dict[str, Tensor]]] = [(item, {}) for item in items]
             for array_name, x in arrays.items():
                 index, _, layer = array_name.partition("/")
                 found[int(index)][1][layer] = x
@@ -206,7 +221,21 @@ class Segments:
         return found
 
 
-def _digest(items: Sequence[tuple[KeptItem, Mapping[str, Tensor]]]) -> str:
+def _item(
+    batch: int, utterance: Utterance, outcome: Mapping[str, Tensor] | str
+) -> tuple[SegmentItem, Mapping[str, Tensor]]:
+    is_failure = isinstance(outcome, str)
+    item = SegmentItem(
+        batch=batch,
+        id=utterance.id,
+        fingerprint=utterance.fingerprint,
+        seconds=utterance.seconds,
+        reason=outcome if is_failure else "",
+    )
+    return item, {} if is_failure else outcome
+
+
+def _digest(items: Sequence[tuple[SegmentItem, Mapping[str, Tensor]]]) -> str:
     """Digest, in hex, of all that a segment holds."""
     digest = hashlib.sha256()
     for item, arrays in items:

@@ -23,14 +23,14 @@ from auricle.store.index import ITEM_BYTES
 from auricle.store.layout import ShardKey, StoreMeta
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow
     from numpy.typing import NDArray
     from torch import Tensor
 
-    Item: TypeAlias = tuple[Utterance, Mapping[str, Tensor]]
-    """An utterance and what is kept of it: arrays (T, D) on the CPU, by layer."""
-    import numpy as np
 
+Item: TypeAlias = "tuple[Utterance, Mapping[str, Tensor]]"
+"""An utterance and its arrays (T, D) on the CPU, by layer."""
 
 IndexBatches: TypeAlias = "Callable[[], Iterator[pyarrow.RecordBatch]]"
 """Gives all rows of the index, sorted by id, as often as it is called."""
@@ -38,7 +38,7 @@ IndexBatches: TypeAlias = "Callable[[], Iterator[pyarrow.RecordBatch]]"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an array lies: which utterance and layer, file below the store, offset in bytes."""
+    """Location of an array: utterance and layer, file below the store, offset in bytes."""
 
     id: str
     layer: str
@@ -48,7 +48,7 @@ class Placement:
 
 @dataclasses.dataclass(frozen=True)
 class WrittenShard:
-    """What a format wrote: a placement per array in the order of the items, and the files."""
+    """A shard on disk: a placement per array in the order of the items, and the files."""
 
     placements: Sequence[Placement]
     files: Mapping[str, FileDigest]
@@ -205,12 +205,12 @@ class ShardMaps:
         except FileNotFoundError as error:
             raise StoreError(
                 f"{self._folder.where(shard)} is not there; run the extraction again, which "
-                "makes it anew"
+                "writes it again"
             ) from error
         if len(found) != num_bytes:
             raise StoreError(
                 f"{self._folder.where(shard)} is cut: {num_bytes - len(found)} bytes of an array "
-                "lie past its end; run the extraction again, which makes it anew"
+                "lie past its end; run the extraction again, which writes it again"
             )
         if offset % ITEM_BYTES[dtype]:
             found = found.clone()  # values that lie askew in memory are not PyTorch's to read

@@ -1,4 +1,4 @@
-"""Writing a store: shards that count from one moment to the next, then the index over all."""
+"""Writer of a store: shards that count once their part is written, then the merged index."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class StoreWriter:
     ) -> StoreWriter:
         """Prepare a new store, or go on with one, which stays as it is until `reopen`.
 
-        A meta.json that is not there is written anew if parts of the index say what it said.
+        A meta.json that is not there is restored from the parts of the index.
         Without `writes` the same is checked, and nothing is written.
 
         Raises:
@@ -187,7 +187,7 @@ class StoreWriter:
     def close(self) -> int:
         """Merge all parts into index.parquet and say how many rows it has.
 
-        As for `reopen`, nobody may be writing to the store.
+        As for `reopen`, no other run may be writing to the store.
 
         Raises:
             OutputError: The index cannot be written.
@@ -368,7 +368,7 @@ def _merged(runs: list[Iterator[pyarrow.Table]]) -> Iterator[pyarrow.Table]:
 
 
 def _rows_up_to(block: pyarrow.Table, pivot: str) -> int:
-    """How many rows of a sorted block have an id that is not past `pivot`."""
+    """Number of rows of a sorted block up to the id `pivot`."""
     import pyarrow.compute as pc
 
     # Arrow and Python order text alike: UTF-8 keeps the order of code points.

@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from auricle.audio.files import read_audio
 from auricle.errors import RecipeError
 from auricle.geometry import SAMPLE_RATE
-from auricle.nn.padding import pad_waveforms
-from auricle.training.corpus import Corpus, Utterance
+from auricle.training.corpus import Corpus
 from auricle.training.recipe import DataOptions
 
 
@@ -172,26 +171,15 @@ class CropDataset(Dataset[TrainingBatch]):
     def __getitem__(self, order: PlannedBatch) -> TrainingBatch:
         waveforms = [self._read(crop) for crop in order.crops]
         num_samples = [len(waveform) for waveform in waveforms]
-        return TrainingBatch(pad_waveforms(waveforms), num_samples, order.following)
+        return TrainingBatch(
+            pad_sequence(waveforms, batch_first=True), num_samples, order.following
+        )
 
     def _read(self, crop: Crop) -> Tensor:
         utterance = self.utterances[crop.utterance]
         if self.decoded is not None:
             return self.decoded[crop.utterance][crop.start : crop.start + crop.num_samples]
-        if crop.num_samples == utterance.num_samples:
-            return decode(utterance)
-        return read_audio(
-            utterance.path,
-            sample_rate=SAMPLE_RATE,
-            start_seconds=crop.start / SAMPLE_RATE,
-            duration_seconds=crop.num_samples / SAMPLE_RATE,
-        )
-
-
-def decode(utterance: Utterance) -> Tensor:
-    """Decode the waveform (S,) of an utterance, to the length that the corpus states."""
-    waveform = read_audio(utterance.path, sample_rate=SAMPLE_RATE)
-    return waveform[: utterance.num_samples]
+        return utterance.read(crop.start, crop.num_samples)
 
 
 def load_batches(

@@ -1,43 +1,62 @@
-"""The audio of a training: utterances, found in folders or listed in manifests."""
+"""The audio of a training: utterances with their lengths."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from auricle.audio.files import read_audio, read_header
-from auricle.audio.inputs import list_audio_files
-from auricle.corpus.columns import read_columns
+from torch import Tensor
+
+from auricle.corpus.listing import list_utterances, refuse_problems
+from auricle.corpus.reading import count_samples, decode_utterance
+from auricle.corpus.utterance import NO_LABELS, Utterance
 from auricle.errors import AudioError
 from auricle.geometry import SAMPLE_RATE
 
 logger = logging.getLogger(__name__)
 
-MANIFEST_SUFFIX = ".tsv"
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class MeasuredUtterance:
+    """An utterance with its length.
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Utterance:
-    """One file of audio.
-
-    `key` is its path below the folder or manifest it was found by, the same wherever that lies;
-    `num_samples` counts at 16 kHz.
+    Attributes:
+        utterance: Where its audio lies.
+        key: Its path below the folder or manifest that lists it, with suffix: the same wherever
+            that lies. The order of batches and the offsets of crops are drawn by it.
+        num_samples: Length at 16 kHz.
     """
 
-    path: Path
+    utterance: Utterance
     key: str
     num_samples: int
+
+    def read(self, start: int = 0, num_samples: int | None = None) -> Tensor:
+        """Decode samples `start` to `start + num_samples` at 16 kHz, or all.
+
+        Raises:
+            AudioError: The audio cannot be decoded.
+        """
+        if start == 0 and num_samples in (None, self.num_samples):
+            return decode_utterance(self.utterance, sample_rate=SAMPLE_RATE)[: self.num_samples]
+        count = self.num_samples - start if num_samples is None else num_samples
+        return decode_utterance(
+            self.utterance,
+            sample_rate=SAMPLE_RATE,
+            start=start / SAMPLE_RATE,
+            seconds=count / SAMPLE_RATE,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus:
     """The utterances of a training, in the order they are counted in."""
 
-    utterances: tuple[Utterance, ...]
+    utterances: tuple[MeasuredUtterance, ...]
 
     @property
     def hours(self) -> float:
@@ -46,7 +65,7 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the keys and lengths, by which a corpus is told from another."""
+        """SHA-256 of the keys and lengths, which identifies a corpus."""
         lines = (f"{u.key}\t{u.num_samples}\n" for u in self.utterances)
         return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
@@ -73,100 +92,78 @@ class Corpus:
         return Corpus(utterances=kept)
 
 
-def read_corpus(sources: Sequence[Path], *, split: str | None = None) -> Corpus:
-    """List the utterances of folders (at any depth) and manifests; nothing is decoded.
+def read_corpus(sources: Sequence[str | Path], *, split: str | None = None) -> Corpus:
+    """List the utterances of inputs, and measure them; nothing is decoded.
 
-    A manifest is a TSV file whose first line names its columns (case and blanks do not count):
-    `path`, below the manifest's own folder, and, where they are there, `samples` at 16 kHz and
-    `split`. Where `samples` is missing the files' headers are read. Files are taken whole.
+    Inputs are those of `auricle.extract`: folders, files, patterns, manifests, archives and data
+    sets. Where a list has a column `samples`, lengths at 16 kHz, no file of it is opened; else the
+    headers are read.
 
     Args:
-        sources: Folders and manifests.
-        split: The rows of the manifests to take; needed where a manifest has several splits.
+        sources: Inputs. Utterances of each are sorted by their keys.
+        split: The rows of the lists to take, by their column `split`; needed where a list has
+            several splits. Folders and files of audio are taken whole.
 
     Raises:
-        AudioError: A source is missing or holds no audio, a manifest lacks a column or the split or
-            names parts of files, or a file's header cannot be read.
+        AudioError: An input is missing or holds no audio, a list names files that are not there or
+            lacks the split, or a file's header cannot be read.
+        MissingExtraError: An input needs a package that is not installed.
     """
-    utterances: list[Utterance] = []
+    utterances: list[MeasuredUtterance] = []
     for source in sources:
-        if source.is_file() and source.suffix.lower() != MANIFEST_SUFFIX:
-            raise AudioError(
-                f"{source} is a file, expected a folder of audio or a manifest that ends in "
-                f"{MANIFEST_SUFFIX}"
-            )
-        read = _read_manifest(source, split) if source.is_file() else _read_folder(source)
-        found = sorted(read, key=lambda utterance: utterance.key)
-        if not found:
-            raise AudioError(f"{source} holds no audio; pass a folder or a manifest that does")
-        utterances += found
+        listing = list_utterances([os.fspath(source)], with_labels=True, is_strict=False)
+        refuse_problems(listing)
+        found = _of_split(listing.utterances, source, split)
+        utterances += sorted(_measured(found, source), key=lambda utterance: utterance.key)
     return Corpus(utterances=tuple(utterances))
 
 
-def _read_folder(folder: Path) -> Iterator[Utterance]:
-    for path in list_audio_files(folder):
-        key = path.relative_to(folder).as_posix()
-        yield Utterance(path=path, key=key, num_samples=_num_samples(path))
-
-
-def _num_samples(path: Path) -> int:
-    """Samples at 16 kHz by the header, or by decoding where that leaves the length open."""
-    header = read_header(path)
-    if header.num_samples is None:
-        return len(read_audio(path, sample_rate=SAMPLE_RATE))
-    return header.num_samples * SAMPLE_RATE // header.sample_rate
-
-
-def _read_manifest(manifest: Path, split: str | None) -> Iterator[Utterance]:
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            names = [name.strip().lower() for name in reader.fieldnames or ()]
-            reader.fieldnames = names
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AudioError(f"cannot read the manifest {manifest}: {error}") from error
-    if rows and "path" not in rows[0]:
-        raise AudioError(
-            f"the manifest {manifest} has no column `path`: its first line must name the columns, "
-            f"but names {', '.join(map(str, rows[0]))}"
-        )
-    _refuse_parts(names, manifest)
-    for row in _rows_of_split(rows, manifest, split):
-        path = manifest.parent / row["path"]
-        samples = row.get("samples")
-        if samples is not None and not samples.isdecimal():
+def _measured(utterances: Sequence[Utterance], source: str | Path) -> Iterator[MeasuredUtterance]:
+    folder = os.path.abspath(source if Path(source).is_dir() else Path(source).parent)  # noqa: PTH100 - keeps links
+    for utterance in utterances:
+        samples = utterance.labels.get("samples")
+        if not _is_whole(utterance) or not samples:
+            num_samples = count_samples(utterance, sample_rate=SAMPLE_RATE)
+        elif samples.isdecimal():
+            num_samples = int(samples)
+        else:
             raise AudioError(
-                f"{manifest}: the samples of {row['path']} must be a count, but are {samples!r}"
+                f"{source}: the samples of {utterance.id} must be a count, but are {samples!r}"
             )
-        num_samples = int(samples) if samples else _num_samples(path)
-        yield Utterance(path=path, key=row["path"], num_samples=num_samples)
-
-
-def _refuse_parts(names: Sequence[str], manifest: Path) -> None:
-    """Refuse columns that choose parts of files, for files are trained on whole."""
-    columns = read_columns(names)
-    parts = [column.name for column in (*columns.of["start"], *columns.of["end"])]
-    if parts:
-        raise AudioError(
-            f"the manifest {manifest} names parts of files in its columns {', '.join(parts)}, but "
-            "files are trained on whole: cut them first, or leave these columns out"
+        yield MeasuredUtterance(
+            # Labels of millions of utterances would go to every worker.
+            utterance=dataclasses.replace(utterance, labels=NO_LABELS),
+            key=_key(utterance, folder),
+            num_samples=num_samples,
         )
 
 
-def _rows_of_split(
-    rows: list[dict[str, str]], manifest: Path, split: str | None
-) -> list[dict[str, str]]:
-    splits = sorted({row["split"] or "" for row in rows if "split" in row})
-    if split is None:
-        if len(splits) > 1:
-            raise AudioError(
-                f"{manifest} has the splits {', '.join(splits)}: say by --split which to train on, "
-                "so that none is trained on by mistake"
-            )
-        return rows
-    if split not in splits:
+def _key(utterance: Utterance, folder: str) -> str:
+    """The path of a file from a folder on; of anything else, such as a part of a file, the id."""
+    if utterance.container != "file" or utterance.channel is not None or not _is_whole(utterance):
+        return utterance.id
+    return os.path.relpath(utterance.source, folder).replace(os.sep, "/")
+
+
+def _is_whole(utterance: Utterance) -> bool:
+    return utterance.start == 0 and utterance.seconds is None
+
+
+def _of_split(
+    utterances: Sequence[Utterance], source: str | Path, split: str | None
+) -> list[Utterance]:
+    """The utterances of a split; all of them where none is asked for, or lists have no columns."""
+    if not any(utterance.labels for utterance in utterances):
+        return list(utterances)
+    labels = (utterance.labels for utterance in utterances)
+    splits = sorted({one["split"] for one in labels if "split" in one})
+    if split is None and len(splits) > 1:
         raise AudioError(
-            f"{manifest} has no split {split!r}, expected one of: {', '.join(splits) or 'none'}"
+            f"{source} has the splits {', '.join(splits)}: say by --split (in Python split=) "
+            "which to train on, so that none is trained on by mistake"
         )
-    return [row for row in rows if row["split"] == split]
+    if split is not None and split not in splits:
+        raise AudioError(
+            f"{source} has no split {split!r}, expected one of: {', '.join(splits) or 'none'}"
+        )
+    return [one for one in utterances if split is None or one.labels.get("split") == split]

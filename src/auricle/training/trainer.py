@@ -22,7 +22,6 @@ from auricle.training.batches import (
     BatchStream,
     DataPosition,
     TrainingBatch,
-    decode,
     draw,
     load_batches,
 )
@@ -272,7 +271,7 @@ class Trainer:
         """Batches from the current position in the data."""
         decoded = None
         if settings.caches_audio:
-            decoded = [decode(utterance) for utterance in self.corpus.utterances]
+            decoded = [utterance.read() for utterance in self.corpus.utterances]
         stream = BatchStream(
             corpus=self.corpus,
             options=self.recipe.data,

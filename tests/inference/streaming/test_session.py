@@ -159,8 +159,8 @@ def test_a_long_push_goes_through_in_pieces(monkeypatch: pytest.MonkeyPatch) -> 
         longest.append(x.shape[2])
         return x
 
-    monkeypatch.setattr(session_module, "PIECE_SAMPLES", 700)
-    monkeypatch.setattr(session_module, "PIECE_FRAMES", 50)
+    monkeypatch.setattr(session_module, "CHUNK_SAMPLES", 700)
+    monkeypatch.setattr(session_module, "CHUNK_FRAMES", 50)
     session = encoder.stream()
     session._stages.insert(0, PerFrame(watched))
     assert deviation(session.push(wav), expected) <= CUT_LIMIT

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from torch import Tensor, nn
+from torch import nn
 
 from auricle.frontends import LogMelConfig
 from auricle.info import LayerInfo
-from auricle.models.base import FeatureConfig, FeatureEncoder
+from auricle.models.base import FeatureEncoder
+from auricle.models.definition import FeatureConfig
+from auricle.nn.batch import Batch
 
 
 class TinyMelConfig(FeatureConfig, frozen=True, kw_only=True):
@@ -46,9 +48,7 @@ class TinyMel(FeatureEncoder):
             LayerInfo(name="projection", dim=self.config.dim, geometry=features.geometry),
         )
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Sequence[int], wanted: frozenset[str]
-    ) -> Iterator[tuple[str, Tensor]]:
-        x = self.features(waveforms, num_samples)
-        yield "input", x
-        yield "projection", self.projection(x)
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        features = self.features(batch)
+        yield "input", features
+        yield "projection", Batch(self.projection(features.values), features.layout)

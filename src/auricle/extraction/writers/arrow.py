@@ -112,7 +112,7 @@ def _batch(schema: pyarrow.Schema, item: Item, layers: Sequence[str]) -> pyarrow
 
 
 def _offsets(path: Path, first_layer: int) -> Iterator[int]:
-    """Where the values of each utterance and layer begin, in bytes from the file's start."""
+    """Offsets of the values of each utterance and layer, in bytes from the file's start."""
     import pyarrow as pa
 
     with pa.memory_map(str(path)) as source:

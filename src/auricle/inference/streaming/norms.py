@@ -1,7 +1,8 @@
-"""Norms over an utterance as a stream has them: by the moments so far, or by fixed ones.
+"""Norms over an utterance in a stream: by running moments, or by fixed ones.
 
 A stream does not know the moments of the utterance that is still to come. Either each frame is
-normalised by those of all frames up to itself, or every frame by the same ones, measured before.
+normalised by the moments of all frames up to itself, or every frame by the same moments, measured
+before.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ class Moments:
 
 
 class StreamNorm(Protocol):
-    """What a norm over the utterance needs to know, and what it does with it.
+    """A norm over the utterance: the moments it needs, and the frames it gives by them.
 
     Attributes:
         num_groups: G, groups of neighbouring channels that share moments.
         is_unbiased: Whether the variance is that of the sample less one.
-        refuses_running: Why it cannot go by the moments so far; None where it can.
+        refuses_running: Reason why running moments do not serve the norm; None where they do.
     """
 
     @property
@@ -54,7 +55,7 @@ class StreamNorm(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StreamGroupNorm:
-    """Group norm over channels and time, as `auricle.nn.norms` has it of whole utterances."""
+    """Group norm over channels and time, in a stream; `auricle.nn.norms` has that of utterances."""
 
     num_groups: int
     weight: Tensor | None = None
@@ -64,7 +65,7 @@ class StreamGroupNorm:
 
     @classmethod
     def of(cls, norm: UtteranceGroupNorm, *, refuses_running: str | None = None) -> StreamGroupNorm:
-        """The norm of whole utterances as a stream can have it."""
+        """The stream's form of a norm of whole utterances."""
         return cls(
             num_groups=norm.num_groups,
             weight=norm.weight,
@@ -113,8 +114,8 @@ class StreamCmvn:
 class RunningMoments:
     """Moments over all frames up to and including each frame.
 
-    Sums are of float64 and of what is left of a value when the first frame's mean is taken away:
-    neither an offset nor the length of the stream takes digits from the variance.
+    Sums are float64, of deviations from the mean of the first frame, so that neither an offset nor
+    the length of the stream costs the variance digits.
     """
 
     def __init__(self, norm: StreamNorm) -> None:
@@ -132,7 +133,7 @@ class RunningMoments:
             self._sums = groups.new_zeros(2, self._num_groups, 1)
         deviations = groups - self._origin
         sums = torch.stack([deviations.sum(1), deviations.square().sum(1)])  # (2, G, T)
-        # With what came before as its first term a sum is added up alike however frames arrive.
+        # The running sum is the first term, so that rounding does not depend on the pushes.
         sums = torch.cat([self._sums, sums], dim=2).cumsum(2)[:, :, 1:]
         self._sums = sums[:, :, -1:].clone()
         counts = torch.arange(1, x.shape[2] + 1, dtype=torch.float64, device=x.device)
@@ -161,7 +162,7 @@ def fixed(norm: StreamNorm, moments: Moments) -> NormFunction:
 
 
 class Measuring:
-    """Leaves frames as they are, and notes the moments of all that it has seen."""
+    """Identity on frames that records the moments of all frames it was given."""
 
     def __init__(self, norm: StreamNorm) -> None:
         self._running = RunningMoments(norm)

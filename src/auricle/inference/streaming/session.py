@@ -1,6 +1,6 @@
-"""The contract of streams: samples in as they come, frames out as soon as they are decided.
+"""Streaming sessions: samples in as they arrive, frames out as soon as they are decided.
 
-A family gives its steps (`Encoder.stream_steps`). Everything else (checks, the choice of a layer,
+A family defines its steps (`Encoder.stream_steps`). Everything else (checks, the choice of a layer,
 statistics, the end) is here, once.
 """
 
@@ -20,20 +20,20 @@ from auricle.geometry import SAMPLE_RATE
 from auricle.inference.streaming.norms import Measuring, Moments, NormFunction, fixed, running
 from auricle.inference.streaming.stages import CODES, Stage, Step
 from auricle.info import LayerInfo, ModelInfo
-from auricle.nn.fast_paths import first_change
+from auricle.nn.cpu.policy import first_change
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PIECE_SAMPLES = 32_000
-"""Samples that go through the encoder at once, so that a long push needs no more memory."""
+CHUNK_SAMPLES = 32_000
+"""Largest chunk of samples that goes through the encoder, so that a long push needs no memory."""
 
-PIECE_FRAMES = 4_096
-"""Frames that go through a step at once where statistics are measured."""
+CHUNK_FRAMES = 4_096
+"""Largest chunk of frames that goes through a step while statistics are measured."""
 
 
 class StreamingEncoder(Protocol):
-    """The part of an encoder that a stream needs."""
+    """Part of an encoder that a stream needs; a protocol, so that encoders may import streams."""
 
     training: bool
 
@@ -81,8 +81,8 @@ Normalisation = Literal["running"] | StreamStatistics
 class StreamSession:
     """An encoder over samples that arrive a few at a time; `Encoder.stream` opens one.
 
-    Frames do not depend on how the samples are cut into pushes. What is kept from push to push
-    does not grow with the stream. Sessions of one encoder do not know of each other.
+    Frames do not depend on how the samples are divided into pushes. The state kept from push to
+    push does not grow with the stream. Sessions of one encoder are independent of each other.
 
     Attributes:
         layer: Name of the layer whose frames come out, or that the codes are read from.
@@ -108,7 +108,7 @@ class StreamSession:
         self._stages = [step.build(_norm_function(step, normalisation, encoder)) for step in steps]
         self._is_open = True
         self._nothing: Tensor | None = None
-        """What comes out where nothing does; None before anything went in."""
+        """An output without frames (1, D, 0); None before the first push."""
         self.layer = info.name
         self.num_samples = 0
         self.num_frames = 0
@@ -153,9 +153,7 @@ class StreamSession:
 
     def _check_open(self) -> None:
         if not self._is_open:
-            raise AuricleError(
-                "this stream has ended: open another one with encoder.stream(), which starts anew"
-            )
+            raise AuricleError("this stream has ended: open another one with encoder.stream()")
         _check_mode(self._encoder)
 
     def _checked(self, samples: object) -> Tensor:
@@ -172,11 +170,11 @@ class StreamSession:
         return waveform
 
     def _run(self, waveform: Tensor, *, is_last: bool) -> Tensor:
-        # Should a stage fail, those before it are ahead of those after it: no way back.
+        # If a stage fails, those before it are ahead of those after it: the stream stays closed.
         self._is_open = False
         with torch.inference_mode():
-            pieces = torch.split(waveform.view(1, 1, -1), PIECE_SAMPLES, dim=2)
-            outputs = [self._encode(piece, is_last=is_last)[0].T for piece in pieces]
+            chunks = torch.split(waveform.view(1, 1, -1), CHUNK_SAMPLES, dim=2)
+            outputs = [self._encode(chunk, is_last=is_last)[0].T for chunk in chunks]
             frames = torch.cat(outputs)
         self._is_open = True
         self.num_frames += len(frames)
@@ -195,8 +193,8 @@ class StreamSession:
 def measured(encoder: StreamingEncoder, waveforms: Sequence[Tensor]) -> StreamStatistics:
     """Statistics of every norm of an encoder over checked waveforms, each (S,).
 
-    Step by step: a norm sees what the norms before it, by their own statistics, make of all of
-    the waveforms. Holds what one step makes of them in memory.
+    Step by step: a norm is measured on the waveforms as normalised by the statistics of the norms
+    before it. The output of one step for all of the waveforms is held in memory.
     """
     _check_mode(encoder)
     if not waveforms:
@@ -274,10 +272,10 @@ def _misfit(statistics: StreamStatistics, encoder: StreamingEncoder) -> AuricleE
 
 
 def _outputs(stage: Stage, x: Tensor) -> Iterator[Tensor]:
-    """What a stage makes of all of `x` (1, D, T), a piece at a time."""
-    size = PIECE_SAMPLES if x.shape[1] == 1 else PIECE_FRAMES
-    for piece in torch.split(x, size, dim=2):
-        yield stage(piece, is_last=False)
+    """Outputs of a stage for all of `x` (1, D, T), chunk by chunk."""
+    size = CHUNK_SAMPLES if x.shape[1] == 1 else CHUNK_FRAMES
+    for chunk in torch.split(x, size, dim=2):
+        yield stage(chunk, is_last=False)
     yield stage(x[:, :, :0], is_last=True)
 
 

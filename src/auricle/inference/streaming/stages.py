@@ -53,7 +53,7 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class PerFrame:
-    """A function of each frame by itself, which remembers nothing."""
+    """A function of each frame by itself, without state."""
 
     function: Callable[[Tensor], Tensor]
 
@@ -63,7 +63,7 @@ class PerFrame:
 
 
 class Recurrent:
-    """Recurrent layers that go on where they were."""
+    """Recurrent layers that carry their state from push to push."""
 
     def __init__(self, rnn: nn.RNNBase, *, residual: bool = False) -> None:
         """`rnn` looks at the past alone; with `residual` it adds its input to its output."""
@@ -82,9 +82,9 @@ class Recurrent:
 
 
 class StreamWindows:
-    """The inputs that the windows of a stream cover, as soon as whole windows are there.
+    """Buffer of a stream that gives the inputs of windows as soon as whole windows are there.
 
-    Inputs that later windows need as well are kept, never more than a window of them.
+    Inputs that later windows need as well are kept: less than one window.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class StreamWindows:
         self._num_to_skip = 0
 
     def __call__(self, x: Tensor, *, is_last: bool) -> Tensor:
-        """What new windows cover, for new inputs `x` (1, D, T): (1, D, S), S of 0 for none.
+        """Inputs (1, D, S) that new windows cover, for new inputs `x` (1, D, T); S is 0 for none.
 
         The first of the windows begins at the first input given and the last ends at the last.
         """
@@ -130,7 +130,7 @@ class StreamWindows:
         return inputs[:, :, :span]
 
     def _before(self, x: Tensor) -> Tensor:
-        """What stands before the first input of `x` (1, D, T)."""
+        """Padding before the first input of `x` (1, D, T)."""
         past = x[:, :, :1].expand(-1, -1, self._window.pad_left)
         return torch.zeros_like(past) if self._padding == "zeros" else past
 
@@ -162,7 +162,7 @@ class ExtractorStage:
         self._is_compressed = is_compressed
         self._norm = norm
         self._is_first = True
-        # From so many inputs on the residual is their every first one, whatever their number.
+        # With fewer inputs the ratio of inputs to frames, and the residual, vary with their count.
         min_inputs = 2 * size - 1 if layer.residual_scale is not None else 1
         self._windows = StreamWindows(Window(size=size, stride=stride), min_inputs=min_inputs)
 
@@ -215,7 +215,7 @@ push; and mean and variance normalisation divides by what is left of a band that
 
 
 class FbankStage:
-    """Filterbank frames of a stream, normalised if asked."""
+    """Filterbank frames (Kaldi's) of a stream, with or without a norm."""
 
     def __init__(self, features: FbankConfig, dtype: torch.dtype, norm: NormFunction) -> None:
         self._config = msgspec.structs.replace(features, cmvn=False)

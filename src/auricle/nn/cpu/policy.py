@@ -1,10 +1,10 @@
-"""Where work may take a faster way than calling each module on the whole batch.
+"""When the fast way of inference may be taken: the only file that asks about device and modules.
 
 The fast ways read the weights of a module without calling it, call it on parts of a sequence or
-on one utterance at a time, or write into what it gave. All of them ask here first, because that
+on one utterance at a time, or write into its output. All of them ask here first, because that
 is right only for modules that are what the library built: a hook, a pruned or parametrised
 weight, an adapter in a layer's place or a `forward` of the user's own has to act as it does in
-any other model.
+any other model. A port to another device or compiler changes this package alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as torch_module
+
+from auricle.nn.batch import Lengths
 
 TORCH_CLASSES = (
     nn.BatchNorm1d,
@@ -36,22 +38,22 @@ TORCH_CLASSES = (
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 GLOBAL_HOOKS = tuple(f"_global{name}" for name in HOOKS)
 
-_is_plain: ContextVar[bool] = ContextVar("is_plain", default=False)
+_uses_reference: ContextVar[bool] = ContextVar("uses_reference", default=False)
 _are_known: ContextVar[bool] = ContextVar("are_known", default=False)
 """Whether all modules that may be asked about are known to be as the library builds them."""
 
 
 @contextmanager
-def plain() -> Iterator[None]:
+def reference_kernels() -> Iterator[None]:
     """Compute as other devices do, and as training does: padded batches, torch's own kernels.
 
-    What the CPU's faster ways are checked against.
+    The reference that the CPU's fast way is checked against.
     """
-    token = _is_plain.set(True)
+    token = _uses_reference.set(True)
     try:
         yield
     finally:
-        _is_plain.reset(token)
+        _uses_reference.reset(token)
 
 
 @contextmanager
@@ -67,13 +69,55 @@ def known_unchanged() -> Iterator[None]:
         _are_known.reset(token)
 
 
+def runs_on_cpu(x: Tensor) -> bool:
+    """Whether the CPU computes with `x`, so that blocks should fit its cache."""
+    return x.device.type == "cpu"
+
+
 def infers_on_cpu(x: Tensor) -> bool:
-    """Whether nothing is learnt or traced, on the CPU, and not `plain`."""
+    """Whether this is inference on the CPU: no gradients, no tracing, no `reference_kernels`.
+
+    Asked by this package alone; others ask for the decision that follows from it.
+    """
     return (
         not torch.is_grad_enabled()
-        and x.device.type == "cpu"
+        and runs_on_cpu(x)
         and not is_traced()
-        and not _is_plain.get()
+        and not _uses_reference.get()
+    )
+
+
+def joins_frames(x: Tensor) -> bool:
+    """Whether (B, C, T) is kept with the channels of a frame side by side in memory.
+
+    Convolutions that are products with prepacked weights read and write frames like that.
+    """
+    return infers_on_cpu(x)
+
+
+def takes_one_by_one(x: Tensor, lengths: Lengths, *modules: nn.Module) -> bool:
+    """Whether utterances go through these modules one at a time, so that no padding is computed.
+
+    On the CPU padding costs more than several utterances at once save. Modules in training take
+    whole batches, for their dropout and batch norm; so do those that a hook watches.
+    """
+    return (
+        infers_on_cpu(x)
+        and not isinstance(lengths, Tensor)
+        and not any(module.training for module in modules)
+        and not is_hooked(*modules)
+    )
+
+
+def may_pack(lengths: Lengths, *modules: nn.Module) -> bool:
+    """Whether the layers of these modules are given packed utterances, on any device.
+
+    In training and under a compiler, and where a hook watches, they take padded batches.
+    """
+    return (
+        not isinstance(lengths, Tensor)
+        and not any(module.training for module in modules)
+        and not is_hooked(*modules)
     )
 
 

@@ -10,8 +10,8 @@ from torch.autograd import forward_ad
 from torch.nn.utils import parametrizations, prune
 
 import auricle
-from auricle.nn import fast_paths
 from auricle.nn.convolution import Conv1d
+from auricle.nn.cpu import policy
 from auricle.nn.linear import Linear
 
 
@@ -73,15 +73,15 @@ CHANGES: dict[str, Callable[[Block], object]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_has_been_changed_is_not_bypassed(name: str) -> None:
     block = Block()
-    assert fast_paths.may_bypass(block)
-    assert fast_paths.first_change(block) is None
+    assert policy.may_bypass(block)
+    assert policy.first_change(block) is None
     CHANGES[name](block)
-    assert not fast_paths.may_bypass(block)
-    assert fast_paths.is_hooked(block) == (name in HOOKS)
+    assert not policy.may_bypass(block)
+    assert policy.is_hooked(block) == (name in HOOKS)
     with torch.no_grad():
-        assert not fast_paths.may_overwrite(block)
+        assert not policy.may_overwrite(block)
     expected = None if name == "hook of the whole" else ("linear", "conv")
-    assert fast_paths.first_change(block) in (expected or (None,))
+    assert policy.first_change(block) in (expected or (None,))
 
 
 @pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook", "full_backward_hook"])
@@ -90,40 +90,40 @@ def test_hooks_of_all_modules_are_hooks_of_each(kind: str) -> None:
     register = getattr(nn.modules.module, f"register_module_{kind}")
     handle = register(lambda *_: None)
     try:
-        assert fast_paths.is_hooked(block)
-        assert fast_paths.acts(block)
-        assert fast_paths.first_change(block) is not None
-        assert not fast_paths.may_bypass(block)
+        assert policy.is_hooked(block)
+        assert policy.acts(block)
+        assert policy.first_change(block) is not None
+        assert not policy.may_bypass(block)
     finally:
         handle.remove()
-    assert fast_paths.may_bypass(block)
+    assert policy.may_bypass(block)
 
 
 def test_gradients_are_needed_where_something_could_ask_for_them() -> None:
     block, x = Block(), torch.ones(3)
-    assert not fast_paths.needs_gradients(block, [x])
-    assert fast_paths.needs_gradients(block, [x, x.clone().requires_grad_()])
+    assert not policy.needs_gradients(block, [x])
+    assert policy.needs_gradients(block, [x, x.clone().requires_grad_()])
     block.linear.bias.requires_grad_(True)
-    assert fast_paths.needs_gradients(block, [x])
+    assert policy.needs_gradients(block, [x])
     with torch.no_grad():
-        assert not fast_paths.needs_gradients(block, [x])
+        assert not policy.needs_gradients(block, [x])
     block.requires_grad_(False)
     block.linear.scale = torch.ones(3, requires_grad=True)  # a plain attribute
-    assert fast_paths.needs_gradients(block, [x])
+    assert policy.needs_gradients(block, [x])
     block = Block()
     block.linear.register_forward_hook(lambda *_: None)  # which may bring a tensor of its own
-    assert fast_paths.needs_gradients(block, [x])
+    assert policy.needs_gradients(block, [x])
 
 
 def test_transforms_of_functions_are_traced() -> None:
     x, block = torch.ones(2), Block()
-    assert not fast_paths.is_traced()
-    assert fast_paths.may_bypass(block)
+    assert not policy.is_traced()
+    assert policy.may_bypass(block)
 
     def seen(y: Tensor) -> Tensor:
-        assert fast_paths.is_traced()
-        assert not fast_paths.may_bypass(block)
-        assert not fast_paths.infers_on_cpu(y)
+        assert policy.is_traced()
+        assert not policy.may_bypass(block)
+        assert not policy.infers_on_cpu(y)
         return y.sum()
 
     with torch.no_grad():
@@ -137,34 +137,34 @@ def test_frames_that_a_compiler_watches_are_traced(monkeypatch: pytest.MonkeyPat
     frames = torch._C._dynamo.eval_frame
     monkeypatch.setattr(frames, "get_eval_frame_callback", lambda: print)
     with torch.no_grad():
-        assert not fast_paths.infers_on_cpu(torch.ones(1))
-        assert not fast_paths.may_bypass(Block())
+        assert not policy.infers_on_cpu(torch.ones(1))
+        assert not policy.may_bypass(Block())
 
 
-def test_plain_is_over_with_its_context() -> None:
+def test_reference_kernels_are_over_with_their_context() -> None:
     x = torch.ones(1)
     with torch.no_grad():
-        assert fast_paths.infers_on_cpu(x)
-        with fast_paths.plain():
-            assert not fast_paths.infers_on_cpu(x)
-        assert fast_paths.infers_on_cpu(x)
-    assert not fast_paths.infers_on_cpu(x)
+        assert policy.infers_on_cpu(x)
+        with policy.reference_kernels():
+            assert not policy.infers_on_cpu(x)
+        assert policy.infers_on_cpu(x)
+    assert not policy.infers_on_cpu(x)
 
 
 @pytest.mark.parametrize("name", ["wav2vec2_mini", "tera_mini", "npc_mini"])
 def test_a_call_looks_at_each_module_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = auricle.load(name)
     looked_at: list[nn.Module] = []
-    is_unchanged = fast_paths._is_unchanged
+    is_unchanged = policy._is_unchanged
 
     def counting(module: nn.Module) -> bool:
         looked_at.append(module)
         return is_unchanged(module)
 
-    monkeypatch.setattr(fast_paths, "_is_unchanged", counting)
+    monkeypatch.setattr(policy, "_is_unchanged", counting)
     for _ in range(2):
         looked_at.clear()
         with torch.inference_mode():
             encoder([torch.randn(4000), torch.randn(5000)])
         assert len(looked_at) == len({*looked_at}) == len([*encoder.modules()]) - 1
-    assert not fast_paths._are_known.get()
+    assert not policy._are_known.get()

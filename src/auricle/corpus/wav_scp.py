@@ -1,4 +1,4 @@
-"""Commands in Kaldi's scripts that do no more than decode a file; none is ever run."""
+"""Kaldi's wav.scp: audio files, also by commands that only decode one; no command is ever run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from auricle.audio.files import AudioHeader
-from auricle.corpus.manifests import Row, RowError
+from auricle.audio.recordings import AudioHeader
+from auricle.corpus.manifests import Row, RowError, numbered_lines
+from auricle.corpus.utterance import Problem
 from auricle.errors import AudioError
+
+SCRIPT_NAME = "wav.scp"
+
+ARCHIVE_PLACE = re.compile(r".*:\d+(\[[\d:,]*\])?")
 
 REMEDY = "run it once, and name its file"
 
 SHELL = re.compile(r"[`$;&<>()*?\n]|\|\|")
-"""What a shell would act on; a file whose name holds any of these has to be named itself."""
+"""Characters that a shell would act on; a file whose name holds any has to be named itself."""
 
 QUIET = re.compile(r"\s2>\s*/dev/null(?=\s|$)")
 
@@ -40,8 +45,8 @@ class DecodedFile:
     Attributes:
         path: The file.
         channel: The one channel that comes out, counted from 0; None for all.
-        sample_rate: What the command makes of the rate, in Hz; None to leave it.
-        num_channels: What it makes of the number of channels; None to leave it.
+        sample_rate: Rate that the command converts to, in Hz; None to leave it.
+        num_channels: Number of channels that it converts to; None to leave it.
     """
 
     path: str
@@ -51,11 +56,11 @@ class DecodedFile:
 
     @property
     def needs_header(self) -> bool:
-        """Whether only the file tells if the command changes its audio."""
+        """True if only the header shows that the command leaves the audio unchanged."""
         return self.sample_rate is not None or self.num_channels is not None
 
     def change(self, header: AudioHeader) -> str | None:
-        """What the command would change of a file with this header, None for nothing."""
+        """Change that the command would make to a file with this header; None for none."""
         if self.sample_rate not in (None, header.sample_rate):
             return f"the rate, from {header.sample_rate} to {self.sample_rate} Hz"
         channels = 1 if self.channel is not None else header.num_channels
@@ -66,6 +71,52 @@ class DecodedFile:
 
 class _RefusedError(ValueError):
     """A command that does more than decode, or is not known; the text is the reason."""
+
+
+def read_wav_scp(path: str) -> dict[str, Row | Problem]:
+    """The recordings of a wav.scp by id.
+
+    Raises:
+        AudioError: The file cannot be read, or an id comes twice.
+    """
+    recordings: dict[str, Row | Problem] = {}
+    for line, text in numbered_lines(path):
+        name, _, source = text.replace("\t", " ", 1).partition(" ")
+        source = source.strip()
+        if name in recordings:
+            raise AudioError(
+                f"{path}, line {line}: the id {name!r} stands there twice; give each recording "
+                "an id of its own"
+            )
+        try:
+            recordings[name] = _recording(line, name, source)
+        except RowError as error:
+            recordings[name] = Problem(
+                manifest=path, line=line, id=name, source=source, reason=str(error)
+            )
+    return recordings
+
+
+def _recording(line: int, name: str, source: str) -> Row:
+    """The file that a wav.scp's text stands for.
+
+    Raises:
+        RowError: It stands for none.
+    """
+    if not source:
+        raise RowError("there is no path after the id")
+    if source.endswith("|"):
+        return _decoded_row(line, name, source)
+    if source.startswith("|"):
+        raise RowError(f"got the command {source!r}; commands are never run: name a file")
+    if source == "-":
+        raise RowError("got '-', which stands for standard input: name a file")
+    if ARCHIVE_PLACE.fullmatch(source):
+        raise RowError(
+            f"got {source!r}, a place in an archive: unpack it to files with Kaldi's wav-copy, "
+            "and name those"
+        )
+    return Row(line=line, path=source, id=name)
 
 
 def read_command(text: str) -> DecodedFile | str:
@@ -94,7 +145,7 @@ def read_command(text: str) -> DecodedFile | str:
     return found
 
 
-def decoded_row(line: int, name: str, command: str) -> Row:
+def _decoded_row(line: int, name: str, command: str) -> Row:
     """The row of a file that a command decodes.
 
     Raises:
@@ -306,4 +357,4 @@ READERS: dict[str, Callable[[Sequence[str]], DecodedFile]] = {
     "cat": _cat,
     "wav-copy": _wav_copy,
 }
-"""What is understood of each program's words."""
+"""Name of a program -> parser of its arguments."""

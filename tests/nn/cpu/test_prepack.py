@@ -4,14 +4,15 @@ import copy
 import gc
 import pickle
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.nn import packed
+from auricle.nn.cpu import prepack
 from auricle.nn.linear import Linear
 from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 
@@ -19,8 +20,8 @@ from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActiva
 @pytest.fixture(autouse=True)
 def _checked_anew() -> Iterator[None]:
     yield
-    packed._is_right.cache_clear()
-    packed.int8_is_right.cache_clear()
+    prepack._is_right.cache_clear()
+    prepack.int8_is_right.cache_clear()
 
 
 @pytest.fixture
@@ -31,11 +32,11 @@ def layer() -> Linear:
 
 def test_this_machine_packs() -> None:
     with torch.no_grad():
-        assert packed.is_packable(torch.zeros(2, 3), torch.zeros(4, 3))
-        assert packed.is_packable(torch.zeros(2, 3).bfloat16(), torch.zeros(4, 3).bfloat16())
+        assert prepack.is_packable(torch.zeros(2, 3), torch.zeros(4, 3))
+        assert prepack.is_packable(torch.zeros(2, 3).bfloat16(), torch.zeros(4, 3).bfloat16())
 
 
-@pytest.mark.parametrize("activation", [None, *packed.FUSED])
+@pytest.mark.parametrize("activation", [None, *prepack.FUSED])
 @pytest.mark.parametrize("has_bias", [True, False])
 def test_it_is_the_product(activation: WaveformActivation | None, has_bias: bool) -> None:
     torch.manual_seed(0)
@@ -45,10 +46,12 @@ def test_it_is_the_product(activation: WaveformActivation | None, has_bias: bool
     if activation is not None:
         expected = WAVEFORM_ACTIVATIONS[activation](expected)
     with torch.no_grad():
-        output = packed.linear(x, weight, bias, activation)
+        output = prepack.linear(prepack.Prepacking(), x, weight, bias, activation)
     assert output.shape == (3, 30, 7)
     assert torch.allclose(output, expected, atol=1e-5)
-    assert torch.allclose(packed.linear(x, weight, bias, activation), expected, atol=1e-6)
+    assert torch.allclose(
+        prepack.linear(prepack.Prepacking(), x, weight, bias, activation), expected, atol=1e-6
+    )
 
 
 def test_gradients_go_by_the_plain_product(layer: Linear) -> None:
@@ -65,8 +68,8 @@ def test_gradients_go_by_the_plain_product(layer: Linear) -> None:
 )
 def test_types_that_are_not_checked_are_not_packed(x: Tensor) -> None:
     with torch.no_grad():
-        assert not packed.is_packable(x, torch.zeros(7, 12, dtype=x.dtype))
-        assert not packed.is_packable(x, torch.zeros(7, 12))
+        assert not prepack.is_packable(x, torch.zeros(7, 12, dtype=x.dtype))
+        assert not prepack.is_packable(x, torch.zeros(7, 12))
 
 
 def _step(layer: Linear) -> None:
@@ -105,44 +108,71 @@ def test_a_weight_that_changes_is_packed_again(layer: Linear, change: object) ->
     assert not torch.allclose(before, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("shape", [(3, 300), (300, 3), (40, 4, 5), (7,)])
-def test_no_element_changes_unseen(shape: tuple[int, ...]) -> None:
-    weight = nn.Parameter(torch.randn(shape))
+@pytest.mark.parametrize("shape", [(3, 300), (300, 3), (40, 4, 5), (7,), (1200, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_element_changes_unseen(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    owner, weight = prepack.Prepacking(), nn.Parameter(torch.randn(shape, dtype=dtype))
 
-    def make() -> Tensor:
-        return weight.detach().clone()
+    def made() -> Tensor:
+        value: Tensor = owner.cached_from("copy", (weight,), lambda: weight.detach().clone())
+        return value
 
     with torch.no_grad():
         for index in range(0, weight.numel(), 11):
-            weight.data.view(-1)[index] += 0.01
-            assert torch.equal(packed.kept_with((weight,), make), weight)
+            weight.data.view(-1)[index] *= 1.01
+            assert torch.equal(made(), weight)
         rows = weight.data.flatten(1) if weight.dim() > 1 else weight.data.unsqueeze(0)
         rows.copy_(rows.flip(1).clone())  # whose sums are the same
-        assert torch.equal(packed.kept_with((weight,), make), weight)
-        made = packed.kept_with((weight,), make)
-        with packed.unchanging():  # is looked at once, so what this promises has to hold
-            assert packed.kept_with((weight,), make) is made
+        assert torch.equal(made(), weight)
+        before = made()
+        with prepack.unchanging():  # compares once, so what this promises has to hold
+            assert made() is before
             weight.data.add_(1.0)
-            assert packed.kept_with((weight,), make) is made
-        assert torch.equal(packed.kept_with((weight,), make), weight)
+            assert made() is before
+            weight.mul_(2.0)  # which its version counts
+            assert torch.equal(made(), weight)
+        weight.data.add_(1.0)
+        assert torch.equal(made(), weight)
 
 
-def test_what_is_kept_goes_with_its_weight(layer: Linear) -> None:
-    gc.collect()
-    before = len(packed._kept)
+def test_a_weight_that_is_not_aligned_has_a_fingerprint() -> None:
+    weight = torch.randn(4001)[1:]
+    before = prepack.fingerprint(weight)
+    weight[3000] += 1e-3
+    assert not torch.equal(prepack.fingerprint(weight), before)
+
+
+DROPS: dict[str, Callable[[Linear], object]] = {
+    "train": lambda layer: layer.train(),
+    "eval": lambda layer: nn.Sequential(layer).eval(),
+    "to": lambda layer: nn.Sequential(layer).to(torch.bfloat16),
+    "half": lambda layer: layer.half(),
+    "load_state_dict": lambda layer: nn.Sequential(layer).load_state_dict(
+        nn.Sequential(Linear(12, 7)).state_dict()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DROPS)
+def test_what_changes_a_module_drops_what_it_keeps(layer: Linear, name: str) -> None:
     with torch.no_grad():
         layer(torch.zeros(1, 12))
-    assert len(packed._kept) == before + 1
-    del layer
-    gc.collect()
-    # pytest's fixture holds the layer: another one, of which nobody else knows.
-    other = Linear(12, 7)
+    assert layer._prepacked
+    DROPS[name](layer)
+    assert not layer._prepacked
+
+
+def test_what_is_kept_goes_with_its_module(layer: Linear) -> None:
     with torch.no_grad():
-        other(torch.zeros(1, 12))
-    assert len(packed._kept) == before + 2
-    del other
+        layer(torch.zeros(1, 12))
+    packed = weakref.ref(next(iter(layer._prepacked.values())))
+    copied, pickled = copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))
+    assert not copied._prepacked
+    assert not pickled._prepacked
+    assert list(layer.state_dict()) == ["weight", "bias"]
+    layer._prepacked.clear()
     gc.collect()
-    assert len(packed._kept) == before + 1
+    assert packed() is None
 
 
 def test_a_graph_that_is_traced_is_plain(layer: Linear) -> None:
@@ -154,13 +184,11 @@ def test_a_graph_that_is_traced_is_plain(layer: Linear) -> None:
 
 
 def test_for_many_rows_nothing_is_kept() -> None:
-    gc.collect()
-    before = len(packed._kept)
     layer = Linear(3, 2)
-    x = torch.randn(packed.MANY_ROWS, 3)
+    x = torch.randn(prepack.MANY_ROWS, 3)
     with torch.no_grad():
         output = layer(x)
-        assert len(packed._kept) == before
+        assert not layer._prepacked
         assert torch.allclose(output, F.linear(x, layer.weight, layer.bias), atol=1e-6)
 
 
@@ -182,53 +210,54 @@ def test_a_kernel_that_is_wrong_is_not_used(
             raise NotImplementedError
         return torch.zeros(33, 17)
 
-    monkeypatch.setattr(packed, "product", broken)
-    packed._is_right.cache_clear()
+    monkeypatch.setattr(prepack, "packed_linear", broken)
+    prepack._is_right.cache_clear()
     x = torch.randn(2, 12)
     with torch.no_grad():
-        assert not packed.is_packable(x, layer.weight)
+        assert not prepack.is_packable(x, layer.weight)
         assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
 
 
 def test_what_is_made_of_weights_is_made_again_when_one_changes() -> None:
     weights = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
-    made = []
+    owner, made = prepack.Prepacking(), []
 
     def make() -> Tensor:
         made.append(1)
         return weights[0] * weights[1]
 
     with torch.no_grad():
-        packed.kept_with(weights, make)
-        packed.kept_with(weights, make)
+        owner.cached_from("product", weights, make)
+        owner.cached_from("product", weights, make)
         assert len(made) == 1
         weights[1].mul_(2.0)
-        assert torch.equal(packed.kept_with(weights, make), torch.full((3,), 2.0))
-    assert packed.kept_with(weights, make).requires_grad
+        product = owner.cached_from("product", weights, make)
+        assert torch.equal(product, torch.full((3,), 2.0))
+    assert owner.cached_from("product", weights, make).requires_grad
 
 
 def test_this_machine_adds_up_8_bits() -> None:
-    assert packed.int8_is_right()
+    assert prepack.int8_is_right()
 
 
 @pytest.mark.parametrize("fault", ["saturated", "shifted", "missing"])
 def test_a_kernel_of_8_bits_that_is_wrong_is_found(
     monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    true_product = packed.product_in_int8
+    true_product = prepack.int8_linear
 
-    def wrong(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def wrong(owner: prepack.Prepacking, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if fault == "missing":
             raise RuntimeError("no such kernel")
         if fault == "shifted":
-            return true_product(x, weight, bias) + 0.01
+            return true_product(owner, x, weight, bias) + 0.01
         # Pairs of products are added in 16 bits first, as AVX2 does.
-        steps, scale, zero_point = packed._inputs_in_uint8(x)
-        weight_steps, weight_scales = packed._weight_steps(weight)
+        steps, scale, zero_point = prepack._inputs_in_uint8(x)
+        weight_steps, weight_scales = prepack._weight_steps(weight)
         products = steps.double().unsqueeze(1) * weight_steps.double()
         pairs = products.unflatten(2, (-1, 2)).sum(3).clamp(-32768, 32767).sum(2)
         sums = pairs - zero_point * weight_steps.double().sum(1)
         return (sums * scale * weight_scales).float() + (0 if bias is None else bias)
 
-    monkeypatch.setattr(packed, "product_in_int8", wrong)
-    assert not packed.int8_is_right()
+    monkeypatch.setattr(prepack, "int8_linear", wrong)
+    assert not prepack.int8_is_right()

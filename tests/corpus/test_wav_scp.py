@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from auricle.audio.files import AudioHeader
-from auricle.corpus.commands import DecodedFile, read_command
+from auricle.audio.recordings import AudioHeader
+from auricle.corpus.wav_scp import DecodedFile, read_command
 
 FLAC = "corpus/84-1.flac"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import auricle
-from auricle.extraction.processes import shielded_from
+from auricle.extraction.pipeline import shielded_from
 
 PATIENCE_SECONDS = 60.0
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 SHIELDED = """
 import multiprocessing, os, signal, time
-from auricle.extraction.processes import shielded_from
+from auricle.extraction.pipeline import shielded_from
 
 if __name__ == "__main__":
     with shielded_from([signal.SIGINT]):
@@ -37,7 +37,7 @@ if __name__ == "__main__":
 
 PARENT = """
 import multiprocessing, time
-from auricle.extraction.processes import end_with_parent
+from auricle.extraction.pipeline import end_with_parent
 
 def wait():
     end_with_parent()

@@ -1,0 +1,245 @@
+"""`forward_padded`: exact for every row, and a citizen of the rest of PyTorch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+import auricle
+from auricle.errors import AudioError, LayerError
+from auricle.models.apc import ApcConfig
+from auricle.models.base import Encoder
+from auricle.models.cpc import CpcConfig
+from auricle.models.wav2vec2 import Wav2Vec2Config
+from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.cpu.policy import reference_kernels
+from auricle.nn.waveform_extractor import ExtractorConfig
+from auricle.nn.waveform_transformer import TransformerConfig
+from golden_cases import BATCH_LIMIT, deviation, encoder_names, shared_encoder
+
+every_encoder = pytest.mark.parametrize("name", encoder_names())
+
+WAYS = ("eager", "reference kernels", "traced")
+
+
+@contextmanager
+def traced() -> Iterator[None]:
+    """Compute as under a compiler: lengths stay tensors, and nothing depends on their values."""
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(policy, "is_traced", lambda: True)
+        for module in (base, policy):
+            patches.setattr(module, "is_traced", lambda: True)
+        yield
+
+
+def way_of(name: str) -> AbstractContextManager[None]:
+    return {"eager": nullcontext, "reference kernels": reference_kernels, "traced": traced}[name]()
+
+
+def padded(encoder: Encoder, filling: float = float("nan")) -> tuple[Tensor, Tensor]:
+    """Waveforms (B, S) and lengths (B,): one row is whole, one has the minimum, all else is filled."""
+    generator = torch.Generator().manual_seed(len(encoder.family))
+    lengths = torch.tensor([6_400, encoder.min_samples, 3_201, 6_113])
+    waveforms = 0.1 * torch.randn(len(lengths), 6_400, generator=generator)
+    for row, length in zip(waveforms, lengths, strict=True):
+        row[length:] = filling
+    return waveforms, lengths
+
+
+@every_encoder
+def test_each_row_is_what_its_waveform_gives_alone(name: str) -> None:
+    encoder = shared_encoder(name)
+    for layer in (None, 0):
+        info = encoder.layer_info(layer)
+        waveforms, lengths = padded(encoder)
+        with torch.inference_mode():
+            expected = [
+                encoder([row[:length]], layer)[0]
+                for row, length in zip(waveforms, lengths.tolist(), strict=True)
+            ]
+            for way in WAYS:
+                for filling in (float("nan"), 30.0):
+                    waveforms, lengths = padded(encoder, filling)
+                    with way_of(way):
+                        frames, num_frames = encoder.forward_padded(waveforms, lengths, layer=layer)
+                    size = encoder.num_frames(waveforms.shape[1], layer)
+                    assert frames.shape == (len(lengths), size, info.dim)
+                    assert num_frames.tolist() == [len(one) for one in expected]
+                    for row, alone in zip(frames, expected, strict=True):
+                        assert deviation(row[: len(alone)], alone) <= BATCH_LIMIT, (way, filling)
+                        assert not row[len(alone) :].any()
+
+
+def test_what_is_no_padded_batch_is_refused() -> None:
+    encoder = auricle.load("fbank")
+    x, lengths = torch.zeros(2, 800), torch.tensor([800, 400])
+    wrong: dict[str, tuple[Any, Any]] = {
+        "must be tensors, but are list and Tensor": ([x[0], x[1]], lengths),
+        r"must be a floating-point tensor \(B, S\), but are \(800,\)": (x[0], lengths),
+        "but are .*, torch.int16": (x.short(), lengths),
+        r"integer tensor \(2,\), .* but are \(3,\)": (x, torch.tensor([1, 2, 3])),
+        "integer tensor .* torch.float32": (x, lengths.float()),
+        r"from 400 .* to 800 .*, but lengths\[1\] is 399": (x, torch.tensor([800, 399])),
+        r"but lengths\[0\] is 801": (x, torch.tensor([801, 400])),
+    }
+    for message, arguments in wrong.items():
+        with pytest.raises(AudioError, match=message):
+            encoder.forward_padded(*arguments)
+    with pytest.raises(LayerError, match="no layer 'nothing'"):
+        encoder.forward_padded(x, lengths, layer="nothing")
+    with pytest.raises(LayerError, match="no layer 7"):
+        encoder.padded_module(7)
+
+
+@pytest.mark.parametrize(
+    "name", ["apc", "cpc", "npc", "pase", "tera", "wav2vec2_base", "wavlm_base"]
+)
+def test_training_gives_the_gradients_of_a_call(name: str) -> None:
+    gradients = []
+    for is_padded in (True, False):
+        encoder = copy.deepcopy(shared_encoder(name)).train()
+        waveforms, lengths = padded(encoder)
+        waveforms.requires_grad_()
+        torch.manual_seed(0)  # of dropout, and of layers that are left out
+        if is_padded:
+            frames, _ = encoder.forward_padded(waveforms, lengths)
+        else:
+            rows = [row[:length] for row, length in zip(waveforms, lengths.tolist(), strict=True)]
+            frames = torch.cat(encoder(rows))
+        frames.square().sum().backward()
+        gradients.append([waveforms.grad, *(one.grad for one in encoder.parameters())])
+    for ours, theirs in zip(*gradients, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            assert ours.isfinite().all()
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_hooks_act() -> None:
+    encoder = copy.deepcopy(shared_encoder("wav2vec2_base"))
+    waveforms, lengths = padded(encoder)
+    last = encoder.get_submodule("transformer.layers.1")
+    with torch.inference_mode():
+        before, _ = encoder.forward_padded(waveforms, lengths)
+        with last.register_forward_hook(lambda _, __, output: 0.5 * output):
+            after, num_frames = encoder.forward_padded(waveforms, lengths)
+    assert not torch.allclose(after, before)
+    seen: list[Tensor] = []
+    module = encoder.padded_module()
+    with module.register_forward_hook(lambda _, __, output: seen.append(output[0])):
+        module(waveforms, lengths)
+    assert torch.equal(seen[0].detach(), before)
+    assert len(num_frames) == len(lengths)
+
+
+@pytest.mark.parametrize("name", ["apc", "wav2vec2_base"])
+def test_activations_may_be_recomputed_in_the_backward_pass(name: str) -> None:
+    gradients = []
+    for is_recomputed in (True, False):
+        encoder = copy.deepcopy(shared_encoder(name)).train()
+        waveforms, lengths = padded(encoder)
+        torch.manual_seed(0)
+        if is_recomputed:
+            frames, _ = checkpoint(encoder.forward_padded, waveforms, lengths, use_reentrant=False)
+        else:
+            frames, _ = encoder.forward_padded(waveforms, lengths)
+        frames.square().mean().backward()
+        gradients.append([one.grad for one in encoder.parameters()])
+    for ours, theirs in zip(*gradients, strict=True):
+        assert (ours is None) == (theirs is None)
+        assert ours is None or torch.equal(ours, theirs)
+
+
+PARALLEL = """
+import sys
+import torch
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+import auricle
+from auricle.models.apc import ApcConfig
+
+folder, rank = sys.argv[1], int(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2)
+waveforms, lengths = torch.load(f"{folder}/batch.pt")
+encoder = auricle.build(ApcConfig(num_layers=2, hidden_size=8)).eval()
+parallel = DistributedDataParallel(encoder.padded_module())
+rows = slice(2 * rank, 2 * rank + 2)
+frames, _ = parallel(waveforms[rows], lengths[rows])
+frames.square().sum(dim=(1, 2)).mean().backward()
+torch.save([one.grad for one in encoder.parameters()], f"{folder}/gradients.{rank}.pt")
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path: Path) -> None:
+    encoder = auricle.build(ApcConfig(num_layers=2, hidden_size=8)).eval()
+    waveforms, lengths = padded(encoder)
+    torch.save((waveforms, lengths), tmp_path / "batch.pt")
+    processes = [Forked(["-c", PARALLEL, str(tmp_path), str(rank)]) for rank in range(2)]
+    try:
+        for process in processes:
+            _, errors = process.communicate(240)
+            assert process.wait(240) == 0, errors
+    finally:
+        for process in processes:
+            process.close()
+    frames, _ = encoder.forward_padded(waveforms, lengths)
+    frames.square().sum(dim=(1, 2)).mean().backward()
+    for rank in range(2):
+        gradients = torch.load(tmp_path / f"gradients.{rank}.pt")
+        for ours, parameter in zip(gradients, encoder.parameters(), strict=True):
+            torch.testing.assert_close(ours, parameter.grad, rtol=1e-5, atol=1e-7)
+
+
+def tiny_transformer(**options: Any) -> Encoder:
+    return auricle.build(
+        Wav2Vec2Config(
+            extractor=ExtractorConfig(layers=((8, 10, 5), (8, 8, 8)), **options),
+            transformer=TransformerConfig(
+                hidden_size=8,
+                num_layers=2,
+                num_heads=2,
+                ffn_size=8,
+                positions=ConvPositionConfig(kernel_size=4, num_groups=2),
+            ),
+        )
+    ).eval()
+
+
+TINY: dict[str, Any] = {
+    "apc": lambda: auricle.build(ApcConfig(num_layers=2, hidden_size=8)),
+    "cpc": lambda: auricle.build(CpcConfig(encoder_dim=8, context_dim=6)),
+    "fbank": lambda: auricle.load("fbank"),
+    "mel": lambda: auricle.load("mel"),
+    "mockingjay": lambda: auricle.build(MOCKINGJAY),
+    "pase": lambda: shared_encoder("pase"),
+    "vq_wav2vec": lambda: shared_encoder("vq_wav2vec_gumbel"),
+    "wav2vec": lambda: shared_encoder("wav2vec"),
+    "wav2vec2": tiny_transformer,
+    "wav2vec2 of layer norms": lambda: tiny_transformer(norm="layer"),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_compiled_encoder_gives_the_same(name: str) -> None:
+    encoder = TINY[name]()
+    compiled = torch.compile(encoder.padded_module(), backend="aot_eager", fullgraph=True)
+    try:
+        for lengths in ([4_000, 3_000], [2_000, 4_000]):
+            waveforms = 0.1 * torch.randn(2, 4_000)
+            batch = waveforms, torch.tensor(lengths)
+            with torch.no_grad():
+                expected, num_frames = encoder.forward_padded(*batch)
+                ours, counts = compiled(*batch)
+            assert torch.equal(counts, num_frames)
+            assert deviation(ours, expected) <= 1e-5
+    finally:
+        torch._dynamo.reset()
