@@ -239,7 +239,7 @@ def _again(sources: Sources) -> Iterator[str]:
             f"--data corpora/librispeech/train --out runs/{mini.name} --cache-audio{steps}"
         )
     yield from ("```", "", "Put weights and logs where they belong, and the digests into")
-    yield from ("`src/auricle/hub/records.py`:", "", "```sh", f"for name in {' '.join(names)}; do")
+    yield from ("`src/auricle/catalogue/families/`:", "", "```sh", f"for name in {' '.join(names)}; do")
     yield "    cp runs/$name/$name.safetensors src/auricle/pretrained/"
     yield "    cp runs/$name/metrics.jsonl docs/models/training/$name.jsonl"
     yield from ("done", "sha256sum src/auricle/pretrained/*.safetensors", "```", "")
