@@ -76,7 +76,7 @@ def test_quantize_with_noise_depends_on_the_generator_alone() -> None:
 
 def test_perplexity_is_over_valid_frames() -> None:
     rows = torch.eye(4)
-    # True frames choose 0, 1, 0, 1: two entries in even use.
+    # Valid frames choose 0, 1, 0, 1: two entries in even use.
     choice = torch.stack([rows[[0, 1, 0]], rows[[1, 2, 3]]])
     metrics = quantizer_metrics([choice], [3, 1], 0.7)
     torch.testing.assert_close(metrics["code_perplexity"], torch.tensor(2.0))
