@@ -1,11 +1,11 @@
 # make demo        extract representations from the bundled speech, offline, and draw them
 # make test        everything that must pass: style, types, tests
-# make test-quick  style and the tests that take no seconds each, for the loop of work
-# make test-all    as make test, with all of what it samples: every kill point, training and notebook
+# make test-quick  style and quick tests, while you work
+# make test-all    as make test, with everything that it samples: kill points, trainings, notebooks
 # make installs    install each extra alone, and the lowest versions allowed, and use them
 # make docs        the documentation as a site, in site/
-# make cards       write the model cards and the README's table of the small encoders anew
-# make clean       remove what the others made
+# make cards       regenerate the model cards and the README's tables
+# make clean       remove .venv, demo and site
 
 PYTHON ?= python3
 VENV := .venv

@@ -1,4 +1,4 @@
-"""How much speech one core encodes, at the size that each family was published in.
+"""Measure the speech that one core encodes, at the published size of each family.
 
     python benchmarks/encoding.py
     python benchmarks/encoding.py --sizes apc wav2vec2_base_960 --seconds 24 --device cuda

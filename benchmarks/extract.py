@@ -1,4 +1,4 @@
-"""What `auricle extract` does with a folder of speech: speed, padding, memory, time of stages.
+"""Measure `auricle extract` on a folder of speech: speed, padding, memory, time of stages.
 
     python benchmarks/extract.py --data LibriSpeech/dev-clean
     python benchmarks/extract.py --data LibriSpeech/dev-clean --models --random-weights wav2vec2
@@ -194,7 +194,7 @@ def save_random(size: str, folder: Path) -> Path:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Machine and versions of the measurement."""
     import torch
 
     names = re.findall(r"model name\s*: (.*)", cpu_info())

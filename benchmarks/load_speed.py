@@ -1,4 +1,4 @@
-"""How fast 95 M parameters load: from our cache, as transformers loads them, as bytes of a file.
+"""Measure loading of 95 M parameters: from the cache, by transformers, as bytes of a file.
 
     python benchmarks/load_speed.py [--repetitions 9] [--out FILE]
         [--transformers-python PYTHON] [--s3prl-python PYTHON]
@@ -149,7 +149,7 @@ def prepare(folder: Path) -> tuple[Path, Path, int]:
 
 
 def has_transformers(python: str) -> bool:
-    """Whether that interpreter has transformers."""
+    """Return true if the interpreter has transformers."""
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('transformers') is None)"
     return subprocess.run((python, "-c", code), check=False).returncode == 0
 

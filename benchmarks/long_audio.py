@@ -200,7 +200,7 @@ def read(path: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 
 def key(run: dict[str, Any]) -> tuple[Any, ...]:
-    """What must be equal for one run to take another's place."""
+    """Key by which a run replaces an earlier one."""
     names = ("model", "layer", "minutes", "window_seconds", "overlap_seconds", "attention")
     return tuple(run[name] for name in names)
 
@@ -225,7 +225,7 @@ def tables(runs: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def hour_table(runs: list[dict[str, Any]]) -> str:
-    """What an hour takes, a row for each model, as Markdown; with the time if all have one."""
+    """Table of memory, and of time if all rows have it, for an hour of audio, as Markdown."""
     is_timed = all(run["seconds"] is not None for run in runs)
     rows = ["| model | peak GB | of that output |", "|---|---:|---:|"]
     if is_timed:

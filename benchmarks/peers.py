@@ -1,4 +1,4 @@
-"""How fast and in how much memory auricle, s3prl, transformers and others encode the same speech.
+"""Measure speed and memory of auricle, s3prl, transformers and others on the same speech.
 
     python benchmarks/peers.py --data LibriSpeech/dev-clean --peers-python PATH/bin/python
     python benchmarks/peers.py --peers-python PATH/bin/python --models tera --cases single_10s
@@ -207,8 +207,8 @@ class Benchmark:
             entry["median"] = round(statistics.median(entry["seconds"]), 4)
             entry["fastest"], entry["slowest"] = min(entry["seconds"]), max(entry["seconds"])
         audio = sum(CASES[case])
-        told = [f"{e['library']} {e['way']} {audio / e['median']:.1f}" for e in entries]
-        tell(f"{name} {case}, x real time: {', '.join(told)}")
+        rates = [f"{e['library']} {e['way']} {audio / e['median']:.1f}" for e in entries]
+        tell(f"{name} {case}, x real time: {', '.join(rates)}")
         return {
             "model": name,
             "case": case,
@@ -234,7 +234,7 @@ class Benchmark:
 def compare(
     name: str, clients: dict[str, Client], waveforms: str, folder: Path
 ) -> dict[str, dict[str, float]]:
-    """How far outputs are apart, in standard deviations: ours and a peer's, batches and alone.
+    """Differences of outputs in standard deviations: ours and a peer's, batches and alone.
 
     Raises:
         PeerError: Ours are not those of a peer, so to time both would compare nothing.

@@ -1,4 +1,4 @@
-"""What planning costs: listing utterances, their plan, resuming, merging and opening the index.
+"""Measure planning: listing utterances, the plan, resuming, merging and opening the index.
 
     python benchmarks/planning.py
     python benchmarks/planning.py --utterances 100000
@@ -94,7 +94,7 @@ def measure(stage: str, scratch: Path) -> dict[str, float]:
 
 
 def prepared_stage(stage: str, scratch: Path) -> Callable[[], Any]:
-    """What a stage does; what it needs is imported and made by now."""
+    """Run a stage; its imports and inputs are ready."""
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401 - loaded before memory is looked at
 

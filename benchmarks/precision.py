@@ -1,4 +1,4 @@
-"""What fewer bits change, on real speech: per layer of each small encoder, and in its probes.
+"""Measure the effect of reduced precision on layers and probes of the small encoders.
 
     python benchmarks/precision.py --data librispeech [--models tera_mini] [--probe-data corpora]
     python benchmarks/precision.py --render
@@ -147,7 +147,7 @@ def table(results: dict[str, Any]) -> str:
     """The differences of default layers and of the layers that differ most, as Markdown."""
     lines = [
         "| encoder | bits | default layer: rms | 99.9 % | worst layer | its rms "
-        "| codes that differ | phones told right |",
+        "| codes that differ | phone accuracy |",
         "|---|---|---:|---:|---|---:|---:|---:|",
     ]
     for name, result in results.items():

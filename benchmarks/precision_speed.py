@@ -1,4 +1,4 @@
-"""How much faster encoders are with fewer bits, at the size that each family was published in.
+"""Measure the speed of reduced precision, at the published size of each family.
 
     python benchmarks/precision_speed.py --data librispeech [--sizes apc wav2vec2_base_960]
     python benchmarks/precision_speed.py --render
@@ -91,7 +91,7 @@ def measured(size: str, wavs: list[torch.Tensor], rounds: int) -> dict[str, list
 
 
 def table(results: dict[str, dict[str, list[float]]]) -> str:
-    """How many times as fast as float32 each precision is, as Markdown."""
+    """Speed of each precision relative to float32, as Markdown."""
     lines = [f"| size | {' | '.join(PRECISIONS)} |", f"|---|{'---:|' * len(PRECISIONS)}"]
     for size, seconds in results.items():
         exact = median(seconds[EXACT])

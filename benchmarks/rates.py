@@ -1,9 +1,9 @@
-"""What one core decodes and writes: speech in several formats to 16 kHz, and shards of a store.
+"""Measure decoding and writing on one core: audio formats to 16 kHz, and shards of a store.
 
     python benchmarks/rates.py --data LibriSpeech/dev-clean
     python benchmarks/rates.py --data LibriSpeech/dev-clean --seconds 60
 
-Speech of the folder is written anew in each format and read by `read_audio`, as `auricle extract`
+Speech of the folder is converted to each format and read by `read_audio`, as `auricle extract`
 does it. Shards are of random halves, in the library's own format, with their digests and parts of
 the index. Time is the processor's; the median over the rounds counts.
 """

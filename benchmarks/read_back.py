@@ -1,4 +1,4 @@
-"""How long random utterances take to read back: from a store, and from files of other kinds.
+"""Measure random reads of utterances: from a store, and from files of other formats.
 
     python benchmarks/read_back.py
     python benchmarks/read_back.py --utterances 2000 --reads 2000 --rounds 3

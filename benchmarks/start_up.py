@@ -1,4 +1,4 @@
-"""How long a user waits at the start, each step against what it may take beyond its own start.
+"""Measure the start-up time of each step against its limit.
 
     python benchmarks/start_up.py [--repetitions 7] [--out FILE]
     python benchmarks/start_up.py --render

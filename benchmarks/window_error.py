@@ -1,21 +1,21 @@
-"""How far windows with overlap are from the whole, on minutes of real speech.
+"""Measure the difference of encoding in windows from encoding whole, on minutes of speech.
 
     python benchmarks/window_error.py --data LibriSpeech/train-clean-100/19 [--out FILE]
     python benchmarks/window_error.py --data talk/ --models tera --windows 30 --overlaps 5
 
-The utterances of the folder are put behind each other until there are so many minutes; take a
-folder of one speaker, as a long recording would be. Each model encodes them whole and by
+The utterances of the folder are concatenated up to the given minutes; choose a folder of one
+speaker, as a long recording would be. Each model encodes them whole and by
 `auricle.encode_windows`. Figures are of |windows - whole|, in standard deviations of the whole:
 the root mean square over everything, and the 99th percentile.
 
-Windows differ for three reasons, which are told apart by giving windows what the whole has:
-statistics over the utterance are the window's (mean and variance of its features, group norm over
-time); the sinusoids that tell Mockingjay, TERA and Audio ALBERT positions begin anew in each
-window; attention and memory end at the window's ends. `same statistics` is the error with the
-whole's statistics, `and positions` that with the whole's positions too, so what the ends alone do.
+Windows differ for three reasons, which are separated by giving windows the values of the whole:
+utterance statistics are those of the window (mean and variance of features, group norm over time);
+sinusoidal positions of Mockingjay, TERA and Audio ALBERT restart in each window; attention and
+recurrence end at the edges of the window. `same statistics` is the error with the statistics of the
+whole, `and positions` that with its positions too: the effect of the edges alone.
 
-The small ones of those three cut every utterance into pieces of at most 3 s, of equal length, each
-encoded alone; windows cut elsewhere. They are measured as they are, and `uncut`, attending to all.
+The small encoders of those three split every utterance into chunks of at most 3 s of equal length;
+windows split it elsewhere. They are measured unchanged, and as `uncut`, attending to all frames.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def encoders(names: Sequence[str]) -> Iterator[tuple[str, Encoder]]:
 
 
 def cuts_utterances(encoder: Encoder) -> bool:
-    """Whether pieces of an utterance are encoded alone."""
+    """Return true if chunks of an utterance are encoded independently."""
     return hasattr(encoder, "bert") and encoder.bert.config.max_chunk_frames > 0
 
 
@@ -204,7 +204,7 @@ def statistics_of(
 
     if len(waveform) > MAX_PLACES:
         raise SystemExit(
-            f"places of samples are told by float32 numbers, up to {MAX_PLACES}, but the waveform "
+            f"positions of samples are float32 numbers, exact up to {MAX_PLACES}, but the waveform "
             f"has {len(waveform)}; lower --minutes"
         )
     features = whole_features(encoder, waveform)
@@ -242,7 +242,7 @@ def statistics_of(
 
 
 def whole_features(encoder: Encoder, waveform: Tensor) -> Tensor:
-    """The output (T, D) of all statistics of the whole waveform."""
+    """Features (T, D) of the whole waveform, after all utterance statistics."""
     from auricle.nn.batch import Batch
 
     if hasattr(encoder, "features"):

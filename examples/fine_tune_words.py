@@ -27,7 +27,7 @@ from auricle.probing.tasks import Task, read_task
 
 BATCH_WORDS = 32
 MAX_CUT_SAMPLES = 2_400
-"""Up to as much is cut off both ends of a training word, anew each time it is seen."""
+"""Most samples that are cropped at random from each end of a training word."""
 
 ENCODER_FILE, HEAD_FILE = "encoder.safetensors", "head.safetensors"
 
@@ -169,12 +169,12 @@ def cut(wav: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.inference_mode()
 def accuracy(model: WordClassifier, wavs: Sequence[Tensor], labels: Sequence[str]) -> float:
-    """Share of words told right."""
-    told: list[str] = []
+    """Share of correctly classified words."""
+    predicted: list[str] = []
     for start in range(0, len(wavs), BATCH_WORDS):
         best = model(wavs[start : start + BATCH_WORDS]).argmax(dim=1)
-        told.extend(model.words[index] for index in best.tolist())
-    return sum(a == b for a, b in zip(told, labels, strict=True)) / len(labels)
+        predicted.extend(model.words[index] for index in best.tolist())
+    return sum(a == b for a, b in zip(predicted, labels, strict=True)) / len(labels)
 
 
 def read_split(task: Task, split: str) -> tuple[list[Tensor], list[str]]:

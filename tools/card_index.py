@@ -1,4 +1,4 @@
-"""What is said of the embedded encoders together: the page over all cards, the README's part."""
+"""Pages about all bundled encoders: the index of the cards, and the section of the README."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from auricle.probing.report import NOTHING, markdown_table, percent
 from auricle.probing.results import LayerResult, ProbeResult
 
 PHONES_POINTS = 8.0
-"""What a mini should have over the baseline on phones, in points of accuracy."""
+"""Points of accuracy that a mini should have over the baseline on phones."""
 
 CLEAR_POINTS = 5.0
 """A clear margin: over twice the standard error of the accuracy in the 480 test words."""
 
-BEHIND_POINTS = 1.0
-"""How far below the baseline a task has to be to be named as one where a mini falls short."""
+SHORTFALL_POINTS = 1.0
+"""Points of accuracy below the baseline from which a task is listed as a shortfall."""
 
 READING = (
     "Accuracy of linear probes in percent, for each task of the best layer (its name in brackets) "
     "and of the default one."
 )
 HEARD = (
-    "The utterances of the phone probe are part of the minis' training audio: they have heard "
-    "them, without their phones. Words and speakers they have never heard."
+    "The utterances of the phone probe are part of the minis' training audio, without their phone "
+    "labels. Words and speakers of the other probes are not."
 )
 
 
 def readme_part(sources: Sources) -> str:
-    """What stands between the README's markers; nothing where no encoder is embedded."""
+    """Section of the README between its markers; empty if no encoder is bundled."""
     if not sources.minis:
         return ""
     lines = [
-        f"{_ships(sources.minis)} What linear probes make of them, what falls short and a card for "
-        "each encoder: [docs/models](docs/models/README.md).",
+        f"{_ships(sources.minis)} Accuracies of linear probes, shortfalls and a card for each "
+        "encoder: [docs/models](docs/models/README.md).",
     ]
     return joined([lines])
 
@@ -44,7 +44,7 @@ def readme_part(sources: Sources) -> str:
 def index(sources: Sources) -> str:
     """The page over all cards."""
     sections = (
-        ["# The small encoders in the package", "", _ships(sources.minis)],
+        ["# Small bundled encoders", "", _ships(sources.minis)],
         _table(sources),
         _against_baseline(sources),
         _falls_short(sources),
@@ -59,11 +59,11 @@ def _ships(minis: Sequence[Mini]) -> str:
     megabytes = sum(mini.num_bytes for mini in minis) / 1e6
     hours = max(mini.audio.hours for mini in minis)
     return (
-        f"{len(minis)} small encoders ({megabytes:.1f} MB together) ship with auricle and need no "
-        f'network: `auricle.load("{DEFAULT_MODEL}")`. Each was pretrained by its family\'s own '
-        f"loss on {hours:.1f} hours of LibriSpeech, to try things out, to test and to teach. The "
-        'published models are better: `auricle.load("tera")` fetches one, and `auricle list` '
-        "names them all."
+        f"{len(minis)} small encoders ({megabytes:.1f} MB together) are bundled and need no "
+        f'network: `auricle.load("{DEFAULT_MODEL}")`. Each was pretrained with its family\'s own '
+        f"loss on {hours:.1f} hours of LibriSpeech, for trying out, testing and teaching. The "
+        'published models are better: `auricle.load("tera")` downloads one, and `auricle list` '
+        "lists them."
     )
 
 
@@ -74,9 +74,9 @@ def _table(sources: Sources) -> Iterator[str]:
     yield ""
     yield (
         "The best layer is the one of the highest accuracy on the test itself; the default layer "
-        f"is chosen by nobody. {HEARD} Each speaker has a microphone and a room of their own, by "
-        f"which `{BASELINE}` tells {percent(speakers)} % of the utterances: that task shows what "
-        "an encoder loses rather than what it gains."
+        f"does not depend on the results. {HEARD} Each speaker has a microphone and a room of "
+        f"their own, by which `{BASELINE}` identifies {percent(speakers)} % of the utterances: "
+        "that task shows what an encoder loses rather than what it gains."
     )
 
 
@@ -127,7 +127,7 @@ def _against_baseline(sources: Sources) -> Iterator[str]:
 
 
 def _in_sum(sources: Sources) -> str:
-    """How many do how well against each baseline, in two sentences."""
+    """Number of encoders above each baseline, in two sentences."""
     total = len(sources.minis)
     phones = [mini.results["phones"] for mini in sources.minis]
     ahead, ahead_by_default = [], []
@@ -153,7 +153,7 @@ def _falls_short(sources: Sources) -> Iterator[str]:
     lines = [line for mini in sources.minis for line in shortfalls(mini, sources)]
     yield from lines or [
         f"Every best layer has {PHONES_POINTS:g} points or more over `{BASELINE}` on phones, and "
-        f"none is {BEHIND_POINTS:g} point or more below it on any task."
+        f"none is {SHORTFALL_POINTS:g} point or more below it on any task."
     ]
 
 
@@ -170,7 +170,7 @@ def shortfalls(mini: Mini, sources: Sources) -> Iterator[str]:
     reasons += [
         f"{-points:.1f} points below `{BASELINE}` on {task}"
         for task, points in gains.items()
-        if points <= -BEHIND_POINTS
+        if points <= -SHORTFALL_POINTS
     ]
     if reasons:
         note = f" {' '.join(mini.note.split())}" if mini.note else ""
@@ -238,8 +238,9 @@ def _again(sources: Sources) -> Iterator[str]:
             f"auricle pretrain recipes/mini/{mini.recipe_stem}.toml "
             f"--data corpora/librispeech/train --out runs/{mini.name} --cache-audio{steps}"
         )
-    yield from ("```", "", "Put weights and logs where they belong, and the digests into")
-    yield from ("`src/auricle/hub/records.py`:", "", "```sh", f"for name in {' '.join(names)}; do")
+    yield from ("```", "", "Copy weights and logs, and write the digests into the records in")
+    yield from ("`src/auricle/catalogue/families/`:", "", "```sh")
+    yield f"for name in {' '.join(names)}; do"
     yield "    cp runs/$name/$name.safetensors src/auricle/pretrained/"
     yield "    cp runs/$name/metrics.jsonl docs/models/training/$name.jsonl"
     yield from ("done", "sha256sum src/auricle/pretrained/*.safetensors", "```", "")

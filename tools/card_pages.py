@@ -188,7 +188,7 @@ def _limits(mini: Mini) -> Iterator[str]:
 
 
 def _published(record: Record) -> str:
-    """Where better weights of the family are, and the command that gets them."""
+    """Published weights of the family, and the command that downloads them."""
     better = published_model(record)
     if better is None:
         return "No weights of the family were published."
@@ -227,7 +227,7 @@ def _steps(mini: Mini) -> str:
 
 
 def steps_option(mini: Mini) -> str:
-    """What `auricle pretrain` needs to be told where the recipe says another number of steps."""
+    """Option of `auricle pretrain` if the number of steps differs from the recipe's."""
     stated = parse_recipe(mini.recipe).identity.steps
     return "" if stated == mini.num_steps else f"--steps {mini.num_steps}"
 

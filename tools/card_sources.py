@@ -1,4 +1,4 @@
-"""What model cards are made of: embedded weights, logs of training, results of probes."""
+"""Sources of the model cards: bundled weights, training logs, results of probes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from auricle.probing.results import ProbeResult, Settings, read_results
 TASKS = ("phones", "words", "speakers")
 BASELINES = ("fbank", "mel")
 BASELINE = "fbank"
-"""What the minis are measured against."""
+"""Baselines of the minis."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Audio:
-    """What a training heard, as the metadata of its result say."""
+    """Training audio, from the metadata of the result."""
 
     utterances: int
     hours: float

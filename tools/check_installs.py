@@ -128,7 +128,7 @@ def check_lowest(folder: Path, base: Path | None, wheel: Path, extras: Sequence[
 
 
 def requirements(extras: Sequence[str]) -> list[str]:
-    """What pyproject.toml requires, with those extras, and without the library itself."""
+    """Requirements of pyproject.toml with the given extras, without the library itself."""
     import tomli
 
     project = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -1,4 +1,4 @@
-"""Write docs/command-line.md: what every command takes, from its parser.
+"""Write docs/command-line.md from the parsers of the commands.
 
 `python tools/command_line.py` writes the page; with `--check` it writes nothing and exits with 1
 where the page is not what would be written.
@@ -19,14 +19,13 @@ PAGE = ROOT / "docs" / "command-line.md"
 HEAD = """\
 # Command line
 
-What every command takes; `auricle COMMAND --help` prints the same, `auricle --version` the version.
-What the commands are good for is in the guides: [extraction](extraction.md),
-[pictures](pictures.md), [weights](weights.md), [pretraining](pretraining.md),
-[probing](probing.md).
+Arguments of every command; `auricle COMMAND --help` prints the same, `auricle --version` the
+version. Guides: [extraction](extraction.md), [pictures](pictures.md), [weights](weights.md),
+[pretraining](pretraining.md), [probing](probing.md).
 
-The exit status is 0 where all went well, 1 for an error that the library tells of, 2 for arguments
-that are not understood, 130 after Ctrl-C (0 of `explore`, which ends so), 143 after a request to
-end (SIGTERM) and 141 where the reader of the output went away. Errors go to standard error.
+The exit status is 0 on success, 1 for an error of the library, 2 for invalid arguments, 130 after
+Ctrl-C (0 for `explore`), 143 after SIGTERM and 141 if the reader of the output closed it. Errors
+are printed to standard error.
 """
 NO_VALUE = ""
 MARKDOWN_MARKS = re.compile(r"([\\*_<>\[\]|])")
@@ -67,7 +66,7 @@ def _summaries(parser: argparse.ArgumentParser) -> dict[str, str]:
 
 
 def _command(call: str, parser: argparse.ArgumentParser, *, heading: str) -> Iterator[str]:
-    """What a command is and takes; then the same of its own commands."""
+    """Usage, description and arguments of a command, then of its subcommands."""
     yield f"```text\n{usage(call, parser)}\n```\n"
     yield from _description(parser.description or "")
     yield from _tables(parser)
@@ -82,7 +81,7 @@ def _command(call: str, parser: argparse.ArgumentParser, *, heading: str) -> Ite
 
 
 def usage(call: str, parser: argparse.ArgumentParser) -> str:
-    """How a command is called, in a line; argparse's own text is another in each Python."""
+    """Usage of a command in a line; argparse's own text differs between versions of Python."""
     words = [call]
     exclusive = {
         id(action): group
@@ -90,13 +89,13 @@ def usage(call: str, parser: argparse.ArgumentParser) -> str:
         if group.required
         for action in group._group_actions
     }
-    told = set()
+    listed = set()
     has_more = False
     for action in _options(parser):
         group = exclusive.get(id(action))
         if group is not None:
-            if id(group) not in told:
-                told.add(id(group))
+            if id(group) not in listed:
+                listed.add(id(group))
                 words.append(f"({' | '.join(map(_call, group._group_actions))})")
         elif action.required:
             words.append(_call(action))
@@ -133,7 +132,7 @@ def _call(action: argparse.Action) -> str:
 
 
 def _value(action: argparse.Action) -> str:
-    """What stands for the value in a call; nothing for a switch."""
+    """Placeholder of the value in a call; empty for a switch."""
     if action.nargs == 0:
         return NO_VALUE
     if isinstance(action.metavar, str):
@@ -166,7 +165,7 @@ def _tables(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _help(action: argparse.Action) -> str:
-    """What an option's help says, with the values that argparse fills in."""
+    """Help of an option, with the values that argparse substitutes."""
     text = action.help or ""
     return " ".join(text.split()) % {**vars(action), "prog": "auricle"} if "%" in text else text
 

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> None:
 
 
 def cards_folder(root: Path) -> Path:
-    """Where the cards lie, and what they are made of."""
+    """Folder of the cards and of their sources."""
     return root / "docs" / "models"
 
 

@@ -43,7 +43,7 @@ WAYS = {"default": nullcontext, "plain": reference_kernels}
 """Ways of computing: the one of inference on a CPU, and that of other devices and of training."""
 
 QUESTIONS = ("reference", "batch")
-"""What is compared: alone with the reference, and in a batch with alone."""
+"""Comparisons: alone with the reference, and in a batch with alone."""
 
 Figures = dict[str, dict[str, float]]
 """By layer: `std`, in standard deviations of what is compared with, and `abs`, as it is."""
@@ -118,7 +118,7 @@ def num_codes(case: Case, encoder: Encoder) -> tuple[int, int]:
 
 
 def measure_family(cases: Iterable[Case]) -> dict[str, Any]:
-    """What the cases of one family give."""
+    """Differences in the cases of one family."""
     cases = list(cases)
     ways: dict[str, dict[str, Figures]] = {
         way: {question: {} for question in QUESTIONS} for way in WAYS
@@ -224,7 +224,7 @@ def code_table(results: Mapping[str, Any]) -> str:
 
 
 def origin_table(results: Mapping[str, Any]) -> str:
-    """Which code the references are from, in Markdown."""
+    """Source code of the references, as Markdown."""
     lines = ["| family | reference | cases |", "|---|---|---|"]
     for stem, family in results["families"].items():
         cases = ", ".join(f"`{case}`" for case in family["cases"])
@@ -247,7 +247,7 @@ def conditions(results: Mapping[str, Any]) -> str:
 
 
 def tables(results: Mapping[str, Any]) -> dict[str, str]:
-    """What stands between the marks of the page, by the name of the mark."""
+    """Contents between the marks of the page, by name of the mark."""
     return {
         "conditions": conditions(results),
         "reference": family_table(results, "reference"),

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 
 def with_contents(page: str, contents: Mapping[str, str], tool: str) -> str:
-    """A page with what stands between its marks anew.
+    """Replace the contents between the marks of a page.
 
     Args:
         page: The page's text, with `<!-- NAME: TOOL in backticks -->` and `<!-- /NAME -->` on
             lines of their own for every name.
-        contents: What goes between the marks, by name.
-        tool: The command that writes them, as the marks tell it.
+        contents: Text between the marks, by name.
+        tool: The command that writes it, as in the marks.
 
     Raises:
         SystemExit: The page lacks a mark.

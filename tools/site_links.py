@@ -1,4 +1,4 @@
-"""What the documentation site adds to docs/: pages of the root, and what links outside lead to.
+"""Additions of the documentation site to docs/: pages of the root, and targets of links.
 
 A hook of MkDocs. In the repository a page may link any file (`../examples/x.py`). On the site such
 a link goes to the repository's address, where mkdocs.yml has one (`repo_url`), and else to a copy
@@ -85,7 +85,7 @@ def rewritten(
         markdown: The text.
         page: The page's path below docs/.
         repository: Address of the repository; None where there is none.
-        complain: Is told what is wrong with a link, which stays as it is then.
+        complain: Called with the problem of a broken link, which stays unchanged.
     """
     source = source_of(page)
 
@@ -128,7 +128,7 @@ def resolved(path: str, source: str) -> str | None:
 
 
 def _place(target: str, page: str, repository: str | None) -> str | None:
-    """Where the site has what lies at `target`, from the root; None where nothing does."""
+    """Path in the site of the file `target` of the repository; None if it is not in the site."""
     full = ROOT / target
     if target.startswith("..") or not full.exists():
         return None

@@ -53,7 +53,7 @@ GIGA, TERA = 1e9, 1e12
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """What an encoder of a size gives: frames a second and columns, of each layer."""
+    """Frames per second and dims of each layer of a size."""
 
     default: str
     shapes: Mapping[str, tuple[float, int]]

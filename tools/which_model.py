@@ -69,7 +69,7 @@ def encoders() -> tuple[tuple[str, str, Encoder], ...]:
 
 
 def streams(encoder: Encoder) -> bool:
-    """Whether it takes samples as they come."""
+    """Return true if the encoder can stream."""
     try:
         encoder.stream()
     except AuricleError:
@@ -78,7 +78,7 @@ def streams(encoder: Encoder) -> bool:
 
 
 def sight(encoder: Encoder) -> str:
-    """What a frame of the default layer depends on."""
+    """Describe the samples that a frame of the default layer depends on."""
     field = encoder.info.receptive_field
     if field.looks_ahead:
         return "the whole utterance"
@@ -137,7 +137,7 @@ def size_table() -> str:
 
 
 def speed_table(results: Mapping[str, Any]) -> str:
-    """How fast the sizes are that have been measured beside other libraries, fastest first."""
+    """Speed of the sizes measured beside other libraries, fastest first."""
     lines = [
         "| size | x real time | slowest to fastest round | peak MiB |",
         "|---|---:|---:|---:|",
@@ -175,7 +175,7 @@ def order_table(results: Mapping[str, Sequence[ProbeResult]]) -> str:
 
 
 def probe_sentences(results: Mapping[str, Sequence[ProbeResult]]) -> str:
-    """What the probes come to: chance, gains over the baseline, and which layer is best."""
+    """Summary of the probes: chance, gains over the baseline, best layers."""
     chances, gains = [], []
     others = total = 0
     for task, of_task in results.items():
@@ -204,7 +204,7 @@ def _linked(model: str) -> str:
 
 
 def tables() -> dict[str, str]:
-    """What stands between the marks of the page, by the name of the mark."""
+    """Contents between the marks of the page, by name of the mark."""
     results = probe_results()
     return {
         "families": family_table(),

@@ -86,6 +86,6 @@ def worker(library: str, python: str, num_threads: int, scratch: Path) -> Iterat
 
 
 def python_path(library: str) -> str:
-    """Where to import from: the peers' interpreter is not to see what ours does."""
+    """Environment of the peers' interpreter, without our own import path."""
     ours = os.environ.get("PYTHONPATH") if library == "auricle" else None
     return os.pathsep.join([str(BENCHMARKS), *([ours] if ours else [])])

@@ -1,4 +1,4 @@
-"""What figures were measured on."""
+"""Machine of the measurements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16")
-"""What of a processor's abilities decides how fast matrix products are."""
+"""Features of a processor that decide the speed of matrix products."""
 
 
 def describe() -> dict[str, Any]:

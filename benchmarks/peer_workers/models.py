@@ -1,4 +1,4 @@
-"""What is compared: models, in which libraries, and over which lengths of audio."""
+"""Compared models, libraries and durations of audio."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PEERS = LIBRARIES[1:]
 
 TOLERANCE = 1e-4
 MEL_TOLERANCE = 3e-4
-"""How far from a peer's output ours may lie, in standard deviations of the peer's."""
+"""Largest difference from a peer's output, in standard deviations of the peer's."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the workers have in common: requests and answers are lines of JSON on stdin and stdout.
+"""Protocol of the workers: requests and answers are lines of JSON on stdin and stdout.
 
 A worker imports one library, loads one model and is then asked to encode; between requests it
 blocks in a read. The clock runs around the encoding alone. Here is no torch, so that the memory of
@@ -53,7 +53,7 @@ class Worker(ABC):
         self.num_threads = count
 
     def context(self) -> AbstractContextManager[Any]:
-        """What encoding goes on in."""
+        """Context of the encoding."""
         return contextlib.nullcontext()
 
     def waveform(self, samples: np.ndarray) -> Any:
@@ -158,7 +158,7 @@ def give_back_memory() -> None:
 
 
 def reset_peak() -> bool:
-    """Start the count of the most memory anew; False where the system cannot."""
+    """Reset the peak memory of the process; False if the system cannot."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -159,13 +159,13 @@ def difference_table(results: Results) -> str:
             found = row["differences"].get(library)
             if found is not None:
                 cells = [found.get(key) for key in ("from_auricle", "batch_from_alone")]
-                told = ["-" if cell is None else f"{cell:.1e}" for cell in cells]
-                lines.append([MODELS[row["model"]].title, library, *told])
+                shown = ["-" if cell is None else f"{cell:.1e}" for cell in cells]
+                lines.append([MODELS[row["model"]].title, library, *shown])
     return table(header, lines, left=(0, 1))
 
 
 def skipped(results: Results) -> str:
-    """What was not measured, and why; once for each model."""
+    """Skipped measurements and their reasons, once for each model."""
     lines: dict[str, None] = {}
     for row in results["rows"]:
         for what, reason in row["skipped"].items():
@@ -180,7 +180,7 @@ def runs_text(results: Results) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
         lines.append(
             f"- {run['date']}: {run['cpu']}, {run['num_cpus']} cores "
-            f"({', '.join(run['flags']) or 'no flags told'}), {run['threads']} threads, "
+            f"({', '.join(run['flags']) or 'flags unknown'}), {run['threads']} threads, "
             f"{run['rounds']} rounds, load {run['load_before']} before; matrix products at "
             f"{run['float32_gflops']} GFLOP/s in float32 and {run['bfloat16_gflops']} in bfloat16; "
             f"{versions}: {', '.join(of_run)}"
@@ -224,7 +224,7 @@ def draw(rows: list[Row], path: Path) -> None:
 
 
 def lane(row: Row, library: str) -> float:
-    """How far below the middle of its row a library is drawn, so that none hides another."""
+    """Vertical offset of a library in its row, so that marks do not overlap."""
     present = [other for other in LIBRARIES if of_library(row, other)]
     return LANE * (present.index(library) - (len(present) - 1) / 2)
 

@@ -29,7 +29,7 @@ def test_list_shows_names_kinds_sizes_and_dates(
 ) -> None:
     assert main(["cache", "list"]) == 0
     header, apc, tera, total = capsys.readouterr().out.splitlines()
-    assert header.split() == ["name", "what", "bytes", "written"]
+    assert header.split() == ["name", "kind", "bytes", "modified"]
     assert apc.split()[:3] == ["apc_360hr", "unfinished", "4"]
     assert tera.split()[:3] == ["tera_960hr", "original", "1,234"]
     digest = (cache / "checkpoints" / "tera_960hr.ckpt.sha256").stat().st_size

@@ -60,7 +60,7 @@ def test_broken_weights_are_found(
         encoder.get_parameter("rnn.layers.1.weight_ih_l0").fill_(value)
     assert main(["check", saved(tmp_path, encoder)]) == 1
     output = capsys.readouterr().out
-    assert f"PROBLEM: the {problem}" in output
+    assert f"PROBLEM: {problem}" in output
     assert output.splitlines()[-1].startswith("failed:")
 
 

@@ -55,7 +55,7 @@ def test_a_tree_of_files_in_batches(
     assert second.startswith("1.2 s of audio in ")
     assert "x real time" in second
     assert "bottleneck:" in second
-    assert third.startswith("read them by id: auricle.open(")
+    assert third.startswith("read them in Python: auricle.open(")
     store = auricle.open(out)
     assert list(store.ids) == sorted(paths)
     encoder = auricle.load(tera_checkpoint)
@@ -338,7 +338,7 @@ def test_an_interruption_is_told_how_to_go_on(
 
     command = [save_wave("a.wav"), "--model", "fbank", "--out", tmp_path / "o"]
     with monkeypatch.context() as patched:
-        patched.setattr(Encoder, "__call__", interrupt)
+        patched.setattr(Encoder, "layers", interrupt)
         assert extract_as(*command) == 130
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -357,7 +357,7 @@ def test_no_memory_says_what_to_do(
         raise MemoryError
 
     command = [save_wave("a.wav"), "--model", "fbank", "--out", tmp_path / "o"]
-    monkeypatch.setattr(Encoder, "__call__", fail)
+    monkeypatch.setattr(Encoder, "layers", fail)
     assert extract_as(*command) == 1
     assert "out of memory" in capsys.readouterr().err
 
@@ -369,7 +369,7 @@ def test_a_fault_of_our_own_is_not_taken_for_a_bad_file(
         raise RuntimeError("shapes do not match")
 
     command = [save_wave("a.wav"), "--model", "fbank", "--out", tmp_path / "o"]
-    monkeypatch.setattr(Encoder, "__call__", fail)
+    monkeypatch.setattr(Encoder, "layers", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         extract_as(*command)
 
@@ -410,7 +410,7 @@ def test_rows_that_failed_before_do_not_look_as_if_they_had_gone_well(
     assert extract_as(*command) == status
     text = capsys.readouterr().out
     assert "5 already present; 8 failed in earlier runs" in text
-    assert ("remove streams.json" in text) == bool(options)
+    assert ("streams.json to retry them" in text) == bool(options)
 
 
 def test_a_dry_run_writes_nothing(
@@ -422,7 +422,7 @@ def test_a_dry_run_writes_nothing(
     assert not out.exists()
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"dry run: would write 1 utterances to {out}; 0 already present; 0 unreadable"
-    assert second.startswith("0.00 h of audio, 98 frames a layer, 0.0 MiB, in about ")
+    assert second.startswith("0.00 h of audio, 98 frames per layer, 0.0 MiB; time: about ")
 
 
 def test_corpora_of_the_same_names_are_not_mixed(

@@ -55,7 +55,7 @@ def test_without_a_model_the_embedded_one_is_taken_and_named(
     assert arguments.model == DEFAULT_MODEL
     assert capsys.readouterr().err == (
         f"auricle: using {DEFAULT_MODEL} (bundled toy model); choose with --model (`auricle list` "
-        "shows published ones)\n"
+        "shows published models)\n"
     )
     choose_model(arguments)
     assert capsys.readouterr().err == ""

@@ -78,7 +78,7 @@ def test_where_there_is_no_terminal_lines_say_how_far_a_run_has_come(
         progress.measure(1000, 2000)
         assert progress.line() == "measured 1,000 of 2,000 files"
         progress.start(7200.0, 10)
-        assert progress.line().endswith("the rest is not known yet")
+        assert progress.line().endswith("remaining time unknown")
         now[0] += 60
         progress.advance(1800.0)
         expected = (

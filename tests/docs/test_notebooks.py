@@ -1,6 +1,6 @@
 """The notebooks run on what the package and the repository hold, and what they show is current.
 
-`jupyter execute --inplace NOTEBOOK` writes the outputs anew.
+`jupyter execute --inplace NOTEBOOK` updates the outputs.
 """
 
 from __future__ import annotations

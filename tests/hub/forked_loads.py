@@ -140,6 +140,11 @@ def killed_keeping(url: str, cache: Path) -> Any:
     """Refreshes killed at each line of the functions that put files and notes in their places."""
 
     def refreshed(kill_at: int | None) -> Fork:
+        for part in cache.rglob(
+            "*.part*"
+        ):  # so that each refresh asks once, and gets the other file
+            part.unlink()
+        Fork(lambda: load_digest(url, refresh=True)).result()
         return Fork(lambda: count_lines(lambda: load_digest(url, refresh=True), kill_at, KEEPING))
 
     served = [Fork(lambda: load_digest(url, refresh=True)).result() for _ in range(2)]

@@ -23,6 +23,7 @@ from auricle.checkpoints.options import Configuration
 from auricle.checkpoints.reading import native_checkpoint, read_checkpoint
 from auricle.errors import CheckpointError, ChecksumError
 from auricle.files.digests import file_sha256, pinned_sha256
+from auricle.files.locks import lock_path
 from auricle.files.native import NativeCheckpoint, is_native, read_native, write_native
 from auricle.hub.cache import (
     CACHE_VARIABLE,
@@ -217,29 +218,34 @@ def _keep(wanted: Wanted, sources: tuple[Stamp, ...], checkpoint: Checkpoint) ->
         OutputError: They cannot be written.
         OSError: Likewise.
     """
-    path = wanted.path
-    note = note_path(path)
+    converted = _native(sources, checkpoint)
     # In this order a crash leaves a conversion without a note, never one with another's note.
-    note.unlink(missing_ok=True)
-    for file in (path, note):
+    note_path(wanted.path).unlink(missing_ok=True)
+    _sweep(wanted.path)
+    write_native(wanted.path, converted)
+    write_note(Conversion(label=wanted.label, sources=sources, file=stamp(wanted.path)))
+
+
+def _sweep(path: Path) -> None:
+    """Remove temporary files of killed writers of a conversion and of its note."""
+    for file in (path, note_path(path)):
         for debris in path.parent.glob(f".{file.name}.*"):
-            if debris != path.with_name(f".{path.name}.lock"):
+            if debris != lock_path(path):
                 debris.unlink(missing_ok=True)
-    write_native(
-        path,
-        NativeCheckpoint(
-            family=checkpoint.family,
-            config=msgspec.json.encode(checkpoint.config).decode(),
-            provenance=checkpoint.provenance,
-            weights=_unshared(checkpoint.weights),
-            extra={
-                KEY: conversion_key(sources),
-                VERSION: str(CONVERTER_VERSION),
-                UNUSED_KEYS: json.dumps(checkpoint.unused_keys),
-            },
-        ),
+
+
+def _native(sources: tuple[Stamp, ...], checkpoint: Checkpoint) -> NativeCheckpoint:
+    return NativeCheckpoint(
+        family=checkpoint.family,
+        config=msgspec.json.encode(checkpoint.config).decode(),
+        provenance=checkpoint.provenance,
+        weights=_unshared(checkpoint.weights),
+        extra={
+            KEY: conversion_key(sources),
+            VERSION: str(CONVERTER_VERSION),
+            UNUSED_KEYS: json.dumps(checkpoint.unused_keys),
+        },
     )
-    write_note(Conversion(label=wanted.label, sources=sources, file=stamp(path)))
 
 
 def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
