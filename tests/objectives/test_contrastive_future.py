@@ -84,7 +84,7 @@ def test_padding_never_enters(form: str) -> None:
 
 
 @pytest.mark.parametrize(("is_balanced", "weight"), [(False, 1.0), (True, 1 / 6)])
-def test_each_prediction_of_a_true_frame_counts_once(is_balanced: bool, weight: float) -> None:
+def test_each_prediction_of_a_valid_frame_counts_once(is_balanced: bool, weight: float) -> None:
     # Predictions of 0 score 0 everywhere.
     module = objective(num_negatives=4, num_batch_negatives=2, is_balanced=is_balanced)
     torch.nn.init.zeros_(module.predict.weight)

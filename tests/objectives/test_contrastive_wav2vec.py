@@ -36,7 +36,7 @@ def loss(module: Wav2VecObjective, wavs: list[Tensor], seed: int = 0) -> Any:
     return module(padded, [len(wav) for wav in wavs], step=0, generator=generator)
 
 
-def test_it_is_the_cross_entropy_of_true_frames_and_negatives_in_any_batch() -> None:
+def test_it_is_the_cross_entropy_of_valid_frames_and_negatives_in_any_batch() -> None:
     module = objective(num_steps=3, num_negatives=2, num_batch_negatives=2).eval()
     wavs = [torch.randn(count) for count in (3_000, 1_300, module.min_samples)]
     frames = module.encoder(wavs, "z")

@@ -105,7 +105,7 @@ def test_padding_never_enters(transformer: dict[str, Any]) -> None:
         )
         errors.append(straight_line(module, wav, own))
     torch.testing.assert_close(loss(module, wavs), torch.cat(errors).mean())
-    # Nor does what lies past the true ends.
+    # Nor does padding.
     padded = torch.full((2, 15_000), float("nan"))
     for row, wav in zip(padded, wavs, strict=True):
         row[: len(wav)] = wav

@@ -316,7 +316,6 @@ OTHERS = {
     "Whisper as OpenAI publishes it": {"dims", "model_state_dict"},
     "DistilHuBERT as s3prl publishes it": {"Distiller", "Config"},
     "a checkpoint of s3prl before December 2020": {"Transformer", "Settings"},
-    "WavLM or UniSpeech-SAT as Microsoft publishes them": {"cfg", "model"},
 }
 """Layouts of published files that are not read, and keys that all of their files have."""
 
@@ -330,6 +329,12 @@ FORMATS = (
     Format("fairseq-cfg", fairseq.matches_cfg, fairseq.families, convert_fairseq),
     Format("fairseq-args", fairseq.matches_args, fairseq.families, convert_fairseq),
     Format("s3prl-converted", fairseq.matches_converted, fairseq.families, convert_fairseq),
+    Format(
+        "wavlm-official",
+        waveform_transformer.matches_wavlm,
+        waveform_transformer.wavlm_families,
+        waveform_transformer.convert_wavlm,
+    ),
     Format("cpc-audio", _is_cpc, lambda _: ("cpc",), convert_cpc),
     Format("pase", pase.matches, lambda _: ("pase",), pase.convert, needs_config=True),
     Format("npc-repo", npc_repo.matches, npc_repo.families, npc_repo.convert),
