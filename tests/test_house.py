@@ -37,7 +37,7 @@ TERMS = {
     "as_it_is": "unchanged, identity",
     "kept_with": "cached from",
     "so-manieth": "every n-th, round-robin",
-    "subsampled": "subsampled",
+    "thinned": "subsampled",
     "forget_barren": "discard empty",
 }
 """Word of the house -> term of the field."""

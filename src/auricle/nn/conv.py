@@ -91,7 +91,7 @@ def reflect_pad(x: Tensor, lengths: Lengths, *, left: int, right: int) -> Tensor
 
     Args:
         x: (B, C, T); on padding it may hold any finite values.
-        lengths: True frames of each row of `x`, each more than `left` and `right`; the largest
+        lengths: Valid frames of each row of `x`, each more than `left` and `right`; the largest
             is T.
         left: Frames to add before the first.
         right: Frames to add after the last valid one.
@@ -251,7 +251,7 @@ def average_groups(x: Tensor, lengths: Sequence[int], num_groups: Sequence[int])
 
     Args:
         x: (B, C, T); on padding it may hold any finite values.
-        lengths: True frames of each row of `x`.
+        lengths: Valid frames of each row of `x`.
         num_groups: Groups to cut each row into, from 1 to its length.
 
     Returns:

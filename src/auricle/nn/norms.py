@@ -41,7 +41,7 @@ def masked_group_norm(
 
     Args:
         x: (B, C, T); on padding it may hold any finite values.
-        lengths: True frames of each row of `x`, at least 1 each.
+        lengths: Valid frames of each row of `x`, at least 1 each.
         num_groups: Groups of neighbouring channels that share statistics: 1 for all of them
             together, C for each channel on its own. It must divide C.
         weight: Scale of each channel (C,); None for 1.
