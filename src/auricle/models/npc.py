@@ -288,7 +288,7 @@ class Npc(FeatureEncoder):
 
     def _bytes_per_frame(self, x: Tensor) -> int:
         # In training, batch norm needs the whole at once.
-        return 0 if self.training else len(x) * self.config.hidden_size * x.element_size()
+        return 0 if self.training else x.shape[0] * self.config.hidden_size * x.element_size()
 
     def _layers(
         self, x: Tensor, num_frames: Lengths, wanted: frozenset[str]

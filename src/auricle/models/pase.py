@@ -317,7 +317,7 @@ class Pase(Encoder):
         for index in reversed(range(len(self.blocks))):
             largest = max(largest, hop * self.config.block_dims[index])
             hop *= self.config.strides[index]
-        return len(x) * largest * x.element_size()
+        return x.shape[0] * largest * x.element_size()
 
     def _embed(self, x: Tensor, skips: list[Tensor], num_frames: Lengths) -> Tensor:
         """The embedding (B, T, output_dim) of the last features `x` (B, D, T)."""
@@ -334,7 +334,7 @@ class Pase(Encoder):
             return y.transpose(1, 2)
 
         widest = max(x.shape[1], self.config.output_dim)
-        frame_bytes = 0 if self.training else len(x) * widest * x.element_size()
+        frame_bytes = 0 if self.training else x.shape[0] * widest * x.element_size()
         called = [self.project, *([self.output_norm] if self.config.normalizes_output else [])]
         return by_stretches(embed, x.shape[2], frame_bytes, called)
 

@@ -271,4 +271,4 @@ def _bytes_per_frame(layers: Sequence[StackLayer], x: Tensor) -> int:
         largest = max(largest, layer.dim * hop)
         hop *= layer.window.stride
     share = CPU_SHARE if runs_on_cpu(x) else 1
-    return share * largest * len(x) * x.element_size()
+    return share * largest * x.shape[0] * x.element_size()

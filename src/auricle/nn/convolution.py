@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import runs_on_cpu
+from auricle.nn.cpu.policy import is_traced, runs_on_cpu
 from auricle.nn.waveform_activations import WaveformActivation
 
 LONE_KERNEL_ELEMENTS = 20_480
@@ -57,7 +57,12 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
         The two kernels add up in different orders. Where a filter cancels a loud tone, or a gate
         takes large values, what they differ by is no longer small beside the output.
         """
-        is_lone = x.shape[0] == 1 and runs_on_cpu(x) and x.numel() <= LONE_KERNEL_ELEMENTS
+        is_lone = (
+            not is_traced()
+            and x.shape[0] == 1
+            and runs_on_cpu(x)
+            and x.numel() <= LONE_KERNEL_ELEMENTS
+        )
         rows = x.expand(2, -1, -1) if is_lone else x
         bias = None if self.bias is None else self.bias.to(x.dtype)
         output: Tensor = self._conv_forward(rows, self.weight.to(x.dtype), bias)

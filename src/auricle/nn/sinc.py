@@ -7,11 +7,12 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv1d_input, conv1d_weight
 
-from auricle.nn.cpu.policy import runs_on_cpu
+from auricle.nn.cpu.policy import is_traced, runs_on_cpu
 
 SAMPLE_RATE = 16_000
 """Sample rate in Hz of the waveforms that the filters are for."""
@@ -68,6 +69,10 @@ class SincConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, C, T), in the type of the weights, for waveforms `x` (B, 1, S), float32."""
+        if is_traced():
+            wide = torch.float32 if x.device.type == "mps" else torch.float64
+            y = F.conv1d(x.to(wide), self.filters().to(wide), stride=self.stride)
+            return y.to(self.low_hz.dtype)
         # torch does not type autograd functions, nor the gradients of convolutions below.
         output: Tensor = SymmetricConv.apply(x, self.filters(), self.stride)  # type: ignore[no-untyped-call]
         return output.to(self.low_hz.dtype)

@@ -153,7 +153,7 @@ class GumbelQuantizer(nn.Module):
 
     def _bytes_per_frame(self, x: Tensor) -> int:
         num_logits = self.config.num_groups * self.config.num_entries
-        return len(x) * max(self.inner_dim, num_logits) * x.element_size()
+        return x.shape[0] * max(self.inner_dim, num_logits) * x.element_size()
 
     @property
     def _parts(self) -> list[nn.Module]:
@@ -166,7 +166,7 @@ class GumbelQuantizer(nn.Module):
         for layer in self.hidden:
             x = self.activation(layer(x))
         logits: Tensor = self.output(x)
-        return logits.reshape(len(x), -1, self.config.num_groups, self.config.num_entries)
+        return logits.reshape(x.shape[0], -1, self.config.num_groups, self.config.num_entries)
 
     def _choices(self, logits: Tensor) -> Tensor:
         """One-hot choices (B, T, G, V) that have the gradient of soft ones."""
@@ -228,7 +228,7 @@ class KmeansQuantizer(nn.Module):
 
     def _bytes_per_frame(self, x: Tensor) -> int:
         num_distances = self.config.num_groups * self.config.num_entries
-        return len(x) * max(num_distances, x.shape[1]) * torch.float64.itemsize
+        return x.shape[0] * max(num_distances, x.shape[1]) * torch.float64.itemsize
 
     def tables(self) -> Tensor:
         """Code vectors (G, V, D / G)."""
