@@ -238,8 +238,9 @@ def _again(sources: Sources) -> Iterator[str]:
             f"auricle pretrain recipes/mini/{mini.recipe_stem}.toml "
             f"--data corpora/librispeech/train --out runs/{mini.name} --cache-audio{steps}"
         )
-    yield from ("```", "", "Put weights and logs where they belong, and the digests into")
-    yield from ("`src/auricle/hub/records.py`:", "", "```sh", f"for name in {' '.join(names)}; do")
+    yield from ("```", "", "Copy weights and logs, and write the digests into the records in")
+    yield from ("`src/auricle/catalogue/families/`:", "", "```sh")
+    yield f"for name in {' '.join(names)}; do"
     yield "    cp runs/$name/$name.safetensors src/auricle/pretrained/"
     yield "    cp runs/$name/metrics.jsonl docs/models/training/$name.jsonl"
     yield from ("done", "sha256sum src/auricle/pretrained/*.safetensors", "```", "")

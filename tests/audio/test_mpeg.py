@@ -132,7 +132,7 @@ def test_tags_around_the_frames_change_nothing(before: bytes, after: bytes, has_
     np.testing.assert_array_equal(decoded(before + contents + after), decoded(contents))
 
 
-def test_cut_files_are_told_by_the_tag_or_by_the_last_frame() -> None:
+def test_truncation_shows_in_the_tag_or_in_the_last_frame() -> None:
     contents = mp3(16_000, "VARIABLE")
     with pytest.raises(AudioError, match=r"a has been cut short: its header promises \d+ samples"):
         decoded(contents[: len(contents) // 2], "a")

@@ -78,7 +78,6 @@ def test_an_unknown_method_is_refused() -> None:
         ({"dims": {}, "model_state_dict": {}}, "Whisper"),
         ({"Distiller": {}, "Config": {}, "Step": 1}, "DistilHuBERT"),
         ({"Transformer": {}, "Settings": {}}, "s3prl before December 2020"),
-        ({"cfg": {"normalize": True}, "model": {}}, "WavLM or UniSpeech-SAT as Microsoft"),
     ],
 )
 def test_published_layouts_that_are_not_read_are_named(content: dict[str, Any], name: str) -> None:

@@ -12,18 +12,23 @@ from auricle.checkpoints.keymap import Renamed
 from auricle.checkpoints.waveform_transformer import (
     convert_fairseq,
     convert_huggingface,
+    convert_wavlm,
     fairseq_keys,
     huggingface_keys,
+    matches_wavlm,
+    wavlm_families,
 )
 from auricle.errors import CheckpointError
-from auricle.models.hubert import HubertConfig
-from auricle.models.wav2vec2 import Wav2Vec2Config
-from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
-from auricle.models.wavlm import WavLmConfig
+from auricle.models.waveform_transformer import (
+    HubertConfig,
+    TransformerConfig,
+    Wav2Vec2Config,
+    WaveformTransformerConfig,
+    WavLmConfig,
+)
+from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.conv_positions import ConvPositionConfig
-from auricle.nn.relative_positions import RelativePositionConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
-from auricle.nn.waveform_transformer import TransformerConfig
 
 
 def fairseq_config(task: dict[str, Any] | None = None, **model: Any) -> WaveformTransformerConfig:
@@ -365,3 +370,23 @@ def test_files_of_both_are_of_the_family(stem: str) -> None:
     assert isinstance(theirs, WaveformTransformerConfig)
     assert (theirs.normalize_eps, theirs.transformer.hidden_size) == (1e-5, 32)
     assert (ours.normalize_eps, ours.transformer.hidden_size) == (1e-7, 32)
+
+
+def official(**options: Any) -> dict[str, Any]:
+    name = "feature_extractor.conv_layers.0.0.weight"
+    return {"cfg": options, "model": {name: torch.zeros(1)}}
+
+
+def test_files_of_wavlm_s_authors() -> None:
+    """Options that a file does not state are those of the authors' code."""
+    payload = official(relative_position_embedding=True)
+    assert wavlm_families(payload) == ("wavlm",)
+    config = convert_wavlm(payload, FAMILIES["wavlm"]).config
+    assert isinstance(config, WaveformTransformerConfig)
+    relative = RelativePositionConfig(num_buckets=320, max_distance=1280)
+    assert config.transformer.relative_positions == relative
+    assert (config.normalize, config.normalize_eps) == (False, 1e-5)
+    with pytest.raises(CheckpointError, match="gru_rel_pos must be True, but is False"):
+        convert_wavlm(official(gru_rel_pos=False), FAMILIES["wavlm"])
+    assert matches_wavlm(payload)
+    assert not matches_wavlm({"cfg": {}, "model": {"a": torch.zeros(1)}})

@@ -22,12 +22,11 @@ from auricle.models import base
 from auricle.models.apc import ApcConfig
 from auricle.models.base import Encoder
 from auricle.models.cpc import CpcConfig
-from auricle.models.wav2vec2 import Wav2Vec2Config
+from auricle.models.waveform_transformer import TransformerConfig, Wav2Vec2Config
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.waveform_extractor import ExtractorConfig
-from auricle.nn.waveform_transformer import TransformerConfig
 from golden_cases import BATCH_LIMIT, deviation, encoder_names, shared_encoder
 
 every_encoder = pytest.mark.parametrize("name", encoder_names())

@@ -178,6 +178,49 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def test_segments_of_a_shard_that_is_whole_are_removed(
+    corpus: list[Utterance], run: Any, tmp_path: Path
+) -> None:
+    """A kill between the part of a shard and the removal of its segments leaves these."""
+    out = tmp_path / "out"
+    with pytest.raises(KilledError):
+        run(corpus, out, Dying(1))
+    (part,) = (out / "parts").iterdir()
+    segments = [out / "partial" / part.stem / "000000-000001.safetensors"]
+    segments[0].parent.mkdir(parents=True)
+    segments[0].write_bytes(b"of a shard that is whole")
+    with pytest.raises(KilledError):
+        run(corpus, out, Dying(1))
+    assert not segments[0].exists()
+
+
+def test_segments_of_another_plan_are_removed_before_they_can_mix(
+    corpus: list[Utterance], make_worker: Callable[..., Worker], tmp_path: Path, heard: Any
+) -> None:
+    out = tmp_path / "out"
+    options: Any = {"num_bytes": lambda _: 0, "limits": PlanLimits(batch_seconds=2)}
+
+    def run(progress: Any) -> Summary:
+        return extract(
+            corpus,
+            make_worker(out, flush_seconds=1e9),
+            LocalEngine(("cpu",)),
+            progress=progress,
+            **options,
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Stopping(2))
+    (segment,) = out.glob("partial/*/*.safetensors")
+    beyond = segment.with_name("000003-000005.safetensors")
+    shutil.copy(segment, beyond)  # of batches that this run has not encoded
+    with pytest.raises(KeyboardInterrupt):
+        run(Stopping(1))
+    assert not beyond.exists()
+    assert run(heard).num_failed == 0
+    assert open_store(out).verify() == []
+
+
 def test_what_was_kept_of_audio_that_has_changed_since_is_encoded_again(
     corpus: list[Utterance], make_worker: Callable[..., Worker], tmp_path: Path, heard: Any
 ) -> None:
@@ -378,9 +421,10 @@ def test_what_fails_is_told_and_tried_again(
         assert line["id"] in reason
         assert line["source"] in reason
 
-    plans = sorted((out / "plans").iterdir())
+    before = [sorted((out / name).iterdir()) for name in ("plans", "parts")]
     assert run(corpus, out).num_failed == 2
-    assert sorted((out / "plans").iterdir()) == plans  # nothing came of it
+    # Nothing came of its plan.
+    assert [sorted((out / name).iterdir()) for name in ("plans", "parts")] == before
 
     Path(corpus[3].source).write_bytes(whole)
     summary = run(corpus, out)

@@ -25,6 +25,7 @@ from auricle.models.base import Encoder
 from auricle.store.folder import Folder
 from auricle.store.layout import ShardKey, StoreMeta
 from auricle.store.reader import open as open_store
+from auricle.store.segments import Segments
 from auricle.store.shards import Item
 
 
@@ -92,6 +93,18 @@ def test_shards_are_written_in_order_whole_and_by_another_thread(
     assert threading.current_thread() not in recorder.threads
     assert sum(seconds) == pytest.approx(sum(shard.seconds for shard in shards))
     assert min(stages.decoding, stages.encoding, stages.writing) > 0
+
+
+def test_batches_are_flushed_until_their_shard_is_written(
+    shards: list[PlannedShard], worker: Worker
+) -> None:
+    segments = Segments(worker.writer.folder, worker.writer.meta)
+    flushed: set[ShardKey] = set()
+    flushing = dataclasses.replace(worker, flush_seconds=0.0)
+    run(flushing, shards, advance=lambda _: flushed.update(segments.keys()))
+    assert flushed
+    assert flushed <= {shard.key for shard in shards}
+    assert segments.keys() == set()
 
 
 def test_what_is_odd_of_many_files_is_one_line(

@@ -123,7 +123,7 @@ def killed(url: str, cache: Path, num_moments: str) -> Any:
 
 
 def outcome_of(fork: Fork, url: str) -> Any:
-    """What a load that may have been killed left behind, and what later loads give."""
+    """What a load that may have been killed left, and what later loads give."""
     survived = fork.result() is not None
     names = sorted({item.name for item in contents.items()})
     findings = list(contents.verify(names)) if names else []
@@ -140,6 +140,11 @@ def killed_keeping(url: str, cache: Path) -> Any:
     """Refreshes killed at each line of the functions that put files and notes in their places."""
 
     def refreshed(kill_at: int | None) -> Fork:
+        for part in cache.rglob(
+            "*.part*"
+        ):  # so that each refresh asks once, and gets the other file
+            part.unlink()
+        Fork(lambda: load_digest(url, refresh=True)).result()
         return Fork(lambda: count_lines(lambda: load_digest(url, refresh=True), kill_at, KEEPING))
 
     served = [Fork(lambda: load_digest(url, refresh=True)).result() for _ in range(2)]

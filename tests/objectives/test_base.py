@@ -1,4 +1,4 @@
-"""What every objective promises; the formulas of each are tested beside it."""
+"""Contract of objectives: learning, randomness, precision and minimum length."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from auricle.audio.files import read_audio
 from auricle.audio.inputs import sample_paths
 from auricle.catalogue.family import FAMILIES, find_family
+from auricle.checkpoints.checkpoint import build_encoder
 from auricle.objectives.base import Loss, Objective, masked_mean, valid_frames
 
 NUM_STEPS = 20
@@ -73,7 +74,7 @@ class Case(NamedTuple):
         torch.manual_seed(0)
         family = find_family(self.stem)
         kind = family.objective_type()
-        encoder = family.build(msgspec.convert(self.encoder, family.encoder_type().config_type))
+        encoder = build_encoder(family, msgspec.convert(self.encoder, family.config_type()))
         module: Objective = kind(encoder, msgspec.convert(self.objective, kind.config_type))
         return module
 

@@ -27,7 +27,7 @@ def draw(*, across_batch: bool, seed: int = 0, num_negatives: int = 4_000) -> to
 
 
 @pytest.mark.parametrize("across_batch", [False, True])
-def test_negatives_are_all_other_true_frames_alike(across_batch: bool) -> None:
+def test_negatives_are_all_other_valid_frames_alike(across_batch: bool) -> None:
     drawn = draw(across_batch=across_batch)
     assert drawn.shape == (3, 5, 4_000)
     valid_frames = {(row, frame) for row in range(3) for frame in range(LENGTHS[row])}

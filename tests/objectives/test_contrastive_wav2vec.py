@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from auricle.models.wav2vec import Wav2Vec, Wav2VecConfig
-from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
+from auricle.nn.conv_features import AggregatorConfig, ConvExtractorConfig
 from auricle.objectives.contrastive import Wav2VecObjective, Wav2VecObjectiveConfig, draw_negatives
 
-EXTRACTOR = ExtractorConfig(layers=((16, 10, 5), (16, 8, 4), *((16, 4, 2),) * 3))
+EXTRACTOR = ConvExtractorConfig(layers=((16, 10, 5), (16, 8, 4), *((16, 4, 2),) * 3))
 AGGREGATOR = AggregatorConfig(layers=((16, 2, 1), (12, 3, 1)))
 
 
@@ -36,7 +36,7 @@ def loss(module: Wav2VecObjective, wavs: list[Tensor], seed: int = 0) -> Any:
     return module(padded, [len(wav) for wav in wavs], step=0, generator=generator)
 
 
-def test_it_is_the_cross_entropy_of_true_frames_and_negatives_in_any_batch() -> None:
+def test_it_is_the_cross_entropy_of_valid_frames_and_negatives_in_any_batch() -> None:
     module = objective(num_steps=3, num_negatives=2, num_batch_negatives=2).eval()
     wavs = [torch.randn(count) for count in (3_000, 1_300, module.min_samples)]
     frames = module.encoder(wavs, "z")

@@ -74,9 +74,9 @@ def test_quantize_with_noise_depends_on_the_generator_alone() -> None:
     assert not torch.equal(runs[0], runs[2])
 
 
-def test_perplexity_is_over_true_frames() -> None:
+def test_perplexity_is_over_valid_frames() -> None:
     rows = torch.eye(4)
-    # True frames choose 0, 1, 0, 1: two entries in even use.
+    # Valid frames choose 0, 1, 0, 1: two entries in even use.
     choice = torch.stack([rows[[0, 1, 0]], rows[[1, 2, 3]]])
     metrics = quantizer_metrics([choice], [3, 1], 0.7)
     torch.testing.assert_close(metrics["code_perplexity"], torch.tensor(2.0))

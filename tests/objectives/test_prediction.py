@@ -5,7 +5,7 @@ import torch
 from auricle.objectives.prediction import future_l1
 
 
-def test_by_hand_over_true_frames_alone() -> None:
+def test_by_hand_over_valid_frames_alone() -> None:
     features = torch.tensor([[[1.0], [2.0], [4.0], [8.0]], [[1.0], [3.0], [float("nan")], [0.0]]])
     predicted = torch.zeros(2, 4, 1)
     # Ahead by 1: 2, 4, 8 of the first; 3 of the second.

@@ -7,10 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from auricle.frontends import FbankConfig, LogMelConfig
-from auricle.models.bert_encoder import SpectralBertConfig
-from auricle.models.mockingjay import Mockingjay, MockingjayConfig
+from auricle.models.spectral_transformer import (
+    BertConfig,
+    Mockingjay,
+    MockingjayConfig,
+    SpectralBertConfig,
+)
 from auricle.nn.batch import Batch, Layout
-from auricle.nn.bert import BertConfig
 from auricle.objectives.reconstruction import (
     ReconstructionObjective,
     ReconstructionObjectiveConfig,
@@ -105,7 +108,7 @@ def test_padding_never_enters(transformer: dict[str, Any]) -> None:
         )
         errors.append(straight_line(module, wav, own))
     torch.testing.assert_close(loss(module, wavs), torch.cat(errors).mean())
-    # Nor does what lies past the true ends.
+    # Nor does padding.
     padded = torch.full((2, 15_000), float("nan"))
     for row, wav in zip(padded, wavs, strict=True):
         row[: len(wav)] = wav

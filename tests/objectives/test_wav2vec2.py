@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 import auricle.objectives.wav2vec2 as subject
-from auricle.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from auricle.models.waveform_transformer import TransformerConfig, Wav2Vec2, Wav2Vec2Config
 from auricle.nn.batch import Batch
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
-from auricle.nn.waveform_transformer import TransformerConfig
 from auricle.objectives.wav2vec2 import (
     MaskedFrames,
     Wav2Vec2Objective,
@@ -136,7 +135,7 @@ def test_contrastive_loss_against_a_loop() -> None:
     assert accuracy.item() == pytest.approx(sum(hits) / len(hits))
 
 
-def test_perplexity_counts_entries_of_true_frames() -> None:
+def test_perplexity_counts_entries_of_valid_frames() -> None:
     choices = torch.eye(4)[torch.tensor([[0, 1, 2], [3, 0, 0]])].unsqueeze(2)
     is_masked = torch.tensor([[True, True, True], [True, False, False]])
     assert perplexities(choices, is_masked).tolist() == pytest.approx([4.0], rel=1e-4)
@@ -261,7 +260,7 @@ def test_the_shortest_waveform_has_something_to_tell_apart() -> None:
     assert result.value.isfinite()
 
 
-def test_it_starts_the_encoder_unless_told_not_to() -> None:
+def test_it_initialises_the_encoder_unless_disabled() -> None:
     encoder = Wav2Vec2(TINY)
     before = encoder.transformer.layers[0].ffn_in.weight.clone()
     Wav2Vec2Objective(encoder, msgspec.structs.replace(SMALL, initialise_encoder=False))

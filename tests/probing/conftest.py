@@ -34,7 +34,7 @@ def _save(path: Path, wave: NDArray[np.float64]) -> None:
 
 @pytest.fixture
 def librispeech(tmp_path: Path) -> Path:
-    """Three speakers with phones, and three with six utterances each to be told apart."""
+    """Three speakers with phones, and three with six utterances each to identify."""
     folder = tmp_path / "librispeech"
     rows, phones = [], []
     for speaker in range(3):

@@ -20,7 +20,7 @@ def examples(num: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.str_]
     return x.astype(np.float64).astype(np.float32), labels
 
 
-def test_what_a_line_tells_is_told_at_any_scale() -> None:
+def test_linearly_separable_labels_are_learnt_at_any_scale() -> None:
     train, test = examples(400, 0), examples(200, 1)
     outcome = train_and_test(*train, *test)
     assert outcome.accuracy > 0.95
@@ -28,7 +28,7 @@ def test_what_a_line_tells_is_told_at_any_scale() -> None:
     assert outcome.majority_accuracy == np.mean(test[1] == "a")
 
 
-def test_what_no_line_tells_is_not_told() -> None:
+def test_labels_that_are_not_linearly_separable_are_not_learnt() -> None:
     generator = np.random.default_rng(0)
     x = generator.standard_normal((10_000, 2), dtype=np.float32)
     labels = np.where(x[:, 0] * x[:, 1] > 0, "same", "other")

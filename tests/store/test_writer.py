@@ -4,6 +4,7 @@ import pickle
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow.parquet as pq
@@ -12,12 +13,14 @@ import torch
 
 from auricle.corpus.utterance import Utterance
 from auricle.errors import OutputError, StoreError
-from auricle.extraction.writers import open_format
+from auricle.extraction.writers import FORMAT_NAMES, open_format
+from auricle.files.locks import lock_path
 from auricle.store import writer as writing
 from auricle.store.folder import LocalFolder
 from auricle.store.index import IndexRow, index_schema, read_index, write_part
 from auricle.store.layout import ShardKey, StoreMeta, read_meta
 from auricle.store.reader import open as open_store
+from auricle.store.segments import Segments
 from auricle.store.writer import StoreWriter, merge_parts
 
 FIRST, SECOND = ShardKey(0, 0), ShardKey(0, 1)
@@ -95,6 +98,109 @@ def test_a_shard_that_fails_half_way_does_not_count_and_takes_its_old_part_along
         # The same size: only the missing part can tell.
         writer.write(FIRST, make_items(meta, ["a"], seed=1))
     assert writer.completed() == frozenset()
+
+
+def test_utterances_are_discarded_only_once_the_part_is_gone(
+    tmp_path: Path,
+    make_meta: Callable[..., StoreMeta],
+    make_items: Callable[..., list],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    meta = make_meta()
+    writer = StoreWriter.begin(tmp_path, open_format(meta))
+    writer.write(FIRST, make_items(meta, ["a"]))
+    removed: list[str] = []
+    remove = LocalFolder.remove
+
+    def note(folder: LocalFolder, name: str) -> None:
+        removed.append(name)
+        remove(folder, name)
+
+    monkeypatch.setattr(LocalFolder, "remove", note)
+    assert writer.discard(FIRST, ["a"])
+    assert removed[:2] == [FIRST.part, FIRST.file(".safetensors")]
+    assert writer.completed() == {FIRST}
+    assert open_store(tmp_path).ids == []
+
+
+def test_a_shard_that_has_changed_does_not_count_once_utterances_are_discarded(
+    tmp_path: Path, make_meta: Callable[..., StoreMeta], make_items: Callable[..., list]
+) -> None:
+    meta = make_meta()
+    writer = StoreWriter.begin(tmp_path, open_format(meta))
+    writer.write(FIRST, make_items(meta, ["a", "b"]))
+    shard = tmp_path / FIRST.file(".safetensors")
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")  # of the size in the part
+    assert writer.completed() == {FIRST}
+    assert not writer.discard(FIRST, ["a"])
+    assert writer.completed() == frozenset()
+    assert not (tmp_path / FIRST.part).exists()
+
+
+def test_a_shard_is_written_beside_its_name_and_moved_there(
+    tmp_path: Path,
+    make_meta: Callable[..., StoreMeta],
+    make_items: Callable[..., list],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A kill in the middle of a write leaves the file of before, or none."""
+    for form in FORMAT_NAMES:
+        meta = make_meta(format=form)
+        writer = StoreWriter.begin(tmp_path / form, open_format(meta))
+        written: list[Path] = []
+        write_whole = LocalFolder.write_whole
+
+        def note(
+            folder: LocalFolder,
+            name: str,
+            write: Callable[[Path], None],
+            write_whole: Any = write_whole,
+            written: list[Path] = written,
+        ) -> Any:
+            def check(temporary: Path) -> None:
+                target = folder.path / name
+                assert temporary.parent == target.parent
+                assert temporary.name.startswith(".")
+                write(temporary)
+                assert not target.exists()
+                written.append(target)
+
+            return write_whole(folder, name, check)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalFolder, "write_whole", note)
+            writer.write(FIRST, make_items(meta, ["a", "b"]))
+        found = {path for path in (tmp_path / form).rglob("*") if path.is_file()}
+        assert found == {*written, tmp_path / form / "meta.json"}
+
+
+def test_no_debris_of_a_kill_survives_the_next_run(
+    tmp_path: Path, make_meta: Callable[..., StoreMeta], make_items: Callable[..., list]
+) -> None:
+    meta = make_meta()
+    debris = ["shards/.a.k3js", "parts/.b.k3js", "partial/00000-000000/.c.k3js", ".d.k3js"]
+
+    def leave() -> None:
+        for name in debris:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(b"half")
+
+    def left() -> list[str]:
+        return [name for name in debris if (tmp_path / name).exists()]
+
+    writer = StoreWriter.begin(tmp_path, open_format(meta))
+    leave()
+    writer.reopen()
+    assert left() == []
+    writer.write(FIRST, make_items(meta, ["a"]))
+    Segments(writer.folder, meta).write(FIRST, "plan", 0, [[(Utterance(id="a", source=""), "no")]])
+    leave()
+    writer.close()
+    assert left() == []
+    assert not (tmp_path / "partial").exists()
+    leave()
+    writer.abandon()
+    assert [path for path in tmp_path.rglob("*") if path != lock_path(tmp_path)] == []
 
 
 def test_another_extraction_and_a_foreign_folder_are_refused(

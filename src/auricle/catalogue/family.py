@@ -66,9 +66,10 @@ class FamilyFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """One format that checkpoints of a family have: recognition, options, names of weights.
 
     Attributes:
-        options: Options, with their values, that tell the family from others of the format.
-        models: Beginnings of the model's name in the checkpoint that tell it.
-        parts: Parts of keys that tell it.
+        options: Options, with their values, that set the family apart from others of the format;
+            absent flags count as false.
+        models: Beginnings of the model's name in a checkpoint of the family.
+        parts: Parts of keys that only checkpoints of the family have.
         architecture: Class of the bare encoder in `transformers`.
         fields: Fields of the config (`transformer.num_layers`), in addition to those that the
             format has for every family, and instead of them.

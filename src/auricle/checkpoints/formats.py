@@ -34,10 +34,10 @@ from auricle.checkpoints.options import (
 from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.errors import CheckpointError, PlugInError
-from auricle.models.bert_encoder import SpectralBertConfig
-from auricle.models.conv_encoder import ConvEncoderConfig
 from auricle.models.definition import Config
-from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
+from auricle.models.spectral_transformer import SpectralBertConfig
+from auricle.models.wav2vec import ConvEncoderConfig
+from auricle.models.waveform_transformer import WaveformTransformerConfig
 from auricle.plug_ins import PlugIn, described
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Format:
 
     @property
     def holds_config(self) -> bool:
-        """Whether the checkpoint itself says which encoder its weights are of."""
+        """True if the checkpoint itself says which encoder its weights are of."""
         return not (self.needs_config or self.takes_config)
 
 
@@ -316,7 +316,6 @@ OTHERS = {
     "Whisper as OpenAI publishes it": {"dims", "model_state_dict"},
     "DistilHuBERT as s3prl publishes it": {"Distiller", "Config"},
     "a checkpoint of s3prl before December 2020": {"Transformer", "Settings"},
-    "WavLM or UniSpeech-SAT as Microsoft publishes them": {"cfg", "model"},
 }
 """Layouts of published files that are not read, and keys that all of their files have."""
 
@@ -330,6 +329,12 @@ FORMATS = (
     Format("fairseq-cfg", fairseq.matches_cfg, fairseq.families, convert_fairseq),
     Format("fairseq-args", fairseq.matches_args, fairseq.families, convert_fairseq),
     Format("s3prl-converted", fairseq.matches_converted, fairseq.families, convert_fairseq),
+    Format(
+        "wavlm-official",
+        waveform_transformer.matches_wavlm,
+        waveform_transformer.wavlm_families,
+        waveform_transformer.convert_wavlm,
+    ),
     Format("cpc-audio", _is_cpc, lambda _: ("cpc",), convert_cpc),
     Format("pase", pase.matches, lambda _: ("pase",), pase.convert, needs_config=True),
     Format("npc-repo", npc_repo.matches, npc_repo.families, npc_repo.convert),

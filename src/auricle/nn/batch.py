@@ -105,7 +105,7 @@ class Layout:
 
     @property
     def slices(self) -> list[slice]:
-        """Where each utterance lies in the row of a packed batch."""
+        """Slices of the utterances in the row of a packed batch."""
         lengths = as_ints(self.lengths)
         ends = accumulate(lengths)
         return [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
@@ -162,7 +162,7 @@ class Batch:
         return self.layout.lengths
 
     def rows(self) -> list[Tensor]:
-        """What belongs to each utterance, as views; nothing is copied."""
+        """Values (T, ...) of each utterance, as views; nothing is copied."""
         return self.layout.rows(self.values)
 
     def to_padded(self) -> Batch:

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SAMPLE_RATE = 16_000
-"""Sample rate of the waveforms, in Hz."""
+from auricle.geometry import SAMPLE_RATE
 
 MIN_PITCH_HZ = 60.0
 MAX_PITCH_HZ = 400.0
