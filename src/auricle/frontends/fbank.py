@@ -18,7 +18,7 @@ from auricle.frontends.feature_transforms import (
     padded_deltas,
     padded_mean,
 )
-from auricle.frontends.framing import batch_features, magnitudes, transform_windows
+from auricle.frontends.framing import batch_features, constant, magnitudes, transform_windows
 from auricle.geometry import FrameGeometry, Window
 
 if TYPE_CHECKING:
@@ -196,8 +196,8 @@ def _features(waveform: Tensor, config: FbankConfig) -> Tensor:
     """Features (T, D) of one utterance (S,)."""
     transform = functools.partial(
         _filterbank,
-        window=_window(config).to(waveform.device),
-        filters=_mel_filters(config).to(waveform.device),
+        window=constant(_window, config).to(waveform.device),
+        filters=constant(_mel_filters, config).to(waveform.device),
         config=config,
     )
     features = transform_windows(
@@ -218,8 +218,8 @@ def _padded_features(
     num_frames = config.num_frames(lengths)
     features = _filterbank(
         waveforms.unfold(1, config.frame_samples, config.hop_samples),
-        window=_window(config).to(waveforms.device),
-        filters=_mel_filters(config).to(waveforms.device),
+        window=constant(_window, config).to(waveforms.device),
+        filters=constant(_mel_filters, config).to(waveforms.device),
         config=config,
     )
     if config.subtract_mean:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auricle.frontends.feature_transforms import append_deltas, cmvn, padded_cmvn, padded_deltas
-from auricle.frontends.framing import batch_features, magnitudes, transform_windows
+from auricle.frontends.framing import batch_features, constant, magnitudes, transform_windows
 from auricle.geometry import FrameGeometry, Window
 
 if TYPE_CHECKING:
@@ -221,17 +221,19 @@ def _gain(mean_square: Tensor, target_level_db: float | None) -> Tensor | float:
 
 def _from_frames(frames: Tensor, config: LogMelConfig) -> Tensor:
     """Features (..., D) of frames (..., fft_samples)."""
-    windowed = frames * _window(config).to(frames.device)
+    windowed = frames * constant(_window, config).to(frames.device)
     return _from_power(magnitudes(windowed, size=config.fft_samples).pow(2), config)
 
 
 def _from_power(power: Tensor, config: LogMelConfig) -> Tensor:
     """Features (..., D) of `config.kind` from the power spectrum (..., bins)."""
     if config.kind == "mfcc":
-        bands = power @ _mel_filters(MFCC_NUM_MELS, config).to(power.device)
-        return (bands + MFCC_LOG_OFFSET).log() @ _cosine_transform(config.num_mfcc).to(power.device)
+        bands = power @ constant(_mel_filters, MFCC_NUM_MELS, config).to(power.device)
+        return (bands + MFCC_LOG_OFFSET).log() @ constant(_cosine_transform, config.num_mfcc).to(
+            power.device
+        )
     if config.kind == "mel":
-        power = power @ _mel_filters(config.num_mels, config).to(power.device)
+        power = power @ constant(_mel_filters, config.num_mels, config).to(power.device)
     return (power + EPSILON).log() if config.log else power
 
 
