@@ -133,9 +133,9 @@ def any_stretch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         return
     import torch
 
-    from auricle.nn import chunks, conv_stack
+    from auricle.nn import chunking, conv_stack
 
-    monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", 300)
+    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 300)
     if request.param == "nothing held":
         monkeypatch.setattr(conv_stack, "HELD_BYTES", 0)
     with torch.no_grad():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -11,21 +13,26 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.export import Dim
 from torch.utils.checkpoint import checkpoint
 
 import auricle
 from auricle.errors import AudioError, LayerError
+from auricle.models import base
 from auricle.models.apc import ApcConfig
 from auricle.models.base import Encoder
 from auricle.models.cpc import CpcConfig
-from auricle.models.wav2vec2 import Wav2Vec2Config
+from auricle.models.waveform_transformer import TransformerConfig, Wav2Vec2Config
 from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.waveform_extractor import ExtractorConfig
-from auricle.nn.waveform_transformer import TransformerConfig
 from golden_cases import BATCH_LIMIT, deviation, encoder_names, shared_encoder
 
 every_encoder = pytest.mark.parametrize("name", encoder_names())
+
+LIMITS = {"spectrogram": 1e-3}
+"""Larger deviations under a compiler: logarithms of bins that are rounding errors of others."""
 
 WAYS = ("eager", "reference kernels", "traced")
 
@@ -34,7 +41,7 @@ WAYS = ("eager", "reference kernels", "traced")
 def traced() -> Iterator[None]:
     """Compute as under a compiler: lengths stay tensors, and nothing depends on their values."""
     with pytest.MonkeyPatch.context() as patches:
-        patches.setattr(policy, "is_traced", lambda: True)
+        patches.setattr(torch.compiler, "is_compiling", lambda: True)
         for module in (base, policy):
             patches.setattr(module, "is_traced", lambda: True)
         yield
@@ -74,7 +81,8 @@ def test_each_row_is_what_its_waveform_gives_alone(name: str) -> None:
                     assert frames.shape == (len(lengths), size, info.dim)
                     assert num_frames.tolist() == [len(one) for one in expected]
                     for row, alone in zip(frames, expected, strict=True):
-                        assert deviation(row[: len(alone)], alone) <= BATCH_LIMIT, (way, filling)
+                        limit = LIMITS.get(name, BATCH_LIMIT) if way == "traced" else BATCH_LIMIT
+                        assert deviation(row[: len(alone)], alone) <= limit, (way, filling)
                         assert not row[len(alone) :].any()
 
 
@@ -100,7 +108,7 @@ def test_what_is_no_padded_batch_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["apc", "cpc", "npc", "pase", "tera", "wav2vec2_base", "wavlm_base"]
+    "name", ["apc", "cpc", "npc", "pase", "tera", "wav2vec2_base", "hf_wavlm_base_plus"]
 )
 def test_training_gives_the_gradients_of_a_call(name: str) -> None:
     gradients = []
@@ -136,8 +144,8 @@ def test_hooks_act() -> None:
     module = encoder.padded_module()
     with module.register_forward_hook(lambda _, __, output: seen.append(output[0])):
         module(waveforms, lengths)
-    assert torch.equal(seen[0].detach(), before)
-    assert len(num_frames) == len(lengths)
+    assert deviation(seen[0].detach(), before) <= 1e-5
+    assert num_frames.tolist() == [encoder.num_frames(length) for length in lengths.tolist()]
 
 
 @pytest.mark.parametrize("name", ["apc", "wav2vec2_base"])
@@ -183,20 +191,20 @@ def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path: Path) ->
     encoder = auricle.build(ApcConfig(num_layers=2, hidden_size=8)).eval()
     waveforms, lengths = padded(encoder)
     torch.save((waveforms, lengths), tmp_path / "batch.pt")
-    processes = [Forked(["-c", PARALLEL, str(tmp_path), str(rank)]) for rank in range(2)]
+    commands = [[sys.executable, "-c", PARALLEL, str(tmp_path), str(rank)] for rank in range(2)]
+    processes = [subprocess.Popen(command) for command in commands]
     try:
-        for process in processes:
-            _, errors = process.communicate(240)
-            assert process.wait(240) == 0, errors
+        assert [process.wait(120) for process in processes] == [0, 0]
     finally:
         for process in processes:
-            process.close()
+            process.kill()
+            process.wait()
     frames, _ = encoder.forward_padded(waveforms, lengths)
     frames.square().sum(dim=(1, 2)).mean().backward()
     for rank in range(2):
         gradients = torch.load(tmp_path / f"gradients.{rank}.pt")
         for ours, parameter in zip(gradients, encoder.parameters(), strict=True):
-            torch.testing.assert_close(ours, parameter.grad, rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(ours, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
 def tiny_transformer(**options: Any) -> Encoder:
@@ -219,7 +227,7 @@ TINY: dict[str, Any] = {
     "cpc": lambda: auricle.build(CpcConfig(encoder_dim=8, context_dim=6)),
     "fbank": lambda: auricle.load("fbank"),
     "mel": lambda: auricle.load("mel"),
-    "mockingjay": lambda: auricle.build(MOCKINGJAY),
+    "mockingjay": lambda: shared_encoder("mockingjay"),
     "pase": lambda: shared_encoder("pase"),
     "vq_wav2vec": lambda: shared_encoder("vq_wav2vec_gumbel"),
     "wav2vec": lambda: shared_encoder("wav2vec"),
@@ -243,3 +251,32 @@ def test_a_compiled_encoder_gives_the_same(name: str) -> None:
             assert deviation(ours, expected) <= 1e-5
     finally:
         torch._dynamo.reset()
+
+
+EXPORTED = {
+    "cpc": "cpc",
+    "modified_cpc": "modified_cpc",
+    "wav2vec": "wav2vec",
+    "vq_wav2vec": "vq_wav2vec_gumbel",
+    "vq_wav2vec of k-means": "vq_wav2vec_kmeans",
+    "pase": "pase",
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_convolutional_encoders_export_for_any_batch_and_length(name: str) -> None:
+    encoder = shared_encoder(EXPORTED[name])
+    batch, samples = Dim("batch"), Dim("samples", min=encoder.min_samples)
+    waveforms, lengths = padded(encoder, 0.0)
+    program = torch.export.export(
+        encoder.padded_module(),
+        (waveforms, lengths),
+        dynamic_shapes=({0: batch, 1: samples}, {0: batch}),
+    )
+    for shape, counts in (((4, 6_400), lengths), ((2, 7_999), torch.tensor([4_000, 7_999]))):
+        waveforms = 0.1 * torch.randn(shape)
+        frames, num_frames = program.module()(waveforms, counts)
+        with torch.no_grad():
+            expected, expected_counts = encoder.forward_padded(waveforms, counts)
+        assert torch.equal(num_frames, expected_counts)
+        assert deviation(frames, expected) <= BATCH_LIMIT

@@ -20,10 +20,9 @@ from auricle.checkpoints.options import Options, build_config
 from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.errors import CheckpointError
 from auricle.geometry import SAMPLE_RATE
-from auricle.models.conv_encoder import ConvEncoderConfig
-from auricle.models.vq_wav2vec import VqWav2VecConfig
-from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
-from auricle.nn.vector_quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig
+from auricle.models.wav2vec import ConvEncoderConfig, VqWav2VecConfig
+from auricle.nn.conv_features import AggregatorConfig, ConvExtractorConfig
+from auricle.nn.quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig
 
 SPEC = "fairseq"
 """Name of the three formats in the families' data files."""
@@ -220,7 +219,7 @@ def conv_encoder_fields(
     is_namespace = matches_args(payload)
     return {
         "normalize": task.get("normalize", bool, False),
-        "extractor": ExtractorConfig(
+        "extractor": ConvExtractorConfig(
             **shared,
             layers=_layers(model, "conv_feature_layers"),
             residual_scale=scale if model.get("skip_connections_feat", bool, False) else None,

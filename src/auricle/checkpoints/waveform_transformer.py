@@ -15,7 +15,7 @@ from auricle.checkpoints.options import (
     read_config,
 )
 from auricle.geometry import SAMPLE_RATE
-from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
+from auricle.models.waveform_transformer import WaveformTransformerConfig
 from auricle.nn.waveform_extractor import PUBLISHED_LAYERS
 
 Table = tuple[tuple[str, str], ...]

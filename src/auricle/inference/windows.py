@@ -18,7 +18,8 @@ from auricle.audio.inputs import Waveform, as_waveforms, checked_pad_short
 from auricle.errors import AuricleError, warn_deprecated
 from auricle.geometry import SAMPLE_RATE, FrameGeometry
 from auricle.info import LayerInfo
-from auricle.models.base import Encoder, stacked
+from auricle.models.base import Encoder
+from auricle.models.definition import stacked
 
 MAX_BATCH_SECONDS = 120.0
 """Audio of windows that are encoded at once, or one window that is longer."""

@@ -61,6 +61,23 @@ def pad_rows(rows: Sequence[Tensor]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
 
 
+def length_groups(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices of utterances in batches of at most `budget` samples or frames, padding included.
+
+    All in one batch keep their order. Else the longest come first, so that utterances of like
+    length share a batch; one that is longer than the budget is alone.
+    """
+    order = list(range(len(lengths)))
+    if len(lengths) * max(lengths) <= budget:
+        return [order]
+    groups: list[list[int]] = []
+    for index in sorted(order, key=lambda index: -lengths[index]):
+        if not groups or (len(groups[-1]) + 1) * lengths[groups[-1][0]] > budget:
+            groups.append([])
+        groups[-1].append(index)
+    return groups
+
+
 class Layout:
     """Lengths of the utterances of a batch, and whether they lie padded or packed.
 
@@ -87,7 +104,7 @@ class Layout:
 
     @property
     def slices(self) -> list[slice]:
-        """Where each utterance lies in the row of a packed batch."""
+        """Slices of the utterances in the row of a packed batch."""
         lengths = as_ints(self.lengths)
         ends = accumulate(lengths)
         return [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
@@ -144,7 +161,7 @@ class Batch:
         return self.layout.lengths
 
     def rows(self) -> list[Tensor]:
-        """What belongs to each utterance, as views; nothing is copied."""
+        """Values (T, ...) of each utterance, as views; nothing is copied."""
         return self.layout.rows(self.values)
 
     def to_padded(self) -> Batch:
