@@ -245,12 +245,12 @@ def _to_mel(hz: float) -> float:
 def _half_taps(kernel_size: int) -> tuple[Tensor, Tensor]:
     """Angular frequency per Hz (1, N) and window (N,) of the taps before the middle one."""
     # Constants that live longer than one call must not be inference tensors.
-    with torch.inference_mode(False), torch.device("cpu"):
+    with torch.inference_mode(False):
         num_taps = kernel_size // 2
-        taps = torch.arange(-num_taps, 0, dtype=torch.float32)
+        taps = torch.arange(-num_taps, 0, dtype=torch.float32, device="cpu")
         angles = 2 * math.pi * taps.view(1, -1) / SAMPLE_RATE
         # The reference's window runs over 0..(kernel_size / 2 - 1), half a tap too far.
-        positions = torch.linspace(0, kernel_size / 2 - 1, num_taps)
+        positions = torch.linspace(0, kernel_size / 2 - 1, num_taps, device="cpu")
         window = 0.54 - 0.46 * torch.cos(2 * math.pi * positions / kernel_size)
     return angles, window
 
