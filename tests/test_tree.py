@@ -12,7 +12,7 @@ TOOLS = TESTS.parent / "tools"
 
 TESTED_BY_THE_SUITES = {
     # The contract and golden suites run over every family and every converter.
-    "convert/converted.py",
+    "checkpoints/converted.py",
     "errors.py",
 }
 

@@ -1,4 +1,4 @@
-"""A web server of our own that misbehaves as it is told, and a cache of its own per test."""
+"""A web server that misbehaves as specified, and a cache of its own for each test."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def waits() -> list[float]:
-    """The waits between attempts, in seconds, which nobody really waits."""
+    """The waits between attempts, in seconds, which are not really waited."""
     return []
 
 

@@ -123,7 +123,7 @@ def killed(url: str, cache: Path, num_moments: str) -> Any:
 
 
 def outcome_of(fork: Fork, url: str) -> Any:
-    """What a load that may have been killed left behind, and what later loads give."""
+    """What a load that may have been killed left, and what later loads give."""
     survived = fork.result() is not None
     names = sorted({item.name for item in contents.items()})
     findings = list(contents.verify(names)) if names else []

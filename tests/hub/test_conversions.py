@@ -107,7 +107,7 @@ def test_weights_are_mapped_not_copied(cache: Path) -> None:
     ]
     for weight in encoder.state_dict().values():
         assert any(start <= weight.data_ptr() < end for start, end in spans)
-    with torch.no_grad():  # and nobody can spoil the file by training
+    with torch.no_grad():  # and training cannot change the file
         next(encoder.parameters()).zero_()
     assert_same(loaded(wanted, never), loaded(wanted, never))
     assert next(loaded(wanted, never).parameters()).any()

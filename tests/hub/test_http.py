@@ -49,7 +49,7 @@ def test_a_later_run_goes_on_with_what_an_earlier_one_left(
     assert "range" in server.requests[-1][1]
 
 
-def test_a_spoilt_beginning_is_fetched_anew(
+def test_a_damaged_beginning_is_fetched_again(
     server: Any, reply: Any, body: bytes, fetcher: Any
 ) -> None:
     url = server.say("/f", reply(body=body, etag='"a"', cut_after=40_000), reply(status=404))
@@ -191,7 +191,7 @@ def test_a_retry_that_would_come_too_late_is_not_waited_for(
     assert waits == []
 
 
-def test_nobody_listens(server: Any, fetcher: Any) -> None:
+def test_a_refused_connection_is_retried(server: Any, fetcher: Any) -> None:
     fetcher.refuse(r"ConnectError.*tried 3 times", "http://127.0.0.1:1/f")
 
 

@@ -106,7 +106,7 @@ def test_a_name_of_the_catalogue_normalises_as_its_authors_do(
     assert CASE.deviation(auricle.load("hubert", checkpoint=hub.files)) > 0.01
 
 
-def test_a_file_that_others_state_otherwise_is_told(
+def test_a_file_that_others_state_otherwise_is_warned_of(
     hub: Hub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     auricle.load("hubert")

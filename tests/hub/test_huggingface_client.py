@@ -73,7 +73,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    # The client waits between attempts; nobody does here.
+    # The client waits between attempts, the test does not.
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     yield
     server.shutdown()
@@ -151,7 +151,7 @@ def test_the_advice_comes_once(client: None, monkeypatch: pytest.MonkeyPatch) ->
     assert "`auricle extract audio/ --model hubert_base --checkpoint /path/to/file" in message
 
 
-def test_a_server_that_cannot_be_reached_is_told(
+def test_a_server_that_cannot_be_reached_is_named(
     client: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants

@@ -58,7 +58,7 @@ def test_a_device_or_dtype_that_is_none_is_a_clear_error() -> None:
         auricle.load("fbank", dtype="bfloat16")  # type: ignore[arg-type]
 
 
-def test_a_checkpoint_of_another_size_than_its_name_says_is_told(
+def test_a_checkpoint_of_another_size_than_its_name_says_is_warned_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     auricle.load("tera_960hr", checkpoint=GoldenCase("tera").checkpoints[0])

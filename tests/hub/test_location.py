@@ -95,7 +95,7 @@ def test_what_would_lead_elsewhere_is_refused(rest: str) -> None:
         (Path("tera"), True),
     ],
 )
-def test_paths_are_told_from_names(value: str | Path, expected: bool) -> None:
+def test_paths_are_distinguished_from_names(value: str | Path, expected: bool) -> None:
     assert looks_like_path(value) is expected
 
 

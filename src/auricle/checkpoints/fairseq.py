@@ -42,7 +42,7 @@ MAX_LITERAL_CHARACTERS = 4_000
 """Some ten times the longest published list of layers."""
 
 LITERAL = re.compile(r"[0-9eE+*.,()\[\]\s-]+")
-"""What lists of numbers consist of: no name and no string, so nothing that could be called."""
+"""Characters of lists of numbers: no name and no string, so nothing that could be called."""
 
 
 ENCODER_KEYS = (
@@ -61,13 +61,13 @@ KMEANS_KEYS = (
 
 
 def matches_args(payload: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint has the layout `fairseq-args`."""
+    """Return whether a checkpoint has the layout `fairseq-args`."""
     has_args = payload.get("args") is not None and isinstance(payload.get("model"), Mapping)
     return has_args and not matches_cfg(payload)
 
 
 def matches_cfg(payload: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint has the layout `fairseq-cfg`."""
+    """Return whether a checkpoint has the layout `fairseq-cfg`."""
     if payload.get("cfg") is None or not isinstance(payload.get("model"), Mapping):
         return False
     try:
@@ -78,7 +78,7 @@ def matches_cfg(payload: Mapping[str, Any]) -> bool:
 
 
 def matches_converted(payload: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint has the layout `s3prl-converted`."""
+    """Return whether a checkpoint has the layout `s3prl-converted`."""
     return all(payload.get(key) is not None for key in ("task_cfg", "model_cfg", "model_weight"))
 
 

@@ -70,7 +70,7 @@ class Format:
 
     @property
     def holds_config(self) -> bool:
-        """Whether the checkpoint itself says which encoder its weights are of."""
+        """True if the checkpoint itself says which encoder its weights are of."""
         return not (self.needs_config or self.takes_config)
 
 

@@ -24,10 +24,10 @@ WAVLM_SPEC = "wavlm-official"
 """Name of the format of Microsoft's own files, fairseq's keys and options, in data files."""
 
 HUGGINGFACE_EPS = 1e-7
-"""What `Wav2Vec2FeatureExtractor` adds to the variance."""
+"""Constant that `Wav2Vec2FeatureExtractor` adds to the variance."""
 
 FAIRSEQ_EPS = 1e-5
-"""What `torch.nn.functional.layer_norm` adds to the variance."""
+"""Constant that `torch.nn.functional.layer_norm` adds to the variance."""
 
 HUGGINGFACE_ACTIVATIONS = {
     "gelu": "gelu",

@@ -1,1 +1,1 @@
-"""Files: written whole, locked, digested; safetensors and the library's own checkpoint format."""
+"""Files: atomic writes, digests, locks, safetensors, the library's own checkpoint format."""

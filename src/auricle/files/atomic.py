@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Atomic writes of files and folders: whole, or not there at all."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from auricle.errors import OutputError
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that nobody ever sees half of it.
+    """Write a file atomically: no reader ever sees a part of it.
 
-    `write` is given a temporary path in the same folder; what it wrote there is flushed to disk
-    and takes the place of `path` in one step. Missing parent folders are made.
+    `write` is given a temporary path in the same folder. The temporary file is flushed to disk and
+    replaces `path` in one step. Missing parent folders are made.
 
     Raises:
         OutputError: The file cannot be written; nothing half-written is left.
@@ -44,10 +44,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_whole_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder of files so that nobody ever sees half of it.
+    """Write a folder of files atomically: no reader ever sees a part of it.
 
-    `write` is given a temporary folder beside it; what it wrote there is flushed to disk, and the
-    folder takes the name `path` in one step.
+    `write` is given a temporary folder beside it. Its files are flushed to disk, and the folder is
+    renamed to `path` in one step.
 
     Raises:
         OutputError: `path` is there and not an empty folder, or cannot be written; nothing

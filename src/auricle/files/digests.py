@@ -1,4 +1,4 @@
-"""Digests of downloaded files, and the notes that are kept of them."""
+"""Sha256 digests of files, and those pinned beside downloaded files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def file_sha256(path: Path) -> str:
 
 
 def checked_digits(digest: str | None, min_digits: int = SHA256_DIGITS) -> str | None:
-    """A sha256 that somebody stated, or the beginning of one, in lower case; None stays None.
+    """Check a given sha256, or the beginning of one; returns it in lower case, None for None.
 
     Raises:
         ChecksumError: It is not hex, or has fewer than `min_digits` or more than 64 digits.
@@ -37,17 +37,17 @@ def checked_digits(digest: str | None, min_digits: int = SHA256_DIGITS) -> str |
 
 
 def pin(path: Path, digest: str) -> None:
-    """Note beside a file the digest that it came with, as `sha256sum` writes it."""
+    """Pin a file's digest: write it beside the file, in the format of `sha256sum`."""
     _note(path).write_text(f"{digest}  {path.name}\n", encoding="utf-8")
 
 
 def unpin(path: Path) -> None:
-    """Remove the note of a file's digest."""
+    """Remove the pinned digest of a file."""
     _note(path).unlink(missing_ok=True)
 
 
 def pinned_sha256(path: Path) -> str | None:
-    """The digest that a downloaded file came with; None where none is noted."""
+    """Read the pinned digest of a file; None where there is none."""
     try:
         line = _note(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

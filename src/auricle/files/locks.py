@@ -11,7 +11,7 @@ from auricle.errors import AuricleError
 SUFFIX = ".lock"
 
 MODE = 0o666
-"""Whoever may write to a shared folder may also wait for others who do; the file stays empty."""
+"""Permissions of a lock's file, so that users who share a folder wait for each other."""
 
 
 def lock_path(path: Path) -> Path:

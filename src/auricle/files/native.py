@@ -1,4 +1,4 @@
-"""The library's own checkpoint: one safetensors file, its config and origin in the metadata."""
+"""The library's own checkpoint format: safetensors, with config and origin in the metadata."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 FORMAT_KEY = "auricle_format"
 FORMAT_VERSION = "1"
 PADDING_KEY = "padding"
-"""What files had in their metadata that were aligned by its length."""
+"""Key in the metadata of files of an earlier version, which were aligned by its length."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NativeCheckpoint:
-    """What the file holds: a family, its config as JSON, weights by name, and their origin.
+    """The content of a file: a family, its config as JSON, weights by name, and their origin.
 
-    `extra` holds whatever else its metadata says, such as the recipe it was trained by.
+    `extra` is the rest of its metadata, such as the recipe of its training.
     """
 
     family: str
@@ -56,10 +56,10 @@ def write_native(path: Path, checkpoint: NativeCheckpoint) -> None:
 
 
 def is_native(path: Path) -> bool:
-    """Whether `path` is to be read as one of the library's own files.
+    """True if `path` is to be read as a file of the library's own.
 
-    That is a file that says so, whatever it is called, and any other `.safetensors` file that
-    does not lie in the folder of a Hugging Face model.
+    That is a file with the key of the format in its metadata, whatever its name, and any other
+    `.safetensors` file outside the folder of a Hugging Face model.
     """
     if not path.is_file():
         return False
@@ -70,7 +70,7 @@ def is_native(path: Path) -> bool:
 
 
 def is_own(path: Path) -> bool:
-    """Whether `path` is a file that says that it is one of the library's own."""
+    """True if `path` has the key of the library's own format in its metadata."""
     return path.is_file() and FORMAT_KEY in _metadata(path)
 
 

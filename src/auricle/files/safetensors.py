@@ -1,7 +1,7 @@
-"""Files that safetensors reads, whose arrays lie as memory wants them.
+"""Write safetensors files whose arrays are aligned, so that they can be mapped into memory.
 
-The package's own writer orders arrays by name, where one of an odd size puts all after it out of
-the places that PyTorch aligns memory to. The format leaves the order open
+The writer of the package safetensors orders arrays by name, where one of an odd size misaligns all
+after it. The format leaves the order open
 (https://github.com/huggingface/safetensors, "Format").
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ALIGNMENT_BYTES = 64
-"""What PyTorch aligns memory to; arrays mapped from a file lie where the file has them."""
+"""Alignment of PyTorch's memory; a mapped array is aligned as it is in the file."""
 
 METADATA = "__metadata__"
 
@@ -34,7 +34,7 @@ TYPE_NAMES = {
     "uint8": "U8",
     "bool": "BOOL",
 }
-"""How the format names PyTorch's types."""
+"""PyTorch's name of a type -> the format's name."""
 
 
 def write_safetensors(
@@ -48,7 +48,7 @@ def write_safetensors(
         metadata: Texts by name.
 
     Returns:
-        Where each array begins, in bytes from the file's start.
+        The offset of each array, in bytes from the file's start.
 
     Raises:
         OSError: It cannot be written.
@@ -75,7 +75,7 @@ def write_safetensors(
 
 
 def aligned_first(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Arrays by name, those last whose sizes would put others out of alignment."""
+    """Sort arrays so that those are last whose sizes would misalign others."""
 
     def place(item: tuple[str, Tensor]) -> tuple[bool, int, str]:
         name, x = item
@@ -85,7 +85,7 @@ def aligned_first(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def raw_bytes(x: Tensor) -> NDArray[np.uint8]:
-    """An array's bytes (N,), of any type, without a copy where they lie together."""
+    """The bytes (N,) of an array of any type, without a copy if it is contiguous."""
     import torch
 
     return x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

@@ -1,4 +1,9 @@
-"""Where downloaded files are kept, and whether the network may be used."""
+"""The cache of weights: its folders, its locks, and the validity metadata of conversions.
+
+A conversion is a checkpoint in the library's own format, `<cache>/converted/<stem>.safetensors`.
+The note beside it, `<stem>.json`, holds size, time and digest of the conversion and of the files
+that it was made of. Without a valid note a conversion is never read.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +26,31 @@ from auricle.files.atomic import write_whole
 from auricle.files.digests import file_sha256, pinned_sha256
 from auricle.files.locks import lock_path, locked
 
+logger = logging.getLogger(__name__)
+
 CACHE_VARIABLE = "AURICLE_CACHE"
 OFFLINE_VARIABLES = ("AURICLE_OFFLINE", "HF_HUB_OFFLINE")
+
+ORIGINALS = "checkpoints"
+"""Folder of the files that names of the catalogue stand for."""
+URLS = "urls"
+"""Folder of the files of other URLs, each in a folder of its own."""
 REPOSITORIES = "huggingface"
-"""The folder that Hugging Face's own client keeps."""
+"""Folder that Hugging Face's own client keeps."""
+CONVERTED = "converted"
+"""Folder of conversions and their notes."""
+PRETRAINED = "pretrained"
+"""Folder of embedded weights in the package that brings them."""
+
+CONVERTER_VERSION = 2
+"""Version of the converters: raised when one gives other weights, or another configuration, for the
+same file, after which conversions of earlier versions are not read any more."""
 
 URL_DIGITS = 16
 """Hex digits of a URL's digest that keep its file apart from those of other URLs."""
+STEM_DIGITS = 16
+"""Hex digits that keep conversions apart: of other files, families or configurations."""
+MAX_LABEL_LENGTH = 40
 
 _YES = frozenset({"1", "true", "yes", "on"})
 
@@ -60,27 +83,28 @@ def offline_variable() -> str | None:
 
 
 def is_offline() -> bool:
-    """Whether `AURICLE_OFFLINE` or `HF_HUB_OFFLINE` forbids the network (1, true, yes or on)."""
+    """True if `AURICLE_OFFLINE` or `HF_HUB_OFFLINE` forbids the network (1, true, yes or on)."""
     return offline_variable() is not None
 
 
 def url_folder(url: str) -> Path:
-    """The folder of the cache that holds what comes from a URL, or would."""
+    """The folder of the cache for the file at a URL; it need not exist yet."""
     digest = hashlib.sha256(url.encode()).hexdigest()[:URL_DIGITS]
-    return cache_folder() / "urls" / digest
+    return cache_folder() / URLS / digest
 
 
 def cached_path(record: Record) -> Path:
-    """Where the file of a catalogue entry is in the cache, or would be."""
+    """The path in the cache of the file of a catalogue entry; it need not exist yet."""
     suffix = PurePosixPath(urlsplit(record.urls[-1]).path).suffix
-    return cache_folder() / "checkpoints" / f"{record.name}{suffix}"
+    return cache_folder() / ORIGINALS / f"{record.name}{suffix}"
 
 
 def locked_in_cache(path: Path, timeout_seconds: float) -> AbstractContextManager[None]:
     """Hold the lock of a file of the cache, whose folder exists.
 
     Raises:
-        DownloadError: Another process holds it all the time, or the file system has no locks.
+        DownloadError: Another process holds the lock all that time, or the file system has no
+            locks.
         OSError: The lock's file cannot be written.
     """
     held = DownloadError(
@@ -90,17 +114,14 @@ def locked_in_cache(path: Path, timeout_seconds: float) -> AbstractContextManage
     return locked(path, timeout_seconds, held, elsewhere=f"set {CACHE_VARIABLE} to a folder")
 
 
-PRETRAINED = "pretrained"
-
-
 def embedded_path(record: Record) -> Path:
-    """Where the weights of an embedded record lie in the package that brings them."""
+    """The path of embedded weights in the package that brings them."""
     folder = resources.files(record.package) / PRETRAINED
     return Path(str(folder / f"{record.name}.safetensors"))
 
 
 def whole_embedded_path(record: Record) -> Path:
-    """The same, once the file has the digest on record.
+    """The path of embedded weights, whose digest is checked.
 
     Raises:
         ChecksumError: The file is missing or has changed.
@@ -115,26 +136,14 @@ def whole_embedded_path(record: Record) -> Path:
     return path
 
 
-logger = logging.getLogger(__name__)
-
-CONVERTER_VERSION = 2
-"""To be raised when a converter comes to give other weights, or another configuration, for the same
-file: what an earlier version has kept is not read any more."""
-
-CONVERTED = "converted"
-STEM_DIGITS = 16
-"""Hex digits that keep the conversions of different wishes apart."""
-MAX_LABEL_LENGTH = 40
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A checkpoint that somebody asks for.
+    """A request for a checkpoint, from which the path of its conversion follows.
 
     Attributes:
-        label: How they call it: a name of the catalogue, or a URL.
-        places: Where it is fetched from; all that decides which file that is.
-        family: The family it must be of; None to take the one that its content tells.
+        label: Its name in the request: a name of the catalogue, or a URL.
+        places: URLs of its files.
+        family: The family it must be of; None to take the one that follows from its content.
         sha256: The digest that its weights must have, in hex, whole or its beginning.
         config_sha256: Digest of a configuration of the user's own.
         normalize: Whether waveforms are normalised; None where the checkpoint decides.
@@ -150,23 +159,23 @@ class Wanted:
     @property
     def stem(self) -> str:
         """Name of the files that hold the conversion, without their endings."""
-        wish = (self.label, self.places, self.family, self.config_sha256, self.normalize)
-        parts = (*wish, CONVERTER_VERSION)
+        request = (self.label, self.places, self.family, self.config_sha256, self.normalize)
+        parts = (*request, CONVERTER_VERSION)
         digest = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:STEM_DIGITS]
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", self.label)[-MAX_LABEL_LENGTH:].lstrip("_")
         return f"{name}-{digest}"
 
     @property
     def path(self) -> Path:
-        """Where its conversion is, or would be."""
+        """The path of its conversion, which need not exist yet."""
         return conversions_folder() / f"{self.stem}.safetensors"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stamp:
-    """A file as it was when its digest was taken; `path` is relative to the cache folder.
+    """Size, time and digest of a file; `path` is relative to the cache folder.
 
-    A file of the same size that was last written at the same nanosecond is taken for the same.
+    A file of the same size and modification time (in nanoseconds) counts as the same.
     """
 
     path: str
@@ -176,13 +185,13 @@ class Stamp:
 
     @property
     def full_path(self) -> Path:
-        """Where the file is."""
+        """The absolute path of the file."""
         return cache_folder() / self.path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """The note of a conversion: what was wanted, its sources (the weights first), the file."""
+    """The note of a conversion: label, stamps of its sources (weights first) and of its file."""
 
     label: str
     sources: tuple[Stamp, ...]
@@ -191,12 +200,12 @@ class Conversion:
 
     @property
     def key(self) -> str:
-        """What the converted file must say that it was made of."""
+        """The key that the metadata of the converted file must have."""
         return conversion_key(self.sources)
 
     @property
     def note_path(self) -> Path:
-        """Where the note is."""
+        """The path of the note."""
         return note_path(self.file.full_path)
 
 
@@ -206,21 +215,21 @@ def conversions_folder() -> Path:
 
 
 def note_path(converted: Path) -> Path:
-    """Where the note of a converted file is."""
+    """The path of the note of a converted file."""
     return converted.with_suffix(".json")
 
 
 def conversion_key(sources: tuple[Stamp, ...]) -> str:
-    """What sets a conversion apart from all others: the converter and the digest of each source."""
+    """The key of a conversion: version of the converters and digest of each source."""
     digests = [source.sha256 for source in sources]
     return f"{CONVERTER_VERSION}:{','.join(digests)}"
 
 
 def stamp(path: Path) -> Stamp:
-    """Read a file of the cache and note its digest.
+    """Take the stamp of a file of the cache, which is read whole.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     while True:
         before = path.stat()
@@ -238,7 +247,7 @@ def stamp(path: Path) -> Stamp:
 
 
 def is_as_stamped(stamped: Stamp) -> bool:
-    """Whether a file has the size and the time of its stamp, which is quick to see."""
+    """True if a file has the size and the time of its stamp; the file is not read."""
     try:
         status = stamped.full_path.stat()
     except OSError:
@@ -247,11 +256,11 @@ def is_as_stamped(stamped: Stamp) -> bool:
 
 
 def find_conversion(wanted: Wanted) -> Conversion | None:
-    """The note of a conversion that may be read for `wanted`; None where there is none.
+    """Find the valid conversion for a request; None where there is none.
 
-    What is checked is that the converted file and, where they are still there, the files it was
-    made of have not been touched since. One that has another time is read to see whether its
-    digest is still the same.
+    A conversion is valid while its file, and its sources where they still exist, have the size and
+    time of their stamps. A file of the same size with another time is read, and is valid if its
+    digest is the same.
     """
     conversion = read_note(note_path(wanted.path))
     if conversion is None or conversion.file.full_path != wanted.path:
@@ -272,13 +281,13 @@ def find_conversion(wanted: Wanted) -> Conversion | None:
     if current != conversion:
         try:
             write_note(current)
-        except OutputError as error:  # it only saves the next load from reading the files
+        except OutputError as error:  # a note only saves the next load from reading the files
             logger.info("%s", error)
     return current
 
 
 def _renewed(stamped: Stamp) -> Stamp | None:
-    """The stamp of a file that still has the digest of an earlier one; None where it has not."""
+    """The current stamp of a file with an unchanged digest; None for any other file."""
     if is_as_stamped(stamped):
         return stamped
     try:
@@ -291,7 +300,7 @@ def _renewed(stamped: Stamp) -> Stamp | None:
 
 
 def read_note(path: Path) -> Conversion | None:
-    """The note at `path`; None where there is none that holds."""
+    """Read the note at `path`; None where it is missing or damaged."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Conversion)
     except (OSError, msgspec.DecodeError):
@@ -302,7 +311,7 @@ def write_note(conversion: Conversion) -> None:
     """Write a conversion's note beside it.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: The note cannot be written.
     """
     content = msgspec.json.format(msgspec.json.encode(conversion), indent=1)
     write_whole(conversion.note_path, lambda temporary: _write_bytes(temporary, content))
@@ -313,7 +322,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
 
 
 def notes() -> Iterator[Conversion]:
-    """The notes of all conversions in the cache."""
+    """Read the notes of all conversions in the cache."""
     for path in sorted(conversions_folder().glob("*.json")):
         conversion = read_note(path)
         if conversion is not None:

@@ -1,4 +1,4 @@
-"""What is in the cache: its files by the model that they belong to, and their removal."""
+"""Contents of the cache, by model: list, remove, and verify them by their digests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from auricle.errors import AuricleError, OutputError
 from auricle.files.digests import READ_BYTES, SHA256_DIGITS, file_sha256, pinned_sha256
 from auricle.files.locks import SUFFIX as LOCK_SUFFIX
 from auricle.hub.cache import (
+    ORIGINALS,
     REPOSITORIES,
+    URLS,
     Conversion,
     cache_folder,
     cached_path,
@@ -33,7 +35,7 @@ from auricle.hub.cache import (
 from auricle.hub.location import SCHEME, is_repository_url
 
 Kind = Literal["original", "converted", "unfinished", "digest"]
-"""`digest` is the note of what an original came with, which outlives it."""
+"""Kind of an item; `digest` is the note of an original's sha256, which outlives the original."""
 
 NOTE_SUFFIX = ".sha256"
 REPOSITORY_PREFIX = "models--"
@@ -46,11 +48,11 @@ class Item:
     Attributes:
         name: The model it belongs to, or the URL it came from; its path in the cache where
             neither is known.
-        kind: What it is.
-        path: Where it is.
+        kind: An original file, a conversion, a partial or temporary file, or the note of a digest.
+        path: The file or the folder.
         num_bytes: Its size.
-        modified: When it was last written, in seconds since the epoch.
-        note: The note that goes with it.
+        modified: Time of its last modification, in seconds since the epoch.
+        note: The note of a conversion.
     """
 
     name: str
@@ -62,20 +64,20 @@ class Item:
 
 
 def items() -> list[Item]:
-    """All that is in the cache, by name."""
+    """List all items of the cache, by name."""
     names = {source.full_path: note.label for note in notes() for source in note.sources}
     names |= _catalogue_names()
     found = [*_converted(), *_repositories()]
-    for folder in (cache_folder() / "checkpoints", *sorted((cache_folder() / "urls").glob("*"))):
+    for folder in (cache_folder() / ORIGINALS, *sorted((cache_folder() / URLS).glob("*"))):
         found += _originals(folder, names)
     return sorted(found, key=lambda item: (item.name, item.kind, item.path))
 
 
 def items_of(name: str) -> list[Item]:
-    """What the cache holds of one model: by its name, an alias, its URL or a path in the cache.
+    """List the items of one model: by its name, an alias, its URL or a path in the cache.
 
     Raises:
-        UnknownModelError: There is no such model, nor anything in the cache by that name.
+        UnknownModelError: Neither the catalogue nor the cache has that name.
     """
     everything = items()
     # Without its conversion nothing but the folder tells which URL a file, or a digest, is of.
@@ -95,7 +97,7 @@ def remove(item: Item) -> int:
     """Remove an item and give the bytes that this frees; locks stay.
 
     Raises:
-        OutputError: It cannot be removed, or another process is at work on it.
+        OutputError: It cannot be removed, or another process is using it.
     """
     try:
         if item.path.is_dir():
@@ -115,7 +117,7 @@ def remove(item: Item) -> int:
 
 
 def _locked_file(path: Path) -> Path:
-    """The file whose lock protects one that belongs to it."""
+    """The file whose lock protects `path`: a partial file or a note has no lock of its own."""
     name = path.name
     if path.parent == conversions_folder():
         return path.with_name(f"{name.lstrip('.').partition('.')[0]}.safetensors")
@@ -217,14 +219,14 @@ GIT_DIGITS = 40
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What was found out about one file.
+    """The result of verifying one file.
 
     Attributes:
         name: The model it belongs to.
-        path: Where it is.
-        state: Whether it has the digest it should have; unknown where none is noted.
-        reason: What is wrong, empty where nothing is.
-        remedy: What mends it.
+        path: The file.
+        state: `whole` where the digest is as expected, `unknown` where none is on record.
+        reason: The deviation, empty where there is none.
+        remedy: The command that repairs it.
     """
 
     name: str
@@ -235,7 +237,7 @@ class Finding:
 
 
 def verify(names: Sequence[str] = ()) -> Iterator[Finding]:
-    """Read what is cached or embedded, of some models or of all, and compare digests.
+    """Verify cached and embedded files, of some models or of all: read them, compare digests.
 
     Args:
         names: Names of the catalogue, aliases, or URLs; empty for all there is.
@@ -305,7 +307,7 @@ def _verify_conversion(item: Item) -> Finding:
 
 
 def _removal(item: Item, kind: Literal["original", "converted"]) -> str:
-    """The command that mends what has changed: what is not there is made anew when needed."""
+    """The command that repairs a changed file: a missing one is made again when needed."""
     option, way = ("--originals", "downloads it") if kind == "original" else (
         "--converted", "converts it"
     )  # fmt: skip
@@ -313,7 +315,7 @@ def _removal(item: Item, kind: Literal["original", "converted"]) -> str:
 
 
 def _verify_repository(item: Item, noted: Mapping[Path, str]) -> Iterator[Finding]:
-    """Files of a repository are kept under the digest that the hub gave."""
+    """Compare files of a repository, which are kept under their digests."""
     remedy = _removal(item, "original")
     for path in sorted(path for path in item.path.rglob("*") if path.is_file()):
         if path.is_symlink() or path.parent.name in ("refs", ".no_exist"):
@@ -362,6 +364,6 @@ def _unreadable(name: str, path: Path, error: OSError, remedy: str) -> Finding:
 
 
 def shown(path: Path) -> str:
-    """A path as messages show it: relative to the cache where it lies there."""
+    """A path for messages: relative to the cache if it lies there."""
     folder = cache_folder()
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)

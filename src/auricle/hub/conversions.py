@@ -1,4 +1,4 @@
-"""Convert once: what was fetched is kept as the library's own file, which later loads map."""
+"""Convert fetched checkpoints once, to the library's own format, which later loads map."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from auricle.models.definition import Config
 logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 600.0
-"""How long to wait for another process that converts the same checkpoint."""
+"""Time to wait for another process that converts the same checkpoint."""
 
 KEY = "conversion"
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
@@ -62,14 +62,14 @@ def load_once_converted(
 ) -> Checkpoint:
     """Read a checkpoint by way of its conversion in the cache.
 
-    Where there is a conversion that holds, it is mapped into memory and nothing is fetched. Else
-    the checkpoint is fetched, read and converted, by one of all processes that want it. A file
+    A valid conversion is mapped into memory, and nothing is fetched. Otherwise the checkpoint is
+    fetched, read and converted, by one process while others wait for the same. A file
     that needs no conversion, or does not lie in the cache, is read without one. Where the
     conversion cannot be kept a warning says why.
 
     Args:
-        wanted: The checkpoint.
-        fetch: Gives the checkpoint where it has to be read.
+        wanted: The request.
+        fetch: Fetches the files; called where there is no valid conversion.
         refresh: Fetch and convert again.
 
     Returns:
@@ -77,8 +77,8 @@ def load_once_converted(
 
     Raises:
         CheckpointError: The checkpoint is unsafe, damaged, of another family, or does not fit.
-        ChecksumError: Its weights do not have the digest that they came with or should have.
-        AuricleError: Whatever `fetch` raises.
+        ChecksumError: Its weights do not have the pinned or the requested digest.
+        AuricleError: An error of `fetch`.
     """
     if not refresh and (checkpoint := _converted(wanted)):
         return checkpoint
@@ -105,7 +105,7 @@ def load_once_converted(
 
 
 def configuration_sha256(config: Configuration | None) -> str | None:
-    """The digest of a user's own configuration, a file or what it holds.
+    """The sha256 of a user's own configuration, a file or its content.
 
     Raises:
         CheckpointError: There is no such file.
@@ -146,7 +146,7 @@ def _warn(wanted: Wanted, reason: str) -> None:
 
 
 def _converted(wanted: Wanted) -> Checkpoint | None:
-    """The checkpoint that the cache holds converted; None where it does not."""
+    """Read the conversion of a checkpoint; None where there is no valid one."""
     conversion = find_conversion(wanted)
     if conversion is None:
         return None
@@ -163,7 +163,7 @@ def _converted(wanted: Wanted) -> Checkpoint | None:
 
 
 def _stamped(wanted: Wanted, fetched: Fetched) -> tuple[Checkpoint, tuple[Stamp, ...]]:
-    """The checkpoint in the fetched files, and the stamps of exactly these files."""
+    """Read the fetched files; returns the checkpoint and the stamps of exactly these files."""
     while True:
         try:
             weights, configs = _source_files(fetched)
@@ -184,7 +184,7 @@ def _stamped(wanted: Wanted, fetched: Fetched) -> tuple[Checkpoint, tuple[Stamp,
 
 
 def _source_files(fetched: Fetched) -> tuple[list[Path], list[Path]]:
-    """Every file of the cache that decides what the encoder is: weights, and configurations."""
+    """List the files of the cache that make the encoder: weights, and configurations."""
     path, config = fetched.path, fetched.config
     folder = path if path.is_dir() else path.parent
     weights = [path]
@@ -249,7 +249,7 @@ def _native(sources: tuple[Stamp, ...], checkpoint: Checkpoint) -> NativeCheckpo
 
 
 def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights, each in memory of its own, as their file needs them."""
+    """Copy weights that share memory, which their file cannot."""
     seen: set[int] = set()
     unshared = {}
     for name, weight in weights.items():
@@ -263,8 +263,8 @@ def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class Fetched:
     """A checkpoint on this machine, a file or the folder of a model, and its origin.
 
-    `config` is its configuration where that is a file of its own, `published` that of the size
-    that it must have where it turns out to hold bare tensors.
+    `config` is its configuration where that is a file of its own, `published` the configuration
+    of the size that bare tensors must have.
     """
 
     path: Path
@@ -274,17 +274,17 @@ class Fetched:
 
 
 def fetch_location(url: str, *, sha256: str | None = None, refresh: bool = False) -> Fetched:
-    """The checkpoint at a URL: `https:`, `http:`, `file:` or `hf://owner/name[@revision][/file]`.
+    """Fetch the checkpoint at a URL (https, http or file, or `hf://owner/name[@revision][/file]`).
 
     Args:
-        url: Where it is. What came over https or http is kept in the cache under its URL and not
-            asked for again; a branch of a repository is looked up each time.
+        url: The URL. A file that came over https or http is kept in the cache and not requested
+            again; a branch of a repository is looked up each time.
         sha256: The digest that a single file must have, in hex.
-        refresh: Download again what is in the cache.
+        refresh: Download files again that are in the cache.
 
     Raises:
-        DownloadError: The URL is of no use, or does not give the file.
-        ChecksumError: What came is not what came the first time.
+        DownloadError: The URL cannot be used, or does not give the file.
+        ChecksumError: The file differs from the first download.
     """
     if is_repository_url(url):
         snapshot = fetch_snapshot(url, refresh=refresh)
@@ -294,7 +294,7 @@ def fetch_location(url: str, *, sha256: str | None = None, refresh: bool = False
         )
     path = fetch_url(url, sha256=sha256, refresh=refresh)
     is_in_place = urlsplit(url).scheme == "file"
-    # A note of another program beside the user's own file is no proof of what the file holds.
+    # A `.sha256` of another program beside the user's own file is no proof of the file's content.
     digest = (None if is_in_place else pinned_sha256(path)) or file_sha256(path)
     return Fetched(
         path=path, provenance=Provenance(source_url=without_password(url), sha256=digest)
@@ -302,7 +302,7 @@ def fetch_location(url: str, *, sha256: str | None = None, refresh: bool = False
 
 
 def _blob_sha256(path: Path) -> str:
-    """The digest of a file of the hub: large ones are kept under it."""
+    """The sha256 of a file of a repository: the name of its blob, for a large file."""
     name = path.resolve().name
     return name if re.fullmatch(r"[0-9a-f]{64}", name) else file_sha256(path)
 
@@ -331,8 +331,8 @@ def load_location(
         published: As `read_checkpoint` takes it.
 
     Raises:
-        DownloadError: The URL is of no use, or does not give the file.
-        ChecksumError: What came is not what came the first time, or has another digest.
+        DownloadError: The URL cannot be used, or does not give the file.
+        ChecksumError: The file differs from the first download, or has another digest.
         CheckpointError: It cannot be loaded.
     """
     fetched = None

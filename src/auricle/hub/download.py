@@ -1,4 +1,4 @@
-"""Published files into the cache: once, whole, and the ones that are on record."""
+"""Download files to the cache: from mirrors, once for all processes, checked by their sha256."""
 
 from __future__ import annotations
 
@@ -32,23 +32,25 @@ logger = logging.getLogger(__name__)
 
 CATALOGUE_SCHEMES = ("https",)
 TYPED_SCHEMES = ("https", "http")
-"""What a URL that the user typed may use over the network."""
+"""Schemes of URLs that the user gives."""
 
 MAX_NAME_LENGTH = 100
 HTML_STARTS = (b"<!doctype", b"<html")
 
 
 def fetch(record: Record, *, refresh: bool = False) -> Path:
-    """The file, or the folder, of a catalogue entry in the cache, downloaded if need be.
+    """Fetch the file, or the folder, of a catalogue entry; at once if the cache has it.
 
     Args:
         record: The entry; its mirrors are tried in their order.
-        refresh: Download again what is there, and accept that it may have changed where no
-            digest is on record.
+        refresh: Download it again, and accept a changed file where no digest is on record.
+
+    Returns:
+        The path in the cache.
 
     Raises:
         DownloadError: No mirror gave the file, or the network may not be used.
-        ChecksumError: What came is not the file on record.
+        ChecksumError: The downloaded file is not the one on record.
     """
     if not record.urls:
         small = [f'load("{r.name}")' for r in RECORDS if r.embedded and r.family == record.family]
@@ -97,11 +99,11 @@ def fetch(record: Record, *, refresh: bool = False) -> Path:
 
 
 def fetch_config(record: Record, *, refresh: bool = False) -> Path | None:
-    """The configuration of a catalogue entry, where that is a file of its own; None elsewhere.
+    """Fetch the configuration of a catalogue entry; None where it is not a file of its own.
 
     Raises:
-        DownloadError: It cannot be fetched.
-        ChecksumError: It is not what it was at the first download.
+        DownloadError: The file cannot be fetched.
+        ChecksumError: It differs from the first download.
     """
     if record.config_url is None:
         return None
@@ -118,17 +120,20 @@ def fetch_config(record: Record, *, refresh: bool = False) -> Path | None:
 def fetch_url(
     url: str, *, sha256: str | None = None, refresh: bool = False, limits: Limits | None = None
 ) -> Path:
-    """The file at a URL of the user's own (https, http or file), in the cache under that URL.
+    """Fetch the file at any URL (https, http or file); at once if the cache has it.
 
     Args:
-        url: Where the file is; a `file:` URL is used in place.
-        sha256: Its digest in hex; None to trust the first download and pin that.
-        refresh: Download again what is there.
-        limits: How long and how often to try.
+        url: The URL; the file of a `file:` URL is not copied.
+        sha256: The file's digest in hex; None to trust the first download and pin its digest.
+        refresh: Download the file again.
+        limits: Limits of time and of attempts.
+
+    Returns:
+        The path in the cache.
 
     Raises:
-        DownloadError: The URL is of no use, or does not give the file.
-        ChecksumError: What came does not have the digest.
+        DownloadError: The URL cannot be used, or does not give the file.
+        ChecksumError: The downloaded file does not have the digest.
     """
     try:
         parts = urlsplit(url)
@@ -163,30 +168,29 @@ def download(
     refresh: bool = False,
     limits: Limits | None = None,
 ) -> Path:
-    """Download one file from the first of its mirrors that gives it; at once if it is there.
+    """Download a file from the first of its mirrors that gives it; return at once if it exists.
 
-    Of many processes that want the same file, one downloads it and the others wait. The digest
-    of what came is noted beside the file, as `sha256sum` writes it; a file that was deleted and
-    comes back different is an error.
+    Of several processes one downloads the file and the others wait. The file's digest is pinned
+    beside it, in the format of `sha256sum`: a later download must have the same.
 
     Args:
         urls: Mirrors of the file, in order of preference.
-        destination: Where the file goes; it is whole there, or not there at all.
-        sha256: The digest it must have, in hex.
+        destination: The path of the file, which is whole or does not exist.
+        sha256: The digest that it must have, in hex.
         sha256_prefix: The first hex digits of that digest, where only those are known.
-        label: What messages call the file; its name by default.
-        local_call: How messages say a file from elsewhere is loaded.
-        schemes: What URLs, and the redirects from them, may use.
-        refresh: Download again what is there, and forget the digest that was noted.
-        limits: How long and how often to try.
+        label: The file's name in messages; that of `destination` by default.
+        local_call: A call that loads a file from elsewhere, for messages.
+        schemes: Schemes of URLs, and of redirects from them, that are allowed.
+        refresh: Download the file again, and forget its pinned digest.
+        limits: Limits of time and of attempts.
 
     Returns:
         `destination`.
 
     Raises:
         DownloadError: No mirror gave the file, the network may not be used, or the file cannot
-            be written; the message names each place and its reason.
-        ChecksumError: What came does not have the digest; it is removed.
+            be written; the message names each mirror and its reason.
+        ChecksumError: The downloaded file does not have the digest; it is removed.
     """
     job = _Job(
         destination=destination,
@@ -198,7 +202,7 @@ def download(
         limits=limits or Limits(),
     )
     if destination.is_file() and not refresh:
-        job.check_noted()
+        job.check_pinned()
         return destination
     job.refuse_offline(refresh=refresh)
     try:
@@ -218,7 +222,7 @@ def download(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Job:
-    """One file that is wanted, and all that is known about it."""
+    """A file to download: its destination, its expected digest, and names for messages."""
 
     destination: Path
     label: str
@@ -228,18 +232,18 @@ class _Job:
     schemes: tuple[str, ...]
     limits: Limits
 
-    def check_noted(self) -> None:
-        """Refuse a file in the cache whose noted digest is not the one that is wanted now."""
-        noted = pinned_sha256(self.destination)
+    def check_pinned(self) -> None:
+        """Raise ChecksumError where the pinned digest is not the expected one."""
+        pinned = pinned_sha256(self.destination)
         expected = self.sha256 or self.sha256_prefix
-        if noted is not None and expected is not None and not noted.startswith(expected):
+        if pinned is not None and expected is not None and not pinned.startswith(expected):
             raise ChecksumError(
-                f"the sha256 of {self.destination} is {noted}, expected {expected}; "
+                f"the sha256 of {self.destination} is {pinned}, expected {expected}; "
                 "download it again with refresh=True (on the command line --refresh)"
             )
 
     def refuse_offline(self, *, refresh: bool) -> None:
-        """Raise where the environment forbids the network."""
+        """Raise DownloadError where the environment forbids the network."""
         variable = offline_variable()
         if variable is None:
             return
@@ -253,12 +257,12 @@ class _Job:
         )
 
     def run(self, urls: Sequence[str], pinned: str | None) -> None:
-        """Try each mirror; put the file and the note of its digest in place."""
+        """Try each mirror; put the file in place and pin its digest."""
         part = PartialFile(self.destination)
         try:
             self._try_mirrors(part, urls, pinned)
         except AuricleError:
-            # What no later run could continue is of no use to anybody.
+            # No later download could continue such a partial file.
             if not any(part.origin(url) for url in urls):
                 part.discard()
             raise
@@ -293,7 +297,7 @@ class _Job:
         )
 
     def _try_mirror(self, transfer: Transfer, url: str, pinned: str | None) -> Exception | None:
-        """Get the file from `url` and keep it, or give the reason why not."""
+        """Fetch the file from `url` and put it in place; returns the reason where that fails."""
         try:
             digest = self._obtain(transfer, url, pinned)
         except (RefusedError, _WrongDigestError) as error:
@@ -302,7 +306,7 @@ class _Job:
         return None
 
     def _obtain(self, transfer: Transfer, url: str, pinned: str | None) -> str:
-        """Fill the partial file from `url` and check it; gives its digest."""
+        """Fill the partial file from `url` and check it; returns its digest."""
         scheme = urlsplit(url).scheme
         if scheme not in self.schemes:
             raise RefusedError(f"{scheme or 'no scheme'}, expected {' or '.join(self.schemes)}")
@@ -334,18 +338,18 @@ class _Job:
             )
 
     def _keep(self, part: PartialFile, digest: str) -> None:
-        # In this order a crash leaves a file without a note, never one with another's note.
+        # In this order a crash leaves a file without a pinned digest, never with another file's.
         unpin(self.destination)
         part.promote(self.destination)
         pin(self.destination, digest)
 
 
 class _WrongDigestError(Exception):
-    """A file that came whole but is not the one that was expected; the text is the reason."""
+    """A whole file with an unexpected digest; the text is the reason."""
 
 
 def _remedy(error: OSError, destination: Path) -> str:
-    """What helps against an error of writing to the cache."""
+    """Advice for an error of writing to the cache."""
     elsewhere = f"set {CACHE_VARIABLE} to a folder that you may write to"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return (
@@ -369,7 +373,7 @@ def _local_file(url: str, sha256: str | None) -> Path:
 
 
 def _refuse_web_page(path: Path) -> None:
-    """Raise RefusedError for what no checkpoint can be: nothing, or a web page."""
+    """Raise RefusedError for an empty file or a web page, which cannot be checkpoints."""
     with path.open("rb") as file:
         start = file.read(256).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not start:

@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed, retried, bounded in time, and never taken for whole when cut."""
+"""Download one file over HTTP: resume, retry, limit time, detect truncation."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ logger = logging.getLogger(__name__)
 
 MAX_REDIRECTS = 10
 NETWORK_ATTEMPTS = 2
-"""Attempts at a host that cannot be found, or to which no way leads, before anything has come:
-most likely there is no network."""
+"""Attempts at a host that cannot be resolved or reached, before the first byte: most likely
+there is no network."""
 
 NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN})
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that may go away by themselves: overload, rate limits, restarts (RFC 9110, 6585)."""
+"""Statuses of temporary failures: overload, rate limits, restarts (RFC 9110, 6585)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How long to try, in seconds, and how often.
+    """Limits of a transfer: timeouts and number of attempts.
 
-    `num_attempts` counts attempts in a row that bring nothing new; one that gets further than
-    any before it starts the count again. The wait between two of them doubles from
-    `first_wait_seconds`, with jitter; a server that asks for more than `max_wait_seconds` is
-    given up.
+    `num_attempts` counts consecutive attempts without progress; an attempt that gets further than
+    all before it starts the count again. The wait between attempts doubles from
+    `first_wait_seconds`, with jitter; a server that asks to wait longer than `max_wait_seconds` is
+    not asked again.
     """
 
     connect_seconds: float = 10.0
@@ -60,11 +60,11 @@ class Limits:
 
 
 class RefusedError(Exception):
-    """A place that will not give the file however often it is asked; the text is the reason."""
+    """A URL that will not give the file, however often it is tried; the text is the reason."""
 
 
 class InterruptedTransferError(Exception):
-    """An attempt that failed in a way that may pass; the text is the reason."""
+    """A failed attempt that may succeed later; the text is the reason."""
 
     def __init__(self, reason: str, wait_seconds: float = 0.0) -> None:
         super().__init__(reason)
@@ -73,11 +73,11 @@ class InterruptedTransferError(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """A way to fill a partial file from a URL.
+    """A transfer from a URL to a partial file.
 
-    `deadline` is the time, on the monotonic clock, by which all must be done; `label` stands
-    beside the progress bar; `unsized` allows a body whose end only the closing of the
-    connection marks, which is safe where a digest tells afterwards that it is whole.
+    `deadline` is the time on the monotonic clock by which the transfer ends; `label` stands beside
+    the progress bar; `unsized` allows a body of unknown length that ends with the connection, which
+    is safe where a digest is checked afterwards.
     """
 
     client: httpx.Client
@@ -89,11 +89,11 @@ class Transfer:
     unsized: bool
 
     def fill(self, url: str) -> None:
-        """Fill the partial file with all that `url` gives, over as many attempts as it takes.
+        """Fill the partial file from `url`, in as many attempts as the limits allow.
 
         Raises:
-            RefusedError: This place does not give the file.
-            DownloadError: No other place would help: the disk is full.
+            RefusedError: This URL does not give the file.
+            DownloadError: No other URL would help: the disk is full.
         """
         import httpx
 
@@ -121,7 +121,7 @@ class Transfer:
             self._pause(reason, asked_seconds, num_failures)
 
     def _pause(self, reason: str, asked_seconds: float, num_failures: int) -> None:
-        """Wait before the next attempt, or give this place up."""
+        """Wait before the next attempt; RefusedError where the limits allow none."""
         limits = self.limits
         if asked_seconds > limits.max_wait_seconds:
             raise RefusedError(f"{reason}; it asks to wait {asked_seconds:.0f} s")
@@ -154,7 +154,7 @@ class Transfer:
 
     @contextmanager
     def _get(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        """Ask for `url` and follow redirects, each of them checked."""
+        """Request `url` and follow redirects, each of which is checked."""
         request = self.client.build_request("GET", url, headers=headers)
         for _ in range(MAX_REDIRECTS + 1):
             response = self.client.send(request, stream=True)
@@ -170,9 +170,9 @@ class Transfer:
         raise RefusedError(f"more than {MAX_REDIRECTS} redirects")
 
     def _check(self, response: httpx.Response) -> None:
-        """Refuse what is not the content of a checkpoint."""
+        """Raise for a response that does not carry the content of a checkpoint."""
         status = response.status_code
-        if status == 416:  # what is here is not a part of what is there
+        if status == 416:  # the partial file is not a beginning of the server's
             self.part.discard()
             raise InterruptedTransferError("HTTP 416: the partial file does not fit")
         if status not in (200, 206):
@@ -193,7 +193,7 @@ class Transfer:
             raise RefusedError("the server does not tell the size, so a cut would go unnoticed")
 
     def _check_continues(self, response: httpx.Response, origin: Origin) -> None:
-        """Start over unless the response goes on exactly where the partial file ends."""
+        """Start again unless the response continues exactly at the end of the partial file."""
         span = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", "").strip())
         begins_there = span is not None and int(span[1]) == self.part.num_bytes
         if not begins_there or not _is_version(response, origin.validator):
@@ -232,7 +232,7 @@ class Transfer:
 
 @contextmanager
 def open_client(limits: Limits) -> Iterator[httpx.Client]:
-    """Open a client that follows no redirect by itself, for each of them is checked.
+    """Open a client that does not follow redirects by itself, for each is checked.
 
     Raises:
         DownloadError: The environment names a proxy that cannot be used.
@@ -250,7 +250,7 @@ def open_client(limits: Limits) -> Iterator[httpx.Client]:
 
 @cache
 def _tls_context() -> ssl.SSLContext:
-    """The certificates to trust; reading them takes longer than many a request."""
+    """Read the trusted certificates, which takes longer than many requests."""
     import httpx
 
     return httpx.create_ssl_context()
@@ -260,7 +260,7 @@ def check_redirect(source_scheme: str, target_scheme: str, schemes: tuple[str, .
     """Allow a redirect between two URLs, given by their schemes.
 
     Raises:
-        RefusedError: It leaves HTTPS, or goes to a scheme that is not among `schemes`.
+        RefusedError: The redirect leaves HTTPS, or its scheme is not among `schemes`.
     """
     if source_scheme == "https" and target_scheme != "https":
         raise RefusedError(f"it redirects from https to {target_scheme}, which is not safe")
@@ -269,7 +269,7 @@ def check_redirect(source_scheme: str, target_scheme: str, schemes: tuple[str, .
 
 
 def retry_after_seconds(header: str) -> float:
-    """The wait that a `Retry-After` header asks for (RFC 9110, 10.2.3); 0 where it is void."""
+    """Parse the wait of a `Retry-After` header (RFC 9110, 10.2.3); 0 for an invalid one."""
     header = header.strip()
     if header.isdecimal():
         return float(header)
@@ -283,7 +283,7 @@ def retry_after_seconds(header: str) -> float:
 
 
 def _validator(response: httpx.Response) -> str | None:
-    """What `If-Range` may name this version of the file by (RFC 9110, 13.1.5)."""
+    """The validator of this version of the file for `If-Range` (RFC 9110, 13.1.5)."""
     etag: str | None = response.headers.get("ETag")
     if etag is not None:
         return None if etag.startswith("W/") else etag
@@ -292,7 +292,7 @@ def _validator(response: httpx.Response) -> str | None:
 
 
 def _is_version(response: httpx.Response, validator: str) -> bool:
-    """Whether the response says nothing against being the version that `validator` names."""
+    """True unless the response names another version than `validator` does."""
     field = "ETag" if validator.startswith('"') else "Last-Modified"
     return bool(response.headers.get(field, validator) == validator)
 
@@ -303,9 +303,9 @@ def _content_length(response: httpx.Response) -> int | None:
 
 
 def no_network(error: BaseException) -> OSError | None:
-    """The system's error where a host could not be found, or no way leads to it; None elsewhere.
+    """Find the system's error of an unresolved or unreachable host; None for other errors.
 
-    Looks through causes, for HTTP libraries raise errors of their own.
+    Follows the chain of causes, for HTTP libraries raise errors of their own.
     """
     seen: set[int] = set()
     found: BaseException | None = error
@@ -333,10 +333,10 @@ def _describe(error: httpx.TransportError, limits: Limits) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a partial file is the beginning of.
+    """The origin of a partial file.
 
-    `validator` is what the server calls this version of the file (a strong ETag or a date of
-    modification), `num_bytes` the size of the whole, None where the server did not tell.
+    `validator` is the server's name of this version of the file (a strong ETag or a date of
+    modification), `num_bytes` the size of the whole file, None if the server does not state it.
     """
 
     url: str
@@ -345,9 +345,9 @@ class Origin:
 
 
 class PartialFile:
-    """A `.part` file beside its destination, with a note of what it is the beginning of.
+    """A `.part` file beside its destination, with a note of its origin.
 
-    Nothing ever looks for these names when it wants the whole file.
+    A reader of the whole file never looks for these names.
     """
 
     def __init__(self, destination: Path) -> None:
@@ -356,21 +356,21 @@ class PartialFile:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes there are so far."""
+        """Size of the file so far."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def origin(self, url: str) -> Origin | None:
-        """What there is the beginning of; None where it cannot be continued from `url`."""
+        """The origin of the file; None where it cannot be continued from `url`."""
         if self.num_bytes == 0:
             return None
         try:
             origin = Origin(**json.loads(self._note.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):  # no note, or half a one
+        except (FileNotFoundError, ValueError, TypeError):  # no note, or a part of one
             return None
         return origin if origin.url == url else None
 
     def restart(self, origin: Origin | None) -> None:
-        """Make the file empty, to be filled from `origin` (None: it cannot be continued)."""
+        """Empty the file, to be filled from `origin` (None: it cannot be continued)."""
         self._note.unlink(missing_ok=True)
         self.path.write_bytes(b"")
         if origin is not None:
@@ -383,7 +383,7 @@ class PartialFile:
         self._note.unlink(missing_ok=True)
 
     def promote(self, destination: Path) -> None:
-        """Let the file, now whole, take the place of `destination` in one step."""
+        """Move the whole file to `destination` atomically, flushed to disk."""
         with self.path.open("rb+") as file:
             os.fsync(file.fileno())
         self.path.replace(destination)

@@ -1,4 +1,4 @@
-"""Repositories in the format of Hugging Face, through its own client and into our cache."""
+"""Fetch repositories of Hugging Face with its own client, to the library's cache."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PREPROCESSOR_FILE = "preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 INDEX_SUFFIX = ".index.json"
-"""Of the list of files that too large weights are cut into."""
+"""Suffix of the list of files of sharded weights."""
 
 PORTS = {"http": 80, "https": 443}
 GET_ANYWAY = (
@@ -47,8 +47,8 @@ LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 class Snapshot:
     """Files of a repository in the cache, all of one commit.
 
-    `path` is what to load, a file or the folder of a model; `weights` the one file with the
-    weights, None where they are cut into several; `url` names the commit too, where it is known.
+    `path` is the file, or the folder of a model, to load; `weights` the one file with the weights,
+    None for sharded ones; `url` includes the commit, where it is known.
     """
 
     path: Path
@@ -57,20 +57,20 @@ class Snapshot:
 
 
 def fetch_repository(url: str, *, refresh: bool = False) -> Path:
-    """What is to be loaded of a repository, in the cache: `fetch_snapshot(url).path`."""
+    """Fetch a repository to the cache; returns the path to load, that of `fetch_snapshot`."""
     return fetch_snapshot(url, refresh=refresh).path
 
 
 def fetch_snapshot(url: str, *, refresh: bool = False) -> Snapshot:
-    """Configuration and weights of a repository `hf://owner/name[@revision][/file]`.
+    """Fetch configuration and weights of a repository `hf://owner/name[@revision][/file]`.
 
-    Without a file the weights have their usual names; a repository without a configuration must
-    hold the library's own checkpoint under such a name. With the name of a file that one is
-    fetched, and the configurations beside it where there are any.
+    Without a file the weights must have their usual names (`WEIGHT_FILES`); where there is no
+    configuration they must be the library's own checkpoint. With a file that one is fetched, and
+    configurations beside it.
 
     Args:
-        url: Which one. A branch is looked up each time, for it may have moved.
-        refresh: Download again what is in the cache.
+        url: The repository. A branch is looked up each time, for it may have moved.
+        refresh: Download files again that are in the cache.
 
     Raises:
         DownloadError: The URL is malformed; a file, the revision or the repository is not there
@@ -95,7 +95,7 @@ def fetch_snapshot(url: str, *, refresh: bool = False) -> Snapshot:
         session.refuse(" and ".join(WEIGHT_FILES) if has_config else CONFIG_FILE)
     if not has_config and not is_native(weights[0]):
         session.refuse(CONFIG_FILE)
-    # The library's own file says itself what it is, whatever lies beside it.
+    # The library's own file has its configuration in its metadata, whatever lies beside it.
     path = weights[0] if is_native(weights[0]) else weights[0].parent
     return Snapshot(
         path=path,
@@ -105,7 +105,7 @@ def fetch_snapshot(url: str, *, refresh: bool = False) -> Snapshot:
 
 
 class RepositoryError(DownloadError):
-    """A repository that does not give what is wanted: the reason, and what to do about it."""
+    """A repository that cannot be fetched: the reason, and advice."""
 
     def __init__(self, reason: str, advice: str) -> None:
         super().__init__(f"{reason}; {advice}")
@@ -113,7 +113,7 @@ class RepositoryError(DownloadError):
 
 
 class _Session:
-    """Files fetched one after the other, all from the commit that the first one came from."""
+    """Files fetched one after the other, all from the commit of the first one."""
 
     def __init__(self, url: str, wanted: RepositoryUrl, refresh: bool) -> None:
         self.url = url
@@ -138,13 +138,12 @@ class _Session:
         return f"{SCHEME}{self.wanted.repository}{at}{file}"
 
     def fetch(self, name: str) -> Path | None:
-        """One file of the repository; None where it is not there."""
+        """Fetch one file of the repository; None where it does not exist."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
-        # With the network, "not in the cache" means a failure. Without, a file that is not there
-        # was not there at the download either: the weights, which prove that there was one, come
-        # last.
+        # With the network, "not in the cache" means a failure. Without, a missing file was missing
+        # at the download too: the weights, which prove that there was a download, come last.
         is_local = bool(self.offline or self.unreachable)
         absent = LocalEntryNotFoundError if is_local else RemoteEntryNotFoundError
         folder = cache_folder() / REPOSITORIES
@@ -164,19 +163,19 @@ class _Session:
         return Path(path)
 
     def fetch_configurations(self, folder: PurePosixPath) -> bool:
-        """The configurations that there are in a folder; whether the model's is among them."""
+        """Fetch the configurations in a folder; True if the model's is among them."""
         config = self.fetch(str(folder / CONFIG_FILE))
         if self.fetch(str(folder / PREPROCESSOR_FILE)) is None and config is not None:
             self.fetch(str(folder / PROCESSOR_FILE))
-        if config is not None:  # whoever reads the folder refuses weights with an adapter
+        if config is not None:  # readers of the folder refuse weights with an adapter
             self.fetch(str(folder / ADAPTER_CONFIG_FILE))
         return config is not None
 
     def fetch_weights(self) -> list[Path]:
-        """The weights under their usual names, in one file or in several; none if there are none.
+        """Fetch the weights under their usual names, in one file or sharded; none if missing.
 
         Raises:
-            DownloadError: The list of several files is damaged, or one of them is missing.
+            DownloadError: The list of shards is damaged, or one of them is missing.
         """
         for name in WEIGHT_FILES:
             path = self.fetch(name)
@@ -208,9 +207,10 @@ class _Session:
 
 
 def unreachable_reason() -> str | None:
-    """Why the hub's host cannot be reached; None where it can, or where only its client can tell.
+    """Test whether the hub's host can be reached; returns the reason why not, else None.
 
-    The client itself tries for half a minute to find a host where there is no network.
+    With a proxy only the client can test that. Without a network the client tries for half a
+    minute.
     """
     from huggingface_hub import constants
 
@@ -229,7 +229,7 @@ def unreachable_reason() -> str | None:
 
 @contextmanager
 def _retries_in_one_line(url: str) -> Iterator[None]:
-    """Say once what the client says at each of its attempts in this thread."""
+    """Log the client's warnings of retries once, not at each attempt, in this thread."""
     client = logging.getLogger("huggingface_hub.utils._http")
     thread, said = threading.get_ident(), False
 
@@ -254,7 +254,7 @@ def _retries_in_one_line(url: str) -> Iterator[None]:
 
 @contextmanager
 def _explained(url: str, wanted: RepositoryUrl) -> Iterator[None]:
-    """Turn what the client raises into one error that says what to do."""
+    """Convert the client's errors to a DownloadError with advice."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -284,7 +284,7 @@ def _explained(url: str, wanted: RepositoryUrl) -> Iterator[None]:
             f"commit, with {SLASH_IN_REVISION} for a slash in it"
         ) from error
     except LocalEntryNotFoundError as error:
-        # What stopped the client is in the error before this one.
+        # The cause of the client's failure is in the error before this one.
         cause = error.__cause__ or error
         reason = f"{url} is not in the cache and cannot be fetched: {_in_one_line(cause)}"
         raise RepositoryError(reason, _login_advice(cause) or GET_ANYWAY) from error
@@ -295,7 +295,7 @@ def _explained(url: str, wanted: RepositoryUrl) -> Iterator[None]:
 
 
 def _login_advice(error: BaseException) -> str | None:
-    """What to do where the server did not let the user in; None for other errors."""
+    """Advice where the server refuses the user; None for other errors."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return LOGIN if status in (401, 403) else None
 
@@ -305,7 +305,7 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def _commit(path: Path, folder: Path) -> str | None:
-    """The commit that a file in the client's cache is from: `models--*/snapshots/COMMIT/...`."""
+    """The commit in the path of a file in the client's cache: `models--*/snapshots/COMMIT/...`."""
     parts = path.relative_to(folder).parts if path.is_relative_to(folder) else ()
     if len(parts) > 3 and re.fullmatch(r"[0-9a-f]{40}", parts[2]):
         return parts[2]
@@ -313,7 +313,7 @@ def _commit(path: Path, folder: Path) -> str | None:
 
 
 def _shards(index: Path) -> list[str]:
-    """Names of the files that weights are cut into."""
+    """Names of the files of sharded weights."""
     try:
         names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""`load`: from a catalogue name, a path or a URL to a ready encoder."""
+"""Load an encoder by name, path or URL; build one of a published size with random weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 from auricle.catalogue import search
 from auricle.catalogue.family import FAMILIES, Family, find_family, is_family, plug_in_families
 from auricle.catalogue.record import Record
-from auricle.catalogue.search import find, list_sizes
 from auricle.checkpoints.checkpoint import UNKNOWN, Checkpoint, blank_encoder, build_encoder
 from auricle.checkpoints.options import Configuration
 from auricle.checkpoints.reading import read_checkpoint, refuse_config
@@ -56,15 +55,15 @@ def load(
     """Load an encoder by name or from a checkpoint.
 
     Args:
-        name_or_path: A catalogue name (`auricle list`), or where a checkpoint is, whose format
-            and family are recognised from its content: a path, a URL (`https:`, `http:`,
+        name_or_path: A catalogue name (`auricle list`), or the location of a checkpoint, whose
+            format and family follow from its content: a path, a URL (`https:`, `http:`,
             `file:`), or a Hugging Face repository, `hf://owner/name[@revision][/file]` (`%2F`
             for a slash in the revision).
         checkpoint: Path or URL of a checkpoint for a named family or catalogue entry, instead of
             the published one.
-        family: What a checkpoint must be of, where its content does not tell: bare tensors.
+        family: Family of a checkpoint of bare tensors, whose content does not say it.
         config: For a checkpoint whose configuration is a file of its own (PASE), and for bare
-            tensors: the path or URL of a JSON file, or what it holds; without it the file beside
+            tensors: the path or URL of a JSON file, or its content; without it the file beside
             the checkpoint is taken, or for a catalogue entry the published one. For a baseline:
             options of its front end (`load("fbank", config={"cmvn": True})`).
         device: Device of the weights, as torch names it; `"auto"` for the first CUDA GPU where
@@ -84,8 +83,8 @@ def load(
         CheckpointError: The checkpoint is missing, unsafe, damaged, of another family, or does
             not fit.
         DownloadError: The published file, or the URL, cannot be fetched.
-        ChecksumError: The file that came is not the published one, or not what the URL gave the
-            first time.
+        ChecksumError: The downloaded file is not the published one, or differs from the first
+            download from the URL.
         AuricleError: This machine has no such device; the encoder cannot have that precision.
     """
     if dtype is not None:
@@ -99,7 +98,7 @@ def load(
 
 
 def _check_dtype(dtype: torch.dtype, precision: Precision) -> None:
-    """Warn of the deprecated `dtype`; an AuricleError where it is no type, or not the only one."""
+    """Warn of the deprecated `dtype`; AuricleError if it is invalid, or given with `precision`."""
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise AuricleError(
             f"dtype must be a floating-point type such as torch.bfloat16, but is {dtype!r}"
@@ -113,7 +112,7 @@ def _check_dtype(dtype: torch.dtype, precision: Precision) -> None:
 
 
 def usable_device(device: str | torch.device) -> torch.device:
-    """The device of a name, `"auto"` for a GPU or else the CPU; an AuricleError for none here."""
+    """Resolve a device, `"auto"` to a GPU or else the CPU; AuricleError if it is not available."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -165,8 +164,7 @@ def _read(
 
 
 def _published(record: Record, facts: Provenance, refresh: bool) -> Checkpoint:
-    """Read a record whose weights are to be fetched, or were."""
-
+    """Read a record whose weights are fetched, or cached."""
     downloaded: list[Path] = []
 
     def fetch_record() -> Fetched:
@@ -188,7 +186,7 @@ def _published(record: Record, facts: Provenance, refresh: bool) -> Checkpoint:
     checkpoint = load_once_converted(wanted, fetch_record, refresh=refresh)
     for path in downloaded:
         _warn_of_another_file(record, path, checkpoint.provenance.sha256)
-    # What the catalogue says now counts, not what it said when the conversion was made.
+    # The current facts of the catalogue take precedence over those at the time of the conversion.
     current = {name: value for name, value in dataclasses.asdict(facts).items() if value}
     provenance = dataclasses.replace(checkpoint.provenance, **current)
     return dataclasses.replace(checkpoint, provenance=provenance)
@@ -232,7 +230,7 @@ def _own(
 
 
 def _warn_of_another_file(record: Record, path: Path, sha256: str | None) -> None:
-    """Say so where the weights of a repository differ from what is stated of them."""
+    """Warn where the weights of a repository have another digest than is stated of them."""
     names = [name for name in WEIGHT_FILES if (path / name).is_file()][:1]
     places = [f"{url}/{name}" for url in record.urls if is_repository_url(url) for name in names]
     stated = [one for one in record.stated if one.place in places and one.sha256]
@@ -247,7 +245,7 @@ def _warn_of_another_file(record: Record, path: Path, sha256: str | None) -> Non
 
 
 def _warn_of_another_size(encoder: Encoder, name: str) -> None:
-    """Say so where a checkpoint cannot be the one that its name stands for."""
+    """Warn where a checkpoint is of another size than its name stands for."""
     config = _published_config(name)
     if config is None:
         return
@@ -313,18 +311,18 @@ def build(size: str | Config, *, seed: int = 0) -> Encoder:
 
 
 def _by_name(name: str) -> tuple[Family, Config]:
-    """The size of that name, or that of the model of that name."""
+    """Find a size by its name, or by the name of a model."""
     for family in FAMILIES.values():  # first, so that no plug-in is imported for them
         if name in family.sizes:
             return family, family.preset(name)
     try:
-        record = find(name)
+        record = search.find(name)
     except UnknownModelError:
         record = None
     if record is not None and record.size is not None:
         family = find_family(record.family)
         return family, family.preset(record.size)
-    sizes = list_sizes()
+    sizes = search.list_sizes()
     if name in sizes:
         family = find_family(sizes[name])
         return family, family.preset(name)

@@ -1,4 +1,7 @@
-"""Where a user's own checkpoint is: URLs, and `hf://` repositories. Touches no network."""
+"""Locations of checkpoints: URLs, `hf://` repositories, paths; availability in the cache.
+
+Nothing here uses the network.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ from auricle.hub.cache import (
 )
 
 CHECKPOINT_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
-"""Endings of file names that can only be meant as checkpoints."""
+"""Suffixes of files that are checkpoints and no names of models."""
 
 SCHEME = "hf://"
 SLASH_IN_REVISION = "%2F"
 
 CONFIG_FILE = "config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""In order of preference; the first that the repository has is fetched."""
+"""Names of a repository's weights in order of preference; the first that it has is fetched."""
 
 _LOCATION = re.compile(r"(?:[a-z][a-z0-9+.-]*://|file:)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -40,7 +43,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RepositoryUrl:
-    """What a URL `hf://owner/name[@revision][/file]` says.
+    """The parts of a URL `hf://owner/name[@revision][/file]`.
 
     `repository` is `owner/name`, `revision` a branch, tag or commit, None for the main branch,
     and `file` a file's path inside the repository, None where none is named.
@@ -52,22 +55,22 @@ class RepositoryUrl:
 
 
 def is_location(value: object) -> bool:
-    """Whether `value` is meant as a URL, not as a name of the catalogue or a path."""
+    """True for a URL, False for a name of the catalogue or a path."""
     return isinstance(value, str) and _LOCATION.match(value) is not None
 
 
 def is_repository_url(url: str) -> bool:
-    """Whether `url` is of the kind `hf://`."""
+    """True for a URL `hf://...`."""
     return url.lower().startswith(SCHEME)
 
 
 def parse_repository_url(url: str) -> RepositoryUrl:
-    """What `hf://owner/name[@revision][/file]` says.
+    """Parse `hf://owner/name[@revision][/file]`.
 
-    The revision may be `refs%2Fpr%2F1`; other characters may be written as `%20` too.
+    A slash in the revision is written `%2F` (`refs%2Fpr%2F1`); other characters may be escaped too.
 
     Raises:
-        DownloadError: It is of another form, or a part of it would lead elsewhere.
+        DownloadError: It is malformed, or a part of it would lead out of the repository.
     """
     owner, _, rest = url[len(SCHEME) :].partition("/")
     head, has_file, tail = rest.partition("/")
@@ -95,11 +98,11 @@ def _malformed(url: str, problem: str) -> DownloadError:
 
 
 def looks_like_path(value: str | Path) -> bool:
-    """Whether `value` is meant as a path of a checkpoint, not as a name of the catalogue.
+    """True for a path of a checkpoint, False for a name of the catalogue or a URL.
 
-    A name of the catalogue wins over a file or folder of that name in the current folder (write
-    `./tera` for the folder). What has a separator or ends like a checkpoint is a path even where
-    nothing exists there, so that a mistyped path is reported as a path. A URL is neither.
+    A name of the catalogue takes precedence over a file or folder of that name in the current
+    folder (write `./tera` for the folder). A value with a separator or with the suffix of a
+    checkpoint is a path even if nothing exists there, so that a mistyped path is reported as one.
     """
     if isinstance(value, Path):
         return True
@@ -121,13 +124,13 @@ def _exists(value: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """The URL less user and password, for it is written into files that others get."""
+    """Remove user and password from a URL that is written to files which others read."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 class Availability(Enum):
-    """Where weights are, in the words that users read."""
+    """Location of weights, in the words of `auricle list`."""
 
     NOT_NEEDED = "-"
     EMBEDDED = "embedded"
@@ -137,7 +140,7 @@ class Availability(Enum):
 
     @property
     def works_offline(self) -> bool:
-        """Whether the model loads without a network."""
+        """True if the model loads without a network."""
         return self in (self.NOT_NEEDED, self.EMBEDDED, self.CACHED)
 
 
@@ -174,10 +177,7 @@ def _locate(record: Record, converted: Callable[[], frozenset[str]] | None) -> A
 
 
 def known_num_bytes(record: Record) -> int | None:
-    """Size of the weights' file: of the embedded one, or the one on record or stated by somebody.
-
-    None where it is not known.
-    """
+    """Size of the weights' file in bytes: embedded, on record, or stated; None if unknown."""
     if record.embedded:
         path = embedded_path(record)
         return path.stat().st_size if path.is_file() else None
@@ -189,12 +189,12 @@ def known_num_bytes(record: Record) -> int | None:
 
 
 def is_converted(record: Record) -> bool:
-    """Return True if the library's own copy is cached, which does without the original."""
+    """True if the cache has a conversion, for which the original is not needed."""
     return record.name in _converted_names()
 
 
 def _converted_names() -> frozenset[str]:
-    """Labels of all cached conversions that this version reads."""
+    """Labels of the cached conversions that this version reads."""
     return frozenset(
         note.label
         for note in notes()
@@ -211,7 +211,7 @@ def _is_original_cached(record: Record) -> bool:
 
 
 def _is_repository_cached(url: str) -> bool:
-    """Whether a repository is where Hugging Face's client keeps it; the client imports slowly."""
+    """True if Hugging Face's client has cached a repository; the client itself imports slowly."""
     repository = parse_repository_url(url).repository.replace("/", "--")
     snapshots = cache_folder() / REPOSITORIES / f"models--{repository}" / "snapshots"
     return any(map(_is_model, snapshots.glob("*")))

@@ -117,7 +117,7 @@ class ConvPositions(nn.Module):
         if padding is None:
             normed: Tensor = self.batch_norm(frames.transpose(1, 2)).transpose(1, 2)
             return normed
-        # True frames alone: in training padding must not count, and it must stay zero.
+        # Valid frames alone: in training padding must not count, and it must stay zero.
         return torch.zeros_like(frames).masked_scatter(
             ~padding.unsqueeze(-1), self.batch_norm(frames[~padding])
         )

@@ -100,7 +100,7 @@ def run_stack(
         geometry = FrameGeometry(tuple(layer.window for layer in layers))
         num_frames = geometry.num_frames(max(lengths))
         if len(chunks(num_frames, _bytes_per_frame(layers, x), parts)) > 1:
-            return _run_in_stretches(layers, x, lengths)
+            return _run_in_chunks(layers, x, lengths)
     for layer in layers:
         run = layer if isinstance(layer, nn.Module) else partial(run_whole, layer)
         x = run(x, lengths)
@@ -115,7 +115,7 @@ def _called(layer: StackLayer) -> Sequence[nn.Module]:
     return (cast("nn.Module", layer),) if is_wrapper else layer.parts
 
 
-def _run_in_stretches(
+def _run_in_chunks(
     layers: Sequence[StackLayer], x: Tensor, lengths: Sequence[int]
 ) -> tuple[Tensor, list[int]]:
     """As `run_stack`, without gradients."""
@@ -162,7 +162,7 @@ class _Chain:
 
     @property
     def num_frames(self) -> list[int]:
-        """True frames of the last layer."""
+        """Valid frames of the last layer."""
         return [self.geometry.num_frames(length) for length in self.lengths]
 
     def output_bytes(self) -> int:

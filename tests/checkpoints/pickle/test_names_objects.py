@@ -341,6 +341,6 @@ def test_what_would_call_or_change_something_is_refused(content: bytes) -> None:
         read(content)
 
 
-def test_a_class_is_told_by_an_instance_of_it() -> None:
+def test_a_name_with_an_instance_is_a_class() -> None:
     record, cls = read(b"(cevil\nrun\n)\x81cevil\nrun\nl.")
     assert (record.type_name, cls.type_name) == ("evil.run", "evil.run")
