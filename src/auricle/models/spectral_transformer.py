@@ -205,9 +205,9 @@ class BertEncoder(nn.Module):
             if layout.is_packed:  # where an utterance's chunks follow each other as they should
                 yield state
                 continue
-            chunks = of_chunks.rows(state)
+            rows = of_chunks.rows(state)
             joined = [
-                torch.cat(chunks[end - count : end])
+                torch.cat(rows[end - count : end])
                 for count, end in zip(counts, accumulate(counts), strict=True)
             ]
             yield pad_rows(joined)
