@@ -157,7 +157,7 @@ class BertEncoder(nn.Module):
 
     def _states(self, features: Tensor, layout: Layout) -> Iterator[Tensor]:
         limit = self.config.max_chunk_frames
-        if limit and max(as_ints(layout.lengths)) > limit:
+        if limit and features.shape[1] > limit and max(as_ints(layout.lengths)) > limit:
             yield from self._forward_chunks(features, layout)
             return
         x = F.dropout(self._embed(features), self.config.hidden_dropout, self.training)
