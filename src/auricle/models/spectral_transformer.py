@@ -19,7 +19,7 @@ from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Layout, as_ints, pad_rows
 from auricle.nn.chunking import map_chunks
-from auricle.nn.cpu.policy import acts, may_pack
+from auricle.nn.cpu.policy import acts, is_traced, may_pack
 from auricle.nn.depth import check_depth
 from auricle.nn.linear import Linear
 from auricle.nn.transformer import TransformerLayer
@@ -107,7 +107,7 @@ def sinusoidal_positions(num_frames: int, dim: int, *, start: int = 0) -> Tensor
         start: The first one's position.
     """
     stop = start + num_frames
-    if stop > MAX_TABLE_FRAMES:
+    if stop > MAX_TABLE_FRAMES or is_traced():
         return _sinusoids(start, stop, dim)
     # Tables of a few sizes serve every length.
     size = 1 << max(stop - 1, 1).bit_length()
