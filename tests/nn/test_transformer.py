@@ -124,7 +124,7 @@ def test_attention_is_given_an_utterance_and_few_heads_at_a_time(
     monkeypatch.setattr(layer.attention, "attend", record)
     with torch.inference_mode():
         layout = Layout([40, 40, 7], is_packed=True)
-        layer(frames(3).view(1, 120, WIDTH)[:, :87], layout)
+        layer._in_chunks(frames(3).view(1, 120, WIDTH)[:, :87], layout, None)
     assert shapes == [(1, 1, 40, 4)] * 4 + [(1, 2, 7, 4)]
 
 

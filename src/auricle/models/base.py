@@ -153,7 +153,7 @@ class Encoder(EncoderDefinition):
             outputs = self.encode(batch, frozenset([info.name]))
             x = next(output.values for name, output in outputs if name == info.name)
             mask = padding_mask(num_frames, x.shape[1], x.device)
-            return zero_padding(x.float(), mask, time_dim=1), num_frames
+            return zero_padding(x.float().contiguous(), mask, time_dim=1), num_frames
         size = info.geometry.num_frames(waveforms.shape[1])
         rows = [row[:length] for row, length in zip(waveforms, lengths.tolist(), strict=True)]
         outputs = [output[info.name] for output in self._outputs(rows, [info.name])]

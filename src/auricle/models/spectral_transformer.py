@@ -19,7 +19,7 @@ from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Layout, as_ints, pad_rows
 from auricle.nn.chunking import map_chunks
-from auricle.nn.cpu.policy import acts, may_pack
+from auricle.nn.cpu.policy import acts, is_traced, may_pack
 from auricle.nn.depth import check_depth
 from auricle.nn.linear import Linear
 from auricle.nn.transformer import TransformerLayer
@@ -107,7 +107,7 @@ def sinusoidal_positions(num_frames: int, dim: int, *, start: int = 0) -> Tensor
         start: The first one's position.
     """
     stop = start + num_frames
-    if stop > MAX_TABLE_FRAMES:
+    if stop > MAX_TABLE_FRAMES or is_traced():
         return _sinusoids(start, stop, dim)
     # Tables of a few sizes serve every length.
     size = 1 << max(stop - 1, 1).bit_length()
@@ -157,7 +157,7 @@ class BertEncoder(nn.Module):
 
     def _states(self, features: Tensor, layout: Layout) -> Iterator[Tensor]:
         limit = self.config.max_chunk_frames
-        if limit and max(as_ints(layout.lengths)) > limit:
+        if limit and features.shape[1] > limit and max(as_ints(layout.lengths)) > limit:
             yield from self._forward_chunks(features, layout)
             return
         x = F.dropout(self._embed(features), self.config.hidden_dropout, self.training)
@@ -205,9 +205,9 @@ class BertEncoder(nn.Module):
             if layout.is_packed:  # where an utterance's chunks follow each other as they should
                 yield state
                 continue
-            chunks = of_chunks.rows(state)
+            rows = of_chunks.rows(state)
             joined = [
-                torch.cat(chunks[end - count : end])
+                torch.cat(rows[end - count : end])
                 for count, end in zip(counts, accumulate(counts), strict=True)
             ]
             yield pad_rows(joined)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from functools import partial
 
@@ -88,6 +87,11 @@ class ConvEncoder(Encoder):
         return ("z",)
 
     @property
+    def z_codebooks(self) -> int:
+        """Codes of a frame that a quantiser reads from `z`."""
+        return 0
+
+    @property
     def context_names(self) -> tuple[str, ...]:
         """Names of the aggregator's layers."""
         num_layers = len(self.config.aggregator.layers)
@@ -98,7 +102,12 @@ class ConvEncoder(Encoder):
         config = self.config
         geometry = config.extractor.geometry
         layers = [
-            LayerInfo(name=name, dim=config.extractor.dim, geometry=geometry)
+            LayerInfo(
+                name=name,
+                dim=config.extractor.dim,
+                geometry=geometry,
+                num_codebooks=self.z_codebooks if name == "z" else 0,
+            )
             for name in self.frame_names
         ]
         aggregator = config.aggregator
@@ -236,10 +245,8 @@ class VqWav2Vec(ConvEncoder):
         return ("z", "quantized")
 
     @property
-    def layer_infos(self) -> tuple[LayerInfo, ...]:
-        z, *others = super().layer_infos
-        num_codebooks = self.config.quantizer.num_groups
-        return (dataclasses.replace(z, num_codebooks=num_codebooks), *others)
+    def z_codebooks(self) -> int:
+        return self.config.quantizer.num_groups
 
     def code_indices(self, frames: Batch) -> Batch:
         codes = self.quantizer.indices(frames.values.transpose(1, 2), frames.lengths)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.batch import Layout, as_ints
-from auricle.nn.cpu.policy import runs_on_cpu
+from auricle.nn.cpu.policy import is_traced, runs_on_cpu
 from auricle.nn.linear import Linear
 
 VARLEN_TOLERANCES = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
@@ -146,7 +146,8 @@ class RelativePositionBias(nn.Module):
         """
         # Tables of a few sizes serve every length.
         reach = (1 << max(num_frames - 1, 1).bit_length()) - 1
-        buckets = _offset_buckets(reach, self.config)
+        offset_buckets = _offset_buckets.__wrapped__ if is_traced() else _offset_buckets
+        buckets = offset_buckets(reach, self.config)
         device = next((one.device for one in self.parameters()), buckets.device)
         buckets = buckets[reach - num_frames + 1 : reach + num_frames].to(device)
         by_offset: Tensor = self.table(buckets).t()

@@ -49,9 +49,10 @@ def zero_padding(x: Tensor, mask: Tensor | None, *, time_dim: int) -> Tensor:
     """`x` with zeros where `mask` (B, T) is True; `time_dim` is the axis of `x` that holds T."""
     if mask is None:
         return x
-    shape = [1] * x.dim()
-    shape[0], shape[time_dim] = mask.shape
-    return x.masked_fill(mask.view(shape), 0.0)
+    for dim in range(1, x.dim()):
+        if dim != time_dim:
+            mask = mask.unsqueeze(dim)
+    return x.masked_fill(mask, 0.0)
 
 
 def pad_rows(rows: Sequence[Tensor]) -> Tensor:

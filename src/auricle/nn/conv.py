@@ -17,7 +17,7 @@ from auricle.geometry import SAMPLE_RATE
 from auricle.nn.activations import WaveformActivation
 from auricle.nn.batch import Lengths, as_tensor
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import joins_frames, runs_on_cpu
+from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu
 
 LONE_KERNEL_ELEMENTS = 20_480
 """Up to this size torch gives a single row on the CPU to another kernel than a batch."""
@@ -64,7 +64,12 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
         The two kernels add up in different orders. Where a filter cancels a loud tone, or a gate
         takes large values, what they differ by is no longer small beside the output.
         """
-        is_lone = x.shape[0] == 1 and runs_on_cpu(x) and x.numel() <= LONE_KERNEL_ELEMENTS
+        is_lone = (
+            not is_traced()
+            and x.shape[0] == 1
+            and runs_on_cpu(x)
+            and x.numel() <= LONE_KERNEL_ELEMENTS
+        )
         rows = x.expand(2, -1, -1) if is_lone else x
         bias = None if self.bias is None else self.bias.to(x.dtype)
         output: Tensor = self._conv_forward(rows, self.weight.to(x.dtype), bias)
@@ -157,7 +162,9 @@ class SincConv(nn.Module):
         The order of operations and their type are the reference's: the argument of the sines
         reaches 400 radians, where float32 rounds to some 1e-5.
         """
-        angles, window = _half_taps(self.kernel_size)
+        # A constant that is traced is a part of the graph and must not be kept.
+        half_taps = _half_taps.__wrapped__ if is_traced() else _half_taps
+        angles, window = half_taps(self.kernel_size)
         angles, window = angles.to(self.low_hz.device), window.to(self.low_hz.device)
         low = MIN_LOW_HZ + self.low_hz.float().abs()
         high = low + MIN_BAND_HZ + self.band_hz.float().abs()
@@ -169,6 +176,10 @@ class SincConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, C, T), in the type of the weights, for waveforms `x` (B, 1, S), float32."""
+        if is_traced():
+            wide = torch.float32 if x.device.type == "mps" else torch.float64
+            y = F.conv1d(x.to(wide), self.filters().to(wide), stride=self.stride)
+            return y.to(self.low_hz.dtype)
         # torch does not type autograd functions, nor the gradients of convolutions below.
         output: Tensor = SymmetricConv.apply(x, self.filters(), self.stride)  # type: ignore[no-untyped-call]
         return output.to(self.low_hz.dtype)
@@ -234,12 +245,12 @@ def _to_mel(hz: float) -> float:
 def _half_taps(kernel_size: int) -> tuple[Tensor, Tensor]:
     """Angular frequency per Hz (1, N) and window (N,) of the taps before the middle one."""
     # Constants that live longer than one call must not be inference tensors.
-    with torch.inference_mode(False), torch.device("cpu"):
+    with torch.inference_mode(False):
         num_taps = kernel_size // 2
-        taps = torch.arange(-num_taps, 0, dtype=torch.float32)
+        taps = torch.arange(-num_taps, 0, dtype=torch.float32, device="cpu")
         angles = 2 * math.pi * taps.view(1, -1) / SAMPLE_RATE
         # The reference's window runs over 0..(kernel_size / 2 - 1), half a tap too far.
-        positions = torch.linspace(0, kernel_size / 2 - 1, num_taps)
+        positions = torch.linspace(0, kernel_size / 2 - 1, num_taps, device="cpu")
         window = 0.54 - 0.46 * torch.cos(2 * math.pi * positions / kernel_size)
     return angles, window
 

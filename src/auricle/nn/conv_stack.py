@@ -182,13 +182,15 @@ class _Chain:
         self.terms += [None] * (len(self.layers) - 1 - len(self.terms))
         statistics = UtteranceStatistics(len(self.x), norm.num_groups, self.x.device)
         hop, num_frames = self.geometry.hop_samples, self.num_frames
-        for cut in self._chunks():
-            x = self._through(cut, self.layers[:-1])
-            own = cut.own(self.layers[-1].convolved(x), hop)
-            counts = _within([num_frames[row] for row in cut.rows], cut.frames.start, own.shape[2])
-            statistics.add(own, counts, cut.rows)
+        for chunk in self._chunks():
+            x = self._through(chunk, self.layers[:-1])
+            own = chunk.own(self.layers[-1].convolved(x), hop)
+            counts = _within(
+                [num_frames[row] for row in chunk.rows], chunk.frames.start, own.shape[2]
+            )
+            statistics.add(own, counts, chunk.rows)
             if output is not None:
-                cut.write(output, own, hop)
+                chunk.write(output, own, hop)
         values = torch.float64 if self.x.dtype == torch.float64 else torch.float32
         self.terms.append(statistics.terms(norm, values))
 
@@ -196,8 +198,8 @@ class _Chain:
         """The chain after the last layer, whose output is computed and held."""
         self.terms += [None] * (len(self.layers) - len(self.terms))
         output, hop = self.new_output(), self.geometry.hop_samples
-        for cut in self._chunks():
-            cut.write(output, cut.own(self._through(cut, self.layers), hop), hop)
+        for chunk in self._chunks():
+            chunk.write(output, chunk.own(self._through(chunk, self.layers), hop), hop)
         return _Chain(output, self.num_frames)
 
     def finished(self, output: Tensor) -> _Chain:
@@ -207,19 +209,19 @@ class _Chain:
         num_frames = self.num_frames
         steps = _steps(self.lengths, num_frames) if layer.has_shortcut else []
         rows = range(len(output))
-        for cut in self._chunks():
-            y = output[:, :, cut.frames]
+        for chunk in self._chunks():
+            y = output[:, :, chunk.frames]
             shortcut = None
             if layer.has_shortcut:
-                x = self.x[:, :, cut.frames.start * layer.window.stride :]
+                x = self.x[:, :, chunk.frames.start * layer.window.stride :]
                 shortcut = layer.shortcut(x, steps, y.shape[2])
-            counts = _within(num_frames, cut.frames.start, y.shape[2])
+            counts = _within(num_frames, chunk.frames.start, y.shape[2])
             y.copy_(layer.finished(terms(y, rows), shortcut, counts))
         return _Chain(output, num_frames)
 
     def _chunks(self) -> list[HaloChunk]:
         # A shortcut's steps are the stride but for utterances that are shorter than a window:
-        # these must lie in one cut.
+        # these must lie in one chunk.
         has_shortcut = any(layer.has_shortcut for layer in self.layers)
         longest = max(layer.window.size for layer in self.layers)
         return halo_chunks(
@@ -230,10 +232,11 @@ class _Chain:
             min_frames=longest if has_shortcut else 1,
         )
 
-    def _through(self, cut: HaloChunk, layers: Sequence[StackLayer]) -> Tensor:
-        """Output of `layers` for the cut's part of what is held."""
-        x, lengths = cut.of(self.x), cut.lengths
-        whole: Sequence[int] = [self.lengths[row] for row in cut.rows]
+    def _through(self, chunk: HaloChunk, layers: Sequence[StackLayer]) -> Tensor:
+        """Output of `layers` for the chunk's part of what is held."""
+        x = chunk.of(self.x)
+        lengths: Lengths = chunk.lengths
+        whole: Lengths = [self.lengths[row] for row in chunk.rows]
         for layer, terms in zip(layers, self.terms, strict=False):
             before, whole = whole, _through(layer.window, whole)
             lengths = _through(layer.window, lengths)
@@ -241,7 +244,7 @@ class _Chain:
             shortcut = None
             if layer.has_shortcut:
                 shortcut = layer.shortcut(x, _steps(before, whole), y.shape[2])
-            x = layer.finished(y if terms is None else terms(y, cut.rows), shortcut, lengths)
+            x = layer.finished(y if terms is None else terms(y, chunk.rows), shortcut, lengths)
         return x
 
 

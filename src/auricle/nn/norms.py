@@ -185,8 +185,8 @@ def _time_sums(x: Tensor, is_true: Tensor | None) -> Tensor:
     """Sums (B, C, 1), float64, over the valid frames of `x` (B, C, T)."""
     sums = x.new_zeros(x.shape[0], x.shape[1], 1, dtype=torch.float64)
     # One split, not many slices: each slice would have a gradient of the size of `x`.
-    blocks = torch.split(x, _block_frames(x), dim=2)
-    kept = () if is_true is None else torch.split(is_true, _block_frames(x), dim=2)
+    blocks = _blocks(x, _block_frames(x))
+    kept = () if is_true is None else _blocks(is_true, _block_frames(x))
     for index, block in enumerate(blocks):
         values = block.double() * kept[index] if kept else block.double()
         sums = sums + values.sum(2, keepdim=True)
@@ -196,23 +196,27 @@ def _time_sums(x: Tensor, is_true: Tensor | None) -> Tensor:
 def _time_sums_of_squares(x: Tensor) -> Tensor:
     """Sums (B, C, 1), float64, over the squares of `x` (B, C, T)."""
     sums = x.new_zeros(x.shape[0], x.shape[1], 1, dtype=torch.float64)
-    for block in torch.split(x, _block_frames(x), dim=2):
+    for block in _blocks(x, _block_frames(x)):
         # Squares are all of one sign, so within a block their own type keeps them well enough.
         sums = sums + block.square().sum(2, keepdim=True)
     return sums
 
 
+def _blocks(x: Tensor, block_frames: int) -> Sequence[Tensor]:
+    """Blocks (B, C, block_frames) of `x` (B, C, T), the last one shorter; one under a compiler."""
+    # A number of blocks that depends on the length would be a graph of its own.
+    return (x,) if is_traced() else torch.split(x, block_frames, dim=2)
+
+
 def _block_frames(x: Tensor) -> int:
     """Frames that one step of a sum over `x` (B, C, T) takes."""
-    if is_traced():  # a count of blocks that depends on the length would be a graph of its own
-        return x.shape[2]
     elements = CPU_BLOCK_ELEMENTS if runs_on_cpu(x) else DEVICE_BLOCK_ELEMENTS
     return max(elements // (x.shape[0] * x.shape[1]), 1)
 
 
 def _group_sums(channel_sums: Tensor, num_groups: int) -> Tensor:
     """Sums (B, G, 1) over the channels of each group, from sums (B, C, 1) per channel."""
-    return channel_sums.reshape(channel_sums.shape[0], num_groups, -1, 1).sum(2)
+    return channel_sums.unflatten(1, (num_groups, -1)).sum(2)
 
 
 def check_variance(num_frames: int) -> None:

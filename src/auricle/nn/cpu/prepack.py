@@ -167,7 +167,7 @@ class Prepacking(nn.Module):
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         self.drop_prepacked()
-        return super()._apply(*args, **kwargs)
+        return cast("Self", super()._apply(*args, **kwargs))  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self.drop_prepacked()
