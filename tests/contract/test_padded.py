@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -27,6 +25,7 @@ from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.waveform_extractor import ExtractorConfig
+from forks import Forked
 from golden_cases import BATCH_LIMIT, GoldenCase, deviation, encoder_names, shared_encoder
 
 every_encoder = pytest.mark.parametrize("name", encoder_names())
@@ -191,14 +190,14 @@ def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path: Path) ->
     encoder = auricle.build(ApcConfig(num_layers=2, hidden_size=8)).eval()
     waveforms, lengths = padded(encoder)
     torch.save((waveforms, lengths), tmp_path / "batch.pt")
-    commands = [[sys.executable, "-c", PARALLEL, str(tmp_path), str(rank)] for rank in range(2)]
-    processes = [subprocess.Popen(command) for command in commands]
+    processes = [Forked(["-c", PARALLEL, str(tmp_path), str(rank)]) for rank in range(2)]
     try:
-        assert [process.wait(120) for process in processes] == [0, 0]
+        for process in processes:
+            _, stderr = process.communicate(timeout=120)
+            assert process.returncode == 0, stderr
     finally:
         for process in processes:
-            process.kill()
-            process.wait()
+            process.close()
     frames, _ = encoder.forward_padded(waveforms, lengths)
     frames.square().sum(dim=(1, 2)).mean().backward()
     for rank in range(2):
