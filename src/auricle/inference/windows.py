@@ -61,8 +61,8 @@ def encode_windows(
             `min_samples`; the overlap is shorter than the span of a frame.
     """
     pad_short = checked_pad_short(pad_short, short)
-    is_one = isinstance(layer, int | None) or (isinstance(layer, str) and layer != "all")
-    names = [encoder.layer_info(layer).name] if is_one else layer
+    is_one = layer != "all" and (isinstance(layer, str) or not isinstance(layer, Sequence))
+    names: Any = [encoder.layer_info(layer).name] if is_one else layer
     outputs = window_layers(
         encoder,
         wavs,

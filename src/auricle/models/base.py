@@ -150,8 +150,8 @@ class Encoder(EncoderDefinition):
         if is_traced():
             mask = padding_mask(lengths, waveforms.shape[1], waveforms.device)
             batch = Batch.padded(zero_padding(waveforms, mask, time_dim=1), lengths)
-            outputs = self.encode(batch, frozenset([info.name]))
-            x = next(output.values for name, output in outputs if name == info.name)
+            layers = self.encode(batch, frozenset([info.name]))
+            x = next(output.values for name, output in layers if name == info.name)
             mask = padding_mask(num_frames, x.shape[1], x.device)
             return zero_padding(x.float().contiguous(), mask, time_dim=1), num_frames
         size = info.geometry.num_frames(waveforms.shape[1])

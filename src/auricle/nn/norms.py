@@ -216,7 +216,7 @@ def _block_frames(x: Tensor) -> int:
 
 def _group_sums(channel_sums: Tensor, num_groups: int) -> Tensor:
     """Sums (B, G, 1) over the channels of each group, from sums (B, C, 1) per channel."""
-    return channel_sums.unflatten(1, (num_groups, -1)).sum(2)
+    return channel_sums.reshape(channel_sums.shape[0], num_groups, -1, 1).sum(2)
 
 
 def check_variance(num_frames: int) -> None:
