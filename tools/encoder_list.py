@@ -32,7 +32,7 @@ SHOWN = 5
 def family_table() -> str:
     """A row for each family with weights, in the order of their papers; the baselines last."""
     lines = [
-        "| family | paper | published models | bundled | dim | layers | frames/s |",
+        "| family | paper | published models | bundled (smaller) | dim | layers | frames/s |",
         "|---|---|---|---|---:|---:|---:|",
     ]
     records = [find(name) for name in list_models()]
