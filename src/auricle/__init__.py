@@ -1,4 +1,4 @@
-"""auricle: one interface for every self-supervised speech encoder.
+"""auricle: one interface for self-supervised speech encoders.
 
 `auricle.load(name_or_path)` gives an encoder; called with a list of waveforms it returns a list
 of representations, each `(frames, dim)`, the same alone and in any batch.

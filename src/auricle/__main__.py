@@ -77,7 +77,7 @@ def build_parser(version: str) -> argparse.ArgumentParser:
     """Build the parser of all commands; parsed arguments hold the command's function as `run`."""
     parser = argparse.ArgumentParser(
         prog="auricle",
-        description="One interface for every self-supervised speech encoder.",
+        description="One interface for self-supervised speech encoders.",
         epilog="`auricle COMMAND --help` shows a command's options and examples.",
         allow_abbrev=False,
     )
