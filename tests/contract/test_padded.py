@@ -90,7 +90,10 @@ def test_what_is_no_padded_batch_is_refused() -> None:
     x, lengths = torch.zeros(2, 800), torch.tensor([800, 400])
     wrong: dict[str, tuple[Any, Any]] = {
         "must be tensors, but are list and Tensor": ([x[0], x[1]], lengths),
-        r"must be a floating-point tensor \(B, S\), but are \(800,\)": (x[0], lengths),
+        r"must be a dense floating-point tensor \(B, S\), but are \(800,\)": (x[0], lengths),
+        "but are .*, torch.sparse_coo": (x.to_sparse(), lengths),
+        "integer tensor .* torch.bool": (x, lengths > 0),
+        "integer tensor .* torch.complex64": (x, lengths.to(torch.complex64)),
         "but are .*, torch.int16": (x.short(), lengths),
         r"integer tensor \(2,\), .* but are \(3,\)": (x, torch.tensor([1, 2, 3])),
         "integer tensor .* torch.float32": (x, lengths.float()),
@@ -104,6 +107,17 @@ def test_what_is_no_padded_batch_is_refused() -> None:
         encoder.forward_padded(x, lengths, layer="nothing")
     with pytest.raises(LayerError, match="no layer 7"):
         encoder.padded_module(7)
+
+
+def test_a_batch_without_rows_has_no_frames() -> None:
+    for name in ("fbank", "apc"):
+        encoder = shared_encoder(name)
+        num_samples = encoder.min_samples + 800
+        frames, num_frames = encoder.forward_padded(
+            torch.zeros(0, num_samples), torch.zeros(0).long()
+        )
+        assert frames.shape == (0, encoder.num_frames(num_samples), encoder.layer_info(None).dim)
+        assert num_frames.shape == (0,)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,9 @@ def test_a_checkpoint_of_another_size_than_its_name_says_is_warned_of(
     caplog.clear()
     auricle.load("apc_360hr", checkpoint=GoldenCase("apc").checkpoints[0])
     assert "expected 3 of up to 512" in caplog.text
+    caplog.clear()
+    auricle.load("apc", checkpoint=GoldenCase("apc").checkpoints[0])  # a family has no size
+    assert not caplog.text
 
 
 def test_the_paper_of_a_variant_is_its_record_s() -> None:

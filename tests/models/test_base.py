@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import auricle
-from auricle.errors import LayerError
+from auricle.errors import AudioError, LayerError
 from auricle.models import base
 from auricle.models.apc import ApcConfig
 from auricle.nn.batch import Batch, as_ints
@@ -40,9 +41,14 @@ def test_layers_come_by_name_in_the_order_of_the_names() -> None:
     assert list(output) == ["quarter", "whole"]
     assert encoder.layers([torch.arange(5.0)], []) == [{}]
     assert encoder.layers([]) == []
-    for wrong in ("whole", 0, None):
+    for alike in (np.array([-1, 0]), [np.int64(-1), "whole"], {"quarter": 1, "whole": 2}.keys()):
+        (output,) = encoder.layers([torch.arange(5.0)], alike)  # type: ignore[arg-type]
+        assert list(output) == ["quarter", "whole"]
+    for wrong in ("whole", 0, None, {"whole"}, 1.5):
         with pytest.raises(LayerError, match="names must be 'all' or a list of layers"):
             encoder.layers([torch.arange(5.0)], wrong)  # type: ignore[arg-type]
+    with pytest.raises(LayerError, match="one of them is None"):
+        encoder.layers([torch.arange(5.0)], [None])  # type: ignore[list-item]
 
 
 def test_the_deprecated_spelling_of_several_layers() -> None:
@@ -69,6 +75,10 @@ def test_the_deprecated_spelling_of_pad_short() -> None:
         (output,) = encoder([torch.zeros(10)], short="pad")  # type: ignore[call-arg]
     assert warned[0].filename == __file__
     assert torch.equal(output, encoder([torch.zeros(10)], pad_short=True)[0])
+    with pytest.raises(AudioError, match="pad_short is 'error': pass True .* or False"):
+        encoder([torch.zeros(10)], pad_short="error")  # type: ignore[arg-type]
+    with pytest.raises(AudioError, match="got pad_short=True and short='error'"):
+        encoder([torch.zeros(10)], pad_short=True, short="error")  # type: ignore[call-arg]
 
 
 def test_a_long_list_is_encoded_in_batches_of_like_length(

@@ -179,10 +179,15 @@ def checked_pad_short(pad_short: bool, short: str | None) -> bool:
     """`pad_short`, or what the deprecated argument `short` says in its place.
 
     Raises:
-        AudioError: `short` is neither `"error"` nor `"pad"`.
+        AudioError: `pad_short` is no bool, `short` is neither `"error"` nor `"pad"`, or both are
+            given.
     """
+    if not isinstance(pad_short, bool):
+        raise AudioError(f"pad_short is {pad_short!r}: pass True to pad short waveforms, or False")
     if short is None:
         return pad_short
+    if pad_short:
+        raise AudioError(f"got pad_short=True and short={short!r}: leave out short")
     if short not in ("error", "pad"):
         raise AudioError(f"short is {short!r}, expected 'error' or 'pad'")
     warn_deprecated(f"short={short!r} is deprecated: pass pad_short={short == 'pad'}")

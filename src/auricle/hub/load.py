@@ -193,11 +193,10 @@ def _published(record: Record, facts: Provenance, refresh: bool) -> Checkpoint:
 
 
 def _published_config(name: str) -> Config | None:
-    """The configuration of the size that a catalogue entry is of; None where it has none."""
-    try:
-        record = search.find(name)
-    except UnknownModelError:  # a family
+    """The configuration of the size that a catalogue entry is of; None for a family."""
+    if is_family(name):  # also where the name is an alias of one of its models
         return None
+    record = search.find(name)
     return find_family(record.family).preset(record.size) if record.size is not None else None
 
 

@@ -35,6 +35,10 @@ MAX_PADDED_SECONDS = 320.0
 """Audio of a padded batch, padding included: longer lists are encoded in several batches."""
 
 
+LENGTH_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+"""Types of the lengths of a padded batch."""
+
+
 class Encoder(EncoderDefinition):
     """A speech encoder: a list of waveforms in, a list of representations out.
 
@@ -71,7 +75,7 @@ class Encoder(EncoderDefinition):
             LayerError: The encoder has no such layer.
         """
         pad_short = checked_pad_short(pad_short, short)
-        if layer == "all" or (isinstance(layer, Sequence) and not isinstance(layer, str)):
+        if isinstance(layer, Sequence) and (layer == "all" or not isinstance(layer, str)):
             warn_deprecated(
                 f"encoder(wavs, layer={layer!r}) is deprecated: encoder.layers(wavs, names) "
                 "returns layers by name"
@@ -156,6 +160,8 @@ class Encoder(EncoderDefinition):
             return zero_padding(x.float().contiguous(), mask, time_dim=1), num_frames
         size = info.geometry.num_frames(waveforms.shape[1])
         rows = [row[:length] for row, length in zip(waveforms, lengths.tolist(), strict=True)]
+        if not rows:
+            return waveforms.new_zeros(0, size, info.dim), num_frames
         outputs = [output[info.name] for output in self._outputs(rows, [info.name])]
         frames = [F.pad(output, (0, 0, 0, size - len(output))) for output in outputs]
         return torch.stack(frames), num_frames
@@ -176,12 +182,13 @@ class Encoder(EncoderDefinition):
         if not isinstance(waveforms, Tensor) or not isinstance(lengths, Tensor):
             kinds = f"{type(waveforms).__name__} and {type(lengths).__name__}"
             raise AudioError(f"waveforms and lengths must be tensors, but are {kinds}")
-        if waveforms.dim() != 2 or not waveforms.is_floating_point():
+        is_dense = waveforms.layout == torch.strided
+        if waveforms.dim() != 2 or not waveforms.is_floating_point() or not is_dense:
             raise AudioError(
-                "waveforms must be a floating-point tensor (B, S), but are "
-                f"{tuple(waveforms.shape)}, {waveforms.dtype}"
+                "waveforms must be a dense floating-point tensor (B, S), but are "
+                f"{tuple(waveforms.shape)}, {waveforms.dtype}, {waveforms.layout}"
             )
-        if lengths.shape != waveforms.shape[:1] or lengths.is_floating_point():
+        if lengths.shape != waveforms.shape[:1] or lengths.dtype not in LENGTH_TYPES:
             raise AudioError(
                 f"lengths must be an integer tensor ({waveforms.shape[0]},), one for each row of "
                 f"waveforms, but are {tuple(lengths.shape)}, {lengths.dtype}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -171,11 +172,11 @@ class EncoderDefinition(nn.Module, abc.ABC):
                 if info.name == layer:
                     return info
         elif (
-            isinstance(layer, int)
+            isinstance(layer, Integral)  # NumPy's too
             and not isinstance(layer, bool)
             and -len(layers) <= layer < len(layers)
         ):
-            return layers[layer]
+            return layers[int(layer)]
         names = ", ".join(info.name for info in layers)
         raise LayerError(
             f"{self._name} has no layer {layer!r}: expected an index from {-len(layers)} to "
@@ -188,14 +189,22 @@ class EncoderDefinition(nn.Module, abc.ABC):
         Raises:
             LayerError: The encoder has no such layer, or `names` is no list.
         """
-        if names == "all":
+        if isinstance(names, str) and names == "all":
             return [info.name for info in self.layer_infos]
-        if isinstance(names, str) or not isinstance(names, Sequence):
+        if names is None or isinstance(names, str | int):
             raise LayerError(
-                f"names must be 'all' or a list of layers, but is {names!r}; pass [{names!r}], or "
-                f"call encoder(wavs, layer={names!r}) for one layer"
+                f"names must be 'all' or a list of layers, but is {names!r}; pass a list, or call "
+                f"encoder(wavs, layer={names!r}) for one layer"
             )
-        return list(dict.fromkeys(self.layer_info(one).name for one in names))
+        if isinstance(names, (set, frozenset)) or not isinstance(names, Iterable):
+            raise LayerError(
+                f"names must be 'all' or a list of layers in order, but is {names!r}; pass a list "
+                "of names or indices"
+            )
+        chosen = list(names)
+        if None in chosen:
+            raise LayerError("names must be names or indices of layers, but one of them is None")
+        return list(dict.fromkeys(self.layer_info(one).name for one in chosen))
 
     def num_frames(self, num_samples: IntOrTensor, layer: int | str | None = None) -> IntOrTensor:
         """Exact number of frames for `num_samples` samples at 16 kHz, by arithmetic alone.

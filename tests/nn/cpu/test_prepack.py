@@ -135,6 +135,27 @@ def test_no_element_changes_unseen(shape: tuple[int, ...], dtype: torch.dtype) -
         assert torch.equal(made(), weight)
 
 
+@pytest.mark.parametrize("shape", [(240, 40), (96, 224), (60, 768), (1200, 6)])
+def test_rows_and_columns_change_places_or_signs_with_another_fingerprint(
+    shape: tuple[int, int],
+) -> None:
+    weight = torch.randn(shape)
+    before = prepack.fingerprint(weight)
+    for index in range(shape[0]):
+        weight[index].neg_()
+        assert not torch.equal(prepack.fingerprint(weight), before)
+        weight[index].neg_()
+        other = (index + 1) % shape[0]
+        weight[[index, other]] = weight[[other, index]]
+        assert not torch.equal(prepack.fingerprint(weight), before)
+        weight[[index, other]] = weight[[other, index]]
+    for index in range(shape[1] - 1):
+        weight[:, [index, index + 1]] = weight[:, [index + 1, index]]
+        assert not torch.equal(prepack.fingerprint(weight), before)
+        weight[:, [index, index + 1]] = weight[:, [index + 1, index]]
+    assert torch.equal(prepack.fingerprint(weight), before)
+
+
 def test_a_weight_that_is_not_aligned_has_a_fingerprint() -> None:
     weight = torch.randn(4001)[1:]
     before = prepack.fingerprint(weight)

@@ -51,7 +51,7 @@ SMALLEST_RANGE = 1e-30
 
 WORD_BYTES = 8
 RUN_WORDS = 251
-"""Neighbouring words of a weight that a fingerprint adds up; as a prime it divides no row."""
+"""Words of a row in the table that a fingerprint sums; as a prime it divides no row of a weight."""
 
 WeightLayout: TypeAlias = Callable[[Tensor], Tensor]
 """Makes the matrix (N, K) of a weight."""
@@ -105,11 +105,11 @@ def _place(weight: Tensor) -> tuple[object, ...]:
 
 
 def fingerprint(weight: Tensor) -> Tensor:
-    """Sums, modulo 2^64, over short runs of all words of a weight, (number of runs + rest,).
+    """Row and column sums, modulo 2^64, of all words of a weight as a table, and its rest, bytes.
 
-    Writes through `weight.data` change no version. A sum in whole numbers differs after any write
-    of one value, and runs that cross the rows differ after a change of order. It is as fast as
-    memory is read, which a product with a random vector is not.
+    Writes through `weight.data` change no version. Sums of whole numbers differ after any write of
+    one value; words that change places or signs change the sums of their rows or of their columns.
+    Sums are faster than a product with a random vector, which would read the weight as floats.
     """
     flat = weight.detach().flatten()
     num_runs = flat.numel() * flat.element_size() // (WORD_BYTES * RUN_WORDS)
@@ -119,7 +119,8 @@ def fingerprint(weight: Tensor) -> Tensor:
     )
     if not num_runs or not is_aligned:
         return flat.clone().view(torch.uint8)
-    sums = flat[:size].view(torch.int64).view(num_runs, RUN_WORDS).sum(1)
+    words = flat[:size].view(torch.int64).view(num_runs, RUN_WORDS)
+    sums = torch.cat([words.sum(1), words.sum(0)])
     return torch.cat([sums.view(torch.uint8), flat[size:].view(torch.uint8)])
 
 
