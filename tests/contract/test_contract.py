@@ -25,9 +25,17 @@ from auricle.models.base import Encoder
 from auricle.nn import chunking, transformer
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.transformer import TransformerLayer
-from golden_cases import BATCH_LIMIT, deviation, encoder_names, shared_encoder
+from golden_cases import BATCH_LIMIT, deviation, encoder_names, family, shared_encoder
 
 every_encoder = pytest.mark.parametrize("name", encoder_names())
+LAST_OF_FAMILY = {family(name): name for name in encoder_names()}.values()
+every_family = pytest.mark.parametrize(
+    "name",
+    [
+        name if name in LAST_OF_FAMILY else pytest.param(name, marks=pytest.mark.whole)
+        for name in encoder_names()
+    ],
+)
 SIX_SECONDS, THIRTY_SECONDS = 6 * SAMPLE_RATE, 30 * SAMPLE_RATE
 
 
@@ -103,7 +111,7 @@ def test_the_batch_never_matters(name: str) -> None:
             assert_near(output, alone[index], (way, index))
 
 
-@every_encoder
+@every_family
 def test_a_long_one_in_chunks_beside_the_shortest_never_matters(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,7 +207,7 @@ def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path: Path) ->
     processes = [Forked(["-c", PARALLEL, str(tmp_path), str(rank)]) for rank in range(2)]
     try:
         for process in processes:
-            _, stderr = process.communicate(timeout=120)
+            _, stderr = process.communicate(timeout=240)
             assert process.returncode == 0, stderr
     finally:
         for process in processes:

@@ -126,7 +126,7 @@ class Layout:
         return torch.cat(rows).unsqueeze(0)
 
     def rows(self, x: Tensor) -> list[Tensor]:
-        """Valid frames (T, D) of each utterance of `x` in this layout, as views."""
+        """Valid frames (T, ...) of each utterance of `x` in this layout, as views."""
         if self.is_packed:
             return [x[0, one] for one in self.slices]
         return [row[:length] for row, length in zip(x, as_ints(self.lengths), strict=True)]

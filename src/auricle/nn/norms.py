@@ -203,7 +203,7 @@ def _time_sums_of_squares(x: Tensor) -> Tensor:
 
 
 def _blocks(x: Tensor, block_frames: int) -> Sequence[Tensor]:
-    """Blocks (B, C, block_frames) of `x` (B, C, T), the last one shorter; one under a compiler."""
+    """Blocks (B, C, frames) of `x` (B, C, T), the last one shorter; one under a compiler."""
     # A number of blocks that depends on the length would be a graph of its own.
     return (x,) if is_traced() else torch.split(x, block_frames, dim=2)
 
