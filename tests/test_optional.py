@@ -11,7 +11,7 @@ import pytest
 
 import auricle
 from auricle.errors import MissingExtraError
-from auricle.optional import missing_extra, missing_module, optional
+from auricle.optional import EXTRAS, INSTALL_NAMES, missing_extra, missing_module, optional
 
 SOURCES = Path(auricle.__file__).parent
 
@@ -108,7 +108,21 @@ def test_a_package_that_fails_otherwise_is_not_called_missing(
 
 def test_names_that_pip_has_otherwise_are_given() -> None:
     lacks = ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
-    assert str(missing_extra("sklearn", "probing", lacks)).endswith("pip install scikit-learn")
+    assert str(missing_extra("sklearn", "probing", lacks)).endswith(
+        "; run pip install scikit-learn, or pip install '.[probe]' in auricle's clone"
+    )
+
+
+def test_the_extras_install_the_packages_that_they_are_named_for() -> None:
+    import msgspec
+
+    project = msgspec.toml.decode((SOURCES.parents[1] / "pyproject.toml").read_bytes())["project"]
+    extras = project["optional-dependencies"]
+    assert set(EXTRAS.values()) <= set(extras)
+    for module, extra in EXTRAS.items():
+        if module != "starlette":  # Gradio brings it
+            name = INSTALL_NAMES.get(module, module)
+            assert any(one.startswith(f"{name}>") for one in extras[extra])
 
 
 def test_a_folder_of_the_same_name_is_no_package(packages: Path) -> None:

@@ -20,6 +20,17 @@ INSTALL_NAMES = {
 }
 """Module name -> name of the distribution that pip installs, where they differ."""
 
+EXTRAS = {
+    "accelerate": "train",
+    "gradio": "explore",
+    "matplotlib": "plot",
+    "praatio": "plot",
+    "sklearn": "probe",
+    "starlette": "explore",
+    "tensorboard": "train",
+}
+"""Module name -> the extra of auricle that installs all packages of the feature."""
+
 
 @contextmanager
 def optional(package: str, purpose: str) -> Iterator[None]:
@@ -92,7 +103,9 @@ def missing_module(error: BaseException | None) -> str | None:
 
 
 def _advice(module: str) -> str:
-    return f"run pip install {_install_name(module)}"
+    advice = f"run pip install {_install_name(module)}"
+    extra = EXTRAS.get(module.partition(".")[0])
+    return advice if extra is None else f"{advice}, or pip install '.[{extra}]' in auricle's clone"
 
 
 def _install_name(module: str) -> str:

@@ -404,6 +404,8 @@ def test_rows_that_failed_before_do_not_look_as_if_they_had_gone_well(
         example=None,
         padding=0.0,
         stages=Stages(),
+        num_frames=0,
+        num_bytes=0,
     )
     monkeypatch.setattr(api, "extract", lambda *_, **__: summary)
     command = ["hf-dataset://o/n@train", "--model", "fbank", "--out", tmp_path / "o", *options]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,10 @@ def test_it_writes_an_encoder_that_commands_take(
 ) -> None:
     assert main([*command, "--steps", "2"]) == 0
     result = tmp_path / "out" / "tiny.safetensors"
-    assert capsys.readouterr().out == f"wrote {result} after 2 steps\n"
+    written, losses = capsys.readouterr().out.splitlines()
+    assert written == f"wrote {result} after 2 steps"
+    curves = re.escape(str(tmp_path / "out" / "curves.png"))
+    assert re.fullmatch(rf"loss \d+\.\d{{4}} \(up to step 2\); curves: {curves}", losses)
     assert main(["info", str(result)]) == 0
     assert "tiny" in capsys.readouterr().out
     audio = str(tmp_path / "audio" / "0.wav")
@@ -76,7 +80,9 @@ def test_a_signal_ends_it_after_a_checkpoint(
     assert "stopped after step 3 of 6; run the same command to resume" in capsys.readouterr().out
     assert (tmp_path / "out" / "checkpoints" / "step_00000003").is_dir()
     assert main(command) == 0
-    assert "after 6 steps" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "after 6 steps" in out
+    assert re.search(r"loss from \S+ \(up to step 3\) to \S+ \(up to step 6\); curves", out)
     assert load_file(tmp_path / "out" / "tiny.safetensors")
 
 

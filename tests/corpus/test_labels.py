@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from auricle.corpus.labels import check_labels, check_segments, read_segments, read_table
+from auricle.corpus.labels import (
+    check_labels,
+    check_segments,
+    exceeds,
+    read_segments,
+    read_table,
+)
 from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError, AuricleError, MissingExtraError
 
@@ -106,6 +112,16 @@ def test_labels_of_something_else_are_refused() -> None:
     check_segments((), 5.0)
     with pytest.raises(AudioError, match="the labels reach 85 s, but the recording ends at 5 s"):
         check_segments(segments((80, 85, "a"), (0, 1, "b")), 5.0)
+
+
+def test_times_that_differ_by_rounding_are_equal(tmp_path: Path) -> None:
+    (tmp_path / "a.ctm").write_text("a 1 0.81 0.06 p30\na 1 0.87 0.20 p3\n")
+    assert read_segments(tmp_path / "a.ctm") == segments((0.81, 0.87, "p30"), (0.87, 1.07, "p3"))
+    (tmp_path / "a.tsv").write_text("-0.0004\t0.2\ta\n0.2004\t0.2\tb\n")
+    assert read_segments(tmp_path / "a.tsv") == segments((0, 0.2, "a"), (0.2004, 0.2004, "b"))
+    assert not exceeds(0.81 + 0.06, 0.87)
+    assert not exceeds(0.871, 0.87)
+    assert exceeds(0.8711, 0.87)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

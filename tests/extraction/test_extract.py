@@ -60,6 +60,30 @@ def test_a_corpus_becomes_a_store(folder: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(store[f"u{index}"], expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("output_format", ["store", "npy"])
+def test_the_summary_counts_the_frames_and_bytes_that_were_written(
+    folder: Path, tmp_path: Path, output_format: str
+) -> None:
+    def extracted(**options: Any) -> tuple[int, int]:
+        summary = auricle.extract(
+            folder,
+            tmp_path / "out",
+            model="apc_mini",
+            layers=[0, 1],
+            dtype="float16",
+            output_format=output_format,
+            **options,
+        )
+        return summary.num_frames, summary.num_bytes
+
+    expected = extracted(dry_run=True)
+    assert extracted() == expected
+    store = auricle.open(tmp_path / "out")
+    arrays = [[store.get(name, layer=layer) for name in store.ids] for layer in store.layers]
+    assert expected == (sum(map(len, arrays[0])), sum(x.nbytes for row in arrays for x in row))
+    assert extracted() == (0, 0)
+
+
 def test_an_encoder_that_is_loaded_is_taken_as_it_is(folder: Path, tmp_path: Path) -> None:
     encoder = auricle.load("apc_mini")
     with torch.no_grad():

@@ -224,6 +224,7 @@ def test_labels_stand_in_their_boxes_where_they_fit() -> None:
         Segment(start=0.518, end=0.56, label="much too long"),
         Segment(start=0.56, end=0.565, label="n"),
         Segment(start=0.9, end=3.0, label="$cut_"),
+        Segment(start=0.9999999999, end=1.1, label="after the end"),
         Segment(start=2.0, end=3.0, label="gone"),
     )
     picture = draw_utterance(utterance(segments=segments))

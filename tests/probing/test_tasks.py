@@ -118,16 +118,29 @@ def test_a_table_is_found_in_the_corpus_and_above_it(tmp_path: Path) -> None:
     inner = tmp_path / "corpus" / "t.tsv"
     inner.parent.mkdir()
     inner.touch()
-    assert find_table(tmp_path, "t.tsv", "corpus") == inner
-    assert find_table(tmp_path / "corpus", "t.tsv", "corpus") == inner
+    assert find_table("words", tmp_path, "t.tsv", "corpus") == inner
+    assert find_table("words", tmp_path / "corpus", "t.tsv", "corpus") == inner
     outer = tmp_path / "t.tsv"
     outer.touch()
-    assert find_table(tmp_path, "t.tsv", "corpus") == outer
+    assert find_table("words", tmp_path, "t.tsv", "corpus") == outer
 
 
-def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(AuricleError, match=r"cannot open .*manifest\.tsv.*pass the folder.*data="):
-        read_task("words", tmp_path)
+@pytest.mark.parametrize(
+    ("task", "table", "columns"),
+    [
+        ("phones", "phones.tsv", "phone, start_frame_10ms, frames"),
+        ("words", "manifest.tsv", "path, split .* word"),
+        ("speakers", "manifest.tsv", "path, split, .* speaker"),
+    ],
+)
+def test_a_folder_of_audio_alone_gets_the_files_and_columns_of_the_task(
+    task: str, table: str, columns: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.wav").touch()
+    message = rf"task {task} needs labels, and .* has no {table}; expected as --data .*{columns}"
+    with pytest.raises(AuricleError, match=message) as caught:
+        read_task(task, tmp_path)
+    assert "docs/probing.md" in str(caught.value)
 
 
 def test_missing_audio_is_counted_and_named(tmp_path: Path) -> None:
@@ -175,3 +188,28 @@ def test_a_kaldi_folder_has_speakers_and_phones_beside_its_files(tmp_path: Path)
     (tmp_path / "x-1.ctm").unlink()
     with pytest.raises(AuricleError, match=r"x-1 has no phones: expected .*x-1\.TextGrid or \.ctm"):
         read_task("phones", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_refused"),
+    [
+        ("0.81 0.06 p30", "0.87 0.20 p3", False),
+        ("0.810 0.061 p30", "0.870 0.200 p3", False),
+        ("0.81 0.07 p30", "0.87 0.20 p3", True),
+    ],
+)
+def test_phones_that_overlap_by_rounding_alone_touch(
+    first: str, second: str, is_refused: bool, tmp_path: Path
+) -> None:
+    rows = ["path\tspeaker"]
+    for name in "xy":
+        (tmp_path / f"{name}.wav").touch()
+        (tmp_path / f"{name}.ctm").write_text(f"{name} 1 {first}\n{name} 1 {second}\n")
+        rows.append(f"{name}.wav\t{name}")
+    (tmp_path / "list.tsv").write_text("\n".join(rows))
+    if is_refused:
+        with pytest.raises(AuricleError, match=r"overlap at 0\.87 s: p30 and p3"):
+            read_task("phones", tmp_path / "list.tsv")
+        return
+    task = read_task("phones", tmp_path / "list.tsv")
+    assert [one.label for one in task.utterances[0].segments] == ["p30", "p3"]

@@ -24,10 +24,18 @@ def test_sections_are_typed(recipe: Recipe, recipe_text: str) -> None:
     ("old", "new", "message"),
     [
         ('family = "apc"', 'family = "ape"', "family must be one of cpc"),
-        ('family = "apc"', 'family = "baseline"', "baseline has no pretraining objective"),
+        (
+            'family = "apc"',
+            'family = "baseline"',
+            "baseline has no pretraining objective.* are .*apc, .*wav2vec2",
+        ),
         ("hidden_size = 16", "hidden_size = 0", r"\[encoder\]: hidden_size must be at least 1"),
-        ("hidden_size = 16", "hiden_size = 16", r"\[encoder\]: .*hiden_size"),
-        ("[data]", "[objective]\nmasks = 1\n[data]", r"\[objective\]: .*masks"),
+        (
+            "hidden_size = 16",
+            "hiden_size = 16",
+            r"\[encoder\] has no option hiden_size; .*hidden_size",
+        ),
+        ("[data]", "[objective]\nmasks = 1\n[data]", r"\[objective\] has no option masks"),
         ("crop_seconds = 0.5", "crop_seconds = 3.0", "at most batch_seconds"),
         ("crop_seconds = 0.5", "crop_seconds = -1.0", "above 0"),
         ("steps = 8", "steps = 0", "steps must be at least 1"),
@@ -38,6 +46,12 @@ def test_sections_are_typed(recipe: Recipe, recipe_text: str) -> None:
         ("learning_rate = 1e-2", "learning_rate = 0", "learning_rate"),
         ("batch_seconds = 2.0", "", "batch_seconds"),
         ("[optimizer]", "[optimiser]", "optimi[sz]er"),
+        ("[data]", "[date]\n[data]", r"a recipe has no section \[date\]; expected .*data, opt"),
+        (
+            "learning_rate = 1e-2",
+            "lr = 1e-2",
+            r"\[optimizer\] has no option lr; expected one of learning_rate, name, betas",
+        ),
         ("steps = 8", "steps = = 8", "not TOML"),
     ],
 )
@@ -49,6 +63,15 @@ def test_what_does_not_hold_is_named(
     with pytest.raises(RecipeError, match=message) as caught:
         read_recipe(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_missing_recipe_lists_those_beside_it(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"cannot read .*tear\.toml.*; pass a TOML file"):
+        read_recipe(tmp_path / "tear.toml")
+    for name in ("tera", "apc"):
+        (tmp_path / f"{name}.toml").touch()
+    with pytest.raises(RecipeError, match=r"tear\.toml.* has apc\.toml, tera\.toml$"):
+        read_recipe(tmp_path / "tear.toml")
 
 
 def test_a_broken_import_of_an_objective_is_not_taken_for_a_missing_one(

@@ -20,7 +20,7 @@ TEXT = """\
 Plot the representations of one utterance by several models on one time axis, and below them the
 similarity of all their layers (linear CKA, 1 where one is a rotation and a scaling of the other).
 
-Needs matplotlib: pip install matplotlib.
+Needs more packages: pip install '.[plot]'.
 """
 EXAMPLES = """\
 examples:

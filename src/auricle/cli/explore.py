@@ -11,7 +11,7 @@ Serve a page on this machine alone (127.0.0.1): drop a file or record, pick enco
 the pictures of auricle plot and auricle compare with a playhead, download picture and features.
 Only weights are downloaded, if the user allows it.
 
-Needs Gradio and matplotlib: pip install '.[explore]'.
+Needs more packages: pip install '.[explore]'.
 """
 EXAMPLES = """\
 examples:

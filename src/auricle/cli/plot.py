@@ -21,7 +21,7 @@ TEXT = """\
 Plot one utterance on one time axis: waveform, log mel spectrogram, labels where given,
 representation, its principal components as colour, codes of a quantiser, and self-similarity.
 
-Needs matplotlib: pip install matplotlib.
+Needs more packages: pip install '.[plot]'.
 """
 EXAMPLES = """\
 examples:

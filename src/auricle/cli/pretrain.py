@@ -11,7 +11,9 @@ SUMMARY = "pretrain an encoder"
 TEXT = """\
 Pretrain an encoder from random weights with its family's own loss, as a recipe says.
 
-RECIPE is a TOML file; docs/pretraining.md describes it, recipes/ holds some for every family.
+RECIPE is a TOML file; docs/pretraining.md describes it, recipes/ holds some for each family that
+has a loss here: apc, audio_albert, cpc, mockingjay, npc, pase, tera, vq_apc, vq_wav2vec, wav2vec
+and wav2vec2.
 DIR receives checkpoints, metrics.jsonl, TensorBoard events, a plot of the curves and, at the
 end, NAME.safetensors, which every command takes as a model. Training resumes from the last
 checkpoint in DIR of the same recipe and audio. Ctrl-C or SIGTERM end it after a checkpoint.
@@ -82,8 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
             something cannot be written.
     """
     from auricle.training.corpus import read_corpus
+    from auricle.training.monitoring import read_metrics
     from auricle.training.recipe import read_recipe
-    from auricle.training.trainer import RunSettings, train
+    from auricle.training.trainer import CURVES_FILE, RunSettings, train
 
     recipe = read_recipe(arguments.recipe)
     if arguments.steps is not None:
@@ -103,4 +106,11 @@ def run(arguments: argparse.Namespace) -> int:
             f"stopped after step {outcome.step} of {recipe.identity.steps}; run the same command "
             "to resume"
         )
+    lines = read_metrics(arguments.out) if outcome.is_main else []
+    if lines:
+        first, last = (
+            f"{line['loss']:.4f} (up to step {line['step']})" for line in (lines[0], lines[-1])
+        )
+        losses = f"loss from {first} to {last}" if len(lines) > 1 else f"loss {first}"
+        print(f"{losses}; curves: {arguments.out / CURVES_FILE}")
     return 0 if outcome.result is not None else SIGNAL_STATUS + outcome.stopped_by

@@ -31,16 +31,17 @@ Probe the layers of frozen encoders: train linear classifiers on them and measur
 
 Tasks: phones (frames; librispeech/phones.tsv), words (means over time; arabic_words), speakers
 (means over time; librispeech, split speakers). FOLDER is the corpus or the folder that holds it
-under that name, or any input of extract whose list has the labels as columns; docs/probing.md
-describes them. Test examples are never trained on.
+under that name, or any input of extract whose list has the labels as columns. A folder of audio
+alone is not enough; docs/probing.md shows samples of the files. Test examples are never trained on.
 
 DIR receives TASK.json, TASK.png (accuracy over layers) and table.md, rewritten after each model.
 Results of other models in it are kept, so a comparison can grow.
 
-Needs more packages: pip install scikit-learn matplotlib.
+Needs more packages: pip install '.[probe]'.
 """
 EXAMPLES = """\
 examples:
+  auricle probe --models fbank,tera_mini --task words --data tests/data/words --out probes
   auricle probe --model tera --task phones --data corpora/librispeech --out probes
   auricle probe --models fbank,mel,tera --task phones,words,speakers --data corpora --out probes
 """

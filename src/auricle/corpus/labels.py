@@ -35,6 +35,12 @@ TIER_WORD = re.compile(r"[^\W_]+")
 MAX_OVERHANG_SECONDS = 1.0
 """Most by which labels may exceed the end of a recording."""
 
+ROUNDING_SECONDS = 1e-3
+"""Most by which times that were written with two or three decimals differ by rounding."""
+
+TIME_DECIMALS = 9
+"""Decimals of a sum of times: that of 0.81 and 0.06 is 0.87, not 0.8700000000000001."""
+
 MAX_NAMES = 8
 """Most names that a message lists."""
 
@@ -148,6 +154,11 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     return rows
 
 
+def exceeds(time: float, limit: float) -> bool:
+    """True if a time in seconds is above a limit by more than rounding (`ROUNDING_SECONDS`)."""
+    return round(time - limit, TIME_DECIMALS) > ROUNDING_SECONDS
+
+
 def check_segments(segments: Iterable[Segment], seconds: float) -> None:
     """Check that labels fit a recording of the given duration.
 
@@ -180,7 +191,8 @@ def _parse_ctm(line: str) -> _LabelRow:
     if len(fields) < CTM_COLUMNS:
         raise ValueError(f"got {len(fields)} fields of {CTM_COLUMNS}")
     start = float(fields[2])
-    return (fields[0], fields[1]), _segment(start, start + float(fields[3]), fields[4])
+    end = round(start + float(fields[3]), TIME_DECIMALS)
+    return (fields[0], fields[1]), _segment(start, end, fields[4])
 
 
 def _choose_rows(
@@ -241,9 +253,11 @@ def _named(names: Iterable[str]) -> str:
 
 
 def _segment(start: float, end: float, label: str) -> Segment:
-    if not (math.isfinite(start) and math.isfinite(end) and 0 <= start <= end):
+    is_finite = math.isfinite(start) and math.isfinite(end)
+    if not is_finite or exceeds(0.0, start) or exceeds(start, end):
         raise ValueError(f"got a segment from {start:g} to {end:g} s")
-    return Segment(start=start, end=end, label=label.strip())
+    start = max(start, 0.0)
+    return Segment(start=start, end=max(start, end), label=label.strip())
 
 
 def _read_textgrid(path: Path) -> dict[str, Any]:

@@ -107,3 +107,9 @@ def _read_errors(folder: Folder) -> Iterator[dict[str, Any]]:
             f"{folder.where(ERRORS)} is not what a run wrote: {error}; remove it, what failed is "
             "tried again in any case"
         ) from error
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an error, as `add_note` does from Python 3.11 on."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    error.__notes__ = [*notes, note]  # type: ignore[attr-defined]  # of Python 3.11

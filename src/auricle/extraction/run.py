@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from auricle.corpus.reading import ListedLengths, utterance_seconds
 from auricle.corpus.utterance import Listing, Utterance
 from auricle.errors import AudioError, AuricleError, OutputError, StoreError
-from auricle.extraction.failures import Failures
+from auricle.extraction.failures import Failures, add_note
 from auricle.extraction.plan import (
     PlanLimits,
     PlannedShard,
@@ -25,7 +25,7 @@ from auricle.extraction.plan import (
 )
 from auricle.extraction.sources import compare, counted, has_changed
 from auricle.extraction.worker import Engine, Stages, Worker
-from auricle.store.index import part_keys, read_part, read_parts
+from auricle.store.index import ITEM_BYTES, part_keys, read_part, read_parts
 from auricle.store.layout import PARTS, ShardKey, plan_file
 from auricle.store.segments import Segments
 
@@ -68,8 +68,10 @@ class Summary:
         example: Id of one of them, None where there are none.
         padding: Share of what the model computed that was padding.
         stages: Where the time went.
-        num_frames: Of a dry run: rows that would be written of each layer.
-        num_bytes: Of a dry run: bytes of what would be written.
+        num_frames: Rows that it wrote of each layer (of the first, where their hops differ); of a
+            dry run, rows that would be written.
+        num_bytes: Size of the arrays that it wrote, as decoded values; of a dry run, of those that
+            would be written.
         expected_seconds: Of a dry run: time that encoding is expected to take; None where that
             cannot be measured.
     """
@@ -82,8 +84,8 @@ class Summary:
     example: str | None
     padding: float
     stages: Stages
-    num_frames: int = 0
-    num_bytes: int = 0
+    num_frames: int
+    num_bytes: int
     expected_seconds: float | None = None
 
 
@@ -127,7 +129,7 @@ class Run:
         self._is_open = False
         self._segments = Segments(self.folder, worker.writer.meta)
         self._begun = self._segments.keys()
-        self._num_encoded = self._num_resumed = 0
+        self._num_encoded = self._num_resumed = self._num_frames = self._num_value_bytes = 0
         self._seconds = self._planned_seconds = self._padded_seconds = 0.0
         self._stages = Stages()
         self._example: str | None = None
@@ -258,6 +260,8 @@ class Run:
             example=self._example,
             padding=1 - self._planned_seconds / padded if padded else 0.0,
             stages=self._stages,
+            num_frames=self._num_frames,
+            num_bytes=self._num_value_bytes,
         )
 
     def _discard(self, changed: Mapping[ShardKey, Collection[str]]) -> None:
@@ -314,12 +318,17 @@ class Run:
         self, shard: PlannedShard, batches: Sequence[Sequence[Timed]], failed: Collection[str]
     ) -> None:
         """Count a shard that is written, of which this run has encoded `batches`."""
-        rows = read_part(self.folder, shard.key).rows.select(["id", "seconds"]).to_pydict()
-        decoded = dict(zip(rows["id"], rows["seconds"], strict=True))
+        columns = ["id", "layer", "frames", "dim", "dtype", "seconds"]
+        rows = read_part(self.folder, shard.key).rows.select(columns).to_pylist()
+        decoded = {row["id"]: row["seconds"] for row in rows}
         encoded = [t.utterance.id for batch in batches for t in batch if t.utterance.id in decoded]
         for name in encoded:
             self._seconds += decoded[name]
             self._lengths.compare(name, decoded[name])
+        ids = set(encoded)
+        for row in (row for row in rows if row["id"] in ids):
+            self._num_frames += row["frames"] if row["layer"] == rows[0]["layer"] else 0
+            self._num_value_bytes += row["frames"] * row["dim"] * ITEM_BYTES[row["dtype"]]
         self._num_encoded += len(encoded)
         self._num_resumed += len(decoded) - len(encoded)
         self._planned_seconds += total_seconds(batches)
@@ -387,9 +396,3 @@ class Run:
                 self.failures.add(utterance, str(seconds))
             else:
                 yield Timed(utterance=utterance, seconds=seconds)
-
-
-def add_note(error: BaseException, note: str) -> None:
-    """Add a note to an error, as `add_note` does from Python 3.11 on."""
-    notes: list[str] = getattr(error, "__notes__", [])
-    error.__notes__ = [*notes, note]  # type: ignore[attr-defined]  # of Python 3.11

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from auricle.corpus.labels import exceeds
 from auricle.plotting.analysis import order_by_correlation, principal_components, standardised
 from auricle.plotting.figures import code_colours, code_is_light, two_numbers_as_colour
 from auricle.plotting.utterance import DrawnUtterance, FrameSequence, Representation
@@ -82,7 +83,8 @@ def draw_segments(panel: Axes, side: Axes, utterance: DrawnUtterance) -> list[Pa
     side.set_axis_off()
     for index, segment in enumerate(utterance.segments):
         start, end = max(segment.start, left), min(segment.end, right)
-        if end <= start:
+        is_shown = exceeds(segment.end, left) and exceeds(right, segment.start)
+        if not is_shown or end <= start:
             continue
         shade = ("0.93", "0.8")[index % 2]
         panel.axvspan(start, end, facecolor=shade, edgecolor="0.4", linewidth=0.4)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from auricle.corpus.labels import read_segments, read_table
+from auricle.corpus.labels import exceeds, read_segments, read_table
 from auricle.corpus.listing import is_listed_folder, list_utterances, refuse_problems
 from auricle.corpus.utterance import Segment, Utterance
 from auricle.errors import AuricleError
@@ -18,6 +18,17 @@ LABEL_FRAMES_PER_SECOND = 100
 
 NUM_HALVINGS = 5
 """Random splits of each speaker's utterances into halves; a single one is a noisy estimate."""
+
+DATA = {
+    "phones": "a folder with phones.tsv (columns path, phone, start_frame_10ms, frames) and "
+    "manifest.tsv (path, speaker), or a table with the columns path and speaker, with a "
+    ".TextGrid or .ctm beside each audio file",
+    "words": "a folder with manifest.tsv, or a table, with the columns path, split (train or "
+    "test) and word",
+    "speakers": "a folder with manifest.tsv (columns path, split, which is speakers, and speaker), "
+    "or a table with the columns path and speaker",
+}
+"""Files and columns that each task needs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +92,7 @@ def _read_phones(data: str | Path, seed: int) -> Task:
             for one in _labelled(data, ("speaker",))
         ]
     else:
-        where = find_table(Path(data), "phones.tsv", "librispeech")
+        where = find_table("phones", Path(data), "phones.tsv", "librispeech")
         utterances = _with_phones(where)
     groups = _indices_by([one.labels["speaker"] for one in utterances])
     if len(groups) < 2:
@@ -151,7 +162,7 @@ def _segment(table: Path, row: dict[str, str]) -> Segment:
 def _in_order(path: str, segments: list[Segment]) -> tuple[Segment, ...]:
     ordered = sorted(segments, key=lambda segment: segment.start)
     for before, after in pairwise(ordered):
-        if after.start < before.end:
+        if exceeds(before.end, after.start):
             raise AuricleError(
                 f"{path} has phones that overlap at {after.start:g} s: {before.label} and "
                 f"{after.label}"
@@ -165,7 +176,9 @@ def _read_words(data: str | Path, seed: int) -> Task:
     The split `val` is left for tuning.
     """
     del seed  # nothing is random
-    where = data if is_list(data) else find_table(Path(data), "manifest.tsv", "arabic_words")
+    where = data
+    if not is_list(data):
+        where = find_table("words", Path(data), "manifest.tsv", "arabic_words")
     utterances = [
         one
         for one in _labelled(where, ("split", "word"))
@@ -187,7 +200,7 @@ def _read_speakers(data: str | Path, seed: int) -> Task:
         where, listed = data, _labelled(data, ("speaker",))
         has_split = any(one.labels.get("split") == "speakers" for one in listed)
     else:
-        where = find_table(Path(data), "manifest.tsv", "librispeech")
+        where = find_table("speakers", Path(data), "manifest.tsv", "librispeech")
         listed, has_split = _labelled(where, ("split", "speaker")), True
     utterances = [one for one in listed if not has_split or one.labels["split"] == "speakers"]
     utterances.sort(key=lambda one: (one.source, one.member, one.start))
@@ -217,8 +230,8 @@ def is_list(data: str | Path) -> bool:
     return not Path(data).is_dir() or is_listed_folder(str(data))
 
 
-def find_table(folder: Path, name: str, corpus: str) -> Path:
-    """Table `name` in `folder`, or in its subfolder `corpus` where it is not there.
+def find_table(task: str, folder: Path, name: str, corpus: str) -> Path:
+    """Table `name` of a task in `folder`, or in its subfolder `corpus` where it is not there.
 
     Raises:
         AuricleError: There is none.
@@ -227,8 +240,8 @@ def find_table(folder: Path, name: str, corpus: str) -> Path:
         if table.is_file():
             return table
     raise AuricleError(
-        f"cannot open {folder / name}: there is no such file; pass the folder of the corpus as "
-        "--data (in Python data=)"
+        f"the task {task} needs labels, and {folder} has no {name}; expected as --data (in Python "
+        f"data=) {DATA[task]}; docs/probing.md shows a sample of each"
     )
 
 

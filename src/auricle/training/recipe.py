@@ -6,7 +6,7 @@ import hashlib
 import re
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -15,6 +15,11 @@ from auricle.errors import RecipeError
 from auricle.models.definition import Config
 from auricle.objectives.base import ObjectiveConfig
 from auricle.optional import optional
+
+UNKNOWN_OPTION = re.compile(
+    r"Object contains unknown field `(?P<name>[^`]*)`(?: - at `\$(?P<path>(?:\.\w+)*)`)?"
+)
+"""Message of msgspec for an option that a section lacks."""
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -216,7 +221,9 @@ def read_recipe(path: Path) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise RecipeError(f"cannot read the recipe {path}: {reason}; pass a TOML file") from error
+        beside = ", ".join(sorted(file.name for file in path.parent.glob("*.toml")))
+        advice = f"{path.parent} has {beside}" if beside else "pass a TOML file"
+        raise RecipeError(f"cannot read the recipe {path}: {reason}; {advice}") from error
     try:
         return parse_recipe(text)
     except RecipeError as error:
@@ -228,7 +235,7 @@ def parse_recipe(text: str) -> Recipe:
     try:
         file = msgspec.convert(_parse_toml(text), RecipeFile)
     except msgspec.ValidationError as error:
-        raise RecipeError(str(error)) from error
+        raise RecipeError(_described(error, RecipeFile)) from error
     return Recipe(
         identity=file.recipe,
         encoder=_section("encoder", file.encoder, _family_types(file.recipe.family)[0]),
@@ -262,7 +269,11 @@ def _family_types(family: str) -> tuple[type[Config], type[ObjectiveConfig]]:
     try:
         objective_type = find_family(family).objective_type()
     except LookupError as error:
-        raise RecipeError(f"the family {family} has no pretraining objective here") from error
+        having = ", ".join(stem for stem, one in FAMILIES.items() if one.objective)
+        raise RecipeError(
+            f"the family {family} has no pretraining objective here; those that have one are "
+            f"{having}"
+        ) from error
     return find_family(family).config_type(), objective_type.config_type
 
 
@@ -270,4 +281,28 @@ def _section(name: str, options: dict[str, Any], kind: Any) -> Any:
     try:
         return msgspec.convert(options, kind)
     except msgspec.ValidationError as error:
-        raise RecipeError(f"[{name}]: {error}") from error
+        raise RecipeError(_described(error, kind, name)) from error
+
+
+def _described(error: msgspec.ValidationError, kind: Any, section: str = "") -> str:
+    """Text of an error in a section of type `kind`; lists the options if one is unknown."""
+    found = UNKNOWN_OPTION.fullmatch(str(error))
+    inner = [name for name in (found["path"] or "").split(".") if name] if found else []
+    options = _options(kind)
+    for name in inner:
+        options = _options(options.get(name))
+    if found is None:
+        return f"[{section}]: {error}" if section else str(error)
+    table = ".".join([section, *inner] if section else inner)
+    expected = f"expected one of {', '.join(options)}" if options else "expected none"
+    if not table:
+        return f"a recipe has no section [{found['name']}]; {expected}"
+    return f"[{table}] has no option {found['name']}; {expected}"
+
+
+def _options(kind: Any) -> dict[str, Any]:
+    """Options of a section, or of one that may be None, by name, with their types."""
+    for one in (kind, *get_args(kind)):
+        if isinstance(one, type) and issubclass(one, msgspec.Struct):
+            return {field.encode_name: field.type for field in msgspec.structs.fields(one)}
+    return {}
