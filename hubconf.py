@@ -574,6 +574,39 @@ def hubert_url(ckpt: str, **options: typing.Any) -> _Encoder:
     return _load_url(ckpt, "hubert", **options)
 
 
+def unispeech_sat_base(**options: typing.Any) -> _Encoder:
+    """Load UniSpeech-SAT (https://arxiv.org/abs/2110.05752), trained on LibriSpeech (960 h).
+    Options are those of `auricle.load`."""
+    return _load("unispeech_sat_base", **options)
+
+
+def unispeech_sat_base_plus(**options: typing.Any) -> _Encoder:
+    """Load UniSpeech-SAT (https://arxiv.org/abs/2110.05752), trained on LibriLight, GigaSpeech,
+    VoxPopuli (94k h). Options are those of `auricle.load`."""
+    return _load("unispeech_sat_base_plus", **options)
+
+
+unispeech_sat = unispeech_sat_base_plus
+
+
+def unispeech_sat_large(**options: typing.Any) -> _Encoder:
+    """Load UniSpeech-SAT (https://arxiv.org/abs/2110.05752), trained on LibriLight, GigaSpeech,
+    VoxPopuli (94k h). Options are those of `auricle.load`."""
+    return _load("unispeech_sat_large", **options)
+
+
+def unispeech_sat_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of UniSpeech-SAT from a file. The file is in the authors' format or the
+    library's own. Options are those of `auricle.load`."""
+    return _load("unispeech_sat", checkpoint=ckpt, **options)
+
+
+def unispeech_sat_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of UniSpeech-SAT from a URL. The file is kept in the cache. Options: sha256
+    (its digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "unispeech_sat", **options)
+
+
 def wavlm_base(**options: typing.Any) -> _Encoder:
     """Load WavLM (https://arxiv.org/abs/2110.13900), trained on LibriSpeech (960 h). Options are
     those of `auricle.load`."""

@@ -50,7 +50,7 @@ READ = TIMING.format(
 )
 AURICLE = TIMING.format(
     imports=(
-        "import auricle.hub.load, auricle.models.wav2vec2\n"
+        "import auricle.hub.load, auricle.models.waveform_transformer\n"
         "from auricle.hub.cache import Wanted\n"
         "from auricle.hub.conversions import load_once_converted"
     ),

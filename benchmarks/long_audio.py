@@ -154,17 +154,16 @@ def skip_attention() -> None:
     """Let values stand for contexts in every Transformer."""
     import torch
 
-    from auricle.nn import bert, waveform_transformer
+    from auricle.nn import attention
 
     def values(self: object, query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Tensor:
         for bias in rest[2:]:  # (H, T, T) as a view: the kernel is given a block of it at a time
             num_heads, num_frames, _ = bias.shape
-            block = waveform_transformer.MAX_BIAS_ELEMENTS // (num_heads * num_frames)
+            block = attention.MAX_BIAS_ELEMENTS // (num_heads * num_frames)
             torch.ones(num_heads, min(max(block, 1), num_frames), num_frames)
         return torch.empty_like(query).copy_(value)
 
-    for attention in (bert.SelfAttention, waveform_transformer.SelfAttention):
-        attention.attend = values  # type: ignore[method-assign, assignment]
+    attention.SelfAttention.attend = values  # type: ignore[method-assign, assignment]
 
 
 def long_waveform(minutes: float) -> Tensor:
@@ -172,7 +171,7 @@ def long_waveform(minutes: float) -> Tensor:
     import soundfile
     import torch
 
-    from auricle.audio.inputs import sample_paths
+    from auricle.audio.samples import sample_paths
 
     waveform = torch.empty(round(minutes * 60 * SAMPLE_RATE))
     pieces = [torch.from_numpy(soundfile.read(p, dtype="float32")[0]) for p in sample_paths()]

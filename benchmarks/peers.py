@@ -39,7 +39,7 @@ from peer_workers import machine, report
 from peer_workers.client import Client, PeerError, worker
 from peer_workers.models import CASES, CHECK, GRAPH_LIBRARIES, LIBRARIES, MODELS, PEERS, ways
 
-from auricle.audio.inputs import sample_paths
+from auricle.audio.samples import sample_paths
 
 RESULTS = Path(__file__).parent / "results" / "peers.json"
 RATE = 16_000

@@ -199,7 +199,7 @@ def statistics_of(
     import torch
 
     from auricle.inference import windows
-    from auricle.nn import bert
+    from auricle.models import spectral_transformer
     from auricle.nn.batch import Batch
 
     if len(waveform) > MAX_PLACES:
@@ -229,16 +229,22 @@ def statistics_of(
     def moved(num_frames: int, dim: int, *, start: int = 0) -> Tensor:
         return sinusoidal_positions(num_frames, dim, start=start + first[0])
 
-    sinusoidal_positions, batch = bert.sinusoidal_positions, windows.MAX_BATCH_SECONDS
+    sinusoidal_positions, batch = (
+        spectral_transformer.sinusoidal_positions,
+        windows.MAX_BATCH_SECONDS,
+    )
     name, stand_in = ("features", parts) if hasattr(encoder, "features") else ("encode", encode)
     setattr(encoder, name, stand_in)
     if positions:  # one window at a time, for a batch has one first position
-        bert.sinusoidal_positions, windows.MAX_BATCH_SECONDS = moved, 0.0
+        spectral_transformer.sinusoidal_positions, windows.MAX_BATCH_SECONDS = moved, 0.0
     try:
         yield torch.arange(len(waveform), dtype=torch.float32)
     finally:
         delattr(encoder, name)
-        bert.sinusoidal_positions, windows.MAX_BATCH_SECONDS = sinusoidal_positions, batch
+        spectral_transformer.sinusoidal_positions, windows.MAX_BATCH_SECONDS = (
+            sinusoidal_positions,
+            batch,
+        )
 
 
 def whole_features(encoder: Encoder, waveform: Tensor) -> Tensor:

@@ -32,30 +32,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 FOLDER = Path(__file__).parent
 
 SLOW = (
+    "extraction/test_ray.py",
+    "docs",
+    "golden/test_mutations.py",
     "explore/test_page_browser.py",
     "extraction/test_run_killed.py",
-    "golden/test_mutations.py",
-    "docs",
-    "extraction/test_ray.py",
     "extraction/test_local.py",
     "test_fine_tuning.py",
-    "test_wheel.py",
+    "contract/test_contract.py",
     "plotting/test_picture.py",
-    "contract/test_long_audio.py",
-    "training/test_trainer.py",
-    "hub/test_converting_processes.py",
+    "test_wheel.py",
     "cli/test_compare.py",
+    "contract/test_long_audio.py",
+    "inference/streaming/test_session.py",
+    "contract/test_shapes.py",
+    "objectives/test_base.py",
+    "training/test_trainer.py",
+    "golden/test_golden.py",
+    "plotting/test_api.py",
+    "hub/test_conversions_processes.py",
     "extraction/test_run_full_disk.py",
     "extraction/test_extract.py",
     "test_docs_site.py",
-    "test_pictures.py",
     "test_plug_ins.py",
     "tools/test_compare_versions.py",
-    "inference/streaming/test_session.py",
 )
 """Files and folders that take seconds, the longest first: begun first, and not quick."""
 
-SPREAD = ("golden/test_mutations.py", "contract/test_contract.py", "docs/test_snippets.py")
+QUICK = ("contract/test_contract.py", "golden/test_golden.py")
+"""Those of them that are quick all the same: what they test is what most changes put at risk."""
+
+SPREAD = (
+    "contract/test_contract.py",
+    "docs/test_snippets.py",
+    "golden/test_golden.py",
+    "golden/test_mutations.py",
+)
 """Files whose cases go to any worker; those of the others share fixtures, and one worker."""
 
 
@@ -69,7 +81,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         name = item.path.relative_to(FOLDER).as_posix()
         rank = next((rank for rank, slow in enumerate(SLOW) if name.startswith(slow)), None)
-        if rank is not None:
+        if rank is not None and name not in QUICK:
             item.add_marker(pytest.mark.slow)
         ranks[item] = len(SLOW) if rank is None else rank
     items.sort(key=ranks.__getitem__)
@@ -133,9 +145,9 @@ def any_stretch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         return
     import torch
 
-    from auricle.nn import chunks, conv_stack
+    from auricle.nn import chunking, conv_stack
 
-    monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", 300)
+    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 300)
     if request.param == "nothing held":
         monkeypatch.setattr(conv_stack, "HELD_BYTES", 0)
     with torch.no_grad():

@@ -63,7 +63,7 @@ class GoldenCase:
     def tensors(self) -> dict[str, Tensor]:
         return load_file(self.folder / "golden.safetensors")
 
-    @property
+    @cached_property
     def wavs(self) -> dict[int, Tensor]:
         """Waveform by its number."""
         return {
@@ -87,36 +87,60 @@ class GoldenCase:
 
     def deviation(self, encoder: Encoder) -> float:
         """Worst deviation of any layer, each waveform alone; infinite where frames differ."""
-        return max(self._deviations(encoder, [[number] for number in self.wavs]))
+        return max(
+            value
+            for number, wav in self.wavs.items()
+            for _, value in self._deviations(encoder, [(number, wav)])
+        )
 
-    def is_red(self, encoder: Encoder, *, padded: bool = False) -> bool:
-        """Whether any layer of any waveform deviates by more than the limit.
+    def red_layer(
+        self, encoder: Encoder, *, padded: bool = False, guess: str | None = None
+    ) -> str | None:
+        """A layer that deviates by more than the limit in some waveform; None if none does.
 
-        Each waveform is alone, or else all are one padded batch on torch's own kernels. The first
-        excess ends it.
+        Each waveform is alone, or else in a padded batch on torch's own kernels. What costs least
+        is encoded first, and the first excess ends the search.
+
+        Args:
+            guess: Layer to compute first, without those after it.
         """
-        # The shortest first: it costs least, and most of what is wrong shows in any of them.
-        numbers = sorted(self.wavs, key=lambda number: len(self.wavs[number]))
-        batches = [numbers] if padded else [[number] for number in numbers]
-        with reference_kernels() if padded else nullcontext():
-            return any(value > self.limit for value in self._deviations(encoder, batches))
+        first, *others = sorted(self.wavs.items(), key=lambda item: len(item[1]))
+        if padded:
+            longer = torch.cat([first[1], first[1][:1_000]])
+            batches = [[first, (None, longer)], [first, *others]]
+        else:
+            batches = [[item] for item in (first, *others)]
+        for batch in batches:
+            for layer in (None,) if guess is None else (guess, None):
+                with reference_kernels() if padded else nullcontext():
+                    for name, value in self._deviations(encoder, batch, layer):
+                        if value > self.limit:
+                            return name
+        return None
 
-    def _deviations(self, encoder: Encoder, batches: list[list[int]]) -> Iterator[float]:
-        """Deviation of each layer of each waveform; every batch is encoded once, for all layers."""
-        for numbers in batches:
-            references = [self.references(number) for number in numbers]
-            names = {
-                layer: encoder.default_layer if layer is None else layer
-                for layers in references
-                for layer in layers
-            }
-            with torch.inference_mode():
-                outputs = encoder.layers(
-                    [self.wavs[number] for number in numbers], [*names.values()]
-                )
-            for output, layers in zip(outputs, references, strict=True):
-                for layer, reference in layers.items():
-                    yield deviation(output[names[layer]], reference)
+    def _deviations(
+        self, encoder: Encoder, batch: list[tuple[int | None, Tensor]], layer: str | None = None
+    ) -> Iterator[tuple[str, float]]:
+        """Layers, the first ones first, and their deviations in a batch, which is encoded once.
+
+        Args:
+            batch: Waveforms and their numbers; None for one without a reference.
+            layer: The only layer to compute; None for all.
+        """
+        names = [info.name for info in encoder.layer_infos]
+        references = [
+            (names.index(name or encoder.default_layer), row, reference)
+            for row, (number, _) in enumerate(batch)
+            if number is not None
+            for name, reference in self.references(number).items()
+            if layer in (None, name or encoder.default_layer)
+        ]
+        references.sort(key=lambda reference: reference[:2])
+        wanted = [names[index] for index in dict.fromkeys(index for index, *_ in references)]
+        with torch.inference_mode():
+            outputs = encoder.layers([wav for _, wav in batch], wanted)
+        for index, row, reference in references:
+            yield names[index], deviation(outputs[row][names[index]], reference)
 
     def codes_differ(self, encoder: Encoder) -> bool:
         return any(

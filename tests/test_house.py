@@ -115,8 +115,8 @@ def words_found(path: Path) -> list[str]:
         found.append(
             f"{place(path, line)}: {match[0]!r}; say {TERMS.get(word, 'a term of the field')}"
         )
-    if match := WORDS.search(path.stem):
-        found.append(f"{path.relative_to(ROOT)} is named {match[0]!r}")
+    if named := WORDS.search(path.stem):
+        found.append(f"{path.relative_to(ROOT)} is named {named[0]!r}")
     return found
 
 

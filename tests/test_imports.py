@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import auricle
-from auricle.catalogue.family import FAMILIES
 
 ROOT = Path(auricle.__file__).parent
 
@@ -86,9 +85,11 @@ def test_imports_go_one_way() -> None:
 
 
 def test_families_never_import_families() -> None:
-    stems = set(FAMILIES) - {"baseline"}
+    paths = (ROOT / "models").glob("*.py")
+    stems = {path.stem for path in paths} - {"__init__", "base", "definition"}
     for stem in stems:
-        text = (ROOT / "models" / f"{stem}.py").read_text()
+        path = ROOT / "models" / f"{stem}.py"
+        text = path.read_text() if path.exists() else ""  # families may share a class
         others = [other for other in stems - {stem} if f"auricle.models.{other} " in text]
         assert not others, f"models/{stem}.py imports {others}"
 

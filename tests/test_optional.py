@@ -22,10 +22,9 @@ ALWAYS_THERE = {
 """What the library requires, and itself."""
 
 AFTER_A_CHECK = {
-    "audio/foreign.py": "it goes on without torchcodec",
+    "audio/ffmpeg.py": "it goes on without torchcodec",
     "corpus/kaldi_lhotse.py": "lhotse has been imported under the guard then",
-    "plotting/notebook_figure.py": "its own import is guarded",
-    "extraction/store/folder.py": "fsspec has been imported then",
+    "store/folder.py": "fsspec has been imported then",
 }
 """Files that import an optional package without a guard, and why they may."""
 

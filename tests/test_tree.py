@@ -12,8 +12,7 @@ TOOLS = TESTS.parent / "tools"
 
 TESTED_BY_THE_SUITES = {
     # The contract and golden suites run over every family and every converter.
-    "models/gru_encoder.py",
-    "convert/converted.py",
+    "checkpoints/converted.py",
     "errors.py",
 }
 

@@ -9,7 +9,8 @@ import torch
 
 from auricle.audio import ffmpeg
 from auricle.audio.files import read_audio, read_header
-from auricle.audio.inputs import audio_suffixes, list_audio_files, sample_paths
+from auricle.audio.inputs import audio_suffixes, list_audio_files
+from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError
 
 RATE = 16_000

@@ -11,6 +11,7 @@ import pytest
 import auricle
 from auricle.catalogue.family import FAMILIES, _parsed, find_family
 from auricle.checkpoints.checkpoint import blank_encoder, build_encoder
+from auricle.checkpoints.options import field_type
 from auricle.errors import UnknownModelError
 from auricle.models.apc import ApcConfig
 
@@ -84,3 +85,20 @@ def test_an_unknown_family_is_refused_with_those_there_are() -> None:
 def test_sizes_are_listed_without_torch() -> None:
     code = "import sys, auricle; auricle.list_sizes(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_broken_module_is_not_taken_for_a_missing_objective() -> None:
+    with pytest.raises(LookupError, match="the family some has no pretraining objective"):
+        _parsed("some", CONTENT).objective_type()
+    with pytest.raises(ModuleNotFoundError):
+        _parsed("some", {**CONTENT, "objective": "auricle.objectives.gone:Loss"}).objective_type()
+
+
+def test_every_class_and_option_that_a_family_names_is_there() -> None:
+    for family in FAMILIES.values():
+        assert family.encoder_type()
+        for spec in family.formats.values():
+            for name in spec.fields:
+                assert field_type(family.config_type(), name) is not None
+        if family.objective is not None:
+            assert family.objective_type()

@@ -67,7 +67,7 @@ def test_a_record_of_a_family_of_the_library_is_in_the_catalogue(add: Add) -> No
     assert list(plug_in_names()) == ["my_tera"]
 
 
-def test_what_is_known_of_the_size_is_told_where_the_file_is_missing(
+def test_what_is_known_of_the_size_is_reported_where_the_file_is_missing(
     add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add("my_tera", RECORD)
@@ -101,7 +101,7 @@ def test_every_alias_is_an_entry_point(add: Add) -> None:
         ({"urls": (), "embedded": True, "sha256": "0" * 64}, "needs a package of its own"),
     ],
 )
-def test_what_is_wrong_with_a_record_is_told(
+def test_what_is_wrong_with_a_record_is_reported(
     add: Add, changes: dict[str, object], fault: str
 ) -> None:
     record = msgspec.structs.replace(RECORD, **changes)  # type: ignore[arg-type]

@@ -283,7 +283,7 @@ def test_in_the_authors_layouts_too(tmp_path: Path) -> None:
         assert set(HEAD) <= set(encoder.unused_keys)
 
 
-def test_what_stands_beside_an_encoder_is_told_and_what_is_inside_must_be_known(
+def test_weights_beside_an_encoder_are_reported_and_those_inside_must_be_known(
     model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = model / "pytorch_model.bin"

@@ -17,10 +17,10 @@ from auricle.checkpoints.waveform_transformer import HUGGINGFACE_ACTIVATIONS, HU
 from auricle.errors import AuricleError, OutputError
 from auricle.info import Provenance
 from auricle.models.base import Encoder
-from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
+from auricle.models.waveform_transformer import WaveformTransformerConfig
+from auricle.nn.activations import WAVEFORM_ACTIVATIONS
+from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.conv_positions import ConvPositionConfig
-from auricle.nn.relative_positions import RelativePositionConfig
-from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS
 from golden_cases import golden_cases
 
 LAYERS = ((8, 10, 5), (8, 3, 2), (12, 2, 2))

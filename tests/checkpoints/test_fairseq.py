@@ -34,7 +34,7 @@ CFG = {
 CONVERTED = {"task_cfg": {"normalize": True}, "model_cfg": {}, "model_weight": EXTRACTOR}
 
 
-def test_each_layout_is_told_from_the_others() -> None:
+def test_each_layout_is_distinguished_from_the_others() -> None:
     payloads: list[dict[str, Any]] = [ARGS, CFG, CONVERTED, {"config": {}, "model": {}}, {}]
     matches = [
         (matches_args(payload), matches_cfg(payload), matches_converted(payload))
@@ -108,7 +108,7 @@ AGGREGATOR = {"feature_aggregator.conv_layers.0.1.weight": WEIGHT}
         ({"_name": "data2vec_audio"}, {}, "data2vec"),
     ],
 )
-def test_the_family_is_told_from_names_and_weights(
+def test_the_family_follows_from_names_and_weights(
     options: dict[str, Any], weights: dict[str, Any], family: str
 ) -> None:
     payload: dict[str, Any] = {

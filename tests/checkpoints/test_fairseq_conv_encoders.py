@@ -10,10 +10,9 @@ from auricle.checkpoints.fairseq import conv_encoder_fields, conv_encoder_keys, 
 from auricle.checkpoints.keymap import Converted
 from auricle.checkpoints.options import Options
 from auricle.errors import CheckpointError
-from auricle.models.vq_wav2vec import VqWav2Vec, VqWav2VecConfig
-from auricle.models.wav2vec import Wav2Vec
-from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
-from auricle.nn.vector_quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig
+from auricle.models.wav2vec import VqWav2Vec, VqWav2VecConfig, Wav2Vec
+from auricle.nn.conv_features import AggregatorConfig, ConvExtractorConfig
+from auricle.nn.quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig
 
 OPTIONS = {
     "conv_feature_layers": "[(8, 10, 5)] + [(8, 4, 2)] * 2",
@@ -32,7 +31,7 @@ def fields(task: dict[str, Any] | None = None, **model: Any) -> dict[str, Any]:
 def test_defaults_of_conv_encoders_are_those_of_the_original() -> None:
     assert fields() == {
         "normalize": False,
-        "extractor": ExtractorConfig(
+        "extractor": ConvExtractorConfig(
             layers=EXTRACTOR_LAYERS,
             activation="relu",
             affine_norm=True,
@@ -68,7 +67,7 @@ def test_every_option_of_conv_encoders_is_read() -> None:
         dropout_agg=0.3,
     ) == {
         "normalize": True,
-        "extractor": ExtractorConfig(
+        "extractor": ConvExtractorConfig(
             layers=EXTRACTOR_LAYERS,
             activation="gelu",
             affine_norm=False,

@@ -14,9 +14,8 @@ from auricle.checkpoints.npc_repo import codebooks, convert, fbank_config
 from auricle.checkpoints.options import Options
 from auricle.errors import CheckpointError
 from auricle.frontends import FbankConfig
-from auricle.models.apc import ApcConfig
+from auricle.models.apc import ApcConfig, VqApcConfig
 from auricle.models.npc import NpcConfig
-from auricle.models.vq_apc import VqApcConfig
 from auricle.nn.quantizer import CodebookConfig
 from golden_cases import GoldenCase
 

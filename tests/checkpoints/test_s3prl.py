@@ -9,8 +9,7 @@ from auricle.checkpoints.keymap import Renamed
 from auricle.checkpoints.options import Options
 from auricle.errors import CheckpointError
 from auricle.frontends import FbankConfig, LogMelConfig
-from auricle.models.bert_encoder import SpectralBertConfig
-from auricle.nn.bert import BertConfig
+from auricle.models.spectral_transformer import BertConfig, SpectralBertConfig
 
 TRANSFORMER = {
     "hidden_size": "8",

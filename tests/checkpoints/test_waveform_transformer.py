@@ -19,14 +19,16 @@ from auricle.checkpoints.waveform_transformer import (
     wavlm_families,
 )
 from auricle.errors import CheckpointError
-from auricle.models.hubert import HubertConfig
-from auricle.models.wav2vec2 import Wav2Vec2Config
-from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
-from auricle.models.wavlm import WavLmConfig
+from auricle.models.waveform_transformer import (
+    HubertConfig,
+    TransformerConfig,
+    Wav2Vec2Config,
+    WaveformTransformerConfig,
+    WavLmConfig,
+)
+from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.conv_positions import ConvPositionConfig
-from auricle.nn.relative_positions import RelativePositionConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
-from auricle.nn.waveform_transformer import TransformerConfig
 
 
 def fairseq_config(task: dict[str, Any] | None = None, **model: Any) -> WaveformTransformerConfig:

@@ -13,7 +13,7 @@ from auricle.models.base import Encoder
 from auricle.models.cpc import Cpc, CpcConfig
 from auricle.models.npc import Npc, NpcConfig
 from auricle.models.pase import Pase, PaseConfig
-from auricle.nn.batch_norm import BatchNorm
+from auricle.nn.norms import BatchNorm
 
 LENGTHS = (3_000, 1_100, 2_040, 801)
 

@@ -18,15 +18,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize, prune
 
 import auricle
-from auricle.audio.inputs import sample_paths
+from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError, AuricleError
 from auricle.models.base import Encoder
-from auricle.models.wav2vec2 import Wav2Vec2Config
-from auricle.nn import chunks, conv_stack, waveform_extractor
+from auricle.models.waveform_transformer import TransformerConfig, Wav2Vec2Config
+from auricle.nn import chunking, conv_stack, waveform_extractor
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.waveform_extractor import ExtractorConfig
-from auricle.nn.waveform_transformer import TransformerConfig
 from golden_cases import deviation, golden_cases, shared_encoder
 
 NAMES = sorted({case.family: case.name for case in golden_cases()}.values())
@@ -56,10 +55,10 @@ def wavs(encoder: Encoder) -> list[Tensor]:
 def small_limits() -> Iterator[None]:
     """Every input is a long one."""
     with pytest.MonkeyPatch.context() as patches:
-        patches.setattr(chunks, "MAX_CHUNK_BYTES", 16_000)
+        patches.setattr(chunking, "MAX_CHUNK_BYTES", 16_000)
         patches.setattr(conv_stack, "CPU_SHARE", 1)
         patches.setattr(conv_stack, "HELD_BYTES", 0)
-        patches.setattr(waveform_extractor, "STRETCH_FRAMES", 2)
+        patches.setattr(waveform_extractor, "CHUNK_FRAMES", 2)
         yield
 
 

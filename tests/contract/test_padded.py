@@ -10,22 +10,28 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export import Dim
 from torch.utils.checkpoint import checkpoint
 
 import auricle
 from auricle.errors import AudioError, LayerError
+from auricle.models import base
 from auricle.models.apc import ApcConfig
 from auricle.models.base import Encoder
 from auricle.models.cpc import CpcConfig
-from auricle.models.wav2vec2 import Wav2Vec2Config
+from auricle.models.waveform_transformer import TransformerConfig, Wav2Vec2Config
 from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.waveform_extractor import ExtractorConfig
-from auricle.nn.waveform_transformer import TransformerConfig
-from golden_cases import BATCH_LIMIT, deviation, encoder_names, shared_encoder
+from forks import Forked
+from golden_cases import BATCH_LIMIT, GoldenCase, deviation, encoder_names, shared_encoder
 
 every_encoder = pytest.mark.parametrize("name", encoder_names())
+
+LIMITS = {"spectrogram": 1e-3}
+"""Larger deviations under a compiler: logarithms of bins that are rounding errors of others."""
 
 WAYS = ("eager", "reference kernels", "traced")
 
@@ -34,7 +40,7 @@ WAYS = ("eager", "reference kernels", "traced")
 def traced() -> Iterator[None]:
     """Compute as under a compiler: lengths stay tensors, and nothing depends on their values."""
     with pytest.MonkeyPatch.context() as patches:
-        patches.setattr(policy, "is_traced", lambda: True)
+        patches.setattr(torch.compiler, "is_compiling", lambda: True)
         for module in (base, policy):
             patches.setattr(module, "is_traced", lambda: True)
         yield
@@ -74,7 +80,8 @@ def test_each_row_is_what_its_waveform_gives_alone(name: str) -> None:
                     assert frames.shape == (len(lengths), size, info.dim)
                     assert num_frames.tolist() == [len(one) for one in expected]
                     for row, alone in zip(frames, expected, strict=True):
-                        assert deviation(row[: len(alone)], alone) <= BATCH_LIMIT, (way, filling)
+                        limit = LIMITS.get(name, BATCH_LIMIT) if way == "traced" else BATCH_LIMIT
+                        assert deviation(row[: len(alone)], alone) <= limit, (way, filling)
                         assert not row[len(alone) :].any()
 
 
@@ -100,7 +107,7 @@ def test_what_is_no_padded_batch_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["apc", "cpc", "npc", "pase", "tera", "wav2vec2_base", "wavlm_base"]
+    "name", ["apc", "cpc", "npc", "pase", "tera", "wav2vec2_base", "hf_wavlm_base_plus"]
 )
 def test_training_gives_the_gradients_of_a_call(name: str) -> None:
     gradients = []
@@ -136,8 +143,8 @@ def test_hooks_act() -> None:
     module = encoder.padded_module()
     with module.register_forward_hook(lambda _, __, output: seen.append(output[0])):
         module(waveforms, lengths)
-    assert torch.equal(seen[0].detach(), before)
-    assert len(num_frames) == len(lengths)
+    assert deviation(seen[0].detach(), before) <= 1e-5
+    assert num_frames.tolist() == [encoder.num_frames(length) for length in lengths.tolist()]
 
 
 @pytest.mark.parametrize("name", ["apc", "wav2vec2_base"])
@@ -186,8 +193,8 @@ def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path: Path) ->
     processes = [Forked(["-c", PARALLEL, str(tmp_path), str(rank)]) for rank in range(2)]
     try:
         for process in processes:
-            _, errors = process.communicate(240)
-            assert process.wait(240) == 0, errors
+            _, stderr = process.communicate(timeout=120)
+            assert process.returncode == 0, stderr
     finally:
         for process in processes:
             process.close()
@@ -196,7 +203,7 @@ def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path: Path) ->
     for rank in range(2):
         gradients = torch.load(tmp_path / f"gradients.{rank}.pt")
         for ours, parameter in zip(gradients, encoder.parameters(), strict=True):
-            torch.testing.assert_close(ours, parameter.grad, rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(ours, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
 def tiny_transformer(**options: Any) -> Encoder:
@@ -219,7 +226,7 @@ TINY: dict[str, Any] = {
     "cpc": lambda: auricle.build(CpcConfig(encoder_dim=8, context_dim=6)),
     "fbank": lambda: auricle.load("fbank"),
     "mel": lambda: auricle.load("mel"),
-    "mockingjay": lambda: auricle.build(MOCKINGJAY),
+    "mockingjay": lambda: shared_encoder("mockingjay"),
     "pase": lambda: shared_encoder("pase"),
     "vq_wav2vec": lambda: shared_encoder("vq_wav2vec_gumbel"),
     "wav2vec": lambda: shared_encoder("wav2vec"),
@@ -231,7 +238,9 @@ TINY: dict[str, Any] = {
 @pytest.mark.parametrize("name", TINY)
 def test_a_compiled_encoder_gives_the_same(name: str) -> None:
     encoder = TINY[name]()
-    compiled = torch.compile(encoder.padded_module(), backend="aot_eager", fullgraph=True)
+    # Dynamo breaks the graph at recurrent layers.
+    is_whole = not any(isinstance(part, nn.RNNBase) for part in encoder.modules())
+    compiled = torch.compile(encoder.padded_module(), backend="aot_eager", fullgraph=is_whole)
     try:
         for lengths in ([4_000, 3_000], [2_000, 4_000]):
             waveforms = 0.1 * torch.randn(2, 4_000)
@@ -243,3 +252,40 @@ def test_a_compiled_encoder_gives_the_same(name: str) -> None:
             assert deviation(ours, expected) <= 1e-5
     finally:
         torch._dynamo.reset()
+
+
+EXPORTED = {
+    # The case of each, its layer, and whether lengths of the batch may differ from the traced one:
+    # torch unrolls recurrent layers.
+    "cpc": ("modified_cpc", None, False),
+    "convolutions of cpc": ("cpc", "encoder", True),
+    "wav2vec": ("wav2vec", None, True),
+    "vq_wav2vec": ("vq_wav2vec_gumbel", None, True),
+    "vq_wav2vec of k-means": ("vq_wav2vec_kmeans", None, True),
+    "pase": ("pase", None, True),
+}
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The tensor attributes self.encoder.rnn._flat_weights"
+)  # torch's
+@pytest.mark.parametrize("name", EXPORTED)
+def test_convolutional_encoders_export_for_any_batch_and_length(name: str) -> None:
+    case, layer, is_dynamic = EXPORTED[name]
+    encoder = GoldenCase(case).load()
+    time = {1: Dim("samples", min=1_000)} if is_dynamic else {}
+    batch = Dim("batch")
+    waveforms, lengths = padded(encoder, 0.0)
+    program = torch.export.export(
+        encoder.padded_module(layer),
+        (waveforms, lengths),
+        dynamic_shapes=({0: batch, **time}, {0: batch}),
+    )
+    for size, counts in ((6_400, lengths), (7_999, torch.tensor([4_000, 6_400]))):
+        waveforms = 0.1 * torch.randn(len(counts), size if is_dynamic else 6_400)
+        with torch.no_grad():
+            frames, num_frames = program.module()(waveforms, counts)
+            # Nor has the trace left anything in the encoder.
+            expected, expected_counts = encoder.forward_padded(waveforms, counts, layer=layer)
+        assert torch.equal(num_frames, expected_counts)
+        assert deviation(frames, expected) <= BATCH_LIMIT

@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 import auricle
-from auricle.audio.inputs import sample_paths
+from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError, AuricleError, MissingExtraError
 
 

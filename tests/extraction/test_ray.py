@@ -24,7 +24,7 @@ import soundfile
 
 import auricle
 from auricle.__main__ import main
-from auricle.audio.inputs import sample_paths
+from auricle.audio.samples import sample_paths
 from auricle.extraction.ray import actors
 from auricle.store.reader import open as open_store
 
@@ -195,9 +195,11 @@ def kill_one_actor(process: subprocess.Popen[str], out: Path, mark: str) -> int:
     """Kill an actor once the first shard is there; how many were killed."""
     end = time.monotonic() + PATIENCE_SECONDS
     while process.poll() is None and time.monotonic() < end:
-        found = marked_processes(mark, "ShardActor")
-        if len(found) == 2 and list((out / "parts").glob("[!.]*")):
-            os.kill(found[0], signal.SIGKILL)
-            return 1
+        # To look through all processes takes a processor that Ray's own could use.
+        if any((out / "parts").glob("[!.]*")):
+            found = marked_processes(mark, "ShardActor")
+            if len(found) == 2:
+                os.kill(found[0], signal.SIGKILL)
+                return 1
         time.sleep(0.005)
     return 0

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 import auricle
-from auricle.audio.inputs import sample_paths
+from auricle.audio.samples import sample_paths
 from auricle.files.locks import lock_path
 from auricle.store.folder import LocalFolder
 from auricle.store.index import completed_shards

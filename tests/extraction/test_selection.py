@@ -10,7 +10,7 @@ import torch
 
 import auricle
 from auricle.audio.files import read_audio
-from auricle.audio.inputs import sample_paths
+from auricle.audio.samples import sample_paths
 from auricle.errors import AuricleError, LayerError
 from auricle.extraction.selection import (
     CODES,
@@ -72,7 +72,7 @@ def test_a_weighted_sum(encoder: Encoder, waveforms: list[torch.Tensor]) -> None
         torch.testing.assert_close(output[WEIGHTED_SUM], expected, rtol=0, atol=1e-5)
 
 
-def test_pooling_is_over_true_frames(encoder: Encoder, waveforms: list[torch.Tensor]) -> None:
+def test_pooling_is_over_valid_frames(encoder: Encoder, waveforms: list[torch.Tensor]) -> None:
     name = encoder.info.default_layer
     for waveform in waveforms:
         x = encoder([waveform])[0]

@@ -4,16 +4,18 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import auricle
-from auricle.audio.inputs import sample_paths
+from auricle.audio.samples import sample_paths
 from auricle.cli.options import PRECISIONS as CLI_PRECISIONS
 from auricle.errors import AuricleError
 from auricle.extraction.selection import encoder_sha256
 from auricle.inference.precision import PRECISIONS, Precision, precision_of, set_precision
 from auricle.models.base import Encoder
+from auricle.models.spectral_transformer import SpectralBert
 from auricle.nn.cpu import prepack
+from auricle.nn.linear import Linear
 
 WAVS = [str(path) for path in sample_paths()[:2]]
 
@@ -95,6 +97,35 @@ def test_int8_is_refused_where_its_kernel_is_wrong(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(prepack, "int8_is_right", lambda: False)
     with pytest.raises(AuricleError, match="no products of 8 bits that add up .* take bf16"):
         auricle.load("tera_mini", precision="int8")
+
+
+class Silent(nn.Module):
+    """A new block, with linear layers that it does not name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = Linear(4, 4)
+
+
+@pytest.mark.parametrize("replaced", [slice(0, 1), slice(None)], ids=["one", "all"])
+def test_int8_refuses_a_block_that_names_no_linear_layers(replaced: slice) -> None:
+    encoder = auricle.load("tera_mini")
+    assert isinstance(encoder, SpectralBert)
+    layers = encoder.bert.layers
+    assert len(layers) > 1
+    for index in range(len(layers))[replaced]:
+        layers[index] = Silent()
+    with pytest.raises(AuricleError, match=r"no method linears\(\)|has a method linears\(\)"):
+        set_precision(encoder, "int8")
+    set_precision(encoder, "bf16")
+
+
+def test_int8_serves_all_linear_layers_of_a_transformer() -> None:
+    encoder = auricle.load("wav2vec2_mini", precision="int8")
+    served = {name for name, part in encoder.named_modules() if getattr(part, "is_int8", False)}
+    layers = len(encoder.layer_infos) - 1
+    assert len(served) == 6 * layers
+    assert all(name.startswith("transformer.layers.") for name in served)
 
 
 def test_the_command_offers_all() -> None:

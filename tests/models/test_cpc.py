@@ -9,7 +9,7 @@ from torch import Tensor
 
 from auricle.catalogue.family import FAMILIES
 from auricle.models.cpc import Cpc, CpcConfig
-from auricle.nn import chunks
+from auricle.nn import chunking
 
 PRESETS = FAMILIES["cpc"].presets()
 
@@ -99,7 +99,7 @@ def test_the_shortest_waveform(norm: Any, fewest: int) -> None:
 def test_a_steady_tone_keeps_its_digits_under_a_norm_over_time(
     monkeypatch: pytest.MonkeyPatch, stretch_bytes: int
 ) -> None:
-    monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", stretch_bytes)
+    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", stretch_bytes)
     # Its period is the hop, so that deep layers are constant but for rounding and the ends.
     model = encoder(norm="instance")
     tone = torch.sin(2 * torch.pi * torch.arange(16_000) / 160)

@@ -126,7 +126,7 @@ def test_dropout_acts_in_training() -> None:
 
 
 @pytest.mark.parametrize("residual", [True, False])
-def test_in_training_statistics_are_over_true_frames(residual: bool) -> None:
+def test_in_training_statistics_are_over_valid_frames(residual: bool) -> None:
     features = torch.randn(2, 30, 6)
     features[1, 12:] = 0.0
     layers, states = [], []

@@ -7,14 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from auricle.nn import chunks, conv_stack
+from auricle.nn import chunking, conv_stack
 from auricle.nn.conv_features import (
     AggregatorConfig,
     AggregatorLayer,
     CausalAggregator,
     ConvExtractor,
-    ExtractorConfig,
-    thinned,
+    ConvExtractorConfig,
+    subsampled,
 )
 
 EXTRACTOR_LAYERS = ((3, 5, 2), (3, 3, 2), (4, 2, 1), (4, 3, 3))
@@ -35,7 +35,7 @@ def group_norm(x: torch.Tensor, weights: dict[str, torch.Tensor], name: str) -> 
     return x if scale is None or shift is None else x * scale[:, None] + shift[:, None]
 
 
-def extracted(config: ExtractorConfig, model: ConvExtractor, wav: torch.Tensor) -> torch.Tensor:
+def extracted(config: ConvExtractorConfig, model: ConvExtractor, wav: torch.Tensor) -> torch.Tensor:
     """One utterance through the extractor, frame by frame as the formulas say."""
     weights = model.state_dict()
     x = wav[None]
@@ -65,7 +65,7 @@ def extracted(config: ExtractorConfig, model: ConvExtractor, wav: torch.Tensor) 
 )
 @pytest.mark.usefixtures("any_stretch")
 def test_the_extractor_follows_the_formulas(options: dict[str, Any]) -> None:
-    config = ExtractorConfig(layers=EXTRACTOR_LAYERS, **options)
+    config = ConvExtractorConfig(layers=EXTRACTOR_LAYERS, **options)
     model = randomised(ConvExtractor(config))
     lengths = [300, 113, 41, config.geometry.min_samples()]
     wavs = torch.randn(4, 300)
@@ -81,7 +81,7 @@ def test_the_extractor_follows_the_formulas(options: dict[str, Any]) -> None:
 
 def test_residuals_are_thinned_by_each_utterances_own_lengths() -> None:
     x = torch.arange(10.0).repeat(2, 1, 1)
-    assert thinned(x, [2, 4], 4).tolist() == [[[0, 2, 4, 6]], [[0, 4, 8, 9]]]
+    assert subsampled(x, [2, 4], 4).tolist() == [[[0, 2, 4, 6]], [[0, 4, 8, 9]]]
 
 
 def aggregated(
@@ -161,10 +161,10 @@ def test_dropout_acts_in_training_alone() -> None:
 @pytest.mark.parametrize(
     ("config_type", "options", "reason"),
     [
-        (ExtractorConfig, {"layers": ()}, "at least 1"),
-        (ExtractorConfig, {"layers": ((4, 2, 1),) * 1_001}, "at most 1000"),
-        (ExtractorConfig, {"layers": ((4, 0, 1),)}, r"at least 1, but are \(4, 0, 1\)"),
-        (ExtractorConfig, {"layers": ((4, 2, 1),), "residual_scale": -0.5}, "at least 0"),
+        (ConvExtractorConfig, {"layers": ()}, "at least 1"),
+        (ConvExtractorConfig, {"layers": ((4, 2, 1),) * 1_001}, "at most 1000"),
+        (ConvExtractorConfig, {"layers": ((4, 0, 1),)}, r"at least 1, but are \(4, 0, 1\)"),
+        (ConvExtractorConfig, {"layers": ((4, 2, 1),), "residual_scale": -0.5}, "at least 0"),
         (AggregatorConfig, {"layers": ((4, 2, 2),)}, r"stride 1, but have \[2\]"),
         (AggregatorConfig, {"layers": ()}, "at least 1"),
     ],
@@ -192,7 +192,7 @@ def test_long_contexts_are_computed_by_stretches(monkeypatch: pytest.MonkeyPatch
         whole = list(model(x, [1_000]))
         assert lengths == [1_000] * 3
         lengths.clear()
-        monkeypatch.setattr(chunks, "MAX_CHUNK_BYTES", conv_stack.CPU_SHARE * 4_000)
+        monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", conv_stack.CPU_SHARE * 4_000)
         stretched = list(model(x, [1_000]))
     assert 3 * 1_000 <= sum(lengths) < 3 * 1_100
     assert max(lengths) <= 260

@@ -82,7 +82,7 @@ def test_a_norm_without_scale_and_shift_has_no_weights() -> None:
     assert torch.allclose(norm(x, [50]), F.group_norm(x, 1), atol=1e-6)
 
 
-def by_stretches(x: torch.Tensor, norm: UtteranceGroupNorm, size: int) -> torch.Tensor:
+def map_chunks(x: torch.Tensor, norm: UtteranceGroupNorm, size: int) -> torch.Tensor:
     statistics = UtteranceStatistics(len(x), norm.num_groups, x.device)
     starts = range(0, x.shape[2], size)
     with torch.no_grad():
@@ -105,7 +105,7 @@ def test_statistics_of_stretches_are_those_of_the_whole(
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     x = torch.randn(3, 8, 200) * torch.linspace(0.1, 2, 200) + offset
-    whole, stretched = norm(x, LENGTHS), by_stretches(x, norm, size)
+    whole, stretched = norm(x, LENGTHS), map_chunks(x, norm, size)
     for row, other, length in zip(whole, stretched, LENGTHS, strict=True):
         assert torch.allclose(row[:, :length], other[:, :length], atol=2e-6 + 1e-7 * offset)
 
@@ -113,4 +113,4 @@ def test_statistics_of_stretches_are_those_of_the_whole(
 @pytest.mark.parametrize("constant", [0.0, 0.05, 1e4, -1 / 3])
 def test_stretches_of_a_constant_have_no_variance(constant: float) -> None:
     norm = UtteranceGroupNorm(num_groups=1, dim=8)
-    assert not by_stretches(torch.full((3, 8, 200), constant), norm, 33).any()
+    assert not map_chunks(torch.full((3, 8, 200), constant), norm, 33).any()

@@ -88,7 +88,7 @@ def test_configurations_that_do_not_hold_are_refused() -> None:
 def test_inference_of_a_lone_waveform_is_the_plain_computation(
     norm: Literal["group", "layer"], bias: bool, offset: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waveform_extractor, "STRETCH_FRAMES", 7)
+    monkeypatch.setattr(waveform_extractor, "CHUNK_FRAMES", 7)
     torch.manual_seed(0)
     layers = ((6, 10, 5), (5, 3, 2), (4, 2, 2))
     model = WaveformExtractor(ExtractorConfig(layers=layers, norm=norm, bias=bias))

@@ -6,17 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.models.conv_encoder import LARGE_EXTRACTOR_LAYERS
-from auricle.models.wav2vec import Wav2Vec, Wav2VecConfig
+from auricle.models.wav2vec import LARGE_EXTRACTOR_LAYERS, Wav2Vec, Wav2VecConfig
 from auricle.nn.batch import Batch
-from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
+from auricle.nn.conv_features import AggregatorConfig, ConvExtractorConfig
 from auricle.objectives.contrastive import (
     Wav2VecObjective,
     Wav2VecObjectiveConfig,
     initialise_predictions,
 )
 
-EXTRACTOR = ExtractorConfig(layers=((6, 10, 5), (6, 8, 4)))
+EXTRACTOR = ConvExtractorConfig(layers=((6, 10, 5), (6, 8, 4)))
 """A window of 45 samples, a hop of 20: frames 3 apart share no sample."""
 AGGREGATOR = AggregatorConfig(layers=((7, 2, 1), (7, 3, 1)))
 
@@ -57,7 +56,7 @@ def test_a_context_shares_no_sample_with_what_it_predicts() -> None:
 
 
 def test_the_published_sizes_start_three_frames_ahead() -> None:
-    geometry = ExtractorConfig(layers=LARGE_EXTRACTOR_LAYERS).geometry
+    geometry = ConvExtractorConfig(layers=LARGE_EXTRACTOR_LAYERS).geometry
     assert -(-geometry.window_samples // geometry.hop_samples) == 3
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from auricle.models.wav2vec import Wav2Vec, Wav2VecConfig
-from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
+from auricle.nn.conv_features import AggregatorConfig, ConvExtractorConfig
 from auricle.objectives.contrastive import Wav2VecObjective, Wav2VecObjectiveConfig, draw_negatives
 
-EXTRACTOR = ExtractorConfig(layers=((16, 10, 5), (16, 8, 4), *((16, 4, 2),) * 3))
+EXTRACTOR = ConvExtractorConfig(layers=((16, 10, 5), (16, 8, 4), *((16, 4, 2),) * 3))
 AGGREGATOR = AggregatorConfig(layers=((16, 2, 1), (12, 3, 1)))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from auricle.frontends import FbankConfig
-from auricle.models.vq_apc import VqApc, VqApcConfig
+from auricle.models.apc import VqApc, VqApcConfig
 from auricle.nn.batch import Batch
 from auricle.nn.quantizer import CodebookConfig
 from auricle.objectives.base import Loss

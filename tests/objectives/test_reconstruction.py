@@ -7,10 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from auricle.frontends import FbankConfig, LogMelConfig
-from auricle.models.bert_encoder import SpectralBertConfig
-from auricle.models.mockingjay import Mockingjay, MockingjayConfig
+from auricle.models.spectral_transformer import (
+    BertConfig,
+    Mockingjay,
+    MockingjayConfig,
+    SpectralBertConfig,
+)
 from auricle.nn.batch import Batch, Layout
-from auricle.nn.bert import BertConfig
 from auricle.objectives.reconstruction import (
     ReconstructionObjective,
     ReconstructionObjectiveConfig,

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from auricle.frontends import LogMelConfig
-from auricle.models.tera import Tera, TeraConfig
+from auricle.models.spectral_transformer import BertConfig, Tera, TeraConfig
 from auricle.nn.batch import Batch, Layout
-from auricle.nn.bert import BertConfig
 from auricle.objectives.reconstruction import TeraObjective, TeraObjectiveConfig
 
 NONE = {"mask_proportion": 0.0, "band_proportion": 0.0, "noise_probability": 0.0}

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.models.vq_wav2vec import VqWav2Vec, VqWav2VecConfig
-from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
-from auricle.nn.vector_quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig
+from auricle.models.wav2vec import VqWav2Vec, VqWav2VecConfig
+from auricle.nn.conv_features import AggregatorConfig, ConvExtractorConfig
+from auricle.nn.quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig
 from auricle.objectives.vq_wav2vec import (
     VqWav2VecObjective,
     VqWav2VecObjectiveConfig,
@@ -18,7 +18,9 @@ from auricle.objectives.vq_wav2vec import (
     restart_unused,
 )
 
-EXTRACTOR = ExtractorConfig(layers=((16, 10, 5), (16, 8, 4), *((16, 4, 2),) * 3), activation="gelu")
+EXTRACTOR = ConvExtractorConfig(
+    layers=((16, 10, 5), (16, 8, 4), *((16, 4, 2),) * 3), activation="gelu"
+)
 AGGREGATOR = AggregatorConfig(layers=((16, 2, 1), (16, 3, 1)), activation="gelu")
 GUMBEL = GumbelQuantizerConfig(num_entries=10, depth=2, temperature=(2.0, 0.5, 0.9))
 KMEANS = KmeansQuantizerConfig(num_entries=10, commitment=0.25)

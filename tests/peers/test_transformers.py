@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 import auricle
-from auricle.models.wav2vec2 import Wav2Vec2Config
-from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
+from auricle.models.waveform_transformer import (
+    TransformerConfig,
+    Wav2Vec2Config,
+    WaveformTransformerConfig,
+)
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.waveform_extractor import ExtractorConfig
-from auricle.nn.waveform_transformer import TransformerConfig
 from golden_cases import GoldenCase, deviation
 
 transformers = pytest.importorskip("transformers", reason="the group peers is not installed")

@@ -6,7 +6,6 @@ import itertools
 
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA
 
 from auricle.geometry import FrameGeometry, Window
 from auricle.plotting import analysis as module
@@ -24,6 +23,8 @@ from auricle.plotting.analysis import (
 def test_scores_and_shares_are_those_of_an_independent_implementation(
     shape: tuple[int, int],
 ) -> None:
+    from sklearn.decomposition import PCA  # which takes a second, in every worker
+
     x = np.random.default_rng(0).standard_normal(shape) * np.linspace(3, 1, shape[1])
     x -= x.mean(axis=0)
     reference = PCA(3).fit(x)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import sys
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from auricle.plotting.figures import (
     save_figure,
     two_numbers_as_colour,
 )
+from forks import run
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg", ".PNG"])
@@ -97,7 +97,8 @@ def test_ipython_shows_it_without_pyplot() -> None:
         "assert 'matplotlib.pyplot' not in sys.modules\n"
         "print(data['image/png'][:4])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run(["-c", code])
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == repr(b"\x89PNG")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from auricle.corpus.utterance import Segment
 from auricle.errors import MissingExtraError
@@ -66,6 +67,12 @@ def codes(*columns: list[int]) -> FrameSequence:
     return FrameSequence(frames=np.array(columns).T, geometry=GEOMETRY)
 
 
+@pytest.fixture
+def not_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare tests of what is drawn the layout, which takes longest."""
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
+
+
 def test_the_panels_share_the_time_axis_and_stand_in_line() -> None:
     picture = draw_utterance(utterance())
     picture.figure.canvas.draw()
@@ -89,6 +96,7 @@ def test_the_panels_share_the_time_axis_and_stand_in_line() -> None:
     assert not title.get_parse_math()
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_each_frame_lies_around_its_centre() -> None:
     picture = draw_utterance(utterance())
     start = (200 - 80) / 16_000
@@ -101,6 +109,7 @@ def test_each_frame_lies_around_its_centre() -> None:
     assert square.get_extent() == pytest.approx((start, end, start, end))
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_a_section_is_drawn_as_finely_as_if_it_were_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_COLUMNS", 50)
     monkeypatch.setattr(module, "MAX_SIMILARITY_COLUMNS", 50)
@@ -151,6 +160,7 @@ def bars(picture: Picture) -> dict[str, Any]:
     return {shown.colorbar.ax.get_ylabel().split()[0]: shown.colorbar for shown in images}
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_the_bar_of_equal_values_holds_no_impossible_ones() -> None:
     same = representation(sequence=FrameSequence(frames=np.ones((98, 6)), geometry=GEOMETRY))
     bar = bars(draw_utterance(utterance(representations=(same,))))["cosine"]
@@ -158,6 +168,7 @@ def test_the_bar_of_equal_values_holds_no_impossible_ones() -> None:
     assert bar.extend == "neither"
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_the_similarity_is_the_cosine() -> None:
     example = utterance()
     x = example.representations[0].sequence.frames.astype(np.float64)
@@ -166,6 +177,7 @@ def test_the_similarity_is_the_cosine() -> None:
     np.testing.assert_allclose(cosines, x @ x.T / np.outer(lengths, lengths))
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_dims_are_sorted_only_where_they_have_no_order_of_their_own() -> None:
     in_order = utterance(representations=(representation(sorts_dims=False),))
     plain = draw_utterance(in_order)
@@ -180,6 +192,7 @@ def test_dims_are_sorted_only_where_they_have_no_order_of_their_own() -> None:
     assert not np.allclose(drawn, rows)
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_the_ribbon_is_lighter_where_the_first_component_is_higher() -> None:
     frames = np.zeros((98, 6), dtype=np.float32)
     frames[:, :4] = np.linspace(-1, 1, 98)[:, None]
@@ -195,6 +208,7 @@ def test_the_ribbon_is_lighter_where_the_first_component_is_higher() -> None:
     assert "1: dark to light, 80 %\n2: blue to yellow, 20 %\nof the variance" in told
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_frequency_ticks_lie_in_their_bands() -> None:
     mel = panel(draw_utterance(utterance()), "log mel")
     labels = [label.get_text() for label in mel.get_yticklabels()]
@@ -261,6 +275,7 @@ def test_codes_are_ribbons_with_their_numbers() -> None:
     assert "2, 1 codes used\nin 98 frames" in told
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_a_long_utterance_is_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_COLUMNS", 40)
     monkeypatch.setattr(module, "MAX_SIMILARITY_COLUMNS", 30)
@@ -319,6 +334,7 @@ def test_a_comparison_has_every_representation_and_the_matrix() -> None:
     assert between == [1.5]
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_very_many_representations_are_ribbons_of_their_components() -> None:
     many = tuple(representation(layer=f"b_{index}") for index in range(9))
     picture = draw_comparison(utterance(representations=many), similarity(("a", "b_0")))

@@ -15,8 +15,10 @@ from safetensors.torch import load_file
 
 import auricle
 from auricle.errors import AudioError, RecipeError, TrainingError
-from auricle.objectives.base import Loss
+from auricle.models.waveform_transformer import WaveformTransformer
+from auricle.objectives.base import Loss, Objective
 from auricle.objectives.prediction import ApcObjective
+from auricle.objectives.wav2vec2 import Wav2Vec2Objective
 from auricle.training.building import build_accelerator, build_objective
 from auricle.training.checkpoints import CheckpointFolder, read_state
 from auricle.training.corpus import Corpus, read_corpus
@@ -140,15 +142,20 @@ def left_alone(alone: Path, recipe: Recipe, corpus: Corpus) -> dict[str, torch.T
     return weights(alone)
 
 
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[Loss], Loss]) -> None:
+def at_step(
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    do: Callable[[Loss], Loss],
+    objective: type[Objective] = ApcObjective,
+) -> None:
     """Have `do` change the loss of the update that follows `step` updates."""
-    forward = ApcObjective.forward
+    forward = objective.forward
 
-    def changed(self: ApcObjective, *arguments: Any, **options: Any) -> Loss:
+    def changed(self: Objective, *arguments: Any, **options: Any) -> Loss:
         loss = forward(self, *arguments, **options)
         return do(loss) if options["step"] == step else loss
 
-    monkeypatch.setattr(ApcObjective, "forward", changed)
+    monkeypatch.setattr(objective, "forward", changed)
 
 
 def test_it_leaves_an_encoder_and_what_was_seen(
@@ -207,6 +214,78 @@ def test_stopped_by_a_signal_and_resumed_is_as_if_left_alone(
     assert not (tmp_path / "tiny.safetensors").exists()
     train(recipe, corpus, tmp_path, RunSettings(device="cpu", num_workers=1))
     assert_equal(weights(tmp_path), expected)
+
+
+LAYER_DROP = """
+[recipe]
+name = "tiny"
+family = "wav2vec2"
+steps = 6
+seed = 3
+training_data = "two voices"
+licence = "CC BY 4.0"
+
+[encoder.extractor]
+layers = [[8, 10, 5], [8, 8, 8]]
+
+[encoder.transformer]
+hidden_size = 8
+num_layers = 4
+num_heads = 2
+ffn_size = 8
+layer_drop = 0.5
+
+[encoder.transformer.positions]
+kernel_size = 4
+num_groups = 2
+
+[objective]
+mask_span = 2
+num_distractors = 4
+projection_dim = 8
+num_entries = 4
+
+[data]
+batch_seconds = 1.0
+crop_seconds = 0.2
+
+[optimizer]
+learning_rate = 1e-2
+
+[run]
+checkpoint_every = 2
+log_every = 2
+"""
+
+
+def test_layer_drop_goes_on_where_it_was(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[bool] = []
+    is_left_out = WaveformTransformer._is_left_out
+
+    def recorded(self: WaveformTransformer, *arguments: Any) -> bool:
+        drawn.append(is_left_out(self, *arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(WaveformTransformer, "_is_left_out", recorded)
+    recipe = parse_recipe(LAYER_DROP)
+    train(recipe, corpus, tmp_path / "whole", CPU)
+    whole = drawn.copy()
+    assert 0 < sum(whole) < len(whole) == 24
+    drawn.clear()
+
+    def terminate(loss: Loss) -> Loss:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    with monkeypatch.context() as patch:
+        at_step(patch, 2, terminate, Wav2Vec2Objective)
+        train(recipe, corpus, tmp_path / "halves", CPU)
+    torch.manual_seed(99)  # whatever happens in between
+    train(recipe, corpus, tmp_path / "halves", CPU)
+    assert drawn == whole
+    assert_equal(weights(tmp_path / "halves"), weights(tmp_path / "whole"))
 
 
 def test_a_training_that_is_done_stays_as_it_is(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -112,19 +111,6 @@ def choose_audio(paths: Iterable[AnyPath], where: str) -> list[AnyPath]:
             f"{where}: passed over {counts.total()} files ({', '.join(kinds)}): {reason}",
         )
     return chosen
-
-
-SAMPLE_NAMES = ("2911-12359-0007.flac", "4051-11218-0044.flac")
-"""A lower voice of 5.1 s and a higher one of 11.2 s: 16 kHz, 16 bit, mono."""
-
-
-def sample_paths() -> list[Path]:
-    """Paths of the bundled LibriSpeech utterances (Panayotov et al. 2015, CC BY 4.0).
-
-    `speech/README.md` states their origin and licence.
-    """
-    speech = resources.files("auricle.audio") / "speech"
-    return [Path(str(speech / name)) for name in SAMPLE_NAMES]
 
 
 Waveform: TypeAlias = (

@@ -72,7 +72,7 @@ def _checked(plug_in: PlugIn) -> Record:
 
 
 def _faults(plug_in: PlugIn, record: Record) -> Iterator[str]:
-    """What is wrong with a record, to be read after "its record"."""
+    """Faults of a record, to be read after "its record"."""
     if plug_in.name not in record.names:
         yield f"is called {', '.join(map(str, record.names))}, its entry point {plug_in.name}"
     for name in record.names:

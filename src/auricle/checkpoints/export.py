@@ -21,7 +21,7 @@ from auricle.errors import AuricleError
 from auricle.files.atomic import write_whole_folder
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
-from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
+from auricle.models.waveform_transformer import WaveformTransformerConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

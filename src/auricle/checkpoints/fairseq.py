@@ -20,10 +20,9 @@ from auricle.checkpoints.options import Options, build_config
 from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.errors import CheckpointError
 from auricle.geometry import SAMPLE_RATE
-from auricle.models.conv_encoder import ConvEncoderConfig
-from auricle.models.vq_wav2vec import VqWav2VecConfig
-from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
-from auricle.nn.vector_quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig
+from auricle.models.wav2vec import ConvEncoderConfig, VqWav2VecConfig
+from auricle.nn.conv_features import AggregatorConfig, ConvExtractorConfig
+from auricle.nn.quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig
 
 SPEC = "fairseq"
 """Name of the three formats in the families' data files."""
@@ -43,7 +42,7 @@ MAX_LITERAL_CHARACTERS = 4_000
 """Some ten times the longest published list of layers."""
 
 LITERAL = re.compile(r"[0-9eE+*.,()\[\]\s-]+")
-"""What lists of numbers consist of: no name and no string, so nothing that could be called."""
+"""Characters of lists of numbers: no name and no string, so nothing that could be called."""
 
 
 ENCODER_KEYS = (
@@ -62,13 +61,13 @@ KMEANS_KEYS = (
 
 
 def matches_args(payload: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint has the layout `fairseq-args`."""
+    """Return whether a checkpoint has the layout `fairseq-args`."""
     has_args = payload.get("args") is not None and isinstance(payload.get("model"), Mapping)
     return has_args and not matches_cfg(payload)
 
 
 def matches_cfg(payload: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint has the layout `fairseq-cfg`."""
+    """Return whether a checkpoint has the layout `fairseq-cfg`."""
     if payload.get("cfg") is None or not isinstance(payload.get("model"), Mapping):
         return False
     try:
@@ -79,7 +78,7 @@ def matches_cfg(payload: Mapping[str, Any]) -> bool:
 
 
 def matches_converted(payload: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint has the layout `s3prl-converted`."""
+    """Return whether a checkpoint has the layout `s3prl-converted`."""
     return all(payload.get(key) is not None for key in ("task_cfg", "model_cfg", "model_weight"))
 
 
@@ -220,7 +219,7 @@ def conv_encoder_fields(
     is_namespace = matches_args(payload)
     return {
         "normalize": task.get("normalize", bool, False),
-        "extractor": ExtractorConfig(
+        "extractor": ConvExtractorConfig(
             **shared,
             layers=_layers(model, "conv_feature_layers"),
             residual_scale=scale if model.get("skip_connections_feat", bool, False) else None,

@@ -34,10 +34,10 @@ from auricle.checkpoints.options import (
 from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.errors import CheckpointError, PlugInError
-from auricle.models.bert_encoder import SpectralBertConfig
-from auricle.models.conv_encoder import ConvEncoderConfig
 from auricle.models.definition import Config
-from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
+from auricle.models.spectral_transformer import SpectralBertConfig
+from auricle.models.wav2vec import ConvEncoderConfig
+from auricle.models.waveform_transformer import WaveformTransformerConfig
 from auricle.plug_ins import PlugIn, described
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Format:
 
     @property
     def holds_config(self) -> bool:
-        """Whether the checkpoint itself says which encoder its weights are of."""
+        """True if the checkpoint itself says which encoder its weights are of."""
         return not (self.needs_config or self.takes_config)
 
 

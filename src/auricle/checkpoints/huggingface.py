@@ -48,7 +48,7 @@ TRAINING_FILES = ("training_args", "optimizer", "scheduler", "scaler", "rng_stat
 """Beginnings of names under which transformers' Trainer keeps what are no weights."""
 
 ADAPTER_CONFIG_FILE = "adapter_config.json"
-"""What `PeftModel.save_pretrained` writes beside the adapter's weights."""
+"""File that `PeftModel.save_pretrained` writes beside the adapter's weights."""
 
 _ADAPTER_FILE = re.compile(r"adapter_model\.(?:safetensors|bin)|adapter_model\S*\.index\.json")
 _LANGUAGE_ADAPTER_FILE = re.compile(r"adapter\.[\w-]+\.(?:safetensors|bin)")
@@ -96,17 +96,17 @@ def refuse_adapters(path: Path) -> None:
 
 
 def has_own_names(content: object) -> bool:
-    """Whether weights have the names of a model of transformers that reads waveforms."""
+    """Return whether weights have names of a model of transformers that reads waveforms."""
     return has_part(weights_in(content), "conv_layers", "0", "conv")
 
 
 def is_huggingface_folder(path: Path) -> bool:
-    """Whether `path` is a folder with a configuration in it."""
+    """Return whether `path` is a folder with a configuration in it."""
     return (path / CONFIG_FILE).is_file()
 
 
 def matches(content: Mapping[str, Any]) -> bool:
-    """Whether `content` is the payload of such a folder."""
+    """Return whether `content` is the payload of such a folder."""
     return CONFIG in content and WEIGHTS in content
 
 
@@ -158,7 +158,7 @@ def _read_preprocessor(folder: Path) -> dict[str, Any]:
 
 
 def read_folder_weights(folder: Path) -> object:
-    """What a model's folder has for weights.
+    """Read the weights of a model's folder.
 
     The names that transformers writes come first, in its order; else there must be one file that
     can be meant.
@@ -227,12 +227,12 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 
 
 def _is_name_beside(name: object, suffix: str) -> bool:
-    """Whether `name` is a plain file name with this suffix, which cannot lead out of a folder."""
+    """Return whether `name` is a file name with this suffix, which cannot lead out of a folder."""
     return isinstance(name, str) and not set(name) & set("/\\\0") and Path(name).suffix == suffix
 
 
 def read_weights(path: Path) -> object:
-    """What a file of weights holds; its content says whether it is a safetensors file.
+    """Read a file of weights, a safetensors file or one of torch by its content.
 
     Raises:
         CheckpointError: It is missing, damaged or unsafe.
@@ -251,7 +251,7 @@ def read_weights(path: Path) -> object:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors do: 8 bytes of a header's length, then its JSON."""
+    """Return whether a file begins like safetensors: 8 bytes of the header's length, then JSON."""
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -261,12 +261,12 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def is_adapter_file(path: Path) -> bool:
-    """Whether a file has the name of an adapter's weights."""
+    """Return whether a file has the name of an adapter's weights."""
     return bool(_ADAPTER_FILE.fullmatch(path.name) or _LANGUAGE_ADAPTER_FILE.fullmatch(path.name))
 
 
 def is_adapter_key(key: str) -> bool:
-    """Whether a method of peft added a weight, or moved it."""
+    """Return whether a method of peft added a weight, or moved it."""
     return any(_ADAPTER_PART.fullmatch(part) for part in key.split("."))
 
 
@@ -362,7 +362,7 @@ def _adapter_names(folder: Path) -> list[str]:
 
 
 def _adapter_config(folder: Path) -> dict[str, Any]:
-    """What the adapter says of itself; nothing where it cannot be read."""
+    """The configuration of an adapter; empty where it cannot be read."""
     try:
         with (folder / ADAPTER_CONFIG_FILE).open("rb") as file:
             return msgspec.json.decode(file.read(_MAX_CONFIG_BYTES), type=dict[str, Any])

@@ -26,7 +26,7 @@ WRAPPERS = frozenset(
 of today and of torch 1.11, activation checkpointing) add to keys, anywhere in them."""
 
 TEACHER = "_ema"
-"""Where data2vec and its kin keep the moving average that teaches them: never the encoder."""
+"""Part of keys of the teacher of data2vec and its kin, a moving average: never the encoder."""
 
 MAX_PARTS = 64
 """Far above any nesting of modules; a key of a million parts must not be tried at each of them."""
@@ -42,7 +42,7 @@ MAX_SECTION_DEPTH = 2
 """Mappings around a state dict: `{"state": {"model": {}}}`. An optimiser's moments lie deeper."""
 
 EXTRA_STATE = "_extra_state"
-"""What `Module.get_extra_state` adds to a state dict: anything at all."""
+"""Key that `Module.get_extra_state` adds to a state dict, with any value at all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,7 +265,7 @@ def state_dict(content: object, where: str) -> dict[str, Tensor]:
 
 
 def kind_of(value: object) -> str:
-    """What a value of a checkpoint was before it was read, for messages."""
+    """The type that a value of a checkpoint had before it was read, for messages."""
     if isinstance(value, InertRecord):
         return value.type_name
     return "Tensor" if isinstance(value, Tensor) else type(value).__name__
@@ -297,7 +297,7 @@ def _is_weight(key: str, value: Tensor) -> bool:
 
 
 def has_part(weights: Iterable[object], *parts: str) -> bool:
-    """Whether a key has these parts one after the other, whatever stands before and after."""
+    """Return whether a key has these parts in succession, anywhere in it."""
     wanted = f".{'.'.join(parts)}."
     return any(wanted in f".{'.'.join(_parts(str(key)))}." for key in weights)
 
@@ -341,7 +341,7 @@ def _regex(pattern: str) -> re.Pattern[str]:
 
 
 def _matches(key: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> Iterator[str]:
-    """What `key` becomes by each rule that knows it, in their order."""
+    """The new names of `key` by each rule that knows it, in their order."""
     for pattern, replacement in rules:
         if match := pattern.fullmatch(key):
             yield replacement.format(**match.groupdict())

@@ -9,8 +9,7 @@ from auricle.catalogue.family import Family
 from auricle.checkpoints.keymap import Converted, KeyMap, state_dict
 from auricle.checkpoints.options import Options, build_config, fbank_fields
 from auricle.frontends import FbankConfig, LogMelConfig
-from auricle.models.bert_encoder import SpectralBertConfig
-from auricle.nn.bert import BertConfig
+from auricle.models.spectral_transformer import BertConfig, SpectralBertConfig
 
 LAYER_KEYS = (
     ("encoder.layer.{i}.attention.self.{rest}", "bert.layers.{i}.attention.{rest}"),

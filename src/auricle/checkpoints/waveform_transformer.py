@@ -15,7 +15,7 @@ from auricle.checkpoints.options import (
     read_config,
 )
 from auricle.geometry import SAMPLE_RATE
-from auricle.models.wav2vec2_encoder import WaveformTransformerConfig
+from auricle.models.waveform_transformer import WaveformTransformerConfig
 from auricle.nn.waveform_extractor import PUBLISHED_LAYERS
 
 Table = tuple[tuple[str, str], ...]
@@ -24,10 +24,10 @@ WAVLM_SPEC = "wavlm-official"
 """Name of the format of Microsoft's own files, fairseq's keys and options, in data files."""
 
 HUGGINGFACE_EPS = 1e-7
-"""What `Wav2Vec2FeatureExtractor` adds to the variance."""
+"""Constant that `Wav2Vec2FeatureExtractor` adds to the variance."""
 
 FAIRSEQ_EPS = 1e-5
-"""What `torch.nn.functional.layer_norm` adds to the variance."""
+"""Constant that `torch.nn.functional.layer_norm` adds to the variance."""
 
 HUGGINGFACE_ACTIVATIONS = {
     "gelu": "gelu",

@@ -178,7 +178,7 @@ def _set_lengths(path: Path, recordings: dict[str, Row | Problem]) -> None:
             row.known_seconds = seconds
 
 
-CUT_TYPES = frozenset({"MonoCut", "MultiCut", "MixedCut", "PaddingCut", "Cut"})
+CUT_TYPES = frozenset({"MonoCut", "MultiCut", "MixedCut", "PaddingCut", "HaloChunk"})
 
 SUPERVISION_LABELS = ("text", "speaker", "gender", "language")
 

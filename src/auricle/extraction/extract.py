@@ -44,8 +44,20 @@ MAX_REASONS = 3
 """Reasons that are given where not one input can be used."""
 
 
-class Silence(Progress):
+class Silence:
     """Ignores the events of a run."""
+
+    def start(self, seconds: float | None, num_utterances: int | None) -> None:
+        """Ignore the start."""
+
+    def measure(self, num_done: int, num_all: int) -> None:
+        """Ignore measured files."""
+
+    def advance(self, seconds: float) -> None:
+        """Ignore encoded audio."""
+
+    def fail(self, reason: str) -> None:
+        """Ignore a failure; errors.jsonl holds it."""
 
 
 @gathering

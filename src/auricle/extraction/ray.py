@@ -153,7 +153,7 @@ class _ShardActor:
         ray = import_ray()
         # Put once into Ray's store, not sent to every actor.
         self.shards: Sequence[PlannedShard] = ray.get(shards)
-        self.workerer = worker
+        self.worker: Worker = worker
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         (index,) = map(int, batch["id"])

@@ -40,7 +40,7 @@ Notice: TypeAlias = Callable[[Sequence[Sequence[Timed]]], None]
 
 
 class Progress(Protocol):
-    """Events of a run; the methods here ignore them."""
+    """Receives the events of a run."""
 
     def start(self, seconds: float | None, num_utterances: int | None) -> None:
         """Encoding begins, of so much audio; None for a stream, whose length is not known."""

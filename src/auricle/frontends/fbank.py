@@ -18,7 +18,7 @@ from auricle.frontends.feature_transforms import (
     padded_deltas,
     padded_mean,
 )
-from auricle.frontends.framing import batch_features, magnitudes, transform_windows
+from auricle.frontends.framing import batch_features, constant, magnitudes, transform_windows
 from auricle.geometry import FrameGeometry, Window
 
 if TYPE_CHECKING:
@@ -196,8 +196,8 @@ def _features(waveform: Tensor, config: FbankConfig) -> Tensor:
     """Features (T, D) of one utterance (S,)."""
     transform = functools.partial(
         _filterbank,
-        window=_window(config).to(waveform.device),
-        filters=_mel_filters(config).to(waveform.device),
+        window=constant(_window, config).to(waveform.device),
+        filters=constant(_mel_filters, config).to(waveform.device),
         config=config,
     )
     features = transform_windows(
@@ -218,8 +218,8 @@ def _padded_features(
     num_frames = config.num_frames(lengths)
     features = _filterbank(
         waveforms.unfold(1, config.frame_samples, config.hop_samples),
-        window=_window(config).to(waveforms.device),
-        filters=_mel_filters(config).to(waveforms.device),
+        window=constant(_window, config).to(waveforms.device),
+        filters=constant(_mel_filters, config).to(waveforms.device),
         config=config,
     )
     if config.subtract_mean:
@@ -252,16 +252,16 @@ def _window(config: FbankConfig) -> Tensor:
     """Symmetric analysis window (frame_samples,), float32 on the CPU."""
     size = config.frame_samples
     # An inference tensor cannot be saved for a backward pass.
-    with torch.inference_mode(False), torch.device("cpu"):
+    with torch.inference_mode(False):
         if config.window == "hamming":
-            return torch.hamming_window(size, periodic=False, alpha=0.54, beta=0.46)
+            return torch.hamming_window(size, periodic=False, alpha=0.54, beta=0.46, device="cpu")
         if config.window == "hanning":
-            return torch.hann_window(size, periodic=False)
+            return torch.hann_window(size, periodic=False, device="cpu")
         if config.window == "povey":
-            return torch.hann_window(size, periodic=False).pow(POVEY_EXPONENT)
+            return torch.hann_window(size, periodic=False, device="cpu").pow(POVEY_EXPONENT)
         if config.window == "rectangular":
-            return torch.ones(size)
-        angle = 2.0 * math.pi * torch.arange(size) / (size - 1)
+            return torch.ones(size, device="cpu")
+        angle = 2.0 * math.pi * torch.arange(size, device="cpu") / (size - 1)
         constant = config.blackman_coeff
         return constant - 0.5 * angle.cos() + (0.5 - constant) * (2.0 * angle).cos()
 
@@ -271,12 +271,14 @@ def _mel_filters(config: FbankConfig) -> Tensor:
     """Filters (fft_samples // 2 + 1, num_mels), triangular in mel, float32 on the CPU."""
     low, high = (MEL_SCALE * math.log(1.0 + hz / 700.0) for hz in (config.low_hz, config.top_hz))
     spacing = (high - low) / (config.num_mels + 1)
-    with torch.inference_mode(False), torch.device("cpu"):
-        band = torch.arange(config.num_mels)
+    with torch.inference_mode(False):
+        band = torch.arange(config.num_mels, device="cpu")
         left = low + band * spacing
         centre = low + (band + 1.0) * spacing
         right = low + (band + 2.0) * spacing
-        bins_hz = (config.sample_rate / config.fft_samples) * torch.arange(config.fft_samples // 2)
+        bins_hz = (config.sample_rate / config.fft_samples) * torch.arange(
+            config.fft_samples // 2, device="cpu"
+        )
         bins = (MEL_SCALE * (1.0 + bins_hz / 700.0).log()).unsqueeze(1)
         rising = (bins - left) / (centre - left)
         falling = (right - bins) / (right - centre)

@@ -9,6 +9,7 @@ shapes reproduce it; and what is computed per utterance cannot depend on the bat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -103,6 +104,13 @@ def transform_windows(
     """
     windows = samples.unfold(0, size, stride)  # (T, size), a view
     return torch.cat([transform(block) for block in torch.split(windows, BLOCK_FRAMES)])
+
+
+def constant(make: Callable[..., Tensor], *arguments: object) -> Tensor:
+    """Constant tensor of a cached function; traced, it is a part of the graph and is not kept."""
+    if torch.compiler.is_compiling():
+        make = cast("Any", make).__wrapped__
+    return make(*arguments)
 
 
 def magnitudes(windows: Tensor, *, size: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auricle.frontends.feature_transforms import append_deltas, cmvn, padded_cmvn, padded_deltas
-from auricle.frontends.framing import batch_features, magnitudes, transform_windows
+from auricle.frontends.framing import batch_features, constant, magnitudes, transform_windows
 from auricle.geometry import FrameGeometry, Window
 
 if TYPE_CHECKING:
@@ -221,17 +221,19 @@ def _gain(mean_square: Tensor, target_level_db: float | None) -> Tensor | float:
 
 def _from_frames(frames: Tensor, config: LogMelConfig) -> Tensor:
     """Features (..., D) of frames (..., fft_samples)."""
-    windowed = frames * _window(config).to(frames.device)
+    windowed = frames * constant(_window, config).to(frames.device)
     return _from_power(magnitudes(windowed, size=config.fft_samples).pow(2), config)
 
 
 def _from_power(power: Tensor, config: LogMelConfig) -> Tensor:
     """Features (..., D) of `config.kind` from the power spectrum (..., bins)."""
     if config.kind == "mfcc":
-        bands = power @ _mel_filters(MFCC_NUM_MELS, config).to(power.device)
-        return (bands + MFCC_LOG_OFFSET).log() @ _cosine_transform(config.num_mfcc).to(power.device)
+        bands = power @ constant(_mel_filters, MFCC_NUM_MELS, config).to(power.device)
+        return (bands + MFCC_LOG_OFFSET).log() @ constant(_cosine_transform, config.num_mfcc).to(
+            power.device
+        )
     if config.kind == "mel":
-        power = power @ _mel_filters(config.num_mels, config).to(power.device)
+        power = power @ constant(_mel_filters, config.num_mels, config).to(power.device)
     return (power + EPSILON).log() if config.log else power
 
 
@@ -240,8 +242,8 @@ def _window(config: LogMelConfig) -> Tensor:
     """Periodic Hann window, centred in the transform: (fft_samples,) float32 on the CPU."""
     spare = config.fft_samples - config.window_samples
     # An inference tensor cannot be saved for a backward pass.
-    with torch.inference_mode(False), torch.device("cpu"):
-        hann = torch.hann_window(config.window_samples)
+    with torch.inference_mode(False):
+        hann = torch.hann_window(config.window_samples, device="cpu")
         return F.pad(hann, (spare // 2, spare - spare // 2))
 
 
@@ -252,11 +254,11 @@ def _mel_filters(num_mels: int, config: LogMelConfig) -> Tensor:
     Float32 on the CPU; edges are evenly spaced on the HTK scale, 2595 log10(1 + f / 700).
     """
     nyquist_hz = float(config.sample_rate // 2)
-    with torch.inference_mode(False), torch.device("cpu"):
+    with torch.inference_mode(False):
         top_mel = 2595.0 * math.log10(1.0 + nyquist_hz / 700.0)
-        mel = torch.linspace(0.0, top_mel, num_mels + 2)
+        mel = torch.linspace(0.0, top_mel, num_mels + 2, device="cpu")
         edges_hz = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
-        bins_hz = torch.linspace(0.0, nyquist_hz, config.num_freqs).unsqueeze(1)
+        bins_hz = torch.linspace(0.0, nyquist_hz, config.num_freqs, device="cpu").unsqueeze(1)
         rising = (bins_hz - edges_hz[:-2]) / (edges_hz[1:-1] - edges_hz[:-2])
         falling = (edges_hz[2:] - bins_hz) / (edges_hz[2:] - edges_hz[1:-1])
         return torch.minimum(rising, falling).clamp(min=0.0)
@@ -265,9 +267,9 @@ def _mel_filters(num_mels: int, config: LogMelConfig) -> Tensor:
 @functools.lru_cache(maxsize=32)
 def _cosine_transform(num_mfcc: int) -> Tensor:
     """First `num_mfcc` columns of the orthonormal DCT-II: (MFCC_NUM_MELS, num_mfcc)."""
-    with torch.inference_mode(False), torch.device("cpu"):
-        band = torch.arange(float(MFCC_NUM_MELS))
-        order = torch.arange(float(num_mfcc)).unsqueeze(1)
+    with torch.inference_mode(False):
+        band = torch.arange(float(MFCC_NUM_MELS), device="cpu")
+        order = torch.arange(float(num_mfcc), device="cpu").unsqueeze(1)
         rows = torch.cos(math.pi / MFCC_NUM_MELS * (band + 0.5) * order)
         rows[0] *= 1.0 / math.sqrt(2.0)
         rows *= math.sqrt(2.0 / MFCC_NUM_MELS)

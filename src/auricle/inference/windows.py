@@ -18,7 +18,8 @@ from auricle.audio.inputs import Waveform, as_waveforms, checked_pad_short
 from auricle.errors import AuricleError, warn_deprecated
 from auricle.geometry import SAMPLE_RATE, FrameGeometry
 from auricle.info import LayerInfo
-from auricle.models.base import Encoder, stacked
+from auricle.models.base import Encoder
+from auricle.models.definition import stacked
 
 MAX_BATCH_SECONDS = 120.0
 """Audio of windows that are encoded at once, or one window that is longer."""
@@ -60,8 +61,8 @@ def encode_windows(
             `min_samples`; the overlap is shorter than the span of a frame.
     """
     pad_short = checked_pad_short(pad_short, short)
-    is_one = isinstance(layer, int | None) or (isinstance(layer, str) and layer != "all")
-    names = [encoder.layer_info(layer).name] if is_one else layer
+    is_one = layer != "all" and (isinstance(layer, str) or not isinstance(layer, Sequence))
+    names: Any = [encoder.layer_info(layer).name] if is_one else layer
     outputs = window_layers(
         encoder,
         wavs,

@@ -16,9 +16,8 @@ from auricle.frontends import FbankConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.inference.streaming.session import StreamSession, StreamStatistics, measured
 from auricle.inference.streaming.stages import Step, feature_step
-from auricle.info import LayerInfo
-from auricle.models.definition import EncoderDefinition, FeatureConfig
-from auricle.nn.batch import Batch, frames_of, padding_mask, zero_padding
+from auricle.models.definition import EncoderDefinition, FeatureConfig, stacked
+from auricle.nn.batch import Batch, frames_of, length_groups, padding_mask, zero_padding
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import (
     is_traced,
@@ -148,14 +147,14 @@ class Encoder(EncoderDefinition):
         info = self.layer_info(layer)
         waveforms, lengths = self._checked_padded(waveforms, lengths)
         num_frames = info.geometry.num_frames(lengths)
-        size = info.geometry.num_frames(waveforms.shape[1])
         if is_traced():
             mask = padding_mask(lengths, waveforms.shape[1], waveforms.device)
             batch = Batch.padded(zero_padding(waveforms, mask, time_dim=1), lengths)
-            outputs = self.encode(batch, frozenset([info.name]))
-            x = next(output.values for name, output in outputs if name == info.name)
-            mask = padding_mask(num_frames, size, x.device)
-            return zero_padding(x[:, :size].float(), mask, time_dim=1), num_frames
+            layers = self.encode(batch, frozenset([info.name]))
+            x = next(output.values for name, output in layers if name == info.name)
+            mask = padding_mask(num_frames, x.shape[1], x.device)
+            return zero_padding(x.float().contiguous(), mask, time_dim=1), num_frames
+        size = info.geometry.num_frames(waveforms.shape[1])
         rows = [row[:length] for row, length in zip(waveforms, lengths.tolist(), strict=True)]
         outputs = [output[info.name] for output in self._outputs(rows, [info.name])]
         frames = [F.pad(output, (0, 0, 0, size - len(output))) for output in outputs]
@@ -345,40 +344,12 @@ class Encoder(EncoderDefinition):
         if self.training:
             return [everything]
         if not takes_one_by_one(waveforms[0], (), *self.children()):
-            return padded_groups([len(waveform) for waveform in waveforms])
+            budget = int(MAX_PADDED_SECONDS * SAMPLE_RATE)
+            return length_groups([len(waveform) for waveform in waveforms], budget)
         if not self.is_faster_together:
             return [[index] for index in everything]
         order = sorted(everything, key=lambda index: -len(waveforms[index]))
         return [order[start : start + MAX_TOGETHER] for start in range(0, len(order), MAX_TOGETHER)]
-
-
-def padded_groups(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices of waveforms of these lengths, in batches of at most `MAX_PADDED_SECONDS`.
-
-    All in one batch keep their order. Else the longest come first, so that waveforms of like
-    length share a batch; one that is longer than the limit is alone.
-    """
-    budget = int(MAX_PADDED_SECONDS * SAMPLE_RATE)
-    if len(lengths) * max(lengths) <= budget:
-        return [list(range(len(lengths)))]
-    groups: list[list[int]] = []
-    longest = 0
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if not groups or (len(groups[-1]) + 1) * longest > budget:
-            groups.append([])
-            longest = lengths[index]
-        groups[-1].append(index)
-    return groups
-
-
-def stacked(outputs: list[dict[str, Tensor]], infos: Sequence[LayerInfo]) -> list[Any]:
-    """All layers as tensors (layers, frames, dim) where frames and widths agree, else as dicts.
-
-    The deprecated form of `layer="all"`.
-    """
-    if len({(info.dim, info.geometry.frame_rule) for info in infos}) > 1:
-        return outputs
-    return [torch.stack(list(output.values())) for output in outputs]
 
 
 class PaddedEncoder(nn.Module):

@@ -16,15 +16,12 @@ from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.batch import Batch, Layout, Lengths, frames_of, pad_rows, padding_mask, zero_padding
-from auricle.nn.batch_norm import BatchNorm, over_true_frames
-from auricle.nn.channel_norm import ChannelNorm
+from auricle.nn.conv import Conv1d
 from auricle.nn.conv_stack import StackModule, run_stack
-from auricle.nn.convolution import Conv1d
 from auricle.nn.cpu.policy import may_overwrite, takes_one_by_one
 from auricle.nn.depth import check_depth
-from auricle.nn.gru import Gru
-from auricle.nn.norms import UtteranceGroupNorm
-from auricle.nn.recurrent import recur
+from auricle.nn.norms import BatchNorm, ChannelNorm, UtteranceGroupNorm, over_valid_frames
+from auricle.nn.recurrent import Gru, recur
 
 RUNNING_REFUSAL = (
     "its norm (instance) takes each channel's mean and variance over the whole utterance, and "
@@ -92,7 +89,7 @@ def _norm_layer(norm: Norm, num_channels: int) -> nn.Module:
             return nn.Identity()
 
 
-class ConvBlock(StackModule):
+class CpcBlock(StackModule):
     """A convolution over zero-padded ends, a norm, ReLU."""
 
     has_shortcut = False
@@ -121,7 +118,7 @@ class ConvBlock(StackModule):
     def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Lengths) -> Tensor:
         is_own = may_overwrite(self.conv, self.norm)
         if self.norm_kind == "batch":
-            y = over_true_frames(self.norm, y, num_frames)
+            y = over_valid_frames(self.norm, y, num_frames)
         elif self.norm_kind != "instance":
             y = self.norm(y)
         # The next convolution's padding of zeros begins at each utterance's own end.
@@ -130,10 +127,10 @@ class ConvBlock(StackModule):
         return zero_padding(y, mask, time_dim=2)
 
 
-class ConvBlockStage:
+class CpcBlockStage:
     """A block over a stream."""
 
-    def __init__(self, block: ConvBlock, norm: NormFunction) -> None:
+    def __init__(self, block: CpcBlock, norm: NormFunction) -> None:
         self._block = block
         self._windows = StreamWindows(block.window)
         self._norm = norm
@@ -164,7 +161,7 @@ class Cpc(Encoder):
     def __init__(self, config: CpcConfig) -> None:
         super().__init__(config)
         self.blocks = nn.ModuleList(
-            ConvBlock(config, window, input_dim=1 if index == 0 else config.encoder_dim)
+            CpcBlock(config, window, input_dim=1 if index == 0 else config.encoder_dim)
             for index, window in enumerate(WINDOWS)
         )
         self.rnn = RECURRENT_LAYERS[config.recurrence](
@@ -197,7 +194,7 @@ class Cpc(Encoder):
         # and the two ends, to the level of the others: in float32 five of them lose three digits.
         is_wide = self.config.norm == "instance"
         waveforms = batch.values.to(torch.float64 if is_wide else self.dtype)
-        blocks = cast("list[ConvBlock]", list(self.blocks))
+        blocks = cast("list[CpcBlock]", list(self.blocks))
         if takes_one_by_one(waveforms, batch.lengths, *blocks):
             rows = [
                 run_stack(blocks, row[None, None], [len(row)])[0][0].T.to(self.dtype)
@@ -218,10 +215,10 @@ class Cpc(Encoder):
         wide = torch.float64 if self.config.norm == "instance" else self.dtype
         yield Step("waveform", lambda norm: PerFrame(lambda x: x.to(wide)))
         for index, block in enumerate(self.blocks):
-            assert isinstance(block, ConvBlock)
+            assert isinstance(block, CpcBlock)
             norm = None
             if block.utterance_norm is not None:
                 norm = StreamGroupNorm.of(block.utterance_norm, refuses_running=RUNNING_REFUSAL)
-            yield Step(f"block_{index + 1}", partial(ConvBlockStage, block), norm)
+            yield Step(f"block_{index + 1}", partial(CpcBlockStage, block), norm)
         yield Step("encoder", lambda norm: PerFrame(lambda x: x.to(self.dtype)))
         yield Step("context", lambda norm: Recurrent(self.rnn))

@@ -337,6 +337,16 @@ class EncoderDefinition(nn.Module, abc.ABC):
         return self.provenance.name or self.family
 
 
+def stacked(outputs: list[dict[str, Tensor]], infos: Sequence[LayerInfo]) -> list[Any]:
+    """All layers as tensors (layers, frames, dim) where frames and widths agree, else as dicts.
+
+    The deprecated form of `layer="all"`.
+    """
+    if len({(info.dim, info.geometry.frame_rule) for info in infos}) > 1:
+        return outputs
+    return [torch.stack(list(output.values())) for output in outputs]
+
+
 def _gathered(x: Tensor) -> Tensor:
     """All of a tensor that may be sharded."""
     return cast("Tensor", x.full_tensor()) if hasattr(x, "full_tensor") else x

@@ -18,13 +18,13 @@ from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.activations import ACTIVATIONS
 from auricle.nn.batch import Batch, Lengths, as_ints, pad_rows, padding_mask, zero_padding
-from auricle.nn.batch_norm import BatchNorm, over_true_frames
-from auricle.nn.convolution import Conv1d, as_windows, frame_windows
+from auricle.nn.chunking import HaloChunk, halo_chunks
+from auricle.nn.conv import Conv1d, as_windows, frame_windows
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import may_overwrite
-from auricle.nn.cuts import Cut, cuts
 from auricle.nn.depth import check_depth
 from auricle.nn.linear import Linear
+from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
 
 BLOCK_KERNEL = 3
@@ -89,7 +89,7 @@ class NpcConfig(FeatureConfig, frozen=True, kw_only=True):
 
     @property
     def masked_window(self) -> Window:
-        """How a masked convolution moves over its input."""
+        """Sliding window of a masked convolution."""
         half = self.kernel_size // 2
         return Window(size=self.kernel_size, pad_left=half, pad_right=half)
 
@@ -98,7 +98,7 @@ class NpcConfig(FeatureConfig, frozen=True, kw_only=True):
         return self.mask_size + 2 * (block + 1)
 
 
-class ConvBlock(nn.Module):
+class NpcBlock(nn.Module):
     """Convolution over 3 frames, then over 1, with an optional residual."""
 
     def __init__(self, config: NpcConfig, *, input_dim: int, residual: bool) -> None:
@@ -113,11 +113,11 @@ class ConvBlock(nn.Module):
         self.bn2 = BatchNorm(width) if config.batch_norm else None
 
     def forward(self, x: Tensor, num_frames: Lengths) -> Tensor:
-        """Output (B, hidden_size, T) for `x` (B, input_dim, T) with zeros past the true ends."""
+        """Output (B, hidden_size, T) for `x` (B, input_dim, T) with zeros on padding."""
         y = self.conv(x)
-        y = self.activation(y if self.bn1 is None else over_true_frames(self.bn1, y, num_frames))
+        y = self.activation(y if self.bn1 is None else over_valid_frames(self.bn1, y, num_frames))
         y = self.linear(y)
-        y = y if self.bn2 is None else over_true_frames(self.bn2, y, num_frames)
+        y = y if self.bn2 is None else over_valid_frames(self.bn2, y, num_frames)
         y = F.dropout(y, self.dropout, self.training)
         return self.activation(y + x if self.residual else y)
 
@@ -185,7 +185,7 @@ class Npc(FeatureEncoder):
         super().__init__(config)
         width = config.hidden_size
         self.blocks = nn.ModuleList(
-            ConvBlock(
+            NpcBlock(
                 config,
                 input_dim=config.features.dim if index == 0 else width,
                 residual=config.residual and index > 0,
@@ -253,7 +253,7 @@ class Npc(FeatureEncoder):
         """As `encode`, of features (B, T, D) that are padded with zeros."""
         x, num_frames = features.values.transpose(1, 2), as_ints(features.lengths)
         called = (*self.blocks, *self.masked_convs.values())
-        parts = cuts(num_frames, self._reach, self._bytes_per_frame(x), called)
+        parts = halo_chunks(num_frames, self._reach, self._bytes_per_frame(x), called)
         layers = (
             self._layers(x, num_frames, wanted)
             if len(parts) == 1
@@ -263,7 +263,7 @@ class Npc(FeatureEncoder):
             yield name, Batch(y, features.layout)
 
     def _layers_in_parts(
-        self, x: Tensor, parts: list[Cut], wanted: frozenset[str]
+        self, x: Tensor, parts: list[HaloChunk], wanted: frozenset[str]
     ) -> Iterator[tuple[str, Tensor]]:
         """As `_layers`, those that are wanted, a part of the frames at a time."""
         outputs: dict[str, Tensor] = {}
@@ -282,13 +282,13 @@ class Npc(FeatureEncoder):
 
     @property
     def _reach(self) -> FrameGeometry:
-        """What a frame of the deepest layer sees of the features."""
+        """Receptive field of a frame of the deepest layer, over the features."""
         blocks = (BLOCK_WINDOW,) * self.config.num_blocks
         return FrameGeometry((*blocks, self.config.masked_window))
 
     def _bytes_per_frame(self, x: Tensor) -> int:
         # In training, batch norm needs the whole at once.
-        return 0 if self.training else len(x) * self.config.hidden_size * x.element_size()
+        return 0 if self.training else x.shape[0] * self.config.hidden_size * x.element_size()
 
     def _layers(
         self, x: Tensor, num_frames: Lengths, wanted: frozenset[str]

@@ -14,15 +14,11 @@ from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.batch import Batch, Layout, Lengths, as_ints, frames_of
-from auricle.nn.batch_norm import BatchNorm, over_true_frames
-from auricle.nn.convolution import Conv1d
-from auricle.nn.cuts import Cut, cuts
+from auricle.nn.chunking import HaloChunk, halo_chunks, map_chunks
+from auricle.nn.conv import Conv1d, SincConv, average_groups, partial_averages, reflect_pad
 from auricle.nn.depth import check_depth
-from auricle.nn.frame_groups import average_groups, partial_averages
-from auricle.nn.qrnn import QrnnStack
-from auricle.nn.reflect import reflect_pad
-from auricle.nn.sinc import SincConv
-from auricle.nn.stretches import by_stretches
+from auricle.nn.norms import BatchNorm, over_valid_frames
+from auricle.nn.recurrent import QrnnStack
 
 PASE_KERNEL_SIZES = (251, 20, 11, 11, 11, 11, 11, 11)
 PASE_STRIDES = (1, 10, 2, 1, 2, 1, 2, 2)
@@ -83,7 +79,7 @@ class PaseConfig(Config, frozen=True, kw_only=True):
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        """What each block slides over the output of the one before, padding included."""
+        """Sliding window of each block over the output of the one before, padding included."""
         return tuple(
             _block_window(size, stride)
             for size, stride in zip(self.kernel_sizes, self.strides, strict=True)
@@ -107,8 +103,8 @@ def _block_window(size: int, stride: int) -> Window:
     return Window(size=size, stride=stride, pad_left=left, pad_right=size // 2)
 
 
-class ConvBlock(nn.Module):
-    """Reflect padding at the true ends, a convolution, batch norm, PReLU per channel."""
+class PaseBlock(nn.Module):
+    """Reflect padding at the valid ends, a convolution, batch norm, PReLU per channel."""
 
     def __init__(self, conv: nn.Module, window: Window, dim: int) -> None:
         super().__init__()
@@ -119,13 +115,13 @@ class ConvBlock(nn.Module):
         self.activation = nn.PReLU(dim)
 
     def forward(self, x: Tensor, lengths: Lengths) -> Tensor:
-        """Output (B, C, T) for `x` (B, D, S) with true lengths `lengths`."""
+        """Output (B, C, T) for `x` (B, D, S) with valid lengths `lengths`."""
         window = self.window
         x = reflect_pad(x, lengths, left=window.pad_left, right=window.pad_right)
         # Step by step: of a long batch each tensor here takes gigabytes, and is freed at once.
         x = self.conv(x)
         num_frames = frames_of(self.geometry, lengths)
-        x = over_true_frames(self.norm, x, num_frames)
+        x = over_valid_frames(self.norm, x, num_frames)
         output: Tensor = self.activation(x)
         return output
 
@@ -146,7 +142,7 @@ class Pase(Encoder):
                 if index == 0
                 else Conv1d(config.block_dims[index - 1], dim, window.size, window.stride)
             )
-            self.blocks.append(ConvBlock(conv, window, dim))
+            self.blocks.append(PaseBlock(conv, window, dim))
         self.skips = nn.ModuleList(
             nn.Conv1d(dim, config.embedding_dim, 1, bias=False)
             for dim in config.block_dims[: config.num_skips]
@@ -202,7 +198,7 @@ class Pase(Encoder):
         layers = self._blocks_whole(x, num_samples, wanted)
         if not isinstance(num_samples, Tensor):
             called = (*self.blocks, *self.skips)
-            parts = cuts(num_samples, geometry, self._bytes_per_frame(x), called)
+            parts = halo_chunks(num_samples, geometry, self._bytes_per_frame(x), called)
             if len(parts) > 1:
                 layers = self._blocks_in_parts(x, num_samples, parts, wanted)
         skips: dict[str, Tensor] = {}
@@ -230,7 +226,7 @@ class Pase(Encoder):
         return Batch.padded(x.transpose(1, 2), frames_of(geometry, num_samples))
 
     def _depth(self, wanted: frozenset[str]) -> int:
-        """How many blocks are needed."""
+        """Count of the blocks that are needed."""
         num_blocks = len(self.blocks)
         if not wanted.isdisjoint({"rnn", "embedding"}):
             return num_blocks
@@ -259,7 +255,7 @@ class Pase(Encoder):
                 yield f"skip_{index + 1}", self.skips[index](averages)
 
     def _blocks_in_parts(
-        self, x: Tensor, lengths: Sequence[int], parts: list[Cut], wanted: frozenset[str]
+        self, x: Tensor, lengths: Sequence[int], parts: list[HaloChunk], wanted: frozenset[str]
     ) -> Iterator[tuple[str, Tensor]]:
         """As `_blocks_whole`, but the last block and those that are wanted alone.
 
@@ -292,7 +288,7 @@ class Pase(Encoder):
             yield name, outputs.pop(name)
 
     def _add_skip(
-        self, skip: Tensor, index: int, own: Tensor, part: Cut, lengths: Sequence[int]
+        self, skip: Tensor, index: int, own: Tensor, part: HaloChunk, lengths: Sequence[int]
     ) -> None:
         """Add to `skip` (B, embedding_dim, T) what a block's `own` frames of a part give."""
         windows = self.config.windows
@@ -310,33 +306,33 @@ class Pase(Encoder):
                 skip[row, :, first : first + shares.shape[1]] += projected[0]
 
     def _bytes_per_frame(self, x: Tensor) -> int:
-        """What a batch's largest block takes, per frame of the last one."""
+        """Bytes of a batch's largest block per frame of the last one."""
         if self.training:
             return 0  # batch norm needs the whole at once
         hop, largest = 1, 0
         for index in reversed(range(len(self.blocks))):
             largest = max(largest, hop * self.config.block_dims[index])
             hop *= self.config.strides[index]
-        return len(x) * largest * x.element_size()
+        return x.shape[0] * largest * x.element_size()
 
     def _embed(self, x: Tensor, skips: list[Tensor], num_frames: Lengths) -> Tensor:
         """The embedding (B, T, output_dim) of the last features `x` (B, D, T)."""
 
-        def embed(stretch: slice) -> Tensor:
-            y: Tensor = self.project(x[:, :, stretch])
+        def embed(chunk: slice) -> Tensor:
+            y: Tensor = self.project(x[:, :, chunk])
             if self.config.skip_merge == "concat":
-                y = torch.cat([y, *(skip[:, :, stretch] for skip in skips)], dim=1)
+                y = torch.cat([y, *(skip[:, :, chunk] for skip in skips)], dim=1)
             else:
                 for skip in skips:
-                    y = y + skip[:, :, stretch]
+                    y = y + skip[:, :, chunk]
             if self.config.normalizes_output:
-                y = over_true_frames(self.output_norm, y, num_frames)
+                y = over_valid_frames(self.output_norm, y, num_frames)
             return y.transpose(1, 2)
 
         widest = max(x.shape[1], self.config.output_dim)
-        frame_bytes = 0 if self.training else len(x) * widest * x.element_size()
+        frame_bytes = 0 if self.training else x.shape[0] * widest * x.element_size()
         called = [self.project, *([self.output_norm] if self.config.normalizes_output else [])]
-        return by_stretches(embed, x.shape[2], frame_bytes, called)
+        return map_chunks(embed, x.shape[2], frame_bytes, called)
 
     def stream_steps(self) -> Iterator[Step]:
         reason = "its convolutions look ahead in every block, and mirror the end of the waveform"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -18,3 +19,15 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
 }
 """GELU is the exact one (erf); swish is x * sigmoid(x)."""
+
+
+WaveformActivation = Literal["gelu", "gelu_tanh", "relu", "swish", "tanh"]
+
+WAVEFORM_ACTIVATIONS: dict[WaveformActivation, Callable[[Tensor], Tensor]] = {
+    "gelu": ACTIVATIONS["gelu"],
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": ACTIVATIONS["relu"],
+    "swish": ACTIVATIONS["swish"],
+    "tanh": ACTIVATIONS["tanh"],
+}
+"""`gelu_tanh` approximates GELU by a tanh (Hendrycks & Gimpel, arXiv:1606.08415)."""

@@ -1,19 +1,29 @@
-"""Attention by torch's kernels, in the type that is fastest on the device."""
+"""Self-attention by torch's kernels, over padded or packed utterances, with WavLM's gated bias."""
 
 from __future__ import annotations
 
 import functools
+import math
 from importlib import import_module
 
+import msgspec
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from auricle.nn.batch import Layout, as_ints
-from auricle.nn.cpu.policy import runs_on_cpu
+from auricle.nn.cpu.policy import is_traced, runs_on_cpu
+from auricle.nn.linear import Linear
 
 VARLEN_TOLERANCES = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
 """Types of the kernel for packed utterances, and how far the check lets it be from float64."""
+
+NUM_GATES = 2
+GATE_INPUTS = 4
+"""WavLM's two gates, each the sum of 4 projections (arXiv:2110.13900, equations 4 and 5)."""
+
+MAX_BIAS_ELEMENTS = 2**26
+"""Elements of a bias of scores that stand in memory at once (256 MiB in float32)."""
 
 
 def attend(
@@ -66,7 +76,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor
 
 @functools.cache
 def _varlen_is_right(device: torch.device, dtype: torch.dtype, width: int) -> bool:
-    """Whether the kernel is there and gives what it should for heads of this width."""
+    """Check at first use that the kernel exists and is right for heads of this width."""
     layout = Layout([5, 130, 1, 64], is_packed=True)
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.no_grad():
@@ -83,3 +93,167 @@ def _varlen_is_right(device: torch.device, dtype: torch.dtype, width: int) -> bo
             return False
         error = (context - torch.cat(expected, dim=2)).abs().max().item()
         return error <= VARLEN_TOLERANCES[dtype]
+
+
+class RelativePositionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of the bias.
+
+    Attributes:
+        num_buckets: Entries of the table, half for each direction (`num_buckets`; 320).
+        max_distance: Distance in frames from which on all share a bucket
+            (`max_bucket_distance`; 800).
+    """
+
+    num_buckets: int = 320
+    max_distance: int = 800
+
+    def __post_init__(self) -> None:
+        # Half of a direction's buckets hold one distance each, and the rest grow to the maximum.
+        if self.num_buckets < 4 or self.max_distance <= self.num_buckets // 4:
+            raise ValueError(
+                "num_buckets must be at least 4 and max_distance more than a quarter of it, but "
+                f"they are {self.num_buckets} and {self.max_distance}"
+            )
+
+
+@functools.lru_cache(maxsize=8)
+def _offset_buckets(reach: int, config: RelativePositionConfig) -> Tensor:
+    """Buckets (2 reach + 1,), int64, of the offsets key - query from -reach to reach."""
+    with torch.inference_mode(False):
+        offsets = torch.arange(-reach, reach + 1, device="cpu")
+        per_direction = config.num_buckets // 2
+        num_exact = per_direction // 2
+        distances = offsets.abs()
+        # In float32, as the reference computes it: its rounding decides on the borders.
+        growth = torch.log(distances.clamp(min=1).float() / num_exact)
+        growth = growth / math.log(config.max_distance / num_exact) * (per_direction - num_exact)
+        far = (num_exact + growth).long().clamp(max=per_direction - 1)
+        return (offsets > 0) * per_direction + torch.where(distances < num_exact, distances, far)
+
+
+class RelativePositionBias(nn.Module):
+    """A learnt bias per head for each bucket of distances between key and query."""
+
+    def __init__(self, config: RelativePositionConfig, *, num_heads: int) -> None:
+        super().__init__()
+        self.config = config
+        self.table = nn.Embedding(config.num_buckets, num_heads)
+
+    def forward(self, num_frames: int) -> Tensor:
+        """Bias (H, T, T), queries before keys, the last query first.
+
+        It is a view of what there is for each offset, and takes no memory of its own.
+        """
+        # Tables of a few sizes serve every length.
+        reach = (1 << max(num_frames - 1, 1).bit_length()) - 1
+        offset_buckets = _offset_buckets.__wrapped__ if is_traced() else _offset_buckets
+        buckets = offset_buckets(reach, self.config)
+        device = next((one.device for one in self.parameters()), buckets.device)
+        buckets = buckets[reach - num_frames + 1 : reach + num_frames].to(device)
+        by_offset: Tensor = self.table(buckets).t()
+        # The last query sees the offsets from -(T - 1) to 0, each one before it one more.
+        return by_offset.unfold(1, num_frames, 1)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention (Vaswani et al. 2017, 3.2), in WavLM with a gated bias."""
+
+    def __init__(
+        self, width: int, *, num_heads: int, dropout: float, has_gated_bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.query = Linear(width, width)
+        self.key = Linear(width, width)
+        self.value = Linear(width, width)
+        self.out = Linear(width, width)
+        if has_gated_bias:
+            self.head_size = width // num_heads
+            self.gate = Linear(self.head_size, NUM_GATES * GATE_INPUTS)
+            self.gate_scale = nn.Parameter(torch.ones(1, num_heads, 1, 1))
+
+    def forward(self, x: Tensor, layout: Layout, bias: Tensor | None = None) -> Tensor:
+        """Output for the input `x`, both (B, T, D) in `layout`; each utterance attends to itself.
+
+        `bias` (H, T, T), queries before keys and the last query first, is gated and added to the
+        scores.
+        """
+        query, key, value = (
+            self._heads(projection(x)) for projection in (self.query, self.key, self.value)
+        )
+        biases = () if bias is None else (self.gates(x), bias)
+        if layout.is_packed:
+            context = self._attend_packed(query, key, value, layout, *biases)
+        else:
+            padding = layout.padding(x)
+            seen = None if padding is None else ~padding[:, None, None, :]
+            context = self.attend(query, key, value, seen, *biases)
+        output: Tensor = self.out(context.transpose(1, 2).flatten(-2))
+        return output
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, *biases: Tensor
+    ) -> Tensor:
+        """Contexts (B, H, T, D / H) of queries, keys and values of that shape.
+
+        `seen` (B, 1, 1, T) is False on frames that are not attended to; `biases` are gates
+        (B, H, T, 1) and the bias that is multiplied by them, where there is one.
+        """
+        dropout = self.dropout if self.training else 0.0
+        if not biases:
+            return attend(query, key, value, seen, dropout)
+        gates, bias = biases
+        # Queries go in blocks, so that long batches fit: a gated bias is as large as the scores.
+        num_rows, (num_heads, num_frames, _) = gates.shape[0], bias.shape
+        block = max(MAX_BIAS_ELEMENTS // (num_rows * num_heads * num_frames), 1)
+        # One piece of memory for all of them: new pages take longer to come than to be filled.
+        scratch = None
+        if not torch.is_grad_enabled():
+            shape = (num_rows, num_heads, min(block, num_frames), num_frames)
+            scratch = bias.new_empty(shape, dtype=torch.result_type(gates, bias))
+        contexts = []
+        for start in range(0, num_frames, block):
+            stop = min(start + block, num_frames)
+            rows = slice(start, stop)
+            # The bias has the last query first, so these of them are turned round and back.
+            factors = gates[:, :, rows].flip(2), bias[:, num_frames - stop : num_frames - start]
+            if scratch is None:
+                mask = factors[0] * factors[1].contiguous()
+            else:
+                mask = torch.mul(*factors, out=scratch[:, :, : stop - start])
+            if seen is not None:
+                mask = mask.masked_fill_(~seen, -torch.inf)
+            turned = query[:, :, rows].flip(2)
+            contexts.append(attend(turned, key, value, mask, dropout).flip(2))
+        return torch.cat(contexts, dim=2)
+
+    def _attend_packed(
+        self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, *biases: Tensor
+    ) -> Tensor:
+        """As `attend`, of packed utterances."""
+        if not biases:
+            return attend_packed(query, key, value, layout)
+        gates, bias = biases
+        contexts = []
+        for one in layout.slices:
+            length = one.stop - one.start
+            near = bias[:, bias.shape[1] - length :, :length]
+            own = query[:, :, one], key[:, :, one], value[:, :, one]
+            contexts.append(self.attend(*own, None, gates[:, :, one], near))
+        return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
+
+    def gates(self, inputs: Tensor, heads: slice = slice(None)) -> Tensor:
+        """Gates of the bias (B, H, T, 1), from the attention's input (B, T, D).
+
+        With `heads` it is for those alone, from their part of the input.
+        """
+        by_head = inputs.reshape(*inputs.shape[:-1], -1, self.head_size).transpose(1, 2)
+        sums = self.gate(by_head).unflatten(-1, (NUM_GATES, GATE_INPUTS)).sum(-1)
+        update, reset = sums.sigmoid().chunk(NUM_GATES, dim=-1)
+        gates: Tensor = update * (reset * self.gate_scale[:, heads] - 1.0) + 2.0
+        return gates
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """`x` (B, T, D) as (B, H, T, D / H)."""
+        return x.reshape(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)

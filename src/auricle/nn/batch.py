@@ -49,9 +49,10 @@ def zero_padding(x: Tensor, mask: Tensor | None, *, time_dim: int) -> Tensor:
     """`x` with zeros where `mask` (B, T) is True; `time_dim` is the axis of `x` that holds T."""
     if mask is None:
         return x
-    shape = [1] * x.dim()
-    shape[0], shape[time_dim] = mask.shape
-    return x.masked_fill(mask.view(shape), 0.0)
+    for dim in range(1, x.dim()):
+        if dim != time_dim:
+            mask = mask.unsqueeze(dim)
+    return x.masked_fill(mask, 0.0)
 
 
 def pad_rows(rows: Sequence[Tensor]) -> Tensor:
@@ -59,6 +60,23 @@ def pad_rows(rows: Sequence[Tensor]) -> Tensor:
     if len(rows) == 1:
         return rows[0].unsqueeze(0)
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+
+def length_groups(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices of utterances in batches of at most `budget` samples or frames, padding included.
+
+    All in one batch keep their order. Else the longest come first, so that utterances of like
+    length share a batch; one that is longer than the budget is alone.
+    """
+    order = list(range(len(lengths)))
+    if len(lengths) * max(lengths) <= budget:
+        return [order]
+    groups: list[list[int]] = []
+    for index in sorted(order, key=lambda index: -lengths[index]):
+        if not groups or (len(groups[-1]) + 1) * lengths[groups[-1][0]] > budget:
+            groups.append([])
+        groups[-1].append(index)
+    return groups
 
 
 class Layout:
@@ -87,7 +105,7 @@ class Layout:
 
     @property
     def slices(self) -> list[slice]:
-        """Where each utterance lies in the row of a packed batch."""
+        """Slices of the utterances in the row of a packed batch."""
         lengths = as_ints(self.lengths)
         ends = accumulate(lengths)
         return [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
@@ -144,7 +162,7 @@ class Batch:
         return self.layout.lengths
 
     def rows(self) -> list[Tensor]:
-        """What belongs to each utterance, as views; nothing is copied."""
+        """Values (T, ...) of each utterance, as views; nothing is copied."""
         return self.layout.rows(self.values)
 
     def to_padded(self) -> Batch:

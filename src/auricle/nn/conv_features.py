@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from auricle.geometry import FrameGeometry, Window
 from auricle.nn.activations import ACTIVATIONS, Activation
 from auricle.nn.batch import Lengths, as_tensor
+from auricle.nn.conv import Conv1d
 from auricle.nn.conv_stack import StackLayer, StackModule, run_stack
-from auricle.nn.convolution import Conv1d
 from auricle.nn.cpu.policy import acts, may_overwrite
 from auricle.nn.depth import check_depth
 from auricle.nn.norms import UtteranceGroupNorm
@@ -27,14 +27,14 @@ ConvLayers = tuple[tuple[int, int, int], ...]
 """Channels, kernel size and stride of each convolution."""
 
 
-class ExtractorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ConvExtractorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Configuration of the convolutions from samples to frames.
 
     Attributes:
         layers: Channels, kernel size and stride of each (`conv_feature_layers`).
         activation: After each norm (`activation`).
         affine_norm: Whether norms scale and shift channels (not `non_affine_group_norm`).
-        residual_scale: Where layers that keep the width add their input, thinned out to their
+        residual_scale: Where layers that keep the width add their input, subsampled to their
             frames (`skip_connections_feat`), the square of what the sum is multiplied by
             (`residual_scale`); None where they do not.
         log_compression: Whether the output is `log(|x| + 1)` (`log_compression`).
@@ -56,7 +56,7 @@ class ExtractorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     @property
     def geometry(self) -> FrameGeometry:
-        """Where the frames lie."""
+        """The geometry of the frames."""
         return FrameGeometry(
             tuple(Window(size=kernel, stride=stride) for _, kernel, stride in self.layers)
         )
@@ -95,14 +95,14 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        """How each layer moves over its input; that it sees the past is not counted."""
+        """Sliding window of each layer; that it sees the past is not counted."""
         return tuple(Window(size=1, stride=stride) for _, _, stride in self.layers)
 
 
 class ExtractorLayer(StackModule):
     """Convolution without padding or bias, group norm, activation, and a residual if asked."""
 
-    def __init__(self, config: ExtractorConfig, *, index: int) -> None:
+    def __init__(self, config: ConvExtractorConfig, *, index: int) -> None:
         super().__init__()
         input_dim = config.layers[index - 1][0] if index else 1
         self.dim, kernel, stride = config.layers[index]
@@ -125,7 +125,7 @@ class ExtractorLayer(StackModule):
         return y
 
     def shortcut(self, x: Tensor, steps: Lengths, num_frames: int) -> Tensor:
-        return thinned(x, steps, num_frames)
+        return subsampled(x, steps, num_frames)
 
     def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Lengths) -> Tensor:
         return _joined(self.activation(y), shortcut, self.residual_scale)
@@ -134,7 +134,7 @@ class ExtractorLayer(StackModule):
 class ConvExtractor(nn.Module):
     """Convolutions from samples to frames, each norm over the whole utterance."""
 
-    def __init__(self, config: ExtractorConfig) -> None:
+    def __init__(self, config: ConvExtractorConfig) -> None:
         super().__init__()
         self.log_compression = config.log_compression
         self.layers = nn.ModuleList(
@@ -142,11 +142,11 @@ class ConvExtractor(nn.Module):
         )
 
     def forward(self, waveforms: Tensor, num_samples: Lengths) -> tuple[Tensor, Lengths]:
-        """Frames (B, D, T) of waveforms (B, S), and their true counts.
+        """Frames (B, D, T) of waveforms (B, S), and the counts of valid ones.
 
-        Past the true ends the waveforms hold zeros, the frames anything.
+        On padding the waveforms hold zeros, the frames anything.
         """
-        # Nothing is padded, so a true frame sees true samples alone, whatever follows them.
+        # Nothing is padded, so a valid frame sees valid samples alone, whatever follows them.
         layers = cast("list[StackLayer]", list(self.layers))
         x, lengths = run_stack(layers, waveforms.unsqueeze(1), num_samples)
         if not self.log_compression:
@@ -215,7 +215,7 @@ class CausalAggregator(nn.Module):
         return tuple(outputs) if acts(self) else outputs
 
     def _outputs(self, x: Tensor, num_frames: Lengths) -> Iterator[Tensor]:
-        # What is past a true end stays there, for no layer looks ahead.
+        # What is on padding stays there, for no layer looks ahead.
         lengths = num_frames
         for layer in cast("list[StackLayer]", list(self.layers)):
             x, lengths = run_stack([layer], x, lengths)
@@ -229,7 +229,7 @@ def _joined(y: Tensor, shortcut: Tensor | None, residual_scale: float | None) ->
     return (y + shortcut) * math.sqrt(residual_scale)
 
 
-def thinned(x: Tensor, steps: Lengths, num_frames: int) -> Tensor:
+def subsampled(x: Tensor, steps: Lengths, num_frames: int) -> Tensor:
     """(B, C, num_frames): of row b of `x` (B, C, T) every `steps[b]`-th frame from the first.
 
     Where a row runs out of frames its last one is repeated.

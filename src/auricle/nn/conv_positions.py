@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.geometry import Window
+from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.batch import zero_padding
-from auricle.nn.batch_norm import check_variance
 from auricle.nn.cpu.prepack import Prepacking
-from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
+from auricle.nn.norms import check_variance
 
 STACK_NORM_EPS = 1e-5
 """Of the norms between stacked convolutions, whatever the Transformer's own is."""
@@ -28,7 +28,7 @@ class ConvPositionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     Attributes:
         kind: `"weight_norm"` for one convolution with normalised weights (wav2vec 2.0),
-            `"batch_norm"` for one behind a batch norm (`conv_pos_batch_norm`), `"stack"` for
+            `"batch_norm"` for one after a batch norm (`conv_pos_batch_norm`), `"stack"` for
             several, each with a norm over channels (data2vec).
         kernel_size: Frames that a convolution spans (`conv_pos`, `num_conv_pos_embeddings`; in
             data2vec `conv_pos_kernel_size`).
@@ -53,7 +53,7 @@ class ConvPositionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        """What the convolutions slide over the frames; one frame in gives one frame out."""
+        """Sliding windows of the convolutions; one frame in gives one frame out."""
         left = self.kernel_size // 2
         right = self.kernel_size - 1 - left
         window = Window(size=self.kernel_size, pad_left=left, pad_right=right)
@@ -79,23 +79,21 @@ class ConvPositions(nn.Module):
         if config.kind == "batch_norm":
             self.batch_norm = nn.BatchNorm1d(dim)
 
-    def forward(
-        self, frames: Tensor, padding: Tensor | None, stretch: slice | None = None
-    ) -> Tensor:
-        """Positions of `frames`, or of a stretch of them.
+    def forward(self, frames: Tensor, padding: Tensor | None, chunk: slice | None = None) -> Tensor:
+        """Positions of `frames`, or of a chunk of them.
 
-        `padding` (B, T) is True past each true end.
+        `padding` (B, T) is True on padding.
         """
         num_frames = frames.shape[1]
-        if stretch is None or (stretch.start, stretch.stop) == (0, num_frames):
+        if chunk is None or (chunk.start, chunk.stop) == (0, num_frames):
             return self._positions(frames, padding)
         # What a cut does to frames near it goes no further than the convolutions reach.
         windows = self.config.windows
-        start = max(stretch.start - sum(window.pad_left for window in windows), 0)
-        stop = min(stretch.stop + sum(window.pad_right for window in windows), num_frames)
+        start = max(chunk.start - sum(window.pad_left for window in windows), 0)
+        stop = min(chunk.stop + sum(window.pad_right for window in windows), num_frames)
         seen = None if padding is None else padding[:, start:stop]
         positions = self._positions(frames[:, start:stop], seen)
-        return positions[:, stretch.start - start : stretch.stop - start]
+        return positions[:, chunk.start - start : chunk.stop - start]
 
     def _positions(self, frames: Tensor, padding: Tensor | None) -> Tensor:
         if self.config.kind == "batch_norm":
@@ -119,7 +117,7 @@ class ConvPositions(nn.Module):
         if padding is None:
             normed: Tensor = self.batch_norm(frames.transpose(1, 2)).transpose(1, 2)
             return normed
-        # True frames alone: in training padding must not count, and it must stay zero.
+        # Valid frames alone: in training padding must not count, and it must stay zero.
         return torch.zeros_like(frames).masked_scatter(
             ~padding.unsqueeze(-1), self.batch_norm(frames[~padding])
         )

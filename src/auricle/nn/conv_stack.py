@@ -12,21 +12,20 @@ from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry, Window
 from auricle.nn.batch import Lengths, as_tensor, frames_of
-from auricle.nn.chunks import chunks
+from auricle.nn.chunking import HaloChunk, chunks, halo_chunks
 from auricle.nn.cpu.policy import runs_on_cpu
-from auricle.nn.cuts import Cut, cuts
 from auricle.nn.norms import NormTerms, UtteranceGroupNorm, UtteranceStatistics
 
 HELD_BYTES = 3 << 29
-"""What the whole output of a layer may take to be held; larger ones are computed anew when needed.
+"""Largest whole output of a layer that is materialised; larger ones are recomputed.
 
 Of an hour, wav2vec's fourth layer takes 1.5 GB and its third twice that.
 """
 
 CPU_SHARE = 16
-"""How many times smaller than they may be stretches are on the CPU.
+"""Factor by which chunks are smaller on the CPU than memory allows.
 
-So they stay in its cache: the extractors are 1.3 to 1.5 times as fast as without stretches.
+So they stay in its cache: the extractors are 1.3 to 1.5 times as fast as without chunks.
 """
 
 
@@ -39,7 +38,7 @@ class StackLayer(Protocol):
 
     @property
     def window(self) -> Window:
-        """How the convolution slides over its input, padding included."""
+        """The convolution's sliding window, padding included."""
 
     @property
     def dim(self) -> int:
@@ -51,16 +50,16 @@ class StackLayer(Protocol):
 
     @property
     def has_shortcut(self) -> bool:
-        """Whether the layer adds its input to its output."""
+        """True if the layer adds its input to its output."""
 
     def convolved(self, x: Tensor) -> Tensor:
         """The convolution (B, C, T) of `x` (B, C', T')."""
 
     def shortcut(self, x: Tensor, steps: Lengths, num_frames: int) -> Tensor:
-        """What is added (B, C, num_frames); frame t of row b stands at `t * steps[b]` of `x`."""
+        """The summand (B, C, num_frames); frame t of row b stands at `t * steps[b]` of `x`."""
 
     def finished(self, y: Tensor, shortcut: Tensor | None, num_frames: Lengths) -> Tensor:
-        """The output (B, C, T) of the normed `y` (B, C, T) with true frames `num_frames`."""
+        """The output (B, C, T) of the normed `y` (B, C, T) with valid frames `num_frames`."""
 
 
 class StackModule(nn.Module):
@@ -90,9 +89,9 @@ def run_whole(layer: StackLayer, x: Tensor, lengths: Lengths) -> Tensor:
 def run_stack(
     layers: Sequence[StackLayer], x: Tensor, lengths: Lengths, *, is_training: bool = False
 ) -> tuple[Tensor, Lengths]:
-    """Output (B, D, T) of the layers for `x` (B, C, S) with true `lengths`, and its true frames.
+    """Output (B, D, T) of the layers for `x` (B, C, S) with true `lengths`, and its valid frames.
 
-    A long batch is computed a stretch at a time, unless `is_training`, where batch norm needs all
+    A long batch is computed a chunk at a time, unless `is_training`, where batch norm needs all
     of it. What a norm over the utterance needs is gathered by a pass of its own, from the last
     layer whose output could be held.
     """
@@ -101,7 +100,7 @@ def run_stack(
         geometry = FrameGeometry(tuple(layer.window for layer in layers))
         num_frames = geometry.num_frames(max(lengths))
         if len(chunks(num_frames, _bytes_per_frame(layers, x), parts)) > 1:
-            return _run_in_stretches(layers, x, lengths)
+            return _run_in_chunks(layers, x, lengths)
     for layer in layers:
         run = layer if isinstance(layer, nn.Module) else partial(run_whole, layer)
         x = run(x, lengths)
@@ -116,7 +115,7 @@ def _called(layer: StackLayer) -> Sequence[nn.Module]:
     return (cast("nn.Module", layer),) if is_wrapper else layer.parts
 
 
-def _run_in_stretches(
+def _run_in_chunks(
     layers: Sequence[StackLayer], x: Tensor, lengths: Sequence[int]
 ) -> tuple[Tensor, list[int]]:
     """As `run_stack`, without gradients."""
@@ -143,11 +142,11 @@ def _run_in_stretches(
 
 @dataclasses.dataclass
 class _Chain:
-    """Layers that are computed stretch by stretch from what is held.
+    """Layers that are computed chunk by chunk from what is held.
 
     Attributes:
         x: What is held, (B, C, S).
-        lengths: Its true lengths.
+        lengths: Its valid lengths.
         layers: The layers, in order.
         terms: What the norm of each does (None for no such norm), of those that are measured.
     """
@@ -163,16 +162,16 @@ class _Chain:
 
     @property
     def num_frames(self) -> list[int]:
-        """True frames of the last layer."""
+        """Valid frames of the last layer."""
         return [self.geometry.num_frames(length) for length in self.lengths]
 
     def output_bytes(self) -> int:
-        """What the last layer's whole output takes."""
+        """Bytes of the last layer's whole output."""
         elements = len(self.x) * self.layers[-1].dim * max(self.num_frames)
         return elements * self.x.element_size()
 
     def new_output(self) -> Tensor:
-        """Room for the last layer's whole output; what is past the true ends stays 0."""
+        """Room for the last layer's whole output; what is on padding stays 0."""
         shape = len(self.x), max(self.num_frames), self.layers[-1].dim
         return self.x.new_zeros(shape).transpose(1, 2)  # a frame's channels lie side by side
 
@@ -183,47 +182,49 @@ class _Chain:
         self.terms += [None] * (len(self.layers) - 1 - len(self.terms))
         statistics = UtteranceStatistics(len(self.x), norm.num_groups, self.x.device)
         hop, num_frames = self.geometry.hop_samples, self.num_frames
-        for cut in self._cuts():
-            x = self._through(cut, self.layers[:-1])
-            own = cut.own(self.layers[-1].convolved(x), hop)
-            counts = _within([num_frames[row] for row in cut.rows], cut.frames.start, own.shape[2])
-            statistics.add(own, counts, cut.rows)
+        for chunk in self._chunks():
+            x = self._through(chunk, self.layers[:-1])
+            own = chunk.own(self.layers[-1].convolved(x), hop)
+            counts = _within(
+                [num_frames[row] for row in chunk.rows], chunk.frames.start, own.shape[2]
+            )
+            statistics.add(own, counts, chunk.rows)
             if output is not None:
-                cut.write(output, own, hop)
+                chunk.write(output, own, hop)
         values = torch.float64 if self.x.dtype == torch.float64 else torch.float32
         self.terms.append(statistics.terms(norm, values))
 
     def computed(self) -> _Chain:
-        """What is held after the last layer, by computing all of them."""
+        """The chain after the last layer, whose output is computed and held."""
         self.terms += [None] * (len(self.layers) - len(self.terms))
         output, hop = self.new_output(), self.geometry.hop_samples
-        for cut in self._cuts():
-            cut.write(output, cut.own(self._through(cut, self.layers), hop), hop)
+        for chunk in self._chunks():
+            chunk.write(output, chunk.own(self._through(chunk, self.layers), hop), hop)
         return _Chain(output, self.num_frames)
 
     def finished(self, output: Tensor) -> _Chain:
-        """What is held after the last layer, in place of `output`, what its norm is a norm of."""
+        """The chain after the last layer, from its input to the norm, which `output` holds."""
         layer, terms = self.layers[-1], self.terms[-1]
         assert terms is not None
         num_frames = self.num_frames
         steps = _steps(self.lengths, num_frames) if layer.has_shortcut else []
         rows = range(len(output))
-        for cut in self._cuts():
-            y = output[:, :, cut.frames]
+        for chunk in self._chunks():
+            y = output[:, :, chunk.frames]
             shortcut = None
             if layer.has_shortcut:
-                x = self.x[:, :, cut.frames.start * layer.window.stride :]
+                x = self.x[:, :, chunk.frames.start * layer.window.stride :]
                 shortcut = layer.shortcut(x, steps, y.shape[2])
-            counts = _within(num_frames, cut.frames.start, y.shape[2])
+            counts = _within(num_frames, chunk.frames.start, y.shape[2])
             y.copy_(layer.finished(terms(y, rows), shortcut, counts))
         return _Chain(output, num_frames)
 
-    def _cuts(self) -> list[Cut]:
+    def _chunks(self) -> list[HaloChunk]:
         # A shortcut's steps are the stride but for utterances that are shorter than a window:
-        # these must lie in one cut.
+        # these must lie in one chunk.
         has_shortcut = any(layer.has_shortcut for layer in self.layers)
         longest = max(layer.window.size for layer in self.layers)
-        return cuts(
+        return halo_chunks(
             self.lengths,
             self.geometry,
             _bytes_per_frame(self.layers, self.x),
@@ -231,10 +232,11 @@ class _Chain:
             min_frames=longest if has_shortcut else 1,
         )
 
-    def _through(self, cut: Cut, layers: Sequence[StackLayer]) -> Tensor:
-        """Output of `layers` for the cut's part of what is held."""
-        x, lengths = cut.of(self.x), cut.lengths
-        whole: Sequence[int] = [self.lengths[row] for row in cut.rows]
+    def _through(self, chunk: HaloChunk, layers: Sequence[StackLayer]) -> Tensor:
+        """Output of `layers` for the chunk's part of what is held."""
+        x = chunk.of(self.x)
+        lengths: Lengths = chunk.lengths
+        whole: Lengths = [self.lengths[row] for row in chunk.rows]
         for layer, terms in zip(layers, self.terms, strict=False):
             before, whole = whole, _through(layer.window, whole)
             lengths = _through(layer.window, lengths)
@@ -242,7 +244,7 @@ class _Chain:
             shortcut = None
             if layer.has_shortcut:
                 shortcut = layer.shortcut(x, _steps(before, whole), y.shape[2])
-            x = layer.finished(y if terms is None else terms(y, cut.rows), shortcut, lengths)
+            x = layer.finished(y if terms is None else terms(y, chunk.rows), shortcut, lengths)
         return x
 
 
@@ -260,15 +262,15 @@ def _steps(before: Lengths, after: Lengths) -> Lengths:
 
 
 def _within(counts: Sequence[int], start: int, num_frames: int) -> list[int]:
-    """How many of `num_frames` frames from `start` on are true, where `counts` are in all."""
+    """Valid ones of `num_frames` frames from `start` on, where `counts` are valid in all."""
     return [min(max(count - start, 0), num_frames) for count in counts]
 
 
 def _bytes_per_frame(layers: Sequence[StackLayer], x: Tensor) -> int:
-    """What `chunks` is told that the largest output takes, per frame of the last layer."""
+    """Bytes of the largest output per frame of the last layer, as `chunks` takes them."""
     largest, hop = 0, 1
     for layer in reversed(layers):
         largest = max(largest, layer.dim * hop)
         hop *= layer.window.stride
     share = CPU_SHARE if runs_on_cpu(x) else 1
-    return share * largest * len(x) * x.element_size()
+    return share * largest * x.shape[0] * x.element_size()

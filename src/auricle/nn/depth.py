@@ -1,4 +1,4 @@
-"""How deep an encoder may be."""
+"""Limit of an encoder's depth."""
 
 from __future__ import annotations
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import may_bypass
-from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 
 class Linear(prepack.Prepacking, nn.Linear):
     """`nn.Linear`, faster in inference on the CPU."""
 
     is_int8 = False
-    """Whether inference multiplies in 8 bits."""
+    """True if inference multiplies in 8 bits."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Output (..., N) for `x` (..., K)."""

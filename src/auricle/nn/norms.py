@@ -1,17 +1,21 @@
-"""Norms whose statistics run over the utterance, in padded batches."""
+"""Norms over utterances, over valid frames of a batch, over waveforms and over channels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.nn.batch import Lengths, as_tensor, padding_mask
-from auricle.nn.cpu.policy import is_traced, runs_on_cpu
+from auricle.errors import AudioError
+from auricle.nn.batch import Lengths, as_ints, as_tensor, padding_mask, zero_padding
+from auricle.nn.chunking import chunks
+from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu
 
 EPS = 1e-5
-"""What is added to a variance (torch's default)."""
+"""Added to a variance (torch's default)."""
 
 CPU_BLOCK_ELEMENTS = 2**18
 """Elements that one step of a sum takes on the CPU, so that its copies stay in the cache."""
@@ -31,13 +35,13 @@ def masked_group_norm(
 ) -> Tensor:
     """Group norm of each utterance of a padded batch, as it is of the utterance alone.
 
-    Mean and variance of a group run over its channels and the utterance's true frames. They are
+    Mean and variance of a group run over its channels and the utterance's valid frames. They are
     taken in two passes, the mean in float64: an offset does not swamp the variance, and what is
     constant comes out as 0 exactly, whatever its length.
 
     Args:
-        x: (B, C, T); past the true ends it may hold any finite values.
-        lengths: True frames of each row of `x`, at least 1 each.
+        x: (B, C, T); on padding it may hold any finite values.
+        lengths: Valid frames of each row of `x`, at least 1 each.
         num_groups: Groups of neighbouring channels that share statistics: 1 for all of them
             together, C for each channel on its own. It must divide C.
         weight: Scale of each channel (C,); None for 1.
@@ -45,7 +49,7 @@ def masked_group_norm(
         eps: What is added to the variance.
 
     Returns:
-        (B, C, T) in the type of `x`. Frames past a true end hold the bias, up to
+        (B, C, T) in the type of `x`. Frames on padding hold the bias, up to
         rounding.
     """
     values = x if x.dtype == torch.float64 else x.float()
@@ -70,16 +74,16 @@ class UtteranceGroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim)) if affine else None
 
     def forward(self, x: Tensor, num_frames: Lengths) -> Tensor:
-        """Normalised (B, C, T) of `x` (B, C, T), whose rows have `num_frames` true frames."""
+        """Normalised (B, C, T) of `x` (B, C, T), whose rows have `num_frames` valid frames."""
         return masked_group_norm(
             x, num_frames, num_groups=self.num_groups, weight=self.weight, bias=self.bias
         )
 
 
 class UtteranceStatistics:
-    """Mean and variance of each utterance's groups of channels, gathered a stretch at a time.
+    """Mean and variance of each utterance's groups of channels, gathered a chunk at a time.
 
-    Stretches are merged in float64 by their means and sums of squared deviations (Chan, Golub &
+    Chunks are merged in float64 by their means and sums of squared deviations (Chan, Golub &
     LeVeque 1979), which keeps what `masked_group_norm` does: no offset swamps a variance, and what
     is constant has a variance of exactly 0.
     """
@@ -90,7 +94,7 @@ class UtteranceStatistics:
         self.count, self.mean, self.squares = zeros[:, :1].clone(), zeros, zeros.clone()
 
     def add(self, x: Tensor, lengths: Lengths, rows: Sequence[int]) -> None:
-        """Count in a stretch `x` (b, C, T) of utterances `rows`, of which `lengths` are true."""
+        """Count in a chunk `x` (b, C, T) of utterances `rows`, of which `lengths` are valid."""
         values = x if x.dtype == torch.float64 else x.float()
         added, mean, _, squares = _moments(values, lengths, self.num_groups)
         index = torch.tensor(rows, device=x.device)
@@ -103,7 +107,7 @@ class UtteranceStatistics:
         self.count[index] = count
 
     def terms(self, norm: UtteranceGroupNorm, dtype: torch.dtype) -> NormTerms:
-        """What `norm` does to values that are computed in `dtype`, by these statistics."""
+        """Scale and shift of `norm` by these statistics, for values in `dtype`."""
         return NormTerms(
             *_norm_terms(
                 self.mean,
@@ -124,7 +128,7 @@ class NormTerms:
         self.mean, self.scale, self.shift = mean, scale, shift
 
     def __call__(self, x: Tensor, rows: Sequence[int]) -> Tensor:
-        """Normalised (b, C, T), in the type of `x` (b, C, T), a stretch of utterances `rows`."""
+        """Normalised (b, C, T), in the type of `x` (b, C, T), a chunk of utterances `rows`."""
         index = torch.tensor(rows, device=x.device)
         deviations = x.to(self.mean.dtype) - self.mean[index]
         return torch.addcmul(self.shift[index], deviations, self.scale[index], out=deviations).to(
@@ -135,10 +139,10 @@ class NormTerms:
 def _moments(
     values: Tensor, lengths: Lengths, num_groups: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """How many true values of (B, C, T) each group has, their mean and their deviations from it.
+    """Count, mean and deviations of each group's valid values of (B, C, T).
 
     Returns counts (B, 1, 1) and means (B, G, 1), float64; deviations (B, C, T) from the means as
-    rounded to the type of `values`, zeros past the true ends; sums (B, G, 1) of their squares.
+    rounded to the type of `values`, zeros on padding; sums (B, G, 1) of their squares.
     """
     num_channels, num_frames = values.shape[1:]
     per_channel = num_channels // num_groups
@@ -147,7 +151,7 @@ def _moments(
     count = as_tensor(lengths, values.device).double().view(-1, 1, 1)
     count = count * per_channel
 
-    # Of an utterance without true frames here, sums are 0.
+    # Of an utterance without valid frames here, sums are 0.
     mean = _group_sums(_time_sums(values, is_true), num_groups) / count.clamp(min=1)
     deviations = values - mean.repeat_interleave(per_channel, dim=1).to(values.dtype)
     if is_true is not None:
@@ -178,11 +182,11 @@ def _norm_terms(
 
 
 def _time_sums(x: Tensor, is_true: Tensor | None) -> Tensor:
-    """Sums (B, C, 1), float64, over the true frames of `x` (B, C, T)."""
+    """Sums (B, C, 1), float64, over the valid frames of `x` (B, C, T)."""
     sums = x.new_zeros(x.shape[0], x.shape[1], 1, dtype=torch.float64)
     # One split, not many slices: each slice would have a gradient of the size of `x`.
-    blocks = torch.split(x, _block_frames(x), dim=2)
-    kept = () if is_true is None else torch.split(is_true, _block_frames(x), dim=2)
+    blocks = _blocks(x, _block_frames(x))
+    kept = () if is_true is None else _blocks(is_true, _block_frames(x))
     for index, block in enumerate(blocks):
         values = block.double() * kept[index] if kept else block.double()
         sums = sums + values.sum(2, keepdim=True)
@@ -192,20 +196,171 @@ def _time_sums(x: Tensor, is_true: Tensor | None) -> Tensor:
 def _time_sums_of_squares(x: Tensor) -> Tensor:
     """Sums (B, C, 1), float64, over the squares of `x` (B, C, T)."""
     sums = x.new_zeros(x.shape[0], x.shape[1], 1, dtype=torch.float64)
-    for block in torch.split(x, _block_frames(x), dim=2):
+    for block in _blocks(x, _block_frames(x)):
         # Squares are all of one sign, so within a block their own type keeps them well enough.
         sums = sums + block.square().sum(2, keepdim=True)
     return sums
 
 
+def _blocks(x: Tensor, block_frames: int) -> Sequence[Tensor]:
+    """Blocks (B, C, block_frames) of `x` (B, C, T), the last one shorter; one under a compiler."""
+    # A number of blocks that depends on the length would be a graph of its own.
+    return (x,) if is_traced() else torch.split(x, block_frames, dim=2)
+
+
 def _block_frames(x: Tensor) -> int:
     """Frames that one step of a sum over `x` (B, C, T) takes."""
-    if is_traced():  # a count of blocks that depends on the length would be a graph of its own
-        return x.shape[2]
     elements = CPU_BLOCK_ELEMENTS if runs_on_cpu(x) else DEVICE_BLOCK_ELEMENTS
     return max(elements // (x.shape[0] * x.shape[1]), 1)
 
 
 def _group_sums(channel_sums: Tensor, num_groups: int) -> Tensor:
     """Sums (B, G, 1) over the channels of each group, from sums (B, C, 1) per channel."""
-    return channel_sums.reshape(len(channel_sums), num_groups, -1, 1).sum(2)
+    return channel_sums.reshape(channel_sums.shape[0], num_groups, -1, 1).sum(2)
+
+
+def check_variance(num_frames: int) -> None:
+    """Raise AudioError unless batch norm can be trained by so many valid frames of a batch."""
+    if num_frames < 2:
+        raise AudioError(
+            "the waveforms of this batch give one frame in all, and in train mode batch norm needs "
+            "the variance of two at least: train on longer waveforms or on more at once, or call "
+            "encoder.eval()"
+        )
+
+
+def over_valid_frames(norm: nn.Module, x: Tensor, num_frames: Lengths) -> Tensor:
+    """Output (B, C, T) of a batch norm for `x` (B, C, T) with valid lengths `num_frames`.
+
+    A norm of torch's in the place of the library's own, such as `SyncBatchNorm`, sees in training
+    one row (1, C, N) of the valid frames.
+    """
+    if isinstance(norm, BatchNorm) or not isinstance(norm, nn.modules.batchnorm._NormBase):
+        normed: Tensor = norm(x, num_frames)
+        return normed
+    return _over_valid_frames(norm, x, num_frames) if norm.training else norm(x)
+
+
+def _over_valid_frames(norm: Callable[[Tensor], Tensor], x: Tensor, num_frames: Lengths) -> Tensor:
+    """Output of `norm` for the valid frames of all rows together; zeros on padding."""
+    length, counts = x.shape[2], as_ints(num_frames)
+    if all(count == length for count in counts):
+        return norm(x)
+    # Slices of rows, not a mask: the gradient of indexing by a mask is slow.
+    true = torch.cat([row[:, :count] for row, count in zip(x, counts, strict=True)], dim=1)
+    normed = norm(true.unsqueeze(0)).squeeze(0)
+    rows = torch.split(normed, counts, dim=1)
+    return torch.stack([F.pad(row, (0, length - row.shape[1])) for row in rows])
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm over the valid frames of a padded batch.
+
+    In training, mean and variance are those of the valid frames of all utterances together, and so
+    are the running statistics that evaluation uses: padding changes neither.
+    """
+
+    def forward(self, x: Tensor, num_frames: Lengths) -> Tensor:  # type: ignore[override]
+        """Output (B, C, T) for the input `x` (B, C, T) with valid lengths `num_frames`.
+
+        What it holds on padding is finite, nothing more.
+
+        Raises:
+            AudioError: In training, the batch has one valid frame alone.
+        """
+        if not self.training and joins_frames(x):
+            return self._by_running_statistics(x)
+        if not self.training:
+            return super().forward(x)
+        check_variance(sum(as_ints(num_frames)))
+        return _over_valid_frames(super().forward, x, num_frames)
+
+    def _by_running_statistics(self, x: Tensor) -> Tensor:
+        """As in evaluation, in one pass whatever the layout of `x` is."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        scale = (self.running_var + self.eps).rsqrt()
+        if self.weight is not None:
+            scale = scale * self.weight
+        shift = -self.running_mean * scale
+        if self.bias is not None:
+            shift = shift + self.bias
+        return torch.addcmul(shift.unsqueeze(1), x, scale.unsqueeze(1))
+
+
+def centred(waveforms: Tensor, lengths: Lengths) -> Tensor:
+    """Waveforms (B, S) less the mean of each over its valid samples, zeros on padding."""
+    deviations = _Deviations(waveforms, lengths)
+    return _concatenated(deviations.of(part).to(waveforms.dtype) for part in deviations.parts)
+
+
+def normalized(waveforms: Tensor, lengths: Lengths, *, eps: float) -> Tensor:
+    """Waveforms (B, S) of zero mean and unit variance each, zeros on padding.
+
+    `(x - mean) / sqrt(var + eps)`, the variance biased, over the valid samples of each.
+    """
+    deviations = _Deviations(waveforms, lengths)
+    squares = [deviations.of(part).square().sum(1, keepdim=True) for part in deviations.parts]
+    scale = (sum(squares[1:], squares[0]) / deviations.counts + eps).rsqrt()
+    return _concatenated(
+        (deviations.of(part) * scale).to(waveforms.dtype) for part in deviations.parts
+    )
+
+
+class _Deviations:
+    """Deviations from each waveform's mean, zeros on padding, float64, part by part.
+
+    In float64 a sum of float32 samples is exact for minutes of audio, so neither padding nor an
+    offset leaves a trace, and a constant waveform becomes zeros.
+    """
+
+    def __init__(self, waveforms: Tensor, lengths: Lengths) -> None:
+        self.waveforms = waveforms
+        self.padding = padding_mask(lengths, waveforms.shape[1], waveforms.device)
+        self.counts = as_tensor(lengths, waveforms.device).double().unsqueeze(1)
+        self.parts = chunks(waveforms.shape[1], waveforms.shape[0] * torch.float64.itemsize, ())
+        sums = [self._true(part).sum(1, keepdim=True) for part in self.parts]
+        self.means = sum(sums[1:], sums[0]) / self.counts
+
+    def of(self, part: slice) -> Tensor:
+        """The deviations of the samples of a part."""
+        return self._zero_padding(self._true(part) - self.means, part)
+
+    def _true(self, part: slice) -> Tensor:
+        return self._zero_padding(self.waveforms[:, part].double(), part)
+
+    def _zero_padding(self, x: Tensor, part: slice) -> Tensor:
+        return zero_padding(x, None if self.padding is None else self.padding[:, part], time_dim=1)
+
+
+def _concatenated(parts: Iterable[Tensor]) -> Tensor:
+    pieces = list(parts)
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+
+CHANNEL_EPS = 1e-5
+"""Added to the variance (the reference implementation)."""
+
+
+class ChannelNorm(nn.Module):
+    """Norm over the channels of each frame, with unbiased variance, then scale and shift."""
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, num_channels, 1))
+        self.bias = nn.Parameter(torch.zeros(1, num_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (B, C, T), in the type of `x`, for the input `x` (B, C, T)."""
+        values = x if x.dtype == torch.float64 else x.float()
+        num_channels = x.shape[1]
+        # Layer norm divides by the biased variance; this makes up for it, epsilon included.
+        share = (num_channels - 1) / num_channels
+        normed = F.layer_norm(
+            values.transpose(1, 2),
+            (num_channels,),
+            self.weight.flatten().to(values.dtype) * math.sqrt(share),
+            self.bias.flatten().to(values.dtype),
+            CHANNEL_EPS * share,
+        )
+        return normed.transpose(1, 2).to(x.dtype)

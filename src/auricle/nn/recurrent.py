@@ -1,16 +1,19 @@
-"""Stacks of recurrent layers over padded batches."""
+"""Recurrent layers over padded batches: GRU, LSTM, and quasi-recurrent ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeGuard, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.nn import gru
 from auricle.nn.batch import Lengths
+from auricle.nn.chunking import map_chunks
+from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import acts, may_bypass, may_overwrite
-from auricle.nn.stretches import by_stretches
+from auricle.nn.linear import Linear
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 """Vectors of the hidden width that each kind of layer computes of its input."""
@@ -20,7 +23,7 @@ class GruStack(nn.Module):
     """Unidirectional GRU layers that can be read after each one (APC, arXiv:1904.03240).
 
     From the second layer on, `residual` adds the layer's input to its output. The layers look
-    at the past alone, so padding on the right never reaches a true frame.
+    at the past alone, so padding on the right never reaches a valid frame.
     """
 
     def __init__(
@@ -30,14 +33,14 @@ class GruStack(nn.Module):
         self.dropout = dropout
         self.residual = residual
         self.layers = nn.ModuleList(
-            gru.Gru(input_dim if index == 0 else hidden_dim, hidden_dim, batch_first=True)
+            Gru(input_dim if index == 0 else hidden_dim, hidden_dim, batch_first=True)
             for index in range(num_layers)
         )
 
     def forward(self, x: Tensor, lengths: Lengths | None = None) -> Iterable[Tensor]:
         """Each layer's output (B, T, hidden_dim) for `x` (B, T, input_dim), as asked for.
 
-        `lengths` tells the true ones; what lies past them is anything.
+        Padding after `lengths` may hold anything.
         """
         outputs = self._outputs(x, lengths)
         return tuple(outputs) if acts(self) else outputs
@@ -58,21 +61,156 @@ def recur(rnn: nn.Module, x: Tensor, lengths: Lengths | None = None) -> Tensor:
     """Output (B, T, hidden) of forward recurrent layers for the input `x` (B, T, D).
 
     What lies past the true `lengths` may be left out where they are given.
-    A long input is read a stretch at a time, each from the state that the one before it left:
+    A long input is read a chunk at a time, each from the state that the one before it left:
     torch makes room for the gates of all that it reads at once.
     """
     if not (isinstance(rnn, nn.RNNBase) and may_bypass(rnn)):
         whole: Tensor = rnn(x)[0]
         return whole
-    if not isinstance(lengths, Tensor) and gru.is_fast(rnn, x):
-        return gru.run(rnn, x, [x.shape[1]] * len(x) if lengths is None else lengths)
+    if not isinstance(lengths, Tensor) and is_fast_gru(rnn, x):
+        return run_gru(rnn, x, [x.shape[1]] * len(x) if lengths is None else lengths)
     state = None
 
-    def read(stretch: slice) -> Tensor:
+    def read(chunk: slice) -> Tensor:
         nonlocal state
         output: Tensor
-        output, state = rnn(x[:, stretch], state)
+        output, state = rnn(x[:, chunk], state)
         return output
 
     widest = max(GATES[rnn.mode] * rnn.hidden_size, rnn.input_size)
-    return by_stretches(read, x.shape[1], x.shape[0] * widest * x.element_size(), (rnn,))
+    return map_chunks(read, x.shape[1], x.shape[0] * widest * x.element_size(), (rnn,))
+
+
+class Gru(prepack.Prepacking, nn.GRU):
+    """`nn.GRU`, faster in inference of batches on the CPU."""
+
+
+def is_fast_gru(rnn: nn.Module, x: Tensor) -> TypeGuard[Gru]:
+    """True if `run_gru` takes these: one plain layer that infers a batch on the CPU."""
+    if not (type(rnn) is Gru and may_bypass(rnn)):
+        return False
+    is_plain = rnn.num_layers == 1 and not rnn.bidirectional and rnn.bias
+    return is_plain and len(x) > 1 and prepack.is_packable(x, cast("Tensor", rnn.weight_hh_l0))
+
+
+def run_gru(gru: Gru, x: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Output (B, T, H) of a GRU for `x` (B, T, D) (Cho et al. 2014, as torch writes it).
+
+    Args:
+        gru: A layer that `is_fast_gru` takes.
+        x: The input.
+        lengths: Valid frames of each row. As in a PackedSequence, each step runs only the active
+            rows: those up to the last one that has a frame left, so rows that are sorted, longest
+            first, cost nothing on padding. The output may hold anything there.
+    """
+    width = gru.hidden_size
+    state = x.new_zeros(len(x), width)
+    of_input, of_state, input_bias, state_bias = cast("list[Tensor]", gru.all_weights[0])
+    weight = prepack.packed_weight(gru, of_state, name="state")
+    # How many rows from the first on hold all that have a frame at a step.
+    reach = [0] * x.shape[1]
+    for row, length in enumerate(lengths):
+        reach[:length] = [row + 1] * length
+
+    def read(chunk: slice) -> Tensor:
+        nonlocal state
+        inputs = x[:, chunk].transpose(0, 1)
+        gates = prepack.linear(gru, inputs.flatten(0, 1), of_input, input_bias, name="input")
+        gates = gates.view(*inputs.shape[:2], 3 * width)
+        output = x.new_zeros(*inputs.shape[:2], width)
+        for step, count in enumerate(reach[chunk]):
+            recurrent = prepack.packed_linear(state[:count], weight, state_bias)
+            state = _step(gates[step, :count], recurrent, state[:count], output[step, :count])
+        return output.transpose(0, 1)
+
+    return map_chunks(read, x.shape[1], x.shape[0] * 3 * width * x.element_size(), (gru,))
+
+
+def _step(gates: Tensor, recurrent: Tensor, state: Tensor, output: Tensor) -> Tensor:
+    """The next state (B, H), put into `output`, of what gates (B, 3 H) get from input and state."""
+    width = state.shape[1]
+    reset, update = (gates[:, : 2 * width] + recurrent[:, : 2 * width]).sigmoid_().chunk(2, dim=1)
+    candidate = torch.addcmul(gates[:, 2 * width :], reset, recurrent[:, 2 * width :]).tanh_()
+    return torch.lerp(candidate, state, update, out=output)
+
+
+PARALLEL_FRAMES = 64
+"""Frames that the running average takes one by one; chunks of them go in parallel."""
+
+
+class QrnnStack(nn.Module):
+    """Quasi-recurrent layers that look one frame back, each on the output of the one before.
+
+    They look at the past alone, so padding on the right never reaches a valid frame.
+    """
+
+    def __init__(self, *, input_dim: int, hidden_dim: int, num_layers: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.hidden_dim = hidden_dim
+        self.layers = nn.ModuleList(
+            Linear(2 * (input_dim if index == 0 else hidden_dim), 3 * hidden_dim)
+            for index in range(num_layers)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (B, T, hidden_dim) for the input `x` (B, T, input_dim)."""
+        for index, layer in enumerate(self.layers):
+            if index > 0:
+                x = F.dropout(x, self.dropout, self.training)
+            x = _layer_output(layer, x, self.hidden_dim)
+        return x
+
+
+def _layer_output(layer: nn.Module, x: Tensor, hidden_dim: int) -> Tensor:
+    """One layer's output (B, T, hidden_dim) for `x` (B, T, input_dim), a chunk at a time."""
+    before, average = torch.zeros_like(x[:, :1]), None
+
+    def read(chunk: slice) -> Tensor:
+        nonlocal before, average
+        part = x[:, chunk]
+        shifted = torch.cat([before, part[:, :-1]], dim=1)
+        candidate, forget, output = layer(torch.cat([part, shifted], dim=2)).chunk(3, dim=2)
+        averages = running_average(torch.tanh(candidate), torch.sigmoid(forget), average)
+        before, average = part[:, -1:], averages[:, -1]
+        return torch.sigmoid(output) * averages
+
+    frame_bytes = max(2 * x.shape[2], 3 * hidden_dim) * x.element_size()
+    return map_chunks(read, x.shape[1], x.shape[0] * frame_bytes, (layer,))
+
+
+def running_average(x: Tensor, weight: Tensor, start: Tensor | None = None) -> Tensor:
+    """`c_t = f_t x_t + (1 - f_t) c_{t-1}` with `c` zero before the start (QRNN, equation 4).
+
+    Each chunk of frames is averaged from zero, all chunks at once; what the chunks before it
+    leave over is added then. Chunks start at the first frame, so a frame's value depends neither
+    on the length of the sequence nor on its neighbours in the batch.
+
+    Args:
+        x: Frames (B, T, D).
+        weight: `f` (B, T, D), each between 0 and 1.
+        start: `c` (B, D) before the first frame; None for zero.
+
+    Returns:
+        Averages (B, T, D), in the type of `x`.
+    """
+    num_rows, num_frames, dim = x.shape
+    num_chunks = -(-num_frames // PARALLEL_FRAMES)
+    rest = (0, 0, 0, num_chunks * PARALLEL_FRAMES - num_frames)
+    # In half precision the products of many weights would lose their digits.
+    weight = weight if weight.dtype == torch.float64 else weight.float()
+    chunks = (num_rows, num_chunks, PARALLEL_FRAMES, dim)
+    inputs = F.pad(weight * x, rest).view(chunks).unbind(2)
+    keeps = F.pad(1 - weight, rest).view(chunks).unbind(2)
+
+    averages, decays = [inputs[0]], [keeps[0]]
+    for value, keep in zip(inputs[1:], keeps[1:], strict=True):
+        averages.append(torch.addcmul(value, keep, averages[-1]))
+        decays.append(keep * decays[-1])
+    zero = torch.zeros_like(averages[-1][:, 0])
+    left_over = [zero if start is None else start.to(zero.dtype)]
+    for average, decay in zip(averages[-1].unbind(1), decays[-1].unbind(1), strict=True):
+        left_over.append(torch.addcmul(average, decay, left_over[-1]))
+    starts = torch.stack(left_over[:-1], dim=1).unsqueeze(2)
+    result = torch.addcmul(torch.stack(averages, dim=2), torch.stack(decays, dim=2), starts)
+    return result.view(num_rows, num_chunks * PARALLEL_FRAMES, dim)[:, :num_frames].to(x.dtype)

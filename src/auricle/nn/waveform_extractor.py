@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry, Window
+from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.batch import Batch, Lengths, pad_rows
-from auricle.nn.chunks import split
+from auricle.nn.chunking import split
+from auricle.nn.conv import Conv1d, frame_windows
 from auricle.nn.conv_stack import run_stack
-from auricle.nn.convolution import Conv1d, frame_windows
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import may_bypass
 from auricle.nn.norms import UtteranceGroupNorm
-from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 NORM_EPS = 1e-5
 """Of every norm over channels, whatever the Transformer's own is (torch's default)."""
@@ -27,7 +27,7 @@ NORM_EPS = 1e-5
 MAX_LAYERS = 1000
 """Deeper ones are taken for damaged configurations."""
 
-STRETCH_FRAMES = 50
+CHUNK_FRAMES = 50
 """Frames of a lone waveform that are encoded at once: the first layer of a second is 6.5 MB."""
 
 COVARIANCE_FRAMES = 1 << 16
@@ -73,7 +73,7 @@ class ExtractorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     @property
     def geometry(self) -> FrameGeometry:
-        """Where the frames lie."""
+        """The geometry of the frames."""
         return FrameGeometry(
             tuple(Window(size=kernel, stride=stride) for _, kernel, stride in self.layers)
         )
@@ -99,8 +99,8 @@ class WaveformExtractor(nn.Module):
         )
 
     def forward(self, waveforms: Tensor, num_samples: Lengths) -> Tensor:
-        """Frames (B, T, D) of waveforms (B, S); those past a true end hold anything."""
-        # A true frame sees true samples alone, for nothing is padded: only the group norm needs
+        """Frames (B, T, D) of waveforms (B, S); those on padding hold anything."""
+        # A valid frame sees valid samples alone, for nothing is padded: only the group norm needs
         # to know where the utterances end.
         config = self.config
         layers = [
@@ -116,7 +116,7 @@ class WaveformExtractor(nn.Module):
         return x.transpose(1, 2)
 
     def _goes_one_by_one(self, waveforms: Tensor, num_samples: Lengths) -> bool:
-        """Whether each utterance goes through all layers by itself, by prepacked weights."""
+        """True if each utterance goes through all layers by itself, by prepacked weights."""
         return (
             not isinstance(num_samples, Tensor)
             and may_bypass(*self.convs, *self.norms)
@@ -127,7 +127,7 @@ class WaveformExtractor(nn.Module):
         )
 
     def _lone(self, samples: Tensor, layers: Sequence[_Layer]) -> Tensor:
-        """Frames (T, D) of a lone waveform (S,): stretches that stay in the CPU's cache.
+        """Frames (T, D) of a lone waveform (S,): chunks that stay in the CPU's cache.
 
         A group norm over time turns into weights of the first convolution.
         """
@@ -141,7 +141,7 @@ class WaveformExtractor(nn.Module):
             taps, bias = _normed_taps(first, samples)
         num_frames = geometry.num_frames(len(samples))
         output = samples.new_empty(num_frames, self.config.dim)
-        for frames in split(num_frames, STRETCH_FRAMES):
+        for frames in split(num_frames, CHUNK_FRAMES):
             end = (frames.stop - 1) * geometry.hop_samples + geometry.window_samples
             part = samples[frames.start * geometry.hop_samples : end].unsqueeze(1)
             windows = frame_windows(part, first.window.size, first.window.stride)
@@ -156,7 +156,7 @@ class WaveformExtractor(nn.Module):
 
 
 def _normed_taps(layer: _Layer, samples: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight (C, K) and bias (C,) of a first convolution and the norm over time behind it.
+    """Weight (C, K) and bias (C,) of a first convolution and the norm over time after it.
 
     Mean and variance of a channel follow from mean and covariance of the windows that its filter
     sees, which are gathered in float64.

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.models.conv_encoder import ConvEncoder
-from auricle.models.wav2vec import Wav2Vec
+from auricle.models.wav2vec import ConvEncoder, Wav2Vec
 from auricle.nn.batch import Batch, as_ints
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean
 

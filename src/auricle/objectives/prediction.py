@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from auricle.models.apc import Apc
+from auricle.models.apc import Apc, VqApc
 from auricle.models.npc import Npc
-from auricle.models.vq_apc import VqApc
 from auricle.nn.batch import Batch, as_ints
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, valid_frames
 from auricle.objectives.gumbel import LogitQuantizerObjectiveConfig, quantize, quantizer_metrics

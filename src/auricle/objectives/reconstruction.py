@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig, LogMelConfig
-from auricle.models.audio_albert import AudioAlbert
-from auricle.models.bert_encoder import SpectralBert
-from auricle.models.mockingjay import Mockingjay
-from auricle.models.tera import Tera
+from auricle.models.spectral_transformer import (
+    AudioAlbert,
+    BertConfig,
+    Mockingjay,
+    SpectralBert,
+    Tera,
+)
 from auricle.nn.activations import ACTIVATIONS
 from auricle.nn.batch import Batch, Layout, as_ints
-from auricle.nn.bert import BertConfig
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, valid_frames
 
 ZERO_PROBABILITY = 0.8

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.models.vq_wav2vec import VqWav2Vec
+from auricle.models.wav2vec import VqWav2Vec
 from auricle.nn.batch import Batch, as_ints
-from auricle.nn.vector_quantizer import GumbelQuantizer, KmeansQuantizer
+from auricle.nn.quantizer import GumbelQuantizer, KmeansQuantizer
 from auricle.objectives.base import Loss, masked_mean, valid_frames
 from auricle.objectives.contrastive import FutureContrastConfig, FutureContrastObjective
 from auricle.objectives.gumbel import gumbel_noise, quantizer_metrics, straight_through_choice

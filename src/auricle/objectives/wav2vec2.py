@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.models.wav2vec2 import Wav2Vec2
+from auricle.models.waveform_transformer import Wav2Vec2
 from auricle.nn.batch import Batch, Layout
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, valid_frames
 from auricle.objectives.gumbel import gumbel_noise, straight_through_choice

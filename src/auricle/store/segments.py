@@ -224,15 +224,15 @@ class Segments:
 def _item(
     batch: int, utterance: Utterance, outcome: Mapping[str, Tensor] | str
 ) -> tuple[SegmentItem, Mapping[str, Tensor]]:
-    is_failure = isinstance(outcome, str)
+    reason, arrays = (outcome, {}) if isinstance(outcome, str) else ("", outcome)
     item = SegmentItem(
         batch=batch,
         id=utterance.id,
         fingerprint=utterance.fingerprint,
         seconds=utterance.seconds,
-        reason=outcome if is_failure else "",
+        reason=reason,
     )
-    return item, {} if is_failure else outcome
+    return item, arrays
 
 
 def _digest(items: Sequence[tuple[SegmentItem, Mapping[str, Tensor]]]) -> str:

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import datasets
 import numpy as np
 import pytest
 
 from auricle.extraction.writers import open_format
 from auricle.store.layout import ShardKey, StoreMeta
 from auricle.store.writer import StoreWriter
+
+if TYPE_CHECKING:
+    import datasets  # which takes a second, in every worker
 
 IDS = ["speaker/é", "b", "a"]
 
@@ -42,10 +45,14 @@ def check(found: datasets.Dataset, items: list) -> None:
 
 
 def test_load_from_disk_reads_the_store(tmp_path: Path, written: list) -> None:
+    import datasets
+
     check(datasets.load_from_disk(str(tmp_path / "store")), written)
 
 
 def test_load_dataset_reads_the_shards(tmp_path: Path, written: list) -> None:
+    import datasets
+
     found = datasets.load_dataset(
         "arrow",
         data_files=str(tmp_path / "store" / "shards" / "*.arrow"),
@@ -58,6 +65,8 @@ def test_load_dataset_reads_the_shards(tmp_path: Path, written: list) -> None:
 def test_another_content_has_another_fingerprint(
     tmp_path: Path, make_meta: Callable[..., StoreMeta], make_items: Callable[..., list]
 ) -> None:
+    import datasets
+
     prints = set()
     for name in ("a", "b"):
         meta = make_meta(format="arrow")

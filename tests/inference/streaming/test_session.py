@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 import auricle
-from auricle.audio.inputs import sample_paths
+from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.inference.streaming import session as session_module
 from auricle.inference.streaming.norms import Moments

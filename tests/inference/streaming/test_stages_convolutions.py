@@ -10,7 +10,7 @@ from torch import Tensor
 
 from auricle.errors import AuricleError
 from auricle.models.wav2vec import Wav2Vec, Wav2VecConfig
-from auricle.nn.conv_features import AggregatorConfig, ExtractorConfig
+from auricle.nn.conv_features import AggregatorConfig, ConvExtractorConfig
 from golden_cases import BATCH_LIMIT, deviation
 from streams import CUT_LIMIT, streamed
 
@@ -23,7 +23,7 @@ def encoder(
 ) -> Wav2Vec:  # fmt: skip
     torch.manual_seed(0)
     config = Wav2VecConfig(
-        extractor=ExtractorConfig(**{**EXTRACTOR, **(extractor or {})}),
+        extractor=ConvExtractorConfig(**{**EXTRACTOR, **(extractor or {})}),
         aggregator=AggregatorConfig(**{**AGGREGATOR, **(aggregator or {})}),
         **options,
     )

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from torch.nn.utils import parametrizations, prune
 
 import auricle
-from auricle.nn.convolution import Conv1d
+from auricle.nn.conv import Conv1d
 from auricle.nn.cpu import policy
 from auricle.nn.linear import Linear
 

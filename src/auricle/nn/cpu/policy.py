@@ -40,7 +40,7 @@ GLOBAL_HOOKS = tuple(f"_global{name}" for name in HOOKS)
 
 _uses_reference: ContextVar[bool] = ContextVar("uses_reference", default=False)
 _are_known: ContextVar[bool] = ContextVar("are_known", default=False)
-"""Whether all modules that may be asked about are known to be as the library builds them."""
+"""True while all modules are known to be as the library builds them."""
 
 
 @contextmanager
@@ -70,12 +70,12 @@ def known_unchanged() -> Iterator[None]:
 
 
 def runs_on_cpu(x: Tensor) -> bool:
-    """Whether the CPU computes with `x`, so that blocks should fit its cache."""
+    """True if the CPU computes with `x`, so that blocks should fit its cache."""
     return x.device.type == "cpu"
 
 
 def infers_on_cpu(x: Tensor) -> bool:
-    """Whether this is inference on the CPU: no gradients, no tracing, no `reference_kernels`.
+    """True for inference on the CPU: no gradients, no tracing, no `reference_kernels`.
 
     Asked by this package alone; others ask for the decision that follows from it.
     """
@@ -88,7 +88,7 @@ def infers_on_cpu(x: Tensor) -> bool:
 
 
 def joins_frames(x: Tensor) -> bool:
-    """Whether (B, C, T) is kept with the channels of a frame side by side in memory.
+    """True if (B, C, T) is kept with the channels of a frame side by side in memory.
 
     Convolutions that are products with prepacked weights read and write frames like that.
     """
@@ -96,7 +96,7 @@ def joins_frames(x: Tensor) -> bool:
 
 
 def takes_one_by_one(x: Tensor, lengths: Lengths, *modules: nn.Module) -> bool:
-    """Whether utterances go through these modules one at a time, so that no padding is computed.
+    """True if utterances go through these modules one at a time, without any padding.
 
     On the CPU padding costs more than several utterances at once save. Modules in training take
     whole batches, for their dropout and batch norm; so do those that a hook watches.
@@ -110,7 +110,7 @@ def takes_one_by_one(x: Tensor, lengths: Lengths, *modules: nn.Module) -> bool:
 
 
 def may_pack(lengths: Lengths, *modules: nn.Module) -> bool:
-    """Whether the layers of these modules are given packed utterances, on any device.
+    """True if the layers of these modules take packed utterances, on any device.
 
     In training and under a compiler, and where a hook watches, they take padded batches.
     """
@@ -122,10 +122,10 @@ def may_pack(lengths: Lengths, *modules: nn.Module) -> bool:
 
 
 def is_traced() -> bool:
-    """Whether a compiler, an exporter or a transform of `torch.func` follows the operations.
+    """True if a compiler, an exporter or a transform of `torch.func` follows the operations.
 
     Between two graphs of `torch.compile` Python runs as ever and `is_compiling` says no, but what
-    is called from there is compiled again; only the callback of its frames tells.
+    is called from there is compiled again; only the callback of its frames shows.
     """
     return bool(
         torch.compiler.is_compiling()
@@ -137,7 +137,7 @@ def is_traced() -> bool:
 
 
 def may_bypass(*modules: nn.Module) -> bool:
-    """Whether the work of these modules may be done in parts, or without calling them.
+    """True if the work of these modules may be done in parts, or without calling them.
 
     That is where they and all modules in them are as the library builds them: of the classes that
     it builds of, with weights that are plain tensors, and without hooks.
@@ -151,12 +151,12 @@ def may_bypass(*modules: nn.Module) -> bool:
 
 
 def may_overwrite(*modules: nn.Module) -> bool:
-    """Whether what these modules gave may be written over: neither autograd nor a hook has it."""
+    """True if the output of these modules may be written over: no autograd graph or hook has it."""
     return not torch.is_grad_enabled() and may_bypass(*modules)
 
 
 def is_hooked(*modules: nn.Module) -> bool:
-    """Whether hooks, or a `forward` of the user's, see what goes through any of these modules.
+    """True if hooks, or a `forward` of the user's, see what goes through any of these modules.
 
     They are given whole padded batches, as in training, not packed or lone utterances.
     """
@@ -168,12 +168,12 @@ def is_hooked(*modules: nn.Module) -> bool:
 
 
 def acts(module: nn.Module) -> bool:
-    """Whether a call of the module does more than the `forward` of its class."""
+    """True if a call of the module does more than the `forward` of its class."""
     return _has_global_hooks() or _has_hooks(module)
 
 
 def needs_gradients(module: nn.Module, inputs: Iterable[Tensor]) -> bool:
-    """Whether gradients are enabled and could flow to anything that the module computes with.
+    """True if gradients are enabled and could flow to anything that the module computes with.
 
     Without them it infers, whatever the mode.
     """
@@ -195,7 +195,7 @@ def first_change(module: nn.Module) -> str | None:
 
 
 def is_plain_tensor(x: Tensor) -> bool:
-    """Whether `x` is a tensor or parameter as such, not sharded, quantised or fake."""
+    """True for a tensor or parameter as such, not sharded, quantised or fake."""
     return type(x) in (Tensor, nn.Parameter)
 
 

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.cpu.policy import infers_on_cpu, is_plain_tensor, is_traced
-from auricle.nn.waveform_activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,7 +32,7 @@ FUSED: dict[WaveformActivation, tuple[str, str]] = {
     "swish": ("swish", ""),
     "tanh": ("tanh", ""),
 }
-"""What oneDNN calls the activations: name and algorithm."""
+"""Names of the activations in oneDNN: name and algorithm."""
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """Types that are packed, and how far the check lets the kernel be from float64."""
@@ -44,7 +44,7 @@ UINT8_STEPS, INT8_STEPS = 255, 127
 """Steps from the lowest input to the highest, and from 0 to the largest weight."""
 
 INT8_TOLERANCE = 1e-4
-"""How far the check lets that kernel be from float64 with the same steps."""
+"""Largest error of the 8-bit kernel, in the check, from float64 with the same steps."""
 
 SMALLEST_RANGE = 1e-30
 """Of what is quantised; digital silence has none."""
@@ -77,7 +77,7 @@ def unchanging() -> Iterator[None]:
 
 
 class _Entry:
-    """What has been made of some weights, and the state that they were in."""
+    """A value made of some weights, and the state that they were in."""
 
     def __init__(self, weights: Sequence[Tensor], make: Callable[[], Any]) -> None:
         self.places = [_place(weight) for weight in weights]
@@ -86,7 +86,7 @@ class _Entry:
         self.call = _call.get()
 
     def is_of(self, weights: Sequence[Tensor]) -> bool:
-        """Whether the weights are as they were."""
+        """True if the weights are as they were."""
         if self.places != [_place(weight) for weight in weights]:
             return False
         call = _call.get()
@@ -99,7 +99,7 @@ class _Entry:
 
 
 def _place(weight: Tensor) -> tuple[object, ...]:
-    """What differs when a weight has been written to, replaced or put elsewhere."""
+    """Identity, version and memory of a weight, which differ when it is written to or replaced."""
     strides, dtype = weight.stride(), weight.dtype
     return id(weight), weight._version, weight.data_ptr(), weight.shape, strides, dtype
 
@@ -167,7 +167,7 @@ class Prepacking(nn.Module):
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         self.drop_prepacked()
-        return super()._apply(*args, **kwargs)
+        return cast("Self", super()._apply(*args, **kwargs))  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self.drop_prepacked()
@@ -175,7 +175,7 @@ class Prepacking(nn.Module):
 
 
 def is_packable(x: Tensor, weight: Tensor) -> bool:
-    """Whether `linear` goes by packed weights: inference on the CPU, in a type that is checked."""
+    """True if `linear` uses packed weights: inference on the CPU, in a type that is checked."""
     return (
         infers_on_cpu(x)
         and is_plain_tensor(x)
@@ -305,7 +305,7 @@ def _weight_steps(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 @functools.lru_cache(maxsize=1)
 def int8_is_right() -> bool:
-    """Whether the kernel of 8 bits is there and adds up without overflow.
+    """Check at first use that the 8-bit kernel exists and adds up without overflow.
 
     Processors without instructions for it add products in 16 bits, where two of the largest do not
     fit: the first row and the first output have nothing else.
@@ -331,7 +331,7 @@ def int8_is_right() -> bool:
 
 @functools.lru_cache(maxsize=len(TOLERANCES))
 def _is_right(dtype: torch.dtype) -> bool:
-    """Whether the kernels are there and give what they should, overlapping rows included."""
+    """Check at first use that the kernels exist and are right, also for overlapping rows."""
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.no_grad():
         samples = torch.randn(200, generator=generator, dtype=torch.float64).to(dtype)

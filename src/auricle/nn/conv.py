@@ -1,0 +1,306 @@
+"""Convolutions over time, reflect padding, SincNet filters, and averages over groups of frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv1d_input, conv1d_weight
+
+from auricle.geometry import SAMPLE_RATE
+from auricle.nn.activations import WaveformActivation
+from auricle.nn.batch import Lengths, as_tensor
+from auricle.nn.cpu import prepack
+from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu
+
+LONE_KERNEL_ELEMENTS = 20_480
+"""Up to this size torch gives a single row on the CPU to another kernel than a batch."""
+
+
+class Conv1d(prepack.Prepacking, nn.Conv1d):
+    """`nn.Conv1d`, faster in inference on the CPU.
+
+    It is computed in the type of its input, whatever that of the weights is.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (B, N, T') for `x` (B, C, T).
+
+        For inference on the CPU it is a product over windows of frames, whose output lies frame
+        after frame in memory, as the next such convolution reads it.
+        """
+        if not (self._is_product() and prepack.is_packable(x, self.weight)):
+            return self._by_torch(x)
+        padding, stride = cast("int", self.padding[0]), self.stride[0]
+        rows = [
+            self.convolve_frames(
+                F.pad(frames, (0, 0, padding, padding)) if padding else frames, stride=stride
+            )
+            for frames in x.transpose(1, 2)
+        ]
+        return (rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)).transpose(1, 2)
+
+    def convolve_frames(
+        self, frames: Tensor, *, stride: int = 1, activation: WaveformActivation | None = None
+    ) -> Tensor:
+        """Convolution (T', N) of frames (T, C), without padding, by a product with windows."""
+        windows = frame_windows(frames, self.weight.shape[2], stride)
+        return prepack.linear(self, windows, self.weight, self.bias, activation, layout=as_windows)
+
+    def _is_product(self) -> bool:
+        """True if each output is a product with neighbouring frames, or zeros past the ends."""
+        has_zeros = self.padding_mode == "zeros" and not isinstance(self.padding, str)
+        return has_zeros and self.groups == 1 and self.dilation == (1,)
+
+    def _by_torch(self, x: Tensor) -> Tensor:
+        """As `forward` by torch's kernels, where B of 1 goes through the kernel of a batch.
+
+        The two kernels add up in different orders. Where a filter cancels a loud tone, or a gate
+        takes large values, what they differ by is no longer small beside the output.
+        """
+        is_lone = (
+            not is_traced()
+            and x.shape[0] == 1
+            and runs_on_cpu(x)
+            and x.numel() <= LONE_KERNEL_ELEMENTS
+        )
+        rows = x.expand(2, -1, -1) if is_lone else x
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        output: Tensor = self._conv_forward(rows, self.weight.to(x.dtype), bias)
+        return output[:1] if is_lone else output
+
+
+def frame_windows(frames: Tensor, size: int, stride: int) -> Tensor:
+    """Windows (T', size * C) of a convolution over frames (T, C), without a copy."""
+    num_frames, width = frames.shape
+    frames = frames.contiguous()
+    num_windows = (num_frames - size) // stride + 1
+    return frames.as_strided(
+        (num_windows, size * width), (stride * width, 1), frames.storage_offset()
+    )
+
+
+def as_windows(weight: Tensor) -> Tensor:
+    """A convolution's weight (N, C, K) as the matrix (N, K * C) that windows are multiplied by."""
+    return weight.transpose(1, 2).flatten(1)
+
+
+def reflect_pad(x: Tensor, lengths: Lengths, *, left: int, right: int) -> Tensor:
+    """Each utterance mirrored at its own two ends, its first and last frame not repeated.
+
+    Args:
+        x: (B, C, T); on padding it may hold any finite values.
+        lengths: Valid frames of each row of `x`, each more than `left` and `right`; the largest
+            is T.
+        left: Frames to add before the first.
+        right: Frames to add after the last valid one.
+
+    Returns:
+        (B, C, left + T + right). What follows an utterance's `right` mirrored frames is neither
+        mirrored nor zero.
+    """
+    if not isinstance(lengths, Tensor) and len(set(lengths)) == 1:
+        if not joins_frames(x):
+            return F.pad(x, (left, right), mode="reflect")
+        # As it lies in memory where inference has computed it: frame after frame.
+        frames = x.transpose(1, 2)
+        before, after = frames[:, 1 : left + 1].flip(1), frames[:, -right - 1 : -1].flip(1)
+        return torch.cat([before, frames, after], dim=1).transpose(1, 2)
+    before = x[:, :, 1 : left + 1].flip(2)
+    after = x.new_zeros(x.shape[0], x.shape[1], right)
+    padded = torch.cat([before, x, after], dim=2)
+    ends = as_tensor(lengths, x.device).view(-1, 1, 1)
+    steps = torch.arange(right, device=x.device)
+    shape = (-1, x.shape[1], -1)
+    mirrored = x.gather(2, (ends - 2 - steps).expand(shape))
+    return padded.scatter_(2, (left + ends + steps).expand(shape), mirrored)
+
+
+MIN_LOW_HZ = 50.0
+MIN_BAND_HZ = 50.0
+"""Lowest edge and least width of a band, from the reference implementation of PASE."""
+
+INITIAL_LOW_HZ = 30.0
+"""Lowest edge of the mel-spaced bands of a fresh filter bank (ibid.)."""
+
+
+CPU_TILE_FRAMES = 4096
+"""Frames that are computed at once on the CPU, so that their shifted copies stay in the cache."""
+
+DEVICE_TILE_FRAMES = 2**14
+"""The same on an accelerator, where memory alone limits it."""
+
+
+class SincConv(nn.Module):
+    """A bank of band-pass filters over a waveform, without bias.
+
+    A filter is `sin(2 pi high t) - sin(2 pi low t)` over `pi t`, under a Hamming window, and
+    divided by twice its band's width, so that its middle tap is 1 (SincNet, equation 4).
+    """
+
+    def __init__(self, num_filters: int, kernel_size: int, *, stride: int) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = stride
+        # On the meta device their arithmetic would import torch's compiler, which takes a second.
+        with torch.device("cpu"):
+            edges = _mel_spaced(num_filters + 1)
+            widths = edges.diff()
+        device = torch.get_default_device()
+        self.low_hz = nn.Parameter(edges[:-1].view(-1, 1).to(device))
+        self.band_hz = nn.Parameter(widths.view(-1, 1).to(device))
+
+    def filters(self) -> Tensor:
+        """Impulse responses (C, 1, kernel_size), float32.
+
+        The order of operations and their type are the reference's: the argument of the sines
+        reaches 400 radians, where float32 rounds to some 1e-5.
+        """
+        # A constant that is traced is a part of the graph and must not be kept.
+        half_taps = _half_taps.__wrapped__ if is_traced() else _half_taps
+        angles, window = half_taps(self.kernel_size)
+        angles, window = angles.to(self.low_hz.device), window.to(self.low_hz.device)
+        low = MIN_LOW_HZ + self.low_hz.float().abs()
+        high = low + MIN_BAND_HZ + self.band_hz.float().abs()
+        high = high.clamp(MIN_LOW_HZ, SAMPLE_RATE / 2)
+        band = high - low
+        left = (torch.sin(high * angles) - torch.sin(low * angles)) / (angles / 2) * window
+        taps = torch.cat([left, 2 * band, left.flip(1)], dim=1)
+        return (taps / (2 * band)).unsqueeze(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (B, C, T), in the type of the weights, for waveforms `x` (B, 1, S), float32."""
+        if is_traced():
+            wide = torch.float32 if x.device.type == "mps" else torch.float64
+            y = F.conv1d(x.to(wide), self.filters().to(wide), stride=self.stride)
+            return y.to(self.low_hz.dtype)
+        # torch does not type autograd functions, nor the gradients of convolutions below.
+        output: Tensor = SymmetricConv.apply(x, self.filters(), self.stride)  # type: ignore[no-untyped-call]
+        return output.to(self.low_hz.dtype)
+
+
+class SymmetricConv(torch.autograd.Function):
+    """Convolution of one channel with symmetric filters, in float64 inside.
+
+    A tone or an offset is cancelled by every filter whose band it is not in. In float32 the
+    rounding of that sum is what is left there, it changes with the shape of the batch, and batch
+    norm brings it to the level of the signal. Gradients are those of the plain convolution.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, filters: Tensor, stride: int) -> Tensor:
+        """Output (B, C, T) for `x` (B, 1, S) and `filters` (C, 1, K), mirrored about tap K // 2."""
+        ctx.save_for_backward(x, filters)
+        ctx.stride = stride
+        tile_frames = CPU_TILE_FRAMES if runs_on_cpu(x) else DEVICE_TILE_FRAMES
+        # Apple's devices have no float64.
+        wide = torch.float32 if x.device.type == "mps" else torch.float64
+        size, middle = filters.shape[2], filters.shape[2] // 2
+        taps = filters[:, 0, : middle + 1].to(wide)
+        num_frames = (x.shape[2] - size) // stride + 1
+        output = x.new_empty(x.shape[0], filters.shape[0], num_frames)
+        for start in range(0, num_frames, tile_frames):
+            stop = min(start + tile_frames, num_frames)
+            span = (stop - start - 1) * stride + 1
+            samples = x[:, 0, start * stride : start * stride + span + size - 1].to(wide)
+            # (B, K, frames): row k holds what tap k meets. Taps that mirror each other share one
+            # product with the sum of theirs.
+            met = samples.unfold(1, span, 1)[..., ::stride]
+            folded = met[:, : middle + 1].clone()
+            folded[:, :middle] += met[:, middle + 1 :].flip(1)
+            output[:, :, start:stop] = taps @ folded
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, filters = ctx.saved_tensors
+        of_x = of_filters = None
+        if ctx.needs_input_grad[0]:
+            of_x = conv1d_input(x.shape, filters, grad, stride=ctx.stride)  # type: ignore[no-untyped-call]
+        if ctx.needs_input_grad[1]:
+            of_filters = conv1d_weight(x, filters.shape, grad, stride=ctx.stride)  # type: ignore[no-untyped-call]
+        return of_x, of_filters, None
+
+
+def _mel_spaced(num_edges: int) -> Tensor:
+    """Edges of neighbouring bands in Hz (num_edges,), equally spaced on the mel scale."""
+    highest = SAMPLE_RATE / 2 - (MIN_LOW_HZ + MIN_BAND_HZ)
+    mel = torch.linspace(_to_mel(INITIAL_LOW_HZ), _to_mel(highest), num_edges)
+    hz: Tensor = 700 * (10 ** (mel / 2595) - 1)
+    return hz
+
+
+def _to_mel(hz: float) -> float:
+    return 2595 * math.log10(1 + hz / 700)
+
+
+@lru_cache
+def _half_taps(kernel_size: int) -> tuple[Tensor, Tensor]:
+    """Angular frequency per Hz (1, N) and window (N,) of the taps before the middle one."""
+    # Constants that live longer than one call must not be inference tensors.
+    with torch.inference_mode(False):
+        num_taps = kernel_size // 2
+        taps = torch.arange(-num_taps, 0, dtype=torch.float32, device="cpu")
+        angles = 2 * math.pi * taps.view(1, -1) / SAMPLE_RATE
+        # The reference's window runs over 0..(kernel_size / 2 - 1), half a tap too far.
+        positions = torch.linspace(0, kernel_size / 2 - 1, num_taps, device="cpu")
+        window = 0.54 - 0.46 * torch.cos(2 * math.pi * positions / kernel_size)
+    return angles, window
+
+
+def average_groups(x: Tensor, lengths: Sequence[int], num_groups: Sequence[int]) -> Tensor:
+    """Each utterance's frames averaged in groups of `lengths // num_groups` neighbours.
+
+    Frames beyond a whole multiple of `num_groups` are dropped (PASE+, arXiv:2001.09239).
+
+    Args:
+        x: (B, C, T); on padding it may hold any finite values.
+        lengths: Valid frames of each row of `x`.
+        num_groups: Groups to cut each row into, from 1 to its length.
+
+    Returns:
+        (B, C, the largest of `num_groups`), zeros past an utterance's groups.
+    """
+    sizes = [length // count for length, count in zip(lengths, num_groups, strict=True)]
+    rows_by_size: dict[int, list[int]] = {}
+    for row, size in enumerate(sizes):
+        rows_by_size.setdefault(size, []).append(row)
+    averages = x.new_zeros(x.shape[0], x.shape[1], max(num_groups))
+    # Lengths of some seconds share one size or two, so that this is a loop over very few.
+    for size, rows in rows_by_size.items():
+        most = max(num_groups[row] for row in rows)
+        part = (x if len(rows) == len(sizes) else x[rows])[:, :, : most * size]
+        averages[rows, :, :most] = part.reshape(*part.shape[:2], most, size).mean(3)
+    for row, count in enumerate(num_groups):
+        averages[row, :, count:] = 0
+    return averages
+
+
+def partial_averages(
+    x: Tensor, *, first: int, group_size: int, num_groups: int
+) -> tuple[int, Tensor]:
+    """Shares of a chunk of one utterance's frames in the averages of its groups.
+
+    Args:
+        x: (C, T), the frames from `first` on.
+        first: First frame of the chunk.
+        group_size: Frames of each group.
+        num_groups: Groups of the utterance; frames beyond them are dropped.
+
+    Returns:
+        The first group that the chunk adds to, and the summands of that and the following ones,
+        (C, groups).
+    """
+    first_group, skipped = divmod(first, group_size)
+    kept = x[:, : max(num_groups * group_size - first, 0)]
+    most = -(-(skipped + kept.shape[1]) // group_size)
+    rest = most * group_size - skipped - kept.shape[1]
+    groups = F.pad(kept, (skipped, rest)).view(len(x), most, group_size)
+    return first_group, groups.sum(2) / group_size

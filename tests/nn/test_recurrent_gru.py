@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from auricle.nn import chunking
+from auricle.nn.recurrent import Gru, is_fast_gru, run_gru
+
+
+@pytest.mark.parametrize("chunk_bytes", [1 << 26, 4 * 3 * 8 * 4 * 7])
+@pytest.mark.parametrize("lengths", [[30, 20, 20, 1], [3, 30, 1, 17], [30, 30, 30, 30]])
+def test_it_is_what_torch_computes_of_each_row(
+    lengths: list[int], chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", chunk_bytes)
+    torch.manual_seed(0)
+    layer = Gru(5, 8, batch_first=True)
+    x = torch.randn(4, 30, 5)
+    with torch.no_grad():
+        assert is_fast_gru(layer, x)
+        output = run_gru(layer, x, lengths)
+        assert output.shape == (4, 30, 8)
+        for row, length in enumerate(lengths):
+            expected, _ = layer(x[row : row + 1, :length])
+            assert torch.allclose(output[row, :length], expected[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Gru(5, 8, num_layers=2, batch_first=True),
+        Gru(5, 8, bidirectional=True, batch_first=True),
+        Gru(5, 8, bias=False, batch_first=True),
+    ],
+    ids=["two layers", "both ways", "no bias"],
+)
+def test_other_layers_are_left_to_torch(layer: Gru) -> None:
+    with torch.no_grad():
+        assert not is_fast_gru(layer, torch.zeros(2, 3, 5))
+        assert not is_fast_gru(Gru(5, 8, batch_first=True), torch.zeros(1, 3, 5))
+    assert not is_fast_gru(Gru(5, 8, batch_first=True), torch.zeros(2, 3, 5))
