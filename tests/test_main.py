@@ -136,6 +136,21 @@ def test_warnings_are_told_as_such() -> None:
     assert result.stderr.startswith("auricle: warning: the checkpoint given for tera_960hr is")
 
 
+def test_a_warning_that_another_library_prints_is_printed_once() -> None:
+    code = (
+        "import logging, auricle.__main__ as program\n"
+        "hub = logging.getLogger('huggingface_hub')\n"
+        "hub.addHandler(logging.StreamHandler())\n"
+        "def main():\n"
+        "    logging.getLogger('huggingface_hub.http').warning('of the hub')\n"
+        "    logging.getLogger('auricle.hub').warning('of ours')\n"
+        "program.main = main\n"
+        "program.program()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr.splitlines() == ["of the hub", "auricle: warning: of ours"]
+
+
 def test_a_configuration_may_be_a_url(tmp_path: Path) -> None:
     config = tmp_path / "own.cfg"
     weights = Path(auricle.__file__).parent / "pretrained" / "apc_mini.safetensors"

@@ -149,7 +149,19 @@ def program() -> int:
     """Run as a program: log the library's warnings to standard error, exit in order on SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     logging.basicConfig(format="auricle: warning: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_unprinted)
     return main()
+
+
+def _is_unprinted(record: logging.LogRecord) -> bool:
+    """Return whether no logger below the root, such as Hugging Face's, has a handler for it."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger.parent is not None:
+        if any(not isinstance(one, logging.NullHandler) for one in logger.handlers):
+            return False
+        logger = logger.parent
+    return True
 
 
 if __name__ == "__main__":
