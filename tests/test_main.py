@@ -101,6 +101,21 @@ def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFix
     assert "usage: auricle" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [([], ["usage: auricle [", "extract"]), (["cache"], ["usage: auricle cache", "examples:"])],
+)
+def test_without_a_subcommand_the_whole_help_is_printed(
+    arguments: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leave:
+        main(arguments)
+    assert leave.value.code == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert all(part in output.err for part in [*parts, "options:"])
+
+
 def test_an_error_of_the_library_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "terra"]) == 1
     captured = capsys.readouterr()
