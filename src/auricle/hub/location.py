@@ -140,7 +140,7 @@ class Availability(Enum):
     """Location of weights, in the words of `auricle list`."""
 
     NOT_NEEDED = "-"
-    EMBEDDED = "embedded"
+    EMBEDDED = "bundled"
     CACHED = "cached"
     DOWNLOAD = "download"
     NEVER_PUBLISHED = "never published"
