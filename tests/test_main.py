@@ -101,6 +101,21 @@ def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFix
     assert "usage: auricle" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [([], ["usage: auricle [", "extract"]), (["cache"], ["usage: auricle cache", "examples:"])],
+)
+def test_without_a_subcommand_the_whole_help_is_printed(
+    arguments: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leave:
+        main(arguments)
+    assert leave.value.code == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert all(part in output.err for part in [*parts, "options:"])
+
+
 def test_an_error_of_the_library_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "terra"]) == 1
     captured = capsys.readouterr()
@@ -134,6 +149,21 @@ def test_warnings_are_told_as_such() -> None:
     result = run(["-m", "auricle", "info", "tera_960hr", "--checkpoint", str(weights)])
     assert result.returncode == 0
     assert result.stderr.startswith("auricle: warning: the checkpoint given for tera_960hr is")
+
+
+def test_a_warning_that_another_library_prints_is_printed_once() -> None:
+    code = (
+        "import logging, auricle.__main__ as program\n"
+        "hub = logging.getLogger('huggingface_hub')\n"
+        "hub.addHandler(logging.StreamHandler())\n"
+        "def main():\n"
+        "    logging.getLogger('huggingface_hub.http').warning('of the hub')\n"
+        "    logging.getLogger('auricle.hub').warning('of ours')\n"
+        "program.main = main\n"
+        "program.program()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr.splitlines() == ["of the hub", "auricle: warning: of ours"]
 
 
 def test_a_configuration_may_be_a_url(tmp_path: Path) -> None:

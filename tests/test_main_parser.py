@@ -139,7 +139,7 @@ def test_what_commands_about_the_cache_take() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["convert", "a.pt"], ["cache"], ["cache", "remove", "--originals", "--converted"]],
+    [["convert", "a.pt"], ["cache", "remove", "--originals", "--converted"]],
 )
 def test_wrong_usage_of_commands_about_the_cache(
     arguments: list[str], capsys: pytest.CaptureFixture[str]

@@ -107,7 +107,7 @@ print("frames", *frames.shape)
 """,
     )
     assert done.returncode == 0, done.stderr
-    assert "tiny_mel_demo  -      mel    none              embedded" in done.stdout
+    assert "tiny_mel_demo  -      mel    none              bundled" in done.stdout
     assert "size of the weights  5,728 bytes" in done.stdout
     assert "parameters           1,296" in done.stdout
     assert "frames 51 16" in done.stdout
@@ -182,7 +182,7 @@ LABEL = r"auricle-tiny-mel 0.1.0, entry point {} = auricle_tiny_mel:\w+ of auric
          "name tera, which a model of the library has"),
         (INIT, 'aliases=("tiny_mel",)', 'aliases=("tiny_mel", "mine")', "records",
          "name mine without an entry point"),
-        (INIT, "urls=()", 'urls=("https://x/y.pt",)', "records", "is embedded, so it needs"),
+        (INIT, "urls=()", 'urls=("https://x/y.pt",)', "records", "is bundled .*, so it needs"),
         (INIT, "urls=()", 'urls="https://x/y.pt"', "records", "expected a tuple"),
         (INIT, "urls=()", 'urls=("http://x/y.pt",)', "records", "neither https: nor hf:"),
         (INIT, 'package="auricle_tiny_mel"', 'package="gone"', "records", "gone, which is not inst"),

@@ -32,6 +32,7 @@ from auricle.cli import (
 from auricle.errors import AuricleError
 
 EXIT_FAILURE = 1
+EXIT_USAGE = 2  # as argparse
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 EXIT_TERMINATED = 143  # 128 + SIGTERM
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -82,7 +83,8 @@ def build_parser(version: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"auricle {version}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.set_defaults(run=lambda _: parser.exit(EXIT_USAGE, parser.format_help()))
+    commands = parser.add_subparsers(metavar="COMMAND")
     for name, command in COMMANDS.items():
         of_command = commands.add_parser(
             name,
@@ -149,7 +151,19 @@ def program() -> int:
     """Run as a program: log the library's warnings to standard error, exit in order on SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     logging.basicConfig(format="auricle: warning: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_unprinted)
     return main()
+
+
+def _is_unprinted(record: logging.LogRecord) -> bool:
+    """Return whether no logger below the root, such as Hugging Face's, has a handler for it."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger.parent is not None:
+        if any(not isinstance(one, logging.NullHandler) for one in logger.handlers):
+            return False
+        logger = logger.parent
+    return True
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import msgspec
 import pytest
 
 import auricle
-from auricle.catalogue.family import FAMILIES, _parsed, find_family
+from auricle.catalogue.family import FAMILIES, _parsed, _read_toml, find_family
 from auricle.checkpoints.checkpoint import blank_encoder, build_encoder
 from auricle.checkpoints.options import field_type
-from auricle.errors import UnknownModelError
+from auricle.errors import AuricleError, UnknownModelError
 from auricle.models.apc import ApcConfig
 
 CONTENT = {
@@ -59,13 +58,68 @@ def test_records_have_the_family_s_title_and_paper_unless_they_name_their_own() 
     assert all(record.family == "some" for record in family.records)
 
 
+FILE = "^catalogue/families/some.toml: "
+
+
 @pytest.mark.parametrize(
-    "fault",
-    [{"titel": "x"}, {"records": [{"name": "a", "url": "x"}]}, {"sizes": {"a": {"config": {}}}}],
+    ("fault", "message"),
+    [
+        ({"titel": "x"}, "unknown key `titel`; the keys are the attributes of Family"),
+        (
+            {"records": [{"name": "a", "url": "x"}]},
+            r"unknown key `url` at `records\[0\]`; the keys",
+        ),
+        ({"sizes": {"a": {"config": {}}}}, r"missing key `parameters` at `sizes\[...\]`; the keys"),
+        ({"loss": 3}, "Expected `str`, got `int` at `loss`; the keys"),
+        ({"records": 3}, r"records must be tables; write \[\[records\]\]"),
+        (
+            {"sizes": {"b": {"parameters": 1}}, "records": [{"name": "a", "size": "c"}]},
+            r"the size c of the record a has no table; add \[sizes.c\], or name one of b$",
+        ),
+    ],
 )
-def test_a_misspelt_or_missing_key_is_refused(fault: dict[str, object]) -> None:
-    with pytest.raises(msgspec.ValidationError):
+def test_a_wrong_key_or_value_is_refused_with_the_file(
+    fault: dict[str, object], message: str
+) -> None:
+    with pytest.raises(AuricleError, match=FILE + message):
         _parsed("some", {**CONTENT, **fault})
+
+
+@pytest.mark.parametrize("toml", [b"title =", b"title = '\xff'"])
+def test_a_file_that_is_no_toml_is_named(toml: bytes) -> None:
+    with pytest.raises(AuricleError, match=FILE + "it is not TOML in UTF-8: .*; correct that line"):
+        _read_toml("some", toml)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("auricle.models.apc:Nope", "auricle.models.apc has no Nope"),
+        ("auricle.models.gone:Apc", "auricle.models.gone: ModuleNotFoundError: .*"),
+        ("Apc", "'Apc' names no class"),
+        ("auricle.models.apc:ApcConfig", "auricle.models.apc:ApcConfig must be a subclass of .*"),
+    ],
+)
+def test_a_wrong_class_is_refused_with_the_file(name: str, message: str) -> None:
+    family = _parsed("some", {**CONTENT, "encoder": name})
+    with pytest.raises(AuricleError, match=f"{FILE}{message}; name a class as package.module:Cl"):
+        family.encoder_type()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"layers": 2}, "unknown key `layers`"),
+        ({"num_layers": "two"}, "Expected `int`, got `str` at `num_layers`"),
+    ],
+)
+def test_a_wrong_option_of_a_size_is_refused_with_the_file(
+    config: dict[str, object], message: str
+) -> None:
+    family = _parsed("some", {**CONTENT, "sizes": {"a": {"parameters": 1, "config": config}}})
+    advice = "compare it with auricle.models.apc:ApcConfig"
+    with pytest.raises(AuricleError, match=f"{FILE}its size a does not hold: {message}; {advice}"):
+        family.preset("a")
 
 
 def test_a_family_may_take_another_one_s_class() -> None:
@@ -90,7 +144,7 @@ def test_sizes_are_listed_without_torch() -> None:
 def test_a_broken_module_is_not_taken_for_a_missing_objective() -> None:
     with pytest.raises(LookupError, match="the family some has no pretraining objective"):
         _parsed("some", CONTENT).objective_type()
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(AuricleError, match=FILE + "auricle.objectives.gone: ModuleNotFoundError"):
         _parsed("some", {**CONTENT, "objective": "auricle.objectives.gone:Loss"}).objective_type()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -32,12 +33,25 @@ def cells(row: str) -> list[str]:
 
 def test_every_model_in_order_with_its_aliases(capsys: pytest.CaptureFixture[str]) -> None:
     table = listed(capsys)
-    assert names_in(table) == list_models()
+    assert sorted(names_in(table)) == sorted(list_models())
     words = table.replace(",", " ").replace(";", " ").split()
     for name in list_models():
         for alias in find(name).aliases:
             assert alias in words
     assert max(map(len, table.splitlines())) <= WIDTH
+
+
+def test_bundled_models_come_first_then_family_by_family(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    records = [find(name) for name in names_in(listed(capsys))]
+    is_bundled = [record.embedded for record in records]
+    assert is_bundled == sorted(is_bundled, reverse=True)
+    bundled = [record for record in records if record.embedded]
+    assert [record.released for record in bundled] == sorted(record.released for record in bundled)
+    families = [record.family for record in records if not record.embedded]
+    assert len([*groupby(families)]) == len(set(families))
+    assert families[-1] == "baseline"
 
 
 def test_a_row_tells_what_the_catalogue_and_the_family_know(
@@ -55,7 +69,7 @@ def test_a_mark_says_where_the_weights_are(capsys: pytest.CaptureFixture[str]) -
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x")
     for name, mark in (
-        ("npc_360hr", "download"), ("npc_960hr", "cached"), ("apc_mini", "embedded"),
+        ("npc_360hr", "download"), ("npc_960hr", "cached"), ("apc_mini", "bundled"),
         ("cpc_2018", "never published"), ("fbank", "-"),
     ):  # fmt: skip
         assert cells(listed(capsys, name).splitlines()[1])[-1] == mark
@@ -69,7 +83,7 @@ def test_offline_shows_only_what_needs_no_network(capsys: pytest.CaptureFixture[
     embedded = [name for name in list_models() if find(name).embedded]
     names = names_in(listed(capsys, "--offline"))
     assert sorted(names) == sorted([*embedded, "tera_960hr", "fbank", "mel", "mfcc", "spectrogram"])
-    assert names_in(listed(capsys, "--offline", "tera*")) == ["tera_960hr", "tera_mini"]
+    assert names_in(listed(capsys, "--offline", "tera*")) == ["tera_mini", "tera_960hr"]
     assert main(["list", "--offline", "hubert"]) == 1
     assert "'hubert' and works offline" in capsys.readouterr().err
 

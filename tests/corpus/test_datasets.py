@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +31,8 @@ datasets = pytest.importorskip("datasets")
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [])
     open_splits.cache_clear()
     datasets.disable_progress_bars()
     yield
@@ -168,6 +170,27 @@ def test_a_set_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
         open_splits("name")
     with pytest.raises(AudioError, match="expected OWNER/NAME"):
         open_splits("a/b/c/d")
+
+
+def test_a_set_of_the_hub_without_a_network_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: object, **options: object) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    monkeypatch.setattr("auricle.corpus.datasets.getproxies", dict)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    message = r"owner/name: huggingface.co cannot be reached \(Name or service not known; is there"
+    for opened in (open_splits, load_stream):
+        with pytest.raises(AudioError, match=message):
+            opened("owner/name/config")
+    assert caplog.records == []
+    # The library itself finds what is in its cache.
+    (tmp_path / "owner___name").mkdir()
+    made = rows(audio=cells(b"1"))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: made)
+    assert open_splits("owner/name/config")
 
 
 def test_the_column_of_audio() -> None:

@@ -148,7 +148,12 @@ def test_the_advice_comes_once(client: None, monkeypatch: pytest.MonkeyPatch) ->
         auricle.load("hubert")
     message = str(caught.value)
     assert message.count("by other means") == 1
-    assert "`auricle extract audio/ --model hubert_base --checkpoint /path/to/file" in message
+    page = "https://huggingface.co/facebook/hubert-base-ls960"
+    weights = "config.json and the weights (model.safetensors or pytorch_model.bin)"
+    assert f"Get {weights} from {page} by other means, into one folder" in message
+    assert 'load("hubert_base", checkpoint="/path/to/folder")' in message
+    assert "`auricle extract audio/ --model hubert_base --checkpoint /path/to/folder" in message
+    assert "/path/to/file" not in message
 
 
 def test_a_server_that_cannot_be_reached_is_named(

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import auricle
+from auricle.catalogue.search import find
 from auricle.errors import AuricleError, LayerError
 from auricle.info import Provenance
 from auricle.models.apc import ApcConfig
+from auricle.models.definition import CODES_FAMILIES
 from toy_encoder import Halves
 
 
@@ -59,3 +61,23 @@ def test_codes_are_of_the_layer_that_has_codebooks() -> None:
         assert (encoder.codes_layer, encoder.num_codebooks) == (layer, num_codebooks)
         quantised = [info.name for info in encoder.layer_infos if info.num_codebooks]
         assert quantised == ([] if layer is None else [layer])
+
+
+def test_printing_an_encoder_names_it_first() -> None:
+    text = repr(auricle.load("apc_mini"))
+    first = text.splitlines()[1].strip()
+    assert text.startswith("Apc(")
+    assert first.startswith("apc_mini, family=apc, layers=")
+    assert first.endswith("frames_per_second=100")
+
+
+def test_an_encoder_without_codes_says_why_and_which_families_give_them() -> None:
+    families = {
+        find(name).family
+        for name in auricle.list_models("*_mini")
+        if auricle.load(name).codes_layer is not None
+    }
+    assert families == set(CODES_FAMILIES.replace(" and ", ", ").split(", "))
+    message = r"wav2vec2_mini .*has no quantiser \(that of wav2vec 2.0 served pretraining only and"
+    with pytest.raises(AuricleError, match=f"{message}.*encoders of {CODES_FAMILIES} do"):
+        auricle.load("wav2vec2_mini").codes_info()

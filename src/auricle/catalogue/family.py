@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from auricle.catalogue.record import Record
-from auricle.errors import PlugInError, UnknownModelError
+from auricle.errors import AuricleError, PlugInError, UnknownModelError
 from auricle.info import Paper
 from auricle.plug_ins import FAMILY_GROUP, PlugIn, described, find_plug_in, plug_ins
 
@@ -129,8 +129,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def encoder_type(self) -> type[Encoder]:
         """The encoder's class; imports its module."""
         encoder_type: type[Encoder] = self._class(self.encoder)
-        if self.plug_in is not None:
-            self._check_encoder_type(self.plug_in, encoder_type)
+        self._check_encoder_type(encoder_type)
         return encoder_type
 
     def config_type(self) -> type[Config]:
@@ -143,13 +142,16 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return {name: self.preset(name) for name in self.sizes}
 
     def preset(self, size: str) -> Config:
-        """The config of a published size; imports its module."""
+        """The config of a published size; imports its module.
+
+        Raises:
+            AuricleError: The config has no such option, or not of that value.
+        """
         try:
             return msgspec.convert(self.sizes[size].config, self.config_type())
         except (KeyError, msgspec.ValidationError) as error:
-            if self.plug_in is None:
-                raise
-            raise self.plug_in.broken(f"its size {size} does not hold: {error}") from error
+            reason = f"its size {size} does not hold: {_in_words(error)}"
+            raise self._broken(reason, f"compare it with {self.config}") from error
 
     def objective_type(self) -> Any:
         """The class of the family's pretraining loss; imports its module.
@@ -167,38 +169,92 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def _class(self, path: str) -> Any:
         module_name, _, name = path.partition(":")
+        if not module_name or not name:
+            raise self._broken(f"{path!r} names no class", CLASS_ADVICE)
         module = self._module(module_name)
-        if self.plug_in is not None and not hasattr(module, name):
-            raise self.plug_in.broken(f"{module_name} has no {name}")
+        if not hasattr(module, name):
+            raise self._broken(f"{module_name} has no {name}", CLASS_ADVICE)
         return getattr(module, name)
 
     def _module(self, name: str) -> Any:
-        if self.plug_in is None:
-            return import_module(name)
         try:
             return import_module(name)
+        except ModuleNotFoundError as error:
+            # Another module that is missing is a package that is not installed.
+            if self.plug_in is None and not f"{name}.".startswith(f"{error.name}."):
+                raise
+            raise self._broken(f"{name}: {described(error)}", CLASS_ADVICE) from error
         except Exception as error:  # the module of another package may raise anything
-            raise self.plug_in.broken(f"{name}: {described(error)}") from error
+            if self.plug_in is None:
+                raise
+            raise self._broken(f"{name}: {described(error)}", CLASS_ADVICE) from error
 
-    def _check_encoder_type(self, plug_in: PlugIn, encoder_type: object) -> None:
+    def _check_encoder_type(self, encoder_type: object) -> None:
         from auricle.models.base import Encoder
 
         if not isinstance(encoder_type, type) or not issubclass(encoder_type, Encoder):
-            raise plug_in.broken(f"{self.encoder} must be a subclass of auricle.Encoder")
+            reason = f"{self.encoder} must be a subclass of auricle.Encoder"
+            raise self._broken(reason, CLASS_ADVICE)
+
+    def _broken(self, reason: str, advice: str) -> AuricleError:
+        """Build the error for a family whose data file, or plug-in, cannot be used."""
+        if self.plug_in is not None:
+            return self.plug_in.broken(reason)
+        return _file_error(self.stem, f"{reason}; {advice}")
+
+
+CLASS_ADVICE = "name a class as package.module:Class"
+KEY_ADVICE = "the keys are the attributes of Family, Size, FamilyFormat, Field and Record"
+
+
+def _file_error(stem: str, reason: str) -> AuricleError:
+    return AuricleError(f"catalogue/families/{stem}.toml: {reason}")
+
+
+def _in_words(error: Exception) -> str:
+    """Format an error of msgspec with the words of TOML."""
+    text = str(error).replace("Object contains unknown field", "unknown key")
+    text = text.replace("Object missing required field", "missing key")
+    return text.replace(" - at `$.", " at `")
 
 
 def _read_families() -> Iterator[Family]:
     for path in resources.files(__package__).joinpath("families").iterdir():
         stem, _, suffix = path.name.rpartition(".")
         if suffix == "toml":
-            yield _parsed(stem, tomllib.loads(path.read_text(encoding="utf-8")))
+            yield _parsed(stem, _read_toml(stem, path.read_bytes()))
+
+
+def _read_toml(stem: str, toml: bytes) -> dict[str, Any]:
+    try:
+        return tomllib.loads(toml.decode())
+    except ValueError as error:  # of the syntax, or of the encoding
+        raise _file_error(stem, f"it is not TOML in UTF-8: {error}; correct that line") from error
 
 
 def _parsed(stem: str, content: dict[str, Any]) -> Family:
-    """The family of a data file, whose title and paper its records have where they name none."""
+    """The family of a data file, whose title and paper its records have where they name none.
+
+    Raises:
+        AuricleError: The file has other keys or values than a family.
+    """
     common = {key: content[key] for key in ("title", "paper") if key in content}
-    records = [{**common, **entry, "family": stem} for entry in content.get("records", ())]
-    return msgspec.convert({**content, "stem": stem, "records": records}, Family)
+    try:
+        records = [{**common, **entry, "family": stem} for entry in content.get("records", ())]
+    except TypeError as error:
+        raise _file_error(stem, "records must be tables; write [[records]]") from error
+    try:
+        family = msgspec.convert({**content, "stem": stem, "records": records}, Family)
+    except msgspec.ValidationError as error:
+        raise _file_error(stem, f"{_in_words(error)}; {KEY_ADVICE}") from error
+    for record in family.records:
+        if record.size is not None and record.size not in family.sizes:
+            raise _file_error(
+                stem,
+                f"the size {record.size} of the record {record.name} has no table; add "
+                f"[sizes.{record.size}], or name one of {', '.join(family.sizes) or 'none'}",
+            )
+    return family
 
 
 def _by_date(family: Family) -> tuple[bool, str, str]:

@@ -94,9 +94,9 @@ def _faults(plug_in: PlugIn, record: Record) -> Iterator[str]:
     elif not all(isinstance(url, str) and urlsplit(url).scheme in URL_SCHEMES for url in urls):
         yield f"has a URL that is neither https: nor hf:, in {urls!r}"
     if record.embedded and (record.urls or record.package == "auricle" or record.sha256 is None):
-        yield "is embedded, so it needs a package of its own, a sha256, and no urls"
+        yield "is bundled (embedded), so it needs a package of its own, a sha256, and no urls"
     elif record.embedded and importlib.util.find_spec(record.package.partition(".")[0]) is None:
-        yield f"is embedded in the package {record.package}, which is not installed"
+        yield f"is bundled in the package {record.package}, which is not installed"
     digests = ((record.sha256, f"{{{SHA256_DIGITS}}}"), (record.sha256_prefix, "+"))
     for digest, count in digests:
         if digest is not None and not re.fullmatch(f"[0-9a-f]{count}", digest):

@@ -35,7 +35,8 @@ HEADER = ("name", "kind", "bytes", "modified")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their arguments."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    parser.set_defaults(parser=parser)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
     actions.add_parser("path", help="print the folder", allow_abbrev=False)
     actions.add_parser("list", help="list its contents", allow_abbrev=False)
     remove = actions.add_parser("remove", help="remove some or all of it", allow_abbrev=False)
@@ -54,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         OutputError: Something cannot be removed.
         AuricleError: Nothing, or too much, is selected for removal.
     """
+    if arguments.action is None:
+        arguments.parser.exit(2, arguments.parser.format_help())
     if arguments.action == "path":
         from auricle.hub.cache import cache_folder
 

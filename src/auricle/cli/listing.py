@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 SUMMARY = "list the models"
 TEXT = """\
-List the models of the catalogue in order of publication, baselines last.
+List the models of the catalogue: those that are bundled first, then the others by family, in order
+of publication, baselines last.
 
 Columns: publication date, name, paper (arXiv), input of the encoder, pretraining data, and where
-the weights are: embedded (in an installed package), cached (on this machine), download, or never
+the weights are: bundled (in an installed package), cached (on this machine), download, or never
 published. Aliases and notes follow each row.
 
 Models of plug-ins are included; a broken plug-in is reported on standard error.
@@ -80,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     from auricle.hub.location import availabilities
 
     records, problems = select(arguments.pattern, family=arguments.family)
+    if not arguments.markdown:
+        records = by_family(records)
     for problem in problems:
         sys.stderr.write(f"auricle: warning: {' '.join(str(problem).split())}\n")
     rows = [
@@ -108,6 +111,15 @@ def run(arguments: argparse.Namespace) -> int:
         for line in _notes(record):
             print(line)
     return 0
+
+
+def by_family(records: Sequence[Record]) -> list[Record]:
+    """Sort records that are in order of publication: bundled first, then family by family."""
+    first: dict[str, int] = {}
+    for index, record in enumerate(records):
+        first.setdefault(record.family, index)
+    # Baselines, which need no weights, are listed last.
+    return sorted(records, key=lambda record: -1 if record.embedded else first[record.family])
 
 
 def markdown_table(records: Sequence[Record]) -> list[str]:

@@ -49,7 +49,7 @@ def add_weights(parser: argparse.ArgumentParser, *, refresh_help: str = REFRESH_
         "--checkpoint",
         metavar="PATH",
         type=path_or_url,
-        help="weights for a named MODEL, from this file or URL",
+        help="weights for a named MODEL, from this file, folder or URL",
     )
     parser.add_argument(
         "--config",

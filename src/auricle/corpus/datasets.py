@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from auricle.corpus.columns import note_passed_over, read_columns
 from auricle.corpus.manifests import PathChecker
@@ -219,6 +222,7 @@ def _library() -> Any:
 
 def _load(datasets: Any, source: str, *, is_streaming: bool) -> Any:
     path, config = _split_config(source)
+    _refuse_without_network(datasets, path)
     try:
         if is_saved_dataset(path) and config is None:
             return datasets.load_from_disk(path)
@@ -235,6 +239,29 @@ def _load(datasets: Any, source: str, *, is_streaming: bool) -> Any:
         raise AudioError(
             f"cannot open the data set {source}: {error}; expected a folder, or a name of the "
             "Hugging Face hub that the datasets library can reach"
+        ) from error
+
+
+def _refuse_without_network(datasets: Any, path: str) -> None:
+    """Raise AudioError for a set of the hub that is not in the cache where no host is resolved.
+
+    The datasets library would try for half a minute. With a proxy only the library can tell.
+    """
+    from huggingface_hub import constants
+
+    parts = urlsplit(constants.ENDPOINT)
+    cached = Path(datasets.config.HF_DATASETS_CACHE, path.replace("/", "___"))
+    is_local = os.path.isabs(path) or Path(path).exists()  # noqa: PTH117 - `path` is text
+    has_proxy = getproxies().keys() & {"all", parts.scheme}
+    if is_local or cached.is_dir() or has_proxy or constants.HF_HUB_OFFLINE:
+        return
+    try:
+        socket.getaddrinfo(parts.hostname, None)
+    except socket.gaierror as error:
+        raise AudioError(
+            f"cannot open the data set {path}: {parts.hostname} cannot be reached "
+            f"({error.strerror}; is there a network?), and {datasets.config.HF_DATASETS_CACHE} "
+            "does not have the set; try again with a network, or pass a folder with its files"
         ) from error
 
 

@@ -104,11 +104,7 @@ class Selection:
                     "codes come from the quantiser's own layer, frame by frame; leave layers, "
                     "weights and pooling out"
                 )
-            if encoder.codes_layer is None:
-                raise AuricleError(
-                    f"{encoder.info.name} has no quantiser, so it gives no codes; keep a layer, "
-                    "or take a model such as vq_wav2vec, vq_apc or npc"
-                )
+            encoder.codes_info()  # raises for an encoder without codes
             return cls(wants_codes=True, windows=windows)._checked(encoder)
         infos = _infos(encoder, layers)
         names = tuple(info.name for info in infos)

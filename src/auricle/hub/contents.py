@@ -237,7 +237,7 @@ class Finding:
 
 
 def verify(names: Sequence[str] = ()) -> Iterator[Finding]:
-    """Verify cached and embedded files, of some models or of all: read them, compare digests.
+    """Verify cached and bundled files, of some models or of all: read them, compare digests.
 
     Args:
         names: Names of the catalogue, aliases, or URLs; empty for all there is.

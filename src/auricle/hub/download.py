@@ -26,7 +26,7 @@ from auricle.hub.cache import (
 )
 from auricle.hub.http import Limits, PartialFile, RefusedError, Transfer, open_client
 from auricle.hub.huggingface import RepositoryError, fetch_repository
-from auricle.hub.location import SCHEME
+from auricle.hub.location import CONFIG_FILE, SCHEME, WEIGHT_FILES, repository_page
 
 logger = logging.getLogger(__name__)
 
@@ -72,17 +72,20 @@ def fetch(record: Record, *, refresh: bool = False) -> Path:
                     reasons.append(error.reason)
                 except DownloadError as error:
                     reasons.append(str(error))
+    local = "/path/to/file" if files else "/path/to/folder"
     local_call = (
-        f'load("{record.name}", checkpoint="/path/to/file"), on the command line as in '
-        f"`auricle extract audio/ --model {record.name} --checkpoint /path/to/file --out features`"
+        f'load("{record.name}", checkpoint="{local}"), on the command line as in '
+        f"`auricle extract audio/ --model {record.name} --checkpoint {local} --out features`"
     )
     label = record.name
     if record.num_bytes is not None:
         label += f" ({record.num_bytes:,} bytes)"
     if not files:
+        pages = " or ".join(repository_page(url) for url in record.urls)
         raise DownloadError(
-            f"cannot fetch {label}: {'; '.join(reasons)}.\nGet the repository by other means "
-            f"and pass its folder: {local_call}"
+            f"cannot fetch {label}: {'; '.join(reasons)}.\nGet {CONFIG_FILE} and the weights "
+            f"({' or '.join(WEIGHT_FILES)}) from {pages} by other means, into one folder, and "
+            f"pass the folder: {local_call}"
         )
     for reason in reasons:
         logger.warning("%s; trying other places", reason)

@@ -71,7 +71,7 @@ def load(
         precision: Precision of inference: `"float32"`, `"fp16"`, `"bf16"` or, for Transformers on
             the CPU, `"int8"`. Representations are float32 whatever it is.
         refresh: Download and convert the checkpoint again, even if it is in the cache; an
-            embedded one needs neither.
+            bundled one needs neither.
         dtype: Deprecated: pass `precision`.
 
     Returns:

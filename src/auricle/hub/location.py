@@ -123,6 +123,13 @@ def _exists(value: str) -> bool:
         return False
 
 
+def repository_page(url: str) -> str:
+    """The web page of the files of a repository `hf://owner/name[@revision]`."""
+    wanted = parse_repository_url(url)
+    revision = f"/tree/{wanted.revision}" if wanted.revision else ""
+    return f"https://huggingface.co/{wanted.repository}{revision}"
+
+
 def without_password(url: str) -> str:
     """Remove user and password from a URL that is written to files which others read."""
     parts = urlsplit(url)
@@ -133,7 +140,7 @@ class Availability(Enum):
     """Location of weights, in the words of `auricle list`."""
 
     NOT_NEEDED = "-"
-    EMBEDDED = "embedded"
+    EMBEDDED = "bundled"
     CACHED = "cached"
     DOWNLOAD = "download"
     NEVER_PUBLISHED = "never published"

@@ -44,6 +44,10 @@ class FeatureConfig(Config, frozen=True, kw_only=True):
     features: FbankConfig | LogMelConfig
 
 
+CODES_FAMILIES = "vq_wav2vec, vq_apc and npc"
+"""Families whose encoders give codes, for messages."""
+
+
 class EncoderDefinition(nn.Module, abc.ABC):
     """Base of `Encoder`: layers, counts of frames, identity and saving, without any call.
 
@@ -57,6 +61,9 @@ class EncoderDefinition(nn.Module, abc.ABC):
 
     is_faster_together: ClassVar[bool] = False
     """True where the CPU infers several utterances at once faster than one after the other."""
+
+    no_codes_reason: ClassVar[str] = "has no quantiser"
+    """The reason why an encoder of the family gives no codes, after its name."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -124,6 +131,14 @@ class EncoderDefinition(nn.Module, abc.ABC):
         """K, codes of each frame; 0 for an encoder without codes."""
         return max(info.num_codebooks for info in self.layer_infos)
 
+    def extra_repr(self) -> str:
+        """Model, family, layers, dim and rate, which `print(encoder)` shows first."""
+        info = self.layer_info(None)
+        return (
+            f"{self._name}, family={self.family}, layers={len(self.layer_infos)}, dim={info.dim}, "
+            f"frames_per_second={SAMPLE_RATE / info.geometry.hop_samples:g}"
+        )
+
     def codes_info(self) -> LayerInfo:
         """The layer that the quantiser reads.
 
@@ -132,8 +147,9 @@ class EncoderDefinition(nn.Module, abc.ABC):
         """
         if self.codes_layer is None:
             raise AuricleError(
-                f"{self._name} ({self.family}) has no quantiser, so it gives no codes; call the "
-                "encoder itself for continuous representations"
+                f"{self._name} ({self.family}) {self.no_codes_reason}, so it gives no codes; "
+                f"encoders of {CODES_FAMILIES} do; call the encoder itself for continuous "
+                "representations"
             )
         return self.layer_info(self.codes_layer)
 

@@ -293,6 +293,10 @@ class Wav2Vec2(WaveformTransformerEncoder):
     """wav2vec 2.0: a Transformer trained to find a masked frame's quantised latent among others."""
 
     family = "wav2vec2"
+    no_codes_reason = (
+        "has no quantiser (that of wav2vec 2.0 served pretraining only and is not part of the "
+        "encoder)"
+    )
     config_type = Wav2Vec2Config
     config: Wav2Vec2Config
 
