@@ -174,7 +174,8 @@ def test_records_say_whether_authors_normalise() -> None:
     normalize = {
         record.name: record.normalize for record in RECORDS if record.normalize is not None
     }
-    # As torchaudio 2.9.0 has it for the authors' files, and data2vec's configuration.
+    # As torchaudio 2.9.0 has it for the authors' files, data2vec's configuration, that in the
+    # repository of ContentVec, and the code of DistilHuBERT.
     assert normalize == {
         "wav2vec2_base_960": False,
         "wav2vec2_large_960": False,
@@ -185,6 +186,10 @@ def test_records_say_whether_authors_normalise() -> None:
         "xls_r_2b": True,
         "hubert_base": False,
         "hubert_large": True,
+        "hubert_xlarge": True,
+        "distilhubert": False,
+        "contentvec_km100": False,
+        "contentvec_km500": False,
         "wavlm_base": False,
         "wavlm_base_plus": False,
         "wavlm_large": True,
