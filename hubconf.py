@@ -187,6 +187,12 @@ def wav2vec_url(ckpt: str, **options: typing.Any) -> _Encoder:
     return _load_url(ckpt, "wav2vec", **options)
 
 
+def wav2vec_custom(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of wav2vec from a file or an address. Paths, `https:` and `hf://` addresses
+    are read. Options are those of `auricle.load`."""
+    return _load("wav2vec", checkpoint=ckpt, **options)
+
+
 def vq_wav2vec_gumbel(**options: typing.Any) -> _Encoder:
     """Load vq-wav2vec (https://arxiv.org/abs/1910.05453), trained on LibriSpeech (960 h). The
     authors' own file most likely holds training state of fairseq.meters, which is read without
@@ -221,6 +227,12 @@ def vq_wav2vec_url(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of vq-wav2vec from a URL. The file is kept in the cache. Options: sha256
     (its digest in hex), config, device, refresh, as of `auricle.load`."""
     return _load_url(ckpt, "vq_wav2vec", **options)
+
+
+def vq_wav2vec_custom(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of vq-wav2vec from a file or an address. Paths, `https:` and `hf://`
+    addresses are read. Options are those of `auricle.load`."""
+    return _load("vq_wav2vec", checkpoint=ckpt, **options)
 
 
 def mockingjay_origin(**options: typing.Any) -> _Encoder:
@@ -444,6 +456,12 @@ def wav2vec2_url(ckpt: str, **options: typing.Any) -> _Encoder:
     return _load_url(ckpt, "wav2vec2", **options)
 
 
+def wav2vec2_custom(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of wav2vec 2.0 from a file or an address. Paths, `https:` and `hf://`
+    addresses are read. Options are those of `auricle.load`."""
+    return _load("wav2vec2", checkpoint=ckpt, **options)
+
+
 def tera_960hr(**options: typing.Any) -> _Encoder:
     """Load TERA (https://arxiv.org/abs/2007.06028), trained on LibriSpeech (960 h). Base: 3 layers;
     altered in time, frequency and magnitude; dropout 0.1. Options are those of `auricle.load`."""
@@ -656,6 +674,18 @@ def hubert_url(ckpt: str, **options: typing.Any) -> _Encoder:
     return _load_url(ckpt, "hubert", **options)
 
 
+def hubert_custom(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of HuBERT from a file or an address. Paths, `https:` and `hf://` addresses
+    are read. Options are those of `auricle.load`."""
+    return _load("hubert", checkpoint=ckpt, **options)
+
+
+distiller_local = hubert_local
+
+
+distiller_url = hubert_url
+
+
 def unispeech_sat_base(**options: typing.Any) -> _Encoder:
     """Load UniSpeech-SAT (https://arxiv.org/abs/2110.05752), trained on LibriSpeech (960 h).
     Options are those of `auricle.load`."""
@@ -752,6 +782,12 @@ def data2vec_url(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of data2vec audio from a URL. The file is kept in the cache. Options:
     sha256 (its digest in hex), config, device, refresh, as of `auricle.load`."""
     return _load_url(ckpt, "data2vec", **options)
+
+
+def data2vec_custom(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of data2vec audio from a file or an address. Paths, `https:` and `hf://`
+    addresses are read. Options are those of `auricle.load`."""
+    return _load("data2vec", checkpoint=ckpt, **options)
 
 
 def fbank(**options: typing.Any) -> _Encoder:

@@ -138,6 +138,48 @@ def test_a_name_close_to_nothing_still_points_to_the_list(name: str) -> None:
     assert "close" not in str(caught.value)
 
 
+def test_names_of_s3prl_are_listed_once() -> None:
+    names = search.s3prl_names()
+    groups = (names.models, *names.checkpoints.values(), *(other.names for other in names.others))
+    everything = [name for group in groups for name in group]
+    assert len(everything) == len(set(everything)) == 193
+
+
+def test_every_name_of_s3prl_is_found_or_refused_with_its_family() -> None:
+    names = search.s3prl_names()
+    for name in names.models:
+        assert name in search.find(name).names
+    for stem, entries in names.checkpoints.items():
+        for name in entries:
+            with pytest.raises(UnknownModelError) as caught:
+                auricle.load(name)
+            assert str(caught.value).startswith(f"{name} of s3prl, of the family ")
+            assert f"{FAMILIES[stem].title}, takes a checkpoint" in str(caught.value)
+    for other in names.others:
+        for name in other.names:
+            with pytest.raises(UnknownModelError) as caught:
+                auricle.load(name)
+            assert str(caught.value) == (
+                f"{name} of s3prl, of the family {other.title}, is not here: {other.reason}"
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("hubert_large_ll60k", "hubert_large"),
+        ("data2vec_base_960", "data2vec_audio_base"),
+        ("data2vec_large_ll60k", "data2vec_audio_large"),
+        ("distilhubert_base", "distilhubert"),
+        ("contentvec", "contentvec_km100"),
+        ("unispeech_sat", "unispeech_sat_base_plus"),
+        ("wavlm", "wavlm_base_plus"),
+    ],
+)
+def test_names_of_s3prl_mean_the_same_checkpoints(name: str, own: str) -> None:
+    assert search.find(name).name == own
+
+
 def test_list_is_by_date_then_name_with_baselines_last() -> None:
     names = search.list_models()
     assert sorted(names) == sorted(record.name for record in RECORDS)
