@@ -159,9 +159,9 @@ def test_every_name_of_s3prl_is_found_or_refused_with_its_family() -> None:
         for name in other.names:
             with pytest.raises(UnknownModelError) as caught:
                 auricle.load(name)
-            assert str(caught.value) == (
-                f"{name} of s3prl, of the family {other.title}, is not here: {other.reason}"
-            )
+            message = str(caught.value)
+            assert message.startswith(f"{name} of s3prl, of the family {other.title}, is not here")
+            assert message.endswith(other.reason or "a plug-in can add it")
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,12 @@ class AbsentNames(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Attributes:
         title: Their family.
         names: The entry points.
-        reason: The cause, or a way that leads to the same.
+        reason: The cause, or a way that leads to the same; empty where there is none.
     """
 
     title: str
     names: tuple[str, ...]
-    reason: str = "`auricle list` shows what is, and a plug-in can add an encoder"
+    reason: str = ""
 
 
 class S3prlNames(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,7 +110,8 @@ def _refuse_name_of_s3prl(name: str) -> None:
     for absent in names.others:
         if name in absent.names:
             raise UnknownModelError(
-                f"{name} of s3prl, of the family {absent.title}, is not here: {absent.reason}"
+                f"{name} of s3prl, of the family {absent.title}, is not here: "
+                + (absent.reason or "`auricle list` shows what is, and a plug-in can add it")
             )
 
 
