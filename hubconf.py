@@ -187,6 +187,12 @@ def wav2vec_url(ckpt: str, **options: typing.Any) -> _Encoder:
     return _load_url(ckpt, "wav2vec", **options)
 
 
+def wav2vec_custom(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of wav2vec from a file or an address. Paths, `https:` and `hf://` addresses
+    are read. Options are those of `auricle.load`."""
+    return _load("wav2vec", checkpoint=ckpt, **options)
+
+
 def vq_wav2vec_gumbel(**options: typing.Any) -> _Encoder:
     """Load vq-wav2vec (https://arxiv.org/abs/1910.05453), trained on LibriSpeech (960 h). The
     authors' own file most likely holds training state of fairseq.meters, which is read without
@@ -221,6 +227,12 @@ def vq_wav2vec_url(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of vq-wav2vec from a URL. The file is kept in the cache. Options: sha256
     (its digest in hex), config, device, refresh, as of `auricle.load`."""
     return _load_url(ckpt, "vq_wav2vec", **options)
+
+
+def vq_wav2vec_custom(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of vq-wav2vec from a file or an address. Paths, `https:` and `hf://`
+    addresses are read. Options are those of `auricle.load`."""
+    return _load("vq_wav2vec", checkpoint=ckpt, **options)
 
 
 def mockingjay_origin(**options: typing.Any) -> _Encoder:
@@ -407,6 +419,24 @@ def xls_r_2b(**options: typing.Any) -> _Encoder:
     return _load("xls_r_2b", **options)
 
 
+def wav2vec2_large_voxpopuli_100k(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2101.00390), trained on VoxPopuli, 23 languages (100k
+    h). Options are those of `auricle.load`."""
+    return _load("wav2vec2_large_voxpopuli_100k", **options)
+
+
+def wav2vec2_base_s2st_es_voxpopuli(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2204.02967), trained on VoxPopuli (Spanish). Options
+    are those of `auricle.load`."""
+    return _load("wav2vec2_base_s2st_es_voxpopuli", **options)
+
+
+def wav2vec2_base_s2st_en_librilight(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2204.02967), trained on LibriLight. Options are those
+    of `auricle.load`."""
+    return _load("wav2vec2_base_s2st_en_librilight", **options)
+
+
 def wav2vec2_mini(**options: typing.Any) -> _Encoder:
     """Load wav2vec 2.0 (https://arxiv.org/abs/2006.11477), trained on LibriSpeech train-clean-100,
     615 utterances (2.0 h). Small, trained by auricle, in the package: works offline. Options are
@@ -424,6 +454,12 @@ def wav2vec2_url(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of wav2vec 2.0 from a URL. The file is kept in the cache. Options: sha256
     (its digest in hex), config, device, refresh, as of `auricle.load`."""
     return _load_url(ckpt, "wav2vec2", **options)
+
+
+def wav2vec2_custom(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of wav2vec 2.0 from a file or an address. Paths, `https:` and `hf://`
+    addresses are read. Options are those of `auricle.load`."""
+    return _load("wav2vec2", checkpoint=ckpt, **options)
 
 
 def tera_960hr(**options: typing.Any) -> _Encoder:
@@ -562,6 +598,70 @@ def hubert_large(**options: typing.Any) -> _Encoder:
     return _load("hubert_large", **options)
 
 
+hubert_large_ll60k = hubert_large
+
+
+def hubert_xlarge(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on LibriLight (60k h). Options are
+    those of `auricle.load`."""
+    return _load("hubert_xlarge", **options)
+
+
+hubert_xlarge_ll60k = hubert_xlarge
+
+
+def distilhubert(**options: typing.Any) -> _Encoder:
+    """Load DistilHuBERT (https://arxiv.org/abs/2110.01900), trained on LibriSpeech (960 h). Two
+    layers distilled of hubert_base; its heads, whose last is s3prl's last_hidden_state, are left
+    out. Options are those of `auricle.load`."""
+    return _load("distilhubert", **options)
+
+
+distilhubert_base = distilhubert
+
+
+def hubert_base_robust_mgr(**options: typing.Any) -> _Encoder:
+    """Load HuBERT-MGR (https://arxiv.org/abs/2203.16104), trained on LibriSpeech (960 h).
+    Hubert_base trained further with music, noise and reverberation. Options are those of
+    `auricle.load`."""
+    return _load("hubert_base_robust_mgr", **options)
+
+
+def mhubert_base_vp_en_es_fr_it3(**options: typing.Any) -> _Encoder:
+    """Load mHuBERT (https://arxiv.org/abs/2112.08352), trained on VoxPopuli (English, Spanish,
+    French). Its 11th layer gives the units of textless speech translation. Options are those of
+    `auricle.load`."""
+    return _load("mhubert_base_vp_en_es_fr_it3", **options)
+
+
+def contentvec_km100(**options: typing.Any) -> _Encoder:
+    """Load ContentVec (https://arxiv.org/abs/2204.09224), trained on LibriSpeech (960 h). Of 100
+    classes. Options are those of `auricle.load`."""
+    return _load("contentvec_km100", **options)
+
+
+contentvec = contentvec_km100
+
+
+def contentvec_km500(**options: typing.Any) -> _Encoder:
+    """Load ContentVec (https://arxiv.org/abs/2204.09224), trained on LibriSpeech (960 h). Of 500
+    classes; converters of voices take layer_9 through the final_proj of the file (version 1), which
+    is left out here, or layer_12 (version 2). Options are those of `auricle.load`."""
+    return _load("contentvec_km500", **options)
+
+
+def ms_hubert(**options: typing.Any) -> _Encoder:
+    """Load MS-HuBERT (https://arxiv.org/abs/2406.05661), trained on LibriSpeech (960 h). Options
+    are those of `auricle.load`."""
+    return _load("ms_hubert", **options)
+
+
+def mhubert_147(**options: typing.Any) -> _Encoder:
+    """Load mHuBERT-147 (https://arxiv.org/abs/2406.06371), trained on speech under open licences in
+    147 languages (90k h). The third and last iteration. Options are those of `auricle.load`."""
+    return _load("mhubert_147", **options)
+
+
 def hubert_local(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of HuBERT from a file. The file is in the authors' format or the library's
     own. Options are those of `auricle.load`."""
@@ -572,6 +672,18 @@ def hubert_url(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of HuBERT from a URL. The file is kept in the cache. Options: sha256 (its
     digest in hex), config, device, refresh, as of `auricle.load`."""
     return _load_url(ckpt, "hubert", **options)
+
+
+def hubert_custom(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of HuBERT from a file or an address. Paths, `https:` and `hf://` addresses
+    are read. Options are those of `auricle.load`."""
+    return _load("hubert", checkpoint=ckpt, **options)
+
+
+distiller_local = hubert_local
+
+
+distiller_url = hubert_url
 
 
 def unispeech_sat_base(**options: typing.Any) -> _Encoder:
@@ -647,6 +759,7 @@ def data2vec_audio_base(**options: typing.Any) -> _Encoder:
 
 
 data2vec = data2vec_audio_base
+data2vec_base_960 = data2vec_audio_base
 
 
 def data2vec_audio_large(**options: typing.Any) -> _Encoder:
@@ -654,6 +767,9 @@ def data2vec_audio_large(**options: typing.Any) -> _Encoder:
     Whether its authors normalised waveforms is not known from elsewhere: the preprocessor of the
     copy decides. Options are those of `auricle.load`."""
     return _load("data2vec_audio_large", **options)
+
+
+data2vec_large_ll60k = data2vec_audio_large
 
 
 def data2vec_local(ckpt: str, **options: typing.Any) -> _Encoder:
@@ -666,6 +782,12 @@ def data2vec_url(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of data2vec audio from a URL. The file is kept in the cache. Options:
     sha256 (its digest in hex), config, device, refresh, as of `auricle.load`."""
     return _load_url(ckpt, "data2vec", **options)
+
+
+def data2vec_custom(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of data2vec audio from a file or an address. Paths, `https:` and `hf://`
+    addresses are read. Options are those of `auricle.load`."""
+    return _load("data2vec", checkpoint=ckpt, **options)
 
 
 def fbank(**options: typing.Any) -> _Encoder:

@@ -39,11 +39,30 @@ def test_entry_points_are_the_catalogue_and_the_families() -> None:
     families = [stem for stem in FAMILIES if stem != "baseline"]
     expected = {name for record in RECORDS for name in record.names}
     expected |= {f"{stem}_{kind}" for stem in families for kind in ("local", "url")}
+    taking = search.s3prl_names().checkpoints
+    expected |= {name for names in taking.values() for name in names}
     assert entries == expected
     for name in entries:
         assert vars(hubconf)[name].__doc__
         own_name = vars(hubconf)[name].__name__
-        assert own_name == name or name in search.find(own_name).aliases
+        if own_name != name and name.startswith("distiller_"):
+            assert own_name == name.replace("distiller", "hubert")
+        else:
+            assert own_name == name or name in search.find(own_name).aliases
+
+
+def test_entry_points_of_s3prl_are_there_unless_they_are_refused() -> None:
+    names = search.s3prl_names()
+    hubconf = vars(import_hubconf())
+    assert all(callable(hubconf[name]) for name in names.models)
+    assert not any(name in hubconf for absent in names.others for name in absent.names)
+
+
+@pytest.mark.parametrize("name", ["distiller_local", "hubert_custom"])
+def test_an_entry_point_of_s3prl_loads_a_checkpoint(name: str) -> None:
+    checkpoint = CHECKPOINT.parents[1] / "distilhubert" / "checkpoint.ckpt"
+    encoder = torch.hub.load(str(ROOT), name, ckpt=str(checkpoint), source="local")
+    assert encoder.info.family == "hubert"
 
 
 def test_dependencies_are_there() -> None:
@@ -87,6 +106,7 @@ def test_torch_hub_loads_a_checkpoint() -> None:
             "Load a checkpoint of APC from a URL. The file is kept in the cache. Options: sha",
         ),
         ("mel", "Load the baseline mel: log mel"),
+        ("wav2vec_custom", "Load a checkpoint of wav2vec from a file or an address. Paths"),
     ],
 )
 def test_help_says_what_is_loaded_and_which_options_there_are(

@@ -1,5 +1,7 @@
 """Write the tables of encoders: docs/encoders.md with every name, the README with a row a family.
 
+docs/from-s3prl.md gets the entry points of s3prl and their counterparts.
+
 `python tools/encoder_list.py` writes them; with `--check` it writes nothing and exits with 1 where
 a page does not have what would be written.
 """
@@ -15,15 +17,15 @@ from which_model import encoders
 
 from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
-from auricle.catalogue.search import find, list_models
+from auricle.catalogue.search import BASELINE, find, list_models, s3prl_names
 from auricle.cli.listing import markdown_table
 from auricle.geometry import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "encoders.md"
+S3PRL_PAGE = ROOT / "docs" / "from-s3prl.md"
 TOOL = "python tools/encoder_list.py"
-BASELINE = "baseline"
 
 SHOWN = 5
 """Names of published models in a row of the README; docs/encoders.md has all."""
@@ -74,10 +76,44 @@ def _span(values: Iterable[int]) -> str:
     return f"{numbers[0]} to {numbers[-1]}"
 
 
+def s3prl_tables() -> str:
+    """The entry points of s3prl: a row for each family here, and for each other one."""
+    names = s3prl_names()
+    models, taking = len(names.models), sum(map(len, names.checkpoints.values()))
+    absent = sum(len(other.names) for other in names.others)
+    lines = [
+        f"{' and '.join(names.packages)} have the same {models + taking + absent} entry points in",
+        f"`s3prl.hub`: {models} are names here, {taking} take a checkpoint, {absent} are refused.",
+        "",
+        "| family | the same checkpoints by the same names | take a checkpoint, in torch.hub |",
+        "|---|---|---|",
+    ]
+    for stem, family in FAMILIES.items():
+        models = _code(_shared_names(stem))
+        lines.append(f"| {family.title} | {models} | {_code(names.checkpoints.get(stem, ()))} |")
+    lines += ["", "| not here | names of s3prl | why, or what to do |", "|---|---|---|"]
+    for other in names.others:
+        lines.append(f"| {other.title} | {_code(other.names)} | {other.reason or '-'} |")
+    return "\n".join(lines)
+
+
+def _shared_names(stem: str) -> list[str]:
+    """Names of s3prl by which models of a family are found."""
+    return [name for name in s3prl_names().models if find(name).family == stem]
+
+
+def _code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "-"
+
+
 def expected() -> dict[Path, str]:
-    """Both pages as they should be."""
+    """The pages as they should be."""
     everything = "\n".join(markdown_table([find(name) for name in list_models()]))
-    contents = {README: {"families": family_table()}, PAGE: {"models": everything}}
+    contents = {
+        README: {"families": family_table()},
+        PAGE: {"models": everything},
+        S3PRL_PAGE: {"names": s3prl_tables()},
+    }
     return {
         path: with_contents(path.read_text(encoding="utf-8"), tables, TOOL)
         for path, tables in contents.items()

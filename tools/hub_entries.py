@@ -13,6 +13,7 @@ from pathlib import Path
 
 from auricle.catalogue.family import FAMILIES, RECORDS
 from auricle.catalogue.record import Record
+from auricle.catalogue.search import s3prl_names
 
 PATH = Path(__file__).resolve().parents[1] / "hubconf.py"
 TOOL = "python tools/hub_entries.py"
@@ -78,6 +79,9 @@ URL = (
 )
 
 
+CUSTOM = f"Paths, `https:` and `hf://` addresses are read. {OPTIONS}"
+
+
 def expected() -> str:
     """The file as it should be."""
     return "\n\n".join([HEAD, *_entries()])
@@ -92,6 +96,19 @@ def _entries() -> Iterator[str]:
             yield _function(f"{stem}_local", f"{title} a file.", LOCAL, body, "ckpt: str, ")
             body = f'return _load_url(ckpt, "{stem}", **options)'
             yield _function(f"{stem}_url", f"{title} a URL.", URL, body, "ckpt: str, ")
+            yield from _entries_of_s3prl(stem)
+
+
+def _entries_of_s3prl(stem: str) -> Iterator[str]:
+    """Further entry points of s3prl that take a checkpoint of a family."""
+    for name in s3prl_names().checkpoints.get(stem, ()):
+        prefix, _, kind = name.rpartition("_")
+        if kind == "custom":
+            summary = f"Load a checkpoint of {FAMILIES[stem].title} from a file or an address."
+            body = f'return _load("{stem}", checkpoint=ckpt, **options)'
+            yield _function(name, summary, CUSTOM, body, "ckpt: str, ")
+        elif prefix != stem:
+            yield f"{name} = {stem}_{kind}\n"
 
 
 def _record_entry(record: Record) -> str:

@@ -237,7 +237,7 @@ def conditions(results: Mapping[str, Any]) -> str:
     families = results["families"].values()
     num_cases = sum(len(family["cases"]) for family in families)
     on = results["measured_on"]
-    lengths = " and ".join(f"{seconds:.2g} s" for seconds in results["seconds"])
+    lengths = " and ".join(dict.fromkeys(f"{seconds:.2g} s" for seconds in results["seconds"]))
     threads = "one thread" if on["threads"] == 1 else f"{on['threads']} threads"
     return textwrap.fill(
         f"{num_cases} cases of {len(families)} families, speech of {lengths}; {on['machine']}, "

@@ -138,6 +138,48 @@ def test_a_name_close_to_nothing_still_points_to_the_list(name: str) -> None:
     assert "close" not in str(caught.value)
 
 
+def test_names_of_s3prl_are_listed_once() -> None:
+    names = search.s3prl_names()
+    groups = (names.models, *names.checkpoints.values(), *(other.names for other in names.others))
+    everything = [name for group in groups for name in group]
+    assert len(everything) == len(set(everything)) == 193
+
+
+def test_every_name_of_s3prl_is_found_or_refused_with_its_family() -> None:
+    names = search.s3prl_names()
+    for name in names.models:
+        assert name in search.find(name).names
+    for stem, entries in names.checkpoints.items():
+        for name in entries:
+            with pytest.raises(UnknownModelError) as caught:
+                auricle.load(name)
+            assert str(caught.value).startswith(f"{name} of s3prl, of the family ")
+            assert f"{FAMILIES[stem].title}, takes a checkpoint" in str(caught.value)
+    for other in names.others:
+        for name in other.names:
+            with pytest.raises(UnknownModelError) as caught:
+                auricle.load(name)
+            message = str(caught.value)
+            assert message.startswith(f"{name} of s3prl, of the family {other.title}, is not here")
+            assert message.endswith(other.reason or "a plug-in can add it")
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("hubert_large_ll60k", "hubert_large"),
+        ("data2vec_base_960", "data2vec_audio_base"),
+        ("data2vec_large_ll60k", "data2vec_audio_large"),
+        ("distilhubert_base", "distilhubert"),
+        ("contentvec", "contentvec_km100"),
+        ("unispeech_sat", "unispeech_sat_base_plus"),
+        ("wavlm", "wavlm_base_plus"),
+    ],
+)
+def test_names_of_s3prl_mean_the_same_checkpoints(name: str, own: str) -> None:
+    assert search.find(name).name == own
+
+
 def test_list_is_by_date_then_name_with_baselines_last() -> None:
     names = search.list_models()
     assert sorted(names) == sorted(record.name for record in RECORDS)
@@ -174,7 +216,8 @@ def test_records_say_whether_authors_normalise() -> None:
     normalize = {
         record.name: record.normalize for record in RECORDS if record.normalize is not None
     }
-    # As torchaudio 2.9.0 has it for the authors' files, and data2vec's configuration.
+    # As torchaudio 2.9.0 has it for the authors' files, data2vec's configuration, that in the
+    # repository of ContentVec, and the code of DistilHuBERT.
     assert normalize == {
         "wav2vec2_base_960": False,
         "wav2vec2_large_960": False,
@@ -185,6 +228,10 @@ def test_records_say_whether_authors_normalise() -> None:
         "xls_r_2b": True,
         "hubert_base": False,
         "hubert_large": True,
+        "hubert_xlarge": True,
+        "distilhubert": False,
+        "contentvec_km100": False,
+        "contentvec_km500": False,
         "wavlm_base": False,
         "wavlm_base_plus": False,
         "wavlm_large": True,

@@ -76,7 +76,6 @@ def test_an_unknown_method_is_refused() -> None:
     ("content", "name"),
     [
         ({"dims": {}, "model_state_dict": {}}, "Whisper"),
-        ({"Distiller": {}, "Config": {}, "Step": 1}, "DistilHuBERT"),
         ({"Transformer": {}, "Settings": {}}, "s3prl before December 2020"),
     ],
 )

@@ -10,11 +10,13 @@ from auricle.catalogue.family import FAMILIES, FamilyFormat
 from auricle.checkpoints.huggingface import CONFIG, PREPROCESSOR, WEIGHTS, model_types
 from auricle.checkpoints.keymap import Renamed
 from auricle.checkpoints.waveform_transformer import (
+    convert_distiller,
     convert_fairseq,
     convert_huggingface,
     convert_wavlm,
     fairseq_keys,
     huggingface_keys,
+    matches_distiller,
     matches_wavlm,
     wavlm_families,
 )
@@ -390,3 +392,44 @@ def test_files_of_wavlm_s_authors() -> None:
         convert_wavlm(official(gru_rel_pos=False), FAMILIES["wavlm"])
     assert matches_wavlm(payload)
     assert not matches_wavlm({"cfg": {}, "model": {"a": torch.zeros(1)}})
+
+
+def distilled(**options: Any) -> dict[str, Any]:
+    return {"Config": {"distiller": options}, "Distiller": {}}
+
+
+def test_options_that_a_distilhubert_does_not_state_are_those_of_its_code() -> None:
+    assert matches_distiller(distilled())
+    assert not matches_distiller({"Config": {}, "Transformer": {}})
+    expected = HubertConfig(
+        projection_norm=False,
+        transformer=TransformerConfig(num_layers=1, activation_dropout=0.1, layer_drop=0.0),
+    )
+    assert convert_distiller(distilled(), FAMILIES["hubert"]).config == expected
+
+
+def test_options_of_a_distilhubert_are_read() -> None:
+    config = convert_distiller(
+        distilled(
+            extractor_mode="layer_norm",
+            extractor_conv_feature_layers="[(32, 10, 5)] + [(32, 3, 2)] * 2",
+            encoder_layers=2,
+            encoder_embed_dim=96,
+            conv_pos=32,
+        ),
+        FAMILIES["hubert"],
+    ).config
+    assert isinstance(config, HubertConfig)
+    assert config.extractor == ExtractorConfig(
+        layers=((32, 10, 5), (32, 3, 2), (32, 3, 2)), norm="layer", bias=False
+    )
+    assert (config.transformer.num_layers, config.transformer.hidden_size) == (2, 96)
+    assert config.transformer.positions.kernel_size == 32
+
+
+@pytest.mark.parametrize(
+    "options", [{"attention_type": "sparse"}, {"task_emb_type": "add"}, {"task_emb_type": "concat"}]
+)
+def test_a_distilhubert_with_another_encoder_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match=next(iter(options))):
+        convert_distiller(distilled(**options), FAMILIES["hubert"])

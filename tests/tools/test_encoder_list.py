@@ -8,7 +8,7 @@ import encoder_list
 import pytest
 
 from auricle.catalogue.family import FAMILIES
-from auricle.catalogue.search import find, list_models
+from auricle.catalogue.search import find, list_models, s3prl_names
 
 
 def test_the_pages_are_current() -> None:
@@ -36,6 +36,17 @@ def test_a_model_that_was_never_published_is_on_the_page_alone() -> None:
         assert f"`{name}`" in page
         if not record.urls and not record.embedded and record.family != encoder_list.BASELINE:
             assert not any(f"`{alias}`" in readme for alias in record.names), name
+
+
+def test_every_entry_point_of_s3prl_is_in_the_tables() -> None:
+    tables = encoder_list.s3prl_tables()
+    names = s3prl_names()
+    groups = (names.models, *names.checkpoints.values(), *(other.names for other in names.others))
+    for group in groups:
+        for name in group:
+            assert tables.count(f"`{name}`,") + tables.count(f"`{name}` |") == 1, name
+    assert "have the same 193 entry points" in tables
+    assert "| data2vec audio | `data2vec`, `data2vec_base_960`, `data2vec_large_ll60k` |" in tables
 
 
 @pytest.mark.parametrize(

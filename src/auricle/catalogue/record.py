@@ -61,8 +61,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         num_bytes: Size of the file at `urls`, where that is known.
         normalize: Whether the authors' code normalises waveforms to zero mean and unit variance.
             It holds by this name whatever the preprocessor of a copy says; None where the file
-            decides. All are those of torchaudio 2.9.0, whose bundles are made of the authors'
-            files, and for data2vec that of the configuration in its file.
+            decides. They are those of torchaudio 2.9.0, whose bundles are made of the authors'
+            files, of the configuration in data2vec's file and in the repository of ContentVec,
+            and of DistilHuBERT's code.
         stated: Digests and sizes that others state of its files.
     """
 

@@ -4,20 +4,70 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import functools
 import logging
 import re
+import sys
+from importlib import resources
 from pathlib import Path
+
+import msgspec
 
 from auricle.catalogue.family import FAMILIES, RECORDS, find_family, is_family, plug_in_families
 from auricle.catalogue.plug_in_records import plug_in_names, plug_in_record, plug_in_records
 from auricle.catalogue.record import Record
 from auricle.errors import PlugInError, UnknownModelError
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 logger = logging.getLogger(__name__)
+
+BASELINE = "baseline"
+"""The family without checkpoints, and a name of s3prl."""
 
 _REPOSITORY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 _BY_NAME = {name: record for record in RECORDS for name in record.names}
+
+
+class AbsentNames(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Entry points of s3prl that have no counterpart.
+
+    Attributes:
+        title: Their family.
+        names: The entry points.
+        reason: The cause, or a way that leads to the same; empty where there is none.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    reason: str = ""
+
+
+class S3prlNames(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Entry points of `s3prl.hub`, from `s3prl.toml`.
+
+    Attributes:
+        packages: The packages, with versions, that have these.
+        models: Names and aliases of the catalogue too, of the same checkpoints.
+        checkpoints: Entry points that take a checkpoint, by the stem of its family.
+        others: Entry points that `find` refuses.
+    """
+
+    packages: tuple[str, ...]
+    models: tuple[str, ...]
+    checkpoints: dict[str, tuple[str, ...]]
+    others: tuple[AbsentNames, ...]
+
+
+@functools.cache
+def s3prl_names() -> S3prlNames:
+    """The entry points of s3prl, and their counterparts."""
+    text = resources.files(__package__).joinpath("s3prl.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), S3prlNames)
 
 
 def is_name(name: str) -> bool:
@@ -29,20 +79,40 @@ def find(name: str) -> Record:
     """The record of a model, by its name or an alias.
 
     Raises:
-        UnknownModelError: No model has that name; the message lists those that are close.
+        UnknownModelError: No model has that name; the message lists those that are close, or
+            says of a name of s3prl which family it is of and what to do instead.
         PlugInError: A plug-in has that name, and is broken.
     """
     record = _BY_NAME.get(name) or plug_in_record(name)
     if record is not None:
         return record
-    if is_family(name):
+    if is_family(name) and name != BASELINE:
         find_family(name)  # the plug-in that adds it may be broken
         raise UnknownModelError(
             f"{name} is a family without a model of its name: pass one of its checkpoints, "
             f'load("{name}", checkpoint="/path/to/file"), or take a model that `auricle list '
             f"--family {name}` shows"
         )
+    _refuse_name_of_s3prl(name)
     raise UnknownModelError(f"no model is called {name!r}{_suggestion(name)}; see `auricle list`")
+
+
+def _refuse_name_of_s3prl(name: str) -> None:
+    """Raise UnknownModelError where s3prl has that name."""
+    names = s3prl_names()
+    for stem, entries in names.checkpoints.items():
+        if name in entries:
+            raise UnknownModelError(
+                f"{name} of s3prl, of the family {FAMILIES[stem].title}, takes a checkpoint: pass "
+                "its path or URL to load, which detects the family, or to the entry point of that "
+                "name in torch.hub"
+            )
+    for absent in names.others:
+        if name in absent.names:
+            raise UnknownModelError(
+                f"{name} of s3prl, of the family {absent.title}, is not here: "
+                + (absent.reason or "`auricle list` shows what is, and a plug-in can add it")
+            )
 
 
 def record_named(name: str | None, family: str) -> Record | None:

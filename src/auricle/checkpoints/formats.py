@@ -314,7 +314,6 @@ def _preprocessor(options: Mapping[str, Any], config: Configuration) -> dict[str
 
 OTHERS = {
     "Whisper as OpenAI publishes it": {"dims", "model_state_dict"},
-    "DistilHuBERT as s3prl publishes it": {"Distiller", "Config"},
     "a checkpoint of s3prl before December 2020": {"Transformer", "Settings"},
 }
 """Layouts of published files that are not read, and keys that all of their files have."""
@@ -334,6 +333,12 @@ FORMATS = (
         waveform_transformer.matches_wavlm,
         waveform_transformer.wavlm_families,
         waveform_transformer.convert_wavlm,
+    ),
+    Format(
+        "s3prl-distiller",
+        waveform_transformer.matches_distiller,
+        lambda _: ("hubert",),
+        waveform_transformer.convert_distiller,
     ),
     Format("cpc-audio", _is_cpc, lambda _: ("cpc",), convert_cpc),
     Format("pase", pase.matches, lambda _: ("pase",), pase.convert, needs_config=True),

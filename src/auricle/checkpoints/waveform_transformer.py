@@ -26,6 +26,9 @@ WAVLM_SPEC = "wavlm-official"
 HUGGINGFACE_EPS = 1e-7
 """Constant that `Wav2Vec2FeatureExtractor` adds to the variance."""
 
+DISTILLER_SPEC = "s3prl-distiller"
+"""Name of the format of DistilHuBERT's authors, fairseq's keys in a checkpoint of s3prl."""
+
 FAIRSEQ_EPS = 1e-5
 """Constant that `torch.nn.functional.layer_norm` adds to the variance."""
 
@@ -274,6 +277,24 @@ def convert_wavlm(payload: Mapping[str, Any], family: Family) -> Converted:
     return _converted(options, options, weights, family, family.formats[WAVLM_SPEC])
 
 
+def matches_distiller(content: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint has the layout `s3prl-distiller`."""
+    return isinstance(content.get("Distiller"), Mapping) and isinstance(
+        content.get("Config"), Mapping
+    )
+
+
+def convert_distiller(payload: Mapping[str, Any], family: Family) -> Converted:
+    """Config and weights of a DistilHuBERT of s3prl.
+
+    Raises:
+        CheckpointError: An option is not known or asks for what is not implemented.
+    """
+    options = Options(payload["Config"], "Config").section("distiller")
+    weights = state_dict(payload["Distiller"], "Distiller")
+    return _converted(options, options, weights, family, family.formats[DISTILLER_SPEC])
+
+
 def _converted(
     task: Options, model: Options, weights: Mapping[str, Any], family: Family, spec: FamilyFormat
 ) -> Converted:
@@ -325,9 +346,10 @@ def _huggingface_layers(options: Options) -> tuple[tuple[int, ...], ...]:
 
 
 def _fairseq_layers(model: Options) -> tuple[tuple[int, int, int], ...]:
-    if "conv_feature_layers" not in model:
-        return PUBLISHED_LAYERS
-    return tuple(fairseq.parse_layers(model.require("conv_feature_layers", object)))
+    for name in ("conv_feature_layers", "extractor_conv_feature_layers"):  # s3prl: the second
+        if name in model:
+            return tuple(fairseq.parse_layers(model.require(name, object)))
+    return PUBLISHED_LAYERS
 
 
 def _fairseq_positions(model: Options) -> dict[str, Any]:
