@@ -17,7 +17,14 @@ from auricle.geometry import SAMPLE_RATE
 from auricle.inference.streaming.session import StreamSession, StreamStatistics, measured
 from auricle.inference.streaming.stages import Step, feature_step
 from auricle.models.definition import EncoderDefinition, FeatureConfig, stacked
-from auricle.nn.batch import Batch, frames_of, length_groups, padding_mask, zero_padding
+from auricle.nn.batch import (
+    LENGTH_TYPES,
+    Batch,
+    frames_of,
+    length_groups,
+    padding_mask,
+    zero_padding,
+)
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import (
     is_traced,
@@ -33,10 +40,6 @@ MAX_TOGETHER = 32
 
 MAX_PADDED_SECONDS = 320.0
 """Audio of a padded batch, padding included: longer lists are encoded in several batches."""
-
-
-LENGTH_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-"""Types of the lengths of a padded batch."""
 
 
 class Encoder(EncoderDefinition):

@@ -19,6 +19,9 @@ A tensor stays on its device: code for padded batches takes masks and counts fro
 arithmetic, so that a compiler or an exporter sees one graph for all lengths.
 """
 
+LENGTH_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+"""Types that a tensor of lengths may have."""
+
 
 def as_ints(lengths: Lengths) -> list[int]:
     """Lengths as Python ints; those of a tensor are read from its device."""
