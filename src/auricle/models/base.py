@@ -86,7 +86,7 @@ class Encoder(EncoderDefinition):
             outputs = self.layers(wavs, layer, pad_short=pad_short)
             return stacked(outputs, self.layer_infos) if layer == "all" else outputs
         name = self.layer_info(layer).name
-        return [output[name] for output in self._run(wavs, [name], pad_short)]
+        return [output[name] for output in self._outputs(self._waveforms(wavs, pad_short), [name])]
 
     if TYPE_CHECKING:
 
@@ -123,7 +123,7 @@ class Encoder(EncoderDefinition):
             LayerError: The encoder has no such layer, or `names` is no list.
         """
         chosen = self.layer_names(names)
-        outputs = self._run(wavs, chosen, pad_short)
+        outputs = self._outputs(self._waveforms(wavs, pad_short), chosen)
         return [{name: output[name] for name in chosen} for output in outputs]
 
     def forward_padded(
@@ -295,16 +295,10 @@ class Encoder(EncoderDefinition):
             device=self.device,
         )
 
-    def _run(
-        self, wavs: Sequence[Waveform], names: Sequence[str], pad_short: bool
-    ) -> list[dict[str, Tensor]]:
-        """Layers `names` of each waveform, each (frames, dim), by name, in order of depth."""
-        return self._outputs(self._waveforms(wavs, pad_short), names)
-
     def _outputs(
         self, waveforms: Sequence[Tensor], names: Sequence[str]
     ) -> list[dict[str, Tensor]]:
-        """As `_run`, of checked waveforms (S,) on the encoder's device."""
+        """Layers `names` of checked waveforms (S,), each (frames, dim), by name, in order of depth."""
         if not waveforms:
             return []
         results: list[dict[str, Tensor]] = [{} for _ in waveforms]
