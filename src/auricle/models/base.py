@@ -298,7 +298,7 @@ class Encoder(EncoderDefinition):
     def _outputs(
         self, waveforms: Sequence[Tensor], names: Sequence[str]
     ) -> list[dict[str, Tensor]]:
-        """Layers `names` of checked waveforms (S,), each (frames, dim), by name, in order of depth."""
+        """Layers `names` of checked waveforms, each (frames, dim), by name, in order of depth."""
         if not waveforms:
             return []
         results: list[dict[str, Tensor]] = [{} for _ in waveforms]
