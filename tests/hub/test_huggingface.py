@@ -178,7 +178,7 @@ def test_a_repository_without_weights_is_an_error(hub: Hub) -> None:
     hub.hidden = {"model.safetensors", "pytorch_model.bin"}
     with pytest.raises(DownloadError, match="lacks model.safetensors and pytorch_model.bin"):
         fetch_repository("hf://owner/name")
-    with pytest.raises(DownloadError, match=r"(?s)cannot fetch hubert_base.*pass its folder"):
+    with pytest.raises(DownloadError, match=r"(?s)cannot fetch hubert_base.*pass the folder"):
         auricle.load("hubert")
 
 

@@ -193,10 +193,11 @@ def _published(record: Record, facts: Provenance, refresh: bool) -> Checkpoint:
 
 
 def _published_config(name: str) -> Config | None:
-    """The configuration of the size that a catalogue entry is of; None for a family."""
-    if is_family(name):  # also where the name is an alias of one of its models
+    """The configuration of the size that a catalogue entry is of; None where it has none."""
+    try:
+        record = search.find(name)
+    except UnknownModelError:  # a family without a model of that name
         return None
-    record = search.find(name)
     return find_family(record.family).preset(record.size) if record.size is not None else None
 
 
@@ -246,7 +247,7 @@ def _warn_of_another_file(record: Record, path: Path, sha256: str | None) -> Non
 def _warn_of_another_size(encoder: Encoder, name: str) -> None:
     """Warn where a checkpoint is of another size than its name stands for."""
     config = _published_config(name)
-    if config is None:
+    if config is None or is_family(name):  # which has models of several sizes
         return
     published = blank_encoder(find_family(encoder.family), config)
     if encoder.info.dims != published.info.dims:
