@@ -50,8 +50,8 @@ SMALLEST_RANGE = 1e-30
 """Of what is quantised; digital silence has none."""
 
 WORD_BYTES = 8
-RUN_WORDS = 251
-"""Words of a row in the table that a fingerprint sums; as a prime it divides no row of a weight."""
+BLOCK_ROWS, BLOCK_COLUMNS = 8, 1021
+"""Table of words whose columns a fingerprint sums; a prime width divides no row of a weight."""
 
 WeightLayout: TypeAlias = Callable[[Tensor], Tensor]
 """Makes the matrix (N, K) of a weight."""
@@ -105,22 +105,23 @@ def _place(weight: Tensor) -> tuple[object, ...]:
 
 
 def fingerprint(weight: Tensor) -> Tensor:
-    """Row and column sums, modulo 2^64, of all words of a weight as a table, and its rest, bytes.
+    """Sums, modulo 2^64, of all words of a weight by columns of blocks, and its rest, as bytes.
 
     Writes through `weight.data` change no version. Sums of whole numbers differ after any write of
-    one value; words that change places or signs change the sums of their rows or of their columns.
-    Sums are faster than a product with a random vector, which would read the weight as floats.
+    one value, and after rows or columns change places or signs, as their words then count in other
+    columns. Columns as long as this are summed as fast as memory is read.
     """
     flat = weight.detach().flatten()
-    num_runs = flat.numel() * flat.element_size() // (WORD_BYTES * RUN_WORDS)
-    size = num_runs * RUN_WORDS * WORD_BYTES // flat.element_size()
+    block_bytes = WORD_BYTES * BLOCK_ROWS * BLOCK_COLUMNS
+    num_blocks = flat.numel() * flat.element_size() // block_bytes
+    size = num_blocks * block_bytes // flat.element_size()
     is_aligned = flat.data_ptr() % WORD_BYTES == 0 and (
         flat.storage_offset() * flat.element_size() % WORD_BYTES == 0
     )
-    if not num_runs or not is_aligned:
+    if not num_blocks or not is_aligned:
         return flat.clone().view(torch.uint8)
-    words = flat[:size].view(torch.int64).view(num_runs, RUN_WORDS)
-    sums = torch.cat([words.sum(1), words.sum(0)])
+    words = flat[:size].view(torch.int64).view(num_blocks, BLOCK_ROWS, BLOCK_COLUMNS)
+    sums = words.sum(1).flatten()
     return torch.cat([sums.view(torch.uint8), flat[size:].view(torch.uint8)])
 
 
