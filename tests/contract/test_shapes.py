@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import operator
 import pkgutil
 import re
 import sys
@@ -162,10 +163,30 @@ def evaluated(dim: str, known: dict[str, int]) -> int | None:
         tree = ast.parse(text, mode="eval")
     except SyntaxError:
         return None  # words
-    if any(isinstance(node, ast.Name) and node.id not in names for node in ast.walk(tree)):
-        return None
-    value = eval(compile(tree, "<shape>", "eval"), {"__builtins__": {}}, names)
-    return value if isinstance(value, int) else None
+    return _computed(tree.body, names)
+
+
+OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+}
+
+
+def _computed(node: ast.expr, names: dict[str, int]) -> int | None:
+    """The value of sums, products and quotients of known sizes; None for all else."""
+    match node:
+        case ast.Constant(value=int() as value):
+            return value
+        case ast.Name(id=name):
+            return names.get(name)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
+            first, second = _computed(left, names), _computed(right, names)
+            if first is None or second is None:
+                return None
+            return OPERATORS[type(op)](first, second)
+    return None
 
 
 class Checker:
