@@ -12,6 +12,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Tests start Python many times, and two workers read the same tests: compiled files are kept.
+export PYTHONDONTWRITEBYTECODE :=
+
 PYTEST = $(BIN)/pytest --numprocesses auto --no-loadscope-reorder
 
 .PHONY: demo test test-quick test-all style types tests installs docs cards clean

@@ -33,33 +33,36 @@ FOLDER = Path(__file__).parent
 
 SLOW = (
     "extraction/test_ray.py",
+    "explore/test_page",
     "docs",
+    "contract",
     "golden/test_mutations.py",
-    "explore/test_page_browser.py",
-    "extraction/test_run_killed.py",
+    "extraction/test_run",
     "extraction/test_local.py",
-    "test_fine_tuning.py",
-    "contract/test_contract.py",
     "plotting/test_picture.py",
     "test_wheel.py",
+    "test_fine_tuning.py",
     "cli/test_compare.py",
-    "contract/test_long_audio.py",
     "inference/streaming/test_session.py",
-    "contract/test_shapes.py",
+    "nn/test_conv_stack.py",
     "objectives/test_base.py",
     "training/test_trainer.py",
     "golden/test_golden.py",
     "plotting/test_api.py",
     "hub/test_conversions_processes.py",
-    "extraction/test_run_full_disk.py",
     "extraction/test_extract.py",
+    "extraction/test_streams.py",
+    "extraction/test_worker.py",
+    "extraction/test_pipeline.py",
+    "checkpoints/pickle/test_unpickle_",
+    "cli/test_pretrain.py",
     "test_docs_site.py",
     "test_plug_ins.py",
     "tools/test_compare_versions.py",
 )
 """Files and folders that take seconds, the longest first: begun first, and not quick."""
 
-QUICK = ("contract/test_contract.py", "golden/test_golden.py")
+QUICK = ("golden/test_golden.py",)
 """Those of them that are quick all the same: what they test is what most changes put at risk."""
 
 SPREAD = (
@@ -97,6 +100,8 @@ class GroupScheduling(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         """Group of a test: its file, or the cases of one encoder or page in files of `SPREAD`."""
         file, _, name = nodeid.partition("::")
+        if file.startswith("tests/explore/test_page"):
+            return "tests/explore/test_page"  # which share a server
         is_spread = file.removeprefix("tests/") in SPREAD
         return f"{file}[{name.partition('[')[2]}" if is_spread and "[" in name else file
 

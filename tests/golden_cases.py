@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -182,6 +185,33 @@ def shared_encoder(name: str) -> Encoder:
 def encoder_names() -> list[str]:
     """What the contract suite runs over: every golden case and every baseline."""
     return [*(case.name for case in golden_cases()), *FAMILIES["baseline"].sizes]
+
+
+def each_architecture(names: Iterable[str]) -> list[Any]:
+    """Names as parameters of a test, of which `make test` takes the first of each architecture.
+
+    Checkpoints in several formats, and encoders of other names, often share one.
+    """
+    seen = set()
+    parameters = []
+    for name in names:
+        architecture = _architecture(msgspec.to_builtins(shared_encoder(name).config))
+        marks = [pytest.mark.whole] if architecture in seen else []
+        parameters.append(pytest.param(name, marks=marks))
+        seen.add(architecture)
+    return parameters
+
+
+def _architecture(options: object) -> object:
+    """Options of an encoder but for sizes and rates."""
+    if isinstance(options, dict):
+        kept = {
+            name: _architecture(value)
+            for name, value in options.items()
+            if not isinstance(value, int | float) or isinstance(value, bool)
+        }
+        return tuple(kept.items())
+    return None if isinstance(options, list | tuple) else options
 
 
 def family(name: str) -> str:

@@ -51,6 +51,7 @@ def classifier(script: ModuleType, words: list[str], layer: str = LAYER) -> Any:
     return script.WordClassifier(auricle.load("apc_mini"), sorted(set(words)), layer)
 
 
+@pytest.mark.whole  # docs/fine-tuning.md runs the script, and the tests below its parts
 def test_fine_tuning_beats_the_frozen_probe(script: ModuleType, task: Task, tmp_path: Path) -> None:
     train, test = script.read_split(task, "train"), script.read_split(task, "test")
     # 62 % to 67 % by layer; fine-tuned 83 % to 88 % over three seeds.

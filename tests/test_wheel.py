@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +48,8 @@ def test_the_wheel_extracts_offline_with_the_embedded_model(tmp_path: Path) -> N
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=False)
     (site,) = environment.glob("lib/python*/site-packages")
-    unpacked = run(
-        sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", site, wheel,
-        cwd=tmp_path,
-    )  # fmt: skip
-    assert unpacked.returncode == 0, unpacked.stderr
+    with zipfile.ZipFile(wheel) as files:
+        files.extractall(site)
     # What the wheel depends on is that of the tests' environment, behind the wheel's own files.
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     (site / "sitecustomize.py").write_text(NO_NETWORK)

@@ -12,12 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from auricle.models.base import Encoder, FeatureEncoder
 from auricle.nn.batch import Batch
-from golden_cases import deviation, golden_cases, shared_encoder
+from golden_cases import deviation, each_architecture, golden_cases, shared_encoder
 
 LIMIT = 1e-4
 """In standard deviations (docs/contract.md)."""
 
-NAMES = sorted(case.name for case in golden_cases())
+NAMES = each_architecture(sorted(case.name for case in golden_cases()))
 
 
 class Reads(TorchDispatchMode):

@@ -88,6 +88,7 @@ def test_first_features_gives_what_it_shows(run: Callable[[str], NotebookNode]) 
     assert num_pictures(fresh) == num_pictures(saved) == 2
 
 
+@pytest.mark.whole  # docs/probing.md runs the same commands
 def test_probing_a_layer_gives_what_it_shows(run: Callable[[str], NotebookNode]) -> None:
     fresh, saved = run("probing_a_layer"), read("probing_a_layer")
     assert NUMBER.sub("#", text(fresh)) == NUMBER.sub("#", text(saved))

@@ -243,8 +243,8 @@ class Sampled:
     theirs would be.
     """
 
-    NUM_TRAININGS = 2
-    NUM_MODELS = 3
+    NUM_TRAININGS = 1
+    NUM_MODELS = 2
 
     def __init__(self) -> None:
         self.num_trainings = 0

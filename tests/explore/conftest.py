@@ -44,7 +44,7 @@ def explore_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(scope="module")  # both take a part of a processor while they wait
+@pytest.fixture(scope="session")
 def address(explore_cache: Path) -> Iterator[str]:
     """Where `auricle explore` serves its page, in a process of its own that knows no network."""
     port = free_port()

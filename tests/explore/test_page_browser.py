@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 import auricle
 from auricle.audio.samples import sample_paths
@@ -28,13 +28,20 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page, freshly opened; nothing is asked of any other host, and no script fails."""
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """What all visits share, such as the scripts of the page in the browser's cache."""
     context = browser.new_context(
         viewport={"width": 1400, "height": 1000}, accept_downloads=True, reduced_motion="reduce"
     )
     context.set_default_timeout(PATIENCE_MS)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, address: str) -> Iterator[Page]:
+    """The page, freshly opened; nothing is asked of any other host, and no script fails."""
     tab = context.new_page()
     elsewhere: list[str] = []
     broken: list[str] = []
@@ -46,7 +53,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     # The first choice of layers comes with the page.
     expect(tab.locator("#layer-1 input")).to_have_value(re.compile("\\(default\\)"))
     yield tab
-    context.close()
+    tab.close()
     assert not elsewhere
     # What Gradio's own player and recorder throw where there is nothing to play or to record with.
     known = re.compile("microphone|decode")
@@ -259,13 +266,11 @@ def test_without_a_microphone_the_page_says_so(page: Page, pictures: Path) -> No
     expect(notice).to_be_hidden()
 
 
-def test_three_visitors_at_once_get_their_own(
-    browser: Browser, address: str, tmp_path: Path
+def test_three_tabs_at_once_get_their_own(
+    context: BrowserContext, address: str, tmp_path: Path
 ) -> None:
     pages, durations = [], []
     for index, name in enumerate(("apc_mini", "tera_mini", "npc_mini")):
-        context = browser.new_context(reduced_motion="reduce")
-        context.set_default_timeout(PATIENCE_MS)
         tab = context.new_page()
         tab.goto(address)
         expect(tab.locator("#layer-1 input")).to_have_value(
@@ -292,4 +297,4 @@ def test_three_visitors_at_once_get_their_own(
             tab.get_by_text("Download features").click()
         arrays = np.load(io.BytesIO(Path(features.value.path()).read_bytes()))
         assert {key.split(".")[0] for key in arrays} == {name}
-        tab.context.close()
+        tab.close()

@@ -146,7 +146,7 @@ def marked_processes(mark: str, title: str) -> list[int]:
 @pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes below /proc")
 def test_two_actors_one_of_which_is_killed_write_what_one_process_does(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_whole: bool
 ) -> None:
     options = ["--model", "tera_mini", "--shard-mib", "0.05", "--batch-seconds", "1"]
     local = ["extract", str(corpus), *options, "--out", str(tmp_path / "local")]
@@ -162,10 +162,9 @@ def test_two_actors_one_of_which_is_killed_write_what_one_process_does(
 
     # Paths that only this folder makes sense of.
     ray = [*options, "--engine", "ray", "--actors", "2", "--out"]
-    commands = [
-        ["extract", "corpus", *ray, "out"],
-        ["extract", "corpus/u00.wav", *ray, "broken"],
-    ]
+    commands = [["extract", "corpus", *ray, "out"]]
+    if is_whole:
+        commands.append(["extract", "corpus/u00.wav", *ray, "broken"])
     mark = str(os.getpid())
     with cluster(tmp_path, commands, mark) as process:
         num_killed = kill_one_actor(process, tmp_path / "out", mark)
@@ -173,13 +172,14 @@ def test_two_actors_one_of_which_is_killed_write_what_one_process_does(
 
     assert num_killed == 1
     assert process.returncode == 0, stderr
-    assert "statuses 1 1" in stdout.splitlines()
+    assert " ".join(["statuses", *("1" for _ in commands)]) in stdout.splitlines()
     assert f"wrote {NUM_FILES - 1} of {NUM_FILES} utterances to out; 1 failed" in stdout
     lines = [line for line in stderr.splitlines() if not line.startswith("[")]  # Ray's own
     assert [line for line in lines if "u07" in line] == expected_errors
-    assert lines[-2].startswith("stopped; ")
-    assert lines[-2].endswith("run the same command to resume")
-    assert lines[-1].startswith(f"auricle: error: cannot write {broken / 'shards'}")
+    if is_whole:
+        assert lines[-2].startswith("stopped; ")
+        assert lines[-2].endswith("run the same command to resume")
+        assert lines[-1].startswith(f"auricle: error: cannot write {broken / 'shards'}")
 
     first, second = open_store(tmp_path / "local"), open_store(tmp_path / "out")
     assert len(first) == NUM_FILES - 1

@@ -22,10 +22,10 @@ from auricle.nn.conv import SincConv
 from auricle.nn.conv_features import ConvExtractor
 from auricle.nn.cpu.policy import infers_on_cpu
 from auricle.nn.waveform_extractor import WaveformExtractor
-from golden_cases import GoldenCase, golden_cases
+from golden_cases import GoldenCase, each_architecture, golden_cases
 
 CASES = golden_cases()
-every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+every_case = pytest.mark.parametrize("name", each_architecture(case.name for case in CASES))
 
 PARTS = [(0.618 * step) % 1 for step in range(24)]
 """Where in a tensor an element is changed, until one shows."""
@@ -53,14 +53,15 @@ def is_seen(name: str) -> bool:
 
 
 @every_case
-def test_every_weight_is_seen(case: GoldenCase) -> None:
+def test_every_weight_is_seen(name: str) -> None:
+    case = GoldenCase(name)
     encoder = case.load()
     ways = Ways(case)
     with torch.no_grad(), remembered_convolutions():
         blind = [
-            name
-            for name, weight in encoder.state_dict().items()
-            if is_seen(name) and not any(turns_red(ways, encoder, weight, part) for part in PARTS)
+            key
+            for key, weight in encoder.state_dict().items()
+            if is_seen(key) and not any(turns_red(ways, encoder, weight, part) for part in PARTS)
         ]
     assert not blind
     assert not any(Ways(case).are_red(encoder))  # all is as it was
@@ -124,24 +125,25 @@ def turns_red(ways: Ways, encoder: Encoder, weight: Tensor, part: float) -> bool
 
 
 @every_case
-def test_every_option_is_seen(case: GoldenCase) -> None:
+def test_every_option_is_seen(name: str) -> None:
+    case = GoldenCase(name)
     encoder = case.load()
     seen: dict[str, bool] = {}
     ways = Ways(case)
     with torch.no_grad():
-        for name, config in mutated_configs(encoder.config):
-            option = name.rpartition(".")[2]
-            if option in UNSEEN_OPTIONS or "drop" in option or seen.get(name):
+        for path, config in mutated_configs(encoder.config):
+            option = path.rpartition(".")[2]
+            if option in UNSEEN_OPTIONS or "drop" in option or seen.get(path):
                 continue
             if config is None:
-                seen[name] = True
+                seen[path] = True
                 continue
             try:
                 mutant = rebuilt(encoder, config, encoder.state_dict())
             except AuricleError:
-                seen[name] = True
+                seen[path] = True
             else:
-                seen[name] = all(ways.are_red(mutant))
+                seen[path] = all(ways.are_red(mutant))
     blind = {name for name, is_seen in seen.items() if not is_seen}
     assert blind <= without_effect(encoder.config)
 

@@ -18,7 +18,7 @@ from auricle.inference import windows
 from auricle.inference.windows import encode_windows, window_codes, window_layers
 from auricle.nn.batch import Batch, as_ints
 from auricle.nn.cpu.policy import reference_kernels
-from golden_cases import deviation, encoder_names, shared_encoder
+from golden_cases import deviation, each_architecture, encoder_names, shared_encoder
 
 EXACT: dict[str, Any] = {
     # Neither statistics nor memory nor attention: a frame depends on its span alone.
@@ -38,7 +38,7 @@ def speech(num_samples: int) -> Tensor:
     return torch.from_numpy(samples)
 
 
-@pytest.mark.parametrize("name", encoder_names())
+@pytest.mark.parametrize("name", each_architecture(encoder_names()))
 def test_outputs_are_of_the_kind_and_length_of_a_call(name: str) -> None:
     encoder = shared_encoder(name)
     wav = speech(14_234)

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -77,6 +78,8 @@ def serve(port: int | None = None) -> Iterator[str]:
     from auricle.plotting.figures import check_matplotlib
 
     check_matplotlib()
+    if port is not None:
+        _check_free(port)
     with tempfile.TemporaryDirectory(prefix="auricle-explore-") as folder:
         gradio = _import_gradio(folder)
         blocks = build(gradio, Path(folder))
@@ -98,15 +101,25 @@ def serve(port: int | None = None) -> Iterator[str]:
                 **_without_history(blocks),
             )
         except OSError as error:
-            raise OutputError(
-                f"cannot listen on {HOST}, port {port or FIRST_PORT}: {error}; pass another --port"
-            ) from error
+            raise _no_port(port or FIRST_PORT, error) from error
         # The first picture needs torch, which takes seconds to import: the page is up already.
         threading.Thread(target=import_module, args=("auricle.explore.drawing",)).start()
         try:
             yield str(address)
         finally:
             blocks.close(verbose=False)
+
+
+def _check_free(port: int) -> None:
+    """Refuse a port that is in use before Gradio is imported, which takes seconds."""
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError as error:
+        raise _no_port(port, error) from error
+
+
+def _no_port(port: int, error: OSError) -> OutputError:
+    return OutputError(f"cannot listen on {HOST}, port {port}: {error}; pass another --port")
 
 
 def build(gradio: Any, folder: Path) -> Any:

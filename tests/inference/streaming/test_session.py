@@ -61,7 +61,7 @@ def test_with_its_own_statistics_a_stream_is_the_whole(name: str) -> None:
 
 
 @every_stream
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(cuts=cut_lengths)
 def test_cuts_never_matter(name: str, cuts: list[int]) -> None:
     encoder = shared_encoder(name)
