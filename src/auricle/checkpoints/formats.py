@@ -15,7 +15,15 @@ import msgspec
 from torch import Tensor
 
 from auricle.catalogue.family import FAMILIES, Family, find_family, plug_in_families
-from auricle.checkpoints import fairseq, huggingface, npc_repo, pase, s3prl, waveform_transformer
+from auricle.checkpoints import (
+    fairseq,
+    huggingface,
+    npc_repo,
+    pase,
+    s3prl,
+    shapes,
+    waveform_transformer,
+)
 from auricle.checkpoints.keymap import (
     Converted,
     KeyMap,
@@ -157,6 +165,9 @@ def convert_bare(
     kind = find_family(family)
     if not isinstance(config, Config):
         options = read_configuration(config)
+        for name, names in shapes.NAMES.items():
+            if name in kind.formats and names.match(weights):
+                return names.convert({"weights": weights, "config": options}, kind)
         own = _own_config(options, kind.config_type())
         if own is None:
             name, payload = _payload(weights, kind, options, config)
@@ -204,6 +215,7 @@ def known_keys(family: Family, config: Any) -> KeyMap:
     if isinstance(config, WaveformTransformerConfig):
         fairseq_spec = specs.get(fairseq.SPEC) or next(iter(specs.values()))
         tables.append(waveform_transformer.fairseq_keys(config, fairseq_spec))
+        tables += [names.keymap for name, names in shapes.NAMES.items() if name in specs]
         tables.append(waveform_transformer.huggingface_keys(specs[huggingface.SPEC]))
     elif isinstance(config, ConvEncoderConfig):
         tables.append(fairseq.conv_encoder_keys(family, config))
@@ -346,4 +358,8 @@ FORMATS = (
     Format("s3prl", s3prl.matches, s3prl.families, s3prl.convert),
     Format("s3prl-legacy", s3prl.matches_legacy, s3prl.families, s3prl.convert),
     Format("npc-weights", _is_npc_weights, npc_repo.families, npc_repo.convert, takes_config=True),
+    *(
+        Format(name, names.match, names.families, names.convert, takes_config=True)
+        for name, names in shapes.NAMES.items()
+    ),
 )

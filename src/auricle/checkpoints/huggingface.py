@@ -35,6 +35,9 @@ WEIGHTS = "huggingface_weights"
 """Sections of the payload: the parsed JSON files and the weights by name."""
 
 CONFIG_FILE = "config.json"
+AUDIO_SECTION = "audio_config"
+"""Options of the encoder among those of a model for recognition (`omniasr_ctc`, `omniasr`)."""
+
 PREPROCESSOR_FILE = "preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -123,8 +126,14 @@ def families(payload: Mapping[str, Any]) -> tuple[str, ...]:
         CheckpointError: It names none that the library knows.
     """
     known = model_types()
-    config = Options(payload[CONFIG], CONFIG_FILE)
-    return (known[config.choice("model_type", tuple(known), None)],)
+    return (known[encoder_options(payload).choice("model_type", tuple(known), None)],)
+
+
+def encoder_options(payload: Mapping[str, Any]) -> Options:
+    """The options of the encoder: a section of those of a model that has it as a part."""
+    options = Options(payload[CONFIG], CONFIG_FILE)
+    part = options.section(AUDIO_SECTION) if AUDIO_SECTION in options else options
+    return part if part.get("model_type", str, "") in model_types() else options
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -128,8 +128,12 @@ class KeyMap:
 
     def original(self, name: str) -> str:
         """The original key that leads to our `name`; `name` itself where no pattern does."""
+        return next(iter(self.originals(name)), name)
+
+    def originals(self, name: str) -> tuple[str, ...]:
+        """Every original key that leads to our `name`, in the order of the table."""
         rules = [(_regex(ours), theirs) for theirs, ours in self.renames]
-        return next(_matches(name, rules), name)
+        return tuple(_matches(name, rules))
 
     def _found(
         self, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
@@ -300,6 +304,11 @@ def has_part(weights: Iterable[object], *parts: str) -> bool:
     """Return whether a key has these parts in succession, anywhere in it."""
     wanted = f".{'.'.join(parts)}."
     return any(wanted in f".{'.'.join(_parts(str(key)))}." for key in weights)
+
+
+def unwrapped(key: str) -> str:
+    """A key less the parts that wrappers add."""
+    return ".".join(_parts(key))
 
 
 def _parts(key: str) -> list[str]:

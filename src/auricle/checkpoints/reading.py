@@ -170,7 +170,7 @@ def read_original(
     Args:
         path: A checkpoint file, or the folder of a Hugging Face model.
         config: The configuration, for a format that keeps it in a file of its own; None to take
-            the one that lies beside the checkpoint.
+            the one that lies beside the checkpoint, if any.
         formats: The formats to try, in this order; None for the library's own.
 
     Raises:
@@ -180,7 +180,7 @@ def read_original(
     layout, content = _recognised(path, formats)
     if layout.needs_config or layout.takes_config:
         if config is None:
-            config = {} if layout.takes_config else _beside(path)
+            config = _beside(path) if layout.needs_config else _of_same_name(path)
         weights = state_dict(content, str(path))
         return layout, {"weights": weights, "config": read_configuration(config)}
     if config is not None:
@@ -321,6 +321,12 @@ def _recognised(path: Path, formats: Iterable[Format] | None) -> tuple[Format, P
         except CheckpointError:  # no layout that says what it is
             pass
     return recognise(huggingface.payload(folder, content))
+
+
+def _of_same_name(path: Path) -> Configuration:
+    """The JSON file beside a checkpoint that has its name; an empty configuration without it."""
+    file = path.with_suffix(".json")
+    return file if file.is_file() else {}
 
 
 def _beside(path: Path) -> Path:

@@ -164,6 +164,7 @@ FAIRSEQ_POSITION_KEYS: dict[str, Table] = {
         ),
         ("encoder.pos_conv.0.{rest}", "transformer.positions.convs.0.{rest}"),
     ),
+    "plain": (("encoder.pos_conv.0.{rest}", "transformer.positions.convs.0.{rest}"),),
     "batch_norm": (
         ("encoder.pos_conv.0.{rest}", "transformer.positions.batch_norm.{rest}"),
         ("encoder.pos_conv.1.{rest}", "transformer.positions.convs.0.{rest}"),
@@ -204,7 +205,7 @@ def convert_huggingface(payload: Mapping[str, Any], family: Family) -> Converted
         CheckpointError: An option is not known or asks for what is not implemented.
     """
     spec = family.formats[huggingface.SPEC]
-    options = Options(payload[huggingface.CONFIG], huggingface.CONFIG_FILE)
+    options = huggingface.encoder_options(payload)
     preprocessor = Options(payload[huggingface.PREPROCESSOR], huggingface.PREPROCESSOR_FILE)
     options.demand("add_adapter", False, ADAPTER_REASON)
     if "adapter_attn_dim" in options:
