@@ -149,7 +149,11 @@ def formats_for(family: str | None) -> Iterator[Format]:
 
 
 def convert_bare(
-    weights: Mapping[str, Tensor], family: str, config: Configuration | Config
+    weights: Mapping[str, Tensor],
+    family: str,
+    config: Configuration | Config,
+    *,
+    without_adapters: bool = False,
 ) -> Converted:
     """Config and weights of bare tensors.
 
@@ -158,6 +162,7 @@ def convert_bare(
         family: Stem of the family.
         config: The family's config; or, as a mapping or a JSON file, an encoding of such a config
             or the options of a checkpoint that its authors wrote, unchanged.
+        without_adapters: Whether adapters that the options describe are left out.
 
     Raises:
         CheckpointError: The configuration does not hold.
@@ -172,6 +177,8 @@ def convert_bare(
         if own is None:
             name, payload = _payload(weights, kind, options, config)
             layouts = {layout.name: layout for layout in formats_for(family)}
+            if without_adapters:
+                payload = {**payload, waveform_transformer.WITHOUT_ADAPTERS: True}
             return layouts[name].convert(payload, kind)
         config = own
     return Converted(config, weights, known_keys(kind, config))

@@ -128,12 +128,12 @@ class KeyMap:
 
     def original(self, name: str) -> str:
         """The original key that leads to our `name`; `name` itself where no pattern does."""
-        return next(iter(self.originals(name)), name)
+        return next(self.originals(name), name)
 
-    def originals(self, name: str) -> tuple[str, ...]:
+    def originals(self, name: str) -> Iterator[str]:
         """Every original key that leads to our `name`, in the order of the table."""
         rules = [(_regex(ours), theirs) for theirs, ours in self.renames]
-        return tuple(_matches(name, rules))
+        return _matches(name, rules)
 
     def _found(
         self, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]

@@ -19,7 +19,6 @@ from auricle.checkpoints.keymap import Converted, KeyMap, has_part, unwrapped, w
 from auricle.checkpoints.waveform_transformer import (
     FAIRSEQ_EPS,
     HUGGINGFACE_KEYS,
-    HUGGINGFACE_UNUSED,
     Table,
 )
 from auricle.errors import CheckpointError
@@ -72,7 +71,12 @@ FAIRSEQ2_KEYS: Table = (
     ("encoder.layers.{i}.ffn.output_proj.{rest}", f"{_LAYER}ffn_out.{{rest}}"),
     ("encoder.layers.{i}.ffn_layer_norm.{rest}", f"{_LAYER}ffn_norm.{{rest}}"),
 )
-FAIRSEQ2_UNUSED = ("masker.{rest}", "quantizer.{rest}", "final_proj.{rest}", "final_target_proj.{rest}")
+FAIRSEQ2_UNUSED = (
+    "masker.{rest}",
+    "quantizer.{rest}",
+    "final_proj.{rest}",
+    "final_target_proj.{rest}",
+)
 
 TORCHAUDIO_KEYS: Table = tuple(
     (
@@ -88,7 +92,7 @@ TORCHAUDIO_KEYS: Table = tuple(
 TORCHAUDIO_UNUSED = ("aux.{rest}", "mask_generator.{rest}", "logit_generator.{rest}")
 
 ESPNET_PART = "hubert_pretrain_model"
-"""Attribute in which an encoder of ESPnet keeps torchaudio's model; it reads waveforms as they are."""
+"""Attribute of ESPnet's encoder that is torchaudio's model; its waveforms are not normalised."""
 
 
 SYNONYMS = {
@@ -107,8 +111,17 @@ SYNONYMS = {
 }
 """Names of options that shapes do not give, in torchaudio, fairseq and transformers."""
 
-WITHOUT_EFFECT = ("encoder_", "extractor_", "aux_", "mask_", "no_mask_", "skip_", "num_classes",
-                  "final_dim", "feature_grad_mult")
+WITHOUT_EFFECT = (
+    "encoder_",
+    "extractor_",
+    "aux_",
+    "mask_",
+    "no_mask_",
+    "skip_",
+    "num_classes",
+    "final_dim",
+    "feature_grad_mult",
+)
 """Beginnings of torchaudio's other options: shapes give them, or training alone has them."""
 
 NEEDED = ("transformer.num_heads", "transformer.pre_layer_norm", "extractor.layers")
