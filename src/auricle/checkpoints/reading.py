@@ -265,6 +265,13 @@ def _checkpoint(
     unknown = [key for key in converted.weights if key in strange]
     weights = complete_weights(found.weights, expected)
     check_weights(weights, expected, family, str(path), unknown=unknown, original=original)
+    if found.averages:
+        logger.warning(
+            "%s holds moving averages of the weights too, under %s, which are not used; save them "
+            "in a file of their own to load them",
+            path,
+            ", ".join(prefix.rstrip(".") for prefix in found.averages),
+        )
     if found.unfamiliar:
         logger.warning(
             "%s holds weights beside the encoder that are not known, and are not used: %s",
