@@ -99,6 +99,20 @@ def test_every_option_of_fairseq_is_read() -> None:
     assert fairseq_config({"normalize": True}, **options) == expected
 
 
+def test_a_projection_that_keeps_the_width() -> None:
+    """data2vec of fairseq has one whatever the widths are, the other models have none."""
+    options = {
+        "encoder_embed_dim": 16,
+        "encoder_attention_heads": 4,
+        "conv_feature_layers": "[(16, 10, 5)]",
+    }
+    payload = {"task_cfg": {"_name": "audio_pretraining"}, "model_cfg": options}
+    for weights, expected in (({}, False), ({"post_extract_proj.bias": torch.ones(16)}, True)):
+        found = convert_fairseq({**payload, "model_weight": weights}, FAMILIES["data2vec"]).config
+        assert isinstance(found, WaveformTransformerConfig)
+        assert found.projection is expected
+
+
 def test_layers_with_adapters_are_read_without_them_on_request() -> None:
     payload = {
         "task_cfg": {"_name": "audio_pretraining"},

@@ -325,8 +325,8 @@ def _converted(
         "normalize": task.get("normalize", bool, False),
         "normalize_eps": FAIRSEQ_EPS,
         "extractor.layers": layers,
-        # fairseq leaves the projection out where it would not change the width.
-        "projection": width != layers[-1][0],
+        # fairseq leaves the projection out where it would not change the width, but in data2vec.
+        "projection": width != layers[-1][0] or has_part(weights, "post_extract_proj"),
         **_fairseq_positions(model),
     }
     config = read_config(
