@@ -12,6 +12,7 @@ import auricle
 from auricle.catalogue.family import FAMILIES
 from auricle.checkpoints.checkpoint import blank_encoder
 from auricle.checkpoints.formats import convert_bare
+from auricle.checkpoints.keymap import KeyMap
 from auricle.checkpoints.shapes import FAIRSEQ2, NAMES, TORCHAUDIO
 from auricle.errors import CheckpointError
 from auricle.models.waveform_transformer import WaveformTransformerConfig
@@ -134,6 +135,49 @@ def test_prefixes_and_heads_of_the_trainers(
     normalize = "hubert_pretrain_model" not in prefix
     assert encoder.config == msgspec.structs.replace(expected, normalize=normalize)
     assert set(encoder.unused_keys) == set(extra)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_wavlm_of_torchaudio_has_packed_projections(prefix: str, tmp_path: Path) -> None:
+    positions = {"num_buckets": 12, "max_distance": 99}
+    expected = msgspec.convert(
+        {
+            **msgspec.to_builtins(config(TORCHAUDIO, transformer__num_heads=4)),
+            "transformer": {
+                **msgspec.to_builtins(config(TORCHAUDIO, transformer__num_heads=4).transformer),
+                "relative_positions": positions,
+            },
+        },
+        FAMILIES["wavlm"].config_type(),
+    )
+    encoder = blank_encoder(FAMILIES["wavlm"], expected)
+    keymap = KeyMap(
+        (*FAMILIES["wavlm"].formats[TORCHAUDIO].keys, *NAMES[TORCHAUDIO].keymap.renames)
+    )
+    held = {
+        next(keymap.originals(name)): torch.rand(weight.shape)
+        for name, weight in encoder.state_dict().items()
+    }
+    plain = dict(held)
+    for layer in range(2):
+        place = f"encoder.transformer.layers.{layer}.attention"
+        for part in ("weight", "bias"):
+            packed = [held.pop(f"{place}.{name}_proj.{part}") for name in "qkv"]
+            held[f"{place}.attention.in_proj_{part}"] = torch.cat(packed)
+    path = saved({prefix + key: weight for key, weight in held.items()}, tmp_path)
+    options = {"pre_layer_norm": False, "encoder_max_distance": 99}
+    loaded = auricle.load(path, config=options, device="cpu")
+    assert (loaded.family, loaded.config) == ("wavlm", expected)
+    for name, weight in loaded.state_dict().items():
+        assert torch.equal(weight, plain[next(keymap.originals(name))])
+    given = auricle.load("wavlm", checkpoint=path, config=options, device="cpu")
+    assert given.config == expected
+    converted = convert_bare(held, "wavlm", expected)
+    assert set(converted.keymap.locate(converted.weights, encoder.state_dict()).weights) == set(
+        encoder.state_dict()
+    )
+    with pytest.raises(CheckpointError, match="do not fit the hubert encoder"):
+        auricle.load("hubert", checkpoint=path, device="cpu")
 
 
 @pytest.mark.parametrize("wrapped", ["state_dict", "model"])

@@ -181,7 +181,7 @@ def convert_bare(
                 payload = {**payload, waveform_transformer.WITHOUT_ADAPTERS: True}
             return layouts[name].convert(payload, kind)
         config = own
-    return Converted(config, weights, known_keys(kind, config))
+    return Converted(config, dict(shapes.unpacked(weights)), known_keys(kind, config))
 
 
 def _plug_in_formats(family: Family) -> list[Format]:

@@ -8,10 +8,12 @@ width; for another width they have to be given.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
+from torch import Tensor
 
 from auricle.catalogue.family import Family
 from auricle.checkpoints.fairseq import parse_layers
@@ -91,6 +93,15 @@ TORCHAUDIO_KEYS: Table = tuple(
 
 TORCHAUDIO_UNUSED = ("aux.{rest}", "mask_generator.{rest}", "logit_generator.{rest}")
 
+PACKED = re.compile(r"(.*\.attention)\.attention\.in_proj_(weight|bias)")
+"""Projections of queries, keys and values, one above the other, in torchaudio's WavLM."""
+
+BIAS_TABLE = "transformer.relative_bias.table.weight"
+"""WavLM's bias of attention scores (buckets, heads)."""
+
+MAX_DISTANCE = 800
+"""Distance of the last bucket in all published WavLM."""
+
 ESPNET_PART = "hubert_pretrain_model"
 """Attribute of ESPnet's encoder that is torchaudio's model; its waveforms are not normalised."""
 
@@ -108,6 +119,7 @@ SYNONYMS = {
     "encoder_layer_norm_first": "transformer.pre_layer_norm",
     "layer_norm_first": "transformer.pre_layer_norm",
     "do_stable_layer_norm": "transformer.pre_layer_norm",
+    "encoder_max_distance": "transformer.relative_positions.max_distance",
 }
 """Names of options that shapes do not give, in torchaudio, fairseq and transformers."""
 
@@ -136,20 +148,31 @@ class Names:
     """The names that a library gives to the weights of a wav2vec 2.0.
 
     Attributes:
+        name: Name of the format.
         keymap: Its names and ours.
         anchor: A name that every such model has, and no model of another library.
     """
 
+    name: str
     keymap: KeyMap
     anchor: str
 
     def match(self, content: Mapping[str, Any]) -> bool:
         """Return whether a checkpoint holds a state dict with these names."""
-        return has_part(weights_in(content), *self.anchor.split("."))
+        return bool(self.prefixes(map(unwrapped, weights_in(content))))
+
+    def prefixes(self, keys: Iterable[str]) -> list[str]:
+        """The prefixes of the models that have these names."""
+        end = f".{self.anchor}"
+        return [key.removesuffix(self.anchor) for key in keys if f".{key}".endswith(end)]
 
     def families(self, payload: Mapping[str, Any]) -> tuple[str, ...]:
         """The families that have these names, the likeliest first."""
-        return ("omniasr",) if self is NAMES[FAIRSEQ2] else ("hubert", "wav2vec2")
+        if self.name == FAIRSEQ2:
+            return ("omniasr",)
+        if has_part(payload["weights"], "attention", "rel_attn_embed"):
+            return ("wavlm",)
+        return ("hubert", "wav2vec2")
 
     def convert(self, payload: Mapping[str, Any], family: Family) -> Converted:
         """Config and weights of a state dict.
@@ -163,47 +186,63 @@ class Names:
             CheckpointError: Neither shapes nor options nor published models give an option, or it
                 holds encoders of several sizes.
         """
-        weights = payload["weights"]
+        renames = (*family.formats[self.name].keys, *self.keymap.renames)
+        keymap = KeyMap(renames, self.keymap.pretraining)
+        weights = dict(unpacked(payload["weights"]))
         shapes = {unwrapped(key): tuple(weight.shape) for key, weight in weights.items()}
-        prefixes = [
-            key.removesuffix(self.anchor) for key in shapes if f".{key}".endswith(f".{self.anchor}")
-        ]
-        configs = {
-            prefix: _config(_Shapes(self, prefix, shapes), family.config_type(), payload["config"])
-            for prefix in prefixes
-        }
-        first, *others = configs.values()
+        prefixes = self.prefixes(shapes)
+        config_type, options = family.config_type(), payload["config"]
+        first, *others = (
+            _config(_Shapes(keymap, prefix, shapes), config_type, options) for prefix in prefixes
+        )
         if any(other != first for other in others):
             raise CheckpointError(
                 "the checkpoint holds encoders of several sizes, under "
                 f"{', '.join(repr(prefix.rstrip('.')) for prefix in prefixes)}; save the weights "
                 "of the one you want in a file of their own"
             )
-        return Converted(first, weights, self.keymap)
+        return Converted(first, weights, keymap)
 
 
 NAMES = {
-    FAIRSEQ2: Names(
-        KeyMap(FAIRSEQ2_KEYS, FAIRSEQ2_UNUSED),
-        f"{_FRONTEND}feature_extractor.layers.0.conv.weight",
-    ),
-    TORCHAUDIO: Names(
-        KeyMap(TORCHAUDIO_KEYS, TORCHAUDIO_UNUSED), "encoder.feature_projection.projection.weight"
-    ),
+    names.name: names
+    for names in (
+        Names(
+            FAIRSEQ2,
+            KeyMap(FAIRSEQ2_KEYS, FAIRSEQ2_UNUSED),
+            f"{_FRONTEND}feature_extractor.layers.0.conv.weight",
+        ),
+        Names(
+            TORCHAUDIO,
+            KeyMap(TORCHAUDIO_KEYS, TORCHAUDIO_UNUSED),
+            "encoder.feature_projection.projection.weight",
+        ),
+    )
 }
+
+
+def unpacked(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The weights, with packed projections as three."""
+    for key, weight in weights.items():
+        packed = PACKED.fullmatch(key)
+        if packed is None or weight.ndim == 0:
+            yield key, weight
+            continue
+        for name, part in zip("qkv", weight.chunk(3), strict=False):
+            yield f"{packed[1]}.{name}_proj.{packed[2]}", part
 
 
 @dataclasses.dataclass(frozen=True)
 class _Shapes:
     """Shapes of the weights under a prefix, by our names."""
 
-    names: Names
+    keymap: KeyMap
     prefix: str
     shapes: Mapping[str, Shape]
 
     def get(self, name: str) -> Shape | None:
         """The shape of a weight; None where there is no such weight."""
-        for original in self.names.keymap.originals(name):
+        for original in self.keymap.originals(name):
             if self.prefix + original in self.shapes:
                 return self.shapes[self.prefix + original]
         return None
@@ -218,7 +257,7 @@ class _Shapes:
         if shape is None or len(shape) != num_dims or not all(shape):
             found = "is missing" if shape is None else f"is {'x'.join(map(str, shape))}"
             raise CheckpointError(
-                f"{self.prefix}{self.names.keymap.original(name)} {found}, expected a weight of "
+                f"{self.prefix}{self.keymap.original(name)} {found}, expected a weight of "
                 f"{num_dims} dimensions: the configuration is read from it"
             )
         return shape
@@ -261,13 +300,18 @@ def _config(shapes: _Shapes, config_type: type[Config], options: Mapping[str, An
             (channels, size, stride)
             for (channels, _, size), stride in zip(convs, strides, strict=True)
         ]
-    if shapes.names is NAMES[FAIRSEQ2]:
+    if f"{shapes.prefix}{NAMES[FAIRSEQ2].anchor}" in shapes.shapes:
         is_pre_norm = f"{shapes.prefix}encoder.layer_norm.weight" in shapes.shapes
         found["transformer.pre_layer_norm"] = is_pre_norm
         found["transformer.num_heads"] = FAIRSEQ2_HEADS
     elif width in HEADS:
         found["transformer.pre_layer_norm"] = is_layer_norm  # as in all published models
         found["transformer.num_heads"] = HEADS[width]
+    if shapes.has(BIAS_TABLE):
+        num_buckets, num_heads = shapes.require(BIAS_TABLE, 2)
+        found["transformer.num_heads"] = num_heads
+        found["transformer.relative_positions.num_buckets"] = num_buckets
+        found["transformer.relative_positions.max_distance"] = MAX_DISTANCE
     values = found | dict(_given(config_type, options))
     missing = [name for name in NEEDED if name not in values]
     if missing:
