@@ -143,10 +143,11 @@ class WeightNormConv(Prepacking):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolution (B, D, T - kernel_size + 1) of `x` (B, D, T)."""
-        weight = self.cached_from("weight", (self.weight_v, self.weight_g), self._weight)
+        weight = self.cached_from("weight", (self.weight_v, self.weight_g), self.folded)
         return F.conv1d(x, weight.to(x.dtype), self.bias, groups=self.num_groups)
 
-    def _weight(self) -> Tensor:
+    def folded(self) -> Tensor:
+        """The convolution's weight (D, D / groups, kernel_size), the norm folded in."""
         at_least_float32 = torch.promote_types(self.weight_v.dtype, torch.float32)
         norms = torch.linalg.vector_norm(
             self.weight_v, dim=(0, 1), keepdim=True, dtype=at_least_float32
