@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,12 @@ def test_wavlm_of_torchaudio_has_packed_projections(prefix: str, tmp_path: Path)
         encoder.state_dict()
     )
     with pytest.raises(CheckpointError, match="do not fit the hubert encoder"):
-        auricle.load("hubert", checkpoint=path, device="cpu")
+        auricle.load(
+            "hubert",
+            checkpoint=path,
+            config={"num_heads": 4, "pre_layer_norm": False},
+            device="cpu",
+        )
 
 
 @pytest.mark.parametrize("wrapped", ["state_dict", "model"])
@@ -245,14 +251,26 @@ def test_two_encoders_of_different_sizes_are_refused(tmp_path: Path) -> None:
         auricle.load(saved(both, tmp_path), device="cpu")
 
 
-def test_a_named_model_decides_for_bare_tensors(tmp_path: Path) -> None:
-    """What the name stands for is not guessed from the file."""
-    expected = config(TORCHAUDIO, transformer__num_heads=2, transformer__pre_layer_norm=True)
+def test_a_named_model_of_the_same_width_says_the_rest(tmp_path: Path) -> None:
+    expected = config(
+        TORCHAUDIO, normalize=True, transformer__num_heads=2, transformer__pre_layer_norm=True
+    )
     held = weights(TORCHAUDIO, expected, "wav2vec2.")
     converted = convert_bare(held, "hubert", expected)
     shapes = blank_encoder(FAMILIES["hubert"], expected).state_dict()
     assert converted.config == expected
     assert set(converted.keymap.locate(held, shapes).weights) == set(shapes)
     path = saved(held, tmp_path)
-    with pytest.raises(CheckpointError, match="do not fit the hubert encoder"):
+    with pytest.raises(CheckpointError, match="Nothing in it says transformer.num_heads"):
         auricle.load("hubert_base", checkpoint=path, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["omniasr", "omniasr_w2v_300m"])
+def test_a_family_s_name_stands_for_every_size(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = config(FAIRSEQ2, transformer__pre_layer_norm=True)
+    path = saved(weights(FAIRSEQ2, other), tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert auricle.load(name, checkpoint=path, device="cpu").config == other
+    assert ("is not of its size" in caplog.text) == (name != "omniasr")

@@ -168,11 +168,14 @@ def convert_bare(
         CheckpointError: The configuration does not hold.
     """
     kind = find_family(family)
+    published = config if isinstance(config, Config) else None
+    for name, names in shapes.NAMES.items():
+        if name in kind.formats and names.match(weights):
+            options = {} if isinstance(config, Config) else read_configuration(config)
+            payload = {"weights": weights, "config": options, shapes.PUBLISHED: published}
+            return names.convert(payload, kind)
     if not isinstance(config, Config):
         options = read_configuration(config)
-        for name, names in shapes.NAMES.items():
-            if name in kind.formats and names.match(weights):
-                return names.convert({"weights": weights, "config": options}, kind)
         own = _own_config(options, kind.config_type())
         if own is None:
             name, payload = _payload(weights, kind, options, config)
@@ -181,7 +184,7 @@ def convert_bare(
                 payload = {**payload, waveform_transformer.WITHOUT_ADAPTERS: True}
             return layouts[name].convert(payload, kind)
         config = own
-    return Converted(config, dict(shapes.unpacked(weights)), known_keys(kind, config))
+    return Converted(config, weights, known_keys(kind, config))
 
 
 def _plug_in_formats(family: Family) -> list[Format]:
@@ -222,7 +225,6 @@ def known_keys(family: Family, config: Any) -> KeyMap:
     if isinstance(config, WaveformTransformerConfig):
         fairseq_spec = specs.get(fairseq.SPEC) or next(iter(specs.values()))
         tables.append(waveform_transformer.fairseq_keys(config, fairseq_spec))
-        tables += [names.keymap for name, names in shapes.NAMES.items() if name in specs]
         tables.append(waveform_transformer.huggingface_keys(specs[huggingface.SPEC]))
     elif isinstance(config, ConvEncoderConfig):
         tables.append(fairseq.conv_encoder_keys(family, config))

@@ -25,6 +25,7 @@ from auricle.checkpoints.waveform_transformer import (
 )
 from auricle.errors import CheckpointError
 from auricle.models.definition import Config
+from auricle.models.waveform_transformer import WaveformTransformerConfig
 from auricle.nn.waveform_extractor import PUBLISHED_LAYERS
 
 Shape = tuple[int, ...]
@@ -139,6 +140,12 @@ WITHOUT_EFFECT = (
 NEEDED = ("transformer.num_heads", "transformer.pre_layer_norm", "extractor.layers")
 """Fields that neither shapes nor names give; strides are part of the last."""
 
+UNTOLD = ("normalize", *NEEDED[:2], "transformer.relative_positions.max_distance")
+"""Fields that the name of a published model gives."""
+
+PUBLISHED = "published"
+"""Key of a payload for the config of the model that was named."""
+
 ESPNET_SECTION = "encoder_conf"
 """The encoder's options in the configuration of ESPnet."""
 
@@ -179,7 +186,8 @@ class Names:
 
         Args:
             payload: `weights`, and in `config` options that shapes do not give: parts of the
-                family's config, or options of the authors' library.
+                family's config, or options of the authors' library. The config of the model that
+                was named may be under `PUBLISHED`: it counts for weights of the same width.
             family: The family.
 
         Raises:
@@ -191,9 +199,13 @@ class Names:
         weights = dict(unpacked(payload["weights"]))
         shapes = {unwrapped(key): tuple(weight.shape) for key, weight in weights.items()}
         prefixes = self.prefixes(shapes)
-        config_type, options = family.config_type(), payload["config"]
+        given = dict(_given(family.config_type(), payload["config"]))
         first, *others = (
-            _config(_Shapes(keymap, prefix, shapes), config_type, options) for prefix in prefixes
+            _built(
+                family.config_type(),
+                _found(_Shapes(keymap, prefix, shapes), payload.get(PUBLISHED), given),
+            )
+            for prefix in prefixes
         )
         if any(other != first for other in others):
             raise CheckpointError(
@@ -270,8 +282,10 @@ class _Shapes:
         return count
 
 
-def _config(shapes: _Shapes, config_type: type[Config], options: Mapping[str, Any]) -> Config:
-    """The config of a state dict, with the options that are given in the place of those found."""
+def _found(
+    shapes: _Shapes, published: WaveformTransformerConfig | None, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields of a state dict's config by dotted name, with those `given` before those found."""
     convs = [
         shapes.require(f"extractor.convs.{index}.weight", 3)
         for index in range(shapes.count("extractor.convs.{}.weight"))
@@ -312,8 +326,11 @@ def _config(shapes: _Shapes, config_type: type[Config], options: Mapping[str, An
         found["transformer.num_heads"] = num_heads
         found["transformer.relative_positions.num_buckets"] = num_buckets
         found["transformer.relative_positions.max_distance"] = MAX_DISTANCE
-    values = found | dict(_given(config_type, options))
-    missing = [name for name in NEEDED if name not in values]
+    if published is not None and published.transformer.hidden_size == width:
+        values = dict(_flat("", msgspec.to_builtins(published)))
+        found |= {name: values[name] for name in UNTOLD if name in values}
+    found |= given
+    missing = [name for name in NEEDED if name not in found]
     if missing:
         raise CheckpointError(
             f"the checkpoint is a bare state dict, {width} wide with {len(convs)} convolutions. "
@@ -321,7 +338,7 @@ def _config(shapes: _Shapes, config_type: type[Config], options: Mapping[str, An
             "pass config= (on the command line --config JSON), as in "
             'config={"transformer": {"num_heads": 8, "pre_layer_norm": False}}'
         )
-    return _built(config_type, values)
+    return found
 
 
 def _given(config_type: type[Config], options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -345,7 +362,7 @@ def _given(config_type: type[Config], options: Mapping[str, Any]) -> Iterator[tu
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for inner, item in value.items():
-            yield from _flat(f"{name}.{inner}", item)
+            yield from _flat(f"{name}.{inner}".lstrip("."), item)
     else:
         yield name, value
 
