@@ -172,8 +172,8 @@ def convert_bare(
     for name, names in shapes.NAMES.items():
         if name in kind.formats and names.match(weights):
             options = {} if isinstance(config, Config) else read_configuration(config)
-            payload = {"weights": weights, "config": options, shapes.PUBLISHED: published}
-            return names.convert(payload, kind)
+            bare = {"weights": weights, "config": options, shapes.PUBLISHED: published}
+            return names.convert(bare, kind)
     if not isinstance(config, Config):
         options = read_configuration(config)
         own = _own_config(options, kind.config_type())
