@@ -419,6 +419,38 @@ def xls_r_2b(**options: typing.Any) -> _Encoder:
     return _load("xls_r_2b", **options)
 
 
+def mms_300m(**options: typing.Any) -> _Encoder:
+    """Load MMS (https://arxiv.org/abs/2305.13516), trained on 1,406 languages (491k h). The files
+    that are fine-tuned for recognition (mms-1b-all) have adapters: they load with
+    without_adapters=True. Options are those of `auricle.load`."""
+    return _load("mms_300m", **options)
+
+
+def mms_1b(**options: typing.Any) -> _Encoder:
+    """Load MMS (https://arxiv.org/abs/2305.13516), trained on 1,406 languages (491k h). The files
+    that are fine-tuned for recognition (mms-1b-all) have adapters: they load with
+    without_adapters=True. Options are those of `auricle.load`."""
+    return _load("mms_1b", **options)
+
+
+def chinese_wav2vec2_base(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2006.11477), trained on WenetSpeech, Mandarin (10k
+    h). Options are those of `auricle.load`."""
+    return _load("chinese_wav2vec2_base", **options)
+
+
+def chinese_wav2vec2_large(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2006.11477), trained on WenetSpeech, Mandarin (10k
+    h). Options are those of `auricle.load`."""
+    return _load("chinese_wav2vec2_large", **options)
+
+
+def japanese_wav2vec2_base(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 (https://arxiv.org/abs/2006.11477), trained on ReazonSpeech v1, Japanese
+    (19k h). Options are those of `auricle.load`."""
+    return _load("japanese_wav2vec2_base", **options)
+
+
 def wav2vec2_large_voxpopuli_100k(**options: typing.Any) -> _Encoder:
     """Load wav2vec 2.0 (https://arxiv.org/abs/2101.00390), trained on VoxPopuli, 23 languages (100k
     h). Options are those of `auricle.load`."""
@@ -662,6 +694,96 @@ def mhubert_147(**options: typing.Any) -> _Encoder:
     return _load("mhubert_147", **options)
 
 
+def chinese_hubert_base(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on WenetSpeech, Mandarin (10k h).
+    Options are those of `auricle.load`."""
+    return _load("chinese_hubert_base", **options)
+
+
+def chinese_hubert_large(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on WenetSpeech, Mandarin (10k h).
+    Options are those of `auricle.load`."""
+    return _load("chinese_hubert_large", **options)
+
+
+def japanese_hubert_base(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on ReazonSpeech v1, Japanese (19k h).
+    Options are those of `auricle.load`."""
+    return _load("japanese_hubert_base", **options)
+
+
+def japanese_hubert_large(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on ReazonSpeech v1, Japanese (19k h).
+    Options are those of `auricle.load`."""
+    return _load("japanese_hubert_large", **options)
+
+
+def kushinada_hubert_base(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on Japanese broadcasts (62k h).
+    Options are those of `auricle.load`."""
+    return _load("kushinada_hubert_base", **options)
+
+
+def kushinada_hubert_large(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on Japanese broadcasts (62k h).
+    Options are those of `auricle.load`."""
+    return _load("kushinada_hubert_large", **options)
+
+
+def hubert_base_korean(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on Korean (4k h). Of 8 heads, says
+    its card. Options are those of `auricle.load`."""
+    return _load("hubert_base_korean", **options)
+
+
+def hubert_large_korean(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on Korean (4k h). Options are those
+    of `auricle.load`."""
+    return _load("hubert_large_korean", **options)
+
+
+def espnet_hubert_base_iter0(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2306.06672), trained on LibriSpeech (960 h). Trained by
+    ESPnet, first iteration. Options are those of `auricle.load`."""
+    return _load("espnet_hubert_base_iter0", **options)
+
+
+def espnet_hubert_base_iter1(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2306.06672), trained on LibriSpeech (960 h). Trained by
+    ESPnet, second iteration. Options are those of `auricle.load`."""
+    return _load("espnet_hubert_base_iter1", **options)
+
+
+def espnet_hubert_large_gs_ll60k(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2306.06672), trained on LibriLight (60k h). Trained by
+    ESPnet, whose encoders do not normalise waveforms. Options are those of `auricle.load`."""
+    return _load("espnet_hubert_large_gs_ll60k", **options)
+
+
+def cvhubert(**options: typing.Any) -> _Encoder:
+    """Load CV-HuBERT (https://arxiv.org/abs/2309.15317), trained on Common Voice. Trained by
+    ESPnet, multilingual. Options are those of `auricle.load`."""
+    return _load("cvhubert", **options)
+
+
+def wavlablm_ek_40k(**options: typing.Any) -> _Encoder:
+    """Load WavLabLM (https://arxiv.org/abs/2309.15317), trained on 136 languages (40k h). Trained
+    by ESPnet, whose encoders do not normalise waveforms. Options are those of `auricle.load`."""
+    return _load("wavlablm_ek_40k", **options)
+
+
+def wavlablm_mk_40k(**options: typing.Any) -> _Encoder:
+    """Load WavLabLM (https://arxiv.org/abs/2309.15317), trained on 136 languages (40k h). Trained
+    by ESPnet, whose encoders do not normalise waveforms. Options are those of `auricle.load`."""
+    return _load("wavlablm_mk_40k", **options)
+
+
+def wavlablm_ms_40k(**options: typing.Any) -> _Encoder:
+    """Load WavLabLM (https://arxiv.org/abs/2309.15317), trained on 136 languages (40k h). Trained
+    by ESPnet, whose encoders do not normalise waveforms. Options are those of `auricle.load`."""
+    return _load("wavlablm_ms_40k", **options)
+
+
 def hubert_local(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of HuBERT from a file. The file is in the authors' format or the library's
     own. Options are those of `auricle.load`."""
@@ -684,6 +806,15 @@ distiller_local = hubert_local
 
 
 distiller_url = hubert_url
+
+
+def espnet_hubert_custom(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of HuBERT from a file or an address. Paths, `https:` and `hf://` addresses
+    are read. Options are those of `auricle.load`."""
+    return _load("hubert", checkpoint=ckpt, **options)
+
+
+espnet_hubert_local = hubert_local
 
 
 def unispeech_sat_base(**options: typing.Any) -> _Encoder:
@@ -772,6 +903,12 @@ def data2vec_audio_large(**options: typing.Any) -> _Encoder:
 data2vec_large_ll60k = data2vec_audio_large
 
 
+def japanese_data2vec_audio_base(**options: typing.Any) -> _Encoder:
+    """Load data2vec audio (https://arxiv.org/abs/2202.03555), trained on ReazonSpeech v1, Japanese
+    (19k h). Options are those of `auricle.load`."""
+    return _load("japanese_data2vec_audio_base", **options)
+
+
 def data2vec_local(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of data2vec audio from a file. The file is in the authors' format or the
     library's own. Options are those of `auricle.load`."""
@@ -788,6 +925,46 @@ def data2vec_custom(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of data2vec audio from a file or an address. Paths, `https:` and `hf://`
     addresses are read. Options are those of `auricle.load`."""
     return _load("data2vec", checkpoint=ckpt, **options)
+
+
+def omniasr_w2v_300m(**options: typing.Any) -> _Encoder:
+    """Load Omnilingual wav2vec 2.0 (https://arxiv.org/abs/2511.09690), trained on more than 1,600
+    languages (4.3M h). Options are those of `auricle.load`."""
+    return _load("omniasr_w2v_300m", **options)
+
+
+omniasr = omniasr_w2v_300m
+omniasr_w2v = omniasr_w2v_300m
+
+
+def omniasr_w2v_1b(**options: typing.Any) -> _Encoder:
+    """Load Omnilingual wav2vec 2.0 (https://arxiv.org/abs/2511.09690), trained on more than 1,600
+    languages (4.3M h). Options are those of `auricle.load`."""
+    return _load("omniasr_w2v_1b", **options)
+
+
+def omniasr_w2v_3b(**options: typing.Any) -> _Encoder:
+    """Load Omnilingual wav2vec 2.0 (https://arxiv.org/abs/2511.09690), trained on more than 1,600
+    languages (4.3M h). Options are those of `auricle.load`."""
+    return _load("omniasr_w2v_3b", **options)
+
+
+def omniasr_w2v_7b(**options: typing.Any) -> _Encoder:
+    """Load Omnilingual wav2vec 2.0 (https://arxiv.org/abs/2511.09690), trained on more than 1,600
+    languages (4.3M h). Options are those of `auricle.load`."""
+    return _load("omniasr_w2v_7b", **options)
+
+
+def omniasr_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Omnilingual wav2vec 2.0 from a file. The file is in the authors' format
+    or the library's own. Options are those of `auricle.load`."""
+    return _load("omniasr", checkpoint=ckpt, **options)
+
+
+def omniasr_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Omnilingual wav2vec 2.0 from a URL. The file is kept in the cache.
+    Options: sha256 (its digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "omniasr", **options)
 
 
 def fbank(**options: typing.Any) -> _Encoder:

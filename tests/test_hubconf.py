@@ -45,8 +45,8 @@ def test_entry_points_are_the_catalogue_and_the_families() -> None:
     for name in entries:
         assert vars(hubconf)[name].__doc__
         own_name = vars(hubconf)[name].__name__
-        if own_name != name and name.startswith("distiller_"):
-            assert own_name == name.replace("distiller", "hubert")
+        if own_name != name and name.startswith(("distiller_", "espnet_hubert_")):
+            assert own_name == f"hubert_{name.rpartition('_')[2]}"
         else:
             assert own_name == name or name in search.find(own_name).aliases
 

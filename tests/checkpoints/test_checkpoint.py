@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import collections
 import io
+import logging
 import shutil
 import subprocess
 import sys
@@ -315,16 +316,33 @@ def test_a_part_of_an_encoder_is_an_error_that_names_what_is_missing(model: Path
         auricle.load(path)
 
 
-@pytest.mark.parametrize("names", [("student.", "teacher."), ("model.", "ema.shadow.")])
+@pytest.mark.parametrize("names", [("student.", "teacher."), ("ema.", "ema.shadow.")])
 def test_two_whole_encoders_are_ambiguous(names: tuple[str, str], model: Path) -> None:
     other = {key: weight + 1 for key, weight in BARE.items()}
     torch.save(under(names[0], BARE) | under(names[1], other), model / "pytorch_model.bin")
     with pytest.raises(CheckpointError) as caught:
         auricle.load(model)
     assert all(repr(name.rstrip(".")) in str(caught.value) for name in names)
-    torch.save({"model": BARE, "model_ema": other}, model / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match="under 'model', 'model_ema', and nothing says"):
-        auricle.load(model)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"model": BARE, "model_ema": {key: weight + 1 for key, weight in BARE.items()}},
+        {"ema": {key: weight + 1 for key, weight in BARE.items()}, "state_dict": BARE, "epoch": 3},
+        under("net.", BARE)
+        | under("ema_model.net.", {k: weight + 1 for k, weight in BARE.items()}),
+    ],
+)
+def test_of_a_model_and_its_moving_average_the_model_is_taken(
+    held: dict[str, Any], model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save(held, model / "pytorch_model.bin")
+    with caplog.at_level(logging.WARNING):
+        encoder = auricle.load(model)
+    assert HF.deviation(encoder) <= HF.limit
+    assert "holds moving averages of the weights too, under " in caplog.text
+    assert any("ema" in key for key in encoder.unused_keys)
 
 
 def test_of_several_files_the_usual_one_counts_and_others_are_ambiguous(model: Path) -> None:

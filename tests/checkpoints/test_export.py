@@ -21,7 +21,7 @@ from auricle.models.waveform_transformer import WaveformTransformerConfig
 from auricle.nn.activations import WAVEFORM_ACTIVATIONS
 from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.conv_positions import ConvPositionConfig
-from golden_cases import golden_cases
+from golden_cases import GoldenCase, golden_cases
 
 LAYERS = ((8, 10, 5), (8, 3, 2), (12, 2, 2))
 PRESETS: dict[str, WaveformTransformerConfig] = {
@@ -204,3 +204,19 @@ def test_a_disk_that_is_full_leaves_nothing(
     with pytest.raises(OutputError, match="No space left"):
         auricle.export_to_transformers(build(tiny("hubert_base")), tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_weight_norm_is_folded_where_transformers_has_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = auricle.load(GoldenCase("omniasr_w2v").checkpoints[0], device="cpu")
+    assert encoder.config.transformer.positions.kind == "weight_norm"  # type: ignore[attr-defined]
+    with caplog.at_level(logging.WARNING):
+        auricle.export_to_transformers(encoder, tmp_path)
+        again = auricle.load(tmp_path, device="cpu")
+    assert not caplog.records  # both add the same to the variance of a waveform
+    assert again.family == "omniasr"
+    assert again.config.transformer.positions.kind == "plain"  # type: ignore[attr-defined]
+    assert is_same(again, encoder)
+    preprocessor = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert preprocessor["feature_extractor_type"] == "OmniASRFeatureExtractor"

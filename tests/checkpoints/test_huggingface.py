@@ -272,8 +272,45 @@ def test_adapters_of_languages_are_refused(model: Path) -> None:
     auricle.load(model)  # the model's own configuration asks for none
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "adapter_attn_dim": 16}))
-    with pytest.raises(CheckpointError, match="adapter_attn_dim"):
+    with pytest.raises(CheckpointError, match="adapter_attn_dim.* pass without_adapters=True"):
         auricle.load(model)
+
+
+def test_a_model_with_adapters_inside_loads_without_them(model: Path) -> None:
+    plain = auricle.load(model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(
+        json.dumps({**config, "adapter_attn_dim": 16, "add_adapter": True})
+    )
+    adapters = {
+        "encoder.layers.0.adapter_layer.linear_1.weight": torch.ones(16, 48),
+        "encoder.layers.1.adapter_layer.norm.weight": torch.ones(48),
+        "adapter.layers.0.conv.weight": torch.ones(2, 2, 3),
+    }
+    weights = load_file(model / "model.safetensors")
+    save_file({**weights, **adapters}, model / "model.safetensors")
+    for arguments in ({}, {"family": "wav2vec2", "config": model / "config.json"}):
+        place = model / "model.safetensors" if arguments else model
+        with pytest.raises(CheckpointError, match="without_adapters=True"):
+            auricle.load(place, **arguments)
+        encoder = auricle.load(place, without_adapters=True, **arguments)
+        assert set(adapters) <= set(encoder.unused_keys)
+        assert set(encoder.unused_keys) - set(adapters) == set(plain.unused_keys)
+        assert encoder.config == plain.config
+        assert all(
+            torch.equal(weight, plain.state_dict()[name])
+            for name, weight in encoder.state_dict().items()
+        )
+
+
+def test_the_model_beside_an_adapter_loads_without_it(model: Path) -> None:
+    write_adapter(model)
+    with pytest.raises(CheckpointError, match="or pass without_adapters=True"):
+        auricle.load(model)
+    encoder = auricle.load(model, without_adapters=True)
+    assert encoder.config == auricle.load(BASE).config
+    with pytest.raises(CheckpointError, match="holds no encoder"):
+        auricle.load(model / "adapter_model.safetensors", without_adapters=True)
 
 
 def test_names_and_keys_of_adapters() -> None:

@@ -102,14 +102,29 @@ def test_the_encoder_that_is_whole_is_the_one() -> None:
 
 
 def test_two_whole_encoders_are_ambiguous_unless_they_are_the_same() -> None:
-    with pytest.raises(CheckpointError, match=r"2 whole encoders .* under 'ema', 'model', and"):
-        located(weights("model."), weights("ema.", seed=1))
-    with pytest.raises(CheckpointError, match="under no prefix, 'ema', and nothing says which"):
-        located(weights(), weights("ema.", seed=1))
+    with pytest.raises(CheckpointError, match=r"2 whole encoders .* under 'model', 'teacher', and"):
+        located(weights("model."), weights("teacher.", seed=1))
+    with pytest.raises(CheckpointError, match="under no prefix, 'other', and nothing says which"):
+        located(weights(), weights("other.", seed=1))
+    with pytest.raises(CheckpointError, match="under 'ema', 'b_ema', and nothing says which"):
+        located(weights("ema."), weights("b_ema.", seed=1))
     assert located(weights("model."), weights("model._ema.", seed=1)).prefix == "model."
     found = located(weights("model.encoder."), weights("encoder."))
     assert found.prefix == "encoder."
     assert len(found.dropped) == 3
+
+
+@pytest.mark.parametrize("plain", ["", "model.", "state_dict.model.", "online_model."])
+@pytest.mark.parametrize(
+    "average", ["ema.", "model_ema.", "ema_state_dict.model.", "state_dict_ema.", "averaged_model."]
+)
+def test_the_weights_themselves_come_before_their_moving_average(plain: str, average: str) -> None:
+    found = located(weights(average, seed=1), weights(plain))
+    assert (found.prefix, found.averages) == (plain, (average,))
+    assert set(found.dropped) == set(weights(average))
+    alone = located(weights(average, seed=1))
+    assert (alone.prefix, alone.averages) == (average, ())
+    assert located(weights(plain), weights(average)).averages == ()  # the same
 
 
 def test_several_keys_for_one_weight_must_agree() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,9 @@ def test_other_families_and_files_are_refused(tmp_path: Path) -> None:
     assert read_bare(tmp_path) is None
 
 
-def test_tensors_among_the_state_of_a_trainer(tmp_path: Path) -> None:
+def test_tensors_among_the_state_of_a_trainer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     expected = auricle.load("tera_mini")
     options = json.loads(msgspec.json.encode(expected.config))
     weights = {f"model.encoder.{key}": weight for key, weight in expected.state_dict().items()}
@@ -230,6 +233,10 @@ def test_tensors_among_the_state_of_a_trainer(tmp_path: Path) -> None:
         auricle.load(path)
     average = {key: weight + 1 for key, weight in weights.items()}
     torch.save({**content, "ema": average}, path)
+    with caplog.at_level(logging.WARNING):
+        assert same(auricle.load(path, family="tera", config=options), expected)
+    assert "moving averages of the weights too, under ema.model.encoder, which" in caplog.text
+    torch.save({**content, "teacher": average}, path)
     with pytest.raises(CheckpointError, match="2 whole encoders with different weights"):
         auricle.load(path, family="tera", config=options)
     torch.save({"dims": 1, "model_state_dict": weights}, path)

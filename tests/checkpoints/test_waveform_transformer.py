@@ -7,9 +7,16 @@ import pytest
 import torch
 
 from auricle.catalogue.family import FAMILIES, FamilyFormat
-from auricle.checkpoints.huggingface import CONFIG, PREPROCESSOR, WEIGHTS, model_types
+from auricle.checkpoints.huggingface import (
+    CONFIG,
+    PREPROCESSOR,
+    WEIGHTS,
+    families,
+    model_types,
+)
 from auricle.checkpoints.keymap import Renamed
 from auricle.checkpoints.waveform_transformer import (
+    WITHOUT_ADAPTERS,
     convert_distiller,
     convert_fairseq,
     convert_huggingface,
@@ -92,6 +99,45 @@ def test_every_option_of_fairseq_is_read() -> None:
     assert fairseq_config({"normalize": True}, **options) == expected
 
 
+def test_a_projection_that_keeps_the_width() -> None:
+    """data2vec of fairseq has one whatever the widths are, the other models have none."""
+    options = {
+        "encoder_embed_dim": 16,
+        "encoder_attention_heads": 4,
+        "conv_feature_layers": "[(16, 10, 5)]",
+    }
+    payload = {"task_cfg": {"_name": "audio_pretraining"}, "model_cfg": options}
+    for weights, expected in (({}, False), ({"post_extract_proj.bias": torch.ones(16)}, True)):
+        found = convert_fairseq({**payload, "model_weight": weights}, FAMILIES["data2vec"]).config
+        assert isinstance(found, WaveformTransformerConfig)
+        assert found.projection is expected
+
+
+def test_layers_with_adapters_are_read_without_them_on_request() -> None:
+    payload = {
+        "task_cfg": {"_name": "audio_pretraining"},
+        "model_cfg": {"_name": "wav2vec2", "layer_type": "trf_adp", "encoder_layers": 3},
+        "model_weight": {},
+        WITHOUT_ADAPTERS: True,
+    }
+    assert convert_fairseq(payload, FAMILIES["wav2vec2"]).config == fairseq_config(encoder_layers=3)
+
+
+def test_a_model_for_recognition_has_the_encoder_s_options_in_a_section() -> None:
+    part = {"model_type": "omniasr_audio", "num_hidden_layers": 2, "hidden_act": "relu"}
+    outer = {"model_type": "omniasr_ctc", "audio_config": part, "num_hidden_layers": 9}
+    payload = {CONFIG: outer, PREPROCESSOR: {"do_normalize": True}, WEIGHTS: {}}
+    assert families(payload) == ("omniasr",)
+    found = convert_huggingface(payload, FAMILIES["omniasr"]).config
+    assert isinstance(found, WaveformTransformerConfig)
+    assert (found.transformer.num_layers, found.transformer.activation) == (2, "relu")
+    assert found.extractor.activation == "relu"
+    assert (found.normalize, found.normalize_eps) == (True, 1e-5)
+    other = {"model_type": "omniasr_ctc", "audio_config": {"model_type": "mel"}}
+    with pytest.raises(CheckpointError, match="model_type must be one of .*, but is 'omniasr_ctc'"):
+        families({**payload, CONFIG: other})
+
+
 def test_positions() -> None:
     assert fairseq_config(conv_pos_batch_norm=True).transformer.positions.kind == "batch_norm"
     for size, kernel_size in ((95, 19), (10, 3)):
@@ -105,6 +151,7 @@ def test_positions() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"layer_type": "trf_adp"}, "has layer_type trf_adp: adapters .* without_adapters=True"),
         ({"layer_type": "conformer"}, "layer_type must be one of transformer, but is 'conformer'"),
         ({"quantize_input": True}, "quantize_input must be False, but is True"),
         ({"crop_seq_to_multiple": 2}, "crop_seq_to_multiple must be 1, but is 2"),

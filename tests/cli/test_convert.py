@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def test_type_family_and_configuration(tmp_path: Path, tera_checkpoint: Path) ->
     assert main(["convert", str(pase), "--out", str(out), *options]) == 0
     assert auricle.load(out).family == "pase"
     assert out.stat().st_size < pase.stat().st_size * 0.7
+
+
+def test_adapters_are_left_out_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copytree(GoldenCase("hf_hubert_base").folder / "hf", tmp_path / "model"))
+    (model / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    arguments = ["convert", str(model), "--out", str(tmp_path / "out.safetensors")]
+    assert main(arguments) == 1
+    assert "pass without_adapters=True" in capsys.readouterr().err
+    assert main([*arguments, "--without-adapters"]) == 0
 
 
 @pytest.mark.parametrize(

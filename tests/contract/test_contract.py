@@ -315,7 +315,7 @@ def test_half_precision_weights_give_float32_outputs_near_the_exact_ones(
         for output, reference in zip(encoder(wavs), exact(wavs), strict=True):
             assert output.dtype == torch.float32
             error = (output - reference).square().mean().sqrt() / reference.std()
-            assert error < 0.2
+            assert error < 0.25  # rounding the weights of hf_omniasr alone gives 0.21
 
 
 @every_encoder

@@ -57,6 +57,7 @@ def test_what_is_untouched_is_found_without_being_read(
         {"family": None},
         {"config_sha256": "ab"},
         {"sha256": "ab" * 32},
+        {"without_adapters": True},
     ],
 )
 def test_what_another_wants_is_not_found(conversion: Conversion, other: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import torch
 import auricle
 from auricle.catalogue.family import FAMILIES
 from auricle.checkpoints.checkpoint import build_encoder
-from auricle.errors import UnknownModelError
+from auricle.errors import AuricleError, UnknownModelError
 from auricle.models.apc import ApcConfig
 from auricle.models.definition import Config
 
@@ -57,3 +57,21 @@ def test_unknown_sizes_offer_close_matches() -> None:
         auricle.build("tera_bas")
     with pytest.raises(UnknownModelError, match="config of no family"):
         auricle.build(Config())
+
+
+def test_shapes_alone_are_built_at_once() -> None:
+    """The largest published encoder, whose weights are 26 GB, on the meta device."""
+    encoder = auricle.build("omniasr_w2v_7b", device="meta")
+    assert {weight.device.type for weight in encoder.parameters()} == {"meta"}
+    assert encoder.info.name == "omniasr_w2v_7b (random weights)"
+    # Those of the authors' table, less what served pretraining alone.
+    width, channels, codes, entries = 2048, 512, 2 * 320, 1024
+    heads = width + codes * entries // 2 + (channels + 1) * codes + (width + entries + 2) * entries
+    assert encoder.info.num_parameters == 6_488_487_168 - heads
+
+
+def test_a_device_changes_no_weight() -> None:
+    first, second = auricle.build(SMALL), auricle.build(SMALL, device="cpu")
+    assert all(map(torch.equal, first.parameters(), second.parameters()))
+    with pytest.raises(AuricleError, match="cannot use device 'nowhere'"):
+        auricle.build(SMALL, device="nowhere")

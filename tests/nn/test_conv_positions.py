@@ -68,6 +68,7 @@ def straight_line(positions: ConvPositions, utterance: Tensor) -> Tensor:
     "options",
     [
         {"kind": "weight_norm"},
+        {"kind": "plain"},
         {"kind": "batch_norm"},
         {"kind": "stack", "depth": 1},
         {"kind": "stack", "depth": 3},

@@ -129,6 +129,8 @@ def blank_encoder(
     config: Config,
     provenance: Provenance = UNKNOWN,
     unused_keys: tuple[str, ...] = (),
+    *,
+    name: str | None = None,
 ) -> Encoder:
     """Build an encoder on the meta device: its layers and shapes, without memory or randomness.
 
@@ -136,7 +138,7 @@ def blank_encoder(
         RuntimeError, ValueError, OverflowError: The configuration does not make one.
     """
     with torch.device("meta"), _WithoutDraws():
-        return build_encoder(family, config, provenance, unused_keys)
+        return build_encoder(family, config, provenance, unused_keys, name=name)
 
 
 def complete_weights(

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 
 from auricle.catalogue.family import FAMILIES, FamilyFormat, Field
@@ -22,6 +23,7 @@ from auricle.files.atomic import write_whole_folder
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.models.waveform_transformer import WaveformTransformerConfig
+from auricle.nn.conv_positions import WeightNormConv
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROJECTION = "feature_projection.projection"
+PLAIN = "plain"
+"""Kind of positions whose weight norm is folded in."""
 
 
 def export_to_transformers(encoder: Encoder, folder: str | Path) -> None:
@@ -68,12 +72,13 @@ def export_to_transformers(encoder: Encoder, folder: str | Path) -> None:
             raise OSError(str(error)) from error
 
     write_whole_folder(Path(folder), write)
-    read, _ = _exportable(encoder)
-    if read.normalize and read.normalize_eps != HUGGINGFACE_EPS:
+    read, spec = _exportable(encoder)
+    eps = spec.fields.get("normalize_eps", Field(value=HUGGINGFACE_EPS)).value
+    if read.normalize and read.normalize_eps != eps:
         logger.warning(
             "transformers adds %g to the variance of a waveform where %s adds %g: quiet recordings "
             "come out slightly different there",
-            HUGGINGFACE_EPS,
+            eps,
             encoder.info.name,
             read.normalize_eps,
         )
@@ -100,6 +105,8 @@ def exported_config(encoder: Encoder) -> dict[str, Any]:
         "mask_feature_prob": 0.0,
     }
     for name, field in huggingface_fields(spec).items():
+        if name == "normalize_eps":  # a warning says where it differs
+            continue
         value = _field(config, name)
         allowed = [field.value] if field.option is None else list(field.values.values())
         if allowed and value not in allowed:
@@ -130,9 +137,10 @@ def _original_value(field: Field, value: object) -> object:
 
 def exported_preprocessor(encoder: Encoder) -> dict[str, Any]:
     """The content of `preprocessor_config.json`."""
-    config, _ = _exportable(encoder)
+    config, spec = _exportable(encoder)
+    kind = "OmniASR" if str(spec.architecture).startswith("OmniASR") else "Wav2Vec2"
     return {
-        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "feature_extractor_type": f"{kind}FeatureExtractor",
         "feature_size": 1,
         "sampling_rate": SAMPLE_RATE,
         "padding_side": "right",
@@ -147,10 +155,13 @@ def exported_weights(encoder: Encoder) -> dict[str, Tensor]:
     """The weights under the names of `transformers`."""
     config, spec = _exportable(encoder)
     keymap = huggingface_keys(spec)
-    weights = {
-        keymap.original(name): weight.detach().contiguous()
-        for name, weight in encoder.state_dict().items()
-    }
+    ours = encoder.state_dict()
+    if config.transformer.positions.kind == PLAIN:
+        for place, conv in encoder.named_modules():
+            if isinstance(conv, WeightNormConv):
+                ours[f"{place}.weight"] = conv.folded()
+                del ours[f"{place}.weight_g"], ours[f"{place}.weight_v"]
+    weights = {keymap.original(name): weight.detach().contiguous() for name, weight in ours.items()}
     if not config.projection:
         # transformers has the layer always; the identity leaves every number as it is.
         identity = torch.eye(config.transformer.hidden_size, dtype=encoder.dtype)
@@ -160,6 +171,10 @@ def exported_weights(encoder: Encoder) -> dict[str, Tensor]:
 
 
 def _exportable(encoder: Encoder) -> tuple[WaveformTransformerConfig, FamilyFormat]:
+    """The config to write, and the format of the family.
+
+    Where the model of transformers has no weight norm the config is that of folded weights.
+    """
     config = encoder.config
     spec = FAMILIES[encoder.family].formats.get(huggingface.SPEC)
     if spec is None or not isinstance(config, WaveformTransformerConfig):
@@ -168,4 +183,10 @@ def _exportable(encoder: Encoder) -> tuple[WaveformTransformerConfig, FamilyForm
             f"{encoder.family}; expected one of {', '.join(huggingface.model_types().values())}. "
             'Any encoder can be kept as the library\'s own file: encoder.save("name.safetensors")'
         )
+    positions = config.transformer.positions
+    is_plain = huggingface_fields(spec)["transformer.positions.kind"].value == PLAIN
+    if is_plain and positions.kind == "weight_norm":
+        positions = msgspec.structs.replace(positions, kind=PLAIN)
+        transformer = msgspec.structs.replace(config.transformer, positions=positions)
+        config = msgspec.structs.replace(config, transformer=transformer)
     return config, spec

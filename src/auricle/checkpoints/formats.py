@@ -15,7 +15,15 @@ import msgspec
 from torch import Tensor
 
 from auricle.catalogue.family import FAMILIES, Family, find_family, plug_in_families
-from auricle.checkpoints import fairseq, huggingface, npc_repo, pase, s3prl, waveform_transformer
+from auricle.checkpoints import (
+    fairseq,
+    huggingface,
+    npc_repo,
+    pase,
+    s3prl,
+    shapes,
+    waveform_transformer,
+)
 from auricle.checkpoints.keymap import (
     Converted,
     KeyMap,
@@ -141,7 +149,11 @@ def formats_for(family: str | None) -> Iterator[Format]:
 
 
 def convert_bare(
-    weights: Mapping[str, Tensor], family: str, config: Configuration | Config
+    weights: Mapping[str, Tensor],
+    family: str,
+    config: Configuration | Config,
+    *,
+    without_adapters: bool = False,
 ) -> Converted:
     """Config and weights of bare tensors.
 
@@ -150,17 +162,26 @@ def convert_bare(
         family: Stem of the family.
         config: The family's config; or, as a mapping or a JSON file, an encoding of such a config
             or the options of a checkpoint that its authors wrote, unchanged.
+        without_adapters: Whether adapters that the options describe are left out.
 
     Raises:
         CheckpointError: The configuration does not hold.
     """
     kind = find_family(family)
+    published = config if isinstance(config, Config) else None
+    for name, names in shapes.NAMES.items():
+        if name in kind.formats and names.match(weights):
+            options = {} if isinstance(config, Config) else read_configuration(config)
+            bare = {"weights": weights, "config": options, shapes.PUBLISHED: published}
+            return names.convert(bare, kind)
     if not isinstance(config, Config):
         options = read_configuration(config)
         own = _own_config(options, kind.config_type())
         if own is None:
             name, payload = _payload(weights, kind, options, config)
             layouts = {layout.name: layout for layout in formats_for(family)}
+            if without_adapters:
+                payload = {**payload, waveform_transformer.WITHOUT_ADAPTERS: True}
             return layouts[name].convert(payload, kind)
         config = own
     return Converted(config, weights, known_keys(kind, config))
@@ -346,4 +367,8 @@ FORMATS = (
     Format("s3prl", s3prl.matches, s3prl.families, s3prl.convert),
     Format("s3prl-legacy", s3prl.matches_legacy, s3prl.families, s3prl.convert),
     Format("npc-weights", _is_npc_weights, npc_repo.families, npc_repo.convert, takes_config=True),
+    *(
+        Format(name, names.match, names.families, names.convert, takes_config=True)
+        for name, names in shapes.NAMES.items()
+    ),
 )

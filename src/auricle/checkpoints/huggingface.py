@@ -35,6 +35,9 @@ WEIGHTS = "huggingface_weights"
 """Sections of the payload: the parsed JSON files and the weights by name."""
 
 CONFIG_FILE = "config.json"
+AUDIO_SECTION = "audio_config"
+"""Options of the encoder among those of a model for recognition (`omniasr_ctc`, `omniasr`)."""
+
 PREPROCESSOR_FILE = "preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -84,15 +87,20 @@ def payload(folder: Path, content: object) -> dict[str, Any]:
     }
 
 
-def refuse_adapters(path: Path) -> None:
+def refuse_adapters(path: Path, *, without_adapters: bool = False) -> None:
     """Refuse an adapter of peft, and a model's folder that has one.
+
+    Args:
+        path: The checkpoint.
+        without_adapters: Whether the model is wanted without the adapter in its folder.
 
     Raises:
         CheckpointError: `path` is an adapter, or lies or is where one belongs to the weights.
     """
     folder = path if path.is_dir() else path.parent
     has_weights = path.is_file() or any(map(_may_hold_weights, folder.iterdir()))
-    refuse_adapter_files(path, has_base=is_huggingface_folder(folder) and has_weights)
+    has_base = is_huggingface_folder(folder) and has_weights
+    refuse_adapter_files(path, has_base=has_base, without_adapters=without_adapters)
 
 
 def has_own_names(content: object) -> bool:
@@ -123,8 +131,14 @@ def families(payload: Mapping[str, Any]) -> tuple[str, ...]:
         CheckpointError: It names none that the library knows.
     """
     known = model_types()
-    config = Options(payload[CONFIG], CONFIG_FILE)
-    return (known[config.choice("model_type", tuple(known), None)],)
+    return (known[encoder_options(payload).choice("model_type", tuple(known), None)],)
+
+
+def encoder_options(payload: Mapping[str, Any]) -> Options:
+    """The options of the encoder: a section of those of a model that has it as a part."""
+    options = Options(payload[CONFIG], CONFIG_FILE)
+    part = options.section(AUDIO_SECTION) if AUDIO_SECTION in options else options
+    return part if part.get("model_type", str, "") in model_types() else options
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -270,13 +284,14 @@ def is_adapter_key(key: str) -> bool:
     return any(_ADAPTER_PART.fullmatch(part) for part in key.split("."))
 
 
-def refuse_adapter_files(path: Path, *, has_base: bool) -> None:
+def refuse_adapter_files(path: Path, *, has_base: bool, without_adapters: bool = False) -> None:
     """Refuse an adapter, and the folder of a model that has one.
 
     Args:
         path: What is to be loaded, a file or a folder.
         has_base: Whether it is, or holds, the weights of a model of transformers, to which an
             adapter in the folder would be applied.
+        without_adapters: Whether the model is wanted without it.
 
     Raises:
         CheckpointError: It is an adapter, or has one; the message says how to merge it.
@@ -292,12 +307,12 @@ def refuse_adapter_files(path: Path, *, has_base: bool) -> None:
     names = _adapter_names(folder) if path.is_dir() or has_base else []
     if names and not has_base:
         raise _adapter_alone(path)
-    if names:
+    if names and not without_adapters:
         kind = _kind(_adapter_config(folder))
         raise CheckpointError(
             f"{folder} has an adapter ({kind}: {', '.join(names)}) beside the weights, which "
             "transformers applies to them; without it the numbers would be those of another model. "
-            f"{_advice(str(folder), str(folder))}; or move the adapter elsewhere to have the model "
+            f"{_advice(str(folder), str(folder))}; or pass without_adapters=True to have the model "
             "without it"
         )
 

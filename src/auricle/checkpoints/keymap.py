@@ -28,6 +28,10 @@ of today and of torch 1.11, activation checkpointing) add to keys, anywhere in t
 TEACHER = "_ema"
 """Part of keys of the teacher of data2vec and its kin, a moving average: never the encoder."""
 
+AVERAGES = frozenset({"ema", "swa", "averaged", "shadow"})
+"""Words in the names of modules and sections that hold moving averages of weights: `model_ema`,
+`ema_state_dict`, `state_dict_ema`, `averaged_model`, ..."""
+
 MAX_PARTS = 64
 """Far above any nesting of modules; a key of a million parts must not be tried at each of them."""
 
@@ -58,6 +62,7 @@ class Renamed:
             list: a head of the user's own, or a part of an encoder that is not known.
         prefix: What the encoder's keys have before the names of the table, `""` or `"a.b."`, less
             the parts that wrappers add.
+        averages: Prefixes of moving averages of the same weights, which are not taken.
     """
 
     weights: dict[str, Tensor]
@@ -66,6 +71,7 @@ class Renamed:
     unknown: tuple[str, ...]
     unfamiliar: tuple[str, ...] = ()
     prefix: str = ""
+    averages: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +102,8 @@ class KeyMap:
             expected: Our name -> a tensor of the shape that the encoder needs.
 
         Returns:
-            The weights under the prefix that fits; where none does, those under the one that has
-            most of what is expected.
+            The weights under the prefix that fits, plain ones before a moving average of them;
+            where none does, those under the one that has most of what is expected.
 
         Raises:
             CheckpointError: Several encoders that differ fit, or several keys that differ lead to
@@ -116,11 +122,15 @@ class KeyMap:
             )
         ]
         if fitting:
-            first, *others = sorted(fitting, key=lambda renamed: len(renamed.prefix))
+            fitting.sort(key=lambda renamed: (_is_average(renamed.prefix), len(renamed.prefix)))
+            first, *others = fitting
             differing = [other for other in others if not _same(first, other)]
-            if differing:
-                raise _ambiguous([first, *differing])
-            return first
+            rivals = [
+                one for one in differing if _is_average(one.prefix) == _is_average(first.prefix)
+            ]
+            if rivals:
+                raise _ambiguous([first, *rivals])
+            return dataclasses.replace(first, averages=tuple(one.prefix for one in differing))
         if candidates:
             return candidates[0]
         best = max(found, key=lambda prefix: len(found[prefix]), default="")
@@ -128,8 +138,12 @@ class KeyMap:
 
     def original(self, name: str) -> str:
         """The original key that leads to our `name`; `name` itself where no pattern does."""
+        return next(self.originals(name), name)
+
+    def originals(self, name: str) -> Iterator[str]:
+        """Every original key that leads to our `name`, in the order of the table."""
         rules = [(_regex(ours), theirs) for theirs, ours in self.renames]
-        return next(_matches(name, rules), name)
+        return _matches(name, rules)
 
     def _found(
         self, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
@@ -302,6 +316,11 @@ def has_part(weights: Iterable[object], *parts: str) -> bool:
     return any(wanted in f".{'.'.join(_parts(str(key)))}." for key in weights)
 
 
+def unwrapped(key: str) -> str:
+    """A key less the parts that wrappers add."""
+    return ".".join(_parts(key))
+
+
 def _parts(key: str) -> list[str]:
     """A key's parts less those that wrappers add."""
     return [part for part in key.split(".") if part not in WRAPPERS]
@@ -309,6 +328,11 @@ def _parts(key: str) -> list[str]:
 
 def _joined(parts: Sequence[str]) -> str:
     return "".join(f"{part}." for part in parts)
+
+
+def _is_average(prefix: str) -> bool:
+    """Return whether weights under a prefix are moving averages."""
+    return any(AVERAGES & set(part.lower().split("_")) for part in prefix.split("."))
 
 
 def _same(first: Renamed, second: Renamed) -> bool:

@@ -37,6 +37,7 @@ from auricle.checkpoints.formats import (
 )
 from auricle.checkpoints.keymap import OPTIONAL_SUFFIX, Converted, Renamed, state_dict, weights_in
 from auricle.checkpoints.options import Configuration, read_configuration
+from auricle.checkpoints.waveform_transformer import ADAPTER_KEYS, WITHOUT_ADAPTERS
 from auricle.errors import CheckpointError, UnknownModelError
 from auricle.files.native import NativeCheckpoint, is_native, is_own, read_native
 from auricle.info import Provenance
@@ -56,6 +57,7 @@ def read_checkpoint(
     config: Configuration | None = None,
     normalize: bool | None = None,
     published: Config | None = None,
+    without_adapters: bool = False,
 ) -> Checkpoint:
     """Read a checkpoint file; nothing in it is executed.
 
@@ -69,6 +71,7 @@ def read_checkpoint(
         normalize: Whether the encoder normalises waveforms, whatever the checkpoint says; None
             where that decides. For encoders that may.
         published: The configuration of the size that bare tensors must have, without `config`.
+        without_adapters: Whether adapters of the checkpoint are left out instead of refused.
 
     Returns:
         The checkpoint. The weights of the library's own file are checked when it is built.
@@ -83,13 +86,15 @@ def read_checkpoint(
             f"{path} does not exist; expected a checkpoint, the folder of a Hugging Face model, "
             f"or a name that `auricle list` shows{repository_hint(path)}"
         )
-    huggingface.refuse_adapters(path)
+    huggingface.refuse_adapters(path, without_adapters=without_adapters)
     # Where nothing is given a configuration beside the weights is nearer than the published one.
     given = published if config is None and not has_configuration(path) else config
     if family is not None and given is not None and not is_own(path):
         weights = read_bare(path, formats_for(family))
         if weights is not None:
-            converted = convert_bare(weights, family, given)
+            converted = convert_bare(weights, family, given, without_adapters=without_adapters)
+            if without_adapters:
+                converted = _without_adapters(converted)
             return _checkpoint(family, converted, path, normalize, provenance)
     if is_native(path):
         refuse_config(config, path)
@@ -105,7 +110,11 @@ def read_checkpoint(
             f"{family}; load it under its own name, or by its path alone"
         )
     family = family or families[0]
+    if without_adapters:
+        payload = {**payload, WITHOUT_ADAPTERS: True}
     converted = layout.convert(payload, find_family(family))
+    if without_adapters:
+        converted = _without_adapters(converted)
     return _checkpoint(family, converted, path, normalize, provenance)
 
 
@@ -170,7 +179,7 @@ def read_original(
     Args:
         path: A checkpoint file, or the folder of a Hugging Face model.
         config: The configuration, for a format that keeps it in a file of its own; None to take
-            the one that lies beside the checkpoint.
+            the one that lies beside the checkpoint, if any.
         formats: The formats to try, in this order; None for the library's own.
 
     Raises:
@@ -180,7 +189,7 @@ def read_original(
     layout, content = _recognised(path, formats)
     if layout.needs_config or layout.takes_config:
         if config is None:
-            config = {} if layout.takes_config else _beside(path)
+            config = _beside(path) if layout.needs_config else _of_same_name(path)
         weights = state_dict(content, str(path))
         return layout, {"weights": weights, "config": read_configuration(config)}
     if config is not None:
@@ -256,6 +265,13 @@ def _checkpoint(
     unknown = [key for key in converted.weights if key in strange]
     weights = complete_weights(found.weights, expected)
     check_weights(weights, expected, family, str(path), unknown=unknown, original=original)
+    if found.averages:
+        logger.warning(
+            "%s holds moving averages of the weights too, under %s, which are not used; save them "
+            "in a file of their own to load them",
+            path,
+            ", ".join(prefix.rstrip(".") for prefix in found.averages),
+        )
     if found.unfamiliar:
         logger.warning(
             "%s holds weights beside the encoder that are not known, and are not used: %s",
@@ -270,6 +286,13 @@ def _checkpoint(
         provenance=provenance,
         source=str(path),
     )
+
+
+def _without_adapters(converted: Converted) -> Converted:
+    """A conversion whose weights of adapters count as not needed."""
+    pretraining = (*converted.keymap.pretraining, *ADAPTER_KEYS)
+    keymap = dataclasses.replace(converted.keymap, pretraining=pretraining)
+    return dataclasses.replace(converted, keymap=keymap)
 
 
 def _normalizing(config: Config, normalize: bool | None, path: Path) -> Config:
@@ -321,6 +344,12 @@ def _recognised(path: Path, formats: Iterable[Format] | None) -> tuple[Format, P
         except CheckpointError:  # no layout that says what it is
             pass
     return recognise(huggingface.payload(folder, content))
+
+
+def _of_same_name(path: Path) -> Configuration:
+    """The JSON file beside a checkpoint that has its name; an empty configuration without it."""
+    file = path.with_suffix(".json")
+    return file if file.is_file() else {}
 
 
 def _beside(path: Path) -> Path:

@@ -164,6 +164,7 @@ FAIRSEQ_POSITION_KEYS: dict[str, Table] = {
         ),
         ("encoder.pos_conv.0.{rest}", "transformer.positions.convs.0.{rest}"),
     ),
+    "plain": (("encoder.pos_conv.0.{rest}", "transformer.positions.convs.0.{rest}"),),
     "batch_norm": (
         ("encoder.pos_conv.0.{rest}", "transformer.positions.batch_norm.{rest}"),
         ("encoder.pos_conv.1.{rest}", "transformer.positions.convs.0.{rest}"),
@@ -194,7 +195,18 @@ FAIRSEQ_UNUSED = (
     "_ema.{rest}",
 )
 
-ADAPTER_REASON = "adapters after or inside the encoder are not implemented"
+ADAPTER_REASON = (
+    "adapters after or inside the encoder change its numbers and are not implemented; pass "
+    "without_adapters=True (auricle convert --without-adapters) to have the encoder without them"
+)
+ADAPTER_KEYS = ("encoder.layers.{i}.adapter_layer.{rest}", "adapter.{rest}")
+"""Patterns of the weights of adapters: inside the layers (MMS), after the last one."""
+
+FAIRSEQ_ADAPTERS = "trf_adp"
+"""Type of fairseq's layers with adapters."""
+
+WITHOUT_ADAPTERS = "without_adapters"
+"""Key of a payload to be read without its adapters."""
 
 
 def convert_huggingface(payload: Mapping[str, Any], family: Family) -> Converted:
@@ -204,11 +216,12 @@ def convert_huggingface(payload: Mapping[str, Any], family: Family) -> Converted
         CheckpointError: An option is not known or asks for what is not implemented.
     """
     spec = family.formats[huggingface.SPEC]
-    options = Options(payload[huggingface.CONFIG], huggingface.CONFIG_FILE)
+    options = huggingface.encoder_options(payload)
     preprocessor = Options(payload[huggingface.PREPROCESSOR], huggingface.PREPROCESSOR_FILE)
-    options.demand("add_adapter", False, ADAPTER_REASON)
-    if "adapter_attn_dim" in options:
-        raise options.error(f"has adapter_attn_dim: {ADAPTER_REASON}")
+    if not payload.get(WITHOUT_ADAPTERS):
+        options.demand("add_adapter", False, ADAPTER_REASON)
+        if "adapter_attn_dim" in options:
+            raise options.error(f"has adapter_attn_dim: {ADAPTER_REASON}")
     check_demands(spec.demands, options)
     preprocessor.demand("sampling_rate", SAMPLE_RATE, "encoders read audio at that rate in Hz")
     given = {
@@ -239,6 +252,10 @@ def convert_fairseq(payload: Mapping[str, Any], family: Family) -> Converted:
         CheckpointError: An option is not known or asks for what is not implemented.
     """
     task, model, weights = fairseq.sections(payload)
+    if model.get("layer_type", str, "") == FAIRSEQ_ADAPTERS:
+        if not payload.get(WITHOUT_ADAPTERS):
+            raise model.error(f"has layer_type {FAIRSEQ_ADAPTERS}: {ADAPTER_REASON}")
+        model = model.without(["layer_type"])
     return _converted(task, model, weights, family, family.formats[fairseq.SPEC])
 
 
@@ -308,8 +325,8 @@ def _converted(
         "normalize": task.get("normalize", bool, False),
         "normalize_eps": FAIRSEQ_EPS,
         "extractor.layers": layers,
-        # fairseq leaves the projection out where it would not change the width.
-        "projection": width != layers[-1][0],
+        # fairseq leaves the projection out where it would not change the width, but in data2vec.
+        "projection": width != layers[-1][0] or has_part(weights, "post_extract_proj"),
         **_fairseq_positions(model),
     }
     config = read_config(

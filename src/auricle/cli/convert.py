@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoint has tensors only",
     )
     parser.add_argument(
+        "--without-adapters",
+        action="store_true",
+        help="leave out adapters of the checkpoint, with which it is refused (MMS for recognition)",
+    )
+    parser.add_argument(
         "--refresh",
         action="store_true",
         help="ignore the cache: download again, also if the file has changed since",
@@ -77,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         config=arguments.config,
         device="cpu",
         refresh=arguments.refresh,
+        without_adapters=arguments.without_adapters,
     ).to(dtype)
     provenance = encoder.provenance
     if provenance.sha256 is None and Path(source).is_file():

@@ -147,6 +147,7 @@ class Wanted:
         sha256: The digest that its weights must have, in hex, whole or its beginning.
         config_sha256: Digest of a configuration of the user's own.
         normalize: Whether waveforms are normalised; None where the checkpoint decides.
+        without_adapters: Whether adapters are left out.
     """
 
     label: str
@@ -155,12 +156,14 @@ class Wanted:
     sha256: str | None = None
     config_sha256: str | None = None
     normalize: bool | None = None
+    without_adapters: bool = False
 
     @property
     def stem(self) -> str:
         """Name of the files that hold the conversion, without their endings."""
         request = (self.label, self.places, self.family, self.config_sha256, self.normalize)
-        parts = (*request, CONVERTER_VERSION)
+        choices = ("without_adapters",) if self.without_adapters else ()
+        parts = (*request, CONVERTER_VERSION, *choices)
         digest = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:STEM_DIGITS]
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", self.label)[-MAX_LABEL_LENGTH:].lstrip("_")
         return f"{name}-{digest}"

@@ -132,6 +132,7 @@ def _read(wanted: Wanted, fetched: Fetched) -> Checkpoint:
         config=fetched.config,
         normalize=wanted.normalize,
         published=fetched.published,
+        without_adapters=wanted.without_adapters,
     )
 
 
@@ -317,6 +318,7 @@ def load_location(
     refresh: bool = False,
     normalize: bool | None = None,
     published: Config | None = None,
+    without_adapters: bool = False,
 ) -> Checkpoint:
     """Read a checkpoint at a URL by way of its conversion in the cache.
 
@@ -329,6 +331,7 @@ def load_location(
         refresh: Fetch and convert again.
         normalize: As `read_checkpoint` takes it.
         published: As `read_checkpoint` takes it.
+        without_adapters: As `read_checkpoint` takes it.
 
     Raises:
         DownloadError: The URL cannot be used, or does not give the file.
@@ -345,6 +348,7 @@ def load_location(
         sha256=sha256.lower() if sha256 else None,
         config_sha256=configuration_sha256(config or msgspec.to_builtins(published)),
         normalize=normalize,
+        without_adapters=without_adapters,
     )
 
     def fetch_again() -> Fetched:

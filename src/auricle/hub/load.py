@@ -50,6 +50,7 @@ def load(
     device: str | torch.device = "auto",
     precision: Precision = "float32",
     refresh: bool = False,
+    without_adapters: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Encoder:
     """Load an encoder by name or from a checkpoint.
@@ -72,6 +73,9 @@ def load(
             the CPU, `"int8"`. Representations are float32 whatever it is.
         refresh: Download and convert the checkpoint again, even if it is in the cache; an
             bundled one needs neither.
+        without_adapters: Leave out the adapters of a checkpoint that has any (MMS for recognition,
+            an adapter beside a model), and compute what the encoder does without them. By default
+            such a checkpoint is refused.
         dtype: Deprecated: pass `precision`.
 
     Returns:
@@ -90,7 +94,8 @@ def load(
     if dtype is not None:
         _check_dtype(dtype, precision)
     device = usable_device(device)
-    encoder = _read(name_or_path, checkpoint, family, config, refresh).build().to(device)
+    choices = _Choices(config, refresh, without_adapters)
+    encoder = _read(name_or_path, checkpoint, family, choices).build().to(device)
     if checkpoint is not None:
         _warn_of_another_size(encoder, str(name_or_path))
     set_precision(encoder, precision)
@@ -125,19 +130,26 @@ def usable_device(device: str | torch.device) -> torch.device:
         ) from error
 
 
+@dataclasses.dataclass(frozen=True)
+class _Choices:
+    """Arguments of `load` about reading a checkpoint."""
+
+    config: Configuration | None
+    refresh: bool
+    without_adapters: bool
+
+
 def _read(
-    name_or_path: str | Path,
-    checkpoint: str | Path | None,
-    family: str | None,
-    config: Configuration | None,
-    refresh: bool,
+    name_or_path: str | Path, checkpoint: str | Path | None, family: str | None, choices: _Choices
 ) -> Checkpoint:
+    config, refresh = choices.config, choices.refresh
     if family is not None:
         find_family(family)  # raises for one that there is not
     if isinstance(config, str) and is_location(config):
         config = fetch_location(config, refresh=refresh).path
+        choices = dataclasses.replace(choices, config=config)
     if checkpoint is None and (is_location(name_or_path) or looks_like_path(name_or_path)):
-        return _own(name_or_path, family, config, refresh)
+        return _own(name_or_path, family, choices)
     name = str(name_or_path)
     named = name if is_family(name) else search.find(name).family
     if family not in (None, named):
@@ -145,7 +157,7 @@ def _read(
     if checkpoint is not None:
         normalize = None if is_family(name) else search.find(name).normalize
         published = _published_config(name)
-        return _own(checkpoint, named, config, refresh, normalize, published).named(name)
+        return _own(checkpoint, named, choices, normalize, published).named(name)
     record = search.find(name)
     if record.family == "baseline":
         return _baseline(record.name, config)
@@ -160,11 +172,12 @@ def _read(
     if record.embedded:
         path = whole_embedded_path(record)
         return read_checkpoint(path, family=record.family, provenance=facts)
-    return _published(record, facts, refresh)
+    return _published(record, facts, choices)
 
 
-def _published(record: Record, facts: Provenance, refresh: bool) -> Checkpoint:
+def _published(record: Record, facts: Provenance, choices: _Choices) -> Checkpoint:
     """Read a record whose weights are fetched, or cached."""
+    refresh = choices.refresh
     downloaded: list[Path] = []
 
     def fetch_record() -> Fetched:
@@ -182,6 +195,7 @@ def _published(record: Record, facts: Provenance, refresh: bool) -> Checkpoint:
         family=record.family,
         sha256=(record.sha256 or record.sha256_prefix) if is_file else None,
         normalize=record.normalize,
+        without_adapters=choices.without_adapters,
     )
     checkpoint = load_once_converted(wanted, fetch_record, refresh=refresh)
     for path in downloaded:
@@ -204,8 +218,7 @@ def _published_config(name: str) -> Config | None:
 def _own(
     location: str | Path,
     family: str | None,
-    config: Configuration | None,
-    refresh: bool,
+    choices: _Choices,
     normalize: bool | None = None,
     published: Config | None = None,
 ) -> Checkpoint:
@@ -214,18 +227,20 @@ def _own(
         return load_location(
             str(location),
             family,
-            config=config,
-            refresh=refresh,
+            config=choices.config,
+            refresh=choices.refresh,
             normalize=normalize,
             published=published,
+            without_adapters=choices.without_adapters,
         )
     return read_checkpoint(
         Path(location),
         family=family,
         provenance=UNKNOWN,
-        config=config,
+        config=choices.config,
         normalize=normalize,
         published=published,
+        without_adapters=choices.without_adapters,
     )
 
 
@@ -283,16 +298,18 @@ def _baseline(name: str, config: Configuration | None) -> Checkpoint:
     )
 
 
-def build(size: str | Config, *, seed: int = 0) -> Encoder:
+def build(size: str | Config, *, seed: int = 0, device: str | torch.device = "cpu") -> Encoder:
     """Build an encoder with random weights, for pretraining and for measurements.
 
     Args:
         size: Name of a published size (`list_sizes()`) or of a model of the catalogue, or a
             family's config.
         seed: Of the random weights; the global random state is left as it was.
+        device: Device of the weights, as `load` takes it; on `"meta"` there are shapes alone, at
+            once and without memory.
 
     Returns:
-        The encoder in eval mode, on the CPU, float32.
+        The encoder in eval mode, float32.
 
     Raises:
         UnknownModelError: No size has that name, or the config is of no family.
@@ -305,9 +322,12 @@ def build(size: str | Config, *, seed: int = 0) -> Encoder:
         provenance = Provenance(
             name=f"{name or family.stem} (random weights)", training_data=RANDOM_WEIGHTS
         )
+    device = usable_device(device)
+    if device.type == "meta":
+        return blank_encoder(family, config, provenance, name=name).eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_encoder(family, config, provenance, name=name).eval()
+        return build_encoder(family, config, provenance, name=name).eval().to(device)
 
 
 def _by_name(name: str) -> tuple[Family, Config]:

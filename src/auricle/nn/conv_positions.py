@@ -28,8 +28,9 @@ class ConvPositionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     Attributes:
         kind: `"weight_norm"` for one convolution with normalised weights (wav2vec 2.0),
-            `"batch_norm"` for one after a batch norm (`conv_pos_batch_norm`), `"stack"` for
-            several, each with a norm over channels (data2vec).
+            `"plain"` for one without (the norm may be folded into its weights), `"batch_norm"` for
+            one after a batch norm (`conv_pos_batch_norm`), `"stack"` for several, each with a norm
+            over channels (data2vec).
         kernel_size: Frames that a convolution spans (`conv_pos`, `num_conv_pos_embeddings`; in
             data2vec `conv_pos_kernel_size`).
         num_groups: Groups of each convolution (`conv_pos_groups`,
@@ -37,7 +38,7 @@ class ConvPositionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         depth: Convolutions of a stack (`pos_conv_depth`; data2vec's `num_conv_pos_embeddings`).
     """
 
-    kind: Literal["weight_norm", "batch_norm", "stack"] = "weight_norm"
+    kind: Literal["weight_norm", "plain", "batch_norm", "stack"] = "weight_norm"
     kernel_size: int = 128
     num_groups: int = 16
     depth: int = 1
@@ -142,10 +143,11 @@ class WeightNormConv(Prepacking):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolution (B, D, T - kernel_size + 1) of `x` (B, D, T)."""
-        weight = self.cached_from("weight", (self.weight_v, self.weight_g), self._weight)
+        weight = self.cached_from("weight", (self.weight_v, self.weight_g), self.folded)
         return F.conv1d(x, weight.to(x.dtype), self.bias, groups=self.num_groups)
 
-    def _weight(self) -> Tensor:
+    def folded(self) -> Tensor:
+        """The convolution's weight (D, D / groups, kernel_size), the norm folded in."""
         at_least_float32 = torch.promote_types(self.weight_v.dtype, torch.float32)
         norms = torch.linalg.vector_norm(
             self.weight_v, dim=(0, 1), keepdim=True, dtype=at_least_float32
