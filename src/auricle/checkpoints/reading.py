@@ -17,7 +17,7 @@ from torch import Tensor
 
 from auricle.catalogue.family import find_family
 from auricle.catalogue.search import repository_hint
-from auricle.checkpoints import huggingface
+from auricle.checkpoints import huggingface, self_distilled
 from auricle.checkpoints.checkpoint import (
     UNKNOWN,
     Checkpoint,
@@ -180,7 +180,7 @@ def read_original(
     layout, content = _recognised(path, formats)
     if layout.needs_config or layout.takes_config:
         if config is None:
-            config = {} if layout.takes_config else _beside(path)
+            config = _beside(path) if layout.needs_config else _named_beside(path, layout)
         weights = state_dict(content, str(path))
         return layout, {"weights": weights, "config": read_configuration(config)}
     if config is not None:
@@ -313,7 +313,7 @@ def _recognised(path: Path, formats: Iterable[Format] | None) -> tuple[Format, P
         content = huggingface.read_weights(path)
     folder = path if path.is_dir() else path.parent
     huggingface.refuse_adapter_alone(path, weights_in(content))
-    if not huggingface.is_huggingface_folder(folder):
+    if not huggingface.is_huggingface_folder(folder) or self_distilled.matches_spidr(content):
         return recognise(content, formats)
     if not huggingface.has_own_names(content):
         try:
@@ -321,6 +321,13 @@ def _recognised(path: Path, formats: Iterable[Format] | None) -> tuple[Format, P
         except CheckpointError:  # no layout that says what it is
             pass
     return recognise(huggingface.payload(folder, content))
+
+
+def _named_beside(path: Path, layout: Format) -> Configuration:
+    """The configuration that a format takes from beside a checkpoint; empty without one."""
+    folder = path if path.is_dir() else path.parent
+    file = None if layout.config_file is None else folder / layout.config_file
+    return {} if file is None or not file.is_file() else file
 
 
 def _beside(path: Path) -> Path:
