@@ -790,6 +790,83 @@ def data2vec_custom(ckpt: str, **options: typing.Any) -> _Encoder:
     return _load("data2vec", checkpoint=ckpt, **options)
 
 
+def data2vec2_base(**options: typing.Any) -> _Encoder:
+    """Load data2vec 2.0 audio (https://arxiv.org/abs/2212.07525), trained on LibriSpeech (960 h).
+    Options are those of `auricle.load`."""
+    return _load("data2vec2_base", **options)
+
+
+data2vec2 = data2vec2_base
+
+
+def data2vec2_large(**options: typing.Any) -> _Encoder:
+    """Load data2vec 2.0 audio (https://arxiv.org/abs/2212.07525), trained on LibriLight (60k h).
+    Options are those of `auricle.load`."""
+    return _load("data2vec2_large", **options)
+
+
+def data2vec2_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of data2vec 2.0 audio from a file. The file is in the authors' format or
+    the library's own. Options are those of `auricle.load`."""
+    return _load("data2vec2", checkpoint=ckpt, **options)
+
+
+def data2vec2_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of data2vec 2.0 audio from a URL. The file is kept in the cache. Options:
+    sha256 (its digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "data2vec2", **options)
+
+
+def dinosr_base(**options: typing.Any) -> _Encoder:
+    """Load DinoSR (https://arxiv.org/abs/2305.10005), trained on LibriSpeech (960 h). Its
+    repository has no licence file. Options are those of `auricle.load`."""
+    return _load("dinosr_base", **options)
+
+
+dinosr = dinosr_base
+dinosr_base_original = dinosr_base
+
+
+def dinosr_base_reproduced(**options: typing.Any) -> _Encoder:
+    """Load DinoSR (https://arxiv.org/abs/2305.10005), trained on LibriSpeech (960 h). Trained anew
+    by the authors of SpidR, without biases of queries, keys and values. Options are those of
+    `auricle.load`."""
+    return _load("dinosr_base_reproduced", **options)
+
+
+def dinosr_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of DinoSR from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("dinosr", checkpoint=ckpt, **options)
+
+
+def dinosr_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of DinoSR from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "dinosr", **options)
+
+
+def spidr_base(**options: typing.Any) -> _Encoder:
+    """Load SpidR (https://arxiv.org/abs/2512.20308), trained on LibriSpeech (960 h). Its authors
+    take units and distances from ffn_6. Options are those of `auricle.load`."""
+    return _load("spidr_base", **options)
+
+
+spidr = spidr_base
+
+
+def spidr_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of SpidR from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("spidr", checkpoint=ckpt, **options)
+
+
+def spidr_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of SpidR from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "spidr", **options)
+
+
 def fbank(**options: typing.Any) -> _Encoder:
     """Load the baseline fbank: Kaldi log mel filter bank, 80 dims. Options are those of
     `auricle.load`."""

@@ -219,8 +219,8 @@ class KeyMap:
             for repeat in repeats:
                 if not _equal(first.of(weights), repeat.of(weights)):
                     raise CheckpointError(
-                        f"{first.key} and {repeat.key} both stand for {self.original(name)} and must be "
-                        "the same tensor, but they differ"
+                        f"{first.key} and {repeat.key} both stand for {self.original(name)} and "
+                        "must be the same tensor, but they differ"
                     )
         return Renamed(
             weights={name: places[0].of(weights) for name, places in found.items()},

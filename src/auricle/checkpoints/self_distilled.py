@@ -1,4 +1,4 @@
-"""data2vec 2.0 in fairseq's formats, and format `spidr` of SpidR's authors, which DinoSR has too."""
+"""Checkpoints of data2vec 2.0 in fairseq's formats, of SpidR and DinoSR in format `spidr`."""
 
 from __future__ import annotations
 

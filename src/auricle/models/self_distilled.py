@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from auricle.info import LayerInfo
 from auricle.models.waveform_transformer import (

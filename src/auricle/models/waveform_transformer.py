@@ -180,7 +180,7 @@ class WaveformTransformer(nn.Module):
                 bias = self.alibi(max_frames, index)
             is_left_out = self.training and self._is_left_out(layer, generator)
             if index in ffn_of:
-                output, ffn = layer(x, layout, bias, with_ffn=True)
+                output, ffn = layer(x, layout, bias, True)
                 yield ffn
                 del ffn
                 x = x if is_left_out else output
@@ -288,8 +288,9 @@ class WaveformTransformerEncoder(Encoder):
         frames = self.latents(batch)
         layout = Layout(frames.lengths, is_packed=may_pack(frames.lengths, self.transformer))
         ffn_of = [index for index, name in enumerate(self._ffn_names) if name in wanted]
-        states = iter(self.transformer(self._projected(frames.values), layout, ffn_of=ffn_of))
-        del batch, frames
+        inputs = (self._projected(frames.values), layout, *((None, ffn_of) if ffn_of else ()))
+        states = iter(self.transformer(*inputs))
+        del batch, frames, inputs
         for info in self.layer_infos:
             # Do not bind the output: no reference may keep it alive while the next layer runs.
             if info.name in wanted:

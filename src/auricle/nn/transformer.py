@@ -59,7 +59,7 @@ class TransformerLayer(nn.Module):
         self.ffn_norm = nn.LayerNorm(width, eps=layer_norm_eps)
 
     def forward(
-        self, x: Tensor, layout: Layout, bias: Tensor | None = None, *, with_ffn: bool = False
+        self, x: Tensor, layout: Layout, bias: Tensor | None = None, with_ffn: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Output for the input `x`, both (B, T, D) in `layout`.
 
@@ -106,7 +106,7 @@ class TransformerLayer(nn.Module):
         return F.dropout(x, self.dropout, self.training)
 
     def _in_chunks(
-        self, x: Tensor, layout: Layout, bias: Tensor | None, ffn: Tensor | None
+        self, x: Tensor, layout: Layout, bias: Tensor | None, ffn: Tensor | None = None
     ) -> Tensor:
         """Output (1, N, D) for the contiguous packed `x` (1, N, D), which stays as it is.
 
