@@ -828,7 +828,7 @@ dinosr_base_original = dinosr_base
 
 
 def dinosr_base_reproduced(**options: typing.Any) -> _Encoder:
-    """Load DinoSR (https://arxiv.org/abs/2305.10005), trained on LibriSpeech (960 h). Trained anew
+    """Load DinoSR (https://arxiv.org/abs/2305.10005), trained on LibriSpeech (960 h). Trained again
     by the authors of SpidR, without biases of queries, keys and values. Options are those of
     `auricle.load`."""
     return _load("dinosr_base_reproduced", **options)
