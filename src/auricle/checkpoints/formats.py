@@ -44,7 +44,11 @@ from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.errors import CheckpointError, PlugInError
 from auricle.models.definition import Config
-from auricle.models.self_distilled import Data2Vec2Config, UnitTransformerConfig
+from auricle.models.self_distilled import (
+    Data2Vec2Config,
+    SpinConfig,
+    UnitTransformerConfig,
+)
 from auricle.models.spectral_transformer import SpectralBertConfig
 from auricle.models.wav2vec import ConvEncoderConfig
 from auricle.models.waveform_transformer import WaveformTransformerConfig
@@ -221,6 +225,11 @@ def known_keys(family: Family, config: Any, weights: Mapping[str, Tensor]) -> Ke
         tables = [KeyMap(spec.keys, spec.unused) for spec in specs.values()]
     if isinstance(config, UnitTransformerConfig):
         tables.append(self_distilled.spidr_keys())
+    elif isinstance(config, SpinConfig):
+        tables = [
+            self_distilled.spin_keys(specs["spin"], config, place)
+            for place in ("encoder.model.", "encoder.")
+        ]
     elif isinstance(config, WaveformTransformerConfig) and huggingface.SPEC in specs:
         tables.append(waveform_transformer.huggingface_keys(specs[huggingface.SPEC]))
     if isinstance(config, WaveformTransformerConfig):
@@ -375,6 +384,8 @@ FORMATS = (
         takes_config=True,
         config_file="config.json",
     ),
+    Format("spin", self_distilled.matches_spin, lambda _: ("spin",), self_distilled.convert_spin),
+    Format("rspin", self_distilled.matches_rspin, lambda _: ("spin",), self_distilled.convert_spin),
     Format("npc-repo", npc_repo.matches, npc_repo.families, npc_repo.convert),
     Format("s3prl", s3prl.matches, s3prl.families, s3prl.convert),
     Format("s3prl-legacy", s3prl.matches_legacy, s3prl.families, s3prl.convert),

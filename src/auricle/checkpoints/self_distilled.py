@@ -1,20 +1,29 @@
-"""Checkpoints of data2vec 2.0 in fairseq's formats, of SpidR and DinoSR in format `spidr`."""
+"""Checkpoints of data2vec 2.0 (fairseq's), SpidR and DinoSR (`spidr`), Spin (`spin`, `rspin`)."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from auricle.catalogue.family import Family, FamilyFormat, Field
+from auricle.catalogue.family import FAMILIES, Family, FamilyFormat, Field
 from auricle.checkpoints import fairseq
 from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict, weights_in
-from auricle.checkpoints.options import Options, check_demands, read_config
-from auricle.checkpoints.waveform_transformer import FAIRSEQ_EPS, MIN_STACKED_KERNEL
-from auricle.models.self_distilled import Data2Vec2Config
-from auricle.nn.attention import AlibiConfig
-from auricle.nn.waveform_extractor import PUBLISHED_LAYERS
+from auricle.checkpoints.options import Options, build_config, check_demands, read_config
+from auricle.checkpoints.waveform_transformer import (
+    FAIRSEQ_EPS,
+    MIN_STACKED_KERNEL,
+    WAVLM_SPEC,
+    fairseq_keys,
+)
+from auricle.errors import CheckpointError
+from auricle.models.self_distilled import Data2Vec2Config, SpinConfig
+from auricle.models.waveform_transformer import TransformerConfig
+from auricle.nn.attention import AlibiConfig, RelativePositionConfig
+from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.waveform_extractor import PUBLISHED_LAYERS, ExtractorConfig
 
 SPIDR_SPEC = "spidr"
 """Name of the format in the families' data files."""
@@ -73,6 +82,11 @@ SPIDR_OPTIONS = (
     "freeze_step",
     *SPIDR_TRAINING,
 )
+
+CODEBOOK_KEY = "loss_module.codebook.weight"
+FIRST_CONV_KEY = "feature_extractor.conv_layers.0.0.weight"
+BASE_HEAD_WIDTH = 64
+"""Of the heads of every HuBERT Base; no shape tells it."""
 
 _LAYER = "transformer.layers.{i}."
 SPIDR_KEYS = (
@@ -221,6 +235,131 @@ def _spidr_options(payload: Mapping[str, Any]) -> Options:
     """The options of the model: a section of the configuration, or all of it."""
     config = Options(payload["config"], "the configuration")
     return config.section("model") if "model" in config or "run" in config else config
+
+
+def matches_spin(content: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint has the layout `spin`, Lightning's of Spin's training."""
+    weights = content.get("state_dict")
+    has_options = isinstance(content.get("hyper_parameters"), Mapping)
+    return has_options and isinstance(weights, Mapping) and has_part(weights, "loss_module")
+
+
+def matches_rspin(content: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint has the layout `rspin`."""
+    weights, cfg = content.get("state_dict"), content.get("cfg")
+    has_options = isinstance(cfg, Mapping) and "codebook_dim" in cfg
+    return has_options and isinstance(weights, Mapping) and has_part(weights, "pred_head")
+
+
+def convert_spin(payload: Mapping[str, Any], family: Family) -> Converted:
+    """Config and weights of a checkpoint of Spin or R-Spin.
+
+    Neither says which HuBERT or WavLM was trained further: shapes do, and what all published Base
+    models have in common.
+
+    Raises:
+        CheckpointError: A weight is missing, or an option asks for what is not implemented.
+    """
+    spec = family.formats["spin"]
+    weights = state_dict(payload["state_dict"], "state_dict")
+    options = Options(payload.get("hyper_parameters", {}), "hyper_parameters")
+    check_demands(spec.demands, options)
+    codebook = CODEBOOK_KEY if has_part(weights, "loss_module") else "codebook.weight"
+    top, body = (_Shapes.under(weights, key) for key in (codebook, FIRST_CONV_KEY))
+    encoder = options.section("model").section("encoder")
+    config = build_config(lambda: _spin_config(top, body, codebook, encoder))
+    return Converted(config, weights, spin_keys(spec, config, body.root.removeprefix(top.root)))
+
+
+def spin_keys(spec: FamilyFormat, config: SpinConfig, place: str = "encoder.model.") -> KeyMap:
+    """The table of keys; those of the HuBERT or WavLM are in `place`."""
+    wavlm = FAMILIES["wavlm"].formats[WAVLM_SPEC]
+    body = fairseq_keys(config, wavlm)
+    renames = [(f"{place}{theirs}", ours) for theirs, ours in body.renames]
+    unused = [f"{place}{theirs}" for theirs in body.pretraining]
+    return KeyMap((*spec.keys, *renames), (*spec.unused, *unused))
+
+
+def _spin_config(top: _Shapes, body: _Shapes, codebook: str, encoder: Options) -> SpinConfig:
+    num_heads = top.count("pred_head.layers.{}.weight")
+    heads = [f"pred_head.layers.{index}.weight" for index in range(num_heads)]
+    transformer = _transformer(body)
+    return SpinConfig(
+        extractor=ExtractorConfig(layers=_convolutions(body)),
+        projection="post_extract_proj.weight" in body,
+        transformer=transformer,
+        units_layer=encoder.get("use_layer", int, transformer.num_layers),
+        head_sizes=tuple(top[name][0] for name in heads or ["pred_head.weight"]),
+        codebook_size=top[codebook][0],
+    )
+
+
+def _convolutions(shapes: _Shapes) -> tuple[tuple[int, int, int], ...]:
+    """Convolutions of an extractor with the published kernels, whose strides no shape tells."""
+    num_layers = shapes.count("feature_extractor.conv_layers.{}.0.weight")
+    found = [
+        shapes[f"feature_extractor.conv_layers.{index}.0.weight"] for index in range(num_layers)
+    ]
+    kernels = [kernel for _, kernel, _ in PUBLISHED_LAYERS]
+    if [shape[-1] for shape in found] != kernels:
+        raise CheckpointError(
+            f"the extractor's kernels are {[shape[-1] for shape in found]}, expected {kernels}: "
+            "the file does not say the strides of others"
+        )
+    strides = [stride for _, _, stride in PUBLISHED_LAYERS]
+    return tuple((shape[0], shape[-1], one) for shape, one in zip(found, strides, strict=True))
+
+
+def _transformer(shapes: _Shapes) -> TransformerConfig:
+    """The Transformer of a HuBERT or WavLM Base of these shapes."""
+    layer = "encoder.layers.0."
+    (width,) = shapes["encoder.layer_norm.weight"]
+    _, group, kernel = shapes["encoder.pos_conv.0.weight_v"]
+    table = f"{layer}self_attn.relative_attention_bias.weight"
+    is_wavlm = table in shapes
+    if not is_wavlm and width % BASE_HEAD_WIDTH:
+        raise ValueError(
+            f"a HuBERT must be a multiple of {BASE_HEAD_WIDTH} wide, which is the width of its "
+            f"heads, but is {width}"
+        )
+    return TransformerConfig(
+        hidden_size=width,
+        num_layers=shapes.count("encoder.layers.{}.fc1.weight"),
+        num_heads=shapes[table][1] if is_wavlm else width // BASE_HEAD_WIDTH,
+        ffn_size=shapes[f"{layer}fc1.weight"][0],
+        positions=ConvPositionConfig(kernel_size=kernel, num_groups=width // max(group, 1)),
+        relative_positions=RelativePositionConfig(num_buckets=shapes[table][0])
+        if is_wavlm
+        else None,
+    )
+
+
+class _Shapes(dict[str, tuple[int, ...]]):
+    """Shapes of weights by name, less the `root` that their keys begin with."""
+
+    root = ""
+
+    @classmethod
+    def under(cls, weights: Mapping[str, Tensor], name: str) -> _Shapes:
+        """Shapes under the root of the key that ends in `name`."""
+        ends = [key for key in weights if f".{key}".endswith(f".{name}")]
+        if not ends:
+            raise CheckpointError(f"the weights lack {name}")
+        root = min(ends, key=len).removesuffix(name)
+        shapes = cls(
+            (key.removeprefix(root), tuple(weight.shape))
+            for key, weight in weights.items()
+            if key.startswith(root)
+        )
+        shapes.root = root
+        return shapes
+
+    def __missing__(self, name: str) -> tuple[int, ...]:
+        raise CheckpointError(f"the weights lack {self.root}{name}")
+
+    def count(self, pattern: str) -> int:
+        """The number of names that a pattern gives for 0, 1, ..., without a gap."""
+        return next(number for number in itertools.count() if pattern.format(number) not in self)
 
 
 def _kernel(frames: int, depth: int) -> int:

@@ -44,7 +44,7 @@ class FeatureConfig(Config, frozen=True, kw_only=True):
     features: FbankConfig | LogMelConfig
 
 
-CODES_FAMILIES = "vq_wav2vec, vq_apc, npc, dinosr and spidr"
+CODES_FAMILIES = "vq_wav2vec, vq_apc, npc, dinosr, spidr and spin"
 """Families whose encoders give codes, for messages."""
 
 

@@ -1,8 +1,9 @@
-"""Transformers trained by a moving average of themselves: data2vec 2.0, DinoSR and SpidR."""
+"""Transformers that learn from their own outputs: data2vec 2.0, DinoSR, SpidR and Spin."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import torch
 from torch import nn
@@ -149,3 +150,61 @@ class SpidR(UnitTransformerEncoder):
         names = self._ffn_names[len(self._ffn_names) - num_heads :]
         first = names.index(name) if name in names else num_heads
         return range(first, min(first + 1, num_heads))
+
+
+class SpinConfig(WaveformTransformerConfig, frozen=True, kw_only=True):
+    """Configuration of a Spin encoder, a HuBERT or WavLM with a head.
+
+    Attributes:
+        units_layer: Layer that the head reads, counted from 1 (`use_layer`).
+        head_sizes: Widths of the head's linear layers, with ReLU between them
+            (`pred_head.hid_dims`).
+        codebook_size: Entries (`loss.num_vars`).
+    """
+
+    projection_dropout: float = 0.1
+    units_layer: int = 12
+    head_sizes: tuple[int, ...] = (256,)
+    codebook_size: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        num_layers = self.transformer.num_layers
+        if not 1 <= self.units_layer <= num_layers:
+            raise ValueError(f"units_layer must be 1 to {num_layers}, but is {self.units_layer}")
+        if not self.head_sizes or min(*self.head_sizes, self.codebook_size) < 1:
+            raise ValueError(
+                "head_sizes must be one width or more, and codebook_size and they at least 1, but "
+                f"they are {self.head_sizes} and {self.codebook_size}"
+            )
+
+
+class Spin(WaveformTransformerEncoder):
+    """Spin and R-Spin: speaker-invariant clustering of a HuBERT or WavLM (arXiv:2305.11072).
+
+    A frame's code is the entry that is nearest to the head's output in angle.
+    """
+
+    family = "spin"
+    config_type = SpinConfig
+    config: SpinConfig
+
+    def __init__(self, config: SpinConfig) -> None:
+        super().__init__(config)
+        widths = (config.transformer.hidden_size, *config.head_sizes)
+        self.heads = nn.ModuleList(Linear(*pair) for pair in itertools.pairwise(widths))
+        self.codebook = Linear(widths[-1], config.codebook_size, bias=False)
+
+    @property
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        infos = list(super().layer_infos)
+        place = self.config.units_layer
+        infos[place] = dataclasses.replace(infos[place], num_codebooks=1)
+        return tuple(infos)
+
+    def code_indices(self, frames: Batch) -> Batch:
+        x = self.heads[0](frames.values)
+        for head in self.heads[1:]:
+            x = head(x.relu())
+        # The authors' norm of `x` changes no order; that of the entries is in the file.
+        return Batch(self.codebook(x).argmax(dim=-1, keepdim=True), frames.layout)
