@@ -846,6 +846,133 @@ def dinosr_url(ckpt: str, **options: typing.Any) -> _Encoder:
     return _load_url(ckpt, "dinosr", **options)
 
 
+def spin_hubert_128(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Hubert_base trained further; 128 clusters. Options are those of `auricle.load`."""
+    return _load("spin_hubert_128", **options)
+
+
+def spin_hubert_256(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Hubert_base trained further; 256 clusters. Options are those of `auricle.load`."""
+    return _load("spin_hubert_256", **options)
+
+
+spin = spin_hubert_256
+
+
+def spin_hubert_512(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Hubert_base trained further; 512 clusters. Options are those of `auricle.load`."""
+    return _load("spin_hubert_512", **options)
+
+
+def spin_hubert_1024(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Hubert_base trained further; 1024 clusters. Options are those of `auricle.load`."""
+    return _load("spin_hubert_1024", **options)
+
+
+def spin_hubert_2048(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Hubert_base trained further; 2048 clusters. Options are those of `auricle.load`."""
+    return _load("spin_hubert_2048", **options)
+
+
+def spin_wavlm_128(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Wavlm_base trained further; 128 clusters. Options are those of `auricle.load`."""
+    return _load("spin_wavlm_128", **options)
+
+
+def spin_wavlm_256(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Wavlm_base trained further; 256 clusters. Options are those of `auricle.load`."""
+    return _load("spin_wavlm_256", **options)
+
+
+def spin_wavlm_512(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Wavlm_base trained further; 512 clusters. Options are those of `auricle.load`."""
+    return _load("spin_wavlm_512", **options)
+
+
+def spin_wavlm_1024(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Wavlm_base trained further; 1024 clusters. Options are those of `auricle.load`."""
+    return _load("spin_wavlm_1024", **options)
+
+
+def spin_wavlm_2048(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Wavlm_base trained further; 2048 clusters. Options are those of `auricle.load`."""
+    return _load("spin_wavlm_2048", **options)
+
+
+def rspin_wavlm_32(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 32 clusters, 40,000 acoustic pieces, the
+    best for speech recognition, say its authors. Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_32", **options)
+
+
+rspin = rspin_wavlm_32
+
+
+def rspin_wavlm_64(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 64 clusters, 40,000 acoustic pieces.
+    Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_64", **options)
+
+
+def rspin_wavlm_128(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 128 clusters, 40,000 acoustic pieces.
+    Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_128", **options)
+
+
+def rspin_wavlm_256(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 256 clusters, 40,000 acoustic pieces.
+    Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_256", **options)
+
+
+def rspin_wavlm_512(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 512 clusters, 40,000 acoustic pieces.
+    Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_512", **options)
+
+
+def rspin_wavlm_1024(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 1024 clusters, 40,000 acoustic pieces.
+    Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_1024", **options)
+
+
+def rspin_wavlm_2048(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 2048 clusters, 40,000 acoustic pieces.
+    Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_2048", **options)
+
+
+def spin_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Spin from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("spin", checkpoint=ckpt, **options)
+
+
+def spin_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Spin from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "spin", **options)
+
+
 def spidr_base(**options: typing.Any) -> _Encoder:
     """Load SpidR (https://arxiv.org/abs/2512.20308), trained on LibriSpeech (960 h). Its authors
     take units and distances from ffn_6. Options are those of `auricle.load`."""

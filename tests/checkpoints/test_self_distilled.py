@@ -18,6 +18,7 @@ from auricle.models.base import Encoder
 from golden_cases import GoldenCase
 
 DATA2VEC2, SPIDR, DINOSR = (GoldenCase(name) for name in ("data2vec2_base", "spidr", "dinosr"))
+SPIN, RSPIN = GoldenCase("spin"), GoldenCase("rspin")
 AUDIO = "modality_encoders.AUDIO."
 
 
@@ -270,4 +271,123 @@ def test_saved_and_bare_tensors(case: GoldenCase, tmp_path: Path) -> None:
     again = auricle.load(
         tmp_path / "ours.safetensors", family=case.family, config=encoder.config.to_dict()
     )
+    assert is_right(case, again)
+
+
+def options_of_spin(held: dict[str, Any]) -> dict[str, Any]:
+    model: dict[str, Any] = held["hyper_parameters"]["model"]
+    return model
+
+
+def deeper_head(held: dict[str, Any]) -> None:
+    """Another linear layer, which changes no code: its ReLU cannot act on what it is given."""
+    weights = held["state_dict"]
+    first, bias = (weights[f"pred_head.layers.0.{part}"] for part in ("weight", "bias"))
+    width = len(first)
+    both = torch.eye(width)
+    weights["pred_head.layers.0.weight"] = torch.cat([first, -first])
+    weights["pred_head.layers.0.bias"] = torch.cat([bias, -bias])
+    weights["pred_head.layers.1.weight"] = torch.cat([both, -both], dim=1)
+    weights["pred_head.layers.1.bias"] = torch.zeros(width)
+
+
+def without_options(held: dict[str, Any]) -> None:
+    held["hyper_parameters"] = {"model": {"encoder": {}, "pred_head": {}, "loss": {}}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        deeper_head,
+        without_options,
+        lambda held: held.update(
+            state_dict={f"_orig_mod.{key}": weight for key, weight in held["state_dict"].items()}
+        ),
+        lambda held: held.update(optimizer_states=[{"state": {}}], loops={"fit_loop": {}}),
+    ],
+)
+def test_forms_of_spin(change: Callable[[dict[str, Any]], None], tmp_path: Path) -> None:
+    held = content(SPIN)
+    change(held)
+    assert is_right(SPIN, load(tmp_path, held))
+
+
+def test_spin_of_a_wavlm_is_that_of_rspin(tmp_path: Path) -> None:
+    weights = content(RSPIN)["state_dict"]
+    renamed = {
+        key.replace("encoder.", "encoder.model.", 1)
+        .replace("pred_head.", "pred_head.layers.0.")
+        .replace("codebook.", "loss_module.codebook."): weight
+        for key, weight in weights.items()
+    }
+    held = {"state_dict": renamed, "hyper_parameters": {"model": {"encoder": {"type": "WavLM"}}}}
+    assert is_right(RSPIN, load(tmp_path, held))
+
+
+def test_the_head_of_spin_may_read_an_inner_layer(tmp_path: Path) -> None:
+    held = content(SPIN)
+    options_of_spin(held)["encoder"]["use_layer"] = 1
+    encoder = load(tmp_path, held)
+    assert encoder.codes_layers == ("layer_1",)
+    wav = SPIN.wavs[1]
+    with torch.inference_mode():
+        (layer,) = encoder([wav], "layer_1")
+        (codes,) = encoder.codes([wav])
+    weights = held["state_dict"]
+    z = layer @ weights["pred_head.layers.0.weight"].T + weights["pred_head.layers.0.bias"]
+    z = torch.nn.functional.normalize(z, dim=-1)
+    assert torch.equal(codes[:, 0], (z @ weights["loss_module.codebook.weight"].T).argmax(-1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda held: options_of_spin(held)["encoder"].update(pre_normalize=True), "pre_normalize"),
+        (lambda held: options_of_spin(held)["encoder"].update(feat_select="ffn"), "feat_select"),
+        (lambda held: options_of_spin(held)["pred_head"].update(activation="GELU"), "activation"),
+        (lambda held: options_of_spin(held)["encoder"].update(use_layer=3), "units_layer must be"),
+        (
+            lambda held: held["state_dict"].pop("encoder.model.encoder.layer_norm.weight"),
+            "lack encoder.model.encoder.layer_norm.weight",
+        ),
+        (
+            lambda held: held["state_dict"].update(
+                {"encoder.model.feature_extractor.conv_layers.0.0.weight": torch.zeros(32, 1, 8)}
+            ),
+            r"kernels are \[8, 3",
+        ),
+        (
+            lambda held: held["state_dict"].update(
+                {"encoder.model.feature_extractor.conv_layers.1.2.1.weight": torch.zeros(32)}
+            ),
+            "unexpected: .*conv_layers.1.2.1.weight",
+        ),
+        (
+            lambda held: held["state_dict"].update(
+                {"encoder.model.encoder.layer_norm.weight": torch.zeros(130)}
+            ),
+            "a multiple of 64 wide",
+        ),
+    ],
+)
+def test_other_variants_of_spin_are_refused(
+    change: Callable[[dict[str, Any]], None], message: str, tmp_path: Path
+) -> None:
+    held = content(SPIN)
+    change(held)
+    with pytest.raises(CheckpointError, match=message):
+        load(tmp_path, held)
+
+
+@pytest.mark.parametrize("name", ["spin", "rspin"])
+def test_saved_and_bare_spin(name: str, tmp_path: Path) -> None:
+    case = GoldenCase(name)
+    encoder = case.load()
+    encoder.save(tmp_path / "own.safetensors")
+    assert is_right(case, auricle.load(tmp_path / "own.safetensors"))
+    save_file(content(case)["state_dict"], tmp_path / "bare.safetensors")
+    own = encoder.config.to_dict()
+    assert is_right(case, auricle.load(tmp_path / "bare.safetensors", family="spin", config=own))
+    options = content(case).get("hyper_parameters", {"model": {}})
+    again = auricle.load(tmp_path / "bare.safetensors", family="spin", config=options)
     assert is_right(case, again)

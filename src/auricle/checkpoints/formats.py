@@ -227,7 +227,7 @@ def known_keys(family: Family, config: Any, weights: Mapping[str, Tensor]) -> Ke
         tables.append(self_distilled.spidr_keys())
     elif isinstance(config, SpinConfig):
         tables = [
-            self_distilled.spin_keys(specs["spin"], config, place)
+            self_distilled.spin_keys(specs[self_distilled.SPIN_SPEC], config, place)
             for place in ("encoder.model.", "encoder.")
         ]
     elif isinstance(config, WaveformTransformerConfig) and huggingface.SPEC in specs:
@@ -311,6 +311,8 @@ def _payload(
         }
     if self_distilled.SPIDR_SPEC in formats and self_distilled.matches_spidr(weights):
         return self_distilled.SPIDR_SPEC, {"config": options, "weights": weights}
+    if self_distilled.SPIN_SPEC in formats:
+        return self_distilled.SPIN_SPEC, {"hyper_parameters": options, "state_dict": weights}
     if "npc-repo" in formats:
         return "npc-weights", {"config": options, "weights": weights}
     if "s3prl" in formats:

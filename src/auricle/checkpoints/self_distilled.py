@@ -26,7 +26,8 @@ from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.waveform_extractor import PUBLISHED_LAYERS, ExtractorConfig
 
 SPIDR_SPEC = "spidr"
-"""Name of the format in the families' data files."""
+SPIN_SPEC = "spin"
+"""Names of formats in the families' data files; `rspin` has the table of `spin`."""
 
 AUDIO = "modality_encoders.AUDIO"
 PRENET_BLOCK = f"{AUDIO}.context_encoder.blocks"
@@ -260,7 +261,7 @@ def convert_spin(payload: Mapping[str, Any], family: Family) -> Converted:
     Raises:
         CheckpointError: A weight is missing, or an option asks for what is not implemented.
     """
-    spec = family.formats["spin"]
+    spec = family.formats[SPIN_SPEC]
     weights = state_dict(payload["state_dict"], "state_dict")
     options = Options(payload.get("hyper_parameters", {}), "hyper_parameters")
     check_demands(spec.demands, options)
