@@ -176,7 +176,7 @@ def with_five_axes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def matches_spidr(content: Mapping[str, Any]) -> bool:
+def matches_spidr(content: object) -> bool:
     """Return whether a checkpoint has the layout `spidr`."""
     weights = weights_in(content)
     return has_part(weights, "student", "pos_conv_embed") and has_part(

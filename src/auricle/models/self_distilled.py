@@ -93,15 +93,12 @@ class UnitTransformerEncoder(WaveformTransformerEncoder):
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
         first, *others = super().layer_infos
-        pairs = zip(self._ffn_names, others, strict=True)
-        return (first, *(one for name, layer in pairs for one in self._infos(name, layer)))
-
-    def _infos(self, ffn: str, layer: LayerInfo) -> tuple[LayerInfo, LayerInfo]:
-        """The feed-forward output of a layer, of that name, and the layer."""
-        return tuple(  # type: ignore[return-value] - of two
-            dataclasses.replace(layer, name=name, num_codebooks=len(self._heads_of(name)))
-            for name in (ffn, layer.name)
-        )
+        infos = [first]
+        for ffn, layer in zip(self._ffn_names, others, strict=True):
+            for name in (ffn, layer.name):
+                num_codebooks = len(self._heads_of(name))
+                infos.append(dataclasses.replace(layer, name=name, num_codebooks=num_codebooks))
+        return tuple(infos)
 
     def _heads_of(self, name: str) -> range:
         """Heads that read a layer."""
