@@ -927,6 +927,189 @@ def data2vec_custom(ckpt: str, **options: typing.Any) -> _Encoder:
     return _load("data2vec", checkpoint=ckpt, **options)
 
 
+def data2vec2_base(**options: typing.Any) -> _Encoder:
+    """Load data2vec 2.0 audio (https://arxiv.org/abs/2212.07525), trained on LibriSpeech (960 h).
+    Options are those of `auricle.load`."""
+    return _load("data2vec2_base", **options)
+
+
+data2vec2 = data2vec2_base
+
+
+def data2vec2_large(**options: typing.Any) -> _Encoder:
+    """Load data2vec 2.0 audio (https://arxiv.org/abs/2212.07525), trained on LibriLight (60k h).
+    Options are those of `auricle.load`."""
+    return _load("data2vec2_large", **options)
+
+
+def data2vec2_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of data2vec 2.0 audio from a file. The file is in the authors' format or
+    the library's own. Options are those of `auricle.load`."""
+    return _load("data2vec2", checkpoint=ckpt, **options)
+
+
+def data2vec2_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of data2vec 2.0 audio from a URL. The file is kept in the cache. Options:
+    sha256 (its digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "data2vec2", **options)
+
+
+def dinosr_base(**options: typing.Any) -> _Encoder:
+    """Load DinoSR (https://arxiv.org/abs/2305.10005), trained on LibriSpeech (960 h). Its
+    repository has no licence file. Options are those of `auricle.load`."""
+    return _load("dinosr_base", **options)
+
+
+dinosr = dinosr_base
+dinosr_base_original = dinosr_base
+
+
+def dinosr_base_reproduced(**options: typing.Any) -> _Encoder:
+    """Load DinoSR (https://arxiv.org/abs/2305.10005), trained on LibriSpeech (960 h). Trained again
+    by the authors of SpidR, without biases of queries, keys and values. Options are those of
+    `auricle.load`."""
+    return _load("dinosr_base_reproduced", **options)
+
+
+def dinosr_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of DinoSR from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("dinosr", checkpoint=ckpt, **options)
+
+
+def dinosr_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of DinoSR from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "dinosr", **options)
+
+
+def spin_hubert_128(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Hubert_base trained further; 128 clusters. Options are those of `auricle.load`."""
+    return _load("spin_hubert_128", **options)
+
+
+def spin_hubert_256(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Hubert_base trained further; 256 clusters. Options are those of `auricle.load`."""
+    return _load("spin_hubert_256", **options)
+
+
+spin = spin_hubert_256
+
+
+def spin_hubert_512(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Hubert_base trained further; 512 clusters. Options are those of `auricle.load`."""
+    return _load("spin_hubert_512", **options)
+
+
+def spin_hubert_1024(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Hubert_base trained further; 1024 clusters. Options are those of `auricle.load`."""
+    return _load("spin_hubert_1024", **options)
+
+
+def spin_hubert_2048(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Hubert_base trained further; 2048 clusters. Options are those of `auricle.load`."""
+    return _load("spin_hubert_2048", **options)
+
+
+def spin_wavlm_128(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Wavlm_base trained further; 128 clusters. Options are those of `auricle.load`."""
+    return _load("spin_wavlm_128", **options)
+
+
+def spin_wavlm_256(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Wavlm_base trained further; 256 clusters. Options are those of `auricle.load`."""
+    return _load("spin_wavlm_256", **options)
+
+
+def spin_wavlm_512(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Wavlm_base trained further; 512 clusters. Options are those of `auricle.load`."""
+    return _load("spin_wavlm_512", **options)
+
+
+def spin_wavlm_1024(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Wavlm_base trained further; 1024 clusters. Options are those of `auricle.load`."""
+    return _load("spin_wavlm_1024", **options)
+
+
+def spin_wavlm_2048(**options: typing.Any) -> _Encoder:
+    """Load Spin (https://arxiv.org/abs/2305.11072), trained on LibriSpeech (960 h), then its train-
+    clean-100. Wavlm_base trained further; 2048 clusters. Options are those of `auricle.load`."""
+    return _load("spin_wavlm_2048", **options)
+
+
+def rspin_wavlm_32(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 32 clusters, 40,000 acoustic pieces, the
+    best for speech recognition, say its authors. Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_32", **options)
+
+
+rspin = rspin_wavlm_32
+
+
+def rspin_wavlm_64(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 64 clusters, 40,000 acoustic pieces.
+    Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_64", **options)
+
+
+def rspin_wavlm_128(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 128 clusters, 40,000 acoustic pieces.
+    Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_128", **options)
+
+
+def rspin_wavlm_256(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 256 clusters, 40,000 acoustic pieces.
+    Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_256", **options)
+
+
+def rspin_wavlm_512(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 512 clusters, 40,000 acoustic pieces.
+    Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_512", **options)
+
+
+def rspin_wavlm_1024(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 1024 clusters, 40,000 acoustic pieces.
+    Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_1024", **options)
+
+
+def rspin_wavlm_2048(**options: typing.Any) -> _Encoder:
+    """Load R-Spin (https://arxiv.org/abs/2311.09117), trained on LibriSpeech (960 h), then its
+    train-clean-100 with noise. Wavlm_base trained further; 2048 clusters, 40,000 acoustic pieces.
+    Options are those of `auricle.load`."""
+    return _load("rspin_wavlm_2048", **options)
+
+
+def spin_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Spin from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("spin", checkpoint=ckpt, **options)
+
+
+def spin_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Spin from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "spin", **options)
+
+
 def omniasr_w2v_300m(**options: typing.Any) -> _Encoder:
     """Load Omnilingual wav2vec 2.0 (https://arxiv.org/abs/2511.09690), trained on more than 1,600
     languages (4.3M h). Options are those of `auricle.load`."""
@@ -965,6 +1148,27 @@ def omniasr_url(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of Omnilingual wav2vec 2.0 from a URL. The file is kept in the cache.
     Options: sha256 (its digest in hex), config, device, refresh, as of `auricle.load`."""
     return _load_url(ckpt, "omniasr", **options)
+
+
+def spidr_base(**options: typing.Any) -> _Encoder:
+    """Load SpidR (https://arxiv.org/abs/2512.20308), trained on LibriSpeech (960 h). Its authors
+    take units and distances from ffn_6. Options are those of `auricle.load`."""
+    return _load("spidr_base", **options)
+
+
+spidr = spidr_base
+
+
+def spidr_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of SpidR from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("spidr", checkpoint=ckpt, **options)
+
+
+def spidr_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of SpidR from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "spidr", **options)
 
 
 def fbank(**options: typing.Any) -> _Encoder:

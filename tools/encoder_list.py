@@ -79,18 +79,19 @@ def _span(values: Iterable[int]) -> str:
 def s3prl_tables() -> str:
     """The entry points of s3prl: a row for each family here, and for each other one."""
     names = s3prl_names()
-    models, taking = len(names.models), sum(map(len, names.checkpoints.values()))
+    here, taken = len(names.models), sum(map(len, names.checkpoints.values()))
     absent = sum(len(other.names) for other in names.others)
     lines = [
-        f"{' and '.join(names.packages)} have the same {models + taking + absent} entry points in",
-        f"`s3prl.hub`: {models} are names here, {taking} take a checkpoint, {absent} are refused.",
+        f"{' and '.join(names.packages)} have the same {here + taken + absent} entry points in",
+        f"`s3prl.hub`: {here} are names here, {taken} take a checkpoint, {absent} are refused.",
         "",
         "| family | the same checkpoints by the same names | take a checkpoint, in torch.hub |",
         "|---|---|---|",
     ]
     for stem, family in FAMILIES.items():
-        models = _code(_shared_names(stem))
-        lines.append(f"| {family.title} | {models} | {_code(names.checkpoints.get(stem, ()))} |")
+        shared, taking = _shared_names(stem), names.checkpoints.get(stem, ())
+        if shared or taking:
+            lines.append(f"| {family.title} | {_code(shared)} | {_code(taking)} |")
     lines += ["", "| not here | names of s3prl | why, or what to do |", "|---|---|---|"]
     for other in names.others:
         lines.append(f"| {other.title} | {_code(other.names)} | {other.reason or '-'} |")

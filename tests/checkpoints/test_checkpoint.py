@@ -379,16 +379,6 @@ def test_data2vec_s_teacher_is_named_and_not_used(tmp_path: Path) -> None:
         assert "_ema.layer_norm.weight" in encoder.unused_keys
 
 
-@pytest.mark.parametrize("model_name", ["dinosr", "data2vec_multi"])
-def test_models_of_fairseq_that_compute_something_else_are_refused(
-    model_name: str, tmp_path: Path
-) -> None:
-    held = content(GoldenCase("wav2vec2_base"))
-    held = {"cfg": {"task": {}, "model": {"_name": model_name}}, "model": held["model"]}
-    with pytest.raises(CheckpointError, match=f"of the model {model_name}, which this version"):
-        auricle.load(saved(tmp_path, held))
-
-
 def test_a_file_s_own_source_and_digest_stay_together(tmp_path: Path) -> None:
     encoder = auricle.load(APC.checkpoints[0])
     encoder.provenance = Provenance(source_url="https://example.org/original.pt")

@@ -224,3 +224,20 @@ def test_what_is_no_state_dict_is_named() -> None:
         assert weights_in(content) == {}
         with pytest.raises(CheckpointError, match=message):
             state_dict(content, "here")
+
+
+def test_one_original_holds_several_weights_in_its_rows() -> None:
+    table = KeyMap([("b.{i}.qkv.{rest}", "layers.{i}.{query,key,value}.{rest}")])
+    fused = torch.arange(18.0).view(6, 3)
+    expected = {f"layers.0.{part}.weight": torch.zeros(2, 3) for part in ("query", "key", "value")}
+    found = table.locate({"model.b.0.qkv.weight": fused}, expected)
+    assert [weight.tolist() for weight in found.weights.values()] == [
+        part.tolist() for part in fused.chunk(3)
+    ]
+    assert set(found.originals.values()) == {"model.b.0.qkv.weight"}
+    assert (found.prefix, found.dropped, found.unknown) == ("model.", (), ())
+    assert table.original("layers.3.key.bias") == "b.3.qkv.bias"
+    uneven = table.locate({"b.0.qkv.weight": torch.zeros(5, 3)}, expected)
+    assert {weight.shape for weight in uneven.weights.values()} == {(5, 3)}
+    both = {"b.0.qkv.weight": fused, "b.0.qkv.bias": torch.zeros(6)}
+    assert table.locate(both, expected).unknown == ("b.0.qkv.bias",)

@@ -236,7 +236,10 @@ def test_the_shortest_waveform_trains_or_says_what_to_do(encoder: Encoder) -> No
         encoder([wav])[0].sum().backward()
 
 
-NOT_USED = {
+NOT_USED: dict[str, str | tuple[str, ...]] = {
+    "dinosr": "heads.",
+    "spidr": "heads.",
+    "spin": ("heads.", "codebook."),
     "npc": "quantizer.codebooks.",
     "vq_apc": "quantizer.codebooks.",
     "vq_wav2vec_kmeans": "quantizer.vectors",

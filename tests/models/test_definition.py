@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import auricle
-from auricle.catalogue.search import find
 from auricle.errors import AuricleError, LayerError
 from auricle.info import Provenance
 from auricle.models.apc import ApcConfig
 from auricle.models.definition import CODES_FAMILIES
+from golden_cases import encoder_names, family, shared_encoder
 from toy_encoder import Halves
 
 
@@ -73,9 +73,7 @@ def test_printing_an_encoder_names_it_first() -> None:
 
 def test_an_encoder_without_codes_says_why_and_which_families_give_them() -> None:
     families = {
-        find(name).family
-        for name in auricle.list_models("*_mini")
-        if auricle.load(name).codes_layer is not None
+        family(name) for name in encoder_names() if shared_encoder(name).codes_layer is not None
     }
     assert families == set(CODES_FAMILIES.replace(" and ", ", ").split(", "))
     message = r"wav2vec2_mini .*has no quantiser \(that of wav2vec 2.0 served pretraining only and"

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auricle.nn import attention as module
-from auricle.nn.attention import attend, attend_packed
+from auricle.nn.attention import Alibi, AlibiConfig, alibi_slopes, attend, attend_packed
 from auricle.nn.batch import Layout
 
 
@@ -112,3 +112,24 @@ def test_torch_s_own_kernel_is_not_for_the_cpu() -> None:
     module._varlen_is_right.cache_clear()
     assert not module._varlen_is_right(torch.device("cpu"), torch.bfloat16, 64)
     assert not module._has_varlen(packed_parts([3, 4], torch.bfloat16)[0])
+
+
+def test_slopes_of_linear_biases() -> None:
+    assert alibi_slopes(1) == (2**-8,)
+    assert alibi_slopes(8) == tuple(2.0**-power for power in range(1, 9))
+    # Every second one of 16 heads' slopes follows the 8 of 8 heads.
+    expected = [2.0**-power for power in range(1, 9)] + [2.0 ** -(0.5 + k) for k in range(4)]
+    assert alibi_slopes(12) == pytest.approx(expected)
+    assert len(alibi_slopes(13)) == 13
+
+
+def test_a_linear_bias_falls_with_distance() -> None:
+    alibi = Alibi(AlibiConfig(num_heads=2, per_layer=True), num_layers=2, num_heads=3)
+    with torch.no_grad():
+        alibi.scale.copy_(torch.tensor([[1.0, 2.0], [-1.0, 3.0]]).view(2, 1, 2, 1, 1))
+        biases = [alibi(4, layer).flip(1) for layer in (0, 1)]
+    distance = (torch.arange(4)[:, None] - torch.arange(4)).abs()
+    slopes = alibi_slopes(2)
+    factors = [(slopes[0], 2 * slopes[1], 0.0), (0.0, 3 * slopes[1], 0.0)]
+    for bias, factor in zip(biases, factors, strict=True):
+        assert torch.allclose(bias, -torch.tensor(factor)[:, None, None] * distance)

@@ -115,7 +115,9 @@ def test_attention_is_given_an_utterance_and_few_heads_at_a_time(
     shapes = []
     attend = layer.attention.attend
 
-    def record(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
+    def record(
+        query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, *biases: None
+    ) -> Tensor:
         shapes.append(tuple(query.shape))
         # An utterance by itself has nothing to hide.
         assert seen is None

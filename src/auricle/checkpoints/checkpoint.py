@@ -195,7 +195,9 @@ def check_weights(
         ("mis-shaped", misshaped),
         ("not floating point, as quantised weights are", mistyped),
     )
-    found = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in problems if keys)
+    # Weights that are rows of one original have one key.
+    listed = [(kind, ", ".join(dict.fromkeys(keys))) for kind, keys in problems if keys]
+    found = "; ".join(f"{kind}: {keys}" for kind, keys in listed)
     if found:
         raise CheckpointError(f"the weights in {source} do not fit the {family} encoder. {found}")
 

@@ -30,9 +30,6 @@ SPEC = "fairseq"
 FINE_TUNED_PART = "w2v_model"
 """The attribute in which CTC and sequence-to-sequence models keep the pretrained one."""
 
-OTHER_MODELS = ("dinosr", "data2vec_multi")
-"""Models that hold an extractor of wav2vec's kind, or its options, and compute something else."""
-
 QUANTIZER_TYPES = ("none", "gumbel", "kmeans")
 
 MAX_LAYERS = 1_000
@@ -114,8 +111,10 @@ def families(payload: Mapping[str, Any]) -> tuple[str, ...]:
     """
     task, model, weights = sections(payload)
     name = model.get("_name", str, model.get("arch", str, ""))
-    if name in OTHER_MODELS:
-        raise model.error(f"is of the model {name}, which this version does not know")
+    names = (name, task.get("_name", str, ""))
+    stem = _named(names, weights)
+    if stem == "data2vec2":  # whose extractor has another name
+        return (stem,)
     if not has_part(weights, "feature_extractor", "conv_layers", "0"):
         raise model.error(
             f"is of the model {name or 'without a name'}, whose weights hold no feature extractor "
@@ -124,14 +123,21 @@ def families(payload: Mapping[str, Any]) -> tuple[str, ...]:
     if has_part(weights, "feature_aggregator"):
         quantizer = model.choice("vq_type", QUANTIZER_TYPES, "none")
         return ("wav2vec",) if quantizer == "none" else ("vq_wav2vec",)
-    names = (name, task.get("_name", str, ""))
+    return (stem or "wav2vec2",)
+
+
+def _named(names: Sequence[str], weights: Mapping[str, Tensor]) -> str | None:
+    """The family of a model's name or of parts of its keys; the longest name that fits decides."""
+    fitting: list[tuple[int, str]] = []
     for family in FAMILIES.values():
         spec = family.formats.get(SPEC, FamilyFormat())
-        if any(one.startswith(spec.models) for one in names) or any(
-            has_part(weights, part) for part in spec.parts
-        ):
-            return (family.stem,)
-    return ("wav2vec2",)
+        fitting += [
+            (len(start), family.stem)
+            for start in spec.models
+            if any(name.startswith(start) for name in names)
+        ]
+        fitting += [(0, family.stem) for part in spec.parts if has_part(weights, part)]
+    return max(fitting, key=lambda one: one[0])[1] if fitting else None
 
 
 def parse_layers(value: object) -> list[tuple[int, int, int]]:

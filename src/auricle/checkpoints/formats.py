@@ -21,6 +21,7 @@ from auricle.checkpoints import (
     npc_repo,
     pase,
     s3prl,
+    self_distilled,
     shapes,
     waveform_transformer,
 )
@@ -29,6 +30,7 @@ from auricle.checkpoints.keymap import (
     KeyMap,
     has_part,
     kind_of,
+    split,
     state_dict,
     weights_in,
 )
@@ -43,6 +45,11 @@ from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.errors import CheckpointError, PlugInError
 from auricle.models.definition import Config
+from auricle.models.self_distilled import (
+    Data2Vec2Config,
+    SpinConfig,
+    UnitTransformerConfig,
+)
 from auricle.models.spectral_transformer import SpectralBertConfig
 from auricle.models.wav2vec import ConvEncoderConfig
 from auricle.models.waveform_transformer import WaveformTransformerConfig
@@ -67,6 +74,7 @@ class Format:
             is then `{"weights": ..., "config": ...}`.
         takes_config: Whether a configuration may be given that the checkpoint does not hold. The
             payload is the same, with an empty `config` where none is given.
+        config_file: Name of the configuration that such a format takes from beside the checkpoint.
     """
 
     name: str
@@ -75,6 +83,7 @@ class Format:
     convert: Callable[[Payload, Family], Converted]
     needs_config: bool = False
     takes_config: bool = False
+    config_file: str | None = None
 
     @property
     def holds_config(self) -> bool:
@@ -184,7 +193,9 @@ def convert_bare(
                 payload = {**payload, waveform_transformer.WITHOUT_ADAPTERS: True}
             return layouts[name].convert(payload, kind)
         config = own
-    return Converted(config, weights, known_keys(kind, config))
+    if isinstance(config, Data2Vec2Config):
+        weights = self_distilled.with_five_axes(weights)
+    return Converted(config, weights, known_keys(kind, config, weights))
 
 
 def _plug_in_formats(family: Family) -> list[Format]:
@@ -215,23 +226,35 @@ def _guarded(matches: Callable[[Payload], bool], plug_in: PlugIn) -> Callable[[P
     return guarded
 
 
-def known_keys(family: Family, config: Any) -> KeyMap:
+def known_keys(family: Family, config: Any, weights: Mapping[str, Tensor]) -> KeyMap:
     """A table of every name that weights of a family have in any of its formats.
 
     Names may also be those of `encoder.state_dict()`.
     """
     specs = family.formats
-    tables = [KeyMap(spec.keys, spec.unused) for spec in specs.values()]
+    if isinstance(config, Data2Vec2Config):
+        num_prenet = self_distilled.num_prenet_blocks(weights)
+        tables = [self_distilled.data2vec2_keys(specs[fairseq.SPEC], config, num_prenet)]
+    else:
+        tables = [KeyMap(spec.keys, spec.unused) for spec in specs.values()]
+    if isinstance(config, UnitTransformerConfig):
+        tables.append(self_distilled.spidr_keys())
+    elif isinstance(config, SpinConfig):
+        tables = [
+            self_distilled.spin_keys(specs[self_distilled.SPIN_SPEC], config, place)
+            for place in ("encoder.model.", "encoder.")
+        ]
+    elif isinstance(config, WaveformTransformerConfig) and huggingface.SPEC in specs:
+        tables.append(waveform_transformer.huggingface_keys(specs[huggingface.SPEC]))
     if isinstance(config, WaveformTransformerConfig):
         fairseq_spec = specs.get(fairseq.SPEC) or next(iter(specs.values()))
         tables.append(waveform_transformer.fairseq_keys(config, fairseq_spec))
-        tables.append(waveform_transformer.huggingface_keys(specs[huggingface.SPEC]))
     elif isinstance(config, ConvEncoderConfig):
         tables.append(fairseq.conv_encoder_keys(family, config))
     elif isinstance(config, SpectralBertConfig):
         tables.append(s3prl.keys(config.transformer))
     renames = [rename for keys in tables for rename in keys.renames]
-    own = [(ours, ours) for _, ours in renames]
+    own = [(one, one) for _, ours in renames for one in split(ours)]
     return KeyMap((*renames, *own), [one for keys in tables for one in keys.pretraining])
 
 
@@ -265,6 +288,8 @@ def convert_fairseq(payload: Payload, family: Family) -> Converted:
     Raises:
         CheckpointError: An option is not known or asks for what is not implemented.
     """
+    if issubclass(family.config_type(), Data2Vec2Config):
+        return self_distilled.convert_data2vec2(payload, family)
     if issubclass(family.config_type(), WaveformTransformerConfig):
         return waveform_transformer.convert_fairseq(payload, family)
     return fairseq.convert_conv_encoder(payload, family)
@@ -298,6 +323,10 @@ def _payload(
             huggingface.PREPROCESSOR: _preprocessor(options, config),
             huggingface.WEIGHTS: weights,
         }
+    if self_distilled.SPIDR_SPEC in formats and self_distilled.matches_spidr(weights):
+        return self_distilled.SPIDR_SPEC, {"config": options, "weights": weights}
+    if self_distilled.SPIN_SPEC in formats:
+        return self_distilled.SPIN_SPEC, {"hyper_parameters": options, "state_dict": weights}
     if "npc-repo" in formats:
         return "npc-weights", {"config": options, "weights": weights}
     if "s3prl" in formats:
@@ -363,6 +392,16 @@ FORMATS = (
     ),
     Format("cpc-audio", _is_cpc, lambda _: ("cpc",), convert_cpc),
     Format("pase", pase.matches, lambda _: ("pase",), pase.convert, needs_config=True),
+    Format(
+        "spidr",
+        self_distilled.matches_spidr,
+        self_distilled.spidr_families,
+        self_distilled.convert_spidr,
+        takes_config=True,
+        config_file="config.json",
+    ),
+    Format("spin", self_distilled.matches_spin, lambda _: ("spin",), self_distilled.convert_spin),
+    Format("rspin", self_distilled.matches_rspin, lambda _: ("spin",), self_distilled.convert_spin),
     Format("npc-repo", npc_repo.matches, npc_repo.families, npc_repo.convert),
     Format("s3prl", s3prl.matches, s3prl.families, s3prl.convert),
     Format("s3prl-legacy", s3prl.matches_legacy, s3prl.families, s3prl.convert),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
+SHARED_ROWS = re.compile(r"\{(\w+(?:,\w+)+)\}")
+"""Names in our pattern that share the rows of an original weight."""
+
 WRAPPERS = frozenset(
     {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_fpw_module"}
 )
@@ -74,13 +77,35 @@ class Renamed:
     averages: tuple[str, ...] = ()
 
 
+Rule = tuple[re.Pattern[str], tuple[str, ...]]
+"""A pattern, and those that take its place: one, or several that share the weight."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Part `index` of the rows of an original weight, of `count` equal parts."""
+
+    key: str
+    index: int
+    count: int
+
+    def of(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """The part; the whole where there is one, or where the rows are not so many equal parts."""
+        weight = weights[self.key]
+        if self.count == 1 or not weight.dim() or len(weight) % self.count:
+            return weight
+        return weight.chunk(self.count)[self.index].clone()
+
+
 @dataclasses.dataclass(frozen=True)
 class KeyMap:
     """A table of patterns from original keys to our names.
 
     In a pattern `{i}`, or any name that begins with `i`, stands for a number, and `{rest}`, or
-    any other name, for the rest of a key. Where several originals lead to one name, the first
-    is the one that error messages give. A table without `renames` leaves names as they are.
+    any other name, for the rest of a key. In our pattern `{query,key,value}` stands for weights
+    that lie one after the other in the rows of the original, in equal parts. Where several
+    originals lead to one name, the first is the one that error messages give. A table without
+    `renames` leaves names as they are.
 
     Attributes:
         renames: Pairs (original pattern, our pattern).
@@ -142,16 +167,16 @@ class KeyMap:
 
     def originals(self, name: str) -> Iterator[str]:
         """Every original key that leads to our `name`, in the order of the table."""
-        rules = [(_regex(ours), theirs) for theirs, ours in self.renames]
-        return _matches(name, rules)
+        rules = [(_regex(one), (theirs,)) for theirs, ours in self.renames for one in split(ours)]
+        return (first for (first,) in _matches(name, rules))
 
     def _found(
         self, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
-    ) -> dict[str, dict[str, list[str]]]:
-        """Prefix -> our name -> the original keys that lead to it."""
-        rules = [(_regex(original), ours) for original, ours in self.renames]
+    ) -> dict[str, dict[str, list[_Rows]]]:
+        """Prefix -> our name -> the rows of original weights that lead to it."""
+        rules = [(_regex(original), split(ours)) for original, ours in self.renames]
         heads = self._heads(expected)
-        found: dict[str, dict[str, list[str]]] = {}
+        found: dict[str, dict[str, list[_Rows]]] = {}
         for key in weights:
             parts = _parts(key)
             if len(parts) > MAX_PARTS:
@@ -161,37 +186,34 @@ class KeyMap:
                     break
                 if part not in heads:
                     continue
-                name = self._name(parts[start:], rules, expected)
-                if name is not None:
-                    names = found.setdefault(_joined(parts[:start]), {})
-                    names.setdefault(name, []).append(key)
+                names = self._names(parts[start:], rules, expected)
+                for index, name in enumerate(names):
+                    known = found.setdefault(_joined(parts[:start]), {})
+                    known.setdefault(name, []).append(_Rows(key, index, len(names)))
         return found
 
-    def _name(
-        self,
-        parts: Sequence[str],
-        rules: Sequence[tuple[re.Pattern[str], str]],
-        expected: Mapping[str, Tensor],
-    ) -> str | None:
-        """The expected name that an original key leads to."""
+    def _names(
+        self, parts: Sequence[str], rules: Sequence[Rule], expected: Mapping[str, Tensor]
+    ) -> tuple[str, ...]:
+        """The expected names that an original key leads to: none, one, or several that share it."""
         for last in dict.fromkeys((parts[-1], OLD_PARTS.get(parts[-1], parts[-1]))):
             key = ".".join((*parts[:-1], last))
-            for name in _matches(key, rules) if rules else (key,):
-                if name in expected:
-                    return name
-        return None
+            for names in _matches(key, rules) if rules else ((key,),):
+                if names[0] in expected:
+                    return names
+        return ()
 
     def _under(
         self,
         prefix: str,
-        found: Mapping[str, Sequence[str]],
+        found: Mapping[str, Sequence[_Rows]],
         weights: Mapping[str, Tensor],
         expected: Mapping[str, Tensor],
     ) -> Renamed:
         """The weights under a prefix, renamed, and the place of all other keys."""
         dropping = [_regex(pattern) for pattern in self.pretraining]
         heads = self._heads(expected)
-        used = {key for keys in found.values() for key in keys}
+        used = {rows.key for places in found.values() for rows in places}
         dropped: list[str] = []
         unknown: list[str] = []
         unfamiliar: list[str] = []
@@ -209,14 +231,14 @@ class KeyMap:
                 unfamiliar.append(key)
         for name, (first, *repeats) in found.items():
             for repeat in repeats:
-                if not _equal(weights[first], weights[repeat]):
+                if not _equal(first.of(weights), repeat.of(weights)):
                     raise CheckpointError(
-                        f"{first} and {repeat} both stand for {self.original(name)} and must be "
-                        "the same tensor, but they differ"
+                        f"{first.key} and {repeat.key} both stand for {self.original(name)} and "
+                        "must be the same tensor, but they differ"
                     )
         return Renamed(
-            weights={name: weights[keys[0]] for name, keys in found.items()},
-            originals={name: keys[0] for name, keys in found.items()},
+            weights={name: places[0].of(weights) for name, places in found.items()},
+            originals={name: places[0].key for name, places in found.items()},
             dropped=tuple(dropped),
             unknown=tuple(unknown),
             unfamiliar=tuple(unfamiliar),
@@ -364,8 +386,17 @@ def _regex(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(parts) + re.escape(pattern[end:]))
 
 
-def _matches(key: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> Iterator[str]:
+def split(pattern: str) -> tuple[str, ...]:
+    """The patterns that one of ours stands for, those of weights that share rows."""
+    match = SHARED_ROWS.search(pattern)
+    if match is None:
+        return (pattern,)
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    return tuple(f"{before}{name}{after}" for name in match[1].split(","))
+
+
+def _matches(key: str, rules: Iterable[Rule]) -> Iterator[tuple[str, ...]]:
     """The new names of `key` by each rule that knows it, in their order."""
-    for pattern, replacement in rules:
+    for pattern, replacements in rules:
         if match := pattern.fullmatch(key):
-            yield replacement.format(**match.groupdict())
+            yield tuple(one.format(**match.groupdict()) for one in replacements)

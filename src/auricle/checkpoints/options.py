@@ -192,10 +192,11 @@ def read_config(
 
 def check_demands(demands: Mapping[str, Demand], options: Options) -> None:
     """Raise CheckpointError where an option has a value that is not implemented."""
-    for name, demand in demands.items():
+    for path, demand in demands.items():
+        section, name = _placed(path, options)
         first, *others = demand.values
-        if not any(options.get(name, object, first) == value for value in others):
-            options.demand(name, first, demand.reason)
+        if not any(section.get(name, object, first) == value for value in others):
+            section.demand(name, first, demand.reason)
 
 
 def merged_fields(fields: Mapping[str, Field], own: Mapping[str, Field]) -> dict[str, Field]:
@@ -214,9 +215,7 @@ def field_type(config_type: type[msgspec.Struct], name: str) -> Any:
 def _field_value(field: Field, kind: Any, options: Options) -> Any:
     if field.option is None:
         return field.value
-    *sections, name = field.option.split(".")
-    for section in sections:
-        options = options.section(section)
+    options, name = _placed(field.option, options)
     default = field.none if field.default is msgspec.UNSET else field.default
     is_required = default is msgspec.UNSET
     if set(field.values) == {"true", "false"}:
@@ -229,6 +228,14 @@ def _field_value(field: Field, kind: Any, options: Options) -> Any:
         return field.values.get(choice, choice)
     value = options.require(name, kind) if is_required else options.get(name, kind, default)
     return None if value == field.none else value
+
+
+def _placed(path: str, options: Options) -> tuple[Options, str]:
+    """The section of an option and its name, for a path such as `modalities.audio.type`."""
+    *sections, name = path.split(".")
+    for section in sections:
+        options = options.section(section)
+    return options, name
 
 
 def _built(config_type: type[C], values: Mapping[str, Any]) -> C:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from auricle.catalogue.family import find_family
 from auricle.catalogue.search import repository_hint
-from auricle.checkpoints import huggingface
+from auricle.checkpoints import huggingface, self_distilled
 from auricle.checkpoints.checkpoint import (
     UNKNOWN,
     Checkpoint,
@@ -189,7 +189,7 @@ def read_original(
     layout, content = _recognised(path, formats)
     if layout.needs_config or layout.takes_config:
         if config is None:
-            config = _beside(path) if layout.needs_config else _of_same_name(path)
+            config = _beside(path) if layout.needs_config else _named_beside(path, layout)
         weights = state_dict(content, str(path))
         return layout, {"weights": weights, "config": read_configuration(config)}
     if config is not None:
@@ -336,7 +336,7 @@ def _recognised(path: Path, formats: Iterable[Format] | None) -> tuple[Format, P
         content = huggingface.read_weights(path)
     folder = path if path.is_dir() else path.parent
     huggingface.refuse_adapter_alone(path, weights_in(content))
-    if not huggingface.is_huggingface_folder(folder):
+    if not huggingface.is_huggingface_folder(folder) or self_distilled.matches_spidr(content):
         return recognise(content, formats)
     if not huggingface.has_own_names(content):
         try:
@@ -346,9 +346,14 @@ def _recognised(path: Path, formats: Iterable[Format] | None) -> tuple[Format, P
     return recognise(huggingface.payload(folder, content))
 
 
-def _of_same_name(path: Path) -> Configuration:
-    """The JSON file beside a checkpoint that has its name; an empty configuration without it."""
-    file = path.with_suffix(".json")
+def _named_beside(path: Path, layout: Format) -> Configuration:
+    """The JSON file beside a checkpoint that has its name, or the name that its format gives.
+
+    Without one, an empty configuration.
+    """
+    folder = path if path.is_dir() else path.parent
+    name = layout.config_file
+    file = path.with_suffix(".json") if name is None else folder / name
     return file if file.is_file() else {}
 
 

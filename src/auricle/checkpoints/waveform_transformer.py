@@ -15,6 +15,7 @@ from auricle.checkpoints.options import (
     read_config,
 )
 from auricle.geometry import SAMPLE_RATE
+from auricle.models.self_distilled import DinoSrConfig
 from auricle.models.waveform_transformer import WaveformTransformerConfig
 from auricle.nn.waveform_extractor import PUBLISHED_LAYERS
 
@@ -76,6 +77,8 @@ HUGGINGFACE_FIELDS = {
     "transformer.positions.kernel_size": _option("num_conv_pos_embeddings", 128),
     "transformer.positions.num_groups": _option("num_conv_pos_embedding_groups", 16),
     "transformer.relative_positions": Field(value=None),
+    "transformer.alibi": Field(value=None),
+    "transformer.qkv_bias": Field(value=True),
     "transformer.dropout": _option("hidden_dropout", 0.1),
     "transformer.attention_dropout": _option("attention_dropout", 0.1),
     "transformer.activation_dropout": _option("activation_dropout", 0.1),
@@ -329,6 +332,9 @@ def _converted(
         "projection": width != layers[-1][0] or has_part(weights, "post_extract_proj"),
         **_fairseq_positions(model),
     }
+    if issubclass(family.config_type(), DinoSrConfig):
+        heads = {key.rpartition(".")[0] for key in weights if has_part([key], "heads")}
+        given["num_codebooks"] = len(heads)
     config = read_config(
         family.config_type(), merged_fields(FAIRSEQ_FIELDS, spec.fields), model, given
     )

@@ -227,16 +227,16 @@ class Encoder(EncoderDefinition):
             AuricleError: The encoder has no quantiser.
             AudioError: As in a call of the encoder.
         """
-        info = self.codes_info()
+        self.codes_info()  # an error where there are none
         waveforms = self._waveforms(wavs, checked_pad_short(pad_short, short))
         if not waveforms:
             return []
-        results = waveforms.copy()
+        parts: list[list[Tensor]] = [[] for _ in waveforms]
         with self._computing(waveforms):
-            for group, _, frames in self._encoded(waveforms, [info.name]):
-                for index, row in zip(group, self.code_indices(frames).rows(), strict=True):
-                    results[index] = row
-        return results
+            for group, name, frames in self._encoded(waveforms, self.codes_layers):
+                for index, row in zip(group, self.layer_codes(name, frames).rows(), strict=True):
+                    parts[index].append(row)
+        return [torch.cat(part, dim=-1) for part in parts]
 
     def stream(
         self,

@@ -44,7 +44,7 @@ class FeatureConfig(Config, frozen=True, kw_only=True):
     features: FbankConfig | LogMelConfig
 
 
-CODES_FAMILIES = "vq_wav2vec, vq_apc and npc"
+CODES_FAMILIES = "vq_wav2vec, vq_apc, npc, dinosr, spidr and spin"
 """Families whose encoders give codes, for messages."""
 
 
@@ -122,14 +122,19 @@ class EncoderDefinition(nn.Module, abc.ABC):
         return False
 
     @property
+    def codes_layers(self) -> tuple[str, ...]:
+        """Names of the layers that the quantiser reads, in order of depth; one in most families."""
+        return tuple(info.name for info in self.layer_infos if info.num_codebooks)
+
+    @property
     def codes_layer(self) -> str | None:
-        """Name of the layer that the quantiser reads, None for an encoder without codes."""
-        return next((info.name for info in self.layer_infos if info.num_codebooks), None)
+        """Name of the deepest layer that the quantiser reads, None for an encoder without codes."""
+        return next(reversed(self.codes_layers), None)
 
     @property
     def num_codebooks(self) -> int:
         """K, codes of each frame; 0 for an encoder without codes."""
-        return max(info.num_codebooks for info in self.layer_infos)
+        return sum(info.num_codebooks for info in self.layer_infos)
 
     def extra_repr(self) -> str:
         """Model, family, layers, dim and rate, which `print(encoder)` shows first."""
@@ -140,7 +145,7 @@ class EncoderDefinition(nn.Module, abc.ABC):
         )
 
     def codes_info(self) -> LayerInfo:
-        """The layer that the quantiser reads.
+        """The deepest layer that the quantiser reads.
 
         Raises:
             AuricleError: The encoder has no quantiser.
@@ -156,6 +161,10 @@ class EncoderDefinition(nn.Module, abc.ABC):
     def code_indices(self, frames: Batch) -> Batch:
         """Codes (B, T, K), int64, of the codes layer's output (B, T, D), in the same layout."""
         raise NotImplementedError  # pragma: no cover - only called where codes_layer is set
+
+    def layer_codes(self, name: str, frames: Batch) -> Batch:
+        """Codes of one of `codes_layers`, for families whose quantiser reads several."""
+        return self.code_indices(frames)
 
     def stream_steps(self) -> Iterator[Step]:
         """The steps of this encoder over a stream, in order of depth.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 import torch
@@ -13,7 +13,7 @@ from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.activations import WaveformActivation
-from auricle.nn.attention import RelativePositionBias, RelativePositionConfig
+from auricle.nn.attention import Alibi, AlibiConfig, RelativePositionBias, RelativePositionConfig
 from auricle.nn.batch import Batch, Layout, frames_of, padding_mask, zero_padding
 from auricle.nn.chunking import map_chunks
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
@@ -44,7 +44,9 @@ class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             more before the first.
         layer_norm_eps: Of every norm (1e-5; `layer_norm_eps`).
         positions: The convolutions that give positions.
-        relative_positions: The bias of attention scores (WavLM), or None.
+        relative_positions: The gated bias of attention scores (WavLM), or None.
+        alibi: The linear bias of attention scores (data2vec 2.0), or None.
+        qkv_bias: Whether queries, keys and values have a bias (SpidR: `encoder_qkv_bias`).
         dropout: Of both residual branches and of the input in training (`dropout`;
             `hidden_dropout`).
         attention_dropout: Of attention weights in training (`attention_dropout`).
@@ -62,6 +64,8 @@ class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     layer_norm_eps: float = 1e-5
     positions: ConvPositionConfig = ConvPositionConfig()
     relative_positions: RelativePositionConfig | None = None
+    alibi: AlibiConfig | None = None
+    qkv_bias: bool = True
     dropout: float = 0.1
     attention_dropout: float = 0.1
     activation_dropout: float = 0.0
@@ -84,6 +88,14 @@ class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
                     f"hidden_size must be a multiple of {name} ({divisor}), but is "
                     f"{self.hidden_size}"
                 )
+        if None not in (self.alibi, self.relative_positions):
+            raise ValueError("attention scores have one bias: relative_positions or alibi")
+        biased_heads = 0 if self.alibi is None else self.alibi.num_heads or 0
+        if biased_heads > self.num_heads:
+            raise ValueError(
+                f"alibi.num_heads must be at most num_heads ({self.num_heads}), but is "
+                f"{biased_heads}"
+            )
 
 
 class WaveformTransformer(nn.Module):
@@ -109,6 +121,7 @@ class WaveformTransformer(nn.Module):
                 dropout=config.dropout,
                 attention_dropout=config.attention_dropout,
                 activation_dropout=config.activation_dropout,
+                qkv_bias=config.qkv_bias,
                 has_gated_bias=config.relative_positions is not None,
             )
             for _ in range(config.num_layers)
@@ -117,9 +130,16 @@ class WaveformTransformer(nn.Module):
             self.relative_bias = RelativePositionBias(
                 config.relative_positions, num_heads=config.num_heads
             )
+        if config.alibi is not None:
+            sizes = {"num_layers": config.num_layers, "num_heads": config.num_heads}
+            self.alibi = Alibi(config.alibi, **sizes)
 
     def forward(
-        self, x: Tensor, layout: Layout, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        layout: Layout,
+        generator: torch.Generator | None = None,
+        ffn_of: Collection[int] = (),
     ) -> Iterable[Tensor]:
         """The first layer's input, then each layer's output, in order, as asked for.
 
@@ -129,16 +149,22 @@ class WaveformTransformer(nn.Module):
                 inference.
             generator: Source of the layers that training leaves out; None for torch's own, from
                 which dropout comes.
+            ffn_of: Layers, counted from 0, whose feed-forward output, before residual and norm,
+                comes before their own.
 
         Returns:
             Padded (B, T, D) or packed (1, N, D). In pre-norm models the final LayerNorm is applied
             to the last output.
         """
-        states = self._states(x, layout, generator)
+        states = self._states(x, layout, generator, ffn_of)
         return tuple(states) if acts(self) else states
 
     def _states(
-        self, x: Tensor, layout: Layout, generator: torch.Generator | None
+        self,
+        x: Tensor,
+        layout: Layout,
+        generator: torch.Generator | None,
+        ffn_of: Collection[int],
     ) -> Iterator[Tensor]:
         config = self.config
         padding = padding_mask(layout.lengths, x.shape[1], x.device)
@@ -150,7 +176,16 @@ class WaveformTransformer(nn.Module):
         yield x
         bias = None if config.relative_positions is None else self.relative_bias(max_frames)
         for index, layer in enumerate(self.layers):
-            if not (self.training and self._is_left_out(layer, generator)):
+            if config.alibi is not None:
+                bias = self.alibi(max_frames, index)
+            is_left_out = self.training and self._is_left_out(layer, generator)
+            if index in ffn_of:
+                output, ffn = layer(x, layout, bias, True)
+                yield ffn
+                del ffn
+                x = x if is_left_out else output
+                del output
+            elif not is_left_out:
                 x = layer(x, layout, bias)
             yield self._emit(x, index)
 
@@ -252,14 +287,21 @@ class WaveformTransformerEncoder(Encoder):
     def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
         frames = self.latents(batch)
         layout = Layout(frames.lengths, is_packed=may_pack(frames.lengths, self.transformer))
-        states = iter(self.transformer(self._projected(frames.values), layout))
-        del batch, frames
+        ffn_of = [index for index, name in enumerate(self._ffn_names) if name in wanted]
+        inputs = (self._projected(frames.values), layout, *((None, ffn_of) if ffn_of else ()))
+        states = iter(self.transformer(*inputs))
+        del batch, frames, inputs
         for info in self.layer_infos:
             # Do not bind the output: no reference may keep it alive while the next layer runs.
             if info.name in wanted:
                 yield info.name, Batch(next(states), layout)
-            else:
+            elif info.name not in self._ffn_names:
                 next(states)
+
+    @property
+    def _ffn_names(self) -> list[str]:
+        """Names that the feed-forward output of each layer has, in families that give it."""
+        return [f"ffn_{index + 1}" for index in range(self.config.transformer.num_layers)]
 
     def latents(self, batch: Batch) -> Batch:
         """The extractor's frames (B, T, D) of waveforms (B, S); padding may hold anything."""

@@ -1,4 +1,4 @@
-"""Self-attention by torch's kernels, over padded or packed utterances, with WavLM's gated bias."""
+"""Self-attention by torch's kernels, over padded or packed utterances, and biases of distance."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def attend(
     half the bits, and more precise.
     """
     is_half = runs_on_cpu(query) and query.dtype in (torch.bfloat16, torch.float16)
+    if mask is not None and mask.is_floating_point():
+        mask = mask.to(torch.float32 if is_half else query.dtype)
     if not is_half:
         return F.scaled_dot_product_attention(query, key, value, mask, dropout)
-    if mask is not None and mask.is_floating_point():
-        mask = mask.float()
     wide = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), mask, dropout)
     return wide.to(query.dtype)
 
@@ -155,18 +155,89 @@ class RelativePositionBias(nn.Module):
         return by_offset.unfold(1, num_frames, 1)
 
 
+class AlibiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of linear biases of distance (ALiBi, arXiv:2108.12409) with learnt scales.
+
+    Attributes:
+        num_heads: Heads that have a bias, the first ones (`num_alibi_heads`); None for all.
+        per_head: Whether each of them has a scale of its own (`learned_alibi_scale_per_head`).
+        per_layer: Whether each layer has scales of its own (`learned_alibi_scale_per_layer`).
+    """
+
+    num_heads: int | None = None
+    per_head: bool = True
+    per_layer: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_heads is not None and self.num_heads < 1:
+            raise ValueError(f"num_heads of ALiBi must be at least 1, but is {self.num_heads}")
+
+
+@functools.lru_cache(maxsize=8)
+def alibi_slopes(num_heads: int) -> tuple[float, ...]:
+    """Slopes of the biases of heads: powers of 2^(-8 / H) for H heads, a power of two.
+
+    Other numbers of heads have those of the next smaller power of two, and every second one of
+    the next larger (arXiv:2108.12409, section 3 and its code).
+    """
+    closest = 1 << (num_heads.bit_length() - 1)
+    start = 2.0 ** (-8.0 / closest)
+    slopes = tuple(start**power for power in range(1, closest + 1))
+    if closest == num_heads:
+        return slopes
+    return slopes + alibi_slopes(2 * closest)[::2][: num_heads - closest]
+
+
+class Alibi(nn.Module):
+    """Biases of attention scores that fall with the distance of key and query, in both directions.
+
+    The scales are those of data2vec 2.0 (arXiv:2212.07525), in the shape of its files.
+    """
+
+    def __init__(self, config: AlibiConfig, *, num_layers: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.slopes = alibi_slopes(config.num_heads or num_heads)
+        num_layers = num_layers if config.per_layer else 1
+        num_scales = len(self.slopes) if config.per_head else 1
+        self.scale = nn.Parameter(torch.ones(num_layers, 1, num_scales, 1, 1))
+
+    def forward(self, num_frames: int, layer: int) -> Tensor:
+        """Bias (H, T, T) of a layer, queries before keys, the last query first.
+
+        It is a view of what there is for each offset, and takes no memory of its own.
+        """
+        scales = self.scale[layer if len(self.scale) > 1 else 0].clamp(min=0.0).flatten()
+        scales = scales.to(torch.promote_types(scales.dtype, torch.float32))
+        offsets = torch.arange(1 - num_frames, num_frames, device=scales.device)
+        slopes = torch.tensor(self.slopes, dtype=scales.dtype, device=scales.device)
+        by_offset = -(slopes * scales).unsqueeze(1) * offsets.abs()
+        by_offset = F.pad(by_offset, (0, 0, 0, self.num_heads - len(self.slopes)))
+        return by_offset.unfold(1, num_frames, 1)
+
+
 class SelfAttention(nn.Module):
-    """Multi-head self-attention (Vaswani et al. 2017, 3.2), in WavLM with a gated bias."""
+    """Multi-head self-attention (Vaswani et al. 2017, 3.2), with a bias of distance in some models.
+
+    WavLM gates the bias.
+    """
 
     def __init__(
-        self, width: int, *, num_heads: int, dropout: float, has_gated_bias: bool = False
+        self,
+        width: int,
+        *,
+        num_heads: int,
+        dropout: float,
+        qkv_bias: bool = True,
+        has_gated_bias: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
-        self.query = Linear(width, width)
-        self.key = Linear(width, width)
-        self.value = Linear(width, width)
+        self.has_gated_bias = has_gated_bias
+        self.query = Linear(width, width, bias=qkv_bias)
+        self.key = Linear(width, width, bias=qkv_bias)
+        self.value = Linear(width, width, bias=qkv_bias)
         self.out = Linear(width, width)
         if has_gated_bias:
             self.head_size = width // num_heads
@@ -176,52 +247,57 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, layout: Layout, bias: Tensor | None = None) -> Tensor:
         """Output for the input `x`, both (B, T, D) in `layout`; each utterance attends to itself.
 
-        `bias` (H, T, T), queries before keys and the last query first, is gated and added to the
-        scores.
+        `bias` (H, T, T), queries before keys and the last query first, is added to the scores,
+        gated where there is a gate.
         """
         query, key, value = (
             self._heads(projection(x)) for projection in (self.query, self.key, self.value)
         )
-        biases = () if bias is None else (self.gates(x), bias)
+        gates = self.gates(x) if bias is not None and self.has_gated_bias else None
         if layout.is_packed:
-            context = self._attend_packed(query, key, value, layout, *biases)
+            context = self._attend_packed(query, key, value, layout, bias, gates)
         else:
             padding = layout.padding(x)
             seen = None if padding is None else ~padding[:, None, None, :]
-            context = self.attend(query, key, value, seen, *biases)
+            context = self.attend(query, key, value, seen, bias, gates)
         output: Tensor = self.out(context.transpose(1, 2).flatten(-2))
         return output
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, *biases: Tensor
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        seen: Tensor | None,
+        bias: Tensor | None = None,
+        gates: Tensor | None = None,
     ) -> Tensor:
         """Contexts (B, H, T, D / H) of queries, keys and values of that shape.
 
-        `seen` (B, 1, 1, T) is False on frames that are not attended to; `biases` are gates
-        (B, H, T, 1) and the bias that is multiplied by them, where there is one.
+        `seen` (B, 1, 1, T) is False on frames that are not attended to; `bias` is that of
+        `forward`, and `gates` (B, H, T, 1) multiply it, where there are any.
         """
         dropout = self.dropout if self.training else 0.0
-        if not biases:
+        if bias is None:
             return attend(query, key, value, seen, dropout)
-        gates, bias = biases
-        # Queries go in blocks, so that long batches fit: a gated bias is as large as the scores.
-        num_rows, (num_heads, num_frames, _) = gates.shape[0], bias.shape
+        # Queries go in blocks, so that long batches fit: such a bias is as large as the scores.
+        num_heads, num_frames, _ = bias.shape
+        num_rows = 1 if seen is None and gates is None else query.shape[0]
         block = max(MAX_BIAS_ELEMENTS // (num_rows * num_heads * num_frames), 1)
         # One piece of memory for all of them: new pages take longer to come than to be filled.
         scratch = None
         if not torch.is_grad_enabled():
             shape = (num_rows, num_heads, min(block, num_frames), num_frames)
-            scratch = bias.new_empty(shape, dtype=torch.result_type(gates, bias))
+            dtype = bias.dtype if gates is None else torch.result_type(gates, bias)
+            scratch = bias.new_empty(shape, dtype=dtype)
         contexts = []
         for start in range(0, num_frames, block):
             stop = min(start + block, num_frames)
             rows = slice(start, stop)
             # The bias has the last query first, so these of them are turned round and back.
-            factors = gates[:, :, rows].flip(2), bias[:, num_frames - stop : num_frames - start]
-            if scratch is None:
-                mask = factors[0] * factors[1].contiguous()
-            else:
-                mask = torch.mul(*factors, out=scratch[:, :, : stop - start])
+            near = bias[:, num_frames - stop : num_frames - start].expand(num_rows, -1, -1, -1)
+            factors = None if gates is None else gates[:, :, rows].flip(2)
+            mask = _gated(near, factors, None if scratch is None else scratch[:, :, : stop - start])
             if seen is not None:
                 mask = mask.masked_fill_(~seen, -torch.inf)
             turned = query[:, :, rows].flip(2)
@@ -229,18 +305,24 @@ class SelfAttention(nn.Module):
         return torch.cat(contexts, dim=2)
 
     def _attend_packed(
-        self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, *biases: Tensor
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        layout: Layout,
+        bias: Tensor | None,
+        gates: Tensor | None,
     ) -> Tensor:
         """As `attend`, of packed utterances."""
-        if not biases:
+        if bias is None:
             return attend_packed(query, key, value, layout)
-        gates, bias = biases
         contexts = []
         for one in layout.slices:
             length = one.stop - one.start
             near = bias[:, bias.shape[1] - length :, :length]
             own = query[:, :, one], key[:, :, one], value[:, :, one]
-            contexts.append(self.attend(*own, None, gates[:, :, one], near))
+            own_gates = None if gates is None else gates[:, :, one]
+            contexts.append(self.attend(*own, None, near, own_gates))
         return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
 
     def gates(self, inputs: Tensor, heads: slice = slice(None)) -> Tensor:
@@ -257,3 +339,15 @@ class SelfAttention(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         """`x` (B, T, D) as (B, H, T, D / H)."""
         return x.reshape(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
+
+
+def _gated(bias: Tensor, gates: Tensor | None, place: Tensor | None) -> Tensor:
+    """A bias (B, H, N, T) times gates (B, H, N, 1), if there are any, in memory of its own.
+
+    It is written into `place`, where that is given.
+    """
+    if gates is not None:
+        return gates * bias if place is None else torch.mul(gates, bias, out=place)
+    if place is None:
+        return bias.clone(memory_format=torch.contiguous_format)
+    return place.copy_(bias)

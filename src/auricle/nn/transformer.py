@@ -38,6 +38,7 @@ class TransformerLayer(nn.Module):
         dropout: float,
         attention_dropout: float,
         activation_dropout: float = 0.0,
+        qkv_bias: bool = True,
         has_gated_bias: bool = False,
     ) -> None:
         super().__init__()
@@ -46,27 +47,41 @@ class TransformerLayer(nn.Module):
         self.dropout = dropout
         self.activation_dropout = activation_dropout
         self.attention = SelfAttention(
-            width, num_heads=num_heads, dropout=attention_dropout, has_gated_bias=has_gated_bias
+            width,
+            num_heads=num_heads,
+            dropout=attention_dropout,
+            qkv_bias=qkv_bias,
+            has_gated_bias=has_gated_bias,
         )
         self.attention_norm = nn.LayerNorm(width, eps=layer_norm_eps)
         self.ffn_in = Linear(width, ffn_size)
         self.ffn_out = Linear(ffn_size, width)
         self.ffn_norm = nn.LayerNorm(width, eps=layer_norm_eps)
 
-    def forward(self, x: Tensor, layout: Layout, bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, layout: Layout, bias: Tensor | None = None, with_ffn: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Output for the input `x`, both (B, T, D) in `layout`.
 
-        `bias` (H, T, T), queries before keys and the last query first, is that of a gated bias of
-        attention scores.
+        `bias` (H, T, T), queries before keys and the last query first, is that of attention
+        scores. With `with_ffn` the output of the feed-forward part, before residual and norm,
+        follows that of the layer.
         """
         if layout.is_packed and self.is_long(x):
-            return self._in_chunks(x, layout, bias)
-        if self.pre_layer_norm:
+            ffn = torch.empty_like(x) if with_ffn else None
+            output = self._in_chunks(x, layout, bias, ffn)
+        elif self.pre_layer_norm:
             x = x + self._drop(self.attention(self.attention_norm(x), layout, bias))
-            return x + self._drop(self._feed_forward(self.ffn_norm(x)))
-        x = self.attention_norm(x + self._drop(self.attention(x, layout, bias)))
-        normed: Tensor = self.ffn_norm(x + self._drop(self._feed_forward(x)))
-        return normed
+            ffn = self._feed_forward(self.ffn_norm(x))
+            output = x + self._drop(ffn)
+        else:
+            x = self.attention_norm(x + self._drop(self.attention(x, layout, bias)))
+            ffn = self._feed_forward(x)
+            output = self.ffn_norm(x + self._drop(ffn))
+        if not with_ffn:
+            return output
+        assert ffn is not None
+        return output, ffn
 
     def linears(self) -> list[nn.Module]:
         """The linear layers that reduced precision (int8) may serve."""
@@ -90,8 +105,13 @@ class TransformerLayer(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
 
-    def _in_chunks(self, x: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
-        """Output (1, N, D) for the contiguous packed `x` (1, N, D), which stays as it is."""
+    def _in_chunks(
+        self, x: Tensor, layout: Layout, bias: Tensor | None, ffn: Tensor | None = None
+    ) -> Tensor:
+        """Output (1, N, D) for the contiguous packed `x` (1, N, D), which stays as it is.
+
+        `ffn` (1, N, D) receives the output of the feed-forward part, where it is given.
+        """
         # Contexts first, then over each chunk of them the output of the layer.
         output = torch.empty_like(x)
         num_heads = self.attention.num_heads
@@ -102,7 +122,7 @@ class TransformerLayer(nn.Module):
                 near = None if bias is None else bias[heads, bias.shape[1] - length :, :length]
                 columns = slice(heads.start * width, heads.stop * width)
                 output[:, utterance, columns] = self._context(x[:, utterance], heads, columns, near)
-        self._finish(x[0], output[0])
+        self._finish(x[0], output[0], None if ffn is None else ffn[0])
         return output
 
     def _context(self, x: Tensor, heads: slice, columns: slice, bias: Tensor | None) -> Tensor:
@@ -118,17 +138,21 @@ class TransformerLayer(nn.Module):
                 projected, (attention.query, attention.key, attention.value), strict=True
             ):
                 target[:, chunk] = _columns_of(linear, inputs, columns)
-            if bias is not None:
+            if bias is not None and attention.has_gated_bias:
                 gates.append(attention.gates(inputs[..., columns], heads))
         query, key, value = (
             part.view(1, length, heads.stop - heads.start, -1).transpose(1, 2) for part in projected
         )
-        biases = () if bias is None else (torch.cat(gates, dim=2), bias)
-        context = attention.attend(query, key, value, None, *biases)
+        context = attention.attend(
+            query, key, value, None, bias, torch.cat(gates, dim=2) if gates else None
+        )
         return context.transpose(1, 2).flatten(-2)
 
-    def _finish(self, x: Tensor, output: Tensor) -> None:
-        """Put the output in the place of attention's contexts, both (frames, D), for input `x`."""
+    def _finish(self, x: Tensor, output: Tensor, ffn: Tensor | None) -> None:
+        """Put the output in the place of attention's contexts, both (frames, D), for input `x`.
+
+        `ffn` (frames, D) receives the output of the feed-forward part, where it is given.
+        """
         frame_bytes = self.ffn_in.out_features * x.element_size()
         for chunk in chunks(len(x), frame_bytes, ()):
             attended = x[chunk] + self.attention.out(output[chunk])
@@ -136,7 +160,10 @@ class TransformerLayer(nn.Module):
                 inputs = self.ffn_norm(attended)
             else:
                 attended = inputs = self.attention_norm(attended)
-            attended = attended + self.ffn_out(activated(self.ffn_in, inputs, self.activation))
+            fed = self.ffn_out(activated(self.ffn_in, inputs, self.activation))
+            if ffn is not None:
+                ffn[chunk] = fed
+            attended = attended + fed
             output[chunk] = attended if self.pre_layer_norm else self.ffn_norm(attended)
 
 
