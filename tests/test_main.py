@@ -32,6 +32,20 @@ def test_list_prints_a_table() -> None:
     assert result.stderr == ""
 
 
+def test_a_damaged_data_file_is_named_in_one_line() -> None:
+    code = (
+        "import runpy, sys\n"
+        "toml = __import__('tomllib' if sys.version_info >= (3, 11) else 'tomli')\n"
+        "toml.loads = lambda text: {'titel': text}\n"
+        "runpy.run_module('auricle', run_name='__main__')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("auricle: error: catalogue/families/")
+    assert "unknown key `titel`" in result.stderr
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["extract", "--help"], ["list"]])
 def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
     code = (

@@ -13,23 +13,27 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Protocol
 
-from auricle.cli import (
-    cache,
-    check,
-    compare,
-    convert,
-    demo,
-    explore,
-    export,
-    extract,
-    info,
-    listing,
-    plot,
-    pretrain,
-    probe,
-    verify,
-)
 from auricle.errors import AuricleError
+
+try:
+    from auricle.cli import (
+        cache,
+        check,
+        compare,
+        convert,
+        demo,
+        explore,
+        export,
+        extract,
+        info,
+        listing,
+        plot,
+        pretrain,
+        probe,
+        verify,
+    )
+except AuricleError as error:  # a data file of the library is damaged
+    sys.exit(f"auricle: error: {error}")
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2  # as argparse

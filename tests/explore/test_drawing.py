@@ -12,7 +12,7 @@ import torch
 
 import auricle
 from auricle.audio.samples import sample_paths
-from auricle.explore import recordings
+from auricle.explore import choices
 from auricle.explore.drawing import DrawRequest, DrawResult, draw, read_section
 
 SPEECH = sample_paths()[0]
@@ -119,13 +119,13 @@ def test_a_part_that_is_none_and_one_that_is_too_long(
     for start, end in ((2.0, 2.0), (3.0, 2.0), (99.0, None)):
         with pytest.raises(auricle.AudioError, match="choose a start before its end"):
             read_section(dataclasses.replace(draw_request, start=start, end=end))
-    monkeypatch.setattr(recordings, "MAX_SECONDS", 1.0)
+    monkeypatch.setattr(choices, "MAX_SECONDS", 1.0)
     with pytest.raises(auricle.AudioError, match="This is 0 min 2 s of audio, and .* at most 1 s"):
         read_section(draw_request)
-    assert recordings.examine(SPEECH).startswith("This is 0 min 5 s of audio")
+    assert choices.examine(SPEECH).startswith("This is 0 min 5 s of audio")
     monkeypatch.undo()
-    assert recordings.examine(SPEECH) == ""
-    assert "This is 1 h 2 min of audio" in recordings.describe_excess(3725)
+    assert choices.examine(SPEECH) == ""
+    assert "This is 1 h 2 min of audio" in choices.describe_excess(3725)
 
 
 def test_an_end_beyond_the_recording_is_its_end(draw_request: DrawRequest) -> None:

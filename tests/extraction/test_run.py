@@ -21,7 +21,7 @@ from auricle.extraction.local import LocalEngine
 from auricle.extraction.plan import PlanLimits, PlannedShard
 from auricle.extraction.run import Summary
 from auricle.extraction.worker import Stages, Worker
-from auricle.files.locks import lock_path
+from auricle.files.atomic import lock_path
 from auricle.models.base import Encoder
 from auricle.store.reader import open as open_store
 from extraction.conftest import extract

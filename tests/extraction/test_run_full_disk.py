@@ -20,7 +20,7 @@ import auricle
 from auricle.__main__ import main
 from auricle.audio.samples import sample_paths
 from auricle.files import atomic
-from auricle.files.locks import lock_path
+from auricle.files.atomic import lock_path
 from auricle.store.reader import open as open_store
 
 FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow")

@@ -18,7 +18,7 @@ import soundfile
 
 import auricle
 from auricle.audio.samples import sample_paths
-from auricle.files.locks import lock_path
+from auricle.files.atomic import lock_path
 from auricle.store.folder import LocalFolder
 from auricle.store.index import completed_shards
 from auricle.store.reader import open as open_store

@@ -10,7 +10,7 @@ import fsspec
 import pytest
 
 from auricle.errors import MissingExtraError, OutputError
-from auricle.files.locks import lock_path
+from auricle.files.atomic import lock_path
 from auricle.store.folder import (
     MIN_MAPPED_BYTES,
     Folder,

@@ -14,7 +14,7 @@ import torch
 from auricle.corpus.utterance import Utterance
 from auricle.errors import OutputError, StoreError
 from auricle.extraction.writers import FORMAT_NAMES, open_format
-from auricle.files.locks import lock_path
+from auricle.files.atomic import lock_path
 from auricle.store import writer as writing
 from auricle.store.folder import LocalFolder
 from auricle.store.index import IndexRow, index_schema, read_index, write_part

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from auricle.audio.files import read_audio
     from auricle.audio.samples import sample_paths
-    from auricle.extraction.writers.npy import save_npy
+    from auricle.extraction.writers.arrays import save_npy
     from auricle.files.atomic import write_whole
     from auricle.geometry import SAMPLE_RATE
     from auricle.hub.load import load

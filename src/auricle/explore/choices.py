@@ -1,8 +1,9 @@
-"""Models and layers that the page offers, and where their weights are; does not import torch."""
+"""Choices that the page offers, and the durations that it takes; does not import torch."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from auricle.catalogue import search
 from auricle.catalogue.family import find_family
@@ -10,6 +11,9 @@ from auricle.catalogue.record import Record
 from auricle.hub.location import Availability, availabilities, availability, known_num_bytes
 
 BYTES_PER_WEIGHT = 4
+
+MAX_SECONDS = 60.0
+"""Longest section that is drawn; details of longer ones would be too small to see."""
 
 WHERE = {
     Availability.NOT_NEEDED: "no weights",
@@ -96,3 +100,31 @@ def list_layers(name: str) -> Layers:
 
 def _megabytes(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:,.1f} MB"
+
+
+def examine(path: Path) -> str:
+    """Return a message if a recording is too long to be drawn whole, else an empty string.
+
+    Raises:
+        AudioError: The file is not audio, or is damaged.
+    """
+    from auricle.audio.files import read_header  # imports torch, which the page does not wait for
+
+    return describe_excess(read_header(path).seconds or 0.0)
+
+
+def describe_excess(seconds: float) -> str:
+    """Return a message if a duration exceeds `MAX_SECONDS`, else an empty string."""
+    if seconds <= MAX_SECONDS:
+        return ""
+    return (
+        f"This is {_minutes(seconds)} of audio, and one picture holds at most {MAX_SECONDS:g} s: "
+        "choose a section of it by its start and end. (auricle plot and auricle extract take "
+        "recordings of any length.)"
+    )
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

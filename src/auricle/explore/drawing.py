@@ -15,7 +15,7 @@ import soundfile
 from auricle.audio.files import read_audio
 from auricle.corpus.labels import check_segments, read_segments
 from auricle.errors import AudioError, AuricleError
-from auricle.explore.recordings import describe_excess
+from auricle.explore.choices import describe_excess
 from auricle.geometry import SAMPLE_RATE
 from auricle.hub.load import load
 from auricle.models.base import Encoder

@@ -21,11 +21,11 @@ from auricle.errors import AuricleError, OutputError
 from auricle.explore.choices import (
     NO_LAYERS,
     describe_choice,
+    examine,
     list_choices,
     list_layers,
     must_be_downloaded,
 )
-from auricle.explore.recordings import examine
 from auricle.optional import optional
 
 HOST = "127.0.0.1"

@@ -22,9 +22,8 @@ import msgspec
 
 from auricle.catalogue.record import Record
 from auricle.errors import AuricleError, ChecksumError, DownloadError, OutputError
-from auricle.files.atomic import write_whole
+from auricle.files.atomic import lock_path, locked, write_whole
 from auricle.files.digests import file_sha256, pinned_sha256
-from auricle.files.locks import lock_path, locked
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,8 @@ from enum import Enum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from auricle.catalogue.plug_in_records import plug_in_names
 from auricle.catalogue.record import Record
-from auricle.catalogue.search import is_name
+from auricle.catalogue.search import is_name, plug_in_names
 from auricle.errors import DownloadError
 from auricle.hub.cache import (
     CONVERTER_VERSION,

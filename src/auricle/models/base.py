@@ -33,7 +33,7 @@ from auricle.nn.cpu.policy import (
     needs_gradients,
     takes_one_by_one,
 )
-from auricle.nn.reached import reaching
+from auricle.nn.depth import reaching
 
 MAX_TOGETHER = 32
 """Utterances that the CPU encodes at once, where that is faster: more of them gain nothing."""

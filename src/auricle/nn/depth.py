@@ -1,6 +1,14 @@
-"""Limit of an encoder's depth."""
+"""Depth of an encoder: its limit, and parameters beyond what an output needs."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from auricle.nn.cpu.policy import is_plain_tensor, is_traced
 
 MAX_DEPTH = 1_000
 """Far above any published encoder; a damaged config must not build modules for hours."""
@@ -12,3 +20,30 @@ def check_depth(num_layers: int) -> None:
         raise ValueError(
             f"an encoder must have at least 1 and at most {MAX_DEPTH} layers, but has {num_layers}"
         )
+
+
+def reaching(x: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:
+    """`x`, from which a backward pass comes to all of these parameters, where processes train.
+
+    `DistributedDataParallel` waits for every parameter of a module. What a layer does not use (a
+    quantiser, deeper layers, one that is left out by chance) would keep it waiting, unless it
+    searches the graph for such parameters at each step. They get no gradient from here.
+    """
+    is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if not is_distributed or not x.requires_grad or is_traced():
+        return x
+    learnt = [one for one in parameters if one.requires_grad and is_plain_tensor(one)]
+    # torch does not type autograd functions.
+    reached: Tensor = _Reaching.apply(x, *learnt)  # type: ignore[no-untyped-call]
+    return reached
+
+
+class _Reaching(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.num_parameters = len(parameters)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return grad, *[None] * ctx.num_parameters

@@ -13,8 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from auricle.errors import OutputError
-from auricle.files.atomic import write_whole
-from auricle.files.locks import lock_path, locked
+from auricle.files.atomic import lock_path, locked, write_whole
 from auricle.optional import missing_extra, optional
 
 if TYPE_CHECKING:

@@ -108,7 +108,7 @@ def test_a_weight_that_changes_is_packed_again(layer: Linear, change: object) ->
     assert not torch.allclose(before, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("shape", [(3, 300), (300, 3), (40, 4, 5), (7,), (2500, 7)])
+@pytest.mark.parametrize("shape", [(3, 300), (300, 3), (40, 4, 5), (7,), (9000, 7)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_no_element_changes_unseen(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     owner, weight = prepack.Prepacking(), nn.Parameter(torch.randn(shape, dtype=dtype))
@@ -118,7 +118,7 @@ def test_no_element_changes_unseen(shape: tuple[int, ...], dtype: torch.dtype) -
         return value
 
     with torch.no_grad():
-        for index in range(0, weight.numel(), 31):
+        for index in range(0, weight.numel(), 41):
             weight.data.view(-1)[index] *= 1.01
             assert torch.equal(made(), weight)
         rows = weight.data.flatten(1) if weight.dim() > 1 else weight.data.unsqueeze(0)
@@ -135,13 +135,13 @@ def test_no_element_changes_unseen(shape: tuple[int, ...], dtype: torch.dtype) -
         assert torch.equal(made(), weight)
 
 
-@pytest.mark.parametrize("shape", [(512, 40), (256, 224), (60, 768), (1000, 18)])
+@pytest.mark.parametrize("shape", [(800, 80), (256, 256), (80, 768), (3500, 18)])
 def test_rows_and_columns_change_places_or_signs_with_another_fingerprint(
     shape: tuple[int, int],
 ) -> None:
     weight = torch.randn(shape)
     before = prepack.fingerprint(weight)
-    assert before.numel() < weight.numel() * weight.element_size()  # sums, not a copy
+    assert before.nbytes < weight.nbytes  # sums, not a copy
     for index in range(shape[0]):
         weight[index].neg_()
         assert not torch.equal(prepack.fingerprint(weight), before)
@@ -158,9 +158,9 @@ def test_rows_and_columns_change_places_or_signs_with_another_fingerprint(
 
 
 def test_a_weight_that_is_not_aligned_has_a_fingerprint() -> None:
-    weight = torch.randn(40_001)[1:]
+    weight = torch.randn(80_001)[1:]
     before = prepack.fingerprint(weight)
-    weight[30_000] += 1e-3
+    weight[70_000] += 1e-3
     assert not torch.equal(prepack.fingerprint(weight), before)
 
 

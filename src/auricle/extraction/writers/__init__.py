@@ -1,4 +1,4 @@
-"""Formats of shards by name: one file each, read back by the libraries that know it."""
+"""Formats of shards by name, read back by the libraries that know it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 _CLASSES = {
     "store": "auricle.store.shards:StoreFormat",
-    "npy": "auricle.extraction.writers.npy:NpyFormat",
-    "kaldi": "auricle.extraction.writers.kaldi:KaldiFormat",
-    "webdataset": "auricle.extraction.writers.webdataset:WebDatasetFormat",
-    "hdf5": "auricle.extraction.writers.hdf5:Hdf5Format",
+    "npy": "auricle.extraction.writers.arrays:NpyFormat",
+    "kaldi": "auricle.extraction.writers.arrays:KaldiFormat",
+    "webdataset": "auricle.extraction.writers.arrays:WebDatasetFormat",
+    "hdf5": "auricle.extraction.writers.arrays:Hdf5Format",
     "arrow": "auricle.extraction.writers.arrow:ArrowFormat",
 }
 """Name of a format -> module and class, imported on first use."""

@@ -50,7 +50,7 @@ SMALLEST_RANGE = 1e-30
 """Of what is quantised; digital silence has none."""
 
 WORD_BYTES = 8
-BLOCK_ROWS, BLOCK_COLUMNS = 8, 1021
+BLOCK_ROWS, BLOCK_COLUMNS = 15, 2039
 """Table of words whose columns a fingerprint sums; a prime width divides no row of a weight."""
 
 WeightLayout: TypeAlias = Callable[[Tensor], Tensor]
@@ -105,24 +105,25 @@ def _place(weight: Tensor) -> tuple[object, ...]:
 
 
 def fingerprint(weight: Tensor) -> Tensor:
-    """Sums, modulo 2^64, of all words of a weight by columns of blocks, and its rest, as bytes.
+    """Sums, modulo 2^64, of all words of a weight by columns and blocks; a copy of a small one.
 
     Writes through `weight.data` change no version. Sums of whole numbers differ after any write of
     one value, and after rows or columns change places or signs, as their words then count in other
-    columns. Columns as long as this are summed as fast as memory is read.
+    columns or blocks. Columns of so few and long rows are summed as fast as memory is read, and
+    what is kept is small: large results would cost more than the sums, in new pages of memory.
     """
     flat = weight.detach().flatten()
-    block_bytes = WORD_BYTES * BLOCK_ROWS * BLOCK_COLUMNS
-    num_blocks = flat.numel() * flat.element_size() // block_bytes
-    size = num_blocks * block_bytes // flat.element_size()
-    is_aligned = flat.data_ptr() % WORD_BYTES == 0 and (
-        flat.storage_offset() * flat.element_size() % WORD_BYTES == 0
-    )
-    if not num_blocks or not is_aligned:
+    offset = flat.storage_offset() * flat.element_size()
+    if any(count % WORD_BYTES for count in (flat.nbytes, flat.data_ptr(), offset)):
         return flat.clone().view(torch.uint8)
-    words = flat[:size].view(torch.int64).view(num_blocks, BLOCK_ROWS, BLOCK_COLUMNS)
-    sums = words.sum(1).flatten()
-    return torch.cat([sums.view(torch.uint8), flat[size:].view(torch.uint8)])
+    words, block = flat.view(torch.int64), BLOCK_ROWS * BLOCK_COLUMNS
+    num_blocks = len(words) // block
+    if not num_blocks:
+        return words.clone()
+    sums = words[: num_blocks * block].view(num_blocks, BLOCK_ROWS, BLOCK_COLUMNS).sum(1)
+    # The last block has what is too little for another, and some of the one before.
+    last = words[-block:].view(BLOCK_ROWS, BLOCK_COLUMNS).sum(0)
+    return torch.cat([sums.sum(0), sums.sum(1), last])
 
 
 class _Entries(dict[Hashable, _Entry]):

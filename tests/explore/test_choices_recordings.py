@@ -6,8 +6,8 @@ import pytest
 
 from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError
-from auricle.explore import recordings
-from auricle.explore.recordings import describe_excess, examine
+from auricle.explore import choices
+from auricle.explore.choices import describe_excess, examine
 
 SPEECH = sample_paths()[0]
 
@@ -20,7 +20,7 @@ def test_what_is_short_enough_needs_nothing() -> None:
 def test_what_is_too_long_says_how_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert describe_excess(61.4).startswith("This is 1 min 1 s of audio, and one picture holds at")
     assert "This is 1 h 2 min of audio" in describe_excess(3725)
-    monkeypatch.setattr(recordings, "MAX_SECONDS", 1.0)
+    monkeypatch.setattr(choices, "MAX_SECONDS", 1.0)
     assert "at most 1 s: choose a section of it by its start and end" in examine(SPEECH)
 
 

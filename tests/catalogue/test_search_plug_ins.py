@@ -15,8 +15,8 @@ import auricle
 from auricle import plug_ins
 from auricle.catalogue import search
 from auricle.catalogue.family import FAMILIES
-from auricle.catalogue.plug_in_records import plug_in_names, plug_in_record, plug_in_records
 from auricle.catalogue.record import Record
+from auricle.catalogue.search import plug_in_names, plug_in_record, plug_in_records
 from auricle.errors import DownloadError, PlugInError
 
 RECORD = Record(

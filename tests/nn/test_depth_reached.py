@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from auricle.nn.reached import reaching
+from auricle.nn.depth import reaching
 
 
 @pytest.fixture

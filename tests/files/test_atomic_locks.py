@@ -8,7 +8,7 @@ import filelock
 import pytest
 
 from auricle.errors import OutputError
-from auricle.files.locks import lock_path, locked
+from auricle.files.atomic import lock_path, locked
 from forks import run
 
 HELD = OutputError("another process is writing")
@@ -33,7 +33,7 @@ def test_a_lock_ends_with_the_process_that_held_it(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys, pathlib\n"
         "from auricle.errors import OutputError\n"
-        "from auricle.files.locks import locked\n"
+        "from auricle.files.atomic import locked\n"
         "with locked(pathlib.Path(sys.argv[1]), 0.0, OutputError('held')):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -1,0 +1,253 @@
+"""Formats of one array per utterance and layer: .npy, WebDataset, HDF5 and Kaldi."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from auricle.errors import OutputError
+from auricle.optional import optional
+from auricle.store.folder import Folder
+from auricle.store.layout import DATA, ShardKey, component, file_stem
+from auricle.store.shards import (
+    IndexBatches,
+    Placement,
+    ShardFormat,
+    WrittenShard,
+    values,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from auricle.corpus.utterance import Utterance
+    from auricle.store.shards import Item
+
+
+class NpyFormat(ShardFormat):
+    """data/ID.npy where one layer is kept, data/LAYER/ID.npy where several are."""
+
+    name = "npy"
+    suffix = ".npy"
+
+    def write(self, folder: Folder, key: ShardKey, items: Sequence[Item]) -> WrittenShard:
+        placements, files = [], {}
+        for utterance, arrays in items:
+            for layer in self.layers:
+                name = self._file(utterance.id, layer)
+                files[name] = folder.write_whole(name, _writing(arrays[layer]))
+                offset = files[name].size - arrays[layer].nbytes
+                placements.append(Placement(utterance.id, layer, name, offset))
+        return WrittenShard(placements, files)
+
+    def _file(self, utterance_id: str, layer: str) -> str:
+        above = DATA if len(self.layers) == 1 else f"{DATA}/{component(layer)}"
+        return f"{above}/{file_stem(utterance_id, self.suffix)}{self.suffix}"
+
+
+def _writing(x: Tensor) -> Callable[[Path], None]:
+    return lambda temporary: save_npy(temporary, values(x))
+
+
+def save_npy(path: Path, array: NDArray[Any]) -> None:
+    """Write one array as `numpy.save` does; raises OSError that says why where it cannot."""
+    import numpy as np
+
+    contiguous = np.ascontiguousarray(array)
+    # np.save writes past Python's file object and so loses the reason of a failure (disk full).
+    with path.open("wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(contiguous)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(contiguous.data)
+
+
+class WebDatasetFormat(ShardFormat):
+    """A tar file per shard with KEY.LAYER.npy and KEY.json (id, source, start, seconds).
+
+    A key is the id as a file name without dots, for WebDataset ends it at the first.
+    """
+
+    name = "webdataset"
+    suffix = ".tar"
+
+    def write(self, folder: Folder, key: ShardKey, items: Sequence[Item]) -> WrittenShard:
+        placements: list[Placement] = []
+        name = key.file(self.suffix)
+
+        def write(temporary: Path) -> None:
+            with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:
+                for utterance, arrays in items:
+                    stem = sample_key(utterance.id)
+                    for layer in self.layers:
+                        offset = _add(
+                            archive, f"{stem}.{component(layer)}.npy", _npy(arrays[layer])
+                        )
+                        offset -= arrays[layer].nbytes
+                        placements.append(Placement(utterance.id, layer, name, offset))
+                    _add(archive, f"{stem}.json", _json(utterance))
+
+        return WrittenShard(placements, {name: folder.write_whole(name, write)})
+
+
+def sample_key(utterance_id: str) -> str:
+    """An id as WebDataset's key."""
+    folder, slash, last = file_stem(utterance_id).rpartition("/")
+    return f"{folder}{slash}{last.replace('.', '%2E')}"
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> int:
+    """Add a file that says nothing of this machine or hour, and say where it ends, in bytes."""
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
+    return archive.offset - -len(content) % tarfile.BLOCKSIZE
+
+
+def _npy(x: Tensor) -> bytes:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, values(x))
+    return buffer.getvalue()
+
+
+def _json(utterance: Utterance) -> bytes:
+    content = {
+        "id": utterance.id,
+        "source": utterance.origin,
+        "start": utterance.start,
+        "seconds": utterance.seconds,
+    }
+    return json.dumps(content).encode()
+
+
+class Hdf5Format(ShardFormat):
+    """A file per shard with a dataset ID where one layer is kept, ID/LAYER where several are.
+
+    The attributes `id` and `layer` of a dataset say what it is of, whatever it is called.
+    """
+
+    name = "hdf5"
+    suffix = ".h5"
+    package = "h5py"
+
+    def write(self, folder: Folder, key: ShardKey, items: Sequence[Item]) -> WrittenShard:
+        placements: list[Placement] = []
+        name = key.file(self.suffix)
+
+        def write(temporary: Path) -> None:
+            with optional("h5py", "the hdf5 format"):
+                import h5py
+            # Made in memory: the HDF5 library crashes where the disk fills while it closes a file.
+            with h5py.File(temporary, "w", driver="core", backing_store=False) as file:
+                self._fill(file, name, items, placements)
+                file.flush()
+                temporary.write_bytes(file.id.get_file_image())
+
+        return WrittenShard(placements, {name: folder.write_whole(name, write)})
+
+    def _fill(
+        self, file: Any, name: str, items: Sequence[Item], placements: list[Placement]
+    ) -> None:
+        arrays = [(u, layer, by_layer[layer]) for u, by_layer in items for layer in self.layers]
+        paths = [self._path(utterance.id, layer) for utterance, layer, _ in arrays]
+        taken = set(paths)
+        for path, (utterance, layer, x) in zip(paths, arrays, strict=True):
+            # A dataset cannot also be a folder of others.
+            is_below = any(str(above) in taken for above in PurePosixPath(path).parents)
+            flat = path.replace("/", "%2F") if is_below else path
+            dataset = file.create_dataset(flat, data=values(x), track_times=False)
+            dataset.attrs["id"], dataset.attrs["layer"] = utterance.id, layer
+            offset = dataset.id.get_offset()  # None where it has no values
+            offset = -1 if offset is None else offset
+            placements.append(Placement(utterance.id, layer, name, offset))
+
+    def _path(self, utterance_id: str, layer: str) -> str:
+        below = [] if len(self.layers) == 1 else [layer]
+        return "/".join(component(part) for part in [*utterance_id.split("/"), *below])
+
+
+MATRIX_HEADER_BYTES = 15
+"""Binary mark, "FM ", and the two sizes, each a byte and an int32 (kaldi: matrix/kaldi-matrix.cc,
+`Matrix::Write`)."""
+
+VECTOR_HEADER_BYTES = 10
+"""Binary mark, "FV ", and one size (kaldi: matrix/kaldi-vector.cc, `Vector::Write`)."""
+
+
+class KaldiFormat(ShardFormat):
+    """An ark of float32 matrices per shard and layer, of vectors where frames are pooled.
+
+    feats.scp lists all of them once the store is closed; feats.LAYER.scp where several layers are
+    kept.
+    """
+
+    name = "kaldi"
+    suffix = ".ark"
+    dtypes = ("float32",)
+    package = "kaldiio"
+
+    def check_id(self, utterance_id: str) -> None:
+        super().check_id(utterance_id)
+        if utterance_id.split() != [utterance_id]:
+            raise OutputError(
+                f"Kaldi's ids hold no white space, but {utterance_id!r} does; rename it"
+            )
+
+    def write(self, folder: Folder, key: ShardKey, items: Sequence[Item]) -> WrittenShard:
+        files, offsets = {}, {}
+        for layer in self.layers:
+            middle = "" if len(self.layers) == 1 else f".{component(layer)}"
+            name = key.file(middle + self.suffix)
+            found: list[int] = []
+
+            def write(temporary: Path, layer: str = layer, found: list[int] = found) -> None:
+                found += self._write_ark(temporary, layer, items)
+
+            files[name] = folder.write_whole(name, write)
+            offsets[layer] = (name, found)
+        placements = [
+            Placement(utterance.id, layer, offsets[layer][0], offsets[layer][1][index])
+            for index, (utterance, _) in enumerate(items)
+            for layer in self.layers
+        ]
+        return WrittenShard(placements, files)
+
+    def finish(self, folder: Folder, batches: IndexBatches) -> None:
+        for layer in self.layers:
+            middle = "" if len(self.layers) == 1 else f".{component(layer)}"
+
+            def write(temporary: Path, layer: str = layer) -> None:
+                self._write_scp(temporary, layer, folder, batches)
+
+            folder.write_whole(f"feats{middle}.scp", write)
+
+    @property
+    def _header_bytes(self) -> int:
+        return VECTOR_HEADER_BYTES if self.meta.selection.pool else MATRIX_HEADER_BYTES
+
+    def _write_ark(self, path: Path, layer: str, items: Sequence[Item]) -> list[int]:
+        """Write an ark and say where the values of each utterance begin, in bytes."""
+        with optional("kaldiio", "the kaldi format"):
+            import kaldiio
+        offsets = []
+        with path.open("wb") as file:
+            for utterance, arrays in items:
+                x = values(arrays[layer])
+                offsets.append(file.tell() + len(utterance.id.encode()) + 1 + self._header_bytes)
+                kaldiio.save_ark(file, {utterance.id: x[0] if self.meta.selection.pool else x})
+        return offsets
+
+    def _write_scp(self, path: Path, layer: str, folder: Folder, batches: IndexBatches) -> None:
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            for batch in batches():
+                columns = (batch[name].to_pylist() for name in ("id", "layer", "shard", "offset"))
+                for utterance_id, its_layer, shard, offset in zip(*columns, strict=True):
+                    if its_layer == layer:
+                        start = offset - self._header_bytes
+                        file.write(f"{utterance_id} {folder.where(shard)}:{start}\n")
