@@ -53,20 +53,31 @@ class TransformerLayer(nn.Module):
         self.ffn_out = Linear(ffn_size, width)
         self.ffn_norm = nn.LayerNorm(width, eps=layer_norm_eps)
 
-    def forward(self, x: Tensor, layout: Layout, bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        layout: Layout,
+        bias: Tensor | None = None,
+        *,
+        gives_ffn: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Output for the input `x`, both (B, T, D) in `layout`.
 
         `bias` (H, T, T), queries before keys and the last query first, is that of a gated bias of
-        attention scores.
+        attention scores. With `gives_ffn` the output comes with that of the feed-forward part
+        (B, T, D), before dropout, residual and norm.
         """
         if layout.is_packed and self.is_long(x):
-            return self._in_chunks(x, layout, bias)
+            return self._in_chunks(x, layout, bias, gives_ffn=gives_ffn)
         if self.pre_layer_norm:
             x = x + self._drop(self.attention(self.attention_norm(x), layout, bias))
-            return x + self._drop(self._feed_forward(self.ffn_norm(x)))
-        x = self.attention_norm(x + self._drop(self.attention(x, layout, bias)))
-        normed: Tensor = self.ffn_norm(x + self._drop(self._feed_forward(x)))
-        return normed
+            ffn = self._feed_forward(self.ffn_norm(x))
+            output = x + self._drop(ffn)
+        else:
+            x = self.attention_norm(x + self._drop(self.attention(x, layout, bias)))
+            ffn = self._feed_forward(x)
+            output = self.ffn_norm(x + self._drop(ffn))
+        return (output, ffn) if gives_ffn else output
 
     def linears(self) -> list[nn.Module]:
         """The linear layers that reduced precision (int8) may serve."""
@@ -90,10 +101,13 @@ class TransformerLayer(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
 
-    def _in_chunks(self, x: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
+    def _in_chunks(
+        self, x: Tensor, layout: Layout, bias: Tensor | None, *, gives_ffn: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Output (1, N, D) for the contiguous packed `x` (1, N, D), which stays as it is."""
         # Contexts first, then over each chunk of them the output of the layer.
         output = torch.empty_like(x)
+        ffn = torch.empty_like(x) if gives_ffn else None
         num_heads = self.attention.num_heads
         width = x.shape[2] // num_heads
         for utterance in layout.slices:
@@ -102,8 +116,8 @@ class TransformerLayer(nn.Module):
                 near = None if bias is None else bias[heads, bias.shape[1] - length :, :length]
                 columns = slice(heads.start * width, heads.stop * width)
                 output[:, utterance, columns] = self._context(x[:, utterance], heads, columns, near)
-        self._finish(x[0], output[0])
-        return output
+        self._finish(x[0], output[0], None if ffn is None else ffn[0])
+        return output if ffn is None else (output, ffn)
 
     def _context(self, x: Tensor, heads: slice, columns: slice, bias: Tensor | None) -> Tensor:
         """Contexts of some heads for an utterance `x` (1, T, D), as (1, T, columns)."""
@@ -127,8 +141,11 @@ class TransformerLayer(nn.Module):
         context = attention.attend(query, key, value, None, *biases)
         return context.transpose(1, 2).flatten(-2)
 
-    def _finish(self, x: Tensor, output: Tensor) -> None:
-        """Put the output in the place of attention's contexts, both (frames, D), for input `x`."""
+    def _finish(self, x: Tensor, output: Tensor, ffn: Tensor | None) -> None:
+        """Put the output in the place of attention's contexts, both (frames, D), for input `x`.
+
+        `ffn` (frames, D) takes the output of the feed-forward part.
+        """
         frame_bytes = self.ffn_in.out_features * x.element_size()
         for chunk in chunks(len(x), frame_bytes, ()):
             attended = x[chunk] + self.attention.out(output[chunk])
@@ -136,7 +153,10 @@ class TransformerLayer(nn.Module):
                 inputs = self.ffn_norm(attended)
             else:
                 attended = inputs = self.attention_norm(attended)
-            attended = attended + self.ffn_out(activated(self.ffn_in, inputs, self.activation))
+            inner = self.ffn_out(activated(self.ffn_in, inputs, self.activation))
+            if ffn is not None:
+                ffn[chunk] = inner
+            attended = attended + inner
             output[chunk] = attended if self.pre_layer_norm else self.ffn_norm(attended)
 
 
