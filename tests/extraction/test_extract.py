@@ -226,13 +226,13 @@ def test_taps_are_layers_of_a_store(folder: Path, tmp_path: Path, output_format:
     auricle.extract(
         folder, tmp_path / "out", model=encoder, layers=names, output_format=output_format
     )
-    with auricle.open(tmp_path / "out") as store:
-        with torch.inference_mode():
-            (expected,) = encoder.layers([folder / "u0.wav"], names)
-        assert list(store.meta.selection.layers) == names
-        for name in names:
-            kept = torch.as_tensor(store.get("u0", layer=name))
-            torch.testing.assert_close(kept, expected[name], rtol=0, atol=1e-3)
+    store = auricle.open(tmp_path / "out")
+    with torch.inference_mode():
+        (expected,) = encoder.layers([folder / "u0.wav"], names)
+    assert list(store.meta.selection.layers) == names
+    for name in names:
+        kept = torch.as_tensor(store.get("u0", layer=name))
+        torch.testing.assert_close(kept, expected[name], rtol=0, atol=1e-3)
 
 
 def test_the_final_norm_of_a_store_is_recorded_and_settled(folder: Path, tmp_path: Path) -> None:
