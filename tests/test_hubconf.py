@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from auricle.catalogue import search
 from auricle.catalogue.family import FAMILIES, RECORDS
+from auricle.errors import UnknownModelError
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = ROOT / "tests" / "golden" / "cases" / "tera" / "checkpoint.ckpt"
@@ -56,6 +58,30 @@ def test_entry_points_of_s3prl_are_there_unless_they_are_refused() -> None:
     hubconf = vars(import_hubconf())
     assert all(callable(hubconf[name]) for name in names.models)
     assert not any(name in hubconf for absent in names.others for name in absent.names)
+
+
+def test_names_of_s3prl_that_are_refused_say_so() -> None:
+    for absent in search.s3prl_names().others:
+        for name in absent.names:
+            with pytest.raises(UnknownModelError, match=re.escape(absent.title)):
+                torch.hub.load(str(ROOT), name, source="local")
+
+
+def test_unknown_names_are_refused_with_those_that_are_close() -> None:
+    with pytest.raises(UnknownModelError, match="close matches: hubert"):
+        torch.hub.load(str(ROOT), "hubrt", source="local")
+    hubconf = import_hubconf()
+    assert not hasattr(hubconf, "_private")
+    assert not hasattr(hubconf, "__path__")
+
+
+def test_torch_hub_lists_the_entry_points_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "_get_cache_or_reload", lambda *_, **__: str(ROOT))
+    listed = torch.hub.list("owner/auricle", trust_repo=True)
+    assert len(listed) == len(set(listed))
+    assert {"tera", "tera_local"} <= {*listed}
+    assert {*listed} <= {*vars(import_hubconf())}
+    assert not {name for absent in search.s3prl_names().others for name in absent.names} & {*listed}
 
 
 @pytest.mark.parametrize("name", ["distiller_local", "hubert_custom"])

@@ -18,14 +18,21 @@ from which_model import encoders
 from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
 from auricle.catalogue.search import BASELINE, find, list_models, s3prl_names
-from auricle.cli.listing import markdown_table
 from auricle.geometry import SAMPLE_RATE
+from auricle.hub.location import availabilities
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "encoders.md"
 S3PRL_PAGE = ROOT / "docs" / "from-s3prl.md"
 TOOL = "python tools/encoder_list.py"
+
+HEADER = "| names | parameters | paper | pretraining data | weights | licence |"
+RULE = "|---|---:|---|---|---|---|"
+UNKNOWN = "not known"
+
+MAX_NAME = 40
+"""Longer names, those of s3prl, are on its own page."""
 
 SHOWN = 5
 """Names of published models in a row of the README; docs/encoders.md has all."""
@@ -76,6 +83,75 @@ def _span(values: Iterable[int]) -> str:
     return f"{numbers[0]} to {numbers[-1]}"
 
 
+def formats_table() -> str:
+    """A row for each family: what it reads, and the formats of its files."""
+    lines = [
+        "| family | stem | input | original formats | authors' code |",
+        "|---|---|---|---|---|",
+    ]
+    for stem in _by_family():
+        family = FAMILIES[stem]
+        repository = "-"
+        if family.repository is not None:
+            short = family.repository.removeprefix("https://github.com/")
+            repository = f"[{short}]({family.repository})"
+        cells = (
+            f"[{family.title}](#{stem})",
+            f"`{stem}`",
+            family.input,
+            _code(family.formats),
+            repository,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def model_tables() -> str:
+    """A table for each family, with a row for each of its models."""
+    lines: list[str] = []
+    for stem, records in _by_family().items():
+        lines += ["", f"### {FAMILIES[stem].title} {{ #{stem} }}", "", HEADER, RULE]
+        lines += [_model_row(record) for record in records]
+    return "\n".join(lines[1:])
+
+
+def _by_family() -> dict[str, list[Record]]:
+    """Models of each family, both in the order of papers; baselines last."""
+    families: dict[str, list[Record]] = {}
+    for record in map(find, list_models()):
+        families.setdefault(record.family, []).append(record)
+    return families
+
+
+def _model_row(record: Record) -> str:
+    (state,) = availabilities([record], look_into_cache=False)
+    size = FAMILIES[record.family].sizes.get(record.size or "")
+    licence = record.licence or UNKNOWN
+    if record.is_non_commercial:
+        licence = f"**not for commercial use:** {licence}"
+    if record.paper is None:
+        published, licence, data = "-", "-", "-"
+    else:
+        variant = "" if record.title == FAMILIES[record.family].title else f"{record.title}, "
+        published = f"[{variant}{record.released}]({record.paper.url})"
+        data = record.training_data or UNKNOWN
+    cells = (
+        _code(name for name in record.names if len(name) <= MAX_NAME),
+        _millions(size.parameters) if size else "-",
+        published,
+        data,
+        state.value,
+        licence,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _millions(count: int) -> str:
+    """A count of parameters in millions, to three digits."""
+    millions = count / 1e6
+    return f"{millions:,.0f} M" if millions >= 100 else f"{millions:.3g} M"
+
+
 def s3prl_tables() -> str:
     """The entry points of s3prl: a row for each family here, and for each other one."""
     names = s3prl_names()
@@ -109,10 +185,9 @@ def _code(names: Iterable[str]) -> str:
 
 def expected() -> dict[Path, str]:
     """The pages as they should be."""
-    everything = "\n".join(markdown_table([find(name) for name in list_models()]))
     contents = {
         README: {"families": family_table()},
-        PAGE: {"models": everything},
+        PAGE: {"formats": formats_table(), "models": model_tables()},
         S3PRL_PAGE: {"names": s3prl_tables()},
     }
     return {

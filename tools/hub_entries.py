@@ -69,6 +69,37 @@ def _load_url(
     from auricle.hub.load import usable_device
 
     return load_location(url, family, name=family, **options).build().to(usable_device(device))
+
+
+class _AnyName(str):
+    """A private name that equals every public one.
+
+    torch.hub looks for a name in `dir` before it gets it: by this one it comes to `__getattr__`
+    with names that are no entry points too, and lists none of them.
+    """
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        is_public = isinstance(other, str) and not other.startswith("_")
+        return is_public or str.__eq__(self, other) is True
+
+
+_any_name = _AnyName("_any_name")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), _any_name]
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Raise UnknownModelError with what is known of a name; models of plug-ins have no entry."""
+    if not name.startswith("_"):
+        from auricle.catalogue.search import find
+
+        find(name)
+    raise AttributeError(f"hubconf.py has no entry point {{name!r}}")
 '''
 
 OPTIONS = "Options are those of `auricle.load`."

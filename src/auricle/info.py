@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal, TypeAlias
 
 from auricle.geometry import FrameGeometry
+
+FinalNorm: TypeAlias = Literal["keep", "strip", "each"]
+"""The layers that the final norm of an encoder is applied to: the last, as its authors do; none,
+which leaves the last one raw; each of them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -317,6 +317,29 @@ def test_another_model_into_the_same_folder_is_refused(
     assert (tmp_path / "o" / "meta.json").read_bytes() == before
 
 
+def test_a_tap_and_the_final_norm(
+    save_wave: SaveWave, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden = Path(__file__).parents[1] / "golden" / "cases"
+    path = save_wave("a.wav", 8_000)
+    large = golden / "hf_wav2vec2_large_lv60" / "hf"
+    options = ["--model", large, "--layer", "1,layer_1.pre_residual", "--final-norm", "each"]
+    assert extract_as(path, *options, "--out", tmp_path / "o") == 0
+    encoder = auricle.load(large)
+    names = ["layer_1", "layer_1.pre_residual"]
+    with torch.inference_mode():
+        (expected,) = encoder.layers([path], names, final_norm="each")
+    store = auricle.open(tmp_path / "o")
+    for name in names:
+        kept = torch.as_tensor(store.get("a", layer=name))
+        torch.testing.assert_close(kept, expected[name], rtol=0, atol=1e-3)
+    assert extract_as(path, *options[:-1], "strip", "--out", tmp_path / "o") == 1
+    assert "its selection.final_norm is" in capsys.readouterr().err
+    base = ["--model", golden / "hf_hubert_base" / "hf", "--final-norm", "each"]
+    assert extract_as(path, *base, "--out", tmp_path / "p") == 1
+    assert "has no final norm" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["a.wav", "."])
 def test_out_that_is_a_file_or_no_store(
     save_wave: SaveWave, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str

@@ -29,6 +29,15 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AURICLE_OFFLINE", "1")
 
 
+def test_a_licence_against_commercial_use_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = facts_of(capsys, "mhubert_147")
+    assert facts["licence"].startswith("CC BY-NC-SA 4.0")
+    assert facts["commercial use"] == "not allowed by the licence"
+    facts = facts_of(capsys, "hubert")
+    assert facts["licence"] == "not known"
+    assert "commercial use" not in facts
+
+
 def test_a_name_without_weights_shows_the_published_size(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

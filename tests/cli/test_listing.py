@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from auricle.__main__ import main
+from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.search import find, list_models
-from auricle.cli.listing import HEADER, WIDTH
+from auricle.cli.listing import FAMILY_HEADER, HEADER, WIDTH
 from auricle.hub.cache import Conversion, Stamp, cached_path, write_note
 
 
@@ -32,7 +33,7 @@ def cells(row: str) -> list[str]:
 
 
 def test_every_model_in_order_with_its_aliases(capsys: pytest.CaptureFixture[str]) -> None:
-    table = listed(capsys)
+    table = listed(capsys, "--all")
     assert sorted(names_in(table)) == sorted(list_models())
     words = table.replace(",", " ").replace(";", " ").split()
     for name in list_models():
@@ -44,7 +45,7 @@ def test_every_model_in_order_with_its_aliases(capsys: pytest.CaptureFixture[str
 def test_bundled_models_come_first_then_family_by_family(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    records = [find(name) for name in names_in(listed(capsys))]
+    records = [find(name) for name in names_in(listed(capsys, "--all"))]
     is_bundled = [record.embedded for record in records]
     assert is_bundled == sorted(is_bundled, reverse=True)
     bundled = [record for record in records if record.embedded]
@@ -88,7 +89,7 @@ def test_offline_shows_only_what_needs_no_network(capsys: pytest.CaptureFixture[
     assert "'hubert' and works offline" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("options", [[], ["--offline"]])
+@pytest.mark.parametrize("options", [["--all"], ["--offline"]])
 def test_a_note_of_the_cache_is_read_once(
     options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,7 +113,7 @@ def test_a_note_of_the_cache_is_read_once(
 
 
 def test_baselines_come_last_and_need_no_weights(capsys: pytest.CaptureFixture[str]) -> None:
-    table = listed(capsys)
+    table = listed(capsys, "--all")
     assert names_in(table)[-4:] == ["fbank", "mel", "mfcc", "spectrogram"]
     (row,) = (line for line in table.splitlines() if " mfcc " in line)
     assert cells(row) == ["-", "mfcc", "-", "wave", "-", "-"]
@@ -124,6 +125,39 @@ def test_markdown_links_papers_and_repositories(capsys: pytest.CaptureFixture[st
     assert "[2002.02848](https://arxiv.org/abs/2002.02848)" in row
     assert "`modified_cpc`, `cpc`" in row
     assert "(https://github.com/facebookresearch/CPC_audio)" in row
+
+
+def test_without_arguments_a_line_for_each_family(capsys: pytest.CaptureFixture[str]) -> None:
+    text = listed(capsys)
+    table, _, hints = text.partition("\n\n")
+    rows = [cells(row) for row in table.splitlines()]
+    assert rows[0] == list(FAMILY_HEADER)
+    assert sorted(row[1] for row in rows[1:]) == sorted(FAMILIES)
+    assert rows[-1] == ["-", "baseline", "Baseline", "4", "fbank, mel, mfcc, spectrogram"]
+    for _, stem, title, number, names in rows[1:]:
+        assert title == FAMILIES[stem].title
+        assert int(number) == len(list_models(family=stem))
+        assert all(find(name).family == stem for name in names.removesuffix(", ...").split(", "))
+    for name in list_models():
+        is_named = find(name).embedded or find(name).is_non_commercial
+        assert (name in hints.replace(",", "").split()) == is_named
+    assert "`auricle list --all`" in hints
+    assert len(text.splitlines()) < 60
+    assert max(map(len, text.splitlines())) <= WIDTH
+
+
+@pytest.mark.parametrize("stem", ["hubert", "HuBERT", "tera", "baseline"])
+def test_the_stem_of_a_family_lists_it(stem: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names = names_in(listed(capsys, stem))
+    assert names == names_in(listed(capsys, "--family", stem.lower()))
+    assert sorted(names) == sorted(list_models(family=stem.lower()))
+
+
+def test_a_licence_against_commercial_use_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    row, *notes = listed(capsys, "mhubert_147").splitlines()[1:]
+    assert "not for commercial use: CC BY-NC-SA 4.0" in " ".join(" ".join(notes).split())
+    assert "commercial" not in listed(capsys, "wavlm")
+    assert "mhubert_147" in row
 
 
 def test_patterns_and_families_narrow_it_down(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,60 @@ def test_what_differs_is_named_as_it_was_asked_for(folder: Path, tmp_path: Path)
     auricle.extract(folder, tmp_path / "out", model="fbank")
     with pytest.raises(AuricleError, match=r'selection\.pool is null, this run\'s is "mean"'):
         auricle.extract(folder, tmp_path / "out", model="fbank", pool="mean")
+
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "cases"
+LARGE = GOLDEN / "hf_wav2vec2_large_lv60" / "hf"
+
+
+@pytest.mark.parametrize("output_format", ["store", "npy", "kaldi", "webdataset", "hdf5", "arrow"])
+def test_taps_are_layers_of_a_store(folder: Path, tmp_path: Path, output_format: str) -> None:
+    names = ["layer_1.pre_residual", "layer_1"]
+    encoder = auricle.load(GOLDEN / "hf_hubert_base" / "hf")
+    auricle.extract(
+        folder, tmp_path / "out", model=encoder, layers=names, output_format=output_format
+    )
+    store = auricle.open(tmp_path / "out")
+    with torch.inference_mode():
+        (expected,) = encoder.layers([folder / "u0.wav"], names)
+    assert list(store.meta.selection.layers) == names
+    for name in names:
+        kept = torch.as_tensor(store.get("u0", layer=name))
+        torch.testing.assert_close(kept, expected[name], rtol=0, atol=1e-3)
+
+
+def test_the_final_norm_of_a_store_is_recorded_and_settled(folder: Path, tmp_path: Path) -> None:
+    encoder = auricle.load(LARGE)
+    options: dict[str, Any] = {"model": encoder, "window_seconds": 0.4, "overlap_seconds": 0.1}
+    auricle.extract(folder, tmp_path / "out", final_norm="strip", **options)
+    store = auricle.open(tmp_path / "out")
+    assert store.meta.selection.final_norm == "strip"
+    for name, seconds in (("u0", 10.0), ("u3", 0.4)):
+        with torch.inference_mode():
+            (expected,) = auricle.encode_windows(
+                encoder,
+                [folder / f"{name}.wav"],
+                window_seconds=seconds,
+                overlap_seconds=0.1,
+                final_norm="strip",
+            )
+        torch.testing.assert_close(store[name], expected, rtol=0, atol=1e-4)
+    for other in ("keep", "each"):
+        message = f'selection.final_norm is "strip", this run\'s is "{other}"'
+        with pytest.raises(AuricleError, match=message):
+            auricle.extract(folder, tmp_path / "out", final_norm=other, **options)  # type: ignore[arg-type]
+    assert auricle.extract(folder, tmp_path / "out", final_norm="strip", **options).num_before == 4
+
+
+def test_stores_of_earlier_versions_kept_the_final_norm(folder: Path, tmp_path: Path) -> None:
+    auricle.extract(folder, tmp_path / "out", model=LARGE)
+    path = tmp_path / "out" / "meta.json"
+    meta = json.loads(path.read_text())
+    assert meta["selection"].pop("final_norm") == "keep"
+    path.write_text(json.dumps(meta))
+    assert auricle.extract(folder, tmp_path / "out", model=LARGE).num_before == 4
+    with pytest.raises(AuricleError, match="final_norm"):
+        auricle.extract(folder, tmp_path / "out", model=LARGE, final_norm="each")
 
 
 def test_waveforms_are_no_inputs(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_values_that_a_type_cannot_hold_are_refused(
         ({"wants_codes": True, "layers": [0]}, "leave layers"),
         ({"layers": []}, "no layer is named"),
         ({"layers": [0, 0]}, "named twice"),
+        ({"final_norm": "each"}, "has no final norm"),
         ({"layers": [0, 1], "weights": [1.0]}, "got 1 weight for 2 layers"),
         ({"layers": [1, 2], "weights": [1.0, math.inf]}, "finite"),
     ],

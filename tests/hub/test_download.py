@@ -221,6 +221,27 @@ def test_an_entry_is_kept_under_its_name(
     assert fetch(record, refresh=True).read_bytes() == b"newer"
 
 
+def test_a_licence_against_commercial_use_is_said_once_a_download(
+    server: Any,
+    reply: Any,
+    record: Record,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(download_module, "CATALOGUE_SCHEMES", ("http",))
+    server.say("/states-1.ckpt", reply(body=b"weights"))
+    fetch(record)
+    assert caplog.messages == []
+    limited = msgspec.structs.replace(record, name="limited", licence="CC BY-NC 4.0, by its page")
+    said = "limited is not for commercial use; its licence: CC BY-NC 4.0, by its page"
+    for _ in range(2):
+        fetch(limited)
+        assert caplog.messages == [said]
+    fetch(limited, refresh=True)
+    assert caplog.messages == [said, said]
+
+
 def test_an_entry_must_have_the_digest_on_record(
     server: Any, reply: Any, record: Record, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

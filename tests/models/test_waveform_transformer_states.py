@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from auricle.info import FinalNorm
 from auricle.models.waveform_transformer import TransformerConfig, WaveformTransformer
 from auricle.nn import attention
 from auricle.nn.attention import RelativePositionConfig
@@ -52,17 +53,25 @@ class StraightLine:
         self.transformer = transformer
         self.config = transformer.config
         self.weights = transformer.state_dict()
+        self.ffns: list[Tensor] = []
+        """Outputs of the feed-forward parts of the last utterance."""
 
     def states(self, x: Tensor) -> list[Tensor]:
+        self.ffns = []
         x = x + self.transformer.positions(x[None], None)[0]
         if not self.config.pre_layer_norm:
             x = self.norm(x, "norm")
         states = [x]
         for index in range(self.config.num_layers):
             states.append(self.layer(states[-1], f"layers.{index}."))
-        if self.config.pre_layer_norm:
-            states[-1] = self.norm(states[-1], "norm")
         return states
+
+    def normed(self, states: list[Tensor], final_norm: FinalNorm) -> list[Tensor]:
+        """States with the final norm of models that have one."""
+        if not self.config.pre_layer_norm or final_norm == "strip":
+            return states
+        first = 0 if final_norm == "each" else len(states) - 1
+        return [*states[:first], *(self.norm(state, "norm") for state in states[first:])]
 
     def layer(self, x: Tensor, prefix: str) -> Tensor:
         if self.config.pre_layer_norm:
@@ -82,7 +91,8 @@ class StraightLine:
     def feed_forward(self, x: Tensor, prefix: str) -> Tensor:
         functions = {"gelu": F.gelu, "relu": F.relu}
         hidden = functions[self.config.activation](self.linear(x, f"{prefix}ffn_in"))
-        return self.linear(hidden, f"{prefix}ffn_out")
+        self.ffns.append(self.linear(hidden, f"{prefix}ffn_out"))
+        return self.ffns[-1]
 
     def attention(self, x: Tensor, prefix: str) -> Tensor:
         projected = [self.linear(x, f"{prefix}{name}") for name in ("query", "key", "value")]
@@ -126,9 +136,62 @@ def test_each_utterance_as_alone(options: dict[str, Any], is_packed: bool) -> No
         states = [layout.rows(state) for state in transformer(x, layout)]
         assert len(states) == 3
         for index, length in enumerate(LENGTHS):
-            expected = straight_line.states(x[index, :length])
+            expected = straight_line.normed(straight_line.states(x[index, :length]), "keep")
             for state, reference in zip(states, expected, strict=True):
                 torch.testing.assert_close(state[index], reference, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize(
+    ("options", "final_norm"),
+    [
+        ({}, "keep"),
+        ({"relative_positions": RELATIVE}, "keep"),
+        ({"pre_layer_norm": True}, "keep"),
+        ({"pre_layer_norm": True}, "strip"),
+        ({"pre_layer_norm": True}, "each"),
+        ({"relative_positions": RELATIVE, "pre_layer_norm": True}, "each"),
+    ],
+)
+@pytest.mark.parametrize("tapped", [[0, 1], [1]])
+def test_feed_forward_outputs_and_the_final_norm(
+    options: dict[str, Any], final_norm: FinalNorm, tapped: list[int], is_packed: bool
+) -> None:
+    transformer = randomised(**options)
+    straight_line = StraightLine(transformer)
+    x = frames()
+    with torch.no_grad():
+        layout = Layout(LENGTHS, is_packed=is_packed)
+        states = transformer(x, layout, tapped=tapped, final_norm=final_norm)
+        rows = [layout.rows(state) for state in states]
+        for index, length in enumerate(LENGTHS):
+            expected = straight_line.normed(straight_line.states(x[index, :length]), final_norm)
+            for layer in reversed(tapped):
+                expected.insert(layer + 1, straight_line.ffns[layer])
+            for row, reference in zip(rows, expected, strict=True):
+                torch.testing.assert_close(row[index], reference, atol=1e-4, rtol=1e-4)
+
+
+def test_a_layer_that_is_left_out_adds_nothing() -> None:
+    transformer = randomised(layer_drop=1.0, dropout=0.0).train()
+    with torch.no_grad():
+        first, _, ffn, last = transformer(frames(), Layout(LENGTHS), tapped=[1])
+    assert torch.equal(first, last)
+    assert torch.equal(ffn, torch.zeros_like(last))
+
+
+def test_feed_forward_outputs_come_before_dropout() -> None:
+    none = {"dropout": 0.0, "attention_dropout": 0.0, "layer_drop": 0.0}
+    quiet = randomised(**{**none, "num_layers": 1})
+    noisy = randomised(**{**none, "num_layers": 1}).train()
+    noisy.layers[0].dropout = 0.5  # type: ignore[assignment]  # torch types no attributes
+    noisy.layers[0].attention.out.register_forward_hook(lambda *_: torch.zeros(3, 9, 8))
+    quiet.layers[0].attention.out.register_forward_hook(lambda *_: torch.zeros(3, 9, 8))
+    with torch.no_grad():
+        _, expected, last = quiet(frames(), Layout(LENGTHS), tapped=[0])
+        _, ffn, noisy_last = noisy(frames(), Layout(LENGTHS), tapped=[0])
+    torch.testing.assert_close(ffn, expected)
+    assert not torch.allclose(last, noisy_last, atol=1e-2)
 
 
 def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

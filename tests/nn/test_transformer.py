@@ -94,6 +94,25 @@ def test_small_chunks_change_nothing(
             assert float((row - row_expected).abs().max()) <= 1e-5 * scale
 
 
+@pytest.mark.parametrize("chunk_bytes", CHUNK_BYTES)
+@pytest.mark.parametrize("name", ["waveform", "relative_pre_norm"])
+def test_small_chunks_change_no_feed_forward_output(
+    name: str, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = randomised(ENCODERS[name]())
+
+    def states() -> list[Tensor]:
+        with torch.inference_mode():
+            layout = Layout(LENGTHS, is_packed=True)
+            return [x.clone() for x in module(frames(len(LENGTHS)), layout, tapped=[0, 1])]
+
+    expected = states()
+    assert len(expected) == 5
+    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", chunk_bytes)
+    for ours, theirs in zip(states(), expected, strict=True):
+        assert float((ours - theirs).abs().max()) <= 1e-5 * float(theirs.std())
+
+
 @pytest.mark.parametrize("name", ["spectral", "relative_pre_norm"])
 def test_states_are_not_written_over(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = randomised(ENCODERS[name]())

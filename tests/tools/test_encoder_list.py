@@ -38,6 +38,38 @@ def test_a_model_that_was_never_published_is_on_the_page_alone() -> None:
             assert not any(f"`{alias}`" in readme for alias in record.names), name
 
 
+def test_every_model_has_its_facts_on_the_page() -> None:
+    rows = encoder_list.model_tables().splitlines()
+    for name in list_models():
+        record = find(name)
+        (row,) = (line for line in rows if line.startswith((f"| `{name}` |", f"| `{name}`, ")))
+        _, _, size, paper, data, weights, licence, _ = (cell.strip() for cell in row.split("|"))
+        if record.family == encoder_list.BASELINE:
+            assert {size, paper, data, weights, licence} == {"-"}
+            continue
+        assert f"{record.released}](" in paper
+        assert data == (record.training_data or "not known")
+        assert licence.endswith(record.licence or "not known")
+        assert licence.startswith("**not for commercial use:**") == record.is_non_commercial
+        assert weights
+        assert (size == "-") == (record.size is None)
+
+
+def test_every_family_has_its_formats_on_the_page() -> None:
+    rows = encoder_list.formats_table().splitlines()[2:]
+    assert len(rows) == len(FAMILIES)
+    page = encoder_list.PAGE.read_text()
+    for stem, family in FAMILIES.items():
+        (row,) = (line for line in rows if f"| `{stem}` |" in line)
+        assert all(f"`{name}`" in row for name in family.formats)
+        assert f"### {family.title} {{ #{stem} }}" in page
+
+
+def test_parameters_are_rounded_to_three_digits() -> None:
+    counts = (1_844_000, 94_371_712, 2_159_260_000)
+    assert [encoder_list._millions(count) for count in counts] == ["1.84 M", "94.4 M", "2,159 M"]
+
+
 def test_every_entry_point_of_s3prl_is_in_the_tables() -> None:
     tables = encoder_list.s3prl_tables()
     names = s3prl_names()

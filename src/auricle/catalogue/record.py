@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from auricle.info import Paper
@@ -12,6 +14,18 @@ DEFAULT_MODEL = "apc_mini"
 
 TEXTLESSLIB = "stated by its authors, in facebookresearch/textlesslib"
 PUBLIC_CODE = "seen in public code, not stated by its authors"
+
+
+_NON_COMMERCIAL = re.compile(
+    r"\bNC\b|(?i:\bnon-? ?commercial|\b(?:not for|no) commercial"
+    r"|\b(?:research|academic)(?: use| purposes?)?[- ]only|\bonly for (?:research|academic))"
+)
+"""Words of licences that forbid commercial use: CC BY-NC and its relatives, and in prose."""
+
+
+def is_non_commercial(licence: str | None) -> bool:
+    """True if the words of a licence forbid commercial use; False where it is not known."""
+    return licence is not None and _NON_COMMERCIAL.search(licence) is not None
 
 
 class StatedFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,7 +67,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         sha256: Digest of the file in hex, as its authors state it: another file is refused.
         sha256_prefix: The first digits of the digest, where only those are known.
         training_data: What it was pretrained on.
-        licence: What the repository states; None where nothing is stated.
+        licence: What the repository states; None where nothing is stated. `is_non_commercial`
+            goes by its words.
         note: What sets it apart in its family.
         embedded: Whether the weights are in an installed package, in
             `pretrained/<name>.safetensors` of `package`.
@@ -90,6 +105,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def released(self) -> str:
         """Publication date (ISO) of the paper, empty for a baseline."""
         return self.paper.date if self.paper else ""
+
+    @property
+    def is_non_commercial(self) -> bool:
+        """True if the licence of the weights forbids commercial use."""
+        return is_non_commercial(self.licence)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from auricle.extraction.run import Summary
 
 INPUT_FORMATS = ("audio", "fairseq", "table", "kaldi", "lhotse", "dataset", "webdataset")
+FINAL_NORMS = ("keep", "strip", "each")
 FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow")
 
 BATCH_SECONDS = 120.0
@@ -134,6 +135,13 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         type=words,
         help=f"{LAYER_HELP}; several with commas, or all (default: the model's default layer); "
         "if the first is negative, --layer=-1,-2",
+    )
+    parser.add_argument(
+        "--final-norm",
+        choices=FINAL_NORMS,
+        default="keep",
+        help="LayerNorm after the last layer, of models whose norms come first (large ones): keep "
+        "it on the last layer, strip it, or apply it to each layer (default: keep)",
     )
     parser.add_argument(
         "--weights",
@@ -280,6 +288,7 @@ def run(arguments: argparse.Namespace) -> int:
             precision=arguments.precision,
             devices=arguments.device,
             layers=_layers(arguments.layer),
+            final_norm=arguments.final_norm,
             weights=arguments.weights,
             pool=arguments.pool,
             codes=arguments.codes,

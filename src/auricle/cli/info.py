@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from auricle.catalogue.family import Family, find_family
+from auricle.catalogue.record import is_non_commercial
 from auricle.catalogue.search import repository_hint
 from auricle.cli.options import MODEL_HELP, add_weights, load_encoder
 from auricle.errors import CheckpointError
@@ -95,7 +96,7 @@ def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
         yield "pretraining data", record.training_data or UNKNOWN
         if not record.embedded:
             yield "weights published", "yes" if record.urls else "no"
-        yield "licence", record.licence or UNKNOWN
+        yield from _licence_facts(record.licence)
     for url in record.urls:
         yield "source", url
     has_copy = record.embedded or record.family == "baseline"
@@ -121,6 +122,12 @@ def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
         yield from _architecture_facts(load_encoder(arguments).info)
     else:
         yield from _size_facts(family, record.size)
+
+
+def _licence_facts(licence: str | None) -> Facts:
+    yield "licence", licence or UNKNOWN
+    if is_non_commercial(licence):
+        yield "commercial use", "not allowed by the licence"
 
 
 def _stated(file: StatedFile) -> str:
@@ -157,7 +164,7 @@ def _own_facts(place: str | Path, arguments: argparse.Namespace) -> Facts:
     else:
         yield from _family_facts(family, family.title, family.paper)
     yield "pretraining data", info.training_data or UNKNOWN
-    yield "licence", info.licence or UNKNOWN
+    yield from _licence_facts(info.licence)
     yield "source", info.source_url or UNKNOWN
     yield "source sha256", info.sha256 or UNKNOWN
     if isinstance(place, Path) and place.is_file():  # a checkpoint may be a folder

@@ -1,4 +1,4 @@
-"""`auricle list`: print the catalogue as a table."""
+"""`auricle list`: print the families, or models of the catalogue as a table."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from auricle.catalogue.family import FAMILIES, find_family
+from auricle.catalogue.family import FAMILIES, find_family, is_family
 from auricle.catalogue.record import Record
-from auricle.catalogue.search import select
+from auricle.catalogue.search import BASELINE, select
 from auricle.errors import UnknownModelError
 
 if TYPE_CHECKING:
@@ -19,19 +19,21 @@ if TYPE_CHECKING:
 
 SUMMARY = "list the models"
 TEXT = """\
-List the models of the catalogue: those that are bundled first, then the others by family, in order
-of publication, baselines last.
+List the families, one a line; or the models of a family, those that match a pattern, or all:
+bundled ones first, then the others by family, in order of publication, baselines last.
 
-Columns: publication date, name, paper (arXiv), input of the encoder, pretraining data, and where
-the weights are: bundled (in an installed package), cached (on this machine), download, or never
-published. Aliases and notes follow each row.
+Columns of models: publication date, name, paper (arXiv), input of the encoder, pretraining data,
+and where the weights are: bundled (in an installed package), cached (on this machine), download, or
+never published. Aliases, a licence that forbids commercial use, and notes follow each row.
 
 Models of plug-ins are included; a broken plug-in is reported on standard error.
 """
 EXAMPLES = """\
 examples:
   auricle list
+  auricle list hubert
   auricle list 'tera*'
+  auricle list --all
   auricle list --family npc
   auricle list --offline
 """
@@ -50,16 +52,19 @@ MARKDOWN_HEADER = (
     "weights",
     "repository",
 )
+FAMILY_HEADER = ("since", "family", "title", "models", "names")
 NOTHING = "-"
 MAX_DATA_WIDTH = 36
+MAX_NAMES_WIDTH = 70
 INDENT = " " * 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the filters and the choice of Markdown."""
     parser.add_argument(
-        "pattern", metavar="PATTERN", nargs="?", default="*", help="only matching names (* ? [])"
+        "pattern", metavar="PATTERN", nargs="?", help="a family, or matching names (* ? [])"
     )
+    parser.add_argument("--all", action="store_true", help="all models, not the families")
     parser.add_argument(
         "--family",
         metavar="FAMILY",
@@ -80,11 +85,22 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from auricle.hub.location import availabilities
 
-    records, problems = select(arguments.pattern, family=arguments.family)
+    pattern = arguments.pattern or "*"
+    records, problems = select(pattern, family=arguments.family)
+    if arguments.family is None and is_family(pattern.lower()):
+        known = {record.name for record in records}
+        members, _ = select(family=pattern.lower())
+        records = [*records, *(record for record in members if record.name not in known)]
+        records.sort(key=lambda record: (not record.released, record.released, record.name))
     if not arguments.markdown:
         records = by_family(records)
     for problem in problems:
         sys.stderr.write(f"auricle: warning: {' '.join(str(problem).split())}\n")
+    filters = (arguments.pattern, arguments.family, arguments.offline, arguments.markdown)
+    if not any((*filters, arguments.all)):
+        for line in family_lines(records):
+            print(line)
+        return 0
     rows = [
         (record, state)
         for record, state in zip(records, availabilities(records), strict=True)
@@ -93,11 +109,11 @@ def run(arguments: argparse.Namespace) -> int:
     if not rows:
         family = f" in the family {arguments.family}" if arguments.family else ""
         offline = " and works offline" if arguments.offline else ""
-        wider = f"*{arguments.pattern.strip('*')}*"
+        wider = f"*{pattern.strip('*')}*"
         hint = f", and {wider!r} matches a part of a name" if select(wider)[0] else ""
         raise UnknownModelError(
-            f"no model name matches {arguments.pattern!r}{family}{offline}; `auricle list` shows "
-            f"all{hint}"
+            f"no model name matches {pattern!r}{family}{offline}; `auricle list --all` shows all"
+            f"{hint}"
         )
     if arguments.markdown:
         for line in markdown_table([record for record, _ in rows]):
@@ -111,6 +127,36 @@ def run(arguments: argparse.Namespace) -> int:
         for line in _notes(record):
             print(line)
     return 0
+
+
+def family_lines(records: Sequence[Record]) -> list[str]:
+    """Format a line for each family of records, and the commands that show more."""
+    members: dict[str, list[Record]] = {}
+    for record in records:
+        members.setdefault(record.family, []).append(record)
+    stems = sorted(members, key=lambda stem: stem == BASELINE)  # in order of publication
+    table = [FAMILY_HEADER]
+    for stem in stems:
+        published = [record for record in members[stem] if not record.embedded]
+        names = [min(record.names, key=len) for record in published or members[stem]]
+        family = find_family(stem)
+        examples = textwrap.shorten(", ".join(names), MAX_NAMES_WIDTH, placeholder=" ...")
+        number = str(len(members[stem]))
+        table.append(
+            (members[stem][0].released[:4] or NOTHING, stem, family.title, number, examples)
+        )
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    bundled = ", ".join(record.name for record in records if record.embedded)
+    limited = ", ".join(record.name for record in records if record.is_non_commercial)
+    ends = [f"bundled, small, no network needed: {bundled}"] if bundled else []
+    ends += [f"not for commercial use: {limited}"] if limited else []
+    return [
+        *(_line(cells, widths) for cells in table),
+        "",
+        *(line for end in ends for line in textwrap.wrap(end, WIDTH, subsequent_indent="  ")),
+        f"one family: `auricle list {stems[0]}`; all models: `auricle list --all`; one model: "
+        "`auricle info NAME`",
+    ]
 
 
 def by_family(records: Sequence[Record]) -> list[Record]:
@@ -168,6 +214,8 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _notes(record: Record) -> list[str]:
     """Format a model's aliases and its note, indented below its row."""
     notes = [f"aliases: {', '.join(record.aliases)}"] if record.aliases else []
+    if record.is_non_commercial:
+        notes.append(f"not for commercial use: {record.licence}")
     if record.note:
         notes.append(record.note)
     return textwrap.wrap(

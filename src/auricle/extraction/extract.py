@@ -30,6 +30,7 @@ from auricle.extraction.writers import open_format
 from auricle.hub.load import load
 from auricle.hub.location import is_location, looks_like_path
 from auricle.inference.precision import Precision
+from auricle.info import FinalNorm
 from auricle.models.base import Encoder
 from auricle.store.folder import open_folder
 from auricle.store.layout import read_meta
@@ -72,6 +73,7 @@ def extract(
     precision: Precision = "float32",
     devices: str | Sequence[str] = "auto",
     layers: Layers | int | str | None = None,
+    final_norm: FinalNorm = "keep",
     weights: Sequence[float] | None = None,
     pool: Pool | None = None,
     codes: bool = False,
@@ -115,6 +117,7 @@ def extract(
         devices: As torch names them, with a process for each where there are several; `"auto"`
             for all CUDA GPUs, or the CPU where there are none.
         layers: Indices or names, "all", or None for the default layer.
+        final_norm: As in a call of the encoder.
         weights: Of a sum of the layers, one each; None to keep them apart.
         pool: "mean", "max" or "meanstd" over the frames; None to keep them.
         codes: Keep the quantiser's codes instead of layers.
@@ -191,6 +194,7 @@ def extract(
         windows=None
         if window_seconds is None
         else Windows(window_seconds=window_seconds, overlap_seconds=overlap_seconds),
+        final_norm=final_norm,
     )
     meta = describe(
         encoder,

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import torch
@@ -16,7 +16,7 @@ from auricle.errors import AuricleError
 from auricle.geometry import SAMPLE_RATE
 from auricle.inference.precision import precision_of
 from auricle.inference.windows import window_codes, window_layers
-from auricle.info import LayerInfo
+from auricle.info import FinalNorm, LayerInfo
 from auricle.models.base import Encoder
 from auricle.store.layout import LayerMeta, SelectionMeta, StoreMeta
 
@@ -60,6 +60,7 @@ class Selection:
         dtype: Type in which layers are kept; codes are int64.
         windows: What is longer is encoded in windows with overlap, their lengths in seconds; None
             to encode everything whole.
+        final_norm: As in a call of the encoder.
     """
 
     layers: tuple[str, ...] = ()
@@ -68,6 +69,7 @@ class Selection:
     wants_codes: bool = False
     dtype: DType = "float32"
     windows: Windows | None = None
+    final_norm: FinalNorm = "keep"
 
     @classmethod
     def of(
@@ -80,6 +82,7 @@ class Selection:
         wants_codes: bool = False,
         dtype: DType = "float32",
         windows: Windows | None = None,
+        final_norm: FinalNorm = "keep",
     ) -> Selection:
         """A selection, checked against an encoder.
 
@@ -91,18 +94,24 @@ class Selection:
             wants_codes: As in the attributes.
             dtype: As in the attributes.
             windows: As in the attributes.
+            final_norm: As in the attributes.
 
         Raises:
             LayerError: The encoder has no such layer.
             AuricleError: The encoder has no codes, weights do not match the layers, layers of
-                different width or rate are to be summed, windows are too short, or options
-                contradict each other.
+                different width or rate are to be summed, windows are too short, the encoder has
+                no final norm, or options contradict each other.
         """
+        encoder.check_final_norm(final_norm)
         if wants_codes:
             if layers is not None or weights is not None or pool is not None:
                 raise AuricleError(
                     "codes come from the quantiser's own layer, frame by frame; leave layers, "
                     "weights and pooling out"
+                )
+            if final_norm != "keep":
+                raise AuricleError(
+                    f"codes depend on no final norm: leave final_norm={final_norm!r} out"
                 )
             encoder.codes_info()  # raises for an encoder without codes
             return cls(wants_codes=True, windows=windows)._checked(encoder)
@@ -113,17 +122,23 @@ class Selection:
         if weights is not None:
             _check_weights(infos, weights)
             weights = tuple(float(weight) for weight in weights)
-        selection = cls(layers=names, weights=weights, pool=pool, dtype=dtype, windows=windows)
-        return selection._checked(encoder)
+        return cls(
+            layers=names,
+            weights=weights,
+            pool=pool,
+            dtype=dtype,
+            windows=windows,
+            final_norm=final_norm,
+        )._checked(encoder)
 
     def kept(self, encoder: Encoder) -> tuple[KeptArray, ...]:
         """The arrays that are kept of an utterance of this encoder."""
         if self.wants_codes:
             assert encoder.codes_layer is not None
-            info = _info(encoder, encoder.codes_layer)
+            info = encoder.layer_info(encoder.codes_layer)
             hop_samples = info.geometry.hop_samples
             return (KeptArray(name=CODES, dim=encoder.num_codebooks, hop_samples=hop_samples),)
-        infos = [_info(encoder, name) for name in self.layers]
+        infos = [encoder.layer_info(name) for name in self.layers]
         if self.weights is not None:
             infos = infos[:1]
         factor = 2 if self.pool == "meanstd" else 1
@@ -175,6 +190,7 @@ class Selection:
             AuricleError: A representation holds NaN or infinity, in the type in which it is kept.
         """
         windows = dataclasses.asdict(self.windows) if self.windows is not None else None
+        options: Any = {"pad_short": pad_short, "final_norm": self.final_norm}
         with torch.inference_mode():
             if self.wants_codes:
                 if windows is None:
@@ -183,11 +199,9 @@ class Selection:
                     codes = window_codes(encoder, waveforms, **windows, pad_short=pad_short)
                 return [{CODES: row.cpu()} for row in codes]
             if windows is None:
-                outputs = encoder.layers(waveforms, self.layers, pad_short=pad_short)
+                outputs = encoder.layers(waveforms, self.layers, **options)
             else:
-                outputs = window_layers(
-                    encoder, waveforms, self.layers, **windows, pad_short=pad_short
-                )
+                outputs = window_layers(encoder, waveforms, self.layers, **windows, **options)
             return [self._keep(output) for output in outputs]
 
     def _checked(self, encoder: Encoder) -> Selection:
@@ -236,17 +250,10 @@ def _infos(
     if layers == "all":
         return encoder.layer_infos
     if layers is None:
-        return (_info(encoder, encoder.default_layer),)
+        return (encoder.layer_info(None),)
     if not layers:
         raise AuricleError("no layer is named; name one or more, or leave layers out")
-    return tuple(_info(encoder, layer) for layer in layers)
-
-
-def _info(encoder: Encoder, layer: int | str) -> LayerInfo:
-    encoder.num_frames(0, layer)  # says which layers there are where this is none of them
-    if isinstance(layer, int):
-        return encoder.layer_infos[layer]
-    return next(info for info in encoder.layer_infos if info.name == layer)
+    return tuple(encoder.layer_info(layer) for layer in layers)
 
 
 def _counted(number: int, noun: str) -> str:
@@ -313,6 +320,7 @@ def describe(
             codes=selection.wants_codes,
             window_seconds=windows.window_seconds if windows else None,
             overlap_seconds=windows.overlap_seconds if windows else None,
+            final_norm=selection.final_norm,
         ),
         channel=channel,
         short=short,

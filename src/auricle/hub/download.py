@@ -26,7 +26,13 @@ from auricle.hub.cache import (
 )
 from auricle.hub.http import Limits, PartialFile, RefusedError, Transfer, open_client
 from auricle.hub.huggingface import RepositoryError, fetch_repository
-from auricle.hub.location import CONFIG_FILE, SCHEME, WEIGHT_FILES, repository_page
+from auricle.hub.location import (
+    CONFIG_FILE,
+    SCHEME,
+    WEIGHT_FILES,
+    availability,
+    repository_page,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +66,8 @@ def fetch(record: Record, *, refresh: bool = False) -> Path:
             f'random weights, auricle.build("{record.size}"), or take a small encoder of the '
             f"family that ships with the library: {' or '.join(small) or 'there is none'}"
         )
+    if record.is_non_commercial and (refresh or not availability(record).works_offline):
+        logger.warning("%s is not for commercial use; its licence: %s", record.name, record.licence)
     files = tuple(url for url in record.urls if not url.startswith(SCHEME))
     path = cached_path(record)
     reasons = []

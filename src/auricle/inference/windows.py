@@ -17,9 +17,9 @@ from torch import Tensor
 from auricle.audio.inputs import Waveform, as_waveforms, checked_pad_short
 from auricle.errors import AuricleError, warn_deprecated
 from auricle.geometry import SAMPLE_RATE, FrameGeometry
-from auricle.info import LayerInfo
+from auricle.info import FinalNorm, LayerInfo
 from auricle.models.base import Encoder
-from auricle.models.definition import stacked
+from auricle.models.layer_choice import stacked
 
 MAX_BATCH_SECONDS = 120.0
 """Audio of windows that are encoded at once, or one window that is longer."""
@@ -33,6 +33,7 @@ def encode_windows(
     window_seconds: float,
     overlap_seconds: float,
     pad_short: bool = False,
+    final_norm: FinalNorm = "keep",
     short: Literal["error", "pad"] | None = None,
 ) -> list[Any]:
     """Encode waveforms, those longer than a window in windows with overlap.
@@ -49,6 +50,7 @@ def encode_windows(
         overlap_seconds: Least overlap of neighbouring windows, in seconds. Half of it is context
             at either side, whose frames are cropped.
         pad_short: As in a call of the encoder.
+        final_norm: As in a call of the encoder.
         short: Deprecated, as in a call of the encoder.
 
     Returns:
@@ -58,7 +60,8 @@ def encode_windows(
         AudioError: As in a call of the encoder.
         LayerError: The encoder has no such layer.
         AuricleError: The window is not a hop longer than the overlap, or shorter than
-            `min_samples`; the overlap is shorter than the span of a frame.
+            `min_samples`; the overlap is shorter than the span of a frame; the encoder has no
+            final norm.
     """
     pad_short = checked_pad_short(pad_short, short)
     is_one = layer != "all" and (isinstance(layer, str) or not isinstance(layer, Sequence))
@@ -70,6 +73,7 @@ def encode_windows(
         window_seconds=window_seconds,
         overlap_seconds=overlap_seconds,
         pad_short=pad_short,
+        final_norm=final_norm,
     )
     if is_one:
         return [output[names[0]] for output in outputs]
@@ -88,6 +92,7 @@ def window_layers(
     window_seconds: float,
     overlap_seconds: float,
     pad_short: bool = False,
+    final_norm: FinalNorm = "keep",
 ) -> list[dict[str, Tensor]]:
     """Encode waveforms into several layers by name, in windows with overlap.
 
@@ -98,6 +103,7 @@ def window_layers(
         window_seconds: As `encode_windows` takes it.
         overlap_seconds: As `encode_windows` takes it.
         pad_short: As in a call of the encoder.
+        final_norm: As in a call of the encoder.
 
     Returns:
         What `Encoder.layers` returns, with the same number of frames.
@@ -111,7 +117,7 @@ def window_layers(
     infos = [encoder.layer_info(name) for name in chosen]
 
     def encode(waveforms: list[Tensor]) -> list[dict[str, Tensor]]:
-        return encoder.layers(waveforms, chosen)
+        return encoder.layers(waveforms, chosen, final_norm=final_norm)
 
     return _encode(encode, encoder, wavs, infos, window_seconds, overlap_seconds, pad_short)
 

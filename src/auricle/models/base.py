@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -11,28 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.audio.inputs import Waveform, as_waveforms, checked_pad_short
-from auricle.errors import AudioError, AuricleError, warn_deprecated
+from auricle.errors import AuricleError, warn_deprecated
 from auricle.frontends import FbankConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.inference.streaming.session import StreamSession, StreamStatistics, measured
 from auricle.inference.streaming.stages import Step, feature_step
-from auricle.models.definition import EncoderDefinition, FeatureConfig, stacked
+from auricle.info import FinalNorm
+from auricle.models.definition import EncoderDefinition, FeatureConfig
+from auricle.models.layer_choice import stacked
 from auricle.nn.batch import (
-    LENGTH_TYPES,
     Batch,
+    checked_padded,
     frames_of,
     length_groups,
     padding_mask,
     zero_padding,
 )
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import (
-    is_traced,
-    known_unchanged,
-    may_bypass,
-    needs_gradients,
-    takes_one_by_one,
-)
+from auricle.nn.cpu.policy import is_traced, takes_one_by_one
 from auricle.nn.depth import reaching
 
 MAX_TOGETHER = 32
@@ -55,6 +50,7 @@ class Encoder(EncoderDefinition):
         layer: int | str | Sequence[int | str] | None = None,
         *,
         pad_short: bool = False,
+        final_norm: FinalNorm = "keep",
         short: Literal["error", "pad"] | None = None,
     ) -> list[Any]:
         """Encode unpadded waveforms into unpadded representations, in the order of the input.
@@ -63,10 +59,14 @@ class Encoder(EncoderDefinition):
             wavs: List of waveforms. Each is a 1-D float tensor or NumPy array of samples at
                 16 kHz in [-1, 1], a path of an audio file, or a `(samples, sample_rate)` pair.
             layer: Index (negative counts from the end) or name of the layer to return, computed
-                only as deep as that layer; None for the default one. `"all"` and lists of layers
-                are deprecated: `layers` returns several by name.
+                only as deep as that layer; None for the default one. `taps` go by name, such as
+                `"layer_9.pre_residual"`. `"all"` and lists of layers are deprecated: `layers`
+                returns several by name.
             pad_short: Append zeros to a waveform shorter than `min_samples`, up to that length,
                 instead of raising an error.
+            final_norm: In encoders with a norm after the last layer (`has_final_norm`): `"keep"`
+                applies it to that layer's output, `"strip"` to none, `"each"` to every layer's.
+                Taps are as they are.
             short: Deprecated: `"pad"` is `pad_short=True`, `"error"` is `pad_short=False`.
 
         Returns:
@@ -76,6 +76,7 @@ class Encoder(EncoderDefinition):
             AudioError: A waveform is empty, too short, not 1-D, not floating point, or holds NaN
                 or infinity; a file cannot be decoded. The message names the index.
             LayerError: The encoder has no such layer.
+            AuricleError: `final_norm` is none of these, or the encoder has no final norm.
         """
         pad_short = checked_pad_short(pad_short, short)
         if isinstance(layer, Sequence) and (layer == "all" or not isinstance(layer, str)):
@@ -83,10 +84,12 @@ class Encoder(EncoderDefinition):
                 f"encoder(wavs, layer={layer!r}) is deprecated: encoder.layers(wavs, names) "
                 "returns layers by name"
             )
-            outputs = self.layers(wavs, layer, pad_short=pad_short)
+            outputs = self.layers(wavs, layer, pad_short=pad_short, final_norm=final_norm)
             return stacked(outputs, self.layer_infos) if layer == "all" else outputs
         name = self.layer_info(layer).name
-        return [output[name] for output in self._outputs(self._waveforms(wavs, pad_short), [name])]
+        self.check_final_norm(final_norm)
+        outputs = self._outputs(self._waveforms(wavs, pad_short), [name], final_norm)
+        return [output[name] for output in outputs]
 
     if TYPE_CHECKING:
 
@@ -96,6 +99,7 @@ class Encoder(EncoderDefinition):
             layer: int | str | None = None,
             *,
             pad_short: bool = False,
+            final_norm: FinalNorm = "keep",
         ) -> list[Tensor]:
             """Call `forward`; typed here because `nn.Module` types every call as `Any`."""
 
@@ -105,14 +109,17 @@ class Encoder(EncoderDefinition):
         names: Sequence[int | str] | Literal["all"] = "all",
         *,
         pad_short: bool = False,
+        final_norm: FinalNorm = "keep",
     ) -> list[dict[str, Tensor]]:
         """Encode waveforms into several layers by name.
 
         Args:
             wavs: As in a call of the encoder.
-            names: List of names or indices (negative counts from the end) of layers, or `"all"`.
-                Nothing after the deepest of them is computed.
+            names: List of names or indices (negative counts from the end) of layers, or `"all"`,
+                which are those of `layer_infos`; `taps` go by name. Nothing after the deepest of
+                them is computed.
             pad_short: As in a call of the encoder.
+            final_norm: As in a call of the encoder.
 
         Returns:
             One dict per waveform, from the name of a layer to its float32 tensor (frames, dim), in
@@ -121,13 +128,20 @@ class Encoder(EncoderDefinition):
         Raises:
             AudioError: As in a call of the encoder.
             LayerError: The encoder has no such layer, or `names` is no list.
+            AuricleError: As in a call of the encoder.
         """
         chosen = self.layer_names(names)
-        outputs = self._outputs(self._waveforms(wavs, pad_short), chosen)
+        self.check_final_norm(final_norm)
+        outputs = self._outputs(self._waveforms(wavs, pad_short), chosen, final_norm)
         return [{name: output[name] for name in chosen} for output in outputs]
 
     def forward_padded(
-        self, waveforms: Tensor, lengths: Tensor, *, layer: int | str | None = None
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        *,
+        layer: int | str | None = None,
+        final_norm: FinalNorm = "keep",
     ) -> tuple[Tensor, Tensor]:
         """Encode a padded batch of waveforms into a padded batch of frames, tensor to tensor.
 
@@ -141,6 +155,7 @@ class Encoder(EncoderDefinition):
                 may hold anything, NaN included.
             lengths: (B,), integers: valid samples of each row, from `min_samples` to S.
             layer: Index or name of the layer; None for the default one.
+            final_norm: As in a call of the encoder.
 
         Returns:
             Frames (B, T, D), float32, zeros from a row's length on, with T the frames of S samples;
@@ -150,14 +165,19 @@ class Encoder(EncoderDefinition):
             AudioError: Shapes, types or lengths are others. Lengths are not checked under a
                 compiler or exporter.
             LayerError: The encoder has no such layer.
+            AuricleError: As in a call of the encoder.
         """
         info = self.layer_info(layer)
-        waveforms, lengths = self._checked_padded(waveforms, lengths)
+        self.check_final_norm(final_norm)
+        waveforms, lengths = checked_padded(
+            waveforms, lengths, None if is_traced() else self.min_samples
+        )
+        waveforms, lengths = waveforms.to(self.device), lengths.to(self.device)
         num_frames = info.geometry.num_frames(lengths)
         if is_traced():
             mask = padding_mask(lengths, waveforms.shape[1], waveforms.device)
             batch = Batch.padded(zero_padding(waveforms, mask, time_dim=1), lengths)
-            layers = self.encode(batch, frozenset([info.name]))
+            layers = self._encode(batch, [info.name], final_norm)
             x = next(output.values for name, output in layers if name == info.name)
             mask = padding_mask(num_frames, x.shape[1], x.device)
             return zero_padding(x.float().contiguous(), mask, time_dim=1), num_frames
@@ -165,11 +185,13 @@ class Encoder(EncoderDefinition):
         rows = [row[:length] for row, length in zip(waveforms, lengths.tolist(), strict=True)]
         if not rows:
             return waveforms.new_zeros(0, size, info.dim), num_frames
-        outputs = [output[info.name] for output in self._outputs(rows, [info.name])]
+        outputs = [output[info.name] for output in self._outputs(rows, [info.name], final_norm)]
         frames = [F.pad(output, (0, 0, 0, size - len(output))) for output in outputs]
         return torch.stack(frames), num_frames
 
-    def padded_module(self, layer: int | str | None = None) -> PaddedEncoder:
+    def padded_module(
+        self, layer: int | str | None = None, *, final_norm: FinalNorm = "keep"
+    ) -> PaddedEncoder:
         """A module whose `forward(waveforms, lengths)` is `forward_padded` of a layer.
 
         For wrappers that call `forward`, such as `DistributedDataParallel`, and for
@@ -177,33 +199,10 @@ class Encoder(EncoderDefinition):
 
         Raises:
             LayerError: The encoder has no such layer.
+            AuricleError: As in a call of the encoder.
         """
-        return PaddedEncoder(self, self.layer_info(layer).name)
-
-    def _checked_padded(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """A padded batch, float32, and its lengths, int64, on the encoder's device."""
-        if not isinstance(waveforms, Tensor) or not isinstance(lengths, Tensor):
-            kinds = f"{type(waveforms).__name__} and {type(lengths).__name__}"
-            raise AudioError(f"waveforms and lengths must be tensors, but are {kinds}")
-        is_dense = waveforms.layout == torch.strided
-        if waveforms.dim() != 2 or not waveforms.is_floating_point() or not is_dense:
-            raise AudioError(
-                "waveforms must be a dense floating-point tensor (B, S), but are "
-                f"{tuple(waveforms.shape)}, {waveforms.dtype}, {waveforms.layout}"
-            )
-        if lengths.shape != waveforms.shape[:1] or lengths.dtype not in LENGTH_TYPES:
-            raise AudioError(
-                f"lengths must be an integer tensor ({waveforms.shape[0]},), one for each row of "
-                f"waveforms, but are {tuple(lengths.shape)}, {lengths.dtype}"
-            )
-        if not is_traced():
-            for index, length in enumerate(lengths.tolist()):
-                if not self.min_samples <= length <= waveforms.shape[1]:
-                    raise AudioError(
-                        f"lengths must be from {self.min_samples} (the encoder's minimum) to "
-                        f"{waveforms.shape[1]} (of waveforms), but lengths[{index}] is {length}"
-                    )
-        return waveforms.to(self.device, torch.float32), lengths.to(self.device, torch.int64)
+        self.check_final_norm(final_norm)
+        return PaddedEncoder(self, self.layer_info(layer).name, final_norm)
 
     def codes(
         self,
@@ -232,7 +231,7 @@ class Encoder(EncoderDefinition):
         if not waveforms:
             return []
         parts: list[list[Tensor]] = [[] for _ in waveforms]
-        with self._computing(waveforms):
+        with prepack.computing(self, waveforms):
             for group, name, frames in self._encoded(waveforms, self.codes_layers):
                 for index, row in zip(group, self.layer_codes(name, frames).rows(), strict=True):
                     parts[index].append(row)
@@ -296,32 +295,21 @@ class Encoder(EncoderDefinition):
         )
 
     def _outputs(
-        self, waveforms: Sequence[Tensor], names: Sequence[str]
+        self, waveforms: Sequence[Tensor], names: Sequence[str], final_norm: FinalNorm = "keep"
     ) -> list[dict[str, Tensor]]:
         """Layers `names` of checked waveforms, each (frames, dim), by name, in order of depth."""
         if not waveforms:
             return []
         results: list[dict[str, Tensor]] = [{} for _ in waveforms]
-        with self._computing(waveforms):
-            for group, name, frames in self._encoded(waveforms, names):
+        with prepack.computing(self, waveforms):
+            for group, name, frames in self._encoded(waveforms, names, final_norm):
                 values = reaching(frames.values, self.parameters()).float()
                 for index, row in zip(group, frames.layout.rows(values), strict=True):
                     results[index][name] = row
         return results
 
-    @contextmanager
-    def _computing(self, waveforms: Sequence[Tensor]) -> Iterator[None]:
-        """Turn gradients off where none could flow; inspect modules once where none is hooked."""
-        is_unchanging = may_bypass(*self.children())
-        with (
-            known_unchanged() if is_unchanging else nullcontext(),
-            torch.set_grad_enabled(needs_gradients(self, waveforms)),
-            prepack.unchanging() if is_unchanging else nullcontext(),
-        ):
-            yield
-
     def _encoded(
-        self, waveforms: Sequence[Tensor], names: Sequence[str]
+        self, waveforms: Sequence[Tensor], names: Sequence[str], final_norm: FinalNorm = "keep"
     ) -> Iterator[tuple[list[int], str, Batch]]:
         """Yield layers `names` of waveforms: their indices, the name, its output.
 
@@ -330,7 +318,7 @@ class Encoder(EncoderDefinition):
         for group in self._groups(waveforms):
             batch = Batch.of([waveforms[index] for index in group])
             missing = set(names)
-            for name, frames in self.encode(batch, frozenset(names)):
+            for name, frames in self._encode(batch, names, final_norm):
                 if name not in missing:
                     continue
                 missing.remove(name)
@@ -359,14 +347,17 @@ class Encoder(EncoderDefinition):
 class PaddedEncoder(nn.Module):
     """`Encoder.forward_padded` of one layer as the `forward` of a module."""
 
-    def __init__(self, encoder: Encoder, layer: str) -> None:
+    def __init__(self, encoder: Encoder, layer: str, final_norm: FinalNorm = "keep") -> None:
         super().__init__()
         self.encoder = encoder
         self.layer = layer
+        self.final_norm: FinalNorm = final_norm
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (B, T, D) and their counts (B,) of padded waveforms (B, S) and lengths (B,)."""
-        return self.encoder.forward_padded(waveforms, lengths, layer=self.layer)
+        return self.encoder.forward_padded(
+            waveforms, lengths, layer=self.layer, final_norm=self.final_norm
+        )
 
 
 class FeatureEncoder(Encoder):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import msgspec
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from auricle.errors import AuricleError, LayerError
+from auricle.errors import AuricleError
 from auricle.files.native import NativeCheckpoint, write_native
 from auricle.frontends.fbank import FbankConfig
 from auricle.frontends.log_mel import LogMelConfig
 from auricle.geometry import SAMPLE_RATE
-from auricle.info import LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
+from auricle.info import FinalNorm, LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
+from auricle.models.layer_choice import LayerChoice
 from auricle.nn.batch import Batch
 from auricle.nn.cpu.policy import first_change
 
@@ -48,15 +48,14 @@ CODES_FAMILIES = "vq_wav2vec, vq_apc, npc, dinosr, spidr and spin"
 """Families whose encoders give codes, for messages."""
 
 
-class EncoderDefinition(nn.Module, abc.ABC):
-    """Base of `Encoder`: layers, counts of frames, identity and saving, without any call.
+class EncoderDefinition(LayerChoice):
+    """Base of `Encoder`: counts of frames, identity and saving, without any call.
 
     A family sets `family` and `config_type` and implements `layer_infos` and `encode`; it overrides
-    `min_samples`, `default_layer`, `sees_past`, `looks_ahead`, `uses_utterance_statistics`,
-    `code_indices` and `stream_steps` where they differ.
+    `min_samples`, `default_layer`, `taps`, `has_final_norm`, `sees_past`, `looks_ahead`,
+    `uses_utterance_statistics`, `code_indices` and `stream_steps` where they differ.
     """
 
-    family: str
     config_type: ClassVar[type[Config]]
 
     is_faster_together: ClassVar[bool] = False
@@ -76,30 +75,26 @@ class EncoderDefinition(nn.Module, abc.ABC):
         self.unused_keys: tuple[str, ...] = ()
         """Keys of the checkpoint that the encoder does not need, such as a fine-tuned head's."""
 
-    @property
-    @abc.abstractmethod
-    def layer_infos(self) -> tuple[LayerInfo, ...]:
-        """The layers in order of depth, by arithmetic from the config alone."""
-
     @abc.abstractmethod
     def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
         """Compute layers over a batch of waveforms, in order of depth.
 
         Args:
             batch: Padded waveforms (B, S), float32, zeros after each one's end.
-            wanted: Names of the layers that will be used. The caller stops the iteration after
-                the deepest of them; a layer that is neither wanted nor needed by a later one
-                may be left out.
+            wanted: Names of the layers that will be used, and of taps. The caller stops the
+                iteration after the deepest of them; a layer that is neither wanted nor needed by
+                a later one may be left out. A tap comes only where it is wanted.
 
         Yields:
             A layer's name and its output, padded (B, T, D) or packed (1, N, D); padding may hold
             anything.
         """
 
-    @property
-    def default_layer(self) -> str:
-        """Name of the layer that a plain call returns."""
-        return self.layer_infos[-1].name
+    def encode_normed(
+        self, batch: Batch, wanted: frozenset[str], final_norm: FinalNorm
+    ) -> Iterator[tuple[str, Batch]]:
+        """`encode` with the final norm as given, where `has_final_norm`."""
+        raise NotImplementedError  # pragma: no cover - only called where has_final_norm is set
 
     @property
     def min_samples(self) -> int:
@@ -182,54 +177,6 @@ class EncoderDefinition(nn.Module, abc.ABC):
             f"{self._name} ({self.family}) does not stream: {reason}; call the encoder on the "
             "whole waveform, or stream an encoder of apc, vq_apc, cpc, wav2vec or vq_wav2vec"
         )
-
-    def layer_info(self, layer: int | str | None) -> LayerInfo:
-        """The layer of an index (negative counts from the end), a name, or None for the default.
-
-        Raises:
-            LayerError: The encoder has no such layer; the message lists those it has.
-        """
-        layers = self.layer_infos
-        if layer is None:
-            layer = self.default_layer
-        if isinstance(layer, str):
-            for info in layers:
-                if info.name == layer:
-                    return info
-        elif (
-            isinstance(layer, Integral)  # NumPy's too
-            and not isinstance(layer, bool)
-            and -len(layers) <= layer < len(layers)
-        ):
-            return layers[int(layer)]
-        names = ", ".join(info.name for info in layers)
-        raise LayerError(
-            f"{self._name} has no layer {layer!r}: expected an index from {-len(layers)} to "
-            f"{len(layers) - 1} or one of {names}"
-        )
-
-    def layer_names(self, names: Sequence[int | str] | Literal["all"]) -> list[str]:
-        """Names of layers, each once, for a list of names or indices, or `"all"`.
-
-        Raises:
-            LayerError: The encoder has no such layer, or `names` is no list.
-        """
-        if isinstance(names, str) and names == "all":
-            return [info.name for info in self.layer_infos]
-        if names is None or isinstance(names, str | int):
-            raise LayerError(
-                f"names must be 'all' or a list of layers, but is {names!r}; pass a list, or call "
-                f"encoder(wavs, layer={names!r}) for one layer"
-            )
-        if isinstance(names, (set, frozenset)) or not isinstance(names, Iterable):
-            raise LayerError(
-                f"names must be 'all' or a list of layers in order, but is {names!r}; pass a list "
-                "of names or indices"
-            )
-        chosen = list(names)
-        if None in chosen:
-            raise LayerError("names must be names or indices of layers, but one of them is None")
-        return list(dict.fromkeys(self.layer_info(one).name for one in chosen))
 
     def num_frames(self, num_samples: IntOrTensor, layer: int | str | None = None) -> IntOrTensor:
         """Exact number of frames for `num_samples` samples at 16 kHz, by arithmetic alone.
@@ -366,19 +313,17 @@ class EncoderDefinition(nn.Module, abc.ABC):
                 "state_dict() itself by torch.save"
             )
 
+    def _encode(
+        self, batch: Batch, names: Sequence[str], final_norm: FinalNorm
+    ) -> Iterator[tuple[str, Batch]]:
+        wanted = frozenset(names)
+        if final_norm == "keep":
+            return self.encode(batch, wanted)
+        return self.encode_normed(batch, wanted, final_norm)
+
     @property
     def _name(self) -> str:
         return self.provenance.name or self.family
-
-
-def stacked(outputs: list[dict[str, Tensor]], infos: Sequence[LayerInfo]) -> list[Any]:
-    """All layers as tensors (layers, frames, dim) where frames and widths agree, else as dicts.
-
-    The deprecated form of `layer="all"`.
-    """
-    if len({(info.dim, info.geometry.frame_rule) for info in infos}) > 1:
-        return outputs
-    return [torch.stack(list(output.values())) for output in outputs]
 
 
 def _gathered(x: Tensor) -> Tensor:

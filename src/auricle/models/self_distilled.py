@@ -100,6 +100,14 @@ class UnitTransformerEncoder(WaveformTransformerEncoder):
                 infos.append(dataclasses.replace(layer, name=name, num_codebooks=num_codebooks))
         return tuple(infos)
 
+    @property
+    def taps(self) -> tuple[LayerInfo, ...]:
+        return ()  # what they give are layers
+
+    @property
+    def _ffn_names(self) -> list[str]:
+        return [f"ffn_{index + 1}" for index in range(self.config.transformer.num_layers)]
+
     def _heads_of(self, name: str) -> range:
         """Heads that read a layer."""
         raise NotImplementedError  # pragma: no cover - both families define it

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.info import LayerInfo
+from auricle.info import FinalNorm, LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.activations import WaveformActivation
@@ -25,6 +27,10 @@ from auricle.nn.waveform_extractor import ExtractorConfig, WaveformExtractor
 
 MAX_LAYERS = 1000
 """Deeper ones are taken for damaged configurations."""
+
+PRE_RESIDUAL = "pre_residual"
+"""Tap of a layer: its feed-forward part's output, before the residual is added to it (fairseq:
+`layer_result` of `TransformerSentenceEncoderLayer`)."""
 
 POSITION_VALUES = 8
 """Values per feature that stand in memory while positions are computed."""
@@ -139,7 +145,9 @@ class WaveformTransformer(nn.Module):
         x: Tensor,
         layout: Layout,
         generator: torch.Generator | None = None,
-        ffn_of: Collection[int] = (),
+        *,
+        tapped: Collection[int] = (),
+        final_norm: FinalNorm = "keep",
     ) -> Iterable[Tensor]:
         """The first layer's input, then each layer's output, in order, as asked for.
 
@@ -149,14 +157,13 @@ class WaveformTransformer(nn.Module):
                 inference.
             generator: Source of the layers that training leaves out; None for torch's own, from
                 which dropout comes.
-            ffn_of: Layers, counted from 0, whose feed-forward output, before residual and norm,
-                comes before their own.
+            tapped: Layers, counted from 0, whose feed-forward part's output comes before their own.
+            final_norm: In pre-norm models, outputs that the final LayerNorm is applied to.
 
         Returns:
-            Padded (B, T, D) or packed (1, N, D). In pre-norm models the final LayerNorm is applied
-            to the last output.
+            Padded (B, T, D) or packed (1, N, D).
         """
-        states = self._states(x, layout, generator, ffn_of)
+        states = self._states(x, layout, generator, tapped, final_norm)
         return tuple(states) if acts(self) else states
 
     def _states(
@@ -164,30 +171,33 @@ class WaveformTransformer(nn.Module):
         x: Tensor,
         layout: Layout,
         generator: torch.Generator | None,
-        ffn_of: Collection[int],
+        tapped: Collection[int],
+        final_norm: FinalNorm,
     ) -> Iterator[Tensor]:
         config = self.config
+        is_normed = [final_norm == "each"] * config.num_layers + [final_norm != "strip"]
+        is_normed = [one and config.pre_layer_norm for one in is_normed]
         padding = padding_mask(layout.lengths, x.shape[1], x.device)
         x = self._embed(zero_padding(x, padding, time_dim=1), padding)
         x = F.dropout(x, config.dropout, self.training)
         max_frames = x.shape[1]
         if layout.is_packed:
             x = layout.pack(x)
-        yield x
+        yield self.norm(x) if is_normed[0] else x
         bias = None if config.relative_positions is None else self.relative_bias(max_frames)
         for index, layer in enumerate(self.layers):
             if config.alibi is not None:
                 bias = self.alibi(max_frames, index)
             is_left_out = self.training and self._is_left_out(layer, generator)
-            if index in ffn_of:
-                output, ffn = layer(x, layout, bias, True)
+            if index in tapped and not is_left_out:
+                x, ffn = layer(x, layout, bias, gives_ffn=True)
                 yield ffn
                 del ffn
-                x = x if is_left_out else output
-                del output
+            elif index in tapped:
+                yield torch.zeros_like(x)
             elif not is_left_out:
                 x = layer(x, layout, bias)
-            yield self._emit(x, index)
+            yield self.norm(x) if is_normed[index + 1] else x
 
     def _is_left_out(self, layer: nn.Module, generator: torch.Generator | None) -> bool:
         """Draw if this step of training leaves a layer out (LayerDrop).
@@ -198,12 +208,6 @@ class WaveformTransformer(nn.Module):
         is_whole = all(is_plain_tensor(parameter) for parameter in layer.parameters())
         chance = torch.rand((), generator=generator, device="cpu").item()
         return chance < self.config.layer_drop and is_whole
-
-    def _emit(self, x: Tensor, index: int) -> Tensor:
-        """The output of layer `index` as others see it."""
-        is_last = index + 1 == self.config.num_layers
-        emitted: Tensor = self.norm(x) if self.config.pre_layer_norm and is_last else x
-        return emitted
 
     def _embed(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """The first layer's input (B, T, D), of `x` (B, T, D) that is zero on padding."""
@@ -281,27 +285,49 @@ class WaveformTransformerEncoder(Encoder):
         )
 
     @property
+    def taps(self) -> tuple[LayerInfo, ...]:
+        _, *layers = self.layer_infos
+        named = zip(layers, self._ffn_names, strict=True)
+        return tuple(dataclasses.replace(info, name=name) for info, name in named)
+
+    @property
+    def _ffn_names(self) -> list[str]:
+        """Name of each layer's feed-forward output, before dropout, residual and norm."""
+        count = self.config.transformer.num_layers
+        return [f"layer_{index + 1}.{PRE_RESIDUAL}" for index in range(count)]
+
+    @property
+    def has_final_norm(self) -> bool:
+        return self.config.transformer.pre_layer_norm
+
+    @property
     def uses_utterance_statistics(self) -> bool:
         return self.config.normalize or self.config.extractor.norm == "group"
 
     def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        return self.encode_normed(batch, wanted, "keep")
+
+    def encode_normed(
+        self, batch: Batch, wanted: frozenset[str], final_norm: FinalNorm
+    ) -> Iterator[tuple[str, Batch]]:
         frames = self.latents(batch)
         layout = Layout(frames.lengths, is_packed=may_pack(frames.lengths, self.transformer))
         ffn_of = [index for index, name in enumerate(self._ffn_names) if name in wanted]
-        inputs = (self._projected(frames.values), layout, *((None, ffn_of) if ffn_of else ()))
-        states = iter(self.transformer(*inputs))
-        del batch, frames, inputs
-        for info in self.layer_infos:
+        options: dict[str, Any] = {"tapped": ffn_of} if ffn_of else {}
+        if final_norm != "keep":
+            options["final_norm"] = final_norm
+        states = iter(self.transformer(self._projected(frames.values), layout, **options))
+        del batch, frames
+        names = ["input"]
+        for index, ffn in enumerate(self._ffn_names):
+            names += [ffn] if index in ffn_of else []
+            names.append(f"layer_{index + 1}")
+        for name in names:
             # Do not bind the output: no reference may keep it alive while the next layer runs.
-            if info.name in wanted:
-                yield info.name, Batch(next(states), layout)
-            elif info.name not in self._ffn_names:
+            if name in wanted:
+                yield name, Batch(next(states), layout)
+            else:
                 next(states)
-
-    @property
-    def _ffn_names(self) -> list[str]:
-        """Names that the feed-forward output of each layer has, in families that give it."""
-        return [f"ffn_{index + 1}" for index in range(self.config.transformer.num_layers)]
 
     def latents(self, batch: Batch) -> Batch:
         """The extractor's frames (B, T, D) of waveforms (B, S); padding may hold anything."""

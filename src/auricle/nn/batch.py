@@ -10,6 +10,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from auricle.errors import AudioError
 from auricle.geometry import FrameGeometry
 
 Lengths: TypeAlias = Sequence[int] | Tensor
@@ -56,6 +57,42 @@ def zero_padding(x: Tensor, mask: Tensor | None, *, time_dim: int) -> Tensor:
         if dim != time_dim:
             mask = mask.unsqueeze(dim)
     return x.masked_fill(mask, 0.0)
+
+
+def checked_padded(
+    waveforms: Tensor, lengths: Tensor, min_samples: int | None
+) -> tuple[Tensor, Tensor]:
+    """A padded batch of waveforms, float32, and its lengths, int64, each on its device.
+
+    Args:
+        waveforms: (B, S), floating point.
+        lengths: (B,), integers.
+        min_samples: The shortest length; None to look at no length.
+
+    Raises:
+        AudioError: Shapes, types or lengths are others.
+    """
+    if not isinstance(waveforms, Tensor) or not isinstance(lengths, Tensor):
+        kinds = f"{type(waveforms).__name__} and {type(lengths).__name__}"
+        raise AudioError(f"waveforms and lengths must be tensors, but are {kinds}")
+    is_dense = waveforms.layout == torch.strided
+    if waveforms.dim() != 2 or not waveforms.is_floating_point() or not is_dense:
+        raise AudioError(
+            "waveforms must be a dense floating-point tensor (B, S), but are "
+            f"{tuple(waveforms.shape)}, {waveforms.dtype}, {waveforms.layout}"
+        )
+    if lengths.shape != waveforms.shape[:1] or lengths.dtype not in LENGTH_TYPES:
+        raise AudioError(
+            f"lengths must be an integer tensor ({waveforms.shape[0]},), one for each row of "
+            f"waveforms, but are {tuple(lengths.shape)}, {lengths.dtype}"
+        )
+    for index, length in enumerate([] if min_samples is None else lengths.tolist()):
+        if not min_samples <= length <= waveforms.shape[1]:
+            raise AudioError(
+                f"lengths must be from {min_samples} (the encoder's minimum) to "
+                f"{waveforms.shape[1]} (of waveforms), but lengths[{index}] is {length}"
+            )
+    return waveforms.float(), lengths.long()
 
 
 def pad_rows(rows: Sequence[Tensor]) -> Tensor:

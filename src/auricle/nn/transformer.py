@@ -59,18 +59,22 @@ class TransformerLayer(nn.Module):
         self.ffn_norm = nn.LayerNorm(width, eps=layer_norm_eps)
 
     def forward(
-        self, x: Tensor, layout: Layout, bias: Tensor | None = None, with_ffn: bool = False
+        self,
+        x: Tensor,
+        layout: Layout,
+        bias: Tensor | None = None,
+        *,
+        gives_ffn: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Output for the input `x`, both (B, T, D) in `layout`.
 
         `bias` (H, T, T), queries before keys and the last query first, is that of attention
-        scores. With `with_ffn` the output of the feed-forward part, before residual and norm,
-        follows that of the layer.
+        scores. With `gives_ffn` the output comes with that of the feed-forward part (B, T, D),
+        before dropout, residual and norm.
         """
         if layout.is_packed and self.is_long(x):
-            ffn = torch.empty_like(x) if with_ffn else None
-            output = self._in_chunks(x, layout, bias, ffn)
-        elif self.pre_layer_norm:
+            return self._in_chunks(x, layout, bias, gives_ffn=gives_ffn)
+        if self.pre_layer_norm:
             x = x + self._drop(self.attention(self.attention_norm(x), layout, bias))
             ffn = self._feed_forward(self.ffn_norm(x))
             output = x + self._drop(ffn)
@@ -78,10 +82,7 @@ class TransformerLayer(nn.Module):
             x = self.attention_norm(x + self._drop(self.attention(x, layout, bias)))
             ffn = self._feed_forward(x)
             output = self.ffn_norm(x + self._drop(ffn))
-        if not with_ffn:
-            return output
-        assert ffn is not None
-        return output, ffn
+        return (output, ffn) if gives_ffn else output
 
     def linears(self) -> list[nn.Module]:
         """The linear layers that reduced precision (int8) may serve."""
@@ -106,14 +107,12 @@ class TransformerLayer(nn.Module):
         return F.dropout(x, self.dropout, self.training)
 
     def _in_chunks(
-        self, x: Tensor, layout: Layout, bias: Tensor | None, ffn: Tensor | None = None
-    ) -> Tensor:
-        """Output (1, N, D) for the contiguous packed `x` (1, N, D), which stays as it is.
-
-        `ffn` (1, N, D) receives the output of the feed-forward part, where it is given.
-        """
+        self, x: Tensor, layout: Layout, bias: Tensor | None, *, gives_ffn: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Output (1, N, D) for the contiguous packed `x` (1, N, D), which stays as it is."""
         # Contexts first, then over each chunk of them the output of the layer.
         output = torch.empty_like(x)
+        ffn = torch.empty_like(x) if gives_ffn else None
         num_heads = self.attention.num_heads
         width = x.shape[2] // num_heads
         for utterance in layout.slices:
@@ -123,7 +122,7 @@ class TransformerLayer(nn.Module):
                 columns = slice(heads.start * width, heads.stop * width)
                 output[:, utterance, columns] = self._context(x[:, utterance], heads, columns, near)
         self._finish(x[0], output[0], None if ffn is None else ffn[0])
-        return output
+        return output if ffn is None else (output, ffn)
 
     def _context(self, x: Tensor, heads: slice, columns: slice, bias: Tensor | None) -> Tensor:
         """Contexts of some heads for an utterance `x` (1, T, D), as (1, T, columns)."""
@@ -151,7 +150,7 @@ class TransformerLayer(nn.Module):
     def _finish(self, x: Tensor, output: Tensor, ffn: Tensor | None) -> None:
         """Put the output in the place of attention's contexts, both (frames, D), for input `x`.
 
-        `ffn` (frames, D) receives the output of the feed-forward part, where it is given.
+        `ffn` (frames, D) takes the output of the feed-forward part.
         """
         frame_bytes = self.ffn_in.out_features * x.element_size()
         for chunk in chunks(len(x), frame_bytes, ()):
@@ -160,10 +159,10 @@ class TransformerLayer(nn.Module):
                 inputs = self.ffn_norm(attended)
             else:
                 attended = inputs = self.attention_norm(attended)
-            fed = self.ffn_out(activated(self.ffn_in, inputs, self.activation))
+            inner = self.ffn_out(activated(self.ffn_in, inputs, self.activation))
             if ffn is not None:
-                ffn[chunk] = fed
-            attended = attended + fed
+                ffn[chunk] = inner
+            attended = attended + inner
             output[chunk] = attended if self.pre_layer_norm else self.ffn_norm(attended)
 
 

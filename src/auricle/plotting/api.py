@@ -221,10 +221,15 @@ def comparison_of(
     every: list[Representation] = []
     known: dict[Encoder, list[Representation]] = {}
     for index, encoder in enumerate(encoders):
-        wanted = None if layers == "all" else encoder.layer_info(layers[index]).name
+        info = None if layers == "all" else encoder.layer_info(layers[index])
+        wanted = None if info is None else info.name
         if encoder not in known:
             known[encoder] = represent(speech, encoder, encoder.layer_infos)
             every += known[encoder]
+        if info is not None and all(one.layer != wanted for one in known[encoder]):  # a tap
+            tapped = represent(speech, encoder, [info])
+            known[encoder] += tapped
+            every += tapped
         for one in known[encoder]:
             if wanted is not None and one.layer != wanted:
                 continue

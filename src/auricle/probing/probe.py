@@ -86,7 +86,7 @@ def probe(
 
 
 def choose_layers(encoder: Encoder, names: Sequence[str] | None) -> list[LayerInfo]:
-    """Layers of these names in order of depth; for None, those that are probed by default.
+    """Layers of these names by depth, then taps; for None, those that are probed by default.
 
     Raises:
         LayerError: The encoder has no such layer.
@@ -97,9 +97,8 @@ def choose_layers(encoder: Encoder, names: Sequence[str] | None) -> list[LayerIn
             for info in encoder.layer_infos
             if info.geometry.hop_samples >= MIN_HOP_SAMPLES or info.name == encoder.default_layer
         ]
-    for name in names:
-        encoder.num_frames(0, name)  # raises LayerError if there is no such layer
-    return [info for info in encoder.layer_infos if info.name in names]
+    chosen = {encoder.layer_info(name).name for name in names}
+    return [info for info in (*encoder.layer_infos, *encoder.taps) if info.name in chosen]
 
 
 def _probe_layer(layer: LayerInfo, examples: Examples, task: Task) -> tuple[LayerResult, float]:

@@ -100,6 +100,8 @@ class SelectionMeta(msgspec.Struct, frozen=True, kw_only=True):
         codes: Whether the indices of codebook entries are kept in place of layers.
         window_seconds: Length of the windows in which longer audio was encoded; None for whole.
         overlap_seconds: What neighbouring windows had in common.
+        final_norm: Layers that the encoder's final norm was applied to: "keep" for the last, as
+            its authors do, "strip" for none, "each" for all.
     """
 
     layers: tuple[str, ...]
@@ -108,6 +110,7 @@ class SelectionMeta(msgspec.Struct, frozen=True, kw_only=True):
     codes: bool = False
     window_seconds: float | None = None
     overlap_seconds: float | None = None
+    final_norm: str = "keep"
 
 
 class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -20,7 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
-from auricle.nn.cpu.policy import infers_on_cpu, is_plain_tensor, is_traced
+from auricle.nn.cpu.policy import (
+    infers_on_cpu,
+    is_plain_tensor,
+    is_traced,
+    known_unchanged,
+    may_bypass,
+    needs_gradients,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -74,6 +81,18 @@ def unchanging() -> Iterator[None]:
         yield
     finally:
         _call.reset(token)
+
+
+@contextmanager
+def computing(module: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
+    """Turn gradients off where none could flow; inspect parts once where none is hooked."""
+    is_unchanging = may_bypass(*module.children())
+    with (
+        known_unchanged() if is_unchanging else nullcontext(),
+        torch.set_grad_enabled(needs_gradients(module, inputs)),
+        unchanging() if is_unchanging else nullcontext(),
+    ):
+        yield
 
 
 class _Entry:
