@@ -240,13 +240,12 @@ def test_layers_are_named_and_only_what_is_asked_for_is_given() -> None:
             assert all(torch.allclose(given[name], whole[name], atol=1e-5) for name in some)
 
 
-def test_layers_that_training_leaves_out_have_feed_forward_outputs_too() -> None:
+def test_layers_that_training_leaves_out_have_feed_forward_outputs_of_zeros() -> None:
     encoder = build(SpidR, heads={"num_codebooks": 2}, layer_drop=1.0, dropout=0.0).train()
     (output,) = encoder.layers(WAVS[:1])
     assert torch.equal(output["layer_1"], output["input"])
     assert output["ffn_1"].shape == output["input"].shape
-    output["ffn_2"].sum().backward()
-    assert encoder.transformer.layers[1].ffn_in.weight.grad is not None
+    assert not output["ffn_1"].any()
 
 
 def test_an_encoder_without_heads_has_no_codes() -> None:
