@@ -192,10 +192,19 @@ def read_config(
 
 def check_demands(demands: Mapping[str, Demand], options: Options) -> None:
     """Raise CheckpointError where an option has a value that is not implemented."""
-    for name, demand in demands.items():
+    for path, demand in demands.items():
+        section, name = _place(options, path)
         first, *others = demand.values
-        if not any(options.get(name, object, first) == value for value in others):
-            options.demand(name, first, demand.reason)
+        if not any(section.get(name, object, first) == value for value in others):
+            section.demand(name, first, demand.reason)
+
+
+def _place(options: Options, path: str) -> tuple[Options, str]:
+    """The section of an option, and its name there, of its dotted name."""
+    *sections, name = path.split(".")
+    for section in sections:
+        options = options.section(section)
+    return options, name
 
 
 def merged_fields(fields: Mapping[str, Field], own: Mapping[str, Field]) -> dict[str, Field]:
@@ -214,9 +223,7 @@ def field_type(config_type: type[msgspec.Struct], name: str) -> Any:
 def _field_value(field: Field, kind: Any, options: Options) -> Any:
     if field.option is None:
         return field.value
-    *sections, name = field.option.split(".")
-    for section in sections:
-        options = options.section(section)
+    options, name = _place(options, field.option)
     default = field.none if field.default is msgspec.UNSET else field.default
     is_required = default is msgspec.UNSET
     if set(field.values) == {"true", "false"}:

@@ -73,8 +73,8 @@ class Encoder(EncoderDefinition):
             One float32 tensor (frames, dim) per waveform, on the encoder's device.
 
         Raises:
-            AudioError: A waveform is empty, too short, not 1-D, not floating point, or holds NaN
-                or infinity; a file cannot be decoded. The message names the index.
+            AudioError: A waveform is empty, too short or long, not 1-D, not floating point, or
+                holds NaN or infinity; a file cannot be decoded. The message names the index.
             LayerError: The encoder has no such layer.
         """
         pad_short = checked_pad_short(pad_short, short)
@@ -166,8 +166,7 @@ class Encoder(EncoderDefinition):
         if not rows:
             return waveforms.new_zeros(0, size, info.dim), num_frames
         outputs = [output[info.name] for output in self._outputs(rows, [info.name])]
-        frames = [F.pad(output, (0, 0, 0, size - len(output))) for output in outputs]
-        return torch.stack(frames), num_frames
+        return torch.stack([F.pad(x, (0, 0, 0, size - len(x))) for x in outputs]), num_frames
 
     def padded_module(self, layer: int | str | None = None) -> PaddedEncoder:
         """A module whose `forward(waveforms, lengths)` is `forward_padded` of a layer.
@@ -197,11 +196,12 @@ class Encoder(EncoderDefinition):
                 f"waveforms, but are {tuple(lengths.shape)}, {lengths.dtype}"
             )
         if not is_traced():
+            longest = min(waveforms.shape[1], self.fixed_samples or waveforms.shape[1])
             for index, length in enumerate(lengths.tolist()):
-                if not self.min_samples <= length <= waveforms.shape[1]:
+                if not self.min_samples <= length <= longest:
                     raise AudioError(
                         f"lengths must be from {self.min_samples} (the encoder's minimum) to "
-                        f"{waveforms.shape[1]} (of waveforms), but lengths[{index}] is {length}"
+                        f"{longest} (of waveforms, or its own), but lengths[{index}] is {length}"
                     )
         return waveforms.to(self.device, torch.float32), lengths.to(self.device, torch.int64)
 
@@ -291,6 +291,7 @@ class Encoder(EncoderDefinition):
             wavs,
             sample_rate=SAMPLE_RATE,
             min_samples=self.min_samples,
+            max_samples=self.fixed_samples,
             pad_short=pad_short,
             device=self.device,
         )
@@ -349,7 +350,7 @@ class Encoder(EncoderDefinition):
             return [everything]
         if not takes_one_by_one(waveforms[0], (), *self.children()):
             budget = int(MAX_PADDED_SECONDS * SAMPLE_RATE)
-            return length_groups([len(waveform) for waveform in waveforms], budget)
+            return length_groups([self.fixed_samples or len(one) for one in waveforms], budget)
         if not self.is_faster_together:
             return [[index] for index in everything]
         order = sorted(everything, key=lambda index: -len(waveforms[index]))
@@ -384,7 +385,6 @@ class FeatureEncoder(Encoder):
 
     def stream_steps(self) -> Iterator[Step]:
         """The front end alone; families add the steps of what reads it."""
-
         if self.looks_ahead:
             yield from super().stream_steps()
         features = self.config.features
@@ -395,6 +395,6 @@ class FeatureEncoder(Encoder):
 
     def features(self, batch: Batch) -> Batch:
         """Front-end features (B, T, D) in the weights' type, padded with zeros, of waveforms."""
-        config = self.config.features
-        features = config.features(batch.values, batch.lengths).to(self.dtype)
-        return Batch.padded(features, frames_of(config.geometry, batch.lengths))
+        config, lengths = self.config.features, batch.lengths
+        features = config.features(batch.values, lengths).to(self.dtype)
+        return Batch.padded(features, frames_of(config.geometry, lengths))

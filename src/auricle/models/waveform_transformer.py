@@ -17,10 +17,10 @@ from auricle.nn.attention import RelativePositionBias, RelativePositionConfig
 from auricle.nn.batch import Batch, Layout, frames_of, padding_mask, zero_padding
 from auricle.nn.chunking import map_chunks
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
-from auricle.nn.cpu.policy import acts, is_plain_tensor, may_pack
+from auricle.nn.cpu.policy import acts, may_pack
 from auricle.nn.linear import Linear
 from auricle.nn.norms import centred, normalized
-from auricle.nn.transformer import TransformerLayer
+from auricle.nn.transformer import TransformerLayer, is_left_out
 from auricle.nn.waveform_extractor import ExtractorConfig, WaveformExtractor
 
 MAX_LAYERS = 1000
@@ -150,19 +150,9 @@ class WaveformTransformer(nn.Module):
         yield x
         bias = None if config.relative_positions is None else self.relative_bias(max_frames)
         for index, layer in enumerate(self.layers):
-            if not (self.training and self._is_left_out(layer, generator)):
+            if not (self.training and is_left_out(layer, config.layer_drop, generator)):
                 x = layer(x, layout, bias)
             yield self._emit(x, index)
-
-    def _is_left_out(self, layer: nn.Module, generator: torch.Generator | None) -> bool:
-        """Draw if this step of training leaves a layer out (LayerDrop).
-
-        Processes that hold a part of its weights each wait for each other in it: it is never left
-        out by some of them.
-        """
-        is_whole = all(is_plain_tensor(parameter) for parameter in layer.parameters())
-        chance = torch.rand((), generator=generator, device="cpu").item()
-        return chance < self.config.layer_drop and is_whole
 
     def _emit(self, x: Tensor, index: int) -> Tensor:
         """The output of layer `index` as others see it."""

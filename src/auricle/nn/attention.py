@@ -159,13 +159,19 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017, 3.2), in WavLM with a gated bias."""
 
     def __init__(
-        self, width: int, *, num_heads: int, dropout: float, has_gated_bias: bool = False
+        self,
+        width: int,
+        *,
+        num_heads: int,
+        dropout: float,
+        has_gated_bias: bool = False,
+        has_key_bias: bool = True,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
         self.query = Linear(width, width)
-        self.key = Linear(width, width)
+        self.key = Linear(width, width, bias=has_key_bias)
         self.value = Linear(width, width)
         self.out = Linear(width, width)
         if has_gated_bias:
@@ -173,15 +179,21 @@ class SelfAttention(nn.Module):
             self.gate = Linear(self.head_size, NUM_GATES * GATE_INPUTS)
             self.gate_scale = nn.Parameter(torch.ones(1, num_heads, 1, 1))
 
-    def forward(self, x: Tensor, layout: Layout, bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        layout: Layout,
+        bias: Tensor | None = None,
+        num_queries: int | None = None,
+    ) -> Tensor:
         """Output for the input `x`, both (B, T, D) in `layout`; each utterance attends to itself.
 
         `bias` (H, T, T), queries before keys and the last query first, is gated and added to the
-        scores.
+        scores. With `num_queries` the output is (B, num_queries, D), of the first frames of a
+        padded batch without `bias`.
         """
-        query, key, value = (
-            self._heads(projection(x)) for projection in (self.query, self.key, self.value)
-        )
+        query = self._heads(self.query(x[:, :num_queries]))
+        key, value = (self._heads(projection(x)) for projection in (self.key, self.value))
         biases = () if bias is None else (self.gates(x), bias)
         if layout.is_packed:
             context = self._attend_packed(query, key, value, layout, *biases)
