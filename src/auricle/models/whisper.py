@@ -138,10 +138,10 @@ class Whisper(Encoder):
             if index:
                 layer = self.blocks[index - 1]
                 # Nothing attends to the frames of the deepest layer.
-                num_queries = num_own if index == deepest and not is_hooked(layer) else None
+                queries = (None, num_own) if index == deepest and not is_hooked(layer) else ()
                 if not (self.training and is_left_out(layer, config.layer_drop)):
                     # Silence is no padding: every row is as long as the batch.
-                    x = layer(x, Layout([x.shape[1]]), num_queries=num_queries)
+                    x = layer(x, Layout([x.shape[1]]), *queries)
             if name in wanted:
                 output = self.norm(x) if index == config.num_layers else x
                 # A copy of the own frames, which does not keep the others in memory.
