@@ -15,10 +15,10 @@ from auricle.errors import AudioError, AuricleError
 from auricle.frontends.whisper_mel import log_mel
 from auricle.inference.windows import encode_windows
 from auricle.models import base
-from auricle.models.whisper import Whisper, WhisperConfig
+from auricle.models.whisper import Whisper, WhisperConfig, sinusoids
 from auricle.nn.activations import WAVEFORM_ACTIVATIONS
 from auricle.nn.cpu.policy import reference_kernels
-from golden_cases import deviation
+from golden_cases import GoldenCase, deviation
 
 SMALL: dict[str, Any] = {
     "num_mels": 20, "max_frames": 60, "hidden_size": 8, "num_layers": 2, "num_heads": 2,
@@ -193,6 +193,13 @@ def test_a_row_of_16_bits_is_near() -> None:
     with torch.inference_mode():
         for output, expected in zip(half(wavs), model(wavs), strict=True):
             assert (output - expected).square().mean().sqrt() / expected.std() < 0.1
+
+
+def test_positions_begin_as_those_of_the_authors() -> None:
+    published = torch.load(GoldenCase("whisper_official").checkpoints[0])["model_state_dict"]
+    expected = published["encoder.positional_embedding"].float()
+    torch.testing.assert_close(sinusoids(1500, 8), expected, rtol=0, atol=1e-3)  # of 16 bits
+    assert sinusoids(5, 3).shape == (5, 3)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from auricle.nn.activations import WaveformActivation
 from auricle.nn.batch import Batch, Layout, frames_of
 from auricle.nn.conv import Conv1d
 from auricle.nn.cpu.policy import is_hooked, may_bypass
+from auricle.nn.cpu.prepack import Prepacking
 from auricle.nn.depth import check_depth
 from auricle.nn.transformer import TransformerLayer, is_left_out
 
@@ -30,6 +31,8 @@ FRAMES = GEOMETRY.then(
     Window(size=3, pad_left=1, pad_right=1), Window(size=3, stride=2, pad_left=1, pad_right=1)
 )
 """Frames of the two convolutions: one for each 320 samples, and one for the rest."""
+
+LONGEST_TIMESCALE = 10_000.0
 
 SILENT_FRAMES = 4
 """Frames after an utterance's own of which the first half may still see it. The last sees the end
@@ -79,11 +82,19 @@ class WhisperConfig(Config, frozen=True, kw_only=True):
             )
 
 
+def sinusoids(num_frames: int, width: int) -> Tensor:
+    """Sines of all timescales, from 1 to 10,000, and then their cosines: (num_frames, width)."""
+    num_timescales = (width + 1) // 2
+    scales = torch.arange(num_timescales) / max(num_timescales - 1, 1)
+    angles = torch.arange(num_frames).unsqueeze(1) * LONGEST_TIMESCALE**-scales
+    return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
+
+
 class Whisper(Encoder):
     """Whisper's encoder, trained for recognition and translation with labels from the web.
 
-    Positions are weights here, as sinusoids in the authors' files: fine-tuning changes them unless
-    `encoder.positions.requires_grad_(False)`.
+    Positions are weights, which begin as sinusoids and are read from files: fine-tuning changes
+    them, as the authors' code does not, unless `encoder.positions.requires_grad_(False)`.
     """
 
     family = "whisper"
@@ -97,8 +108,7 @@ class Whisper(Encoder):
         width = config.hidden_size
         self.conv1 = Conv1d(config.num_mels, width, 3, padding=1)
         self.conv2 = Conv1d(width, width, 3, stride=2, padding=1)
-        self.positions = nn.Parameter(torch.empty(config.max_frames, width))
-        nn.init.normal_(self.positions, std=0.02)
+        self.positions = nn.Parameter(sinusoids(config.max_frames, width))
         self.blocks = nn.ModuleList(
             TransformerLayer(
                 width,
@@ -115,6 +125,10 @@ class Whisper(Encoder):
             for _ in range(config.num_layers)
         )
         self.norm = nn.LayerNorm(width)
+        for part in self.modules():
+            if isinstance(part, Prepacking):
+                # Frames of 30 s are so many that packed weights gain 1 %, for twice the memory.
+                part.keeps_packed = False
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
