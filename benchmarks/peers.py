@@ -13,7 +13,8 @@ another is measured. In every round each library encodes once in each way, in an
 by one; the first encoding does not count, but tells the memory. `--peers-python` is an interpreter
 with
 
-    pip install torch==2.13.0 s3prl==0.4.18 transformers torchaudio onnxruntime onnx openvino
+    pip install torch==2.13.0 s3prl==0.4.18 transformers torchaudio onnxruntime onnx openvino \
+        openai-whisper faster-whisper
 
 and what is missing there is left out. Figures of other models and cases that the file of results
 holds stay in it. `--render` writes its tables into the documentation, and needs nothing but it.
@@ -37,7 +38,16 @@ import numpy as np
 import soundfile
 from peer_workers import machine, report
 from peer_workers.client import Client, PeerError, worker
-from peer_workers.models import CASES, CHECK, GRAPH_LIBRARIES, LIBRARIES, MODELS, PEERS, ways
+from peer_workers.models import (
+    CASES,
+    CHECK,
+    GRAPH_LIBRARIES,
+    LIBRARIES,
+    MODELS,
+    PEERS,
+    WHISPER_LIBRARIES,
+    ways,
+)
 
 from auricle.audio.samples import sample_paths
 
@@ -122,7 +132,8 @@ class Benchmark:
         folder.mkdir()
         skipped: dict[str, str] = {}
         checkpoints = self._checkpoints(name, folder, skipped)
-        gflop = self._count(checkpoints["auricle"])
+        cases = [case for case in self._arguments.cases if MODELS[name].takes(case)]
+        gflop = self._count(checkpoints["auricle"], cases)
         with contextlib.ExitStack() as stack:
             clients: dict[str, Client] = {}
             for library, checkpoint in checkpoints.items():
@@ -137,7 +148,7 @@ class Benchmark:
             for library, reason in skipped.items():
                 tell(f"{name}: {library} left out: {reason}")
             differences = compare(name, clients, self._waveforms["check"], folder)
-            for case in self._arguments.cases:
+            for case in cases:
                 row = self._case(name, case, clients)
                 row["gflop"] = gflop[case]
                 row |= {"differences": differences, "skipped": {**skipped, **row["skipped"]}}
@@ -177,6 +188,12 @@ class Benchmark:
             except PeerError as error:
                 skipped |= dict.fromkeys(graph_readers, f"export by {error}")
                 result = {name: path for name, path in result.items() if name not in graph_readers}
+        for reader in [reader for reader in readers if reader in WHISPER_LIBRARIES]:
+            try:
+                result[reader] = make("transformers", reader, checkpoint=exported)
+            except PeerError as error:
+                skipped[reader] = f"conversion by {error}"
+                del result[reader]
         return {library: result[library] for library in LIBRARIES if library in result}
 
     def _case(self, name: str, case: str, clients: dict[str, Client]) -> dict[str, Any]:
@@ -217,13 +234,13 @@ class Benchmark:
             "skipped": skipped,
         }
 
-    def _count(self, checkpoint: str) -> dict[str, float]:
+    def _count(self, checkpoint: str, cases: list[str]) -> dict[str, float]:
         """Operations of each case in 10^9, without padding."""
         with self._worker("auricle") as client:
             client.ask("load", checkpoint=checkpoint)
             return {
                 case: round(client.ask("flops", waveforms=self._waveforms[case])["flops"] / 1e9, 2)
-                for case in self._arguments.cases
+                for case in cases
             }
 
     def _worker(self, library: str) -> AbstractContextManager[Client]:

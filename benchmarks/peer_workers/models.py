@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 GRAPH_LIBRARIES = ("onnxruntime", "openvino")
 """They run what transformers exports, a waveform at a time."""
 
 LONE_LIBRARIES = (*GRAPH_LIBRARIES, "torch_compile")
-LIBRARIES = ("auricle", "s3prl", "transformers", "torchaudio", *LONE_LIBRARIES)
+WHISPER_LIBRARIES = ("openai_whisper", "ctranslate2")
+LIBRARIES = (
+    "auricle",
+    "s3prl",
+    "transformers",
+    "torchaudio",
+    *LONE_LIBRARIES,
+    *WHISPER_LIBRARIES,
+)
 PEERS = LIBRARIES[1:]
 
 TOLERANCE = 1e-4
@@ -26,6 +35,7 @@ class Model:
         peers: Libraries that have it.
         maker: Whose random weights all have.
         tolerance: Largest deviation from them.
+        max_seconds: Longest waveform that the model takes.
     """
 
     title: str
@@ -33,6 +43,16 @@ class Model:
     peers: tuple[str, ...] = ("s3prl",)
     maker: str = "s3prl"
     tolerance: float = TOLERANCE
+    max_seconds: float = math.inf
+
+    def takes(self, case: str) -> bool:
+        """True if no waveform of the case is too long for the model."""
+        return max(CASES[case]) <= self.max_seconds
+
+
+def _whisper(title: str, size: str) -> Model:
+    peers = ("transformers", *WHISPER_LIBRARIES)
+    return Model(title, size, peers, "auricle", MEL_TOLERANCE, max_seconds=30.0)
 
 
 MODELS = {
@@ -47,10 +67,12 @@ MODELS = {
     "pase_plus": Model("PASE+", "pase_plus"),
     "wav2vec": Model("wav2vec large", "wav2vec_large"),
     "vq_wav2vec": Model("vq-wav2vec", "vq_wav2vec"),
-    "wav2vec2": Model("wav2vec 2.0 Base", "wav2vec2_base_960", PEERS),
+    "wav2vec2": Model("wav2vec 2.0 Base", "wav2vec2_base_960", PEERS[:-2]),
     "hubert": Model("HuBERT Base", "hubert_base", PEERS[:3]),
     "wavlm": Model("WavLM Base+", "wavlm_base_plus", PEERS[:3], maker="auricle"),
     "data2vec": Model("data2vec audio Base", "data2vec_audio_base", PEERS[:2]),
+    "whisper_base": _whisper("Whisper base", "whisper_base"),
+    "whisper_small": _whisper("Whisper small", "whisper_small"),
 }
 
 CASES = {

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 BYTES_PER_KIB = 1024
+WHISPER_HOP_SAMPLES = 320
 
 
 class Worker(ABC):
@@ -124,6 +125,11 @@ class TorchWorker(Worker):
         import torch
 
         return torch.from_numpy(samples)
+
+
+def own_frames(num_samples: int) -> int:
+    """Frames of a waveform among the 1500 that Whisper makes of it and the zeros after it."""
+    return -(-num_samples // WHISPER_HOP_SAMPLES)
 
 
 def serve(make: Callable[[], Worker]) -> None:

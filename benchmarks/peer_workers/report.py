@@ -32,6 +32,8 @@ MARKS = {
     "onnxruntime": ("v", "white", "0.3"),
     "openvino": ("<", "white", "0.3"),
     "torch_compile": (">", "white", "0.3"),
+    "openai_whisper": ("P", "0.75", "0.3"),
+    "ctranslate2": ("X", "white", "0.3"),
 }
 """Library -> marker, its fill and its edge."""
 

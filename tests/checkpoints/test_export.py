@@ -28,6 +28,7 @@ PRESETS: dict[str, WaveformTransformerConfig] = {
     name: config
     for family in model_types().values()
     for name, config in FAMILIES[family].presets().items()
+    if isinstance(config, WaveformTransformerConfig)
 }
 
 
@@ -116,6 +117,23 @@ def test_what_came_from_transformers_goes_back(case: Any, tmp_path: Path) -> Non
     encoder = case.load()
     auricle.export_to_transformers(encoder, tmp_path)
     assert is_same(auricle.load(tmp_path), encoder)
+
+
+def test_whisper_has_a_decoder_of_no_layers(tmp_path: Path) -> None:
+    encoder = GoldenCase("whisper_official").load()
+    auricle.export_to_transformers(encoder, tmp_path / "out")
+    again = auricle.load(tmp_path / "out")
+    assert again.config == encoder.config
+    assert is_same(again, encoder)
+    assert all(key.startswith("decoder.") for key in again.unused_keys)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["architectures"] == ["WhisperModel"]
+    assert (config["decoder_layers"], config["encoder_layers"]) == (0, 2)
+    preprocessor = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
+    assert (preprocessor["feature_size"], preprocessor["chunk_length"]) == (128, 30)
+    shorter = auricle.build(msgspec.structs.replace(encoder.config, max_frames=100))
+    with pytest.raises(AuricleError, match="max_source_positions must be 1500, but is 100"):
+        auricle.export_to_transformers(shorter, tmp_path / "other")
 
 
 def test_files_and_what_they_say(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,12 +9,14 @@ import msgspec
 import pytest
 import torch
 
+import auricle
 from auricle.catalogue.family import FAMILIES, Family
 from auricle.checkpoints import formats
 from auricle.checkpoints.formats import FORMATS, Format, convert_cpc, formats_for, recognise
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.errors import CheckpointError, PlugInError
 from auricle.plug_ins import PlugIn
+from golden_cases import GoldenCase
 
 
 def npc_repo(method: str, **paras: object) -> dict[str, Any]:
@@ -33,6 +36,7 @@ def s3prl(config: dict[str, Any], *, legacy: bool) -> dict[str, Any]:
         (npc_repo("apc", vq=None), "npc-repo", ("apc",)),
         (npc_repo("vqapc"), "npc-repo", ("vq_apc",)),
         (npc_repo("npc"), "npc-repo", ("npc",)),
+        ({"dims": {}, "model_state_dict": {}}, "openai-whisper", ("whisper",)),
         (s3prl({}, legacy=False), "s3prl", ("tera", "mockingjay")),
         (s3prl({}, legacy=True), "s3prl-legacy", ("mockingjay", "tera")),
         (s3prl({"task": {"noise_proportion": 0.15}}, legacy=True), "s3prl-legacy", ("tera", "mockingjay")),
@@ -59,6 +63,7 @@ def test_content_tells_format_and_family(
         ({}, "holds nothing"),
         ({"state": 1, "other": 2}, "not one of .*: it holds state, other"),
         ({"config": "text", "model": {}}, "not one of"),
+        ({"dims": 1, "model_state_dict": {}}, "not one of"),
     ],
 )
 def test_other_content_is_refused(content: object, reason: str) -> None:
@@ -75,13 +80,51 @@ def test_an_unknown_method_is_refused() -> None:
 @pytest.mark.parametrize(
     ("content", "name"),
     [
-        ({"dims": {}, "model_state_dict": {}}, "Whisper"),
         ({"Transformer": {}, "Settings": {}}, "s3prl before December 2020"),
     ],
 )
 def test_published_layouts_that_are_not_read_are_named(content: dict[str, Any], name: str) -> None:
     with pytest.raises(CheckpointError, match=f"it looks like .*{name}.* does not read"):
         recognise(content)
+
+
+def whisper() -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(GoldenCase("whisper_official").checkpoints[0])
+    return content
+
+
+def test_whisper_s_half_precision_is_widened_and_its_prefix_is_any(tmp_path: Path) -> None:
+    content = whisper()
+    weights = content["model_state_dict"]
+    assert {weight.dtype for weight in weights.values()} == {torch.float16}
+    expected = GoldenCase("whisper_official").load()
+    alone = {
+        key.removeprefix("encoder."): weight
+        for key, weight in weights.items()
+        if key.startswith("encoder.")
+    }
+    for number, part in enumerate((alone, {f"a.b.{key}": x for key, x in weights.items()})):
+        path = tmp_path / f"{number}.pt"
+        torch.save({**content, "model_state_dict": part}, path)
+        encoder = auricle.load(path)
+        assert encoder.dtype == torch.float32
+        assert encoder.config == expected.config
+        pairs = zip(encoder.parameters(), expected.parameters(), strict=True)
+        assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+    bare = tmp_path / "bare.pt"
+    torch.save(alone, bare)
+    encoder = auricle.load(bare, family="whisper", config=content["dims"])
+    assert encoder.config == expected.config
+
+
+def test_whisper_s_context_must_be_30_s() -> None:
+    content = whisper()
+    content["dims"]["n_audio_ctx"] = 750
+    layout, payload = recognise(content)
+    with pytest.raises(
+        CheckpointError, match=r"dims\.n_audio_ctx must be 1500, but is 750: .*30 s"
+    ):
+        layout.convert(payload, FAMILIES["whisper"])
 
 
 OWN = Format("own", lambda content: content["own"], lambda content: ("mine",), convert_cpc)

@@ -25,7 +25,7 @@ from auricle.checkpoints.huggingface import (
     read_weights,
 )
 from auricle.errors import CheckpointError
-from golden_cases import GoldenCase
+from golden_cases import GoldenCase, deviation
 
 FIRST = {"a": torch.arange(3.0), "b": torch.ones(2, 2)}
 SECOND = {"c": torch.zeros(1)}
@@ -175,9 +175,55 @@ def test_families() -> None:
         ("data2vec",),
     ]
     with pytest.raises(CheckpointError, match="model_type must be one of wav2vec2, hubert"):
-        families(model_type="whisper")
+        families(model_type="bert")
     with pytest.raises(CheckpointError, match=r"config\.json lacks model_type"):
         families()
+
+
+WHISPER = GoldenCase("hf_whisper")
+
+
+@pytest.mark.parametrize("prefix", ["", "encoder.", "model.encoder.", "asr.model.encoder."])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_whisper_under_any_prefix_is_computed_in_float32(
+    prefix: str, dtype: torch.dtype, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = load_file(WHISPER.folder / "hf" / "model.safetensors")
+    named = {
+        prefix + key.removeprefix("model.encoder."): weight.to(dtype)
+        for key, weight in weights.items()
+        if key.startswith("model.encoder.")
+    }
+    save_file(named, tmp_path / "model.safetensors")
+    shutil.copy(WHISPER.folder / "hf" / "config.json", tmp_path)
+    with caplog.at_level(logging.WARNING):
+        encoder = auricle.load(tmp_path)
+    assert not caplog.records  # its waveforms are not normalised, whatever a preprocessor says
+    assert encoder.dtype == torch.float32
+    wav = WHISPER.wavs[1]
+    with torch.inference_mode():
+        difference = deviation(encoder([wav])[0], WHISPER.references(1)[None])
+    assert difference <= (WHISPER.limit if dtype == torch.float32 else 0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"chunk_length": 20}, r"preprocessor\.chunk_length must be 30, but is 20"),
+        ({"n_fft": 512}, "n_fft must be 400"),
+        ({"hop_length": 80}, "hop_length must be 160"),
+        ({"sampling_rate": 8000}, "sampling_rate must be 16000"),
+        ({"dither": 0.1}, "dither must be 0.0, but is 0.1: noise"),
+    ],
+)
+def test_other_preprocessors_of_whisper_are_refused(
+    options: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(WHISPER.folder / "hf", tmp_path / "hf"))
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **options}))
+    with pytest.raises(CheckpointError, match=reason):
+        auricle.load(folder)
 
 
 BASE = GoldenCase("hf_wav2vec2_base").folder / "hf"

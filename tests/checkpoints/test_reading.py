@@ -239,8 +239,8 @@ def test_tensors_among_the_state_of_a_trainer(
     torch.save({**content, "teacher": average}, path)
     with pytest.raises(CheckpointError, match="2 whole encoders with different weights"):
         auricle.load(path, family="tera", config=options)
-    torch.save({"dims": 1, "model_state_dict": weights}, path)
-    with pytest.raises(CheckpointError, match="Whisper as OpenAI publishes it"):
+    torch.save({"Settings": 1, "Transformer": weights}, path)
+    with pytest.raises(CheckpointError, match="s3prl before December 2020"):
         auricle.load(path, family="tera", config=options)
 
 

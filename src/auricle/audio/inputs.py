@@ -128,6 +128,7 @@ def as_waveforms(
     *,
     sample_rate: int,
     min_samples: int,
+    max_samples: int | None = None,
     pad_short: bool = False,
     device: torch.device | str = "cpu",
 ) -> list[Tensor]:
@@ -141,6 +142,7 @@ def as_waveforms(
             `sample_rate`; files and `(samples, sample_rate)` pairs are resampled to it.
         sample_rate: Rate of the results in Hz.
         min_samples: Minimum length in samples.
+        max_samples: Maximum length in samples; None for no limit.
         pad_short: Append zeros up to `min_samples` to shorter waveforms, instead of raising an
             error. An empty waveform is an error in both cases.
         device: Device of the results.
@@ -149,9 +151,9 @@ def as_waveforms(
         Tensors (S,), float32, in the order of `inputs`; an empty list for an empty list.
 
     Raises:
-        AudioError: `inputs` is not a list; a waveform is empty, too short, not 1-D, not floating
-            point, or holds NaN or infinity; a file cannot be decoded; a rate is not plausible. The
-            message names the index of the waveform.
+        AudioError: `inputs` is not a list; a waveform is empty, too short or long, not 1-D, not
+            floating point, or holds NaN or infinity; a file cannot be decoded; a rate is not
+            plausible. The message names the index of the waveform.
     """
     _check_list(inputs)
     waveforms = []
@@ -168,6 +170,13 @@ def as_waveforms(
                             "append zeros"
                         )
                     waveform = torch.nn.functional.pad(waveform, (0, min_samples - num_samples))
+                if max_samples is not None and num_samples > max_samples:
+                    raise AudioError(
+                        f"it has {num_samples} samples, but the encoder takes {max_samples} "
+                        f"({max_samples / sample_rate:g} s) at most, as its authors' code does: "
+                        "cut it, or encode it in windows of that length (auricle.encode_windows, "
+                        "on the command line --window), which changes every frame a little"
+                    )
             except AudioError as error:
                 raise AudioError(f"waveform {index}: {error}") from error
             waveforms.append(waveform.to(device))

@@ -29,6 +29,7 @@ from auricle.checkpoints.keymap import (
     Converted,
     KeyMap,
     has_part,
+    in_float32,
     kind_of,
     split,
     state_dict,
@@ -295,6 +296,44 @@ def convert_fairseq(payload: Payload, family: Family) -> Converted:
     return fairseq.convert_conv_encoder(payload, family)
 
 
+def convert_huggingface(payload: Payload, family: Family) -> Converted:
+    """Config and weights of a model of transformers.
+
+    Raises:
+        CheckpointError: An option is not known or asks for what is not implemented.
+    """
+    if issubclass(family.config_type(), WaveformTransformerConfig):
+        return waveform_transformer.convert_huggingface(payload, family)
+    return huggingface.convert(payload, family)
+
+
+WHISPER = "openai-whisper"
+"""Name of the format of OpenAI's files, in messages and in data files."""
+
+WHISPER_FFN_FACTOR = 4
+"""Width of Whisper's feed-forward part as a multiple of its own, in the authors' code."""
+
+
+def _is_whisper(content: Payload) -> bool:
+    dims, weights = content.get("dims"), content.get("model_state_dict")
+    return isinstance(dims, Mapping) and isinstance(weights, Mapping)
+
+
+def convert_whisper(payload: Payload, family: Family) -> Converted:
+    """Config and weights of a file of OpenAI's, float16 in part, which are computed in float32.
+
+    Raises:
+        CheckpointError: A dimension is absent, or not one that the authors' code takes.
+    """
+    spec = family.formats[WHISPER]
+    options = Options(as_mapping(payload["dims"]), "dims")
+    check_demands(spec.demands, options)
+    given = {"ffn_size": WHISPER_FFN_FACTOR * options.require("n_audio_state", int)}
+    config = read_config(family.config_type(), spec.fields, options, given)
+    weights = in_float32(state_dict(payload["model_state_dict"], "model_state_dict"))
+    return Converted(config, weights, KeyMap(spec.keys, spec.unused))
+
+
 def _is_npc_weights(content: Payload) -> bool:
     return npc_repo.method(weights_in(content)) is not None
 
@@ -327,6 +366,8 @@ def _payload(
         return self_distilled.SPIDR_SPEC, {"config": options, "weights": weights}
     if self_distilled.SPIN_SPEC in formats:
         return self_distilled.SPIN_SPEC, {"hyper_parameters": options, "state_dict": weights}
+    if WHISPER in formats:
+        return WHISPER, {"dims": options.get("dims", options), "model_state_dict": weights}
     if "npc-repo" in formats:
         return "npc-weights", {"config": options, "weights": weights}
     if "s3prl" in formats:
@@ -353,6 +394,8 @@ def _preprocessor(options: Mapping[str, Any], config: Configuration) -> dict[str
         file = Path(config).with_name(huggingface.PREPROCESSOR_FILE)
         if file.is_file():
             return dict(read_configuration(file))
+    if not huggingface.reads_waveforms(options):
+        return {}
     if "do_normalize" not in options:
         logger.warning(
             "the configuration does not say do_normalize, as %s does: waveforms will be normalised",
@@ -363,7 +406,6 @@ def _preprocessor(options: Mapping[str, Any], config: Configuration) -> dict[str
 
 
 OTHERS = {
-    "Whisper as OpenAI publishes it": {"dims", "model_state_dict"},
     "a checkpoint of s3prl before December 2020": {"Transformer", "Settings"},
 }
 """Layouts of published files that are not read, and keys that all of their files have."""
@@ -373,7 +415,7 @@ FORMATS = (
         "huggingface",
         huggingface.matches,
         huggingface.families,
-        waveform_transformer.convert_huggingface,
+        convert_huggingface,
     ),
     Format("fairseq-cfg", fairseq.matches_cfg, fairseq.families, convert_fairseq),
     Format("fairseq-args", fairseq.matches_args, fairseq.families, convert_fairseq),
@@ -390,6 +432,7 @@ FORMATS = (
         lambda _: ("hubert",),
         waveform_transformer.convert_distiller,
     ),
+    Format(WHISPER, _is_whisper, lambda _: ("whisper",), convert_whisper),
     Format("cpc-audio", _is_cpc, lambda _: ("cpc",), convert_cpc),
     Format("pase", pase.matches, lambda _: ("pase",), pase.convert, needs_config=True),
     Format(

@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from auricle.catalogue.family import FAMILIES
-from auricle.checkpoints.keymap import has_part, state_dict, weights_in
-from auricle.checkpoints.options import Options
+from auricle.catalogue.family import FAMILIES, Family
+from auricle.checkpoints.keymap import (
+    Converted,
+    KeyMap,
+    has_part,
+    in_float32,
+    state_dict,
+    weights_in,
+)
+from auricle.checkpoints.options import Options, check_demands, read_config
 from auricle.checkpoints.pickle.unpickle import read_legacy_checkpoint
 from auricle.errors import CheckpointError
 
@@ -80,9 +87,15 @@ def payload(folder: Path, content: object) -> dict[str, Any]:
     Raises:
         CheckpointError: A file is missing or damaged, or the content holds no weights.
     """
+    config = _read_json(folder / CONFIG_FILE)
+    preprocessor = _read_preprocessor(folder)
+    if preprocessor is None and reads_waveforms(config):
+        reason = "as a Wav2Vec2FeatureExtractor does unless its file says otherwise"
+        name = PREPROCESSOR_FILE
+        logger.warning("%s has no %s: waveforms will be normalised, %s", folder, name, reason)
     return {
-        CONFIG: _read_json(folder / CONFIG_FILE),
-        PREPROCESSOR: _read_preprocessor(folder),
+        CONFIG: config,
+        PREPROCESSOR: preprocessor or {},
         WEIGHTS: state_dict(content, f"the file of weights in {folder}"),
     }
 
@@ -141,6 +154,23 @@ def encoder_options(payload: Mapping[str, Any]) -> Options:
     return part if part.get("model_type", str, "") in model_types() else options
 
 
+def convert(payload: Mapping[str, Any], family: Family) -> Converted:
+    """Config and weights of a model whose data file has all fields and keys.
+
+    Options of the preprocessor are there under `preprocessor`. Published weights of 16 bits are
+    computed in 32, as those of the authors are.
+
+    Raises:
+        CheckpointError: An option is not known or asks for what is not implemented.
+    """
+    spec = family.formats[SPEC]
+    options = Options({**payload[CONFIG], "preprocessor": payload[PREPROCESSOR]}, CONFIG_FILE)
+    check_demands(spec.demands, options)
+    config = read_config(family.config_type(), spec.fields, options)
+    weights = in_float32(state_dict(payload[WEIGHTS], "the file of weights"))
+    return Converted(config, weights, KeyMap(spec.keys, spec.unused))
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(
@@ -154,21 +184,20 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a readable JSON object: {error}") from error
 
 
-def _read_preprocessor(folder: Path) -> dict[str, Any]:
+def _read_preprocessor(folder: Path) -> dict[str, Any] | None:
     if (folder / PREPROCESSOR_FILE).is_file():
         return _read_json(folder / PREPROCESSOR_FILE)
     if (folder / PROCESSOR_FILE).is_file():
         # Newer versions write the preprocessor's options into the processor's file.
         options = _read_json(folder / PROCESSOR_FILE).get("feature_extractor")
-        if isinstance(options, dict):
-            return options
-    logger.warning(
-        "%s has no %s: waveforms will be normalised, as a Wav2Vec2FeatureExtractor does unless "
-        "its file says otherwise",
-        folder,
-        PREPROCESSOR_FILE,
-    )
-    return {}
+        return options if isinstance(options, dict) else None
+    return None
+
+
+def reads_waveforms(config: Mapping[str, Any]) -> bool:
+    """Return whether a configuration is of a model whose preprocessor may normalise waveforms."""
+    stem = model_types().get(str(config.get("model_type")))
+    return stem is None or FAMILIES[stem].input == "wave"
 
 
 def read_folder_weights(folder: Path) -> object:

@@ -300,6 +300,14 @@ def state_dict(content: object, where: str) -> dict[str, Tensor]:
     return {}
 
 
+def in_float32(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose floating-point numbers of 16 bits are widened to 32."""
+    return {
+        key: weight.float() if weight.is_floating_point() and weight.itemsize < 4 else weight
+        for key, weight in weights.items()
+    }
+
+
 def kind_of(value: object) -> str:
     """The type that a value of a checkpoint had before it was read, for messages."""
     if isinstance(value, InertRecord):

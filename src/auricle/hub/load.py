@@ -167,7 +167,8 @@ def _read(
         training_data=record.training_data,
         licence=record.licence,
         source_url=record.urls[0] if record.urls else None,
-        sha256=record.sha256,
+        # The digest on record is that of a file, not of a repository that holds the same weights.
+        sha256=record.sha256 if _is_file(record) else None,
     )
     if record.embedded:
         path = whole_embedded_path(record)
@@ -184,16 +185,14 @@ def _published(record: Record, facts: Provenance, choices: _Choices) -> Checkpoi
         path = fetch(record, refresh=refresh)
         downloaded.append(path)
         config = fetch_config(record, refresh=refresh)
-        known = dataclasses.replace(facts, sha256=record.sha256 or pinned_sha256(path))
+        known = dataclasses.replace(facts, sha256=facts.sha256 or pinned_sha256(path))
         return Fetched(path=path, provenance=known, config=config)
 
-    # The digest on record is that of a file, not of a repository that holds the same weights.
-    is_file = not any(map(is_repository_url, record.urls))
     wanted = Wanted(
         label=record.name,
         places=(*record.urls, record.config_url or ""),
         family=record.family,
-        sha256=(record.sha256 or record.sha256_prefix) if is_file else None,
+        sha256=(record.sha256 or record.sha256_prefix) if _is_file(record) else None,
         normalize=record.normalize,
         without_adapters=choices.without_adapters,
     )
@@ -204,6 +203,11 @@ def _published(record: Record, facts: Provenance, choices: _Choices) -> Checkpoi
     current = {name: value for name, value in dataclasses.asdict(facts).items() if value}
     provenance = dataclasses.replace(checkpoint.provenance, **current)
     return dataclasses.replace(checkpoint, provenance=provenance)
+
+
+def _is_file(record: Record) -> bool:
+    """True if the record has one file, and no repository that may take its place."""
+    return not any(map(is_repository_url, record.urls))
 
 
 def _published_config(name: str) -> Config | None:

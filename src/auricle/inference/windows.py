@@ -59,9 +59,9 @@ def encode_windows(
     Raises:
         AudioError: As in a call of the encoder.
         LayerError: The encoder has no such layer.
-        AuricleError: The window is not a hop longer than the overlap, or shorter than
-            `min_samples`; the overlap is shorter than the span of a frame; the encoder has no
-            final norm.
+        AuricleError: The window is not a hop longer than the overlap, shorter than `min_samples`
+            or longer than the encoder takes; the overlap is shorter than the span of a frame; the
+            encoder has no final norm.
     """
     pad_short = checked_pad_short(pad_short, short)
     is_one = layer != "all" and (isinstance(layer, str) or not isinstance(layer, Sequence))
@@ -178,7 +178,7 @@ def _encode(
     return [
         next(whole)
         if len(x) <= length
-        else _join(encode, x, _cuts(x, length, overlap, infos), infos)
+        else _join(encode, x, _cuts(x, length, overlap, infos, encoder.fixed_samples), infos)
         for x in waveforms
     ]
 
@@ -201,6 +201,12 @@ def _in_samples(
             f"({encoder.min_samples} samples, the fewest that the encoder takes), but is "
             f"{window_seconds:g}"
         )
+    if encoder.fixed_samples is not None and window > encoder.fixed_samples:
+        raise AuricleError(
+            f"window_seconds must be at most {encoder.fixed_samples / SAMPLE_RATE:g} "
+            f"({encoder.fixed_samples} samples, the most that the encoder takes), but is "
+            f"{window_seconds:g}"
+        )
     if overlap < reach:
         raise AuricleError(
             f"overlap_seconds must be at least {reach / SAMPLE_RATE:g} ({reach} samples, what one "
@@ -219,13 +225,17 @@ def _hop(infos: list[LayerInfo]) -> int:
     return math.lcm(*(info.geometry.hop_samples for info in infos))
 
 
-def _cuts(waveform: Tensor, window: int, overlap: int, infos: list[LayerInfo]) -> list[slice]:
+def _cuts(
+    waveform: Tensor, window: int, overlap: int, infos: list[LayerInfo], longest: int | None
+) -> list[slice]:
     """Windows in samples, each with a whole number of hops before it.
 
-    The last one ends at the end, and may be a hop longer than the others but for a sample.
+    The last one ends at the end, and may be a hop longer than the others but for a sample; with a
+    `longest` window it may be so much shorter.
     """
     hop = _hop(infos)
-    last = (len(waveform) - window) // hop * hop
+    spare = hop - 1 if longest is not None else 0
+    last = (len(waveform) - window + spare) // hop * hop
     starts = range(0, last, (window - overlap) // hop * hop)
     return [
         *(slice(start, start + window) for start in starts),

@@ -73,8 +73,8 @@ class Encoder(EncoderDefinition):
             One float32 tensor (frames, dim) per waveform, on the encoder's device.
 
         Raises:
-            AudioError: A waveform is empty, too short, not 1-D, not floating point, or holds NaN
-                or infinity; a file cannot be decoded. The message names the index.
+            AudioError: A waveform is empty, too short or long, not 1-D, not floating point, or
+                holds NaN or infinity; a file cannot be decoded. The message names the index.
             LayerError: The encoder has no such layer.
             AuricleError: `final_norm` is none of these, or the encoder has no final norm.
         """
@@ -169,9 +169,8 @@ class Encoder(EncoderDefinition):
         """
         info = self.layer_info(layer)
         self.check_final_norm(final_norm)
-        waveforms, lengths = checked_padded(
-            waveforms, lengths, None if is_traced() else self.min_samples
-        )
+        limits = None if is_traced() else (self.min_samples, self.fixed_samples)
+        waveforms, lengths = checked_padded(waveforms, lengths, limits)
         waveforms, lengths = waveforms.to(self.device), lengths.to(self.device)
         num_frames = info.geometry.num_frames(lengths)
         if is_traced():
@@ -290,6 +289,7 @@ class Encoder(EncoderDefinition):
             wavs,
             sample_rate=SAMPLE_RATE,
             min_samples=self.min_samples,
+            max_samples=self.fixed_samples,
             pad_short=pad_short,
             device=self.device,
         )
@@ -337,7 +337,7 @@ class Encoder(EncoderDefinition):
             return [everything]
         if not takes_one_by_one(waveforms[0], (), *self.children()):
             budget = int(MAX_PADDED_SECONDS * SAMPLE_RATE)
-            return length_groups([len(waveform) for waveform in waveforms], budget)
+            return length_groups([self.fixed_samples or len(one) for one in waveforms], budget)
         if not self.is_faster_together:
             return [[index] for index in everything]
         order = sorted(everything, key=lambda index: -len(waveforms[index]))
@@ -375,7 +375,6 @@ class FeatureEncoder(Encoder):
 
     def stream_steps(self) -> Iterator[Step]:
         """The front end alone; families add the steps of what reads it."""
-
         if self.looks_ahead:
             yield from super().stream_steps()
         features = self.config.features
@@ -386,6 +385,6 @@ class FeatureEncoder(Encoder):
 
     def features(self, batch: Batch) -> Batch:
         """Front-end features (B, T, D) in the weights' type, padded with zeros, of waveforms."""
-        config = self.config.features
-        features = config.features(batch.values, batch.lengths).to(self.dtype)
-        return Batch.padded(features, frames_of(config.geometry, batch.lengths))
+        config, lengths = self.config.features, batch.lengths
+        features = config.features(batch.values, lengths).to(self.dtype)
+        return Batch.padded(features, frames_of(config.geometry, lengths))

@@ -102,6 +102,14 @@ class EncoderDefinition(LayerChoice):
         return max(info.geometry.min_samples() for info in self.layer_infos)
 
     @property
+    def fixed_samples(self) -> int | None:
+        """Samples that every waveform is padded to, with zeros, before it is encoded.
+
+        Longer ones are refused. None for an encoder of any length.
+        """
+        return None
+
+    @property
     def sees_past(self) -> bool:
         """True where a frame depends on all before it: recurrence, causal convolutions."""
         return False

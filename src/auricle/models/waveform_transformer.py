@@ -19,10 +19,10 @@ from auricle.nn.attention import Alibi, AlibiConfig, RelativePositionBias, Relat
 from auricle.nn.batch import Batch, Layout, frames_of, padding_mask, zero_padding
 from auricle.nn.chunking import map_chunks
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
-from auricle.nn.cpu.policy import acts, is_plain_tensor, may_pack
+from auricle.nn.cpu.policy import acts, may_pack
 from auricle.nn.linear import Linear
 from auricle.nn.norms import centred, normalized
-from auricle.nn.transformer import TransformerLayer
+from auricle.nn.transformer import TransformerLayer, is_left_out
 from auricle.nn.waveform_extractor import ExtractorConfig, WaveformExtractor
 
 MAX_LAYERS = 1000
@@ -188,26 +188,16 @@ class WaveformTransformer(nn.Module):
         for index, layer in enumerate(self.layers):
             if config.alibi is not None:
                 bias = self.alibi(max_frames, index)
-            is_left_out = self.training and self._is_left_out(layer, generator)
-            if index in tapped and not is_left_out:
+            skips = self.training and is_left_out(layer, config.layer_drop, generator)
+            if index in tapped and not skips:
                 x, ffn = layer(x, layout, bias, gives_ffn=True)
                 yield ffn
                 del ffn
             elif index in tapped:
                 yield torch.zeros_like(x)
-            elif not is_left_out:
+            elif not skips:
                 x = layer(x, layout, bias)
             yield self.norm(x) if is_normed[index + 1] else x
-
-    def _is_left_out(self, layer: nn.Module, generator: torch.Generator | None) -> bool:
-        """Draw if this step of training leaves a layer out (LayerDrop).
-
-        Processes that hold a part of its weights each wait for each other in it: it is never left
-        out by some of them.
-        """
-        is_whole = all(is_plain_tensor(parameter) for parameter in layer.parameters())
-        chance = torch.rand((), generator=generator, device="cpu").item()
-        return chance < self.config.layer_drop and is_whole
 
     def _embed(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """The first layer's input (B, T, D), of `x` (B, T, D) that is zero on padding."""

@@ -228,31 +228,38 @@ class SelfAttention(nn.Module):
         *,
         num_heads: int,
         dropout: float,
-        qkv_bias: bool = True,
+        has_bias: bool = True,
+        has_key_bias: bool = True,
         has_gated_bias: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
         self.has_gated_bias = has_gated_bias
-        self.query = Linear(width, width, bias=qkv_bias)
-        self.key = Linear(width, width, bias=qkv_bias)
-        self.value = Linear(width, width, bias=qkv_bias)
+        self.query = Linear(width, width, bias=has_bias)
+        self.key = Linear(width, width, bias=has_bias and has_key_bias)
+        self.value = Linear(width, width, bias=has_bias)
         self.out = Linear(width, width)
         if has_gated_bias:
             self.head_size = width // num_heads
             self.gate = Linear(self.head_size, NUM_GATES * GATE_INPUTS)
             self.gate_scale = nn.Parameter(torch.ones(1, num_heads, 1, 1))
 
-    def forward(self, x: Tensor, layout: Layout, bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        layout: Layout,
+        bias: Tensor | None = None,
+        num_queries: int | None = None,
+    ) -> Tensor:
         """Output for the input `x`, both (B, T, D) in `layout`; each utterance attends to itself.
 
         `bias` (H, T, T), queries before keys and the last query first, is added to the scores,
-        gated where there is a gate.
+        gated where there is a gate. With `num_queries` the output is (B, num_queries, D), of the
+        first frames of a padded batch without `bias`.
         """
-        query, key, value = (
-            self._heads(projection(x)) for projection in (self.query, self.key, self.value)
-        )
+        query = self._heads(self.query(x[:, :num_queries]))
+        key, value = (self._heads(projection(x)) for projection in (self.key, self.value))
         gates = self.gates(x) if bias is not None and self.has_gated_bias else None
         if layout.is_packed:
             context = self._attend_packed(query, key, value, layout, bias, gates)

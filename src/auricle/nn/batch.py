@@ -60,14 +60,15 @@ def zero_padding(x: Tensor, mask: Tensor | None, *, time_dim: int) -> Tensor:
 
 
 def checked_padded(
-    waveforms: Tensor, lengths: Tensor, min_samples: int | None
+    waveforms: Tensor, lengths: Tensor, limits: tuple[int, int | None] | None
 ) -> tuple[Tensor, Tensor]:
     """A padded batch of waveforms, float32, and its lengths, int64, each on its device.
 
     Args:
         waveforms: (B, S), floating point.
         lengths: (B,), integers.
-        min_samples: The shortest length; None to look at no length.
+        limits: The shortest and the longest length of the encoder, None without a longest; None
+            to look at no length.
 
     Raises:
         AudioError: Shapes, types or lengths are others.
@@ -86,12 +87,14 @@ def checked_padded(
             f"lengths must be an integer tensor ({waveforms.shape[0]},), one for each row of "
             f"waveforms, but are {tuple(lengths.shape)}, {lengths.dtype}"
         )
-    for index, length in enumerate([] if min_samples is None else lengths.tolist()):
-        if not min_samples <= length <= waveforms.shape[1]:
-            raise AudioError(
-                f"lengths must be from {min_samples} (the encoder's minimum) to "
-                f"{waveforms.shape[1]} (of waveforms), but lengths[{index}] is {length}"
-            )
+    if limits is not None:
+        shortest, longest = limits[0], min(waveforms.shape[1], limits[1] or waveforms.shape[1])
+        for index, length in enumerate(lengths.tolist()):
+            if not shortest <= length <= longest:
+                raise AudioError(
+                    f"lengths must be from {shortest} (the encoder's minimum) to {longest} (of "
+                    f"waveforms, or its own), but lengths[{index}] is {length}"
+                )
     return waveforms.float(), lengths.long()
 
 

@@ -16,6 +16,7 @@ from auricle.nn.activations import WaveformActivation
 from auricle.nn.attention import SelfAttention
 from auricle.nn.batch import Layout
 from auricle.nn.chunking import chunks
+from auricle.nn.cpu.policy import is_plain_tensor
 from auricle.nn.linear import Linear, activated
 
 LONG_CHUNKS = 4
@@ -40,6 +41,7 @@ class TransformerLayer(nn.Module):
         activation_dropout: float = 0.0,
         qkv_bias: bool = True,
         has_gated_bias: bool = False,
+        has_key_bias: bool = True,
     ) -> None:
         super().__init__()
         self.pre_layer_norm = pre_layer_norm
@@ -50,7 +52,8 @@ class TransformerLayer(nn.Module):
             width,
             num_heads=num_heads,
             dropout=attention_dropout,
-            qkv_bias=qkv_bias,
+            has_bias=qkv_bias,
+            has_key_bias=has_key_bias,
             has_gated_bias=has_gated_bias,
         )
         self.attention_norm = nn.LayerNorm(width, eps=layer_norm_eps)
@@ -63,19 +66,23 @@ class TransformerLayer(nn.Module):
         x: Tensor,
         layout: Layout,
         bias: Tensor | None = None,
+        num_queries: int | None = None,
         *,
         gives_ffn: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Output for the input `x`, both (B, T, D) in `layout`.
 
         `bias` (H, T, T), queries before keys and the last query first, is that of attention
-        scores. With `gives_ffn` the output comes with that of the feed-forward part (B, T, D),
-        before dropout, residual and norm.
+        scores. With `num_queries` the output is (B, num_queries, D), of the first frames of a
+        padded batch, which attend to all others; only for norms before the parts. With `gives_ffn`
+        the output comes with that of the feed-forward part (B, T, D), before dropout, residual and
+        norm.
         """
         if layout.is_packed and self.is_long(x):
             return self._in_chunks(x, layout, bias, gives_ffn=gives_ffn)
         if self.pre_layer_norm:
-            x = x + self._drop(self.attention(self.attention_norm(x), layout, bias))
+            attended = self.attention(self.attention_norm(x), layout, bias, num_queries)
+            x = x[:, :num_queries] + self._drop(attended)
             ffn = self._feed_forward(self.ffn_norm(x))
             output = x + self._drop(ffn)
         else:
@@ -164,6 +171,19 @@ class TransformerLayer(nn.Module):
                 ffn[chunk] = inner
             attended = attended + inner
             output[chunk] = attended if self.pre_layer_norm else self.ffn_norm(attended)
+
+
+def is_left_out(
+    layer: nn.Module, probability: float, generator: torch.Generator | None = None
+) -> bool:
+    """Draw if a step of training leaves a layer out (LayerDrop, arXiv:1909.11556).
+
+    Processes that hold a part of its weights each wait for each other in it: it is never left
+    out by some of them.
+    """
+    is_whole = all(is_plain_tensor(parameter) for parameter in layer.parameters())
+    chance = torch.rand((), generator=generator, device="cpu").item()
+    return chance < probability and is_whole
 
 
 def _columns_of(linear: nn.Module, x: Tensor, columns: slice) -> Tensor:

@@ -163,6 +163,9 @@ class Prepacking(nn.Module):
     written to since, even through `weight.data`, is noticed at the next call of the encoder.
     """
 
+    keeps_packed = True
+    """False where packing costs little beside the products, which are many in every call."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._prepacked = _Entries()
@@ -236,7 +239,7 @@ def linear(
     """
     if is_packable(x, weight) and x.numel() > 0:
         num_rows = x.numel() // x.shape[-1]
-        if num_rows < MANY_ROWS:
+        if owner.keeps_packed and num_rows < MANY_ROWS:
             matrix = packed_weight(owner, weight, layout=layout, name=name)
         else:
             matrix = layout(weight).contiguous()
