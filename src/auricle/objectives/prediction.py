@@ -83,7 +83,7 @@ class QuantizedPrediction(Objective):
 
     @abc.abstractmethod
     def context(self, features: Batch) -> Tensor:
-        """Output (B, T, D) of the encoder, for features (B, T, D), that the quantiser reads."""
+        """Output (B, T, H) of the encoder, for features (B, T, D), that the quantiser reads."""
 
     def forward(
         self,
