@@ -125,6 +125,11 @@ def test_result_lies_on_the_device() -> None:
     assert waveform.device.type == "meta"
 
 
+def test_samples_without_values_are_refused() -> None:
+    with pytest.raises(AudioError, match="waveform 0: it is on the meta device"):
+        convert(speech().to("meta"))
+
+
 def test_short_waveforms() -> None:
     assert len(convert(speech(400))[0]) == 400
     with pytest.raises(

@@ -36,5 +36,7 @@ def test_options_of_the_front_end() -> None:
 def test_a_baseline_computes_where_it_was_put() -> None:
     encoder = auricle.load("fbank", device="meta")
     assert encoder.device == torch.device("meta")
+    (output,) = encoder([torch.randn(8_000)])
+    assert (output.device.type, output.shape) == ("meta", (48, 80))
     assert auricle.load("fbank").device == torch.device("cpu")
     assert dict(encoder.state_dict()) == {}

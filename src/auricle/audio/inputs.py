@@ -253,6 +253,8 @@ def _as_float32(samples: Tensor | NDArray[Any], name: str) -> Tensor:
     """
     dtype = str(samples.dtype).removeprefix("torch.")
     if isinstance(samples, Tensor):
+        if samples.is_meta:
+            raise AudioError("it is on the meta device, which holds no samples: pass real ones")
         is_floating = samples.is_floating_point()
     else:
         is_floating = samples.dtype.kind == "f"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 import torch
@@ -18,11 +17,8 @@ from auricle.frontends.feature_transforms import (
     padded_deltas,
     padded_mean,
 )
-from auricle.frontends.framing import batch_features, constant, magnitudes, transform_windows
+from auricle.frontends.framing import Frontend, constant, magnitudes, transform_windows
 from auricle.geometry import FrameGeometry, Window
-
-if TYPE_CHECKING:
-    from auricle.geometry import IntOrTensor
 
 # Kaldi floors energies at float32's machine epsilon before the logarithm (feature-fbank.cc).
 ENERGY_FLOOR = 2.0**-23
@@ -33,6 +29,7 @@ WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")
 
 
 class FbankConfig(
+    Frontend,
     msgspec.Struct,
     frozen=True,
     kw_only=True,
@@ -151,10 +148,6 @@ class FbankConfig(
         """Length of the shortest valid waveform: one frame, or two frames for CMVN."""
         return self.geometry.min_samples(2 if self.cmvn else 1)
 
-    def num_frames(self, num_samples: IntOrTensor) -> IntOrTensor:
-        """Number of frames for `num_samples` samples, an int or an integer tensor."""
-        return self.geometry.num_frames(num_samples)
-
     @property
     def uses_utterance_statistics(self) -> bool:
         """True if a frame depends on statistics of the whole utterance."""
@@ -169,27 +162,11 @@ class FbankConfig(
             return "it subtracts the mean over the whole utterance (subtract_mean)"
         return None
 
-    def features(self, waveforms: Tensor, lengths: Sequence[int] | Tensor) -> Tensor:
-        """Compute the features of a padded batch; an utterance does not depend on the others.
+    def _of_one(self, waveform: Tensor) -> Tensor:
+        return _features(waveform, self)
 
-        Args:
-            waveforms: (B, S) in [-1, 1]. Padding is ignored.
-            lengths: Samples of each utterance, as ints or an int64 tensor (B,).
-
-        Returns:
-            (B, T, dim) in float32, zero past the `num_frames` of an utterance.
-
-        Raises:
-            AudioError: An utterance is shorter than `min_samples`.
-        """
-        return batch_features(
-            waveforms,
-            lengths,
-            functools.partial(_features, config=self),
-            functools.partial(_padded_features, config=self),
-            min_samples=self.min_samples,
-            dim=self.dim,
-        )
+    def _of_padded(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return _padded_features(waveforms, lengths, self)
 
 
 def _features(waveform: Tensor, config: FbankConfig) -> Tensor:

@@ -9,7 +9,8 @@ shapes reproduce it; and what is computed per utterance cannot depend on the bat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -17,8 +18,60 @@ from torch import Tensor
 from auricle.errors import AudioError
 from auricle.frontends.feature_transforms import is_padding
 
+if TYPE_CHECKING:
+    from auricle.geometry import FrameGeometry, IntOrTensor
+
 BLOCK_FRAMES = 16_384
 """Windows transformed at once, which bounds the memory for long utterances."""
+
+
+class Frontend:
+    """Base of the configurations of front ends: waveforms in, a known count of frames out."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def geometry(self) -> FrameGeometry: ...
+
+        @property
+        def min_samples(self) -> int: ...
+
+        @property
+        def dim(self) -> int: ...
+
+        def _of_one(self, waveform: Tensor) -> Tensor:
+            """Features (T, D) of one utterance (S,)."""
+
+        def _of_padded(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+            """Features (B, T, D) of a padded batch (B, S), and their valid frames (B,)."""
+
+    def num_frames(self, num_samples: IntOrTensor) -> IntOrTensor:
+        """Number of frames for `num_samples` samples, an int or an integer tensor."""
+        return self.geometry.num_frames(num_samples)
+
+    def features(self, waveforms: Tensor, lengths: Sequence[int] | Tensor) -> Tensor:
+        """Compute the features of a padded batch; an utterance does not depend on the others.
+
+        Args:
+            waveforms: (B, S) in [-1, 1]. Padding is ignored.
+            lengths: Samples of each utterance, as ints or an int64 tensor (B,).
+
+        Returns:
+            (B, T, dim) in float32, zero past the `num_frames` of an utterance.
+
+        Raises:
+            AudioError: An utterance is shorter than `min_samples`.
+        """
+        return batch_features(
+            waveforms,
+            lengths,
+            self._of_one,
+            self._of_padded,
+            min_samples=self.min_samples,
+            dim=self.dim,
+        )
 
 
 def batch_features(
@@ -60,9 +113,16 @@ def batch_features(
     if len(counts) == 0:
         return waveforms.new_zeros((0, 0, dim), dtype=torch.float32)
     # Features stay in float32 under autocast: a logarithm near its floor needs all digits.
-    with torch.autocast(waveforms.device.type, enabled=False):
+    with _without_autocast(waveforms.device):
         rows = [transform(row) for row in _utterances(waveforms, counts, min_samples)]
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """No autocast, on devices that have any; the meta device, for shapes alone, has none."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def _utterances(waveforms: Tensor, lengths: Sequence[int], min_samples: int) -> list[Tensor]:

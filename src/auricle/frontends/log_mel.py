@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 import torch
@@ -13,11 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auricle.frontends.feature_transforms import append_deltas, cmvn, padded_cmvn, padded_deltas
-from auricle.frontends.framing import batch_features, constant, magnitudes, transform_windows
+from auricle.frontends.framing import Frontend, constant, magnitudes, transform_windows
 from auricle.geometry import FrameGeometry, Window
-
-if TYPE_CHECKING:
-    from auricle.geometry import IntOrTensor
 
 EPSILON = 1e-10  # added to the level, in the logarithm and to CMVN's deviation by the original code
 MFCC_LOG_OFFSET = 1e-6  # torchaudio.transforms.MFCC with log_mels
@@ -27,6 +23,7 @@ KINDS = ("mel", "linear", "mfcc")
 
 
 class LogMelConfig(
+    Frontend,
     msgspec.Struct,
     frozen=True,
     kw_only=True,
@@ -127,10 +124,6 @@ class LogMelConfig(
         reflection = self.fft_samples // 2 + 1
         return max(reflection, self.geometry.min_samples(2 if self.cmvn else 1))
 
-    def num_frames(self, num_samples: IntOrTensor) -> IntOrTensor:
-        """Number of frames for `num_samples` samples, an int or an integer tensor."""
-        return self.geometry.num_frames(num_samples)
-
     @property
     def uses_utterance_statistics(self) -> bool:
         """True: the level, and CMVN, are those of the whole utterance."""
@@ -141,27 +134,11 @@ class LogMelConfig(
         """Reason why the features cannot be computed frame by frame."""
         return "its front end brings the whole utterance to one level, and mirrors its ends"
 
-    def features(self, waveforms: Tensor, lengths: Sequence[int] | Tensor) -> Tensor:
-        """Compute the features of a padded batch; an utterance does not depend on the others.
+    def _of_one(self, waveform: Tensor) -> Tensor:
+        return _features(waveform, self)
 
-        Args:
-            waveforms: (B, S) in [-1, 1]. Padding is ignored.
-            lengths: Samples of each utterance, as ints or an int64 tensor (B,).
-
-        Returns:
-            (B, T, dim) in float32, zero past the `num_frames` of an utterance.
-
-        Raises:
-            AudioError: An utterance is shorter than `min_samples`.
-        """
-        return batch_features(
-            waveforms,
-            lengths,
-            functools.partial(_features, config=self),
-            functools.partial(_padded_features, config=self),
-            min_samples=self.min_samples,
-            dim=self.dim,
-        )
+    def _of_padded(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return _padded_features(waveforms, lengths, self)
 
 
 def _features(waveform: Tensor, config: LogMelConfig) -> Tensor:
