@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
+
+from auricle.probing.results import LayerResult, ProbeResult
 
 RATE = 16_000
 PITCHES = {"A": 300.0, "B": 1200.0, "C": 3500.0}
@@ -30,6 +34,44 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
 def _save(path: Path, wave: NDArray[np.float64]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, wave, RATE)
+
+
+def probe_result(
+    model: str, task: str, accuracies: dict[str, float], **changes: Any
+) -> ProbeResult:
+    """A result of these accuracies by layer, the last of them the default."""
+    layers = tuple(
+        LayerResult(
+            name=name,
+            dim=8,
+            hop_samples=160,
+            accuracy=accuracy,
+            fold_accuracies=(accuracy,),
+            num_examples=30,
+            num_train=20,
+            num_test=10,
+            frame_step=8,
+            converged=True,
+        )
+        for name, accuracy in accuracies.items()
+    )
+    example = ProbeResult(
+        model=model,
+        family="apc",
+        num_parameters=10,
+        weights_sha256=None,
+        task=task,
+        folds=("one", "two"),
+        seed=0,
+        num_classes=2,
+        majority_accuracy=0.182,
+        default_layer=list(accuracies)[-1],
+        layers=layers,
+        skipped_layers=(),
+        encoding_seconds=7.4,
+        fitting_seconds=2.0,
+    )
+    return msgspec.structs.replace(example, **changes)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -10,49 +9,15 @@ import pytest
 from auricle.errors import AuricleError
 from auricle.plotting import figures
 from auricle.probing.report import add_result, draw_layers, layer_lines, markdown_table, read_folder
-from auricle.probing.results import LayerResult, ProbeResult, read_results
-
-
-def result(model: str, task: str, accuracies: dict[str, float], **changes: Any) -> ProbeResult:
-    layers = tuple(
-        LayerResult(
-            name=name,
-            dim=4,
-            hop_samples=160,
-            accuracy=accuracy,
-            fold_accuracies=(accuracy,),
-            num_examples=30,
-            num_train=20,
-            num_test=10,
-            frame_step=8,
-            converged=True,
-        )
-        for name, accuracy in accuracies.items()
-    )
-    example = ProbeResult(
-        model=model,
-        family="apc",
-        num_parameters=10,
-        weights_sha256=None,
-        task=task,
-        folds=("one", "two"),
-        seed=0,
-        num_classes=2,
-        majority_accuracy=0.182,
-        default_layer="last",
-        layers=layers,
-        skipped_layers=(),
-        encoding_seconds=7.4,
-        fitting_seconds=2.0,
-    )
-    return msgspec.structs.replace(example, **changes)
+from auricle.probing.results import read_results
+from probing.conftest import probe_result
 
 
 def test_a_row_for_each_model_and_two_columns_for_each_task() -> None:
     results = [
-        result("m", "phones", {"first": 0.4567, "last": 0.4}),
-        result("m", "words", {"last": 1.0}),
-        result("n", "phones", {"first": 0.3}),
+        probe_result("m", "phones", {"first": 0.4567, "last": 0.4}),
+        probe_result("m", "words", {"last": 1.0}),
+        probe_result("n", "phones", {"first": 0.3}, default_layer="last"),
     ]
     assert markdown_table(results) == [
         "| model | phones, best | phones, default | words, best | words, default |",
@@ -63,17 +28,17 @@ def test_a_row_for_each_model_and_two_columns_for_each_task() -> None:
 
 
 def test_lines_say_what_was_found_and_how() -> None:
-    one = result("m", "phones", {"first": 0.4567, "last": 0.4}, skipped_layers=("block_1",))
+    one = probe_result("m", "phones", {"first": 0.4567, "last": 0.4}, skipped_layers=("block_1",))
     head, first, last, sizes, skipped = layer_lines(one)
     assert head == "m, phones: 2 labels, majority class 18.2 %"
-    assert first.split() == ["first", "4", "dims", "45.7", "%", "best"]
-    assert last.split() == ["last", "4", "dims", "40.0", "%", "default"]
+    assert first.split() == ["first", "8", "dims", "45.7", "%", "best"]
+    assert last.split() == ["last", "8", "dims", "40.0", "%", "default"]
     assert "2 fold(s) of 20 training and 10 test examples (one frame in 8); 7 s" in sizes
     assert skipped == "  not probed: block_1"
 
 
 def test_a_solver_that_was_not_done_is_said() -> None:
-    one = result("m", "words", {"last": 0.4})
+    one = probe_result("m", "words", {"last": 0.4})
     (layer,) = one.layers
     unfinished = msgspec.structs.replace(layer, converged=False, frame_step=1)
     lines = list(layer_lines(msgspec.structs.replace(one, layers=(unfinished,))))
@@ -82,7 +47,9 @@ def test_a_solver_that_was_not_done_is_said() -> None:
 
 
 def test_one_model_has_its_layers_on_the_axis_and_a_ring_on_the_default() -> None:
-    figure = draw_layers([result("m", "words", {"a": 0.25, "b": 0.5, "c": 0.4}, default_layer="b")])
+    figure = draw_layers(
+        [probe_result("m", "words", {"a": 0.25, "b": 0.5, "c": 0.4}, default_layer="b")]
+    )
     figure.canvas.draw()
     (panel,) = figure.axes
     curve, ring, majority = panel.lines
@@ -96,8 +63,8 @@ def test_one_model_has_its_layers_on_the_axis_and_a_ring_on_the_default() -> Non
 def test_several_models_count_layers_and_a_single_layer_is_level() -> None:
     figure = draw_layers(
         [
-            result("m_$1$", "words", {"a": 0.25, "b": 0.5}, default_layer="b"),
-            result("flat", "words", {"b": 0.3}, default_layer="b"),
+            probe_result("m_$1$", "words", {"a": 0.25, "b": 0.5}, default_layer="b"),
+            probe_result("flat", "words", {"b": 0.3}, default_layer="b"),
         ]
     )
     figure.canvas.draw()
@@ -123,8 +90,11 @@ def test_a_folder_that_is_not_there_has_no_results(tmp_path: Path) -> None:
 
 
 def test_results_are_added_and_replaced(tmp_path: Path) -> None:
-    first, second = result("m", "words", {"a": 0.5}), result("n", "words", {"a": 0.5})
-    other, better = result("m", "speakers", {"a": 0.5}), result("m", "words", {"a": 0.75})
+    first, second = probe_result("m", "words", {"a": 0.5}), probe_result("n", "words", {"a": 0.5})
+    other, better = (
+        probe_result("m", "speakers", {"a": 0.5}),
+        probe_result("m", "words", {"a": 0.75}),
+    )
     for new in (first, second, other, better):
         add_result(tmp_path, new)
     assert read_results(tmp_path / "words.json").results == (better, second)
@@ -139,11 +109,11 @@ def test_results_are_added_and_replaced(tmp_path: Path) -> None:
 
 
 def test_results_measured_in_another_way_stay_as_they_are(tmp_path: Path) -> None:
-    add_result(tmp_path, result("m", "words", {"a": 0.5}))
+    add_result(tmp_path, probe_result("m", "words", {"a": 0.5}))
     path = tmp_path / "words.json"
     path.write_text(path.read_text().replace('"penalty": 0.01', '"penalty": 0.1'))
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     assert json.loads(before["words.json"])["settings"]["penalty"] == 0.1
     with pytest.raises(AuricleError, match="choose another --out"):
-        add_result(tmp_path, result("n", "speakers", {"a": 0.5}))
+        add_result(tmp_path, probe_result("n", "speakers", {"a": 0.5}))
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

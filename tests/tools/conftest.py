@@ -15,8 +15,9 @@ from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
 from auricle.files.digests import file_sha256
 from auricle.info import Provenance
-from auricle.probing.results import LayerResult, ProbeResult, write_results
+from auricle.probing.results import write_results
 from auricle.training.recipe import parse_recipe
+from probing.conftest import probe_result
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))  # the tools are no package
 
@@ -48,42 +49,6 @@ GAINS = {
     "tera_mini": {"phones": 0.04, "words": 0.01, "speakers": 0.0},
 }
 """What the last layer has over fbank; every layer before it has a tenth less than the next."""
-
-
-def probe_result(
-    model: str, task: str, accuracies: dict[str, float], sha256: str | None
-) -> ProbeResult:
-    layers = tuple(
-        LayerResult(
-            name=name,
-            dim=8,
-            hop_samples=160,
-            accuracy=accuracy,
-            fold_accuracies=(accuracy,),
-            num_examples=30,
-            num_train=20,
-            num_test=10,
-            frame_step=1,
-            converged=True,
-        )
-        for name, accuracy in accuracies.items()
-    )
-    return ProbeResult(
-        model=model,
-        family="apc",
-        num_parameters=10,
-        weights_sha256=sha256,
-        task=task,
-        folds=("one",),
-        seed=0,
-        num_classes=4,
-        majority_accuracy=0.125,
-        default_layer=list(accuracies)[-1],
-        layers=layers,
-        skipped_layers=(),
-        encoding_seconds=1.0,
-        fitting_seconds=1.0,
-    )
 
 
 class Repository:
@@ -146,13 +111,14 @@ class Repository:
         for task, level in FBANK.items():
             results = [
                 probe_result(
-                    record.name, task, self._accuracies(record, task), sha256 or record.sha256
+                    record.name,
+                    task,
+                    self._accuracies(record, task),
+                    weights_sha256=sha256 or record.sha256,
                 )
                 for record in self.records
             ]
-            results += [
-                probe_result(name, task, {"features": level}, None) for name in ("fbank", "mel")
-            ]
+            results += [probe_result(name, task, {"features": level}) for name in ("fbank", "mel")]
             kept = [result for result in results if result.model != left_out]
             write_results(self.folder / "probes" / f"{task}.json", kept)
 
