@@ -958,6 +958,100 @@ def data2vec_custom(ckpt: str, **options: typing.Any) -> _Encoder:
     return _load("data2vec", checkpoint=ckpt, **options)
 
 
+def whisper_tiny(**options: typing.Any) -> _Encoder:
+    """Load Whisper tiny (https://arxiv.org/abs/2212.04356), trained on 680k h of speech with
+    transcripts from the web. Options are those of `auricle.load`."""
+    return _load("whisper_tiny", **options)
+
+
+def whisper_tiny_en(**options: typing.Any) -> _Encoder:
+    """Load Whisper tiny.en (https://arxiv.org/abs/2212.04356), trained on English part (438k h) of
+    680k h of speech with transcripts from the web. Options are those of `auricle.load`."""
+    return _load("whisper_tiny_en", **options)
+
+
+def whisper_base(**options: typing.Any) -> _Encoder:
+    """Load Whisper base (https://arxiv.org/abs/2212.04356), trained on 680k h of speech with
+    transcripts from the web. Options are those of `auricle.load`."""
+    return _load("whisper_base", **options)
+
+
+whisper = whisper_base
+
+
+def whisper_base_en(**options: typing.Any) -> _Encoder:
+    """Load Whisper base.en (https://arxiv.org/abs/2212.04356), trained on English part (438k h) of
+    680k h of speech with transcripts from the web. Options are those of `auricle.load`."""
+    return _load("whisper_base_en", **options)
+
+
+def whisper_small(**options: typing.Any) -> _Encoder:
+    """Load Whisper small (https://arxiv.org/abs/2212.04356), trained on 680k h of speech with
+    transcripts from the web. Options are those of `auricle.load`."""
+    return _load("whisper_small", **options)
+
+
+def whisper_small_en(**options: typing.Any) -> _Encoder:
+    """Load Whisper small.en (https://arxiv.org/abs/2212.04356), trained on English part (438k h) of
+    680k h of speech with transcripts from the web. Options are those of `auricle.load`."""
+    return _load("whisper_small_en", **options)
+
+
+def whisper_medium(**options: typing.Any) -> _Encoder:
+    """Load Whisper medium (https://arxiv.org/abs/2212.04356), trained on 680k h of speech with
+    transcripts from the web. Options are those of `auricle.load`."""
+    return _load("whisper_medium", **options)
+
+
+def whisper_medium_en(**options: typing.Any) -> _Encoder:
+    """Load Whisper medium.en (https://arxiv.org/abs/2212.04356), trained on English part (438k h)
+    of 680k h of speech with transcripts from the web. Options are those of `auricle.load`."""
+    return _load("whisper_medium_en", **options)
+
+
+def whisper_large_v1(**options: typing.Any) -> _Encoder:
+    """Load Whisper large-v1 (https://arxiv.org/abs/2212.04356), trained on 680k h of speech with
+    transcripts from the web. Options are those of `auricle.load`."""
+    return _load("whisper_large_v1", **options)
+
+
+def whisper_large_v2(**options: typing.Any) -> _Encoder:
+    """Load Whisper large-v2 (https://arxiv.org/abs/2212.04356), trained on 680k h of speech with
+    transcripts from the web. Options are those of `auricle.load`."""
+    return _load("whisper_large_v2", **options)
+
+
+def whisper_large_v3(**options: typing.Any) -> _Encoder:
+    """Load Whisper large-v3 (https://arxiv.org/abs/2212.04356), trained on 1M h of speech with
+    transcripts from the web, 4M h with those of large-v2. Options are those of `auricle.load`."""
+    return _load("whisper_large_v3", **options)
+
+
+whisper_large = whisper_large_v3
+
+
+def whisper_large_v3_turbo(**options: typing.Any) -> _Encoder:
+    """Load Whisper large-v3-turbo (https://arxiv.org/abs/2212.04356), trained on 1M h of speech
+    with transcripts from the web, 4M h with those of large-v2. The encoder of a model with 4 layers
+    of decoder. Options are those of `auricle.load`."""
+    return _load("whisper_large_v3_turbo", **options)
+
+
+whisper_turbo = whisper_large_v3_turbo
+
+
+def whisper_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Whisper from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("whisper", checkpoint=ckpt, **options)
+
+
+def whisper_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Whisper from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "whisper", **options)
+
+
 def data2vec2_base(**options: typing.Any) -> _Encoder:
     """Load data2vec 2.0 audio (https://arxiv.org/abs/2212.07525), trained on LibriSpeech (960 h).
     Options are those of `auricle.load`."""
