@@ -108,7 +108,9 @@ class Whisper(Encoder):
         width = config.hidden_size
         self.conv1 = Conv1d(config.num_mels, width, 3, padding=1)
         self.conv2 = Conv1d(width, width, 3, stride=2, padding=1)
-        self.positions = nn.Parameter(sinusoids(config.max_frames, width))
+        self.positions = nn.Parameter(torch.empty(config.max_frames, width))
+        if not self.positions.is_meta:
+            self.positions.data = sinusoids(config.max_frames, width)
         self.blocks = nn.ModuleList(
             TransformerLayer(
                 width,
