@@ -12,8 +12,9 @@ import torch
 import auricle
 from auricle.catalogue.family import FAMILIES, Family
 from auricle.checkpoints import formats
-from auricle.checkpoints.formats import FORMATS, Format, convert_cpc, formats_for, recognise
+from auricle.checkpoints.formats import FORMATS, Format, formats_for, recognise
 from auricle.checkpoints.pickle.values import InertRecord
+from auricle.checkpoints.repositories import convert_cpc
 from auricle.errors import CheckpointError, PlugInError
 from auricle.plug_ins import PlugIn
 from golden_cases import GoldenCase

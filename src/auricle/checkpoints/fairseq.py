@@ -15,9 +15,10 @@ from typing import Any
 from torch import Tensor
 
 from auricle.catalogue.family import FAMILIES, Family, FamilyFormat
-from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict
+from auricle.checkpoints.keymap import Converted, KeyMap, has_part
 from auricle.checkpoints.options import Options, build_config
 from auricle.checkpoints.pickle.unpickle import as_mapping
+from auricle.checkpoints.state_dicts import state_dict
 from auricle.errors import CheckpointError
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.wav2vec import ConvEncoderConfig, VqWav2VecConfig

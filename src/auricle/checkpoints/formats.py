@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,31 +18,27 @@ from auricle.checkpoints import (
     fairseq,
     huggingface,
     npc_repo,
-    pase,
     s3prl,
     self_distilled,
     shapes,
     waveform_transformer,
 )
-from auricle.checkpoints.keymap import (
-    Converted,
-    KeyMap,
-    has_part,
-    in_float32,
-    kind_of,
-    split,
-    state_dict,
-    weights_in,
-)
+from auricle.checkpoints.keymap import Converted, KeyMap, split
 from auricle.checkpoints.options import (
     Configuration,
-    Options,
-    check_demands,
-    read_config,
     read_configuration,
 )
-from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.checkpoints.pickle.values import InertRecord
+from auricle.checkpoints.repositories import (
+    WHISPER,
+    convert_cpc,
+    convert_pase,
+    convert_whisper,
+    matches_cpc,
+    matches_pase,
+    matches_whisper,
+)
+from auricle.checkpoints.state_dicts import kind_of, weights_in
 from auricle.errors import CheckpointError, PlugInError
 from auricle.models.definition import Config
 from auricle.models.self_distilled import (
@@ -259,30 +254,6 @@ def known_keys(family: Family, config: Any, weights: Mapping[str, Tensor]) -> Ke
     return KeyMap((*renames, *own), [one for keys in tables for one in keys.pretraining])
 
 
-def _is_cpc(content: Payload) -> bool:
-    weights = content.get("weights")
-    return (
-        content.get("config") is not None
-        and isinstance(weights, Mapping)
-        and has_part(weights, "gEncoder")
-    )
-
-
-def convert_cpc(payload: Payload, family: Family) -> Converted:
-    """Config and weights of a CPC checkpoint; absent options have the reference's defaults.
-
-    Raises:
-        CheckpointError: It is of a variant with another encoder or another context network.
-    """
-    spec = family.formats["cpc-audio"]
-    options = Options(as_mapping(payload["config"]), "config")
-    check_demands(spec.demands, options)
-    config = read_config(family.config_type(), spec.fields, options)
-    return Converted(
-        config, state_dict(payload["weights"], "weights"), KeyMap(spec.keys, spec.unused)
-    )
-
-
 def convert_fairseq(payload: Payload, family: Family) -> Converted:
     """Config and weights of a checkpoint of fairseq, of either kind of encoder.
 
@@ -305,33 +276,6 @@ def convert_huggingface(payload: Payload, family: Family) -> Converted:
     if issubclass(family.config_type(), WaveformTransformerConfig):
         return waveform_transformer.convert_huggingface(payload, family)
     return huggingface.convert(payload, family)
-
-
-WHISPER = "openai-whisper"
-"""Name of the format of OpenAI's files, in messages and in data files."""
-
-WHISPER_FFN_FACTOR = 4
-"""Width of Whisper's feed-forward part as a multiple of its own, in the authors' code."""
-
-
-def _is_whisper(content: Payload) -> bool:
-    dims, weights = content.get("dims"), content.get("model_state_dict")
-    return isinstance(dims, Mapping) and isinstance(weights, Mapping)
-
-
-def convert_whisper(payload: Payload, family: Family) -> Converted:
-    """Config and weights of a file of OpenAI's, float16 in part, which are computed in float32.
-
-    Raises:
-        CheckpointError: A dimension is absent, or not one that the authors' code takes.
-    """
-    spec = family.formats[WHISPER]
-    options = Options(as_mapping(payload["dims"]), "dims")
-    check_demands(spec.demands, options)
-    given = {"ffn_size": WHISPER_FFN_FACTOR * options.require("n_audio_state", int)}
-    config = read_config(family.config_type(), spec.fields, options, given)
-    weights = in_float32(state_dict(payload["model_state_dict"], "model_state_dict"))
-    return Converted(config, weights, KeyMap(spec.keys, spec.unused))
 
 
 def _is_npc_weights(content: Payload) -> bool:
@@ -359,7 +303,7 @@ def _payload(
     if "model_type" in options and "huggingface" in formats:
         return "huggingface", {
             huggingface.CONFIG: options,
-            huggingface.PREPROCESSOR: _preprocessor(options, config),
+            huggingface.PREPROCESSOR: huggingface.preprocessor_options(options, config),
             huggingface.WEIGHTS: weights,
         }
     if self_distilled.SPIDR_SPEC in formats and self_distilled.matches_spidr(weights):
@@ -367,7 +311,10 @@ def _payload(
     if self_distilled.SPIN_SPEC in formats:
         return self_distilled.SPIN_SPEC, {"hyper_parameters": options, "state_dict": weights}
     if WHISPER in formats:
-        return WHISPER, {"dims": options.get("dims", options), "model_state_dict": weights}
+        return WHISPER, {
+            "dims": options.get("dims", options),
+            "model_state_dict": weights,
+        }
     if "npc-repo" in formats:
         return "npc-weights", {"config": options, "weights": weights}
     if "s3prl" in formats:
@@ -386,23 +333,6 @@ def _payload(
     # The library's format of the family, or the first of a plug-in's own.
     name = next(iter(formats), None) or next(formats_for(family.stem)).name
     return name, {"config": options, "weights": weights}
-
-
-def _preprocessor(options: Mapping[str, Any], config: Configuration) -> dict[str, Any]:
-    """The options of the preprocessor: beside the configuration's file, or among its options."""
-    if isinstance(config, str | Path):
-        file = Path(config).with_name(huggingface.PREPROCESSOR_FILE)
-        if file.is_file():
-            return dict(read_configuration(file))
-    if not huggingface.reads_waveforms(options):
-        return {}
-    if "do_normalize" not in options:
-        logger.warning(
-            "the configuration does not say do_normalize, as %s does: waveforms will be normalised",
-            huggingface.PREPROCESSOR_FILE,
-        )
-        return {}
-    return {"do_normalize": options["do_normalize"]}
 
 
 OTHERS = {
@@ -432,9 +362,20 @@ FORMATS = (
         lambda _: ("hubert",),
         waveform_transformer.convert_distiller,
     ),
-    Format(WHISPER, _is_whisper, lambda _: ("whisper",), convert_whisper),
-    Format("cpc-audio", _is_cpc, lambda _: ("cpc",), convert_cpc),
-    Format("pase", pase.matches, lambda _: ("pase",), pase.convert, needs_config=True),
+    Format(
+        WHISPER,
+        matches_whisper,
+        lambda _: ("whisper",),
+        convert_whisper,
+    ),
+    Format("cpc-audio", matches_cpc, lambda _: ("cpc",), convert_cpc),
+    Format(
+        "pase",
+        matches_pase,
+        lambda _: ("pase",),
+        convert_pase,
+        needs_config=True,
+    ),
     Format(
         "spidr",
         self_distilled.matches_spidr,

@@ -15,8 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from auricle.catalogue.family import Family
-from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict
+from auricle.checkpoints.keymap import Converted, KeyMap, has_part
 from auricle.checkpoints.options import Options, build_config, fbank_fields, read_config
+from auricle.checkpoints.state_dicts import state_dict
 from auricle.errors import CheckpointError
 from auricle.frontends import FbankConfig
 from auricle.nn.quantizer import CodebookConfig

@@ -18,6 +18,7 @@ from torch import Tensor
 from auricle.catalogue.family import find_family
 from auricle.catalogue.search import repository_hint
 from auricle.checkpoints import huggingface, self_distilled
+from auricle.checkpoints.adapters import refuse_adapter_alone, refuse_adapter_keys
 from auricle.checkpoints.checkpoint import (
     UNKNOWN,
     Checkpoint,
@@ -35,8 +36,9 @@ from auricle.checkpoints.formats import (
     published_elsewhere,
     recognise,
 )
-from auricle.checkpoints.keymap import OPTIONAL_SUFFIX, Converted, Renamed, state_dict, weights_in
+from auricle.checkpoints.keymap import OPTIONAL_SUFFIX, Converted, Renamed
 from auricle.checkpoints.options import Configuration, read_configuration
+from auricle.checkpoints.state_dicts import state_dict, weights_in
 from auricle.checkpoints.waveform_transformer import ADAPTER_KEYS, WITHOUT_ADAPTERS
 from auricle.errors import CheckpointError, UnknownModelError
 from auricle.files.native import NativeCheckpoint, is_native, is_own, read_native
@@ -249,7 +251,7 @@ def _checkpoint(
     # Not in a `try`: the checkpoint is not at fault for failures of this.
     expected = blank_encoder(find_family(family), config).state_dict(keep_vars=True)
     found = converted.keymap.locate(converted.weights, expected)
-    huggingface.refuse_adapter_keys(path, found.unknown)
+    refuse_adapter_keys(path, found.unknown)
 
     def original(name: str) -> str:
         return found.originals.get(name, found.prefix + converted.keymap.original(name))
@@ -318,7 +320,7 @@ def _read_native(path: Path) -> NativeCheckpoint:
     except CheckpointError:
         if path.suffix == ".safetensors":
             weights = weights_in(huggingface.read_weights(path))
-            huggingface.refuse_adapter_alone(path, weights)
+            refuse_adapter_alone(path, weights)
         raise
 
 
@@ -335,7 +337,7 @@ def _recognised(path: Path, formats: Iterable[Format] | None) -> tuple[Format, P
     else:
         content = huggingface.read_weights(path)
     folder = path if path.is_dir() else path.parent
-    huggingface.refuse_adapter_alone(path, weights_in(content))
+    refuse_adapter_alone(path, weights_in(content))
     if not huggingface.is_huggingface_folder(folder) or self_distilled.matches_spidr(content):
         return recognise(content, formats)
     if not huggingface.has_own_names(content):

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from auricle.catalogue.family import Family
-from auricle.checkpoints.keymap import Converted, KeyMap, state_dict
+from auricle.checkpoints.keymap import Converted, KeyMap
 from auricle.checkpoints.options import Options, build_config, fbank_fields
+from auricle.checkpoints.state_dicts import state_dict
 from auricle.frontends import FbankConfig, LogMelConfig
 from auricle.models.spectral_transformer import BertConfig, SpectralBertConfig
 

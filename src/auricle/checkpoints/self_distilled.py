@@ -10,8 +10,9 @@ from torch import Tensor
 
 from auricle.catalogue.family import FAMILIES, Family, FamilyFormat, Field
 from auricle.checkpoints import fairseq
-from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict, weights_in
+from auricle.checkpoints.keymap import Converted, KeyMap, has_part
 from auricle.checkpoints.options import Options, build_config, check_demands, read_config
+from auricle.checkpoints.state_dicts import state_dict, weights_in
 from auricle.checkpoints.waveform_transformer import (
     FAIRSEQ_EPS,
     MIN_STACKED_KERNEL,

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from auricle.catalogue.family import Family
 from auricle.checkpoints.fairseq import parse_layers
-from auricle.checkpoints.keymap import Converted, KeyMap, has_part, unwrapped, weights_in
+from auricle.checkpoints.keymap import Converted, KeyMap, has_part, unwrapped
+from auricle.checkpoints.state_dicts import weights_in
 from auricle.checkpoints.waveform_transformer import (
     FAIRSEQ_EPS,
     HUGGINGFACE_KEYS,

@@ -7,13 +7,14 @@ from typing import Any
 
 from auricle.catalogue.family import FAMILIES, Family, FamilyFormat, Field
 from auricle.checkpoints import fairseq, huggingface
-from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict, weights_in
+from auricle.checkpoints.keymap import Converted, KeyMap, has_part
 from auricle.checkpoints.options import (
     Options,
     check_demands,
     merged_fields,
     read_config,
 )
+from auricle.checkpoints.state_dicts import state_dict, weights_in
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.self_distilled import DinoSrConfig
 from auricle.models.waveform_transformer import WaveformTransformerConfig

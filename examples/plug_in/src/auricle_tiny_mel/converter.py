@@ -7,7 +7,8 @@ from typing import Any
 
 from auricle.catalogue.family import Family
 from auricle.checkpoints.formats import Format
-from auricle.checkpoints.keymap import Converted, KeyMap, state_dict
+from auricle.checkpoints.keymap import (Converted, KeyMap)
+from auricle.checkpoints.state_dicts import (state_dict)
 from auricle.checkpoints.options import build_config
 from auricle_tiny_mel.encoder import TinyMelConfig
 

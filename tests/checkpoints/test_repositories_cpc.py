@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from auricle.catalogue.family import FAMILIES
-from auricle.checkpoints.formats import convert_cpc
 from auricle.checkpoints.keymap import KeyMap
 from auricle.checkpoints.pickle.values import InertRecord
+from auricle.checkpoints.repositories import convert_cpc
 from auricle.errors import CheckpointError
 from auricle.models.cpc import Cpc, CpcConfig
 

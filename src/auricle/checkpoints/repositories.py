@@ -1,4 +1,4 @@
-"""PASE and PASE+ checkpoints (format `pase`)."""
+"""Formats of the authors' repositories of PASE, CPC_audio and Whisper."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from auricle.catalogue.family import Family
-from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict, weights_in
-from auricle.checkpoints.options import Options, build_config
+from auricle.checkpoints.keymap import Converted, KeyMap, has_part
+from auricle.checkpoints.options import (
+    Options,
+    build_config,
+    check_demands,
+    read_config,
+)
+from auricle.checkpoints.pickle.unpickle import as_mapping
+from auricle.checkpoints.state_dicts import in_float32, state_dict, weights_in
 from auricle.models.pase import PaseConfig
 
 ONLY_VALUES: dict[str, object] = {
@@ -45,12 +52,12 @@ PASE_KEY = "blocks.0.conv.low_hz_"
 """A weight that PASE alone has."""
 
 
-def matches(content: Mapping[str, Any]) -> bool:
+def matches_pase(content: Mapping[str, Any]) -> bool:
     """Return whether a checkpoint holds the weights of a PASE."""
     return has_part(weights_in(content), *PASE_KEY.split("."))
 
 
-def convert(payload: Mapping[str, Any], family: Family) -> Converted:
+def convert_pase(payload: Mapping[str, Any], family: Family) -> Converted:
     """Config and weights of a checkpoint: `config` from the JSON file beside it, and `weights`.
 
     Absent options have the reference's defaults.
@@ -66,11 +73,11 @@ def convert(payload: Mapping[str, Any], family: Family) -> Converted:
         raise options.error("has dilations other than 1, which are not implemented")
     weights = state_dict(payload["weights"], "the weights")
     spec = family.formats["pase"]
-    config = build_config(lambda: _config(options))
+    config = build_config(lambda: _pase_config(options))
     return Converted(config, weights, KeyMap(spec.keys, spec.unused))
 
 
-def _config(options: Options) -> PaseConfig:
+def _pase_config(options: Options) -> PaseConfig:
     embedding_dim = options.get("emb_dim", int, 256)
     has_rnn = options.get("rnn_pool", bool, False)
     rnn_dim = options.get("rnn_dim", int, embedding_dim) if has_rnn else None
@@ -87,3 +94,55 @@ def _config(options: Options) -> PaseConfig:
         skip_merge=merge if options.get("denseskips", bool, False) else None,
         normalizes_output=options.get("norm_out", bool, False),
     )
+
+
+def matches_cpc(content: Mapping[str, Any]) -> bool:
+    weights = content.get("weights")
+    return (
+        content.get("config") is not None
+        and isinstance(weights, Mapping)
+        and has_part(weights, "gEncoder")
+    )
+
+
+def convert_cpc(payload: Mapping[str, Any], family: Family) -> Converted:
+    """Config and weights of a CPC checkpoint; absent options have the reference's defaults.
+
+    Raises:
+        CheckpointError: It is of a variant with another encoder or another context network.
+    """
+    spec = family.formats["cpc-audio"]
+    options = Options(as_mapping(payload["config"]), "config")
+    check_demands(spec.demands, options)
+    config = read_config(family.config_type(), spec.fields, options)
+    return Converted(
+        config, state_dict(payload["weights"], "weights"), KeyMap(spec.keys, spec.unused)
+    )
+
+
+WHISPER = "openai-whisper"
+"""Name of the format of OpenAI's files, in messages and in data files."""
+
+
+WHISPER_FFN_FACTOR = 4
+"""Width of Whisper's feed-forward part as a multiple of its own, in the authors' code."""
+
+
+def matches_whisper(content: Mapping[str, Any]) -> bool:
+    dims, weights = content.get("dims"), content.get("model_state_dict")
+    return isinstance(dims, Mapping) and isinstance(weights, Mapping)
+
+
+def convert_whisper(payload: Mapping[str, Any], family: Family) -> Converted:
+    """Config and weights of a file of OpenAI's, float16 in part, which are computed in float32.
+
+    Raises:
+        CheckpointError: A dimension is absent, or not one that the authors' code takes.
+    """
+    spec = family.formats[WHISPER]
+    options = Options(as_mapping(payload["dims"]), "dims")
+    check_demands(spec.demands, options)
+    given = {"ffn_size": WHISPER_FFN_FACTOR * options.require("n_audio_state", int)}
+    config = read_config(family.config_type(), spec.fields, options, given)
+    weights = in_float32(state_dict(payload["model_state_dict"], "model_state_dict"))
+    return Converted(config, weights, KeyMap(spec.keys, spec.unused))

@@ -6,7 +6,7 @@ import pytest
 
 from auricle.catalogue.family import FAMILIES
 from auricle.checkpoints.keymap import KeyMap
-from auricle.checkpoints.pase import convert
+from auricle.checkpoints.repositories import convert_pase
 from auricle.errors import CheckpointError
 from auricle.models.pase import Pase, PaseConfig
 
@@ -16,7 +16,7 @@ SMALL = {"kwidths": [5, 4, 3], "strides": [1, 2, 2], "fmaps": [4, 6, 8]}
 
 
 def config(**options: Any) -> PaseConfig:
-    config = convert({"config": options, "weights": {}}, FAMILIES["pase"]).config
+    config = convert_pase({"config": options, "weights": {}}, FAMILIES["pase"]).config
     assert isinstance(config, PaseConfig)
     return config
 
