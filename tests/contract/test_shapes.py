@@ -45,7 +45,7 @@ MIN_FUNCTIONS, MIN_SHARE_CHECKED, MIN_CHECKS = 200, 0.8, 20_000
 OTHER_MODULES = ("modified_cpc", "npc_bottleneck", "pase_plus", "tera_fbank", "vq_wav2vec_gumbel", "vq_wav2vec_kmeans", "wav2vec2_base", "wav2vec2_large_lv60")  # fmt: skip
 """Encoders with modules that the one of their family that stands last may lack."""
 STREAMING = {"apc", "cpc", "vq_apc", "vq_wav2vec", "wav2vec"}
-TRAINED = {*FAMILIES} - {"baseline", "data2vec", "hubert", "unispeech_sat", "wavlm"}
+TRAINED = {stem for stem, facts in FAMILIES.items() if facts.objective}
 
 SHAPE = re.compile(r"\(([^()`]*)\)")
 SYMBOL = re.compile(r"[A-Za-z]\w*'?")

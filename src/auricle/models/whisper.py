@@ -85,8 +85,9 @@ class WhisperConfig(Config, frozen=True, kw_only=True):
 def sinusoids(num_frames: int, width: int) -> Tensor:
     """Sines of all timescales, from 1 to 10,000, and then their cosines: (num_frames, width)."""
     num_timescales = (width + 1) // 2
-    scales = torch.arange(num_timescales) / max(num_timescales - 1, 1)
-    angles = torch.arange(num_frames).unsqueeze(1) * LONGEST_TIMESCALE**-scales
+    scales = torch.arange(num_timescales, device="cpu") / max(num_timescales - 1, 1)
+    frames = torch.arange(num_frames, device="cpu")
+    angles = frames.unsqueeze(1) * LONGEST_TIMESCALE**-scales
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
 
 
@@ -108,7 +109,9 @@ class Whisper(Encoder):
         width = config.hidden_size
         self.conv1 = Conv1d(config.num_mels, width, 3, padding=1)
         self.conv2 = Conv1d(width, width, 3, stride=2, padding=1)
-        self.positions = nn.Parameter(sinusoids(config.max_frames, width))
+        self.positions = nn.Parameter(torch.empty(config.max_frames, width))
+        if not self.positions.is_meta:
+            self.positions.data.copy_(sinusoids(config.max_frames, width))
         self.blocks = nn.ModuleList(
             TransformerLayer(
                 width,
