@@ -149,7 +149,7 @@ class Whisper(Encoder):
         config, names = self.config, [info.name for info in self.layer_infos]
         num_own = FRAMES.num_frames(batch.values.shape[1])
         own = frames_of(FRAMES, batch.lengths)
-        deepest = max(map(names.index, wanted), default=config.num_layers)
+        deepest = max([0, *[index for index, name in enumerate(names) if name in wanted]])
         x = F.dropout(self._embedded(batch.values, num_own), config.dropout, self.training)
         for index, name in enumerate(names):
             if index:
