@@ -48,6 +48,8 @@ SIZE_OF = {
     "hubert": "hubert_base",
     "wavlm": "wavlm_base_plus",
     "data2vec": "data2vec_audio_base",
+    "whisper_base": "whisper_base",
+    "whisper_small": "whisper_small",
 }
 """Model of benchmarks/peers.py -> published size that it measures."""
 

@@ -21,6 +21,7 @@ from auricle.models.apc import ApcConfig
 from auricle.models.base import Encoder
 from auricle.models.cpc import CpcConfig
 from auricle.models.waveform_transformer import TransformerConfig, Wav2Vec2Config
+from auricle.models.whisper import WhisperConfig
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
@@ -263,6 +264,9 @@ TINY: dict[str, Any] = {
     "wav2vec": lambda: shared_encoder("wav2vec"),
     "wav2vec2": tiny_transformer,
     "wav2vec2 of layer norms": lambda: tiny_transformer(norm="layer"),
+    "whisper": lambda: auricle.build(
+        WhisperConfig(max_frames=60, hidden_size=8, num_layers=2, num_heads=2, ffn_size=8)
+    ),
 }
 
 

@@ -85,8 +85,9 @@ class WhisperConfig(Config, frozen=True, kw_only=True):
 def sinusoids(num_frames: int, width: int) -> Tensor:
     """Sines of all timescales, from 1 to 10,000, and then their cosines: (num_frames, width)."""
     num_timescales = (width + 1) // 2
-    scales = torch.arange(num_timescales) / max(num_timescales - 1, 1)
-    angles = torch.arange(num_frames).unsqueeze(1) * LONGEST_TIMESCALE**-scales
+    scales = torch.arange(num_timescales, device="cpu") / max(num_timescales - 1, 1)
+    frames = torch.arange(num_frames, device="cpu")
+    angles = frames.unsqueeze(1) * LONGEST_TIMESCALE**-scales
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
 
 
@@ -148,7 +149,7 @@ class Whisper(Encoder):
         config, names = self.config, [info.name for info in self.layer_infos]
         num_own = FRAMES.num_frames(batch.values.shape[1])
         own = frames_of(FRAMES, batch.lengths)
-        deepest = max(map(names.index, wanted), default=config.num_layers)
+        deepest = max([0, *[index for index, name in enumerate(names) if name in wanted]])
         x = F.dropout(self._embedded(batch.values, num_own), config.dropout, self.training)
         for index, name in enumerate(names):
             if index:
