@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -192,14 +192,23 @@ def each_architecture(names: Iterable[str]) -> list[Any]:
 
     Checkpoints in several formats, and encoders of other names, often share one.
     """
-    seen = set()
-    parameters = []
-    for name in names:
-        architecture = _architecture(msgspec.to_builtins(shared_encoder(name).config))
-        marks = [pytest.mark.whole] if architecture in seen else []
-        parameters.append(pytest.param(name, marks=marks))
-        seen.add(architecture)
-    return parameters
+    return _first_of_each(names, lambda encoder: _architecture(msgspec.to_builtins(encoder.config)))
+
+
+def each_set_of_modules(names: Iterable[str]) -> list[Any]:
+    """As `each_architecture`, of which several have the same kinds of modules."""
+    return _first_of_each(
+        names,
+        lambda encoder: frozenset(type(part) for part in encoder.modules() if part != encoder),
+    )
+
+
+def _first_of_each(names: Iterable[str], kind: Callable[[Encoder], object]) -> list[Any]:
+    kinds = {name: kind(shared_encoder(name)) for name in names}
+    firsts = {one: name for name, one in reversed(kinds.items())}.values()
+    return [
+        pytest.param(name, marks=[] if name in firsts else [pytest.mark.whole]) for name in kinds
+    ]
 
 
 def _architecture(options: object) -> object:

@@ -26,10 +26,10 @@ from auricle.nn import chunking, conv_stack, waveform_extractor
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.waveform_extractor import ExtractorConfig
-from golden_cases import deviation, each_architecture, golden_cases, shared_encoder
+from golden_cases import deviation, each_set_of_modules, golden_cases, shared_encoder
 
 OF_FAMILIES = {case.family: case.name for case in golden_cases()}.values()
-NAMES = each_architecture(sorted(OF_FAMILIES))
+NAMES = each_set_of_modules(sorted(OF_FAMILIES))
 
 SAME = 1e-3
 """In standard deviations: changed values are near nothing that a layer was trained on."""
@@ -246,7 +246,7 @@ NOT_USED: dict[str, str | tuple[str, ...]] = {
 }
 """Parameters that the default layer does not use, as docs/fine-tuning.md has them."""
 
-MORE_NAMES = each_architecture(sorted({*OF_FAMILIES, *NOT_USED}))
+MORE_NAMES = each_set_of_modules(sorted({*OF_FAMILIES, *NOT_USED}))
 
 
 @pytest.fixture

@@ -190,6 +190,7 @@ def test_a_recording_or_a_click_is_needed_first(page: Page, pictures: Path) -> N
     draw(page)
 
 
+@pytest.mark.whole  # test_choices has the message
 def test_a_file_that_is_no_audio_is_named(page: Page, tmp_path: Path, pictures: Path) -> None:
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"this is no sound" * 100)
@@ -228,6 +229,7 @@ def test_a_long_recording_asks_for_a_part(page: Page, tmp_path: Path) -> None:
     expect(page.get_by_label("To, s (0: the end)")).to_have_value("0")
 
 
+@pytest.mark.whole  # tests of labels name them too
 def test_labels_that_are_none_are_named(page: Page, tmp_path: Path) -> None:
     labels = tmp_path / "phones.tsv"
     labels.write_text("0 1 a\n")
@@ -253,6 +255,7 @@ def test_a_download_is_told_before_and_refused_unless_allowed(
     page.get_by_text("AURICLE_OFFLINE").first.wait_for()
 
 
+@pytest.mark.whole  # said by the script alone
 def test_without_a_microphone_the_page_says_so(page: Page, pictures: Path) -> None:
     page.locator("#speech").get_by_label("Record audio").click()
     page.get_by_role("button", name="Record", exact=True).click()
