@@ -37,7 +37,7 @@ from auricle.errors import CheckpointError, PlugInError
 from auricle.models.definition import Config
 from auricle.models.spectral_transformer import SpectralBertConfig
 from auricle.models.wav2vec import ConvEncoderConfig
-from auricle.models.waveform_transformer import WaveformTransformerConfig
+from auricle.models.waveform_transformer import WaveformEncoderConfig
 from auricle.plug_ins import PlugIn, described
 
 logger = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ def known_keys(family: Family, config: Any) -> KeyMap:
     """
     specs = family.formats
     tables = [KeyMap(spec.keys, spec.unused) for spec in specs.values()]
-    if isinstance(config, WaveformTransformerConfig):
+    if isinstance(config, WaveformEncoderConfig):
         fairseq_spec = specs.get(fairseq.SPEC) or next(iter(specs.values()))
         tables.append(waveform_transformer.fairseq_keys(config, fairseq_spec))
         tables.append(waveform_transformer.huggingface_keys(specs[huggingface.SPEC]))
@@ -244,7 +244,7 @@ def convert_fairseq(payload: Payload, family: Family) -> Converted:
     Raises:
         CheckpointError: An option is not known or asks for what is not implemented.
     """
-    if issubclass(family.config_type(), WaveformTransformerConfig):
+    if issubclass(family.config_type(), WaveformEncoderConfig):
         return waveform_transformer.convert_fairseq(payload, family)
     return fairseq.convert_conv_encoder(payload, family)
 

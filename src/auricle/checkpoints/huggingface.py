@@ -42,6 +42,9 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 INDEX_SUFFIX = ".index.json"
 
+OWN_PARTS = (("conv_layers", "0", "conv"), ("feature_projection", "projection"))
+"""Parts of keys of models of transformers, by one or the other of which their weights are known."""
+
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
 TRAINING_FILES = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
@@ -97,7 +100,8 @@ def refuse_adapters(path: Path) -> None:
 
 def has_own_names(content: object) -> bool:
     """Return whether weights have names of a model of transformers that reads waveforms."""
-    return has_part(weights_in(content), "conv_layers", "0", "conv")
+    weights = weights_in(content)
+    return any(has_part(weights, *parts) for parts in OWN_PARTS)
 
 
 def is_huggingface_folder(path: Path) -> bool:
@@ -149,8 +153,8 @@ def _read_preprocessor(folder: Path) -> dict[str, Any]:
         if isinstance(options, dict):
             return options
     logger.warning(
-        "%s has no %s: waveforms will be normalised, as a Wav2Vec2FeatureExtractor does unless "
-        "its file says otherwise",
+        "%s has no %s: waveforms, or spectra, will be normalised, as feature extractors of "
+        "transformers do unless their file says otherwise",
         folder,
         PREPROCESSOR_FILE,
     )

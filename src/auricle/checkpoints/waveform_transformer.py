@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from auricle.catalogue.family import FAMILIES, Family, FamilyFormat, Field
 from auricle.checkpoints import fairseq, huggingface
 from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict, weights_in
 from auricle.checkpoints.options import (
     Options,
+    build_config,
     check_demands,
     merged_fields,
     read_config,
 )
 from auricle.geometry import SAMPLE_RATE
-from auricle.models.waveform_transformer import WaveformTransformerConfig
+from auricle.models.definition import FeatureConfig
+from auricle.models.waveform_transformer import WaveformEncoderConfig, WaveformTransformerConfig
 from auricle.nn.waveform_extractor import PUBLISHED_LAYERS
 
 Table = tuple[tuple[str, str], ...]
@@ -194,6 +198,9 @@ FAIRSEQ_UNUSED = (
     "_ema.{rest}",
 )
 
+POSITIONS_OPTION, NO_POSITIONS = "position_embeddings_type", "null"
+"""Option of Conformers whose null means something, and the name of null in data files."""
+
 ADAPTER_REASON = "adapters after or inside the encoder are not implemented"
 
 
@@ -204,27 +211,62 @@ def convert_huggingface(payload: Mapping[str, Any], family: Family) -> Converted
         CheckpointError: An option is not known or asks for what is not implemented.
     """
     spec = family.formats[huggingface.SPEC]
-    options = Options(payload[huggingface.CONFIG], huggingface.CONFIG_FILE)
+    options = huggingface_options(payload[huggingface.CONFIG])
     preprocessor = Options(payload[huggingface.PREPROCESSOR], huggingface.PREPROCESSOR_FILE)
     options.demand("add_adapter", False, ADAPTER_REASON)
     if "adapter_attn_dim" in options:
         raise options.error(f"has adapter_attn_dim: {ADAPTER_REASON}")
     check_demands(spec.demands, options)
     preprocessor.demand("sampling_rate", SAMPLE_RATE, "encoders read audio at that rate in Hz")
-    given = {
-        "normalize": preprocessor.get("do_normalize", bool, True),
-        "normalize_eps": HUGGINGFACE_EPS,
-        "extractor.layers": _huggingface_layers(options),
-    }
-    fields = huggingface_fields(spec)
+    given = _front_end(family, options, preprocessor)
+    fields = huggingface_fields(family)
     config = read_config(family.config_type(), fields, options, given)
     weights = state_dict(payload[huggingface.WEIGHTS], "the file of weights")
     return Converted(config, weights, huggingface_keys(spec))
 
 
-def huggingface_fields(spec: FamilyFormat) -> dict[str, Field]:
+def huggingface_options(config: Mapping[str, Any]) -> Options:
+    """Options of `config.json`, in which no positions (null) differ from an absent option."""
+    if config.get(POSITIONS_OPTION, NO_POSITIONS) is None:
+        config = {**config, POSITIONS_OPTION: NO_POSITIONS}
+    return Options(config, huggingface.CONFIG_FILE)
+
+
+def _front_end(family: Family, options: Options, preprocessor: Options) -> dict[str, Any]:
+    """Fields of a config that say what the first layer reads."""
+    config_type = family.config_type()
+    if not issubclass(config_type, FeatureConfig):
+        return {
+            "normalize": preprocessor.get("do_normalize", bool, True),
+            "normalize_eps": HUGGINGFACE_EPS,
+            "extractor.layers": _huggingface_layers(options),
+        }
+    features = build_config(
+        lambda: msgspec.structs.replace(
+            config_type().features,
+            num_mels=preprocessor.get("num_mel_bins", int, 80),
+            stack=preprocessor.get("stride", int, 2),
+        )
+    )
+    width = options.get("feature_projection_input_dim", int, features.dim)
+    if width != features.dim:
+        raise options.error(
+            f"has a feature_projection_input_dim of {width}, but {huggingface.PREPROCESSOR_FILE} "
+            f"makes frames {features.dim} wide"
+        )
+    return {"features": features}
+
+
+def huggingface_fields(family: Family) -> dict[str, Field]:
     """Fields of a family's config in `config.json`."""
-    return merged_fields(HUGGINGFACE_FIELDS, spec.fields)
+    spec = family.formats[huggingface.SPEC]
+    return merged_fields(_own(HUGGINGFACE_FIELDS, family), spec.fields)
+
+
+def _own(fields: Mapping[str, Field], family: Family) -> dict[str, Field]:
+    """Those fields that the config of a family has."""
+    names = family.config_type().__struct_fields__
+    return {name: field for name, field in fields.items() if name.partition(".")[0] in names}
 
 
 def huggingface_keys(spec: FamilyFormat) -> KeyMap:
@@ -298,7 +340,8 @@ def convert_distiller(payload: Mapping[str, Any], family: Family) -> Converted:
 def _converted(
     task: Options, model: Options, weights: Mapping[str, Any], family: Family, spec: FamilyFormat
 ) -> Converted:
-    model.choice("layer_type", ("transformer",), "transformer")
+    is_transformer = issubclass(family.config_type(), WaveformTransformerConfig)
+    model.choice("layer_type", ("transformer" if is_transformer else "conformer",), "transformer")
     model.demand("quantize_input", False, "quantised inputs are not implemented")
     model.demand("crop_seq_to_multiple", 1, "every frame of an utterance is kept")
     check_demands(spec.demands, model)
@@ -310,22 +353,24 @@ def _converted(
         "extractor.layers": layers,
         # fairseq leaves the projection out where it would not change the width.
         "projection": width != layers[-1][0],
-        **_fairseq_positions(model),
+        **(_fairseq_positions(model) if is_transformer else {}),
     }
-    config = read_config(
-        family.config_type(), merged_fields(FAIRSEQ_FIELDS, spec.fields), model, given
-    )
-    assert isinstance(config, WaveformTransformerConfig)
+    fields = merged_fields(_own(FAIRSEQ_FIELDS, family), spec.fields)
+    config = read_config(family.config_type(), fields, model, given)
+    assert isinstance(config, WaveformEncoderConfig)
     return Converted(config, weights, fairseq_keys(config, spec))
 
 
-def fairseq_keys(config: WaveformTransformerConfig, spec: FamilyFormat) -> KeyMap:
+def fairseq_keys(config: WaveformEncoderConfig, spec: FamilyFormat) -> KeyMap:
     """The table of keys of a family in fairseq; norms and positions depend on their kind."""
+    positions: Table = ()
+    if isinstance(config, WaveformTransformerConfig):
+        positions = FAIRSEQ_POSITION_KEYS[config.transformer.positions.kind]
     return KeyMap(
         (
             *spec.keys,
             *FAIRSEQ_NORM_KEYS[config.extractor.norm],
-            *FAIRSEQ_POSITION_KEYS[config.transformer.positions.kind],
+            *positions,
             *FAIRSEQ_KEYS,
         ),
         (*FAIRSEQ_UNUSED, *spec.unused),

@@ -17,7 +17,8 @@ from auricle.nn.attention import RelativePositionBias, RelativePositionConfig
 from auricle.nn.batch import Batch, Layout, frames_of, padding_mask, zero_padding
 from auricle.nn.chunking import map_chunks
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
-from auricle.nn.cpu.policy import acts, is_plain_tensor, may_pack
+from auricle.nn.cpu.policy import acts, may_pack
+from auricle.nn.depth import is_left_out
 from auricle.nn.linear import Linear
 from auricle.nn.norms import centred, normalized
 from auricle.nn.transformer import TransformerLayer
@@ -155,14 +156,7 @@ class WaveformTransformer(nn.Module):
             yield self._emit(x, index)
 
     def _is_left_out(self, layer: nn.Module, generator: torch.Generator | None) -> bool:
-        """Draw if this step of training leaves a layer out (LayerDrop).
-
-        Processes that hold a part of its weights each wait for each other in it: it is never left
-        out by some of them.
-        """
-        is_whole = all(is_plain_tensor(parameter) for parameter in layer.parameters())
-        chance = torch.rand((), generator=generator, device="cpu").item()
-        return chance < self.config.layer_drop and is_whole
+        return is_left_out(layer, self.config.layer_drop, generator)
 
     def _emit(self, x: Tensor, index: int) -> Tensor:
         """The output of layer `index` as others see it."""
@@ -184,8 +178,8 @@ class WaveformTransformer(nn.Module):
         return map_chunks(embed, x.shape[1], POSITION_VALUES * frame_bytes, parts)
 
 
-class WaveformTransformerConfig(Config, frozen=True, kw_only=True):
-    """Configuration of a Transformer over convolutional frames of the waveform.
+class WaveformEncoderConfig(Config, frozen=True, kw_only=True):
+    """Configuration of an encoder over convolutional frames of the waveform.
 
     Attributes:
         normalize: Whether waveforms are brought to zero mean and unit variance (fairseq:
@@ -193,10 +187,9 @@ class WaveformTransformerConfig(Config, frozen=True, kw_only=True):
         normalize_eps: What is added to the variance (fairseq 1e-5, Hugging Face 1e-7).
         extractor: The convolutions from samples to frames.
         projection_norm: Whether a norm follows the extractor (`feat_proj_layer_norm`).
-        projection: Whether a linear layer leads to the Transformer's width (fairseq leaves it
+        projection: Whether a linear layer leads to the width of the layers (fairseq leaves it
             out where the widths agree).
         projection_dropout: After it in training (`dropout_input`; `feat_proj_dropout`).
-        transformer: The layers.
     """
 
     normalize: bool = False
@@ -205,54 +198,67 @@ class WaveformTransformerConfig(Config, frozen=True, kw_only=True):
     projection_norm: bool = True
     projection: bool = True
     projection_dropout: float = 0.0
-    transformer: TransformerConfig = TransformerConfig()
 
-    def __post_init__(self) -> None:
-        if not self.projection and self.extractor.dim != self.transformer.hidden_size:
+    def check_projection(self, width: int) -> None:
+        """Raise ValueError unless layers of that width can follow the extractor."""
+        if not self.projection and self.extractor.dim != width:
             raise ValueError(
-                "without a projection the extractor must be as wide as the Transformer, but they "
-                f"are {self.extractor.dim} and {self.transformer.hidden_size} wide"
+                "without a projection the extractor must be as wide as the layers, but they are "
+                f"{self.extractor.dim} and {width} wide"
             )
 
 
-class WaveformTransformerEncoder(Encoder):
-    """A Transformer over convolutional frames; every frame attends to the whole utterance."""
+class WaveformTransformerConfig(WaveformEncoderConfig, frozen=True, kw_only=True):
+    """Configuration of a Transformer over convolutional frames of the waveform.
+
+    Attributes:
+        transformer: The layers.
+    """
+
+    transformer: TransformerConfig = TransformerConfig()
+
+    def __post_init__(self) -> None:
+        self.check_projection(self.transformer.hidden_size)
+
+
+class WaveformEncoder(Encoder):
+    """Layers over convolutional frames; every frame attends to the whole utterance."""
 
     looks_ahead = True
-    config: WaveformTransformerConfig
+    config: WaveformEncoderConfig
 
-    def __init__(self, config: WaveformTransformerConfig) -> None:
+    def __init__(
+        self, config: WaveformEncoderConfig, *, width: int, num_layers: int, layer_norm_eps: float
+    ) -> None:
         super().__init__(config)
-        width = config.extractor.dim
+        self._width = width
+        self._num_layers = num_layers
         self.extractor = WaveformExtractor(config.extractor)
         self.projection_norm: nn.Module = nn.Identity()
         if config.projection_norm:
-            self.projection_norm = nn.LayerNorm(width, eps=config.transformer.layer_norm_eps)
+            self.projection_norm = nn.LayerNorm(config.extractor.dim, eps=layer_norm_eps)
         self.projection: nn.Module = nn.Identity()
         if config.projection:
-            self.projection = Linear(width, config.transformer.hidden_size)
-        self.transformer = WaveformTransformer(
-            config.transformer, position_activation=config.extractor.activation
-        )
+            self.projection = Linear(config.extractor.dim, width)
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
-        transformer = self.config.transformer
-        # The position convolutions reach further, but attention reaches everywhere as it is.
+        # Convolutions among the layers reach further, but attention reaches everywhere as it is.
         geometry = self.config.extractor.geometry
-        names = ["input", *(f"layer_{index + 1}" for index in range(transformer.num_layers))]
-        return tuple(
-            LayerInfo(name=name, dim=transformer.hidden_size, geometry=geometry) for name in names
-        )
+        names = ["input", *(f"layer_{index + 1}" for index in range(self._num_layers))]
+        return tuple(LayerInfo(name=name, dim=self._width, geometry=geometry) for name in names)
 
     @property
     def uses_utterance_statistics(self) -> bool:
         return self.config.normalize or self.config.extractor.norm == "group"
 
-    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+    def encoded_by(
+        self, stack: nn.Module, batch: Batch, wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Batch]]:
+        """`encode` by a stack of layers."""
         frames = self.latents(batch)
-        layout = Layout(frames.lengths, is_packed=may_pack(frames.lengths, self.transformer))
-        states = iter(self.transformer(self._projected(frames.values), layout))
+        layout = Layout(frames.lengths, is_packed=may_pack(frames.lengths, stack))
+        states = iter(stack(self._projected(frames.values), layout))
         del batch, frames
         for info in self.layer_infos:
             # Do not bind the output: no reference may keep it alive while the next layer runs.
@@ -273,16 +279,37 @@ class WaveformTransformerEncoder(Encoder):
         return Batch.padded(frames, frames_of(config.extractor.geometry, num_samples))
 
     def _projected(self, frames: Tensor) -> Tensor:
-        """The Transformer's input (B, T, D) of the extractor's frames."""
+        """The first layer's input (B, T, D) of the extractor's frames."""
 
         def project(chunk: slice) -> Tensor:
             projected: Tensor = self.projection(self.projection_norm(frames[:, chunk]))
             return projected
 
-        frame_bytes = frames.shape[0] * self.config.transformer.hidden_size * frames.element_size()
+        frame_bytes = frames.shape[0] * self._width * frames.element_size()
         parts = (self.projection_norm, self.projection)
         x = map_chunks(project, frames.shape[1], 2 * frame_bytes, parts)
         return F.dropout(x, self.config.projection_dropout, self.training)
+
+
+class WaveformTransformerEncoder(WaveformEncoder):
+    """A Transformer over convolutional frames; every frame attends to the whole utterance."""
+
+    config: WaveformTransformerConfig
+
+    def __init__(self, config: WaveformTransformerConfig) -> None:
+        layers = config.transformer
+        super().__init__(
+            config,
+            width=layers.hidden_size,
+            num_layers=layers.num_layers,
+            layer_norm_eps=layers.layer_norm_eps,
+        )
+        self.transformer = WaveformTransformer(
+            layers, position_activation=config.extractor.activation
+        )
+
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        return self.encoded_by(self.transformer, batch, wanted)
 
 
 class Wav2Vec2Config(WaveformTransformerConfig, frozen=True, kw_only=True):

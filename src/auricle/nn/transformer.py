@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.activations import WaveformActivation
-from auricle.nn.attention import SelfAttention
+from auricle.nn.attention import SelfAttention, columns_of
 from auricle.nn.batch import Layout
 from auricle.nn.chunking import chunks
 from auricle.nn.linear import Linear, activated
@@ -117,7 +117,7 @@ class TransformerLayer(nn.Module):
             for target, linear in zip(
                 projected, (attention.query, attention.key, attention.value), strict=True
             ):
-                target[:, chunk] = _columns_of(linear, inputs, columns)
+                target[:, chunk] = columns_of(linear, inputs, columns)
             if bias is not None:
                 gates.append(attention.gates(inputs[..., columns], heads))
         query, key, value = (
@@ -138,13 +138,3 @@ class TransformerLayer(nn.Module):
                 attended = inputs = self.attention_norm(attended)
             attended = attended + self.ffn_out(activated(self.ffn_in, inputs, self.activation))
             output[chunk] = attended if self.pre_layer_norm else self.ffn_norm(attended)
-
-
-def _columns_of(linear: nn.Module, x: Tensor, columns: slice) -> Tensor:
-    """Some columns of the output of `linear` for `x`."""
-    if type(linear) is Linear:
-        bias = None if linear.bias is None else linear.bias[columns]
-        return F.linear(x, linear.weight[columns], bias)
-    # Whatever stands in its place, an adapter for one, need not be its weights alone.
-    output: Tensor = linear(x)
-    return output[..., columns]
