@@ -317,6 +317,7 @@ class Encoder(EncoderDefinition):
             known_unchanged() if is_unchanging else nullcontext(),
             torch.set_grad_enabled(needs_gradients(self, waveforms)),
             prepack.unchanging() if is_unchanging else nullcontext(),
+            prepack.as_large(self),
         ):
             yield
 
@@ -384,7 +385,6 @@ class FeatureEncoder(Encoder):
 
     def stream_steps(self) -> Iterator[Step]:
         """The front end alone; families add the steps of what reads it."""
-
         if self.looks_ahead:
             yield from super().stream_steps()
         features = self.config.features
