@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from auricle.catalogue.family import FAMILIES, FamilyFormat
+from auricle.checkpoints.fairseq import matches_wavlm, wavlm_families
 from auricle.checkpoints.huggingface import CONFIG, PREPROCESSOR, WEIGHTS, model_types
 from auricle.checkpoints.keymap import Renamed
 from auricle.checkpoints.waveform_transformer import (
@@ -17,8 +18,6 @@ from auricle.checkpoints.waveform_transformer import (
     fairseq_keys,
     huggingface_keys,
     matches_distiller,
-    matches_wavlm,
-    wavlm_families,
 )
 from auricle.errors import CheckpointError
 from auricle.models.waveform_transformer import (

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from auricle.catalogue.family import FAMILIES, Family, FamilyFormat
-from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict
+from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict, weights_in
 from auricle.checkpoints.options import Options, build_config
 from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.errors import CheckpointError
@@ -26,6 +26,9 @@ from auricle.nn.quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig
 
 SPEC = "fairseq"
 """Name of the three formats in the families' data files."""
+
+WAVLM_SPEC = "wavlm-official"
+"""Name of the format of Microsoft's own files, fairseq's keys and options, in data files."""
 
 FINE_TUNED_PART = "w2v_model"
 """The attribute in which CTC and sequence-to-sequence models keep the pretrained one."""
@@ -132,6 +135,30 @@ def families(payload: Mapping[str, Any]) -> tuple[str, ...]:
         ):
             return (family.stem,)
     return ("wav2vec2",)
+
+
+def matches_wavlm(content: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint has the layout `wavlm-official`, options without sections."""
+    weights = content.get("model")
+    return (
+        isinstance(content.get("cfg"), Mapping)
+        and isinstance(weights, Mapping)
+        and has_part(weights_in(weights), "feature_extractor", "conv_layers", "0", "0")
+    )
+
+
+def wavlm_families(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """The families whose options in their data files are those of the checkpoint."""
+    options = Options(payload["cfg"], "cfg")
+    specs = {stem: family.formats.get(WAVLM_SPEC) for stem, family in FAMILIES.items()}
+    found = [
+        stem
+        for stem, spec in specs.items()
+        if spec and all(options.get(k, type(v), type(v)()) == v for k, v in spec.options.items())
+    ]
+    if not found:
+        raise options.error("is of no family of this library")
+    return tuple(found)
 
 
 def parse_layers(value: object) -> list[tuple[int, int, int]]:

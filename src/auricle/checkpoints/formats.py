@@ -330,8 +330,8 @@ FORMATS = (
     Format("s3prl-converted", fairseq.matches_converted, fairseq.families, convert_fairseq),
     Format(
         "wavlm-official",
-        waveform_transformer.matches_wavlm,
-        waveform_transformer.wavlm_families,
+        fairseq.matches_wavlm,
+        fairseq.wavlm_families,
         waveform_transformer.convert_wavlm,
     ),
     Format(

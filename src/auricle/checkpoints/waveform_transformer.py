@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from auricle.catalogue.family import FAMILIES, Family, FamilyFormat, Field
+from auricle.catalogue.family import Family, FamilyFormat, Field
 from auricle.checkpoints import fairseq, huggingface
-from auricle.checkpoints.keymap import Converted, KeyMap, has_part, state_dict, weights_in
+from auricle.checkpoints.keymap import Converted, KeyMap, state_dict
 from auricle.checkpoints.options import (
     Options,
     build_config,
@@ -23,9 +23,6 @@ from auricle.models.waveform_transformer import WaveformEncoderConfig, WaveformT
 from auricle.nn.waveform_extractor import PUBLISHED_LAYERS
 
 Table = tuple[tuple[str, str], ...]
-
-WAVLM_SPEC = "wavlm-official"
-"""Name of the format of Microsoft's own files, fairseq's keys and options, in data files."""
 
 HUGGINGFACE_EPS = 1e-7
 """Constant that `Wav2Vec2FeatureExtractor` adds to the variance."""
@@ -284,30 +281,6 @@ def convert_fairseq(payload: Mapping[str, Any], family: Family) -> Converted:
     return _converted(task, model, weights, family, family.formats[fairseq.SPEC])
 
 
-def matches_wavlm(content: Mapping[str, Any]) -> bool:
-    """Return whether a checkpoint has the layout `wavlm-official`, options without sections."""
-    weights = content.get("model")
-    return (
-        isinstance(content.get("cfg"), Mapping)
-        and isinstance(weights, Mapping)
-        and has_part(weights_in(weights), "feature_extractor", "conv_layers", "0", "0")
-    )
-
-
-def wavlm_families(payload: Mapping[str, Any]) -> tuple[str, ...]:
-    """The families whose options in their data files are those of the checkpoint."""
-    options = Options(payload["cfg"], "cfg")
-    specs = {stem: family.formats.get(WAVLM_SPEC) for stem, family in FAMILIES.items()}
-    found = [
-        stem
-        for stem, spec in specs.items()
-        if spec and all(options.get(k, type(v), type(v)()) == v for k, v in spec.options.items())
-    ]
-    if not found:
-        raise options.error("is of no family of this library")
-    return tuple(found)
-
-
 def convert_wavlm(payload: Mapping[str, Any], family: Family) -> Converted:
     """Config and weights of a checkpoint in the format of WavLM's authors.
 
@@ -316,7 +289,7 @@ def convert_wavlm(payload: Mapping[str, Any], family: Family) -> Converted:
     """
     options = Options(payload["cfg"], "cfg")
     weights = state_dict(payload["model"], "model")
-    return _converted(options, options, weights, family, family.formats[WAVLM_SPEC])
+    return _converted(options, options, weights, family, family.formats[fairseq.WAVLM_SPEC])
 
 
 def matches_distiller(content: Mapping[str, Any]) -> bool:

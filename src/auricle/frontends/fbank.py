@@ -242,7 +242,9 @@ def _stacked(features: Tensor, config: FbankConfig) -> Tensor:
     if config.stack == 1:
         return features
     num_groups = features.shape[-2] // config.stack
-    return features[..., : num_groups * config.stack, :].unflatten(-2, (-1, config.stack)).flatten(-2)
+    return (
+        features[..., : num_groups * config.stack, :].unflatten(-2, (-1, config.stack)).flatten(-2)
+    )
 
 
 def _padded_features(

@@ -41,7 +41,8 @@ def _slopes(features: Tensor, *, reach: int) -> Tensor:
 def cmvn(features: Tensor, *, time_dim: int, epsilon: float, in_variance: bool = False) -> Tensor:
     """Mean and variance normalisation of one utterance: `(x - mean) / (std + epsilon)`.
 
-    With `in_variance` it is `(x - mean) / sqrt(std^2 + epsilon)`. `features` is (T, D) or (D, T), as `time_dim` says, with at least two frames; std is unbiased.
+    With `in_variance` it is `(x - mean) / sqrt(std^2 + epsilon)`. `features` is (T, D) or (D, T),
+    as `time_dim` says, with at least two frames; std is unbiased.
     A constant dimension becomes 0, where the formula would divide rounding noise by rounding noise.
     """
     values = features.detach()

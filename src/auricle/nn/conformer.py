@@ -1,4 +1,4 @@
-"""Conformer: feed-forward, attention, convolution, feed-forward (Gulati et al., arXiv:2005.08100)."""
+"""Conformer blocks: convolution-augmented Transformer layers (Gulati et al., arXiv:2005.08100)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.batch import Layout, zero_padding
 from auricle.nn.chunking import map_chunks
-from auricle.nn.conv import as_windows
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import acts
 from auricle.nn.depth import check_depth, is_left_out
@@ -87,10 +86,8 @@ class ConformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
                 f"hidden_size must be a multiple of num_heads ({self.num_heads}), but is "
                 f"{self.hidden_size}"
             )
-        if self.kernel_size % 2 == 0 and not self.is_causal:
-            raise ValueError(
-                f"kernel_size must be odd, to have a middle, but is {self.kernel_size}"
-            )
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, but is {self.kernel_size}")
         if self.positions.kind == "rotary" and self.hidden_size // self.num_heads % 2:
             raise ValueError(
                 "rotary positions need heads of even width, but they are "
@@ -110,7 +107,12 @@ class PointwiseConv(prepack.Prepacking, nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, T, N) for `x` (B, T, C)."""
-        return prepack.linear(self, x, self.weight, self.bias, layout=as_windows)
+        return prepack.linear(self, x, self.weight, self.bias, layout=_as_matrix)
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    """The weight (N, C, 1) of a pointwise convolution as (N, C)."""
+    return weight.flatten(1)
 
 
 class DepthwiseConv(nn.Conv1d):
@@ -170,7 +172,7 @@ class ConvModule(nn.Module):
         self.pointwise_out = PointwiseConv(width, width, bias=False)
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        """Output for the input `x`, both (B, T, D) in `layout`; utterances do not see each other."""
+        """Output for the input `x`, both (B, T, D) in `layout`; no utterance sees another."""
 
         def gate(chunk: slice) -> Tensor:
             return F.glu(self.pointwise_in(self.norm(x[:, chunk])), dim=-1)
@@ -287,10 +289,7 @@ class Conformer(nn.Module):
         table = config.positions.table(
             x.shape[1], width=width, head_size=width // config.num_heads, like=x
         )
-        if layout.is_packed:
-            x = layout.pack(x)
-        else:
-            x = zero_padding(x, layout.padding(x), time_dim=1)
+        x = layout.pack(x) if layout.is_packed else zero_padding(x, layout.padding(x), time_dim=1)
         if config.final_norm == "first":
             x = self.norm(x)
         x = F.dropout(x, config.dropout, self.training)

@@ -236,7 +236,9 @@ class RelativeAttention(SelfAttention):
         num_rows, num_heads, num_frames, _ = query.shape
         block = num_frames
         if not is_traced():
-            block = min(max(MAX_SCORE_ELEMENTS // (2 * num_rows * num_heads * num_frames), 1), block)
+            block = min(
+                max(MAX_SCORE_ELEMENTS // (2 * num_rows * num_heads * num_frames), 1), block
+            )
         contexts = []
         for start in range(0, num_frames, block):
             part = query[:, :, start : start + block]
@@ -254,7 +256,7 @@ class RelativeAttention(SelfAttention):
     def _scores_by_table(
         self, query: Tensor, distances: Tensor, start: int, num_frames: int
     ) -> Tensor:
-        """Scores (B, H, Q, T + Q) of queries from frame `start` on, as `along_diagonals` reads them."""
+        """Rows (B, H, Q, T + Q) for `along_diagonals`, of queries from frame `start` on."""
         num_queries = query.shape[2]
         near = (query * self.head_size**-0.5) @ distances.t()
         # Distances key - query of the columns.

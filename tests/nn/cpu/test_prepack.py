@@ -214,9 +214,7 @@ def test_for_many_rows_nothing_is_kept() -> None:
         assert torch.allclose(output, F.linear(x, layer.weight, layer.bias), atol=1e-6)
 
 
-def test_of_a_large_encoder_nothing_is_kept(
-    layer: Linear, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_a_large_encoder_nothing_is_kept(layer: Linear, monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(2, 12)
     with torch.no_grad():
         expected = layer(x)
