@@ -95,6 +95,9 @@ REFUSED = {
         w2v_bert(), features=msgspec.structs.replace(w2v_bert().features, sample_scale=1.0)
     ),
     "conformer.final_norm": wav2vec2_conformer(final_norm="first"),
+    "conformer.positions.rotary_rounding": w2v_bert(
+        positions=DistanceConfig(kind="rotary", rotary_rounding="float16")
+    ),
     "conformer.positions.kind": wav2vec2_conformer(positions=DistanceConfig()),
 }
 

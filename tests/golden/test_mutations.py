@@ -162,7 +162,7 @@ def without_effect(config: Any) -> set[str]:
         if kind != "key_table":
             blind |= {"conformer.positions.left", "conformer.positions.right"}
         if kind != "rotary":
-            blind.add("conformer.positions.rotary_base")
+            blind |= {"conformer.positions.rotary_base", "conformer.positions.rotary_rounding"}
     return blind
 
 

@@ -16,10 +16,12 @@ from auricle.checkpoints.options import (
     check_demands,
     merged_fields,
     read_config,
+    rotary_rounding,
 )
 from auricle.geometry import SAMPLE_RATE
-from auricle.models.definition import FeatureConfig
+from auricle.models.definition import Config, FeatureConfig
 from auricle.models.waveform_transformer import WaveformEncoderConfig, WaveformTransformerConfig
+from auricle.nn.conformer import ConformerConfig
 from auricle.nn.waveform_extractor import PUBLISHED_LAYERS
 
 Table = tuple[tuple[str, str], ...]
@@ -219,7 +221,7 @@ def convert_huggingface(payload: Mapping[str, Any], family: Family) -> Converted
     fields = huggingface_fields(family)
     config = read_config(family.config_type(), fields, options, given)
     weights = state_dict(payload[huggingface.WEIGHTS], "the file of weights")
-    return Converted(config, weights, huggingface_keys(spec))
+    return Converted(_rounded(config, weights), weights, huggingface_keys(spec))
 
 
 def huggingface_options(config: Mapping[str, Any]) -> Options:
@@ -331,7 +333,19 @@ def _converted(
     fields = merged_fields(_own(FAIRSEQ_FIELDS, family), spec.fields)
     config = read_config(family.config_type(), fields, model, given)
     assert isinstance(config, WaveformEncoderConfig)
-    return Converted(config, weights, fairseq_keys(config, spec))
+    return Converted(_rounded(config, weights), weights, fairseq_keys(config, spec))
+
+
+def _rounded(config: Config, weights: Mapping[str, Any]) -> Config:
+    """The config with the rounding of rotary positions that the weights show."""
+    blocks = getattr(config, "conformer", None)
+    if not isinstance(blocks, ConformerConfig) or blocks.positions.kind != "rotary":
+        return config
+    head_size = blocks.hidden_size // blocks.num_heads
+    rounding = rotary_rounding(weights, head_size, blocks.positions.rotary_base)
+    positions = msgspec.structs.replace(blocks.positions, rotary_rounding=rounding)
+    blocks = msgspec.structs.replace(blocks, positions=positions)
+    return msgspec.structs.replace(config, conformer=blocks)
 
 
 def fairseq_keys(config: WaveformEncoderConfig, spec: FamilyFormat) -> KeyMap:

@@ -31,6 +31,9 @@ MAX_SCORE_ELEMENTS = 1 << 23
 """Scores by distance that stand in memory at once (32 MiB in float32)."""
 
 
+Rounding = Literal["float32", "float16", "bfloat16"]
+
+
 class DistanceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Configuration of relative positions.
 
@@ -44,12 +47,15 @@ class DistanceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             (`left_max_position_embeddings`).
         right: The same to later keys (`right_max_position_embeddings`).
         rotary_base: Longest wavelength of a rotation over 2 pi (`rotary_embedding_base`).
+        rotary_rounding: The type that the file's frequencies of rotations are rounded to: models
+            that store them (`inv_freq`) use them as they come back from half precision.
     """
 
     kind: Literal["key_table", "sinusoidal", "rotary", "none"] = "key_table"
     left: int = 64
     right: int = 8
     rotary_base: float = WAVELENGTH_BASE
+    rotary_rounding: Rounding = "float32"
 
     def __post_init__(self) -> None:
         if min(self.left, self.right) < 0:
@@ -66,45 +72,47 @@ class DistanceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             Sinusoids (2 T, D) of the distances query - key from T - 1 down to -T, or cosines and
             sines of rotations (2, T, D / H), on the device and in the type of `like`.
         """
-        if self.kind not in ("sinusoidal", "rotary"):
+        if self.kind == "sinusoidal":
+            make, arguments = _sinusoids, (width,)
+        elif self.kind == "rotary":
+            make, arguments = _rotations, (head_size, self.rotary_base, self.rotary_rounding)
+        else:
             return None
-        make = _sinusoids if self.kind == "sinusoidal" else _rotations
-        dim, base = (width, WAVELENGTH_BASE)
-        if self.kind == "rotary":
-            dim, base = head_size, self.rotary_base
         if is_traced() or num_frames > MAX_TABLE_FRAMES:
-            return make(num_frames, dim, base).to(like)
+            return make.__wrapped__(num_frames, *arguments).to(like)
         # Tables of a few sizes serve every length.
         size = 1 << max(num_frames - 1, 1).bit_length()
-        kept = _kept(self.kind, size, dim, base)
+        table = make(size, *arguments)
         if self.kind == "sinusoidal":
-            return kept[size - num_frames : size + num_frames].to(like)
-        return kept[:, :num_frames].to(like)
+            return table[size - num_frames : size + num_frames].to(like)
+        return table[:, :num_frames].to(like)
 
 
-@lru_cache(maxsize=8)
-def _kept(kind: str, num_frames: int, dim: int, base: float) -> Tensor:
-    return (_sinusoids if kind == "sinusoidal" else _rotations)(num_frames, dim, base)
-
-
-def _sinusoids(num_frames: int, dim: int, base: float) -> Tensor:
+@lru_cache(maxsize=4)
+def _sinusoids(num_frames: int, dim: int) -> Tensor:
     """Sine in even columns and cosine in odd ones, in float32 as the authors' code has them."""
     with torch.inference_mode(False):
         columns = torch.arange(0, dim, 2, dtype=torch.int64, device="cpu").float()
-        frequencies = torch.exp(columns * -(math.log(base) / dim))
+        frequencies = torch.exp(columns * -(math.log(WAVELENGTH_BASE) / dim))
         distances = torch.arange(num_frames - 1, -num_frames - 1, -1, device="cpu").float()
         angles = distances.unsqueeze(1) * frequencies
-        return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :dim]
+        return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
 
 
-def _rotations(num_frames: int, dim: int, base: float) -> Tensor:
+@lru_cache(maxsize=4)
+def _rotations(num_frames: int, dim: int, base: float, rounding: Rounding) -> Tensor:
     """Cosine and sine of the angle of each frame and column, in float32 as `_sinusoids`."""
     with torch.inference_mode(False):
-        columns = torch.arange(0, dim, 2, dtype=torch.int64, device="cpu").float()
-        frequencies = 1.0 / (base ** (columns / dim))
         frames = torch.arange(num_frames, device="cpu").float()
+        frequencies = rotary_frequencies(dim, base, rounding)
         angles = (frames.unsqueeze(1) * frequencies).repeat(1, 2)
         return torch.stack([angles.cos(), angles.sin()])
+
+
+def rotary_frequencies(dim: int, base: float, rounding: Rounding) -> Tensor:
+    """Angles in radians that pairs of columns turn by from frame to frame (D / 2,), float32."""
+    columns = torch.arange(0, dim, 2, dtype=torch.int64, device="cpu").float()
+    return (1.0 / (base ** (columns / dim))).to(getattr(torch, rounding)).float()
 
 
 def along_diagonals(rows: Tensor) -> Tensor:
