@@ -184,7 +184,7 @@ def test_dropout_acts_in_training_alone(option: str) -> None:
 
 def test_configurations_that_do_not_hold_are_refused() -> None:
     for num_layers in (0, 1001):
-        with pytest.raises(ValueError, match=f"num_layers must be 1 to 1000, but is {num_layers}"):
+        with pytest.raises(ValueError, match=f"at most 1000 layers, but has {num_layers}"):
             TransformerConfig(num_layers=num_layers)
     with pytest.raises(ValueError, match="at least 1, but are 768, 0 and 3072"):
         TransformerConfig(num_heads=0)

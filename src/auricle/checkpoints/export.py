@@ -23,8 +23,8 @@ from auricle.errors import AuricleError
 from auricle.files.atomic import write_whole_folder
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
-from auricle.models.conformer import W2vBertConfig, Wav2Vec2ConformerConfig
-from auricle.models.waveform_transformer import WaveformEncoderConfig
+from auricle.models.w2v_bert import W2vBertConfig
+from auricle.models.waveform_transformer import Wav2Vec2ConformerConfig, WaveformEncoderConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

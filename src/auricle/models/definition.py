@@ -18,7 +18,7 @@ from auricle.frontends.fbank import FbankConfig
 from auricle.frontends.log_mel import LogMelConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.info import LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
-from auricle.nn.batch import Batch
+from auricle.nn.batch import Batch, Layout
 from auricle.nn.cpu.policy import first_change
 
 if TYPE_CHECKING:
@@ -95,6 +95,18 @@ class EncoderDefinition(nn.Module, abc.ABC):
             A layer's name and its output, padded (B, T, D) or packed (1, N, D); padding may hold
             anything.
         """
+
+    def named_states(
+        self, states: Iterable[Tensor], layout: Layout, wanted: frozenset[str]
+    ) -> Iterator[tuple[str, Batch]]:
+        """`encode` of a family whose layers are the states, one each, of a stack."""
+        following = iter(states)
+        for info in self.layer_infos:
+            # Do not bind the output: no reference may keep it alive while the next layer runs.
+            if info.name in wanted:
+                yield info.name, Batch(next(following), layout)
+            else:
+                next(following)
 
     @property
     def default_layer(self) -> str:

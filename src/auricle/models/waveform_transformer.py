@@ -1,4 +1,4 @@
-"""Transformers over convolutional frames: wav2vec 2.0, HuBERT, WavLM and data2vec."""
+"""Transformers and Conformers over convolutional frames: wav2vec 2.0, HuBERT, WavLM, data2vec."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from auricle.nn.activations import WaveformActivation
 from auricle.nn.attention import RelativePositionBias, RelativePositionConfig
 from auricle.nn.batch import Batch, Layout, frames_of, padding_mask, zero_padding
 from auricle.nn.chunking import map_chunks
+from auricle.nn.conformer import Conformer, ConformerConfig
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
 from auricle.nn.cpu.policy import acts, may_pack
-from auricle.nn.depth import is_left_out
+from auricle.nn.depth import check_depth, is_left_out
 from auricle.nn.linear import Linear
 from auricle.nn.norms import centred, normalized
+from auricle.nn.relative_positions import DistanceConfig
 from auricle.nn.transformer import TransformerLayer
 from auricle.nn.waveform_extractor import ExtractorConfig, WaveformExtractor
-
-MAX_LAYERS = 1000
-"""Deeper ones are taken for damaged configurations."""
 
 POSITION_VALUES = 8
 """Values per feature that stand in memory while positions are computed."""
@@ -69,8 +68,7 @@ class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     layer_drop: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_layers <= MAX_LAYERS:
-            raise ValueError(f"num_layers must be 1 to {MAX_LAYERS}, but is {self.num_layers}")
+        check_depth(self.num_layers)
         if min(self.hidden_size, self.num_heads, self.ffn_size) < 1:
             raise ValueError(
                 "hidden_size, num_heads and ffn_size must be at least 1, but are "
@@ -151,18 +149,10 @@ class WaveformTransformer(nn.Module):
         yield x
         bias = None if config.relative_positions is None else self.relative_bias(max_frames)
         for index, layer in enumerate(self.layers):
-            if not (self.training and self._is_left_out(layer, generator)):
+            if not (self.training and is_left_out(layer, config.layer_drop, generator)):
                 x = layer(x, layout, bias)
-            yield self._emit(x, index)
-
-    def _is_left_out(self, layer: nn.Module, generator: torch.Generator | None) -> bool:
-        return is_left_out(layer, self.config.layer_drop, generator)
-
-    def _emit(self, x: Tensor, index: int) -> Tensor:
-        """The output of layer `index` as others see it."""
-        is_last = index + 1 == self.config.num_layers
-        emitted: Tensor = self.norm(x) if self.config.pre_layer_norm and is_last else x
-        return emitted
+            is_normed = config.pre_layer_norm and index + 1 == config.num_layers
+            yield self.norm(x) if is_normed else x
 
     def _embed(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """The first layer's input (B, T, D), of `x` (B, T, D) that is zero on padding."""
@@ -228,18 +218,18 @@ class WaveformEncoder(Encoder):
     config: WaveformEncoderConfig
 
     def __init__(
-        self, config: WaveformEncoderConfig, *, width: int, num_layers: int, layer_norm_eps: float
+        self, config: WaveformEncoderConfig, layers: TransformerConfig | ConformerConfig
     ) -> None:
         super().__init__(config)
-        self._width = width
-        self._num_layers = num_layers
+        self._width = layers.hidden_size
+        self._num_layers = layers.num_layers
         self.extractor = WaveformExtractor(config.extractor)
         self.projection_norm: nn.Module = nn.Identity()
         if config.projection_norm:
-            self.projection_norm = nn.LayerNorm(config.extractor.dim, eps=layer_norm_eps)
+            self.projection_norm = nn.LayerNorm(config.extractor.dim, eps=layers.layer_norm_eps)
         self.projection: nn.Module = nn.Identity()
         if config.projection:
-            self.projection = Linear(config.extractor.dim, width)
+            self.projection = Linear(config.extractor.dim, self._width)
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
@@ -258,14 +248,9 @@ class WaveformEncoder(Encoder):
         """`encode` by a stack of layers."""
         frames = self.latents(batch)
         layout = Layout(frames.lengths, is_packed=may_pack(frames.lengths, stack))
-        states = iter(stack(self._projected(frames.values), layout))
+        states = stack(self._projected(frames.values), layout)
         del batch, frames
-        for info in self.layer_infos:
-            # Do not bind the output: no reference may keep it alive while the next layer runs.
-            if info.name in wanted:
-                yield info.name, Batch(next(states), layout)
-            else:
-                next(states)
+        yield from self.named_states(states, layout, wanted)
 
     def latents(self, batch: Batch) -> Batch:
         """The extractor's frames (B, T, D) of waveforms (B, S); padding may hold anything."""
@@ -297,15 +282,9 @@ class WaveformTransformerEncoder(WaveformEncoder):
     config: WaveformTransformerConfig
 
     def __init__(self, config: WaveformTransformerConfig) -> None:
-        layers = config.transformer
-        super().__init__(
-            config,
-            width=layers.hidden_size,
-            num_layers=layers.num_layers,
-            layer_norm_eps=layers.layer_norm_eps,
-        )
+        super().__init__(config, config.transformer)
         self.transformer = WaveformTransformer(
-            layers, position_activation=config.extractor.activation
+            config.transformer, position_activation=config.extractor.activation
         )
 
     def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
@@ -380,3 +359,34 @@ class Data2Vec(WaveformTransformerEncoder):
     family = "data2vec"
     config_type = Data2VecConfig
     config: Data2VecConfig
+
+
+_SINUSOIDAL = ConformerConfig(positions=DistanceConfig(kind="sinusoidal"), final_norm="last")
+
+
+class Wav2Vec2ConformerConfig(WaveformEncoderConfig, frozen=True, kw_only=True):
+    """Configuration of a wav2vec 2.0 Conformer encoder.
+
+    Attributes:
+        conformer: The blocks.
+    """
+
+    conformer: ConformerConfig = _SINUSOIDAL
+
+    def __post_init__(self) -> None:
+        self.check_projection(self.conformer.hidden_size)
+
+
+class Wav2Vec2Conformer(WaveformEncoder):
+    """wav2vec 2.0 with Conformer blocks, whose distances take the place of convolved positions."""
+
+    family = "wav2vec2_conformer"
+    config_type = Wav2Vec2ConformerConfig
+    config: Wav2Vec2ConformerConfig
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__(config, config.conformer)
+        self.conformer = Conformer(config.conformer)
+
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        return self.encoded_by(self.conformer, batch, wanted)

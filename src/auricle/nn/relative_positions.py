@@ -66,7 +66,7 @@ class DistanceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise ValueError(f"rotary_base must be above 0, but is {self.rotary_base}")
 
     def table(self, num_frames: int, *, width: int, head_size: int, like: Tensor) -> Tensor | None:
-        """What all layers share of utterances of at most `num_frames` frames; None for nothing.
+        """Tensor that all layers share, for at most `num_frames` frames; None where there is none.
 
         Returns:
             Sinusoids (2 T, D) of the distances query - key from T - 1 down to -T, or cosines and

@@ -1,4 +1,4 @@
-"""Conformers: w2v-BERT 2.0 over spectral frames, wav2vec 2.0 Conformer over convolutional ones."""
+"""w2v-BERT 2.0: a Conformer over spectral frames (arXiv:2312.05187)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from auricle.frontends import FbankConfig
 from auricle.info import LayerInfo
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
-from auricle.models.waveform_transformer import WaveformEncoder, WaveformEncoderConfig
 from auricle.nn.batch import Batch, Layout
 from auricle.nn.chunking import map_chunks
 from auricle.nn.conformer import Conformer, ConformerConfig
 from auricle.nn.cpu.policy import may_pack
 from auricle.nn.linear import Linear
-from auricle.nn.relative_positions import DistanceConfig
 
 _SEAMLESS_FEATURES = FbankConfig(
     window="povey",
@@ -76,14 +74,9 @@ class W2vBert(FeatureEncoder):
     def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
         features = self.features(batch)
         layout = Layout(features.lengths, is_packed=may_pack(features.lengths, self.conformer))
-        states = iter(self.conformer(self._projected(features.values), layout))
+        states = self.conformer(self._projected(features.values), layout)
         del batch, features
-        for info in self.layer_infos:
-            # Do not bind the output: no reference may keep it alive while the next layer runs.
-            if info.name in wanted:
-                yield info.name, Batch(next(states), layout)
-            else:
-                next(states)
+        yield from self.named_states(states, layout, wanted)
 
     def _projected(self, features: Tensor) -> Tensor:
         def project(chunk: slice) -> Tensor:
@@ -95,40 +88,3 @@ class W2vBert(FeatureEncoder):
         parts = (self.projection_norm, self.projection)
         x = map_chunks(project, features.shape[1], frame_bytes, parts)
         return F.dropout(x, self.config.projection_dropout, self.training)
-
-
-_SINUSOIDAL = ConformerConfig(positions=DistanceConfig(kind="sinusoidal"), final_norm="last")
-
-
-class Wav2Vec2ConformerConfig(WaveformEncoderConfig, frozen=True, kw_only=True):
-    """Configuration of a wav2vec 2.0 Conformer encoder.
-
-    Attributes:
-        conformer: The blocks.
-    """
-
-    conformer: ConformerConfig = _SINUSOIDAL
-
-    def __post_init__(self) -> None:
-        self.check_projection(self.conformer.hidden_size)
-
-
-class Wav2Vec2Conformer(WaveformEncoder):
-    """wav2vec 2.0 with Conformer blocks, whose distances take the place of convolved positions."""
-
-    family = "wav2vec2_conformer"
-    config_type = Wav2Vec2ConformerConfig
-    config: Wav2Vec2ConformerConfig
-
-    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
-        blocks = config.conformer
-        super().__init__(
-            config,
-            width=blocks.hidden_size,
-            num_layers=blocks.num_layers,
-            layer_norm_eps=blocks.layer_norm_eps,
-        )
-        self.conformer = Conformer(blocks)
-
-    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
-        return self.encoded_by(self.conformer, batch, wanted)
