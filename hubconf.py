@@ -550,7 +550,9 @@ def tera_url(ckpt: str, **options: typing.Any) -> _Encoder:
 
 def wav2vec2_conformer_relpos(**options: typing.Any) -> _Encoder:
     """Load wav2vec 2.0 Conformer (https://arxiv.org/abs/2010.05171), trained on LibriLight (60k h).
-    Sinusoids of distances, as Transformer-XL. Options are those of `auricle.load`."""
+    Sinusoids of distances, as Transformer-XL; its authors' file is
+    fairseq/conformer/wav2vec2/librilight/LL_relpos_PT_no_FT at dl.fbaipublicfiles.com. Options are
+    those of `auricle.load`."""
     return _load("wav2vec2_conformer_relpos", **options)
 
 
@@ -559,7 +561,8 @@ wav2vec2_conformer = wav2vec2_conformer_relpos
 
 def wav2vec2_conformer_rope(**options: typing.Any) -> _Encoder:
     """Load wav2vec 2.0 Conformer (https://arxiv.org/abs/2010.05171), trained on LibriLight (60k h).
-    Rotary positions. Options are those of `auricle.load`."""
+    Rotary positions; its authors' file is LL_rope_PT_no_FT in the same place. Options are those of
+    `auricle.load`."""
     return _load("wav2vec2_conformer_rope", **options)
 
 

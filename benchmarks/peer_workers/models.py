@@ -51,6 +51,7 @@ MODELS = {
     "hubert": Model("HuBERT Base", "hubert_base", PEERS[:3]),
     "wavlm": Model("WavLM Base+", "wavlm_base_plus", PEERS[:3], maker="auricle"),
     "data2vec": Model("data2vec audio Base", "data2vec_audio_base", PEERS[:2]),
+    "w2v_bert": Model("w2v-BERT 2.0", "w2v_bert_2", ("transformers",), maker="auricle"),
 }
 
 CASES = {

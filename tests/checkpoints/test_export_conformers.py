@@ -30,7 +30,7 @@ EXTRACTOR = ExtractorConfig(layers=((8, 10, 5), (8, 3, 2), (12, 2, 2)), norm="la
 KINDS: dict[str, dict[str, Any]] = {
     "key_table": {"positions": DistanceConfig(left=3, right=2), "activation": "gelu_tanh"},
     "sinusoidal": {"positions": DistanceConfig(kind="sinusoidal"), "layer_drop": 0.3},
-    "rotary": {"positions": DistanceConfig(kind="rotary", rotary_base=500.0), "dropout": 0.2},
+    "rotary": {"positions": DistanceConfig(kind="rotary", rotary_base=500), "dropout": 0.2},
     "none": {"positions": DistanceConfig(kind="none"), "conv_dropout": 0.0},
 }
 

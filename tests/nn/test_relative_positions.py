@@ -19,7 +19,7 @@ CONFIGS = (
     DistanceConfig(left=0, right=0),
     DistanceConfig(left=40, right=60),
     DistanceConfig(kind="sinusoidal"),
-    DistanceConfig(kind="rotary", rotary_base=100.0),
+    DistanceConfig(kind="rotary", rotary_base=100),
     DistanceConfig(kind="none"),
 )
 every_kind = pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.kind}_{c.left}")
@@ -142,5 +142,5 @@ def test_tables_do_not_depend_on_what_is_kept(
 def test_what_does_not_hold_is_refused() -> None:
     with pytest.raises(ValueError, match="left and right must be 0 or more"):
         DistanceConfig(left=-1)
-    with pytest.raises(ValueError, match="rotary_base must be above 0"):
-        DistanceConfig(rotary_base=0.0)
+    with pytest.raises(ValueError, match="rotary_base must be at least 1"):
+        DistanceConfig(rotary_base=0)

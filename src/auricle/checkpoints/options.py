@@ -276,7 +276,7 @@ def fbank_fields(options: Options) -> dict[str, Any]:
     }
 
 
-def rotary_rounding(weights: Mapping[str, Tensor], head_size: int, base: float) -> Rounding:
+def rotary_rounding(weights: Mapping[str, Tensor], head_size: int, base: int) -> Rounding:
     """The type that frequencies of rotations among the weights (`inv_freq`) are rounded to.
 
     Raises:
@@ -284,6 +284,7 @@ def rotary_rounding(weights: Mapping[str, Tensor], head_size: int, base: float) 
     """
     for key, weight in weights.items():
         if key.rpartition(".")[2] == "inv_freq":
+            rounding: Rounding
             for rounding in get_args(Rounding):
                 frequencies = rotary_frequencies(head_size, base, rounding)
                 if weight.shape == frequencies.shape and torch.allclose(
@@ -291,7 +292,7 @@ def rotary_rounding(weights: Mapping[str, Tensor], head_size: int, base: float) 
                 ):
                     return rounding
             raise CheckpointError(
-                f"{key} must be the rotary frequencies of {head_size} columns and base {base:g}, "
+                f"{key} must be the rotary frequencies of {head_size} columns and base {base}, "
                 "but is others, which are not implemented"
             )
     return "float32"

@@ -233,8 +233,8 @@ def huggingface_options(config: Mapping[str, Any]) -> Options:
 
 def _front_end(family: Family, options: Options, preprocessor: Options) -> dict[str, Any]:
     """Fields of a config that say what the first layer reads."""
-    config_type = family.config_type()
-    if not issubclass(config_type, FeatureConfig):
+    published = family.config_type()()
+    if not isinstance(published, FeatureConfig):
         return {
             "normalize": preprocessor.get("do_normalize", bool, True),
             "normalize_eps": HUGGINGFACE_EPS,
@@ -242,7 +242,7 @@ def _front_end(family: Family, options: Options, preprocessor: Options) -> dict[
         }
     features = build_config(
         lambda: msgspec.structs.replace(
-            config_type().features,
+            published.features,
             num_mels=preprocessor.get("num_mel_bins", int, 80),
             stack=preprocessor.get("stride", int, 2),
         )

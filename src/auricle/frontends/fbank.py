@@ -217,8 +217,8 @@ def _features(waveform: Tensor, config: FbankConfig) -> Tensor:
     """Features (T, D) of one utterance (S,)."""
     transform = functools.partial(
         _filterbank,
-        window=constant(_window, config).to(waveform.device),
-        filters=constant(_mel_filters, config).to(waveform.device),
+        window=_on(waveform, constant(_window, config)),
+        filters=_on(waveform, constant(_mel_filters, config)),
         config=config,
     )
     features = transform_windows(
@@ -241,10 +241,7 @@ def _stacked(features: Tensor, config: FbankConfig) -> Tensor:
     """Groups of neighbouring frames of (..., T, D) side by side, without those left over."""
     if config.stack == 1:
         return features
-    num_groups = features.shape[-2] // config.stack
-    return (
-        features[..., : num_groups * config.stack, :].unflatten(-2, (-1, config.stack)).flatten(-2)
-    )
+    return features.unfold(-2, config.stack, config.stack).transpose(-2, -1).flatten(-2)
 
 
 def _padded_features(
@@ -254,8 +251,8 @@ def _padded_features(
     num_frames = config._windows.num_frames(lengths)
     features = _filterbank(
         waveforms.unfold(1, config.frame_samples, config.hop_samples),
-        window=constant(_window, config).to(waveforms.device),
-        filters=constant(_mel_filters, config).to(waveforms.device),
+        window=_on(waveforms, constant(_window, config)),
+        filters=_on(waveforms, constant(_mel_filters, config)),
         config=config,
     )
     if config.subtract_mean:
@@ -275,8 +272,7 @@ def _padded_features(
 
 def _filterbank(frames: Tensor, *, window: Tensor, filters: Tensor, config: FbankConfig) -> Tensor:
     """Filterbank energies (..., num_mels) of frames (..., frame_samples)."""
-    if config.double_precision:
-        frames = frames.double()
+    frames = frames.to(window.dtype)
     if config.sample_scale != 1.0:
         frames = frames * config.sample_scale
     if config.remove_dc_offset:
@@ -298,18 +294,26 @@ def _window(config: FbankConfig) -> Tensor:
     size = config.frame_samples
     # An inference tensor cannot be saved for a backward pass.
     with torch.inference_mode(False):
-        as_wide = {"dtype": _dtype(config), "device": torch.device("cpu")}
+        dtype, device = _dtype(config), torch.device("cpu")
         if config.window == "hamming":
-            return torch.hamming_window(size, periodic=False, alpha=0.54, beta=0.46, **as_wide)
+            return torch.hamming_window(
+                size, periodic=False, alpha=0.54, beta=0.46, dtype=dtype, device=device
+            )
         if config.window == "hanning":
-            return torch.hann_window(size, periodic=False, **as_wide)
+            return torch.hann_window(size, periodic=False, dtype=dtype, device=device)
         if config.window == "povey":
-            return torch.hann_window(size, periodic=False, **as_wide).pow(POVEY_EXPONENT)
+            hann = torch.hann_window(size, periodic=False, dtype=dtype, device=device)
+            return hann.pow(POVEY_EXPONENT)
         if config.window == "rectangular":
-            return torch.ones(size, **as_wide)
-        angle = 2.0 * math.pi * torch.arange(size, **as_wide) / (size - 1)
+            return torch.ones(size, dtype=dtype, device=device)
+        angle = 2.0 * math.pi * torch.arange(size, dtype=dtype, device=device) / (size - 1)
         constant = config.blackman_coeff
         return constant - 0.5 * angle.cos() + (0.5 - constant) * (2.0 * angle).cos()
+
+
+def _on(x: Tensor, constant: Tensor) -> Tensor:
+    """A constant on the device of `x`; Apple's have no float64."""
+    return constant.float().to(x.device) if x.device.type == "mps" else constant.to(x.device)
 
 
 def _dtype(config: FbankConfig) -> torch.dtype:

@@ -191,8 +191,8 @@ class ConvModule(nn.Module):
             output: Tensor = self.pointwise_out(WAVEFORM_ACTIVATIONS[self.config.activation](z))
             return output
 
-        parts = (self.depthwise_norm, self.pointwise_out)
-        output = map_chunks(finish, x.shape[1], frame_bytes, parts)
+        ending = (self.depthwise_norm, self.pointwise_out)
+        output = map_chunks(finish, x.shape[1], frame_bytes, ending)
         return F.dropout(output, self.config.conv_dropout, self.training)
 
     def _convolved(self, y: Tensor, x: Tensor, layout: Layout) -> Tensor:

@@ -54,7 +54,7 @@ class DistanceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     kind: Literal["key_table", "sinusoidal", "rotary", "none"] = "key_table"
     left: int = 64
     right: int = 8
-    rotary_base: float = WAVELENGTH_BASE
+    rotary_base: int = 10_000
     rotary_rounding: Rounding = "float32"
 
     def __post_init__(self) -> None:
@@ -62,8 +62,8 @@ class DistanceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise ValueError(
                 f"left and right must be 0 or more, but are {self.left} and {self.right}"
             )
-        if not self.rotary_base > 0:
-            raise ValueError(f"rotary_base must be above 0, but is {self.rotary_base}")
+        if self.rotary_base < 1:
+            raise ValueError(f"rotary_base must be at least 1, but is {self.rotary_base}")
 
     def table(self, num_frames: int, *, width: int, head_size: int, like: Tensor) -> Tensor | None:
         """Tensor that all layers share, for at most `num_frames` frames; None where there is none.
@@ -72,19 +72,16 @@ class DistanceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             Sinusoids (2 T, D) of the distances query - key from T - 1 down to -T, or cosines and
             sines of rotations (2, T, D / H), on the device and in the type of `like`.
         """
-        if self.kind == "sinusoidal":
-            make, arguments = _sinusoids, (width,)
-        elif self.kind == "rotary":
-            make, arguments = _rotations, (head_size, self.rotary_base, self.rotary_rounding)
-        else:
+        if self.kind not in ("sinusoidal", "rotary"):
             return None
-        if is_traced() or num_frames > MAX_TABLE_FRAMES:
-            return make.__wrapped__(num_frames, *arguments).to(like)
+        is_kept = not is_traced() and num_frames <= MAX_TABLE_FRAMES
         # Tables of a few sizes serve every length.
-        size = 1 << max(num_frames - 1, 1).bit_length()
-        table = make(size, *arguments)
+        size = 1 << max(num_frames - 1, 1).bit_length() if is_kept else num_frames
         if self.kind == "sinusoidal":
+            table = (_sinusoids if is_kept else _sinusoids.__wrapped__)(size, width)
             return table[size - num_frames : size + num_frames].to(like)
+        make = _rotations if is_kept else _rotations.__wrapped__
+        table = make(size, head_size, self.rotary_base, self.rotary_rounding)
         return table[:, :num_frames].to(like)
 
 
@@ -100,7 +97,7 @@ def _sinusoids(num_frames: int, dim: int) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _rotations(num_frames: int, dim: int, base: float, rounding: Rounding) -> Tensor:
+def _rotations(num_frames: int, dim: int, base: int, rounding: Rounding) -> Tensor:
     """Cosine and sine of the angle of each frame and column, in float32 as `_sinusoids`."""
     with torch.inference_mode(False):
         frames = torch.arange(num_frames, device="cpu").float()
@@ -109,10 +106,11 @@ def _rotations(num_frames: int, dim: int, base: float, rounding: Rounding) -> Te
         return torch.stack([angles.cos(), angles.sin()])
 
 
-def rotary_frequencies(dim: int, base: float, rounding: Rounding) -> Tensor:
+def rotary_frequencies(dim: int, base: int, rounding: Rounding) -> Tensor:
     """Angles in radians that pairs of columns turn by from frame to frame (D / 2,), float32."""
     columns = torch.arange(0, dim, 2, dtype=torch.int64, device="cpu").float()
-    return (1.0 / (base ** (columns / dim))).to(getattr(torch, rounding)).float()
+    frequencies: Tensor = 1.0 / (base ** (columns / dim))
+    return frequencies.to(getattr(torch, rounding)).float()
 
 
 def along_diagonals(rows: Tensor) -> Tensor:
@@ -121,9 +119,13 @@ def along_diagonals(rows: Tensor) -> Tensor:
     The "relative shift" of Transformer-XL (arXiv:1901.02860, appendix B).
     """
     num_queries, width = rows.shape[-2:]
+    rows = rows.contiguous()
     # Rows that are read one element shorter than they are begin one element earlier each.
-    flat = rows.flatten(-2).narrow(-1, num_queries - 1, num_queries * (width - 1))
-    return flat.unflatten(-1, (num_queries, width - 1))[..., : width - num_queries]
+    return rows.as_strided(
+        (*rows.shape[:-1], width - num_queries),
+        (*rows.stride()[:-2], width - 1, 1),
+        rows.storage_offset() + num_queries - 1,
+    )
 
 
 class RelativeAttention(SelfAttention):
@@ -179,7 +181,7 @@ class RelativeAttention(SelfAttention):
             columns = slice(heads.start * self.head_size, heads.stop * self.head_size)
             query, key, value = (
                 columns_of(linear, part, columns)
-                .unflatten(-1, (-1, self.head_size))
+                .view(*x.shape[:2], -1, self.head_size)
                 .transpose(1, 2)
                 for linear, part in ((self.query, inputs), (self.key, inputs), (self.value, x))
             )
@@ -201,7 +203,7 @@ class RelativeAttention(SelfAttention):
             projected: Tensor = self.position(table)
         else:
             projected = columns_of(self.position, table, columns)
-        return projected.unflatten(-1, (-1, self.head_size)).transpose(0, 1)
+        return projected.view(len(table), -1, self.head_size).transpose(0, 1)
 
     def _attended(
         self,
@@ -242,13 +244,13 @@ class RelativeAttention(SelfAttention):
         """As `attend`, with scores by distance, for some queries at a time."""
         dropout = self.dropout if self.training else 0.0
         num_rows, num_heads, num_frames, _ = query.shape
-        block = num_frames
-        if not is_traced():
-            block = min(
-                max(MAX_SCORE_ELEMENTS // (2 * num_rows * num_heads * num_frames), 1), block
-            )
+        block = max(MAX_SCORE_ELEMENTS // (2 * num_rows * num_heads * num_frames), 1)
+        if is_traced():  # whose counts of frames are not numbers
+            starts, block = [0], num_frames
+        else:
+            starts = list(range(0, num_frames, block))
         contexts = []
-        for start in range(0, num_frames, block):
+        for start in starts:
             part = query[:, :, start : start + block]
             if self.positions.kind == "key_table":
                 rows = self._scores_by_table(part, distances, start, num_frames)
@@ -266,14 +268,15 @@ class RelativeAttention(SelfAttention):
     ) -> Tensor:
         """Rows (B, H, Q, T + Q) for `along_diagonals`, of queries from frame `start` on."""
         num_queries = query.shape[2]
-        near = (query * self.head_size**-0.5) @ distances.t()
+        near: Tensor = (query * self.head_size**-0.5) @ distances.t()
         # Distances key - query of the columns.
         first = 1 - num_queries - start
         last = first + num_frames + num_queries
         left, right = self.positions.left, self.positions.right
         if is_traced():
             columns = torch.arange(first, last, device=query.device).clamp(-left, right) + left
-            return near.index_select(3, columns)
+            traced: Tensor = near.index_select(3, columns)
+            return traced
         before = min(max(-left - first, 0), last - first)
         after = min(max(last - 1 - right, 0), last - first)
         low, high = first + before + left, last - after + left
@@ -295,7 +298,8 @@ class RelativeAttention(SelfAttention):
         first = distances.shape[1] // 2 - start - num_queries
         vectors = distances[:, first : first + num_frames + num_queries]
         asking = (query + self.position_bias[heads].unsqueeze(1)) * self.head_size**-0.5
-        return asking @ vectors.transpose(1, 2)
+        rows: Tensor = asking @ vectors.transpose(1, 2)
+        return rows
 
     def _rotated(self, x: Tensor, layout: Layout, table: Tensor | None) -> Tensor:
         """`x` (B, T, D), each half of a head's columns turned against the other."""
@@ -306,7 +310,8 @@ class RelativeAttention(SelfAttention):
         else:
             angles = table
         cosine, sine = angles.unsqueeze(2)
-        by_head = x.unflatten(-1, (self.num_heads, self.head_size))
+        by_head = x.view(*x.shape[:2], self.num_heads, self.head_size)
         first, second = by_head.chunk(2, dim=-1)
         turned = torch.cat([-second, first], dim=-1)
-        return (by_head * cosine + turned * sine).flatten(-2)
+        rotated: Tensor = by_head * cosine + turned * sine
+        return rotated.flatten(-2)
