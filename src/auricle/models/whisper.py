@@ -24,8 +24,8 @@ from auricle.nn.batch import Batch, Layout, frames_of
 from auricle.nn.conv import Conv1d
 from auricle.nn.cpu.policy import is_hooked, may_bypass
 from auricle.nn.cpu.prepack import Prepacking
-from auricle.nn.depth import check_depth
-from auricle.nn.transformer import TransformerLayer, is_left_out
+from auricle.nn.depth import check_depth, is_left_out
+from auricle.nn.transformer import TransformerLayer
 
 FRAMES = GEOMETRY.then(
     Window(size=3, pad_left=1, pad_right=1), Window(size=3, stride=2, pad_left=1, pad_right=1)

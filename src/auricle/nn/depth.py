@@ -1,4 +1,4 @@
-"""Depth of an encoder: its limit, and parameters beyond what an output needs."""
+"""Depth of an encoder: its limit, layers left out, and parameters beyond what an output needs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,19 @@ def check_depth(num_layers: int) -> None:
         raise ValueError(
             f"an encoder must have at least 1 and at most {MAX_DEPTH} layers, but has {num_layers}"
         )
+
+
+def is_left_out(
+    layer: nn.Module, probability: float, generator: torch.Generator | None = None
+) -> bool:
+    """Draw if a step of training leaves a layer out (LayerDrop, arXiv:1909.11556).
+
+    Processes that hold a part of its weights each wait for each other in it: it is never left
+    out by some of them.
+    """
+    is_whole = all(is_plain_tensor(parameter) for parameter in layer.parameters())
+    chance = torch.rand((), generator=generator, device="cpu").item()
+    return chance < probability and is_whole
 
 
 def reaching(x: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -7,9 +7,9 @@ from typing import Any
 
 from auricle.catalogue.family import Family
 from auricle.checkpoints.formats import Format
-from auricle.checkpoints.keymap import (Converted, KeyMap)
-from auricle.checkpoints.state_dicts import (state_dict)
+from auricle.checkpoints.keymap import Converted, KeyMap
 from auricle.checkpoints.options import build_config
+from auricle.checkpoints.state_dicts import state_dict
 from auricle_tiny_mel.encoder import TinyMelConfig
 
 KEYS = KeyMap((("proj.{rest}", "projection.{rest}"),), pretraining=("head.{rest}",))
