@@ -45,7 +45,7 @@ from auricle.checkpoints.keymap import OPTIONAL_SUFFIX, Converted, Renamed
 from auricle.checkpoints.options import Configuration, read_configuration
 from auricle.checkpoints.state_dicts import state_dict, weights_in
 from auricle.errors import CheckpointError, UnknownModelError
-from auricle.files.native import NativeCheckpoint, is_native, is_own, read_native
+from auricle.files.safetensors import NativeCheckpoint, is_native, is_own, read_native
 from auricle.info import Provenance
 from auricle.models.definition import Config
 

@@ -13,11 +13,7 @@ from auricle.checkpoints import fairseq
 from auricle.checkpoints.keymap import Converted, KeyMap, has_part
 from auricle.checkpoints.options import Options, build_config, check_demands, read_config
 from auricle.checkpoints.state_dicts import state_dict, weights_in
-from auricle.checkpoints.waveform_transformer import (
-    FAIRSEQ_EPS,
-    MIN_STACKED_KERNEL,
-    fairseq_keys,
-)
+from auricle.checkpoints.waveform_transformer import FAIRSEQ_EPS, MIN_STACKED_KERNEL, fairseq_keys
 from auricle.errors import CheckpointError
 from auricle.models.self_distilled import Data2Vec2Config, SpinConfig
 from auricle.nn.attention import AlibiConfig, RelativePositionConfig

@@ -9,11 +9,7 @@ import msgspec
 
 from auricle.catalogue.family import Family, FamilyFormat, Field
 from auricle.checkpoints import fairseq, huggingface
-from auricle.checkpoints.adapters import (
-    ADAPTER_REASON,
-    FAIRSEQ_ADAPTERS,
-    WITHOUT_ADAPTERS,
-)
+from auricle.checkpoints.adapters import ADAPTER_REASON, FAIRSEQ_ADAPTERS, WITHOUT_ADAPTERS
 from auricle.checkpoints.keymap import Converted, KeyMap, has_part
 from auricle.checkpoints.options import (
     Options,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from auricle.errors import AuricleError
-from auricle.files.native import NativeCheckpoint, write_native
+from auricle.files.safetensors import NativeCheckpoint, write_native
 from auricle.frontends.fbank import FbankConfig
 from auricle.frontends.log_mel import LogMelConfig
 from auricle.geometry import SAMPLE_RATE
