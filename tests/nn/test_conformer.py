@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.errors import AudioError
+from auricle.info import FinalNorm
 from auricle.nn import chunking
 from auricle.nn.batch import Layout, pad_rows
 from auricle.nn.conformer import Conformer, ConformerConfig
@@ -41,7 +42,7 @@ def conformer_of(options: dict[str, Any]) -> Conformer:
     return stack
 
 
-def expected(stack: Conformer, x: Tensor) -> list[Tensor]:
+def expected(stack: Conformer, x: Tensor, final_norm: FinalNorm = "keep") -> list[Tensor]:
     """States (T, D) for one utterance `x` (T, D), by the equations of the paper."""
     config, weights = stack.config, stack.state_dict()
     act = F.gelu if config.activation == "gelu" else F.silu
@@ -88,10 +89,12 @@ def expected(stack: Conformer, x: Tensor) -> list[Tensor]:
             y = y * weights[f"{norm}.weight"] + weights[f"{norm}.bias"]
         x = x + act(y) @ weights[f"{place}conv.pointwise_out.weight"][..., 0].T
         x = normed(f"{place}norm", x + 0.5 * feed("ffn2", x), eps)
-        is_last = index + 1 == config.num_layers
-        is_normed = is_last and config.final_norm == "last"
-        states.append(normed("norm", x, config.layer_norm_eps) if is_normed else x)
-    return states
+        states.append(x)
+    if config.final_norm != "last" or final_norm == "strip":
+        return states
+    first = 0 if final_norm == "each" else config.num_layers
+    ends = [normed("norm", state, config.layer_norm_eps) for state in states[first:]]
+    return [*states[:first], *ends]
 
 
 @every_config
@@ -112,6 +115,19 @@ def test_states_are_the_paper_s(
         for index, row in enumerate(rows):
             for state, reference in zip(states, expected(stack, row), strict=True):
                 torch.testing.assert_close(state[index], reference, rtol=1e-4, atol=2e-5)
+
+
+@every_config
+@pytest.mark.parametrize("final_norm", ["strip", "each"])
+def test_a_norm_after_the_last_block_goes_where_it_is_asked_for(
+    options: dict[str, Any], final_norm: FinalNorm
+) -> None:
+    stack = conformer_of(options)
+    row = torch.randn(9, 16)
+    with torch.no_grad():
+        states = list(stack(row[None], Layout([9]), final_norm=final_norm))
+        for state, reference in zip(states, expected(stack, row, final_norm), strict=True):
+            torch.testing.assert_close(state[0], reference, rtol=1e-4, atol=2e-5)
 
 
 def test_batch_norm_learns_of_valid_frames_alone() -> None:

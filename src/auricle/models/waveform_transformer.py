@@ -283,5 +283,14 @@ class Wav2Vec2Conformer(WaveformEncoder):
         super().__init__(config, config.conformer)
         self.conformer = Conformer(config.conformer)
 
+    @property
+    def has_final_norm(self) -> bool:
+        return self.config.conformer.final_norm == "last"
+
     def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
-        return self.encoded_by(self.conformer, batch, wanted)
+        return self.encode_normed(batch, wanted, "keep")
+
+    def encode_normed(
+        self, batch: Batch, wanted: frozenset[str], final_norm: FinalNorm
+    ) -> Iterator[tuple[str, Batch]]:
+        return self.encoded_by(self.conformer, batch, wanted, final_norm=final_norm)

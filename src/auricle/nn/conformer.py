@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.info import FinalNorm
 from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.batch import Layout, zero_padding
 from auricle.nn.chunking import map_chunks
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import acts
-from auricle.nn.depth import check_depth, is_left_out
+from auricle.nn.depth import check_depth, is_left_out, normed_states
 from auricle.nn.linear import Linear, activated
 from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.relative_positions import DistanceConfig, RelativeAttention
@@ -265,7 +266,12 @@ class Conformer(nn.Module):
         self.layers = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_layers))
 
     def forward(
-        self, x: Tensor, layout: Layout, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        layout: Layout,
+        generator: torch.Generator | None = None,
+        *,
+        final_norm: FinalNorm = "keep",
     ) -> Iterable[Tensor]:
         """The first block's input, then each block's output, in order, as asked for.
 
@@ -274,17 +280,21 @@ class Conformer(nn.Module):
             layout: Lengths of the utterances, and the layout of what is returned. Packed is for
                 inference.
             generator: Source of the blocks that training leaves out; None for torch's own.
+            final_norm: Outputs that a norm after the last block is applied to.
 
         Returns:
             Padded (B, T, D) or packed (1, N, D).
         """
-        states = self._states(x, layout, generator)
+        states = self._states(x, layout, generator, final_norm)
         return tuple(states) if acts(self) else states
 
     def _states(
-        self, x: Tensor, layout: Layout, generator: torch.Generator | None
+        self, x: Tensor, layout: Layout, generator: torch.Generator | None, final_norm: FinalNorm
     ) -> Iterator[Tensor]:
         config = self.config
+        is_normed = [False] * (config.num_layers + 1)
+        if config.final_norm == "last":
+            is_normed = normed_states(final_norm, config.num_layers)
         width = config.hidden_size
         table = config.positions.table(
             x.shape[1], width=width, head_size=width // config.num_heads, like=x
@@ -293,9 +303,8 @@ class Conformer(nn.Module):
         if config.final_norm == "first":
             x = self.norm(x)
         x = F.dropout(x, config.dropout, self.training)
-        yield x
+        yield self.norm(x) if is_normed[0] else x
         for index, layer in enumerate(self.layers):
             if not (self.training and is_left_out(layer, config.layer_drop, generator)):
                 x = layer(x, layout, table)
-            is_normed = config.final_norm == "last" and index + 1 == config.num_layers
-            yield self.norm(x) if is_normed else x
+            yield self.norm(x) if is_normed[index + 1] else x

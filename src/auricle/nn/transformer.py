@@ -29,7 +29,7 @@ from auricle.nn.batch import Layout, padding_mask, zero_padding
 from auricle.nn.chunking import chunks, map_chunks
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
 from auricle.nn.cpu.policy import acts
-from auricle.nn.depth import check_depth, is_left_out
+from auricle.nn.depth import check_depth, is_left_out, normed_states
 from auricle.nn.linear import Linear, activated
 
 LONG_CHUNKS = 4
@@ -327,8 +327,9 @@ class WaveformTransformer(nn.Module):
         final_norm: FinalNorm,
     ) -> Iterator[Tensor]:
         config = self.config
-        is_normed = [final_norm == "each"] * config.num_layers + [final_norm != "strip"]
-        is_normed = [one and config.pre_layer_norm for one in is_normed]
+        is_normed = [False] * (config.num_layers + 1)
+        if config.pre_layer_norm:
+            is_normed = normed_states(final_norm, config.num_layers)
         padding = padding_mask(layout.lengths, x.shape[1], x.device)
         x = self._embed(zero_padding(x, padding, time_dim=1), padding)
         x = F.dropout(x, config.dropout, self.training)
