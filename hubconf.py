@@ -629,16 +629,22 @@ def wav2vec2_conformer_rope(**options: typing.Any) -> _Encoder:
     return _load("wav2vec2_conformer_rope", **options)
 
 
-def wav2vec2_conformer_large_s2st_es_voxpopuli(**options: typing.Any) -> _Encoder:
+def wav2vec2_conformer_s2st_es(**options: typing.Any) -> _Encoder:
     """Load wav2vec 2.0 Conformer (https://arxiv.org/abs/2204.02967), trained on VoxPopuli
     (Spanish). Options are those of `auricle.load`."""
-    return _load("wav2vec2_conformer_large_s2st_es_voxpopuli", **options)
+    return _load("wav2vec2_conformer_s2st_es", **options)
 
 
-def wav2vec2_conformer_large_s2st_en_librilight(**options: typing.Any) -> _Encoder:
+wav2vec2_conformer_large_s2st_es_voxpopuli = wav2vec2_conformer_s2st_es
+
+
+def wav2vec2_conformer_s2st_en(**options: typing.Any) -> _Encoder:
     """Load wav2vec 2.0 Conformer (https://arxiv.org/abs/2204.02967), trained on LibriLight. Options
     are those of `auricle.load`."""
-    return _load("wav2vec2_conformer_large_s2st_en_librilight", **options)
+    return _load("wav2vec2_conformer_s2st_en", **options)
+
+
+wav2vec2_conformer_large_s2st_en_librilight = wav2vec2_conformer_s2st_en
 
 
 def wav2vec2_conformer_local(ckpt: str, **options: typing.Any) -> _Encoder:

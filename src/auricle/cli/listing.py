@@ -183,11 +183,7 @@ def markdown_table(records: Sequence[Record]) -> list[str]:
         cells = (
             record.released or NOTHING,
             record.title,
-            ", ".join(
-                f"`{name}`"
-                for name in record.names
-                if name == record.name or len(name) < MAX_DATA_WIDTH
-            ),
+            ", ".join(f"`{name}`" for name in record.names if len(name) < MAX_DATA_WIDTH),
             f"[{record.paper.arxiv}]({record.paper.url})" if record.paper else NOTHING,
             family.input,
             record.training_data or NOTHING,
