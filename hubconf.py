@@ -611,6 +611,54 @@ def tera_url(ckpt: str, **options: typing.Any) -> _Encoder:
     return _load_url(ckpt, "tera", **options)
 
 
+def wav2vec2_conformer_relpos(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 Conformer (https://arxiv.org/abs/2010.05171), trained on LibriLight (60k h).
+    Sinusoids of distances, as Transformer-XL; its authors' file is
+    fairseq/conformer/wav2vec2/librilight/LL_relpos_PT_no_FT at dl.fbaipublicfiles.com. Options are
+    those of `auricle.load`."""
+    return _load("wav2vec2_conformer_relpos", **options)
+
+
+wav2vec2_conformer = wav2vec2_conformer_relpos
+
+
+def wav2vec2_conformer_rope(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 Conformer (https://arxiv.org/abs/2010.05171), trained on LibriLight (60k h).
+    Rotary positions; its authors' file is LL_rope_PT_no_FT in the same place. Options are those of
+    `auricle.load`."""
+    return _load("wav2vec2_conformer_rope", **options)
+
+
+def wav2vec2_conformer_s2st_es(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 Conformer (https://arxiv.org/abs/2204.02967), trained on VoxPopuli
+    (Spanish). Options are those of `auricle.load`."""
+    return _load("wav2vec2_conformer_s2st_es", **options)
+
+
+wav2vec2_conformer_large_s2st_es_voxpopuli = wav2vec2_conformer_s2st_es
+
+
+def wav2vec2_conformer_s2st_en(**options: typing.Any) -> _Encoder:
+    """Load wav2vec 2.0 Conformer (https://arxiv.org/abs/2204.02967), trained on LibriLight. Options
+    are those of `auricle.load`."""
+    return _load("wav2vec2_conformer_s2st_en", **options)
+
+
+wav2vec2_conformer_large_s2st_en_librilight = wav2vec2_conformer_s2st_en
+
+
+def wav2vec2_conformer_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of wav2vec 2.0 Conformer from a file. The file is in the authors' format or
+    the library's own. Options are those of `auricle.load`."""
+    return _load("wav2vec2_conformer", checkpoint=ckpt, **options)
+
+
+def wav2vec2_conformer_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of wav2vec 2.0 Conformer from a URL. The file is kept in the cache.
+    Options: sha256 (its digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "wav2vec2_conformer", **options)
+
+
 def npc_360hr(**options: typing.Any) -> _Encoder:
     """Load NPC (https://arxiv.org/abs/2011.00406), trained on LibriSpeech train-clean-360 (360 h).
     Options are those of `auricle.load`."""
@@ -1233,6 +1281,28 @@ def spin_url(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of Spin from a URL. The file is kept in the cache. Options: sha256 (its
     digest in hex), config, device, refresh, as of `auricle.load`."""
     return _load_url(ckpt, "spin", **options)
+
+
+def w2v_bert_2(**options: typing.Any) -> _Encoder:
+    """Load w2v-BERT 2.0 (https://arxiv.org/abs/2312.05187), trained on unlabelled speech in more
+    than 143 languages (4.5M h). Its front end is Kaldi's filterbank, two frames side by side;
+    codecs and speech generators take layer_17. Options are those of `auricle.load`."""
+    return _load("w2v_bert_2", **options)
+
+
+w2v_bert = w2v_bert_2
+
+
+def w2v_bert_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of w2v-BERT 2.0 from a file. The file is in the authors' format or the
+    library's own. Options are those of `auricle.load`."""
+    return _load("w2v_bert", checkpoint=ckpt, **options)
+
+
+def w2v_bert_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of w2v-BERT 2.0 from a URL. The file is kept in the cache. Options: sha256
+    (its digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "w2v_bert", **options)
 
 
 def omniasr_w2v_300m(**options: typing.Any) -> _Encoder:

@@ -13,7 +13,7 @@ import auricle
 from auricle.catalogue.record import Record
 from auricle.catalogue.search import find, list_models
 from auricle.errors import AuricleError
-from auricle.files.native import read_native
+from auricle.files.safetensors import read_native
 from auricle.hub.cache import embedded_path
 from auricle.models.base import Encoder
 from auricle.probing.results import ProbeResult, Settings, read_results

@@ -48,6 +48,7 @@ SIZE_OF = {
     "hubert": "hubert_base",
     "wavlm": "wavlm_base_plus",
     "data2vec": "data2vec_audio_base",
+    "w2v_bert": "w2v_bert_2",
     "whisper_base": "whisper_base",
     "whisper_small": "whisper_small",
 }

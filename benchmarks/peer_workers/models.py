@@ -73,6 +73,7 @@ MODELS = {
     "data2vec": Model("data2vec audio Base", "data2vec_audio_base", PEERS[:2]),
     "whisper_base": _whisper("Whisper base", "whisper_base"),
     "whisper_small": _whisper("Whisper small", "whisper_small"),
+    "w2v_bert": Model("w2v-BERT 2.0", "w2v_bert_2", ("transformers",), maker="auricle"),
 }
 
 CASES = {

@@ -1,9 +1,9 @@
 """transformers as it is called: `model(input_values, attention_mask).last_hidden_state`.
 
 Waveforms are normalised as `Wav2Vec2FeatureExtractor` does, but with torch and with the epsilon of
-the models' authors, 1e-5 for 1e-7. A batch is padded with zeros and has an attention mask. Whisper
-takes the features of its `WhisperFeatureExtractor`. The graph for onnxruntime and OpenVINO and the
-files of openai-whisper and CTranslate2 are made here too.
+the models' authors, 1e-5 for 1e-7. A batch is padded with zeros and has an attention mask. Models
+that read spectra take those of their own feature extractor, inside the time. The graph for
+onnxruntime and OpenVINO and the files of openai-whisper and CTranslate2 are made here too.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch.nn.utils.rnn import pad_sequence
 from peer_workers.protocol import TorchWorker, own_frames, serve
 from peer_workers.torchaudio_import import import_transformers
 
-EXAMPLE_SAMPLES = 32_000
 SAMPLE_RATE = 16_000
+EXAMPLE_SAMPLES = 32_000
 ONNX_OPSET = 17
 
 
@@ -35,27 +35,37 @@ class TransformersWorker(TorchWorker):
     def load(self, checkpoint: str) -> None:
         self.model = self.transformers.AutoModel.from_pretrained(checkpoint).eval()
         reader = json.loads((Path(checkpoint) / "preprocessor_config.json").read_text())
-        self.normalizes = reader.get("do_normalize", False)
-        self.reader = None
-        if reader["feature_extractor_type"] == "WhisperFeatureExtractor":
-            self.reader = self.transformers.WhisperFeatureExtractor.from_pretrained(checkpoint)
+        self.normalizes = reader.get("do_normalize")
+        self.extractor = None
+        self.is_whisper = reader["feature_extractor_type"] == "WhisperFeatureExtractor"
+        if self.is_whisper or self.normalizes is None:
+            self.extractor = self.transformers.AutoFeatureExtractor.from_pretrained(checkpoint)
 
     def normalised(self, waveform: Tensor) -> Tensor:
         if not self.normalizes:
             return waveform
         return F.layer_norm(waveform, waveform.shape)
 
+    def spectral(self, waveforms: list[Tensor]) -> list[Tensor]:
+        """Outputs of a model that reads the spectra of its feature extractor."""
+        samples = [waveform.numpy() for waveform in waveforms]
+        inputs = self.extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        if self.is_whisper:
+            x = self.model.encoder(inputs.input_features).last_hidden_state
+            num_frames = [own_frames(len(waveform)) for waveform in waveforms]
+        else:
+            x = self.model(**inputs).last_hidden_state
+            num_frames = inputs["attention_mask"].sum(1).tolist()
+        return [row[:count] for row, count in zip(x, num_frames, strict=True)]
+
     def alone(self, waveform: Tensor) -> Tensor:
-        if self.reader is not None:
-            return self.together([waveform])[0]
+        if self.extractor is not None:
+            return self.spectral([waveform])[0]
         return self.model(self.normalised(waveform)[None]).last_hidden_state[0]
 
     def together(self, waveforms: list[Tensor]) -> list[Tensor]:
-        if self.reader is not None:
-            samples = [waveform.numpy() for waveform in waveforms]
-            inputs = self.reader(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")
-            x = self.model.encoder(inputs.input_features).last_hidden_state
-            return [row[: own_frames(len(one))] for row, one in zip(x, waveforms, strict=True)]
+        if self.extractor is not None:
+            return self.spectral(waveforms)
         lengths = torch.tensor([len(waveform) for waveform in waveforms])
         batch = pad_sequence([self.normalised(waveform) for waveform in waveforms], True)
         mask = (torch.arange(batch.shape[1]) < lengths[:, None]).long()

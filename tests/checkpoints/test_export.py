@@ -28,7 +28,7 @@ PRESETS: dict[str, WaveformTransformerConfig] = {
     name: config
     for family in model_types().values()
     for name, config in FAMILIES[family].presets().items()
-    if isinstance(config, WaveformTransformerConfig)
+    if isinstance(config, WaveformTransformerConfig)  # others: test_export_conformers.py
 }
 
 
@@ -207,7 +207,10 @@ def test_what_transformers_lacks_is_refused(
 
 
 def test_another_family_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AuricleError, match="no model for fbank.*expected one of wav2vec2, hubert"):
+    with pytest.raises(
+        AuricleError,
+        match="no model for fbank.*expected one of wav2vec2, wav2vec2_conformer, hubert",
+    ):
         auricle.export_to_transformers(auricle.load("fbank"), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from auricle.catalogue.family import FAMILIES, FamilyFormat
+from auricle.checkpoints.adapters import WITHOUT_ADAPTERS
+from auricle.checkpoints.fairseq import matches_wavlm, wavlm_families
 from auricle.checkpoints.huggingface import (
     CONFIG,
     PREPROCESSOR,
@@ -16,7 +18,6 @@ from auricle.checkpoints.huggingface import (
 )
 from auricle.checkpoints.keymap import Renamed
 from auricle.checkpoints.waveform_transformer import (
-    WITHOUT_ADAPTERS,
     convert_distiller,
     convert_fairseq,
     convert_huggingface,
@@ -24,19 +25,17 @@ from auricle.checkpoints.waveform_transformer import (
     fairseq_keys,
     huggingface_keys,
     matches_distiller,
-    matches_wavlm,
-    wavlm_families,
 )
 from auricle.errors import CheckpointError
 from auricle.models.waveform_transformer import (
     HubertConfig,
-    TransformerConfig,
     Wav2Vec2Config,
     WaveformTransformerConfig,
     WavLmConfig,
 )
 from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 
 
@@ -158,7 +157,7 @@ def test_positions() -> None:
         ({"activation_fn": "relu_squared"}, "activation_fn must be one of gelu"),
         ({"extractor_mode": "instance_norm"}, "must be one of default, layer_norm"),
         ({"conv_feature_layers": "__import__('os')"}, "not an expression of lists"),
-        ({"encoder_layers": 10**9}, "num_layers must be 1 to 1000"),
+        ({"encoder_layers": 10**9}, "at most 1000 layers"),
     ],
 )
 def test_options_of_fairseq_that_are_not_known(options: dict[str, Any], message: str) -> None:
@@ -332,7 +331,7 @@ def test_options_count_for_the_models_that_read_them() -> None:
         ({"feat_extract_activation": "selu"}, "feat_extract_activation must be one of"),
         ({"feat_extract_norm": "batch"}, "must be one of group, layer, but is 'batch'"),
         ({"conv_dim": [512] * 6}, "must list as many conv_dim .* but lists 6, 7, 7"),
-        ({"num_hidden_layers": 10**9}, "num_layers must be 1 to 1000"),
+        ({"num_hidden_layers": 10**9}, "at most 1000 layers"),
         ({"hidden_size": 100}, "multiple of num_heads"),
         ({"layer_norm_eps": "small"}, r"config\.json\.layer_norm_eps"),
         (

@@ -22,6 +22,7 @@ from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.nn import chunking, transformer
+from auricle.nn.conformer import ConformerBlock
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.transformer import TransformerLayer
 from golden_cases import (
@@ -115,7 +116,9 @@ def test_a_long_one_in_chunks_beside_the_shortest_never_matters(
 ) -> None:
     encoder = shared_encoder(name)
     wavs, alone = hard_waveforms_alone(name)
-    has_attention = any(isinstance(part, TransformerLayer) for part in encoder.modules())
+    has_attention = any(
+        isinstance(part, (TransformerLayer, ConformerBlock)) for part in encoder.modules()
+    )
     monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 100_000 if has_attention else 1_000_000)
     monkeypatch.setattr(transformer, "LONG_CHUNKS", 1)
     for way in WAYS:

@@ -21,10 +21,11 @@ import auricle
 from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError, AuricleError
 from auricle.models.base import Encoder
-from auricle.models.waveform_transformer import TransformerConfig, Wav2Vec2Config
+from auricle.models.waveform_transformer import Wav2Vec2Config
 from auricle.nn import chunking, conv_stack, waveform_extractor
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.cpu.policy import reference_kernels
+from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 from golden_cases import deviation, each_set_of_modules, golden_cases, shared_encoder
 

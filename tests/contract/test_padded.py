@@ -20,11 +20,12 @@ from auricle.models import base
 from auricle.models.apc import ApcConfig
 from auricle.models.base import Encoder
 from auricle.models.cpc import CpcConfig
-from auricle.models.waveform_transformer import TransformerConfig, Wav2Vec2Config
+from auricle.models.waveform_transformer import Wav2Vec2Config
 from auricle.models.whisper import WhisperConfig
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
+from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 from forks import Forked
 from golden_cases import (

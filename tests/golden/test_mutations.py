@@ -41,6 +41,8 @@ UNSEEN_OPTIONS = {
     "blackman_coeff", "high_hz",  # other windows; its mutation names the same edge
     "num_mfcc", "num_mels",  # only where the kind of feature has them
     "delta_window", "subtract_mean",  # only with deltas; undone by mean normalisation
+    # what speech does not show: quiet bands, rounding (tests/frontends/test_fbank_stacked.py)
+    "sample_scale", "double_precision", "epsilon_in_variance",
 }  # fmt: skip
 
 
@@ -157,6 +159,12 @@ def without_effect(config: Any) -> set[str]:
         blind.add("num_rnn_layers")
     if "features" in config.__struct_fields__ and not config.features.cmvn:
         blind.add("features.cmvn_epsilon")
+    if "conformer" in config.__struct_fields__:
+        kind = config.conformer.positions.kind
+        if kind != "key_table":
+            blind |= {"conformer.positions.left", "conformer.positions.right"}
+        if kind != "rotary":
+            blind |= {"conformer.positions.rotary_base", "conformer.positions.rotary_rounding"}
     return blind
 
 

@@ -15,7 +15,7 @@ import auricle
 from auricle.catalogue import search
 from auricle.errors import CheckpointError, ChecksumError, DownloadError
 from auricle.files.digests import file_sha256, pin
-from auricle.files.native import is_native, read_native
+from auricle.files.safetensors import is_native, read_native
 from auricle.hub import conversions
 from auricle.hub.cache import CONVERTER_VERSION, Wanted, cached_path, find_conversion, note_path
 from auricle.hub.conversions import Fetched, load_once_converted
@@ -187,7 +187,7 @@ def test_a_disk_that_is_full_costs_the_conversion_only(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     fetched = in_cache("tera", cache)
-    monkeypatch.setattr("auricle.files.native.write_safetensors", fill_up)
+    monkeypatch.setattr("auricle.files.safetensors.write_safetensors", fill_up)
     encoder = loaded(Wanted(label="t"), lambda: fetched)
     assert encoder.provenance.sha256 == file_sha256(TERA)
     assert "not kept, so the next load converts it again" in caplog.text

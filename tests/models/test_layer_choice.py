@@ -17,11 +17,13 @@ from auricle.info import FinalNorm
 from auricle.models.base import Encoder
 from auricle.models.waveform_transformer import WaveformTransformerEncoder
 from auricle.nn.cpu.policy import reference_kernels
+from auricle.nn.transformer import TransformerLayer
 from golden_cases import shared_encoder
 from toy_encoder import Halves
 
 POST_NORM = ("hf_wav2vec2_base", "hf_hubert_base", "hf_data2vec_audio", "hf_unispeech_sat_base")
 PRE_NORM = ("hf_wav2vec2_large_lv60", "wavlm_official_large")
+OTHERS_WITH_FINAL_NORM = ("hf_wav2vec2_conformer_rel", "wav2vec2_conformer_rope", "hf_whisper")
 CASES = (*POST_NORM, "hf_wavlm_base_plus", *PRE_NORM)
 LIMIT = 1e-4
 """Standard deviations that a batch may differ by from each waveform alone."""
@@ -48,13 +50,24 @@ def hooked(case: str, wav: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     encoder = copy.deepcopy(encoder_of(case))
     ffns: list[Tensor] = []
     outputs: list[Tensor] = []
-    for layer in cast("Any", encoder.transformer.layers):
-        layer.ffn_out.register_forward_hook(lambda *args: ffns.append(args[2][0]))
+    layers, _ = stack_of(encoder)
+    for layer in layers:
+        if isinstance(layer, TransformerLayer):
+            layer.ffn_out.register_forward_hook(lambda *args: ffns.append(args[2][0]))
         layer.register_forward_pre_hook(lambda _, args: outputs.append(args[0][0]))
     layer.register_forward_hook(lambda *args: outputs.append(args[2][0]))
     with torch.no_grad():
         encoder([wav])
-    return ffns, outputs
+    num_frames = encoder.num_frames(len(wav))  # Whisper computes those of 30 s
+    return ffns, [output[:num_frames] for output in outputs]
+
+
+def stack_of(encoder: Any) -> tuple[Any, Any]:
+    """The layers of an encoder and its own norm."""
+    if encoder.family == "whisper":
+        return encoder.blocks, encoder.norm
+    stack = encoder.conformer if "conformer" in encoder.family else encoder.transformer
+    return stack.layers, stack.norm
 
 
 def assert_close(ours: Tensor, expected: Tensor) -> None:
@@ -88,11 +101,11 @@ def test_a_tap_is_the_output_of_the_feed_forward_part(case: str, way: Way) -> No
 
 
 @pytest.mark.parametrize("way", ["fast", "reference"])
-@pytest.mark.parametrize("case", PRE_NORM)
+@pytest.mark.parametrize("case", [*PRE_NORM, *OTHERS_WITH_FINAL_NORM])
 def test_the_final_norm_goes_where_it_is_asked_for(case: str, way: Way) -> None:
     encoder = encoder_of(case)
     wavs = waveforms(encoder)
-    norm = encoder.transformer.norm
+    _, norm = stack_of(encoder)
     last = encoder.layer_infos[-1].name
     for row, wav in enumerate(wavs):
         _, raw = hooked(case, wav)
@@ -182,7 +195,7 @@ def test_encoders_without_taps_name_families_that_have_them() -> None:
 
 
 @pytest.mark.parametrize("final_norm", ["strip", "each"])
-@pytest.mark.parametrize("case", [None, "hf_hubert_base"])
+@pytest.mark.parametrize("case", [None, "hf_hubert_base", "w2v_bert"])
 def test_encoders_without_a_final_norm_refuse_to_change_it(
     case: str | None, final_norm: FinalNorm
 ) -> None:

@@ -15,11 +15,12 @@ from auricle.catalogue.family import FAMILIES
 from auricle.errors import AuricleError
 from auricle.models.base import Encoder
 from auricle.models.self_distilled import Data2Vec2, DinoSr, SpidR
-from auricle.models.waveform_transformer import TransformerConfig, WaveformTransformerConfig
+from auricle.models.waveform_transformer import WaveformTransformerConfig
 from auricle.nn import attention, chunking
 from auricle.nn.attention import AlibiConfig
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.cpu.policy import reference_kernels
+from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 
 EXTRACTOR = ExtractorConfig(layers=((8, 10, 5), (8, 3, 2), (12, 2, 2)), norm="layer")

@@ -6,13 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.models.waveform_transformer import (
-    TransformerConfig,
-    Wav2Vec2,
-    Wav2Vec2Config,
-    WaveformTransformerConfig,
-)
+from auricle.models.waveform_transformer import Wav2Vec2, Wav2Vec2Config, WaveformTransformerConfig
 from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 
 EXTRACTOR = ExtractorConfig(layers=((8, 10, 5), (8, 3, 2), (16, 2, 2)))

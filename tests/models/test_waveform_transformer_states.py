@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auricle.info import FinalNorm
-from auricle.models.waveform_transformer import TransformerConfig, WaveformTransformer
 from auricle.nn import attention
 from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.batch import Layout
 from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.transformer import TransformerConfig, WaveformTransformer
 
 LENGTHS = [9, 4, 1]
 RELATIVE = RelativePositionConfig(num_buckets=8, max_distance=6)
@@ -247,7 +247,7 @@ def test_dropout_acts_in_training_alone(option: str) -> None:
 
 def test_configurations_that_do_not_hold_are_refused() -> None:
     for num_layers in (0, 1001):
-        with pytest.raises(ValueError, match=f"num_layers must be 1 to 1000, but is {num_layers}"):
+        with pytest.raises(ValueError, match=f"at most 1000 layers, but has {num_layers}"):
             TransformerConfig(num_layers=num_layers)
     with pytest.raises(ValueError, match="at least 1, but are 768, 0 and 3072"):
         TransformerConfig(num_heads=0)

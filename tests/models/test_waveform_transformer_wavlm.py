@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from auricle.catalogue.family import FAMILIES
-from auricle.models.waveform_transformer import TransformerConfig, WavLm, WavLmConfig
+from auricle.models.waveform_transformer import WavLm, WavLmConfig
+from auricle.nn.transformer import TransformerConfig
 
 PRESETS = FAMILIES["wavlm"].presets()
 

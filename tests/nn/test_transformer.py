@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from auricle.models.spectral_transformer import BertConfig, BertEncoder
-from auricle.models.waveform_transformer import TransformerConfig, WaveformTransformer
 from auricle.nn import chunking
 from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.batch import Layout
 from auricle.nn.conv_positions import ConvPositionConfig
-from auricle.nn.transformer import TransformerLayer
+from auricle.nn.transformer import TransformerConfig, TransformerLayer, WaveformTransformer
 
 WIDTH = 8
 LENGTHS = [40, 7, 40, 1, 23]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 import auricle.objectives.wav2vec2 as subject
-from auricle.models.waveform_transformer import TransformerConfig, Wav2Vec2, Wav2Vec2Config
+from auricle.models.waveform_transformer import Wav2Vec2, Wav2Vec2Config
 from auricle.nn.batch import Batch
 from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 from auricle.objectives.wav2vec2 import (
     MaskedFrames,

@@ -11,13 +11,10 @@ import torch
 from torch import Tensor
 
 import auricle
-from auricle.models.waveform_transformer import (
-    TransformerConfig,
-    Wav2Vec2Config,
-    WaveformTransformerConfig,
-)
+from auricle.models.waveform_transformer import Wav2Vec2Config, WaveformTransformerConfig
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.cpu.policy import reference_kernels
+from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 from golden_cases import GoldenCase, deviation
 

@@ -8,7 +8,7 @@ import pytest
 
 import auricle
 from auricle.errors import AuricleError, LayerError
-from auricle.probing import classifier
+from auricle.probing import probe as probe_module
 from auricle.probing.probe import choose_layers, probe
 from auricle.probing.tasks import read_task
 
@@ -107,7 +107,7 @@ def test_training_mode_and_broken_layers_are_refused(
 def test_a_solver_that_does_not_converge_is_reported(
     librispeech: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(classifier, "MAX_ITERATIONS", 1)
+    monkeypatch.setattr(probe_module, "MAX_ITERATIONS", 1)
     result = probe(auricle.load("fbank"), read_task("phones", librispeech))
     assert not result.best.converged
     assert "did not converge on layer features" in caplog.text

@@ -11,7 +11,7 @@ from model_cards import cards_folder, differences, main, write
 
 from auricle.catalogue.record import Record
 from auricle.files.digests import file_sha256
-from auricle.files.native import read_native
+from auricle.files.safetensors import read_native
 from auricle.hub.cache import embedded_path
 from auricle.probing.results import read_results
 from auricle.training.recipe import parse_recipe, read_recipe

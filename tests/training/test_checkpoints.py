@@ -10,7 +10,7 @@ from torch import nn
 
 import auricle
 from auricle.errors import OutputError, TrainingError
-from auricle.files.native import read_native
+from auricle.files.safetensors import read_native
 from auricle.training import checkpoints
 from auricle.training.building import build_objective
 from auricle.training.checkpoints import CheckpointFolder, TrainingState, write_result

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import auricle
 from auricle.errors import AudioError, RecipeError, TrainingError
-from auricle.models import waveform_transformer
+from auricle.nn import transformer
 from auricle.objectives.base import Loss, Objective
 from auricle.objectives.prediction import ApcObjective
 from auricle.objectives.wav2vec2 import Wav2Vec2Objective
@@ -262,13 +262,13 @@ def test_layer_drop_goes_on_where_it_was(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[bool] = []
-    is_left_out = waveform_transformer.is_left_out
+    is_left_out = transformer.is_left_out
 
     def recorded(*arguments: Any) -> bool:
         drawn.append(is_left_out(*arguments))
         return drawn[-1]
 
-    monkeypatch.setattr(waveform_transformer, "is_left_out", recorded)
+    monkeypatch.setattr(transformer, "is_left_out", recorded)
     recipe = parse_recipe(LAYER_DROP)
     train(recipe, corpus, tmp_path / "whole", CPU)
     whole = drawn.copy()

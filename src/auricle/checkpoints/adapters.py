@@ -17,6 +17,19 @@ if TYPE_CHECKING:
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 """File that `PeftModel.save_pretrained` writes beside the adapter's weights."""
 
+ADAPTER_REASON = (
+    "adapters after or inside the encoder change its numbers and are not implemented; pass "
+    "without_adapters=True (auricle convert --without-adapters) to have the encoder without them"
+)
+ADAPTER_KEYS = ("encoder.layers.{i}.adapter_layer.{rest}", "adapter.{rest}")
+"""Patterns of the weights of adapters: inside the layers (MMS), after the last one."""
+
+FAIRSEQ_ADAPTERS = "trf_adp"
+"""Type of fairseq's layers with adapters."""
+
+WITHOUT_ADAPTERS = "without_adapters"
+"""Key of a payload to be read without its adapters."""
+
 
 _ADAPTER_FILE = re.compile(r"adapter_model\.(?:safetensors|bin)|adapter_model\S*\.index\.json")
 

@@ -18,7 +18,7 @@ from auricle.catalogue.family import FAMILIES, Family, FamilyFormat
 from auricle.checkpoints.keymap import Converted, KeyMap, has_part
 from auricle.checkpoints.options import Options, build_config
 from auricle.checkpoints.pickle.unpickle import as_mapping
-from auricle.checkpoints.state_dicts import state_dict
+from auricle.checkpoints.state_dicts import state_dict, weights_in
 from auricle.errors import CheckpointError
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.wav2vec import ConvEncoderConfig, VqWav2VecConfig
@@ -27,6 +27,9 @@ from auricle.nn.quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig
 
 SPEC = "fairseq"
 """Name of the three formats in the families' data files."""
+
+WAVLM_SPEC = "wavlm-official"
+"""Name of the format of Microsoft's own files, fairseq's keys and options, in data files."""
 
 FINE_TUNED_PART = "w2v_model"
 """The attribute in which CTC and sequence-to-sequence models keep the pretrained one."""
@@ -139,6 +142,30 @@ def _named(names: Sequence[str], weights: Mapping[str, Tensor]) -> str | None:
         ]
         fitting += [(0, family.stem) for part in spec.parts if has_part(weights, part)]
     return max(fitting, key=lambda one: one[0])[1] if fitting else None
+
+
+def matches_wavlm(content: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint has the layout `wavlm-official`, options without sections."""
+    weights = content.get("model")
+    return (
+        isinstance(content.get("cfg"), Mapping)
+        and isinstance(weights, Mapping)
+        and has_part(weights_in(weights), "feature_extractor", "conv_layers", "0", "0")
+    )
+
+
+def wavlm_families(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """The families whose options in their data files are those of the checkpoint."""
+    options = Options(payload["cfg"], "cfg")
+    specs = {stem: family.formats.get(WAVLM_SPEC) for stem, family in FAMILIES.items()}
+    found = [
+        stem
+        for stem, spec in specs.items()
+        if spec and all(options.get(k, type(v), type(v)()) == v for k, v in spec.options.items())
+    ]
+    if not found:
+        raise options.error("is of no family of this library")
+    return tuple(found)
 
 
 def parse_layers(value: object) -> list[tuple[int, int, int]]:

@@ -23,6 +23,7 @@ from auricle.checkpoints import (
     shapes,
     waveform_transformer,
 )
+from auricle.checkpoints.adapters import WITHOUT_ADAPTERS
 from auricle.checkpoints.keymap import Converted, KeyMap, split
 from auricle.checkpoints.options import (
     Configuration,
@@ -47,8 +48,9 @@ from auricle.models.self_distilled import (
     UnitTransformerConfig,
 )
 from auricle.models.spectral_transformer import SpectralBertConfig
+from auricle.models.w2v_bert import W2vBertConfig
 from auricle.models.wav2vec import ConvEncoderConfig
-from auricle.models.waveform_transformer import WaveformTransformerConfig
+from auricle.models.waveform_transformer import WaveformEncoderConfig
 from auricle.plug_ins import PlugIn, described
 
 logger = logging.getLogger(__name__)
@@ -186,7 +188,7 @@ def convert_bare(
             name, payload = _payload(weights, kind, options, config)
             layouts = {layout.name: layout for layout in formats_for(family)}
             if without_adapters:
-                payload = {**payload, waveform_transformer.WITHOUT_ADAPTERS: True}
+                payload = {**payload, WITHOUT_ADAPTERS: True}
             return layouts[name].convert(payload, kind)
         config = own
     if isinstance(config, Data2Vec2Config):
@@ -240,9 +242,9 @@ def known_keys(family: Family, config: Any, weights: Mapping[str, Tensor]) -> Ke
             self_distilled.spin_keys(specs[self_distilled.SPIN_SPEC], config, place)
             for place in ("encoder.model.", "encoder.")
         ]
-    elif isinstance(config, WaveformTransformerConfig) and huggingface.SPEC in specs:
+    elif isinstance(config, WaveformEncoderConfig) and huggingface.SPEC in specs:
         tables.append(waveform_transformer.huggingface_keys(specs[huggingface.SPEC]))
-    if isinstance(config, WaveformTransformerConfig):
+    if isinstance(config, WaveformEncoderConfig):
         fairseq_spec = specs.get(fairseq.SPEC) or next(iter(specs.values()))
         tables.append(waveform_transformer.fairseq_keys(config, fairseq_spec))
     elif isinstance(config, ConvEncoderConfig):
@@ -262,7 +264,7 @@ def convert_fairseq(payload: Payload, family: Family) -> Converted:
     """
     if issubclass(family.config_type(), Data2Vec2Config):
         return self_distilled.convert_data2vec2(payload, family)
-    if issubclass(family.config_type(), WaveformTransformerConfig):
+    if issubclass(family.config_type(), WaveformEncoderConfig):
         return waveform_transformer.convert_fairseq(payload, family)
     return fairseq.convert_conv_encoder(payload, family)
 
@@ -273,7 +275,7 @@ def convert_huggingface(payload: Payload, family: Family) -> Converted:
     Raises:
         CheckpointError: An option is not known or asks for what is not implemented.
     """
-    if issubclass(family.config_type(), WaveformTransformerConfig):
+    if issubclass(family.config_type(), (WaveformEncoderConfig, W2vBertConfig)):
         return waveform_transformer.convert_huggingface(payload, family)
     return huggingface.convert(payload, family)
 
@@ -352,8 +354,8 @@ FORMATS = (
     Format("s3prl-converted", fairseq.matches_converted, fairseq.families, convert_fairseq),
     Format(
         "wavlm-official",
-        waveform_transformer.matches_wavlm,
-        waveform_transformer.wavlm_families,
+        fairseq.matches_wavlm,
+        fairseq.wavlm_families,
         waveform_transformer.convert_wavlm,
     ),
     Format(

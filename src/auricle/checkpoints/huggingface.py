@@ -45,12 +45,18 @@ CONFIG_FILE = "config.json"
 AUDIO_SECTION = "audio_config"
 """Options of the encoder among those of a model for recognition (`omniasr_ctc`, `omniasr`)."""
 
+POSITIONS_OPTION, NO_POSITIONS = "position_embeddings_type", "null"
+"""Option of Conformers whose null means something, and the name of null in data files."""
+
 PREPROCESSOR_FILE = "preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """In order of preference; each may be cut into shards that an index lists."""
 
 INDEX_SUFFIX = ".index.json"
+
+OWN_PARTS = (("conv_layers", "0", "conv"), ("feature_projection", "projection"))
+"""Parts of keys of models of transformers, by one or the other of which their weights are known."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
@@ -103,7 +109,8 @@ def refuse_adapters(path: Path, *, without_adapters: bool = False) -> None:
 
 def has_own_names(content: object) -> bool:
     """Return whether weights have names of a model of transformers that reads waveforms."""
-    return has_part(weights_in(content), "conv_layers", "0", "conv")
+    weights = weights_in(content)
+    return any(has_part(weights, *parts) for parts in OWN_PARTS)
 
 
 def is_huggingface_folder(path: Path) -> bool:
@@ -133,8 +140,14 @@ def families(payload: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def encoder_options(payload: Mapping[str, Any]) -> Options:
-    """The options of the encoder: a section of those of a model that has it as a part."""
-    options = Options(payload[CONFIG], CONFIG_FILE)
+    """The options of the encoder: a section of those of a model that has it as a part.
+
+    No positions (null) differ there from an absent option.
+    """
+    config = payload[CONFIG]
+    if config.get(POSITIONS_OPTION, NO_POSITIONS) is None:
+        config = {**config, POSITIONS_OPTION: NO_POSITIONS}
+    options = Options(config, CONFIG_FILE)
     part = options.section(AUDIO_SECTION) if AUDIO_SECTION in options else options
     return part if part.get("model_type", str, "") in model_types() else options
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
+import torch
+from torch import Tensor
 
 from auricle.catalogue.family import Demand, Field
 from auricle.errors import CheckpointError
+from auricle.nn.relative_positions import Rounding, rotary_frequencies
 
 T = TypeVar("T")
 C = TypeVar("C", bound=msgspec.Struct)
@@ -278,3 +281,25 @@ def fbank_fields(options: Options) -> dict[str, Any]:
         for name, (field, kind) in FBANK_FIELDS.items()
         if name in options
     }
+
+
+def rotary_rounding(weights: Mapping[str, Tensor], head_size: int, base: int) -> Rounding:
+    """The type that frequencies of rotations among the weights (`inv_freq`) are rounded to.
+
+    Raises:
+        CheckpointError: They are not those of this base.
+    """
+    for key, weight in weights.items():
+        if key.rpartition(".")[2] == "inv_freq":
+            rounding: Rounding
+            for rounding in get_args(Rounding):
+                frequencies = rotary_frequencies(head_size, base, rounding)
+                if weight.shape == frequencies.shape and torch.allclose(
+                    weight.float(), frequencies, rtol=1e-6, atol=0
+                ):
+                    return rounding
+            raise CheckpointError(
+                f"{key} must be the rotary frequencies of {head_size} columns and base {base}, "
+                "but is others, which are not implemented"
+            )
+    return "float32"

@@ -18,7 +18,12 @@ from torch import Tensor
 from auricle.catalogue.family import find_family
 from auricle.catalogue.search import repository_hint
 from auricle.checkpoints import huggingface, self_distilled
-from auricle.checkpoints.adapters import refuse_adapter_alone, refuse_adapter_keys
+from auricle.checkpoints.adapters import (
+    ADAPTER_KEYS,
+    WITHOUT_ADAPTERS,
+    refuse_adapter_alone,
+    refuse_adapter_keys,
+)
 from auricle.checkpoints.checkpoint import (
     UNKNOWN,
     Checkpoint,
@@ -39,9 +44,8 @@ from auricle.checkpoints.formats import (
 from auricle.checkpoints.keymap import OPTIONAL_SUFFIX, Converted, Renamed
 from auricle.checkpoints.options import Configuration, read_configuration
 from auricle.checkpoints.state_dicts import state_dict, weights_in
-from auricle.checkpoints.waveform_transformer import ADAPTER_KEYS, WITHOUT_ADAPTERS
 from auricle.errors import CheckpointError, UnknownModelError
-from auricle.files.native import NativeCheckpoint, is_native, is_own, read_native
+from auricle.files.safetensors import NativeCheckpoint, is_native, is_own, read_native
 from auricle.info import Provenance
 from auricle.models.definition import Config
 

@@ -13,17 +13,12 @@ from auricle.checkpoints import fairseq
 from auricle.checkpoints.keymap import Converted, KeyMap, has_part
 from auricle.checkpoints.options import Options, build_config, check_demands, read_config
 from auricle.checkpoints.state_dicts import state_dict, weights_in
-from auricle.checkpoints.waveform_transformer import (
-    FAIRSEQ_EPS,
-    MIN_STACKED_KERNEL,
-    WAVLM_SPEC,
-    fairseq_keys,
-)
+from auricle.checkpoints.waveform_transformer import FAIRSEQ_EPS, MIN_STACKED_KERNEL, fairseq_keys
 from auricle.errors import CheckpointError
 from auricle.models.self_distilled import Data2Vec2Config, SpinConfig
-from auricle.models.waveform_transformer import TransformerConfig
 from auricle.nn.attention import AlibiConfig, RelativePositionConfig
 from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import PUBLISHED_LAYERS, ExtractorConfig
 
 SPIDR_SPEC = "spidr"
@@ -275,7 +270,7 @@ def convert_spin(payload: Mapping[str, Any], family: Family) -> Converted:
 
 def spin_keys(spec: FamilyFormat, config: SpinConfig, place: str = "encoder.model.") -> KeyMap:
     """The table of keys; those of the HuBERT or WavLM are in `place`."""
-    wavlm = FAMILIES["wavlm"].formats[WAVLM_SPEC]
+    wavlm = FAMILIES["wavlm"].formats[fairseq.WAVLM_SPEC]
     body = fairseq_keys(config, wavlm)
     renames = [(f"{place}{theirs}", ours) for theirs, ours in body.renames]
     unused = [f"{place}{theirs}" for theirs in body.pretraining]

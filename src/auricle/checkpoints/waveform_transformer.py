@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from auricle.catalogue.family import FAMILIES, Family, FamilyFormat, Field
+import msgspec
+
+from auricle.catalogue.family import Family, FamilyFormat, Field
 from auricle.checkpoints import fairseq, huggingface
+from auricle.checkpoints.adapters import ADAPTER_REASON, FAIRSEQ_ADAPTERS, WITHOUT_ADAPTERS
 from auricle.checkpoints.keymap import Converted, KeyMap, has_part
 from auricle.checkpoints.options import (
     Options,
+    build_config,
     check_demands,
     merged_fields,
     read_config,
+    rotary_rounding,
 )
-from auricle.checkpoints.state_dicts import state_dict, weights_in
+from auricle.checkpoints.state_dicts import state_dict
 from auricle.geometry import SAMPLE_RATE
+from auricle.models.definition import Config, FeatureConfig
 from auricle.models.self_distilled import DinoSrConfig
-from auricle.models.waveform_transformer import WaveformTransformerConfig
+from auricle.models.waveform_transformer import WaveformEncoderConfig, WaveformTransformerConfig
+from auricle.nn.conformer import ConformerConfig
 from auricle.nn.waveform_extractor import PUBLISHED_LAYERS
 
 Table = tuple[tuple[str, str], ...]
-
-WAVLM_SPEC = "wavlm-official"
-"""Name of the format of Microsoft's own files, fairseq's keys and options, in data files."""
 
 HUGGINGFACE_EPS = 1e-7
 """Constant that `Wav2Vec2FeatureExtractor` adds to the variance."""
@@ -199,19 +203,6 @@ FAIRSEQ_UNUSED = (
     "_ema.{rest}",
 )
 
-ADAPTER_REASON = (
-    "adapters after or inside the encoder change its numbers and are not implemented; pass "
-    "without_adapters=True (auricle convert --without-adapters) to have the encoder without them"
-)
-ADAPTER_KEYS = ("encoder.layers.{i}.adapter_layer.{rest}", "adapter.{rest}")
-"""Patterns of the weights of adapters: inside the layers (MMS), after the last one."""
-
-FAIRSEQ_ADAPTERS = "trf_adp"
-"""Type of fairseq's layers with adapters."""
-
-WITHOUT_ADAPTERS = "without_adapters"
-"""Key of a payload to be read without its adapters."""
-
 
 def convert_huggingface(payload: Mapping[str, Any], family: Family) -> Converted:
     """Config and weights of a model of transformers.
@@ -228,20 +219,48 @@ def convert_huggingface(payload: Mapping[str, Any], family: Family) -> Converted
             raise options.error(f"has adapter_attn_dim: {ADAPTER_REASON}")
     check_demands(spec.demands, options)
     preprocessor.demand("sampling_rate", SAMPLE_RATE, "encoders read audio at that rate in Hz")
-    given = {
-        "normalize": preprocessor.get("do_normalize", bool, True),
-        "normalize_eps": HUGGINGFACE_EPS,
-        "extractor.layers": _huggingface_layers(options),
-    }
-    fields = huggingface_fields(spec)
+    given = _front_end(family, options, preprocessor)
+    fields = huggingface_fields(family)
     config = read_config(family.config_type(), fields, options, given)
     weights = state_dict(payload[huggingface.WEIGHTS], "the file of weights")
-    return Converted(config, weights, huggingface_keys(spec))
+    return Converted(_rounded(config, weights), weights, huggingface_keys(spec))
 
 
-def huggingface_fields(spec: FamilyFormat) -> dict[str, Field]:
+def _front_end(family: Family, options: Options, preprocessor: Options) -> dict[str, Any]:
+    """Fields of a config that say what the first layer reads."""
+    published = family.config_type()()
+    if not isinstance(published, FeatureConfig):
+        return {
+            "normalize": preprocessor.get("do_normalize", bool, True),
+            "normalize_eps": HUGGINGFACE_EPS,
+            "extractor.layers": _huggingface_layers(options),
+        }
+    features = build_config(
+        lambda: msgspec.structs.replace(
+            published.features,
+            num_mels=preprocessor.get("num_mel_bins", int, 80),
+            stack=preprocessor.get("stride", int, 2),
+        )
+    )
+    width = options.get("feature_projection_input_dim", int, features.dim)
+    if width != features.dim:
+        raise options.error(
+            f"has a feature_projection_input_dim of {width}, but {huggingface.PREPROCESSOR_FILE} "
+            f"makes frames {features.dim} wide"
+        )
+    return {"features": features}
+
+
+def huggingface_fields(family: Family) -> dict[str, Field]:
     """Fields of a family's config in `config.json`."""
-    return merged_fields(HUGGINGFACE_FIELDS, spec.fields)
+    spec = family.formats[huggingface.SPEC]
+    return merged_fields(_own(HUGGINGFACE_FIELDS, family), spec.fields)
+
+
+def _own(fields: Mapping[str, Field], family: Family) -> dict[str, Field]:
+    """Those fields that the config of a family has."""
+    names = family.config_type().__struct_fields__
+    return {name: field for name, field in fields.items() if name.partition(".")[0] in names}
 
 
 def huggingface_keys(spec: FamilyFormat) -> KeyMap:
@@ -263,30 +282,6 @@ def convert_fairseq(payload: Mapping[str, Any], family: Family) -> Converted:
     return _converted(task, model, weights, family, family.formats[fairseq.SPEC])
 
 
-def matches_wavlm(content: Mapping[str, Any]) -> bool:
-    """Return whether a checkpoint has the layout `wavlm-official`, options without sections."""
-    weights = content.get("model")
-    return (
-        isinstance(content.get("cfg"), Mapping)
-        and isinstance(weights, Mapping)
-        and has_part(weights_in(weights), "feature_extractor", "conv_layers", "0", "0")
-    )
-
-
-def wavlm_families(payload: Mapping[str, Any]) -> tuple[str, ...]:
-    """The families whose options in their data files are those of the checkpoint."""
-    options = Options(payload["cfg"], "cfg")
-    specs = {stem: family.formats.get(WAVLM_SPEC) for stem, family in FAMILIES.items()}
-    found = [
-        stem
-        for stem, spec in specs.items()
-        if spec and all(options.get(k, type(v), type(v)()) == v for k, v in spec.options.items())
-    ]
-    if not found:
-        raise options.error("is of no family of this library")
-    return tuple(found)
-
-
 def convert_wavlm(payload: Mapping[str, Any], family: Family) -> Converted:
     """Config and weights of a checkpoint in the format of WavLM's authors.
 
@@ -295,7 +290,7 @@ def convert_wavlm(payload: Mapping[str, Any], family: Family) -> Converted:
     """
     options = Options(payload["cfg"], "cfg")
     weights = state_dict(payload["model"], "model")
-    return _converted(options, options, weights, family, family.formats[WAVLM_SPEC])
+    return _converted(options, options, weights, family, family.formats[fairseq.WAVLM_SPEC])
 
 
 def matches_distiller(content: Mapping[str, Any]) -> bool:
@@ -319,7 +314,8 @@ def convert_distiller(payload: Mapping[str, Any], family: Family) -> Converted:
 def _converted(
     task: Options, model: Options, weights: Mapping[str, Any], family: Family, spec: FamilyFormat
 ) -> Converted:
-    model.choice("layer_type", ("transformer",), "transformer")
+    is_transformer = issubclass(family.config_type(), WaveformTransformerConfig)
+    model.choice("layer_type", ("transformer" if is_transformer else "conformer",), "transformer")
     model.demand("quantize_input", False, "quantised inputs are not implemented")
     model.demand("crop_seq_to_multiple", 1, "every frame of an utterance is kept")
     check_demands(spec.demands, model)
@@ -331,25 +327,39 @@ def _converted(
         "extractor.layers": layers,
         # fairseq leaves the projection out where it would not change the width, but in data2vec.
         "projection": width != layers[-1][0] or has_part(weights, "post_extract_proj"),
-        **_fairseq_positions(model),
+        **(_fairseq_positions(model) if is_transformer else {}),
     }
     if issubclass(family.config_type(), DinoSrConfig):
         heads = {key.rpartition(".")[0] for key in weights if has_part([key], "heads")}
         given["num_codebooks"] = len(heads)
-    config = read_config(
-        family.config_type(), merged_fields(FAIRSEQ_FIELDS, spec.fields), model, given
-    )
-    assert isinstance(config, WaveformTransformerConfig)
-    return Converted(config, weights, fairseq_keys(config, spec))
+    fields = merged_fields(_own(FAIRSEQ_FIELDS, family), spec.fields)
+    config = read_config(family.config_type(), fields, model, given)
+    assert isinstance(config, WaveformEncoderConfig)
+    return Converted(_rounded(config, weights), weights, fairseq_keys(config, spec))
 
 
-def fairseq_keys(config: WaveformTransformerConfig, spec: FamilyFormat) -> KeyMap:
+def _rounded(config: Config, weights: Mapping[str, Any]) -> Config:
+    """The config with the rounding of rotary positions that the weights show."""
+    blocks = getattr(config, "conformer", None)
+    if not isinstance(blocks, ConformerConfig) or blocks.positions.kind != "rotary":
+        return config
+    head_size = blocks.hidden_size // blocks.num_heads
+    rounding = rotary_rounding(weights, head_size, blocks.positions.rotary_base)
+    positions = msgspec.structs.replace(blocks.positions, rotary_rounding=rounding)
+    blocks = msgspec.structs.replace(blocks, positions=positions)
+    return msgspec.structs.replace(config, conformer=blocks)
+
+
+def fairseq_keys(config: WaveformEncoderConfig, spec: FamilyFormat) -> KeyMap:
     """The table of keys of a family in fairseq; norms and positions depend on their kind."""
+    positions: Table = ()
+    if isinstance(config, WaveformTransformerConfig):
+        positions = FAIRSEQ_POSITION_KEYS[config.transformer.positions.kind]
     return KeyMap(
         (
             *spec.keys,
             *FAIRSEQ_NORM_KEYS[config.extractor.norm],
-            *FAIRSEQ_POSITION_KEYS[config.transformer.positions.kind],
+            *positions,
             *FAIRSEQ_KEYS,
         ),
         (*FAIRSEQ_UNUSED, *spec.unused),

@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
             or a result cannot be written.
     """
     from auricle.plotting.figures import check_plotting
-    from auricle.probing.classifier import check_classifier
+    from auricle.probing.probe import check_classifier
     from auricle.probing.report import add_result, layer_lines, markdown_table, read_folder
     from auricle.probing.tasks import read_task
 

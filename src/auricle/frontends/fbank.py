@@ -65,6 +65,12 @@ class FbankConfig(
         cmvn: Whether to apply mean and variance normalisation per utterance, last (`cmvn`,
             `cmvn.use_cmvn`).
         cmvn_epsilon: Added to the standard deviation (1e-10 in the originals).
+        epsilon_in_variance: Whether it is added to the variance instead (transformers'
+            `SeamlessM4TFeatureExtractor`).
+        stack: Neighbouring frames that are laid side by side into one, the earliest first; what
+            is left over at the end counts in the statistics and is dropped (`stride` ibid.).
+        sample_scale: Factor of the samples (2^15 ibid., for the range of 16-bit integers).
+        double_precision: Whether to compute in float64, as ibid.
         sample_rate: Of the waveforms, in Hz (`sample_frequency`).
     """
 
@@ -85,6 +91,10 @@ class FbankConfig(
     delta_window: int = 5
     cmvn: bool = False
     cmvn_epsilon: float = 1e-10
+    epsilon_in_variance: bool = False
+    stack: int = 1
+    sample_scale: float = 1.0
+    double_precision: bool = False
     sample_rate: int = 16000
 
     def __post_init__(self) -> None:
@@ -106,6 +116,8 @@ class FbankConfig(
             ("delta_order", self.delta_order >= 0, "at least 0"),
             ("delta_window", self.delta_window >= 3, "at least 3 frames"),
             ("cmvn_epsilon", self.cmvn_epsilon >= 0.0, "at least 0"),
+            ("stack", self.stack >= 1, "at least 1 frame"),
+            ("sample_scale", self.sample_scale > 0.0, "above 0"),
         )
         for name, holds, expected in checks:
             if not holds:
@@ -135,18 +147,25 @@ class FbankConfig(
 
     @property
     def dim(self) -> int:
-        """Width of a feature frame, deltas included."""
-        return self.num_mels * (1 + self.delta_order)
+        """Width of a feature frame, deltas and stacked neighbours included."""
+        return self.num_mels * (1 + self.delta_order) * self.stack
+
+    @property
+    def _windows(self) -> FrameGeometry:
+        """Frame geometry before frames are stacked."""
+        return FrameGeometry((Window(size=self.frame_samples, stride=self.hop_samples),))
 
     @property
     def geometry(self) -> FrameGeometry:
         """Frame geometry: whole windows only."""
-        return FrameGeometry((Window(size=self.frame_samples, stride=self.hop_samples),))
+        if self.stack == 1:
+            return self._windows
+        return FrameGeometry((*self._windows.windows, Window(size=self.stack, stride=self.stack)))
 
     @property
     def min_samples(self) -> int:
-        """Length of the shortest valid waveform: one frame, or two frames for CMVN."""
-        return self.geometry.min_samples(2 if self.cmvn else 1)
+        """Length of the shortest valid waveform: one frame, or two analysis windows for CMVN."""
+        return max(self.geometry.min_samples(), self._windows.min_samples(2 if self.cmvn else 1))
 
     @property
     def uses_utterance_statistics(self) -> bool:
@@ -160,6 +179,8 @@ class FbankConfig(
             return "its deltas (delta_order) regress over frames ahead"
         if self.subtract_mean:
             return "it subtracts the mean over the whole utterance (subtract_mean)"
+        if self.stack > 1 or self.epsilon_in_variance:
+            return "streams neither stack frames nor add cmvn_epsilon to a variance"
         return None
 
     def _of_one(self, waveform: Tensor) -> Tensor:
@@ -173,8 +194,8 @@ def _features(waveform: Tensor, config: FbankConfig) -> Tensor:
     """Features (T, D) of one utterance (S,)."""
     transform = functools.partial(
         _filterbank,
-        window=constant(_window, config).to(waveform.device),
-        filters=constant(_mel_filters, config).to(waveform.device),
+        window=_on(waveform, constant(_window, config)),
+        filters=_on(waveform, constant(_mel_filters, config)),
         config=config,
     )
     features = transform_windows(
@@ -184,19 +205,31 @@ def _features(waveform: Tensor, config: FbankConfig) -> Tensor:
         features = features - features.mean(0, keepdim=True)
     features = append_deltas(features, order=config.delta_order, window=config.delta_window)
     if config.cmvn:
-        features = cmvn(features, time_dim=0, epsilon=config.cmvn_epsilon)
-    return features
+        features = cmvn(
+            features,
+            time_dim=0,
+            epsilon=config.cmvn_epsilon,
+            in_variance=config.epsilon_in_variance,
+        )
+    return _stacked(features, config).float()
+
+
+def _stacked(features: Tensor, config: FbankConfig) -> Tensor:
+    """Groups of neighbouring frames of (..., T, D) side by side, without those left over."""
+    if config.stack == 1:
+        return features
+    return features.unfold(-2, config.stack, config.stack).transpose(-2, -1).flatten(-2)
 
 
 def _padded_features(
     waveforms: Tensor, lengths: Tensor, config: FbankConfig
 ) -> tuple[Tensor, Tensor]:
     """Features (B, T, D) of a padded batch (B, S), and their valid frames (B,)."""
-    num_frames = config.num_frames(lengths)
+    num_frames = config._windows.num_frames(lengths)
     features = _filterbank(
         waveforms.unfold(1, config.frame_samples, config.hop_samples),
-        window=constant(_window, config).to(waveforms.device),
-        filters=constant(_mel_filters, config).to(waveforms.device),
+        window=_on(waveforms, constant(_window, config)),
+        filters=_on(waveforms, constant(_mel_filters, config)),
         config=config,
     )
     if config.subtract_mean:
@@ -205,12 +238,20 @@ def _padded_features(
         features, num_frames, order=config.delta_order, window=config.delta_window
     )
     if config.cmvn:
-        features = padded_cmvn(features, num_frames, epsilon=config.cmvn_epsilon)
-    return features, num_frames
+        features = padded_cmvn(
+            features,
+            num_frames,
+            epsilon=config.cmvn_epsilon,
+            in_variance=config.epsilon_in_variance,
+        )
+    return _stacked(features, config).float(), num_frames // config.stack
 
 
 def _filterbank(frames: Tensor, *, window: Tensor, filters: Tensor, config: FbankConfig) -> Tensor:
     """Filterbank energies (..., num_mels) of frames (..., frame_samples)."""
+    frames = frames.to(window.dtype)
+    if config.sample_scale != 1.0:
+        frames = frames * config.sample_scale
     if config.remove_dc_offset:
         frames = frames - frames.mean(-1, keepdim=True)
     if config.preemphasis:
@@ -226,35 +267,48 @@ def _filterbank(frames: Tensor, *, window: Tensor, filters: Tensor, config: Fban
 
 @functools.lru_cache(maxsize=32)
 def _window(config: FbankConfig) -> Tensor:
-    """Symmetric analysis window (frame_samples,), float32 on the CPU."""
+    """Symmetric analysis window (frame_samples,), on the CPU."""
     size = config.frame_samples
     # An inference tensor cannot be saved for a backward pass.
     with torch.inference_mode(False):
+        dtype, device = _dtype(config), torch.device("cpu")
         if config.window == "hamming":
-            return torch.hamming_window(size, periodic=False, alpha=0.54, beta=0.46, device="cpu")
+            return torch.hamming_window(
+                size, periodic=False, alpha=0.54, beta=0.46, dtype=dtype, device=device
+            )
         if config.window == "hanning":
-            return torch.hann_window(size, periodic=False, device="cpu")
+            return torch.hann_window(size, periodic=False, dtype=dtype, device=device)
         if config.window == "povey":
-            return torch.hann_window(size, periodic=False, device="cpu").pow(POVEY_EXPONENT)
+            hann = torch.hann_window(size, periodic=False, dtype=dtype, device=device)
+            return hann.pow(POVEY_EXPONENT)
         if config.window == "rectangular":
-            return torch.ones(size, device="cpu")
-        angle = 2.0 * math.pi * torch.arange(size, device="cpu") / (size - 1)
+            return torch.ones(size, dtype=dtype, device=device)
+        angle = 2.0 * math.pi * torch.arange(size, dtype=dtype, device=device) / (size - 1)
         constant = config.blackman_coeff
         return constant - 0.5 * angle.cos() + (0.5 - constant) * (2.0 * angle).cos()
 
 
+def _on(x: Tensor, constant: Tensor) -> Tensor:
+    """A constant on the device of `x`; Apple's have no float64."""
+    return constant.float().to(x.device) if x.device.type == "mps" else constant.to(x.device)
+
+
+def _dtype(config: FbankConfig) -> torch.dtype:
+    return torch.float64 if config.double_precision else torch.float32
+
+
 @functools.lru_cache(maxsize=32)
 def _mel_filters(config: FbankConfig) -> Tensor:
-    """Filters (fft_samples // 2 + 1, num_mels), triangular in mel, float32 on the CPU."""
+    """Filters (fft_samples // 2 + 1, num_mels), triangular in mel, on the CPU."""
     low, high = (MEL_SCALE * math.log(1.0 + hz / 700.0) for hz in (config.low_hz, config.top_hz))
     spacing = (high - low) / (config.num_mels + 1)
     with torch.inference_mode(False):
-        band = torch.arange(config.num_mels, device="cpu")
+        band = torch.arange(config.num_mels, dtype=_dtype(config), device="cpu")
         left = low + band * spacing
         centre = low + (band + 1.0) * spacing
         right = low + (band + 2.0) * spacing
         bins_hz = (config.sample_rate / config.fft_samples) * torch.arange(
-            config.fft_samples // 2, device="cpu"
+            config.fft_samples // 2, dtype=_dtype(config), device="cpu"
         )
         bins = (MEL_SCALE * (1.0 + bins_hz / 700.0).log()).unsqueeze(1)
         rising = (bins - left) / (centre - left)

@@ -38,10 +38,11 @@ def _slopes(features: Tensor, *, reach: int) -> Tensor:
     return slopes / (2 * sum(n * n for n in range(1, reach + 1)))
 
 
-def cmvn(features: Tensor, *, time_dim: int, epsilon: float) -> Tensor:
+def cmvn(features: Tensor, *, time_dim: int, epsilon: float, in_variance: bool = False) -> Tensor:
     """Mean and variance normalisation of one utterance: `(x - mean) / (std + epsilon)`.
 
-    `features` is (T, D) or (D, T), as `time_dim` says, with at least two frames; std is unbiased.
+    With `in_variance` it is `(x - mean) / sqrt(std^2 + epsilon)`. `features` is (T, D) or (D, T),
+    as `time_dim` says, with at least two frames; std is unbiased.
     A constant dimension becomes 0, where the formula would divide rounding noise by rounding noise.
     """
     values = features.detach()
@@ -51,11 +52,16 @@ def cmvn(features: Tensor, *, time_dim: int, epsilon: float) -> Tensor:
     shape[time_dim] = -1
     ramp = torch.arange(features.shape[time_dim], device=features.device).view(shape)
     std = torch.where(is_constant, ramp, features).std(time_dim, keepdim=True)
+    divisor = _divisor(std, epsilon, in_variance)
     centred = features - features.mean(time_dim, keepdim=True)
     if torch.is_grad_enabled():
-        return (centred / (std + epsilon)).masked_fill(is_constant, 0.0)
+        return (centred / divisor).masked_fill(is_constant, 0.0)
     # In place, since no backward pass needs the deviations.
-    return centred.div_(std + epsilon).masked_fill_(is_constant, 0.0)
+    return centred.div_(divisor).masked_fill_(is_constant, 0.0)
+
+
+def _divisor(std: Tensor, epsilon: float, in_variance: bool) -> Tensor:
+    return (std.square() + epsilon).sqrt() if in_variance else std + epsilon
 
 
 def padded_mean(features: Tensor, lengths: Tensor) -> Tensor:
@@ -82,7 +88,9 @@ def padded_deltas(features: Tensor, lengths: Tensor, *, order: int, window: int)
     return torch.cat(parts, dim=2)
 
 
-def padded_cmvn(features: Tensor, lengths: Tensor, *, epsilon: float) -> Tensor:
+def padded_cmvn(
+    features: Tensor, lengths: Tensor, *, epsilon: float, in_variance: bool = False
+) -> Tensor:
     """`cmvn` of each utterance of a padded batch (B, T, D), `lengths` (B,) of at least 2."""
     padding = is_padding(features, lengths)
     lowest = features.masked_fill(padding, torch.inf).amin(1, keepdim=True)
@@ -92,7 +100,7 @@ def padded_cmvn(features: Tensor, lengths: Tensor, *, epsilon: float) -> Tensor:
     centred = (features - padded_mean(features, lengths)).masked_fill(padding, 0.0)
     variance = centred.square().sum(1, keepdim=True) / (lengths - 1).view(-1, 1, 1)
     std = variance.masked_fill(is_constant, 1.0).sqrt()
-    return (centred / (std + epsilon)).masked_fill(is_constant, 0.0)
+    return (centred / _divisor(std, epsilon, in_variance)).masked_fill(is_constant, 0.0)
 
 
 def is_padding(x: Tensor, lengths: Tensor) -> Tensor:

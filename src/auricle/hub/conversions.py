@@ -24,7 +24,7 @@ from auricle.checkpoints.reading import native_checkpoint, read_checkpoint
 from auricle.errors import CheckpointError, ChecksumError
 from auricle.files.atomic import lock_path
 from auricle.files.digests import file_sha256, pinned_sha256
-from auricle.files.native import NativeCheckpoint, is_native, read_native, write_native
+from auricle.files.safetensors import NativeCheckpoint, is_native, read_native, write_native
 from auricle.hub.cache import (
     CACHE_VARIABLE,
     CONVERTER_VERSION,

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from auricle.errors import DownloadError
-from auricle.files.native import is_native
+from auricle.files.safetensors import is_native
 from auricle.hub.cache import REPOSITORIES, cache_folder, offline_variable
 from auricle.hub.http import Limits, no_network
 from auricle.hub.location import (

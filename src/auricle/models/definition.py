@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from auricle.errors import AuricleError
-from auricle.files.native import NativeCheckpoint, write_native
+from auricle.files.safetensors import NativeCheckpoint, write_native
 from auricle.frontends.fbank import FbankConfig
 from auricle.frontends.log_mel import LogMelConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.info import FinalNorm, LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
 from auricle.models.layer_choice import LayerChoice
-from auricle.nn.batch import Batch
+from auricle.nn.batch import Batch, Layout
 from auricle.nn.cpu.policy import first_change
 
 if TYPE_CHECKING:
@@ -95,6 +95,22 @@ class EncoderDefinition(LayerChoice):
     ) -> Iterator[tuple[str, Batch]]:
         """`encode` with the final norm as given, where `has_final_norm`."""
         raise NotImplementedError  # pragma: no cover - only called where has_final_norm is set
+
+    def named_states(
+        self,
+        states: Iterable[Tensor],
+        layout: Layout,
+        wanted: frozenset[str],
+        names: Sequence[str] | None = None,
+    ) -> Iterator[tuple[str, Batch]]:
+        """`encode` by the states of a stack, which have these names; None for those of layers."""
+        following = iter(states)
+        for name in names or [info.name for info in self.layer_infos]:
+            # Do not bind the output: no reference may keep it alive while the next layer runs.
+            if name in wanted:
+                yield name, Batch(next(following), layout)
+            else:
+                next(following)
 
     @property
     def min_samples(self) -> int:

@@ -10,7 +10,6 @@ from torch import nn
 
 from auricle.info import LayerInfo
 from auricle.models.waveform_transformer import (
-    TransformerConfig,
     WaveformTransformerConfig,
     WaveformTransformerEncoder,
 )
@@ -18,6 +17,7 @@ from auricle.nn.attention import AlibiConfig
 from auricle.nn.batch import Batch
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.linear import Linear
+from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 
 _STACK = ConvPositionConfig(kind="stack", kernel_size=19, depth=5)

@@ -250,14 +250,9 @@ class SpectralBert(FeatureEncoder):
         features = self.features(batch)
         is_packed = may_pack(features.lengths, self.bert)
         layout = Layout(features.lengths, is_packed=is_packed)
-        states = iter(self.bert(features.values, layout))
+        states = self.bert(features.values, layout)
         del batch, features
-        for info in self.layer_infos:
-            # Do not bind the output: no reference may keep it alive while the next layer runs.
-            if info.name in wanted:
-                yield info.name, Batch(next(states), layout)
-            else:
-                next(states)
+        yield from self.named_states(states, layout, wanted)
 
 
 class MockingjayConfig(SpectralBertConfig, frozen=True, kw_only=True):

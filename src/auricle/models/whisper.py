@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from auricle.frontends.whisper_mel import GEOMETRY, log_mel
 from auricle.geometry import Window
-from auricle.info import LayerInfo
+from auricle.info import FinalNorm, LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.activations import WaveformActivation
@@ -24,8 +24,8 @@ from auricle.nn.batch import Batch, Layout, frames_of
 from auricle.nn.conv import Conv1d
 from auricle.nn.cpu.policy import is_hooked, may_bypass
 from auricle.nn.cpu.prepack import Prepacking
-from auricle.nn.depth import check_depth
-from auricle.nn.transformer import TransformerLayer, is_left_out
+from auricle.nn.depth import check_depth, is_left_out, normed_states
+from auricle.nn.transformer import TransformerLayer
 
 FRAMES = GEOMETRY.then(
     Window(size=3, pad_left=1, pad_right=1), Window(size=3, stride=2, pad_left=1, pad_right=1)
@@ -102,6 +102,7 @@ class Whisper(Encoder):
     config_type = WhisperConfig
     looks_ahead = True
     uses_utterance_statistics = True
+    has_final_norm = True
     config: WhisperConfig
 
     def __init__(self, config: WhisperConfig) -> None:
@@ -146,7 +147,13 @@ class Whisper(Encoder):
         return self.config.max_frames * FRAMES.hop_samples
 
     def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        return self.encode_normed(batch, wanted, "keep")
+
+    def encode_normed(
+        self, batch: Batch, wanted: frozenset[str], final_norm: FinalNorm
+    ) -> Iterator[tuple[str, Batch]]:
         config, names = self.config, [info.name for info in self.layer_infos]
+        is_normed = normed_states(final_norm, config.num_layers)
         num_own = FRAMES.num_frames(batch.values.shape[1])
         own = frames_of(FRAMES, batch.lengths)
         deepest = max([0, *[index for index, name in enumerate(names) if name in wanted]])
@@ -160,7 +167,7 @@ class Whisper(Encoder):
                     # Silence is no padding: every row is as long as the batch.
                     x = layer(x, Layout([x.shape[1]]), *queries)
             if name in wanted:
-                output = self.norm(x) if index == config.num_layers else x
+                output = self.norm(x) if is_normed[index] else x
                 # A copy of the own frames, which does not keep the others in memory.
                 yield name, Batch.padded(F.pad(output, (0, 0, 0, num_own - output.shape[1])), own)
 

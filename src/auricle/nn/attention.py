@@ -348,6 +348,16 @@ class SelfAttention(nn.Module):
         return x.reshape(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
 
 
+def columns_of(linear: nn.Module, x: Tensor, columns: slice) -> Tensor:
+    """Some columns of the output of `linear` for `x`."""
+    if type(linear) is Linear:
+        bias = None if linear.bias is None else linear.bias[columns]
+        return F.linear(x, linear.weight[columns], bias)
+    # Whatever stands in its place, an adapter for one, need not be its weights alone.
+    output: Tensor = linear(x)
+    return output[..., columns]
+
+
 def _gated(bias: Tensor, gates: Tensor | None, place: Tensor | None) -> Tensor:
     """A bias (B, H, N, T) times gates (B, H, N, 1), if there are any, in memory of its own.
 

@@ -1,4 +1,6 @@
-"""Depth of an encoder: its limit, and parameters beyond what an output needs."""
+"""Depth of an encoder: its limit, the norm at its end, layers that training leaves out, and
+parameters beyond what an output needs.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from auricle.info import FinalNorm
 from auricle.nn.cpu.policy import is_plain_tensor, is_traced
 
 MAX_DEPTH = 1_000
@@ -20,6 +23,24 @@ def check_depth(num_layers: int) -> None:
         raise ValueError(
             f"an encoder must have at least 1 and at most {MAX_DEPTH} layers, but has {num_layers}"
         )
+
+
+def normed_states(final_norm: FinalNorm, num_layers: int) -> list[bool]:
+    """True for each state of a stack, its input first, that the norm after it is applied to."""
+    return [final_norm == "each"] * num_layers + [final_norm != "strip"]
+
+
+def is_left_out(
+    layer: nn.Module, probability: float, generator: torch.Generator | None = None
+) -> bool:
+    """Draw if a step of training leaves a layer out (LayerDrop, arXiv:1909.11556).
+
+    Processes that hold a part of its weights each wait for each other in it: it is never left
+    out by some of them.
+    """
+    is_whole = all(is_plain_tensor(parameter) for parameter in layer.parameters())
+    chance = torch.rand((), generator=generator, device="cpu").item()
+    return chance < probability and is_whole
 
 
 def reaching(x: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:

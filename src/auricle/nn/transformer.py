@@ -1,4 +1,4 @@
-"""A Transformer layer, with norms before or after its two parts, over sequences of any length.
+"""Transformer layers, with norms before or after their two parts, and a stack of them.
 
 Over a long packed sequence, what the layer computes of each frame by itself (projections,
 feed-forward, norms) is computed a chunk of frames at a time, and attention an utterance and some
@@ -8,20 +8,36 @@ heads at a time, with little in memory beside input and output. The kernels of
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator
+
+import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.info import FinalNorm
 from auricle.nn.activations import WaveformActivation
-from auricle.nn.attention import SelfAttention
-from auricle.nn.batch import Layout
-from auricle.nn.chunking import chunks
-from auricle.nn.cpu.policy import is_plain_tensor
+from auricle.nn.attention import (
+    Alibi,
+    AlibiConfig,
+    RelativePositionBias,
+    RelativePositionConfig,
+    SelfAttention,
+    columns_of,
+)
+from auricle.nn.batch import Layout, padding_mask, zero_padding
+from auricle.nn.chunking import chunks, map_chunks
+from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
+from auricle.nn.cpu.policy import acts
+from auricle.nn.depth import check_depth, is_left_out, normed_states
 from auricle.nn.linear import Linear, activated
 
 LONG_CHUNKS = 4
 """A batch is long where the feed-forward part's hidden values would fill more than so many chunks;
 below, a layer is quicker whole."""
+
+POSITION_VALUES = 8
+"""Values per feature that stand in memory while positions are computed."""
 
 
 class TransformerLayer(nn.Module):
@@ -143,7 +159,7 @@ class TransformerLayer(nn.Module):
             for target, linear in zip(
                 projected, (attention.query, attention.key, attention.value), strict=True
             ):
-                target[:, chunk] = _columns_of(linear, inputs, columns)
+                target[:, chunk] = columns_of(linear, inputs, columns)
             if bias is not None and attention.has_gated_bias:
                 gates.append(attention.gates(inputs[..., columns], heads))
         query, key, value = (
@@ -173,24 +189,178 @@ class TransformerLayer(nn.Module):
             output[chunk] = attended if self.pre_layer_norm else self.ffn_norm(attended)
 
 
-def is_left_out(
-    layer: nn.Module, probability: float, generator: torch.Generator | None = None
-) -> bool:
-    """Draw if a step of training leaves a layer out (LayerDrop, arXiv:1909.11556).
+class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of the Transformer over the extractor's frames.
 
-    Processes that hold a part of its weights each wait for each other in it: it is never left
-    out by some of them.
+    Attributes:
+        hidden_size: Width (fairseq: `encoder_embed_dim`).
+        num_layers: Layers (`encoder_layers`; Hugging Face: `num_hidden_layers`).
+        num_heads: Attention heads (`encoder_attention_heads`; `num_attention_heads`).
+        ffn_size: Width of the feed-forward part (`encoder_ffn_embed_dim`; `intermediate_size`).
+        activation: Of the feed-forward part (`activation_fn`; `hidden_act`).
+        pre_layer_norm: Whether norms come before attention and feed-forward, with one more after
+            the last layer (`layer_norm_first`; `do_stable_layer_norm`), or after them, with one
+            more before the first.
+        layer_norm_eps: Of every norm (1e-5; `layer_norm_eps`).
+        positions: The convolutions that give positions.
+        relative_positions: The gated bias of attention scores (WavLM), or None.
+        alibi: The linear bias of attention scores (data2vec 2.0), or None.
+        qkv_bias: Whether queries, keys and values have a bias (SpidR: `encoder_qkv_bias`).
+        dropout: Of both residual branches and of the input in training (`dropout`;
+            `hidden_dropout`).
+        attention_dropout: Of attention weights in training (`attention_dropout`).
+        activation_dropout: Inside the feed-forward part in training (`activation_dropout`).
+        layer_drop: Probability of leaving out a layer in training (`encoder_layerdrop`;
+            `layerdrop`).
     """
-    is_whole = all(is_plain_tensor(parameter) for parameter in layer.parameters())
-    chance = torch.rand((), generator=generator, device="cpu").item()
-    return chance < probability and is_whole
+
+    hidden_size: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    ffn_size: int = 3072
+    activation: WaveformActivation = "gelu"
+    pre_layer_norm: bool = False
+    layer_norm_eps: float = 1e-5
+    positions: ConvPositionConfig = ConvPositionConfig()
+    relative_positions: RelativePositionConfig | None = None
+    alibi: AlibiConfig | None = None
+    qkv_bias: bool = True
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation_dropout: float = 0.0
+    layer_drop: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_depth(self.num_layers)
+        if min(self.hidden_size, self.num_heads, self.ffn_size) < 1:
+            raise ValueError(
+                "hidden_size, num_heads and ffn_size must be at least 1, but are "
+                f"{self.hidden_size}, {self.num_heads} and {self.ffn_size}"
+            )
+        for name, divisor in (
+            ("num_heads", self.num_heads),
+            ("positions.num_groups", self.positions.num_groups),
+        ):
+            if self.hidden_size % divisor:
+                raise ValueError(
+                    f"hidden_size must be a multiple of {name} ({divisor}), but is "
+                    f"{self.hidden_size}"
+                )
+        if None not in (self.alibi, self.relative_positions):
+            raise ValueError("attention scores have one bias: relative_positions or alibi")
+        biased_heads = 0 if self.alibi is None else self.alibi.num_heads or 0
+        if biased_heads > self.num_heads:
+            raise ValueError(
+                f"alibi.num_heads must be at most num_heads ({self.num_heads}), but is "
+                f"{biased_heads}"
+            )
 
 
-def _columns_of(linear: nn.Module, x: Tensor, columns: slice) -> Tensor:
-    """Some columns of the output of `linear` for `x`."""
-    if type(linear) is Linear:
-        bias = None if linear.bias is None else linear.bias[columns]
-        return F.linear(x, linear.weight[columns], bias)
-    # Whatever stands in its place, an adapter for one, need not be its weights alone.
-    output: Tensor = linear(x)
-    return output[..., columns]
+class WaveformTransformer(nn.Module):
+    """Projected frames to hidden states: positions, norm, layers."""
+
+    def __init__(
+        self, config: TransformerConfig, *, position_activation: WaveformActivation
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.positions = ConvPositions(
+            config.positions, dim=config.hidden_size, activation=position_activation
+        )
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                config.hidden_size,
+                num_heads=config.num_heads,
+                ffn_size=config.ffn_size,
+                activation=config.activation,
+                pre_layer_norm=config.pre_layer_norm,
+                layer_norm_eps=config.layer_norm_eps,
+                dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+                activation_dropout=config.activation_dropout,
+                qkv_bias=config.qkv_bias,
+                has_gated_bias=config.relative_positions is not None,
+            )
+            for _ in range(config.num_layers)
+        )
+        if config.relative_positions is not None:
+            self.relative_bias = RelativePositionBias(
+                config.relative_positions, num_heads=config.num_heads
+            )
+        if config.alibi is not None:
+            sizes = {"num_layers": config.num_layers, "num_heads": config.num_heads}
+            self.alibi = Alibi(config.alibi, **sizes)
+
+    def forward(
+        self,
+        x: Tensor,
+        layout: Layout,
+        generator: torch.Generator | None = None,
+        *,
+        tapped: Collection[int] = (),
+        final_norm: FinalNorm = "keep",
+    ) -> Iterable[Tensor]:
+        """The first layer's input, then each layer's output, in order, as asked for.
+
+        Args:
+            x: (B, T, D), padded, whatever the layout is.
+            layout: Lengths of the utterances, and the layout of what is returned. Packed is for
+                inference.
+            generator: Source of the layers that training leaves out; None for torch's own, from
+                which dropout comes.
+            tapped: Layers, counted from 0, whose feed-forward part's output comes before their own.
+            final_norm: In pre-norm models, outputs that the final LayerNorm is applied to.
+
+        Returns:
+            Padded (B, T, D) or packed (1, N, D).
+        """
+        states = self._states(x, layout, generator, tapped, final_norm)
+        return tuple(states) if acts(self) else states
+
+    def _states(
+        self,
+        x: Tensor,
+        layout: Layout,
+        generator: torch.Generator | None,
+        tapped: Collection[int],
+        final_norm: FinalNorm,
+    ) -> Iterator[Tensor]:
+        config = self.config
+        is_normed = [False] * (config.num_layers + 1)
+        if config.pre_layer_norm:
+            is_normed = normed_states(final_norm, config.num_layers)
+        padding = padding_mask(layout.lengths, x.shape[1], x.device)
+        x = self._embed(zero_padding(x, padding, time_dim=1), padding)
+        x = F.dropout(x, config.dropout, self.training)
+        max_frames = x.shape[1]
+        if layout.is_packed:
+            x = layout.pack(x)
+        yield self.norm(x) if is_normed[0] else x
+        bias = None if config.relative_positions is None else self.relative_bias(max_frames)
+        for index, layer in enumerate(self.layers):
+            if config.alibi is not None:
+                bias = self.alibi(max_frames, index)
+            skips = self.training and is_left_out(layer, config.layer_drop, generator)
+            if index in tapped and not skips:
+                x, ffn = layer(x, layout, bias, gives_ffn=True)
+                yield ffn
+                del ffn
+            elif index in tapped:
+                yield torch.zeros_like(x)
+            elif not skips:
+                x = layer(x, layout, bias)
+            yield self.norm(x) if is_normed[index + 1] else x
+
+    def _embed(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """The first layer's input (B, T, D), of `x` (B, T, D) that is zero on padding."""
+
+        def embed(chunk: slice) -> Tensor:
+            embedded = x[:, chunk] + self.positions(x, padding, chunk)
+            normed: Tensor = embedded if self.config.pre_layer_norm else self.norm(embedded)
+            return normed
+
+        parts = [self.positions] if self.config.pre_layer_norm else [self.positions, self.norm]
+        # not `nbytes`, which torch.compile does not know of batches whose size changes
+        frame_bytes = x.shape[0] * x.shape[2] * x.element_size()
+        return map_chunks(embed, x.shape[1], POSITION_VALUES * frame_bytes, parts)

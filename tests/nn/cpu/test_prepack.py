@@ -214,6 +214,19 @@ def test_for_many_rows_nothing_is_kept() -> None:
         assert torch.allclose(output, F.linear(x, layer.weight, layer.bias), atol=1e-6)
 
 
+def test_of_a_large_encoder_nothing_is_kept(layer: Linear, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(2, 12)
+    with torch.no_grad():
+        expected = layer(x)
+        layer.drop_prepacked()
+        monkeypatch.setattr(prepack, "MAX_KEPT_BYTES", 10)
+        with prepack.as_large(layer):
+            assert torch.allclose(layer(x), expected, atol=1e-6)
+        assert not layer._prepacked
+        layer(x)
+        assert layer._prepacked
+
+
 def test_a_layer_that_has_packed_is_copied_and_pickled(layer: Linear) -> None:
     x = torch.randn(2, 12)
     with torch.no_grad():

@@ -47,6 +47,10 @@ TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 MANY_ROWS = 4096
 """Beside so many products the packing of a weight costs nothing, so that it need not be kept."""
 
+MAX_KEPT_BYTES = 2 << 30
+"""Of encoders with larger weights none is kept packed: that doubles their memory, and the check
+that a weight is as it was costs what the packing of it for one utterance does."""
+
 UINT8_STEPS, INT8_STEPS = 255, 127
 """Steps from the lowest input to the highest, and from 0 to the largest weight."""
 
@@ -72,6 +76,9 @@ def identity(weight: Tensor) -> Tensor:
 _call: ContextVar[object] = ContextVar("call", default=None)
 """The call of an encoder that is under way; None where weights may change between two uses."""
 
+_is_large: ContextVar[bool] = ContextVar("is_large", default=False)
+"""True while an encoder computes that keeps no packed weights."""
+
 
 @contextmanager
 def unchanging() -> Iterator[None]:
@@ -91,8 +98,20 @@ def computing(module: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
         known_unchanged() if is_unchanging else nullcontext(),
         torch.set_grad_enabled(needs_gradients(module, inputs)),
         unchanging() if is_unchanging else nullcontext(),
+        as_large(module),
     ):
         yield
+
+
+@contextmanager
+def as_large(module: nn.Module) -> Iterator[None]:
+    """Keep no packed weights inside where those of a module exceed `MAX_KEPT_BYTES`."""
+    sizes = (weight.numel() * weight.element_size() for weight in module.parameters())
+    token = _is_large.set(sum(sizes) > MAX_KEPT_BYTES)
+    try:
+        yield
+    finally:
+        _is_large.reset(token)
 
 
 class _Entry:
@@ -239,7 +258,7 @@ def linear(
     """
     if is_packable(x, weight) and x.numel() > 0:
         num_rows = x.numel() // x.shape[-1]
-        if owner.keeps_packed and num_rows < MANY_ROWS:
+        if owner.keeps_packed and num_rows < MANY_ROWS and not _is_large.get():
             matrix = packed_weight(owner, weight, layout=layout, name=name)
         else:
             matrix = layout(weight).contiguous()

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from auricle.errors import AuricleError, MissingExtraError
-from auricle.probing import classifier
-from auricle.probing.classifier import train_and_test
+from auricle.probing import probe as probe_module
+from auricle.probing.probe import train_and_test
 
 
 def examples(num: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
@@ -69,7 +69,7 @@ def test_a_constant_dimension_and_an_unseen_label_are_no_obstacle() -> None:
 
 
 def test_a_solver_that_is_not_done_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier, "MAX_ITERATIONS", 1)
+    monkeypatch.setattr(probe_module, "MAX_ITERATIONS", 1)
     assert not train_and_test(*examples(100, 0), *examples(50, 1)).converged
 
 
@@ -93,4 +93,4 @@ def test_one_label_or_no_test_is_refused() -> None:
 def test_without_scikit_learn_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(MissingExtraError, match="pip install scikit-learn"):
-        classifier.check_classifier()
+        probe_module.check_classifier()

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 import auricle
 from auricle.errors import CheckpointError, OutputError
-from auricle.files.native import NativeCheckpoint, is_native, read_native, write_native
+from auricle.files.safetensors import NativeCheckpoint, is_native, read_native, write_native
 from auricle.info import Provenance
 
 ORIGIN = Provenance(name="x", licence="CC BY 4.0", source_url="https://example.org/x.pt")
