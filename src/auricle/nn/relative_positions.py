@@ -144,7 +144,9 @@ class RelativeAttention(SelfAttention):
             self.content_bias = nn.Parameter(torch.zeros(num_heads, self.head_size))
             self.position_bias = nn.Parameter(torch.zeros(num_heads, self.head_size))
 
-    def forward(self, x: Tensor, layout: Layout, table: Tensor | None = None) -> Tensor:
+    def forward(  # type: ignore[override]  # distances take the place of a bias
+        self, x: Tensor, layout: Layout, table: Tensor | None = None
+    ) -> Tensor:
         """Output for the input `x`, both (B, T, D) in `layout`; each utterance attends to itself.
 
         `table` is that of `DistanceConfig.table` for the longest utterance.
