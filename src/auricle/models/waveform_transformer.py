@@ -108,10 +108,13 @@ class WaveformEncoder(Encoder):
         stack: nn.Module,
         batch: Batch,
         wanted: frozenset[str],
+        final_norm: FinalNorm,
         names: Sequence[str] | None = None,
         **options: Any,
     ) -> Iterator[tuple[str, Batch]]:
-        """`encode` by a stack, whose states have these names with such options."""
+        """`encode_normed` by a stack, whose states have these names with such options."""
+        if final_norm != "keep":  # a stack in the place of ours need not know of it
+            options["final_norm"] = final_norm
         frames = self.latents(batch)
         layout = Layout(frames.lengths, is_packed=may_pack(frames.lengths, stack))
         states = stack(self._projected(frames.values), layout, **options)
@@ -177,13 +180,11 @@ class WaveformTransformerEncoder(WaveformEncoder):
     ) -> Iterator[tuple[str, Batch]]:
         ffn_of = [index for index, name in enumerate(self._ffn_names) if name in wanted]
         options: dict[str, Any] = {"tapped": ffn_of} if ffn_of else {}
-        if final_norm != "keep":
-            options["final_norm"] = final_norm
         names = ["input"]
         for index, ffn in enumerate(self._ffn_names):
             names += [ffn] if index in ffn_of else []
             names.append(f"layer_{index + 1}")
-        return self.encoded_by(self.transformer, batch, wanted, names, **options)
+        return self.encoded_by(self.transformer, batch, wanted, final_norm, names, **options)
 
 
 class Wav2Vec2Config(WaveformTransformerConfig, frozen=True, kw_only=True):
@@ -293,4 +294,4 @@ class Wav2Vec2Conformer(WaveformEncoder):
     def encode_normed(
         self, batch: Batch, wanted: frozenset[str], final_norm: FinalNorm
     ) -> Iterator[tuple[str, Batch]]:
-        return self.encoded_by(self.conformer, batch, wanted, final_norm=final_norm)
+        return self.encoded_by(self.conformer, batch, wanted, final_norm)
