@@ -109,9 +109,13 @@ class WaveformEncoder(Encoder):
         batch: Batch,
         wanted: frozenset[str],
         names: Sequence[str] | None = None,
+        *,
+        final_norm: FinalNorm = "keep",
         **options: Any,
     ) -> Iterator[tuple[str, Batch]]:
         """`encode` by a stack, whose states have these names with such options."""
+        if final_norm != "keep":  # a stack that stands in its place may know nothing of it
+            options["final_norm"] = final_norm
         frames = self.latents(batch)
         layout = Layout(frames.lengths, is_packed=may_pack(frames.lengths, stack))
         states = stack(self._projected(frames.values), layout, **options)
@@ -177,13 +181,13 @@ class WaveformTransformerEncoder(WaveformEncoder):
     ) -> Iterator[tuple[str, Batch]]:
         ffn_of = [index for index, name in enumerate(self._ffn_names) if name in wanted]
         options: dict[str, Any] = {"tapped": ffn_of} if ffn_of else {}
-        if final_norm != "keep":
-            options["final_norm"] = final_norm
         names = ["input"]
         for index, ffn in enumerate(self._ffn_names):
             names += [ffn] if index in ffn_of else []
             names.append(f"layer_{index + 1}")
-        return self.encoded_by(self.transformer, batch, wanted, names, **options)
+        return self.encoded_by(
+            self.transformer, batch, wanted, names, final_norm=final_norm, **options
+        )
 
 
 class Wav2Vec2Config(WaveformTransformerConfig, frozen=True, kw_only=True):

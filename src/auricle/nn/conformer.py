@@ -127,7 +127,9 @@ class DepthwiseConv(nn.Conv1d):
         # Two dimensions, of which one is 1: for the channels of a frame lie side by side, and that
         # is a layout that kernels of images know.
         images = x.contiguous().transpose(1, 2).unsqueeze(2)
-        y = F.conv2d(images, self.weight.unsqueeze(2), self.bias, groups=self.groups)
+        # Flattened first, so that the gradient has the weight's strides.
+        weight = self.weight.flatten(1)[:, None, None]
+        y = F.conv2d(images, weight, self.bias, groups=self.groups)
         return y.squeeze(2).transpose(1, 2)
 
 

@@ -69,8 +69,8 @@ class DistanceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         """Tensor that all layers share, for at most `num_frames` frames; None where there is none.
 
         Returns:
-            Sinusoids (2 T, D) of the distances query - key from T - 1 down to -T, or cosines and
-            sines of rotations (2, T, D / H), on the device and in the type of `like`.
+            (2 T, D) or (2, T, D / H): sinusoids of the distances query - key from T - 1 down to -T,
+            or cosines and sines of rotations, on the device and in the type of `like`.
         """
         if self.kind not in ("sinusoidal", "rotary"):
             return None
@@ -193,7 +193,7 @@ class RelativeAttention(SelfAttention):
         return output
 
     def _distances(self, table: Tensor | None, columns: slice | None = None) -> Tensor | None:
-        """Vectors of distances: (R, D / H) of a table for all heads, or (H, 2 T, D / H)."""
+        """Vectors (R, D / H) or (H, 2 T, D / H) of distances: for all heads, or sinusoids."""
         if self.positions.kind == "key_table":
             indices = torch.arange(self.table.num_embeddings, device=self.query.weight.device)
             vectors: Tensor = self.table(indices)
