@@ -44,9 +44,8 @@ def family_table() -> str:
         "| family | paper | published models | bundled (smaller) | dim | layers | frames/s |",
         "|---|---|---|---|---:|---:|---:|",
     ]
-    records = [find(name) for name in list_models()]
-    stems = dict.fromkeys(record.family for record in records)
-    lines += [_row(stem, [record for record in records if record.family == stem]) for stem in stems]
+    stems = dict.fromkeys(find(name).family for name in list_models())
+    lines += [_row(stem, FAMILIES[stem].records) for stem in stems]
     return "\n".join(lines)
 
 
