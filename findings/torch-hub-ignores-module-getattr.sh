@@ -3,8 +3,8 @@
 #
 # A hubconf.py with a module-level `__getattr__` (PEP 562) cannot answer for names that it does not
 # define: torch.hub looks for the name in `dir(module)` first and raises its own "Cannot find
-# callable". The `dir` may be given by a module-level `__dir__`, but then `torch.hub.list` calls
-# getattr for all that it holds, and lists those that are callable as entry points.
+# callable". So such a file needs a module-level `__dir__` too, which holds every name that it is to
+# answer for.
 set -euo pipefail
 
 folder=$(mktemp -d)
@@ -34,8 +34,6 @@ except RuntimeError as error:
 print("without __dir__:", message)
 assert "Cannot find callable late" in message
 answer = torch.hub.load("listed", "late", source="local")
-entries = torch.hub.list("listed", source="local")
-print("with __dir__:", answer, entries)
+print("with __dir__:", answer)
 assert answer == "made by __getattr__"
-assert entries == ["late"]
 PYTHON
