@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,7 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.whole  # `make installs` installs and uses the wheel, once for each extra
 def test_the_wheel_extracts_offline_with_the_embedded_model(tmp_path: Path) -> None:
     # Built from a copy, as a build may leave files behind.
     source = tmp_path / "source"

@@ -29,6 +29,7 @@ from golden_cases import (
     BATCH_LIMIT,
     deviation,
     each_architecture,
+    each_set_of_modules,
     encoder_names,
     shared_encoder,
 )
@@ -110,7 +111,7 @@ def test_the_batch_never_matters(name: str) -> None:
             assert_near(output, alone[index], (way, index))
 
 
-@every_encoder
+@pytest.mark.parametrize("name", each_set_of_modules(encoder_names()))
 def test_a_long_one_in_chunks_beside_the_shortest_never_matters(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -269,11 +269,11 @@ def test_without_a_microphone_the_page_says_so(page: Page, pictures: Path) -> No
     expect(notice).to_be_hidden()
 
 
-def test_three_tabs_at_once_get_their_own(
+def test_two_tabs_at_once_get_their_own(
     context: BrowserContext, address: str, tmp_path: Path
 ) -> None:
     pages, durations = [], []
-    for index, name in enumerate(("apc_mini", "tera_mini", "npc_mini")):
+    for index, name in enumerate(("apc_mini", "npc_mini")):
         tab = context.new_page()
         tab.goto(address)
         expect(tab.locator("#layer-1 input")).to_have_value(
@@ -290,6 +290,7 @@ def test_three_tabs_at_once_get_their_own(
     for _, tab in pages:
         draw_button(tab).click()
     for (name, tab), seconds in zip(pages, durations, strict=True):
+        tab.bring_to_front()  # those behind it wait with what is not seen
         picture = tab.locator("#viewer .picture")
         expect(picture).to_be_visible(timeout=PATIENCE_MS)
         assert re.fullmatch(rf"{name}, \w+: {name}_speech.wav", picture.get_attribute("alt") or "")

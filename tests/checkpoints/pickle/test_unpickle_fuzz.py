@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("fuzz_checkpoints.py")
-SECONDS = os.environ.get("AURICLE_FUZZ_SECONDS", "5")
+SECONDS = os.environ.get("AURICLE_FUZZ_SECONDS", "3")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of memory is Linux's")
