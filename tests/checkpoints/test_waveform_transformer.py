@@ -464,6 +464,36 @@ def test_a_bias_of_distance_without_gates(tmp_path: Path) -> None:
         auricle.export_to_transformers(auricle.load(found), tmp_path / "hf")
 
 
+SWISH_ROOT = 1.2784645
+"""Where swish is 1."""
+
+
+@pytest.mark.parametrize(
+    ("activation", "half", "bias"), [("swish", 0, 1), ("linear", 1, SWISH_ROOT)]
+)
+@pytest.mark.parametrize("name", ["wavlm_official_base", "unispeech_sat_base"])
+def test_feed_forward_of_two_halves(
+    name: str, activation: str, half: int, bias: float, tmp_path: Path
+) -> None:
+    """`glu` is one half times swish of the other: where one is 1 it is the other's."""
+    held = torch.load(GoldenCase(name).checkpoints[0], weights_only=True)
+    held["cfg"]["activation_fn"] = activation
+    torch.save(held, tmp_path / "one.pt")
+    held["cfg"]["activation_fn"] = "glu"
+    for key in [key for key in held["model"] if ".fc1." in key]:
+        own = held["model"].pop(key)
+        constant = torch.full_like(own, bias if key.endswith("bias") else 0.0)
+        halves = (constant, own) if half == 0 else (own, constant)
+        held["model"][key.replace("fc1", "fc1.linear")] = torch.cat(halves)
+    torch.save(held, tmp_path / "halves.pt")
+    wav = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    encoders = [auricle.load(tmp_path / f"{kind}.pt") for kind in ("one", "halves")]
+    with torch.inference_mode():
+        one, halves_ = (encoder.layers([wav])[0] for encoder in encoders)
+    for layer, output in one.items():
+        torch.testing.assert_close(halves_[layer], output, rtol=0, atol=1e-4)
+
+
 def test_gates_of_no_bias_are_unused(tmp_path: Path) -> None:
     """The authors' code makes gates wherever `gru_rel_pos` is true, and has no use for them."""
     case = GoldenCase("unispeech_sat_base")

@@ -72,9 +72,9 @@ def refuse_adapter_files(path: Path, *, has_base: bool, without_adapters: bool =
     """
     if path.is_file() and _LANGUAGE_ADAPTER_FILE.fullmatch(path.name):
         raise CheckpointError(
-            f"{path} is the adapter of one language, as MMS has them, and holds no encoder. Adapters "
-            "inside the layers are not implemented: load the model, or the folder that the adapter "
-            "is in, and pass without_adapters=True to have the encoder without them"
+            f"{path} is the adapter of one language, as MMS has them, and holds no encoder. "
+            "Adapters inside the layers are not implemented: load the model, or the folder that "
+            "the adapter is in, and pass without_adapters=True to have the encoder without them"
         )
     if path.is_file() and (path.name == ADAPTER_CONFIG_FILE or is_adapter_file(path)):
         raise _adapter_alone(path)

@@ -48,6 +48,7 @@ HUGGINGFACE_ACTIVATIONS = {
     "silu": "swish",
     "swish": "swish",
     "tanh": "tanh",
+    "linear": "linear",
 }
 """Names in transformers; of synonyms the first is written."""
 
@@ -104,7 +105,6 @@ FAIRSEQ_FIELDS = {
     "transformer.activation": _option("activation_fn", "gelu", FAIRSEQ_ACTIVATIONS),
     "transformer.pre_layer_norm": _option("layer_norm_first", False),
     "transformer.positions.num_groups": _option("conv_pos_groups", 16),
-    "transformer.relative_positions": Field(value=None),
     "transformer.dropout": _option("dropout", 0.1),
     "transformer.attention_dropout": _option("attention_dropout", 0.1),
     "transformer.activation_dropout": _option("activation_dropout", 0.0),

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.info import FinalNorm
-from auricle.nn.activations import WaveformActivation
+from auricle.nn.activations import FfnActivation, WaveformActivation
 from auricle.nn.attention import (
     Alibi,
     AlibiConfig,
@@ -49,7 +49,7 @@ class TransformerLayer(nn.Module):
         *,
         num_heads: int,
         ffn_size: int,
-        activation: WaveformActivation,
+        activation: FfnActivation,
         pre_layer_norm: bool,
         layer_norm_eps: float,
         dropout: float,
@@ -73,7 +73,7 @@ class TransformerLayer(nn.Module):
             has_gated_bias=has_gated_bias,
         )
         self.attention_norm = nn.LayerNorm(width, eps=layer_norm_eps)
-        self.ffn_in = Linear(width, ffn_size)
+        self.ffn_in = Linear(width, ffn_size * (2 if activation == "swiglu" else 1))
         self.ffn_out = Linear(ffn_size, width)
         self.ffn_norm = nn.LayerNorm(width, eps=layer_norm_eps)
 
@@ -218,7 +218,7 @@ class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     num_layers: int = 12
     num_heads: int = 12
     ffn_size: int = 3072
-    activation: WaveformActivation = "gelu"
+    activation: FfnActivation = "gelu"
     pre_layer_norm: bool = False
     layer_norm_eps: float = 1e-5
     positions: ConvPositionConfig = ConvPositionConfig()
