@@ -27,9 +27,9 @@ def activated(linear: nn.Module, x: Tensor, activation: FfnActivation) -> Tensor
     """`activation(linear(x))`, in one pass where it is a `Linear` that may be bypassed."""
     if activation == "swiglu":
         values, gates = linear(x).chunk(2, dim=-1)
-        output: Tensor = values * F.silu(gates)
-        return output
+        product: Tensor = values * F.silu(gates)
+        return product
     if type(linear) is Linear and not linear.is_int8 and may_bypass(linear):
         return prepack.linear(linear, x, linear.weight, linear.bias, activation)
-    output = WAVEFORM_ACTIVATIONS[activation](linear(x))
+    output: Tensor = WAVEFORM_ACTIVATIONS[activation](linear(x))
     return output
