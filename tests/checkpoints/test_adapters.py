@@ -100,13 +100,21 @@ def test_an_adapter_of_another_module_is_none_of_the_encoder_s(model: Path) -> N
 def test_adapters_of_languages_are_refused(model: Path) -> None:
     path = model / "adapter.fra.safetensors"
     save_file({"lm_head.weight": torch.ones(1)}, path)
-    with pytest.raises(CheckpointError, match="adapter of one language, .* holds no encoder"):
+    with pytest.raises(CheckpointError, match="adapter of one language, .*without_adapters=True"):
         auricle.load(path)
     auricle.load(model)  # the model's own configuration asks for none
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "adapter_attn_dim": 16}))
     with pytest.raises(CheckpointError, match="adapter_attn_dim.* pass without_adapters=True"):
         auricle.load(model)
+
+
+def test_adapters_inside_that_no_option_says_are_refused_by_name(model: Path) -> None:
+    path, name = model / "model.safetensors", "encoder.layers.0.adapter_layer.norm.weight"
+    save_file({**load_file(path), name: torch.ones(48)}, path)
+    with pytest.raises(CheckpointError, match=f"adapters inside .*{name}.*without_adapters=True"):
+        auricle.load(model)
+    assert name in auricle.load(model, without_adapters=True).unused_keys
 
 
 def test_a_model_with_adapters_inside_loads_without_them(model: Path) -> None:

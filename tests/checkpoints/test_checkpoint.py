@@ -295,8 +295,8 @@ def test_weights_beside_an_encoder_are_reported_and_those_inside_must_be_known(
     torch.save({**under("wav2vec2.", BARE), **HEAD}, path)
     auricle.load(path)
     assert not caplog.records
-    torch.save({**BARE, "encoder.layers.0.adapter_layer.norm.weight": torch.ones(48)}, path)
-    with pytest.raises(CheckpointError, match=r"unexpected: encoder\.layers\.0\.adapter_layer"):
+    torch.save({**BARE, "encoder.layers.0.side_branch.norm.weight": torch.ones(48)}, path)
+    with pytest.raises(CheckpointError, match=r"unexpected: encoder\.layers\.0\.side_branch"):
         auricle.load(path)
 
 

@@ -172,9 +172,7 @@ def test_families() -> None:
         ("wavlm",),
         ("data2vec",),
     ]
-    with pytest.raises(
-        CheckpointError, match="model_type must be one of wav2vec2, wav2vec2-conformer, hubert"
-    ):
+    with pytest.raises(CheckpointError, match="model_type must be one of wav2vec2, .*hubert"):
         families(model_type="bert")
     with pytest.raises(CheckpointError, match=r"config\.json lacks model_type"):
         families()

@@ -233,6 +233,16 @@ def test_dinosr_as_its_code_keeps_it(tmp_path: Path) -> None:
     assert "_pre_encoder_ln.weight" in encoder.unused_keys
 
 
+def test_heads_of_a_moving_average_are_no_codebooks_of_dinosr(tmp_path: Path) -> None:
+    held = content(DINOSR)
+    weights = {key: x for key, x in held["model"].items() if isinstance(x, Tensor)}
+    held["model"] = {
+        **{f"model.{key}": x for key, x in weights.items()},
+        **{f"model_ema.{key}": x + 1 for key, x in weights.items()},
+    }
+    assert is_right(DINOSR, load(tmp_path, held))
+
+
 def test_a_dinosr_without_heads_gives_layers_and_no_codes(tmp_path: Path) -> None:
     held = content(DINOSR)
     held["model"] = {

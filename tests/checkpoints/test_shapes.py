@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import auricle
@@ -191,6 +192,18 @@ def test_a_trainer_s_sections(wrapped: str, tmp_path: Path) -> None:
     expected = config(FAIRSEQ2, extractor__norm="layer", normalize=True)
     content = {wrapped: weights(FAIRSEQ2, expected, "module."), "epoch": 3, "optimizer": {}}
     assert auricle.load(saved(content, tmp_path), device="cpu").config == expected
+
+
+@pytest.mark.parametrize("name", [FAIRSEQ2, TORCHAUDIO])
+def test_a_safetensors_file(name: str, tmp_path: Path) -> None:
+    """Names that say what a file of torch is say it of safetensors too."""
+    given = weights(name, config(name, transformer__hidden_size=1024, transformer__num_heads=16))
+    path = tmp_path / "some.safetensors"
+    save_file(given, path)
+    loaded = [auricle.load(one) for one in (path, saved(given, tmp_path))]
+    assert loaded[0].config == loaded[1].config
+    with pytest.raises(CheckpointError, match="is a checkpoint of .*, not of npc"):
+        auricle.load(path, family="npc")
 
 
 def test_options_in_espnet_s_configuration_or_beside_the_checkpoint(tmp_path: Path) -> None:

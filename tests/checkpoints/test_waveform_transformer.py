@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import auricle
 from auricle.catalogue.family import FAMILIES, FamilyFormat
 from auricle.checkpoints.adapters import WITHOUT_ADAPTERS
 from auricle.checkpoints.fairseq import matches_wavlm, wavlm_families
@@ -26,7 +28,7 @@ from auricle.checkpoints.waveform_transformer import (
     huggingface_keys,
     matches_distiller,
 )
-from auricle.errors import CheckpointError
+from auricle.errors import AuricleError, CheckpointError
 from auricle.models.waveform_transformer import (
     HubertConfig,
     Wav2Vec2Config,
@@ -37,6 +39,7 @@ from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
+from golden_cases import GoldenCase
 
 
 def fairseq_config(task: dict[str, Any] | None = None, **model: Any) -> WaveformTransformerConfig:
@@ -431,13 +434,77 @@ def test_files_of_wavlm_s_authors() -> None:
     assert wavlm_families(payload) == ("wavlm",)
     config = convert_wavlm(payload, FAMILIES["wavlm"]).config
     assert isinstance(config, WaveformTransformerConfig)
-    relative = RelativePositionConfig(num_buckets=320, max_distance=1280)
+    relative = RelativePositionConfig(num_buckets=320, max_distance=1280, gated=False)
     assert config.transformer.relative_positions == relative
     assert (config.normalize, config.normalize_eps) == (False, 1e-5)
-    with pytest.raises(CheckpointError, match="gru_rel_pos must be True, but is False"):
-        convert_wavlm(official(gru_rel_pos=False), FAMILIES["wavlm"])
     assert matches_wavlm(payload)
     assert not matches_wavlm({"cfg": {}, "model": {"a": torch.zeros(1)}})
+
+
+def test_a_bias_of_distance_without_gates(tmp_path: Path) -> None:
+    """Without `gru_rel_pos`, the default of the authors' code, gates are 1."""
+    case = GoldenCase("wavlm_official_base")
+    held = torch.load(case.checkpoints[0], weights_only=True)
+    gates = [key for key in held["model"] if "grep_" in key]
+    for key in gates:
+        # The update is open and the scale 0: 1 * (0 - 1) + 2 (arXiv:2110.13900, equation 5).
+        value = 100.0 if key.endswith("grep_linear.bias") else 0.0
+        held["model"][key] = torch.full_like(held["model"][key], value)
+    wav = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    expected, found = tmp_path / "gated.pt", tmp_path / "bare.pt"
+    torch.save(held, expected)
+    for key in gates:
+        del held["model"][key]
+    del held["cfg"]["gru_rel_pos"]
+    torch.save(held, found)
+    outputs = [auricle.load(path).layers([wav])[0] for path in (expected, found)]
+    for name, output in outputs[0].items():
+        torch.testing.assert_close(outputs[1][name], output, rtol=0, atol=1e-5)
+    with pytest.raises(AuricleError, match=r"relative_positions\.gated False"):
+        auricle.export_to_transformers(auricle.load(found), tmp_path / "hf")
+
+
+SWISH_ROOT = 1.2784645
+"""Where swish is 1."""
+
+
+@pytest.mark.parametrize(
+    ("activation", "half", "bias"), [("swish", 0, 1), ("linear", 1, SWISH_ROOT)]
+)
+@pytest.mark.parametrize("name", ["wavlm_official_base", "unispeech_sat_base"])
+def test_feed_forward_of_two_halves(
+    name: str, activation: str, half: int, bias: float, tmp_path: Path
+) -> None:
+    """`glu` is one half times swish of the other: where one is 1 it is the other's."""
+    held = torch.load(GoldenCase(name).checkpoints[0], weights_only=True)
+    held["cfg"]["activation_fn"] = activation
+    torch.save(held, tmp_path / "one.pt")
+    held["cfg"]["activation_fn"] = "glu"
+    for key in [key for key in held["model"] if ".fc1." in key]:
+        own = held["model"].pop(key)
+        constant = torch.full_like(own, bias if key.endswith("bias") else 0.0)
+        halves = (constant, own) if half == 0 else (own, constant)
+        held["model"][key.replace("fc1", "fc1.linear")] = torch.cat(halves)
+    torch.save(held, tmp_path / "halves.pt")
+    wav = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    encoders = [auricle.load(tmp_path / f"{kind}.pt") for kind in ("one", "halves")]
+    with torch.inference_mode():
+        one, halves_ = (encoder.layers([wav])[0] for encoder in encoders)
+    for layer, output in one.items():
+        torch.testing.assert_close(halves_[layer], output, rtol=0, atol=1e-4)
+
+
+def test_gates_of_no_bias_are_unused(tmp_path: Path) -> None:
+    """The authors' code makes gates wherever `gru_rel_pos` is true, and has no use for them."""
+    case = GoldenCase("unispeech_sat_base")
+    held = torch.load(case.checkpoints[0], weights_only=True)
+    gate = "encoder.layers.0.self_attn.grep_a"
+    held["model"][gate] = torch.ones(1, 4, 1, 1)
+    held["cfg"]["gru_rel_pos"] = True
+    torch.save(held, tmp_path / "gates.pt")
+    encoder = auricle.load(tmp_path / "gates.pt")
+    assert gate in encoder.unused_keys
+    assert case.deviation(encoder) <= case.limit
 
 
 def distilled(**options: Any) -> dict[str, Any]:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from auricle.errors import CheckpointError
-
-if TYPE_CHECKING:
-    pass
 
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 """File that `PeftModel.save_pretrained` writes beside the adapter's weights."""
@@ -21,7 +18,10 @@ ADAPTER_REASON = (
     "adapters after or inside the encoder change its numbers and are not implemented; pass "
     "without_adapters=True (auricle convert --without-adapters) to have the encoder without them"
 )
-ADAPTER_KEYS = ("encoder.layers.{i}.adapter_layer.{rest}", "adapter.{rest}")
+INSIDE_LAYERS = "adapter_layer"
+"""Part of the keys of adapters inside the layers (MMS)."""
+
+ADAPTER_KEYS = (f"encoder.layers.{{i}}.{INSIDE_LAYERS}.{{rest}}", "adapter.{rest}")
 """Patterns of the weights of adapters: inside the layers (MMS), after the last one."""
 
 FAIRSEQ_ADAPTERS = "trf_adp"
@@ -72,8 +72,9 @@ def refuse_adapter_files(path: Path, *, has_base: bool, without_adapters: bool =
     """
     if path.is_file() and _LANGUAGE_ADAPTER_FILE.fullmatch(path.name):
         raise CheckpointError(
-            f"{path} is the adapter of one language, as MMS has them, and holds no encoder; "
-            "adapters inside the layers are not implemented"
+            f"{path} is the adapter of one language, as MMS has them, and holds no encoder. "
+            "Adapters inside the layers are not implemented: load the model, or the folder that "
+            "the adapter is in, and pass without_adapters=True to have the encoder without them"
         )
     if path.is_file() and (path.name == ADAPTER_CONFIG_FILE or is_adapter_file(path)):
         raise _adapter_alone(path)
@@ -93,6 +94,13 @@ def refuse_adapter_files(path: Path, *, has_base: bool, without_adapters: bool =
 
 def refuse_adapter_keys(path: Path, keys: Iterable[str]) -> None:
     """Raise CheckpointError where some of the keys that change an encoder are an adapter's."""
+    keys = list(keys)
+    inside = [key for key in keys if INSIDE_LAYERS in key.split(".")]
+    if inside:
+        raise CheckpointError(
+            f"{path} has adapters inside the layers ({inside[0]} and {len(inside) - 1} more keys): "
+            f"{ADAPTER_REASON}"
+        )
     found = [key for key in keys if is_adapter_key(key)]
     if found:
         raise CheckpointError(

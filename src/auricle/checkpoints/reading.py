@@ -102,7 +102,7 @@ def read_checkpoint(
             if without_adapters:
                 converted = _without_adapters(converted)
             return _checkpoint(family, converted, path, normalize, provenance)
-    if is_native(path):
+    if is_native(path) and (is_own(path) or not _names_tell(path)):
         refuse_config(config, path)
         native = _read_native(path)
         return native_checkpoint(
@@ -326,6 +326,12 @@ def _read_native(path: Path) -> NativeCheckpoint:
             weights = weights_in(huggingface.read_weights(path))
             refuse_adapter_alone(path, weights)
         raise
+
+
+def _names_tell(path: Path) -> bool:
+    """Return whether the names of bare tensors say which encoder they are of."""
+    content = huggingface.read_weights(path)
+    return isinstance(content, Mapping) and any(layout.matches(content) for layout in FORMATS)
 
 
 def _recognised(path: Path, formats: Iterable[Format] | None) -> tuple[Format, Payload]:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.errors import CheckpointError
-
-if TYPE_CHECKING:
-    pass
 
 MAX_SECTION_DEPTH = 2
 """Mappings around a state dict: `{"state": {"model": {}}}`. An optimiser's moments lie deeper."""

@@ -10,7 +10,7 @@ import msgspec
 from auricle.catalogue.family import Family, FamilyFormat, Field
 from auricle.checkpoints import fairseq, huggingface
 from auricle.checkpoints.adapters import ADAPTER_REASON, FAIRSEQ_ADAPTERS, WITHOUT_ADAPTERS
-from auricle.checkpoints.keymap import Converted, KeyMap, has_part
+from auricle.checkpoints.keymap import Converted, KeyMap, has_part, unwrapped
 from auricle.checkpoints.options import (
     Options,
     build_config,
@@ -48,6 +48,7 @@ HUGGINGFACE_ACTIVATIONS = {
     "silu": "swish",
     "swish": "swish",
     "tanh": "tanh",
+    "linear": "linear",
 }
 """Names in transformers; of synonyms the first is written."""
 
@@ -104,7 +105,6 @@ FAIRSEQ_FIELDS = {
     "transformer.activation": _option("activation_fn", "gelu", FAIRSEQ_ACTIVATIONS),
     "transformer.pre_layer_norm": _option("layer_norm_first", False),
     "transformer.positions.num_groups": _option("conv_pos_groups", 16),
-    "transformer.relative_positions": Field(value=None),
     "transformer.dropout": _option("dropout", 0.1),
     "transformer.attention_dropout": _option("attention_dropout", 0.1),
     "transformer.activation_dropout": _option("activation_dropout", 0.0),
@@ -330,7 +330,8 @@ def _converted(
         **(_fairseq_positions(model) if is_transformer else {}),
     }
     if issubclass(family.config_type(), DinoSrConfig):
-        heads = {key.rpartition(".")[0] for key in weights if has_part([key], "heads")}
+        # By number: a moving average beside the model has heads of its own.
+        heads = {unwrapped(key).split(".")[-2] for key in weights if has_part([key], "heads")}
         given["num_codebooks"] = len(heads)
     fields = merged_fields(_own(FAIRSEQ_FIELDS, family), spec.fields)
     config = read_config(family.config_type(), fields, model, given)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from auricle.errors import AuricleError, LayerError
 from auricle.info import FinalNorm, LayerInfo
 
-TAPS_FAMILIES = "wav2vec2, hubert, wavlm, data2vec and unispeech_sat"
+TAPS_FAMILIES = "wav2vec2, hubert, wavlm, unispeech_sat, omniasr, data2vec and data2vec2"
 """Families whose layers have taps, for messages."""
 
 

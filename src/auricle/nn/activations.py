@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 Activation = Literal["gelu", "relu", "swish", "tanh"]
 
@@ -21,7 +21,10 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 """GELU is the exact one (erf); swish is x * sigmoid(x)."""
 
 
-WaveformActivation = Literal["gelu", "gelu_tanh", "relu", "swish", "tanh"]
+WaveformActivation = Literal["gelu", "gelu_tanh", "relu", "swish", "tanh", "linear"]
+
+FfnActivation = Literal[WaveformActivation, "swiglu"]
+"""`swiglu` multiplies one half of its input by swish of the other (arXiv:2002.05202)."""
 
 WAVEFORM_ACTIVATIONS: dict[WaveformActivation, Callable[[Tensor], Tensor]] = {
     "gelu": ACTIVATIONS["gelu"],
@@ -29,5 +32,6 @@ WAVEFORM_ACTIVATIONS: dict[WaveformActivation, Callable[[Tensor], Tensor]] = {
     "relu": ACTIVATIONS["relu"],
     "swish": ACTIVATIONS["swish"],
     "tanh": ACTIVATIONS["tanh"],
+    "linear": nn.Identity(),
 }
 """`gelu_tanh` approximates GELU by a tanh (Hendrycks & Gimpel, arXiv:1606.08415)."""

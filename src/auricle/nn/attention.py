@@ -102,10 +102,12 @@ class RelativePositionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_u
         num_buckets: Entries of the table, half for each direction (`num_buckets`; 320).
         max_distance: Distance in frames from which on all share a bucket
             (`max_bucket_distance`; 800).
+        gated: Whether gates computed from the frames multiply the bias (`gru_rel_pos`).
     """
 
     num_buckets: int = 320
     max_distance: int = 800
+    gated: bool = True
 
     def __post_init__(self) -> None:
         # Half of a direction's buckets hold one distance each, and the rest grow to the maximum.

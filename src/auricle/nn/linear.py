@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
+from auricle.nn.activations import WAVEFORM_ACTIVATIONS, FfnActivation
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import may_bypass
 
@@ -22,8 +23,12 @@ class Linear(prepack.Prepacking, nn.Linear):
         return prepack.linear(self, x, self.weight, self.bias)
 
 
-def activated(linear: nn.Module, x: Tensor, activation: WaveformActivation) -> Tensor:
+def activated(linear: nn.Module, x: Tensor, activation: FfnActivation) -> Tensor:
     """`activation(linear(x))`, in one pass where it is a `Linear` that may be bypassed."""
+    if activation == "swiglu":
+        values, gates = linear(x).chunk(2, dim=-1)
+        product: Tensor = values * F.silu(gates)
+        return product
     if type(linear) is Linear and not linear.is_int8 and may_bypass(linear):
         return prepack.linear(linear, x, linear.weight, linear.bias, activation)
     output: Tensor = WAVEFORM_ACTIVATIONS[activation](linear(x))

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.info import FinalNorm
-from auricle.nn.activations import WaveformActivation
+from auricle.nn.activations import FfnActivation, WaveformActivation
 from auricle.nn.attention import (
     Alibi,
     AlibiConfig,
@@ -49,7 +49,7 @@ class TransformerLayer(nn.Module):
         *,
         num_heads: int,
         ffn_size: int,
-        activation: WaveformActivation,
+        activation: FfnActivation,
         pre_layer_norm: bool,
         layer_norm_eps: float,
         dropout: float,
@@ -73,7 +73,7 @@ class TransformerLayer(nn.Module):
             has_gated_bias=has_gated_bias,
         )
         self.attention_norm = nn.LayerNorm(width, eps=layer_norm_eps)
-        self.ffn_in = Linear(width, ffn_size)
+        self.ffn_in = Linear(width, ffn_size * (2 if activation == "swiglu" else 1))
         self.ffn_out = Linear(ffn_size, width)
         self.ffn_norm = nn.LayerNorm(width, eps=layer_norm_eps)
 
@@ -203,7 +203,7 @@ class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             more before the first.
         layer_norm_eps: Of every norm (1e-5; `layer_norm_eps`).
         positions: The convolutions that give positions.
-        relative_positions: The gated bias of attention scores (WavLM), or None.
+        relative_positions: The bias of attention scores that WavLM gates, or None.
         alibi: The linear bias of attention scores (data2vec 2.0), or None.
         qkv_bias: Whether queries, keys and values have a bias (SpidR: `encoder_qkv_bias`).
         dropout: Of both residual branches and of the input in training (`dropout`;
@@ -218,7 +218,7 @@ class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     num_layers: int = 12
     num_heads: int = 12
     ffn_size: int = 3072
-    activation: WaveformActivation = "gelu"
+    activation: FfnActivation = "gelu"
     pre_layer_norm: bool = False
     layer_norm_eps: float = 1e-5
     positions: ConvPositionConfig = ConvPositionConfig()
@@ -268,6 +268,7 @@ class WaveformTransformer(nn.Module):
             config.positions, dim=config.hidden_size, activation=position_activation
         )
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        relative = config.relative_positions
         self.layers = nn.ModuleList(
             TransformerLayer(
                 config.hidden_size,
@@ -280,14 +281,12 @@ class WaveformTransformer(nn.Module):
                 attention_dropout=config.attention_dropout,
                 activation_dropout=config.activation_dropout,
                 qkv_bias=config.qkv_bias,
-                has_gated_bias=config.relative_positions is not None,
+                has_gated_bias=relative is not None and relative.gated,
             )
             for _ in range(config.num_layers)
         )
-        if config.relative_positions is not None:
-            self.relative_bias = RelativePositionBias(
-                config.relative_positions, num_heads=config.num_heads
-            )
+        if relative is not None:
+            self.relative_bias = RelativePositionBias(relative, num_heads=config.num_heads)
         if config.alibi is not None:
             sizes = {"num_layers": config.num_layers, "num_heads": config.num_heads}
             self.alibi = Alibi(config.alibi, **sizes)

@@ -38,6 +38,7 @@ FUSED: dict[WaveformActivation, tuple[str, str]] = {
     "relu": ("relu", ""),
     "swish": ("swish", ""),
     "tanh": ("tanh", ""),
+    "linear": ("none", ""),
 }
 """Names of the activations in oneDNN: name and algorithm."""
 
