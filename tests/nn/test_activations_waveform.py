@@ -20,6 +20,7 @@ def test_formulas() -> None:
         "gelu_tanh": 0.5 * x * (1 + tanh),
         "relu": x * (x > 0),
         "swish": x / (1 + torch.exp(-x)),
+        "linear": x,
         "tanh": (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()),
     }
     for name, function in WAVEFORM_ACTIVATIONS.items():

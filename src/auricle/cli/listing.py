@@ -55,7 +55,7 @@ MARKDOWN_HEADER = (
 FAMILY_HEADER = ("since", "family", "title", "models", "names")
 NOTHING = "-"
 MAX_DATA_WIDTH = 36
-MAX_NAMES_WIDTH = 70
+MAX_NAMES_WIDTH = 62
 INDENT = " " * 12
 
 
