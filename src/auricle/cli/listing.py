@@ -55,7 +55,6 @@ MARKDOWN_HEADER = (
 FAMILY_HEADER = ("since", "family", "title", "models", "names")
 NOTHING = "-"
 MAX_DATA_WIDTH = 36
-MAX_NAMES_WIDTH = 62
 INDENT = " " * 12
 
 
@@ -137,15 +136,18 @@ def family_lines(records: Sequence[Record]) -> list[str]:
     stems = sorted(members, key=lambda stem: stem == BASELINE)  # in order of publication
     table = [FAMILY_HEADER]
     for stem in stems:
-        published = [record for record in members[stem] if not record.embedded]
-        names = [min(record.names, key=len) for record in published or members[stem]]
         family = find_family(stem)
-        examples = textwrap.shorten(", ".join(names), MAX_NAMES_WIDTH, placeholder=" ...")
-        number = str(len(members[stem]))
-        table.append(
-            (members[stem][0].released[:4] or NOTHING, stem, family.title, number, examples)
-        )
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        # Its data file begins with the models that are asked for most.
+        place = {record.name: index for index, record in enumerate(family.records)}
+        found = sorted(members[stem], key=lambda record: place.get(record.name, len(place)))
+        shown = [record for record in found if record.urls] or found
+        names = ", ".join(min(record.names, key=len) for record in shown)
+        since = min(record.released[:4] for record in found) or NOTHING
+        table.append((since, stem, family.title, str(len(found)), names))
+    *widths, _ = (max(map(len, column)) for column in zip(*table, strict=True))
+    room = WIDTH - sum(width + 2 for width in widths)  # and two blanks between columns
+    table = [(*cells, textwrap.shorten(names, room, placeholder=" ...")) for *cells, names in table]
+    widths.append(0)
     bundled = ", ".join(record.name for record in records if record.embedded)
     limited = ", ".join(record.name for record in records if record.is_non_commercial)
     ends = [f"bundled, small, no network needed: {bundled}"] if bundled else []
