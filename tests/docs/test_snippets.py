@@ -54,6 +54,12 @@ PAGES = [
     )
 ]
 
+WHOLE = {
+    "docs/pytorch.md",  # as tests/contract/test_padded.py
+    *(page for page in PAGES if re.fullmatch(r"docs/models/(?!apc_|tera_)\w+_mini\.md", page)),
+}
+"""Pages whose lines other tests have, or other pages of the same template: left to --whole."""
+
 NETWORK = "reaches a network"
 NOT_RUN = {
     ("README.md", "hf-dataset://"): NETWORK,
@@ -110,7 +116,10 @@ def fences(page: str) -> Iterator[Fence]:
 # WebDataset leaves closing its files to the collector of garbage.
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.usefixtures("time_limit")
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.whole] if page in WHOLE else []) for page in PAGES],
+)
 def test_all_of_the_page_runs(
     page: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, is_whole: bool
 ) -> None:

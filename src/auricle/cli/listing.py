@@ -134,7 +134,7 @@ def family_lines(records: Sequence[Record]) -> list[str]:
     for record in records:
         members.setdefault(record.family, []).append(record)
     stems = sorted(members, key=lambda stem: stem == BASELINE)  # in order of publication
-    table = [FAMILY_HEADER]
+    table: list[tuple[str, ...]] = [FAMILY_HEADER]
     for stem in stems:
         family = find_family(stem)
         # Its data file begins with the models that are asked for most.
