@@ -189,5 +189,5 @@ def test_a_data_set_goes_to_its_own_lister(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_root_that_is_no_folder(tmp_path: Path, touch: Touch) -> None:
     touch("a.wav")
-    with pytest.raises(AudioError, match=r"the root .*gone is no folder that exists"):
+    with pytest.raises(AudioError, match=r"the root .*gone is no folder that exists; pass root= "):
         list_utterances([str(tmp_path)], root=tmp_path / "gone")

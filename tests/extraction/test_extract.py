@@ -163,13 +163,14 @@ def test_a_data_set_is_read_as_a_stream(folder: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({}, "is no data set of Hugging Face"),
-        ({"root": "."}, "leave the input format and the root out"),
-        ({"input_format": "audio"}, "leave the input format and the root out"),
-        ({"engine": "ray"}, "take the local engine"),
+        ({"root": "."}, "leave input_format= .* and root= .* out"),
+        ({"input_format": "audio"}, "leave input_format= .* and root= .* out"),
+        ({"engine": "ray"}, 'pass engine="local"'),
+        ({"dry_run": True}, "leave dry_run=True .* or streaming=True"),
     ],
 )
 def test_what_is_not_streamed(
-    folder: Path, tmp_path: Path, options: dict[str, str], message: str
+    folder: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(AuricleError, match=message):
         auricle.extract(folder, tmp_path / "out", streaming=True, **options)

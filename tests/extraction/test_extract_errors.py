@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import soundfile
 
 import auricle
 from auricle.__main__ import build_parser
-from auricle.errors import AudioError, ExtractionError, OutputError
+from auricle.errors import AudioError, AuricleError, ExtractionError, OutputError
 
 SOURCES = Path(auricle.__file__).parent
 FOLDERS = ("extraction", "store", "corpus")
@@ -130,3 +131,66 @@ def test_two_utterances_of_one_id_name_the_parameter(folder: Path, tmp_path: Pat
     soundfile.write(tmp_path / "other" / "u.wav", np.zeros(8000), 16_000)
     with pytest.raises(AudioError, match='ids="path"'):
         auricle.extract([folder, tmp_path / "other"], tmp_path / "out", model="fbank")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pool": "zzz"}, "pool must be None, 'mean', 'max' or 'meanstd', but is 'zzz'"),
+        ({"pool": ["mean"]}, "pool must be"),
+        ({"ids": "x"}, "ids must be 'relative' or 'path', but is 'x'"),
+        ({"on_error": "x"}, "on_error must be 'report' or 'stop', but is 'x'"),
+        ({"engine": "dask"}, "engine must be 'local' or 'ray', but is 'dask'"),
+        ({"dry_run": "no"}, "dry_run must be False or True, but is 'no'"),
+        ({"batch_seconds": -1}, "batch_seconds must be a positive number of seconds, but is -1"),
+        ({"batch_seconds": float("nan")}, "batch_seconds must be .* but is nan"),
+        ({"batch_seconds": True}, "batch_seconds must be"),
+        ({"window_seconds": 0}, "window_seconds must be None or a positive number"),
+        ({"overlap_seconds": -1}, "overlap_seconds must be .* not negative, but is -1"),
+        ({"flush_seconds": -1}, "flush_seconds must be .* not negative, but is -1"),
+        ({"shard_bytes": 0}, "shard_bytes must be a positive number of bytes, but is 0"),
+        ({"shard_bytes": "1"}, "shard_bytes must be"),
+        ({"channel": -1}, "channel must be None or a whole number from 0, but is -1"),
+        ({"num_workers": -3}, "num_workers must be None or a whole number from 0, but is -3"),
+        ({"num_workers": 1.5}, "num_workers must be"),
+        ({"num_actors": 0, "engine": "ray"}, "num_actors must be None or a whole number from 1"),
+        ({"num_actors": 2}, 'num_actors=2, .* pass engine="ray", or leave num_actors out'),
+        ({"address": "auto"}, "address='auto', .* pass engine=\"ray\", or leave address out"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_read(
+    tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(AuricleError, match=message):
+        auricle.extract(tmp_path / "gone", tmp_path / "out", model="fbank", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "option", [{"precision": "bf16"}, {"checkpoint": "a.ckpt"}, {"config": {"cmvn": True}}]
+)
+def test_an_encoder_that_is_loaded_takes_no_options_of_load(
+    folder: Path, tmp_path: Path, option: dict[str, Any]
+) -> None:
+    (name,) = option
+    with pytest.raises(AuricleError, match=f"got {name}=.* pass {name} to auricle.load"):
+        auricle.extract(folder, tmp_path / "out", model=auricle.load("fbank"), **option)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_no_inputs(tmp_path: Path, streaming: bool) -> None:
+    with pytest.raises(AudioError, match="inputs is empty; name a file"):
+        auricle.extract([], tmp_path / "out", model="fbank", streaming=streaming)
+
+
+def test_numbers_of_numpy_are_numbers(folder: Path, tmp_path: Path) -> None:
+    summary = auricle.extract(
+        folder,
+        tmp_path / "out",
+        model="fbank",
+        batch_seconds=np.float32(2),  # type: ignore[arg-type]
+        shard_bytes=np.int64(1000),  # type: ignore[arg-type]
+        flush_seconds=np.float32(0),  # type: ignore[arg-type]
+        num_workers=np.int64(0),  # type: ignore[arg-type]
+    )
+    assert summary.num_encoded == 1

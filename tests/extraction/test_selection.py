@@ -120,7 +120,7 @@ def test_values_that_a_type_cannot_hold_are_refused(
     ("options", "message"),
     [
         ({"wants_codes": True}, "no quantiser"),
-        ({"wants_codes": True, "layers": [0]}, "leave layers"),
+        ({"wants_codes": True, "layers": [0]}, "leave layers=, weights= and pool= out"),
         ({"layers": []}, "no layer is named"),
         ({"layers": [0, 0]}, "named twice"),
         ({"final_norm": "each"}, "has no final norm"),

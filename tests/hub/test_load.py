@@ -25,6 +25,8 @@ def test_the_deprecated_dtype() -> None:
     checkpoint = GoldenCase("apc").checkpoints[0]
     with pytest.warns(DeprecationWarning, match="dtype=torch.float64 is deprecated: pass preci"):
         assert auricle.load(checkpoint, dtype=torch.float64).dtype == torch.float64
+    with pytest.warns(DeprecationWarning, match='pass precision="bf16", or'):
+        auricle.load(checkpoint, dtype=torch.bfloat16)
     with pytest.raises(AuricleError, match="floating-point type .*, but is torch.int64"):
         auricle.load("fbank", dtype=torch.int64)
 
@@ -54,7 +56,7 @@ def test_config_is_for_baselines() -> None:
 def test_a_device_or_dtype_that_is_none_is_a_clear_error() -> None:
     with pytest.raises(AuricleError, match="cannot use device 'nowhere'"):
         auricle.load("fbank", device="nowhere")
-    with pytest.raises(AuricleError, match="such as torch.bfloat16, but is 'bfloat16'"):
+    with pytest.raises(AuricleError, match="but is 'bfloat16'; .* pass precision=\"bf16\""):
         auricle.load("fbank", dtype="bfloat16")  # type: ignore[arg-type]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from auricle.audio.inputs import audio_suffixes
@@ -51,6 +51,31 @@ MAX_IDS = 5
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".tsv", ".tsv.gz")
 JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+
+
+def input_texts(inputs: str | Path | Iterable[str | Path]) -> list[str]:
+    """Inputs as texts, one or more; AudioError if they are none, or of another type."""
+    is_table = hasattr(inputs, "columns") or isinstance(inputs, Mapping)
+    if is_table or not isinstance(inputs, str | Path | Iterable):
+        advice = (
+            "; write a table to a file, as DataFrame.to_csv('list.csv', index=False) does, and "
+            "pass its path"
+        )
+        raise AudioError(
+            "inputs are paths, patterns or names of data sets, one or a list of them, but got "
+            f"{type(inputs).__name__}{advice if is_table else ''}"
+        )
+    texts = []
+    for one in [inputs] if isinstance(inputs, str | Path) else inputs:
+        if not isinstance(one, str | Path):
+            raise AudioError(
+                f"inputs are paths, patterns or names of data sets, but got {type(one).__name__}; "
+                "waveforms in memory go to the encoder itself: encoder([waveform])"
+            )
+        texts.append(os.fspath(one))
+    if not texts:
+        raise AudioError("no audio to extract: inputs is empty; name a file, folder or data set")
+    return texts
 
 
 def list_utterances(
@@ -100,7 +125,8 @@ def list_utterances(
         )
     if root is not None and not Path(root).is_dir():
         raise AudioError(
-            f"the root {root} is no folder that exists; pass the one that holds all audio"
+            f"the root {root} is no folder that exists; pass root= (--root) the one that holds all "
+            "audio, or leave it out"
         )
     scope = Scope(
         root=root,

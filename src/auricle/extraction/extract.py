@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -14,7 +14,7 @@ import torch
 from auricle.audio.inputs import checked_pad_short
 from auricle.audio.notes import gathering
 from auricle.catalogue.record import DEFAULT_MODEL
-from auricle.corpus.listing import list_utterances
+from auricle.corpus.listing import input_texts, list_utterances
 from auricle.corpus.utterance import Listing
 from auricle.errors import AudioError, AuricleError, ChecksumError
 from auricle.extraction.forecast import LongAudioHint, survey
@@ -22,7 +22,7 @@ from auricle.extraction.local import LocalEngine, all_devices
 from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, PlanLimits
 from auricle.extraction.ray import RayEngine, import_ray
 from auricle.extraction.run import Progress, Run, Summary
-from auricle.extraction.selection import DType, Pool, Selection, Windows, describe
+from auricle.extraction.selection import DType, Pool, Selection, Windows, describe, type_name
 from auricle.extraction.spooling import GROUP_ROWS, Stream, open_stream
 from auricle.extraction.streams import extract_streams
 from auricle.extraction.worker import FLUSH_SECONDS, Engine, Loaded, LoadOn, Worker
@@ -43,6 +43,48 @@ DEFAULT_OVERLAP_SECONDS = 5.0
 
 MAX_REASONS = 3
 """Reasons that are given where not one input can be used."""
+
+
+_Rule: TypeAlias = tuple[str, Callable[[Any], bool]]
+
+
+def _one_of(*choices: str | bool | None) -> _Rule:
+    *names, last = map(repr, choices)
+    return (
+        f"{', '.join(names)} or {last}",
+        lambda x: isinstance(x, str | bool | None) and x in choices,
+    )
+
+
+def _number(kind: type, text: str, is_right: Callable[[Any], bool]) -> _Rule:
+    return text, lambda x: isinstance(x, kind) and not isinstance(x, bool) and is_right(x)
+
+
+def _or_none(rule: _Rule) -> _Rule:
+    return f"None or {rule[0]}", lambda x: x is None or rule[1](x)
+
+
+_FLAG = _one_of(False, True)
+_SECONDS = _number(Real, "a positive number of seconds", lambda x: x > 0)
+_NOT_NEGATIVE = _number(Real, "a number of seconds that is not negative", lambda x: x >= 0)
+_COUNT = _or_none(_number(Integral, "a whole number from 0", lambda x: x >= 0))
+
+_RULES: Mapping[str, _Rule] = {
+    "pool": _one_of(None, *get_args(Pool)),
+    "ids": _one_of("relative", "path"),
+    "on_error": _one_of("report", "stop"),
+    "engine": _one_of("local", "ray"),
+    **dict.fromkeys(("refresh", "codes", "streaming", "dry_run"), _FLAG),
+    "batch_seconds": _SECONDS,
+    "window_seconds": _or_none(_SECONDS),
+    "overlap_seconds": _NOT_NEGATIVE,
+    "flush_seconds": _NOT_NEGATIVE,
+    "shard_bytes": _number(Real, "a positive number of bytes", lambda x: x > 0),
+    "channel": _COUNT,
+    "num_workers": _COUNT,
+    "num_actors": _or_none(_number(Integral, "a whole number from 1", lambda x: x >= 1)),
+}
+"""Argument of `extract` -> what it must be, in words and as a test."""
 
 
 class Silence:
@@ -160,10 +202,9 @@ def extract(
             written.
         ExtractionError: An utterance gave nothing, and `on_error` is "stop".
     """
+    _check(**locals())
     pad_short = checked_pad_short(pad_short, short)
-    if ids not in ("relative", "path"):
-        raise AuricleError(f"ids must be 'relative' or 'path', but is {ids!r}")
-    texts = _texts(inputs)
+    texts = input_texts(inputs)
     streams: list[Stream] = []
     listing = Listing()
     if streaming:
@@ -190,7 +231,7 @@ def extract(
         weights=weights,
         pool=pool,
         wants_codes=codes,
-        dtype=_type_name(dtype),
+        dtype=type_name(dtype),
         windows=None
         if window_seconds is None
         else Windows(window_seconds=window_seconds, overlap_seconds=overlap_seconds),
@@ -242,47 +283,47 @@ def extract(
         return run.extract(listing, refresh=refresh)
 
 
+def _check(model: str | Path | Encoder, **arguments: Any) -> None:
+    """Raise AuricleError where an argument is wrong, or would be ignored beside another one."""
+    for name, (expected, is_right) in _RULES.items():
+        if not is_right(arguments[name]):
+            raise AuricleError(f"{name} must be {expected}, but is {arguments[name]!r}")
+    if arguments["engine"] == "local":
+        for name in ("address", "num_actors"):
+            if arguments[name] is not None:
+                raise AuricleError(
+                    f"got {name}={arguments[name]!r}, which is for a Ray cluster, with "
+                    f'engine="local"; pass engine="ray", or leave {name} out'
+                )
+    if isinstance(model, Encoder):
+        for name, default in (("checkpoint", None), ("config", None), ("precision", "float32")):
+            if arguments[name] != default:
+                raise AuricleError(
+                    f"got {name}={arguments[name]!r} and an encoder that is loaded; pass {name} to "
+                    "auricle.load, or the name of the model here"
+                )
+
+
 def _check_streaming(
     input_format: str | None, root: str | Path | None, engine: str, dry_run: bool
 ) -> None:
     """Raise AuricleError where options do not go with streams."""
     if input_format not in (None, "dataset") or root is not None:
         raise AuricleError(
-            "streams are data sets whose rows hold their audio: leave the input format and the "
-            "root out"
+            "streams are data sets whose rows hold their audio: leave input_format= "
+            "(--input-format) and root= (--root) out"
         )
     if dry_run:
         raise AuricleError(
-            "how much a stream holds is not known before it is read: leave the dry run out, or "
-            "streaming"
+            "how much a stream holds is not known before it is read: leave dry_run=True "
+            "(--dry-run) out, or streaming=True (--streaming)"
         )
     if engine == "ray":
         raise AuricleError(
             "rows of a stream lie on this machine until they are encoded, where a cluster does not "
-            "see them: take the local engine, or leave streaming out"
+            'see them: pass engine="local" (--engine local), or leave streaming=True (--streaming) '
+            "out"
         )
-
-
-def _texts(inputs: str | Path | Iterable[str | Path]) -> list[str]:
-    is_table = hasattr(inputs, "columns") or isinstance(inputs, Mapping)
-    if is_table or not isinstance(inputs, str | Path | Iterable):
-        advice = (
-            "; write a table to a file, as DataFrame.to_csv('list.csv', index=False) does, and "
-            "pass its path"
-        )
-        raise AudioError(
-            "inputs are paths, patterns or names of data sets, one or a list of them, but got "
-            f"{type(inputs).__name__}{advice if is_table else ''}"
-        )
-    texts = []
-    for one in [inputs] if isinstance(inputs, str | Path) else inputs:
-        if not isinstance(one, str | Path):
-            raise AudioError(
-                f"inputs are paths, patterns or names of data sets, but got {type(one).__name__}; "
-                "waveforms in memory go to the encoder itself: encoder([waveform])"
-            )
-        texts.append(os.fspath(one))
-    return texts
 
 
 def _list(
@@ -303,6 +344,7 @@ def _list(
     )
     if not listing.utterances:
         reasons = "; ".join(map(str, listing.problems[:MAX_REASONS]))
+        reasons = reasons or f"{', '.join(texts[:MAX_REASONS])} names none"
         raise AudioError(f"no audio to extract: {reasons}")
     return listing
 
@@ -349,19 +391,6 @@ def _encoder(
     return encoder, functools.partial(
         load, _absolute(Path(model)) if is_path else model, **elsewhere
     )
-
-
-def _type_name(dtype: DType | torch.dtype) -> DType:
-    """The name of a type that can be kept.
-
-    Raises:
-        AuricleError: It cannot be.
-    """
-    for name in get_args(DType):
-        if dtype in (name, getattr(torch, name)):
-            kept: DType = name
-            return kept
-    raise AuricleError(f"dtype must be one of {', '.join(get_args(DType))}, but is {dtype}")
 
 
 def _absolute(option: Any) -> Any:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 import torch
@@ -106,8 +106,8 @@ class Selection:
         if wants_codes:
             if layers is not None or weights is not None or pool is not None:
                 raise AuricleError(
-                    "codes come from the quantiser's own layer, frame by frame; leave layers, "
-                    "weights and pooling out"
+                    "codes come from the quantiser's own layer, frame by frame; leave layers=, "
+                    "weights= and pool= out, or codes=True"
                 )
             if final_norm != "keep":
                 raise AuricleError(
@@ -230,6 +230,19 @@ class Selection:
                 "the checkpoint with `auricle check`"
             )
         return narrow
+
+
+def type_name(dtype: DType | torch.dtype) -> DType:
+    """The name of a type that can be kept.
+
+    Raises:
+        AuricleError: It cannot be.
+    """
+    for name in get_args(DType):
+        if dtype in (name, getattr(torch, name)):
+            kept: DType = name
+            return kept
+    raise AuricleError(f"dtype must be one of {', '.join(get_args(DType))}, but is {dtype}")
 
 
 def _pool(x: Tensor, pool: Pool | None) -> Tensor:

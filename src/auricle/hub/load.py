@@ -33,7 +33,7 @@ from auricle.hub.location import (
     is_repository_url,
     looks_like_path,
 )
-from auricle.inference.precision import PRECISIONS, Precision, set_precision
+from auricle.inference.precision import PRECISIONS, TYPES, Precision, set_precision
 from auricle.info import RANDOM_WEIGHTS, Provenance
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
@@ -106,14 +106,24 @@ def _check_dtype(dtype: torch.dtype, precision: Precision) -> None:
     """Warn of the deprecated `dtype`; AuricleError if it is invalid, or given with `precision`."""
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise AuricleError(
-            f"dtype must be a floating-point type such as torch.bfloat16, but is {dtype!r}"
+            f"dtype must be a floating-point type such as torch.bfloat16, but is {dtype!r}; "
+            f"dtype is deprecated: pass {_precision_for(dtype)}"
         )
     if precision != "float32":
         raise AuricleError(f"got precision={precision!r} and dtype={dtype}; give one of them")
     warn_deprecated(
-        f"dtype={dtype} is deprecated: pass precision=, one of {', '.join(PRECISIONS)}, or call "
-        "to(dtype) of the encoder"
+        f"dtype={dtype} is deprecated: pass {_precision_for(dtype)}, or call to(dtype) of the "
+        "encoder"
     )
+
+
+def _precision_for(dtype: object) -> str:
+    """The argument to pass in place of `dtype`; all that there are if none is the same."""
+    name = str(dtype).removeprefix("torch.")
+    for precision, kept in TYPES.items():
+        if name in (precision, str(kept).removeprefix("torch.")):
+            return f'precision="{precision}"'
+    return f"precision=, one of {', '.join(PRECISIONS)}"
 
 
 def usable_device(device: str | torch.device) -> torch.device:

@@ -1,4 +1,4 @@
-"""Fewer bits where they are asked for: faster, and no longer the authors' numbers."""
+"""Reduced-precision inference (fp16, bf16, int8): faster, and no longer the authors' numbers."""
 
 from __future__ import annotations
 
