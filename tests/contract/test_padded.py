@@ -20,11 +20,14 @@ from auricle.models import base
 from auricle.models.apc import ApcConfig
 from auricle.models.base import Encoder
 from auricle.models.cpc import CpcConfig
-from auricle.models.waveform_transformer import Wav2Vec2Config
+from auricle.models.self_distilled import SpidRConfig
+from auricle.models.waveform_transformer import Wav2Vec2Config, Wav2Vec2ConformerConfig
 from auricle.models.whisper import WhisperConfig
+from auricle.nn.conformer import ConformerConfig
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
+from auricle.nn.relative_positions import DistanceConfig
 from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 from forks import Forked
@@ -231,10 +234,17 @@ def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path: Path) ->
             torch.testing.assert_close(ours, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
-def tiny_transformer(**options: Any) -> Encoder:
+TINY_LAYERS = ((8, 10, 5), (8, 8, 8))
+
+
+def tiny_transformer(
+    config_type: type[Wav2Vec2Config | SpidRConfig] = Wav2Vec2Config,
+    norm: Any = "group",
+    **options: Any,
+) -> Encoder:
     return auricle.build(
-        Wav2Vec2Config(
-            extractor=ExtractorConfig(layers=((8, 10, 5), (8, 8, 8)), **options),
+        config_type(
+            extractor=ExtractorConfig(layers=TINY_LAYERS, norm=norm),
             transformer=TransformerConfig(
                 hidden_size=8,
                 num_layers=2,
@@ -242,11 +252,28 @@ def tiny_transformer(**options: Any) -> Encoder:
                 ffn_size=8,
                 positions=ConvPositionConfig(kernel_size=4, num_groups=2),
             ),
+            **options,
         )
     ).eval()
 
 
-SAMPLED = ("cpc", "convolutions of cpc", "pase", "wav2vec2", "whisper")
+def tiny_conformer() -> Encoder:
+    return auricle.build(
+        Wav2Vec2ConformerConfig(
+            extractor=ExtractorConfig(layers=TINY_LAYERS),
+            conformer=ConformerConfig(
+                hidden_size=8,
+                num_layers=2,
+                num_heads=2,
+                ffn_size=8,
+                kernel_size=5,
+                positions=DistanceConfig(kind="sinusoidal"),
+            ),
+        )
+    ).eval()
+
+
+SAMPLED = ("conformer", "cpc", "convolutions of cpc", "pase", "wav2vec2", "whisper")
 """What is compiled and exported where the whole is not asked for."""
 
 
@@ -256,11 +283,13 @@ def whole_unless(is_sampled: bool) -> list[pytest.MarkDecorator]:
 
 TINY: dict[str, Any] = {
     "apc": lambda: auricle.build(ApcConfig(num_layers=2, hidden_size=8)),
+    "conformer": tiny_conformer,
     "cpc": lambda: auricle.build(CpcConfig(encoder_dim=8, context_dim=6)),
     "fbank": lambda: auricle.load("fbank"),
     "mel": lambda: auricle.load("mel"),
     "mockingjay": lambda: shared_encoder("mockingjay"),
     "pase": lambda: shared_encoder("pase"),
+    "spidr": lambda: tiny_transformer(SpidRConfig, num_codebooks=1),
     "vq_wav2vec": lambda: shared_encoder("vq_wav2vec_gumbel"),
     "wav2vec": lambda: shared_encoder("wav2vec"),
     "wav2vec2": tiny_transformer,

@@ -64,6 +64,10 @@ class GruEncoder(FeatureEncoder):
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
+        return self._stack_infos()
+
+    def _stack_infos(self) -> tuple[LayerInfo, ...]:
+        """The output of each recurrent layer."""
         return tuple(
             LayerInfo(
                 name=f"rnn_{index + 1}",
@@ -134,7 +138,7 @@ class VqApc(GruEncoder):
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
-        *others, last = super().layer_infos
+        *others, last = self._stack_infos()
         return (*others, dataclasses.replace(last, num_codebooks=len(self.config.codebooks)))
 
     def code_indices(self, frames: Batch) -> Batch:

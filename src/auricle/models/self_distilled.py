@@ -92,7 +92,7 @@ class UnitTransformerEncoder(WaveformTransformerEncoder):
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
-        first, *others = super().layer_infos
+        first, *others = self._stack_infos()
         infos = [first]
         for ffn, layer in zip(self._ffn_names, others, strict=True):
             for name in (ffn, layer.name):
@@ -202,7 +202,7 @@ class Spin(WaveformTransformerEncoder):
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
-        infos = list(super().layer_infos)
+        infos = list(self._stack_infos())
         place = self.config.units_layer
         infos[place] = dataclasses.replace(infos[place], num_codebooks=1)
         return tuple(infos)

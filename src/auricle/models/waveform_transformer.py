@@ -94,6 +94,10 @@ class WaveformEncoder(Encoder):
 
     @property
     def layer_infos(self) -> tuple[LayerInfo, ...]:
+        return self._stack_infos()
+
+    def _stack_infos(self) -> tuple[LayerInfo, ...]:
+        """The stack's input and the output of each of its layers."""
         # Convolutions among the layers reach further, but attention reaches everywhere as it is.
         geometry = self.config.extractor.geometry
         names = ["input", *(f"layer_{index + 1}" for index in range(self._num_layers))]

@@ -297,7 +297,7 @@ class SelfAttention(nn.Module):
         scratch = None
         if not torch.is_grad_enabled():
             shape = (num_rows, num_heads, min(block, num_frames), num_frames)
-            dtype = bias.dtype if gates is None else torch.result_type(gates, bias)
+            dtype = bias.dtype if gates is None else torch.promote_types(gates.dtype, bias.dtype)
             scratch = bias.new_empty(shape, dtype=dtype)
         contexts = []
         for start in range(0, num_frames, block):

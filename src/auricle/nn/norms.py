@@ -235,6 +235,8 @@ def over_valid_frames(norm: nn.Module, x: Tensor, num_frames: Lengths) -> Tensor
     A norm of torch's in the place of the library's own, such as `SyncBatchNorm`, sees in training
     one row (1, C, N) of the valid frames.
     """
+    if is_traced():  # the kernel's output is contiguous, but compilers expect the input's layout
+        x = x.contiguous()
     if isinstance(norm, BatchNorm) or not isinstance(norm, nn.modules.batchnorm._NormBase):
         normed: Tensor = norm(x, num_frames)
         return normed

@@ -119,13 +119,9 @@ def along_diagonals(rows: Tensor) -> Tensor:
     The "relative shift" of Transformer-XL (arXiv:1901.02860, appendix B).
     """
     num_queries, width = rows.shape[-2:]
-    rows = rows.contiguous()
     # Rows that are read one element shorter than they are begin one element earlier each.
-    return rows.as_strided(
-        (*rows.shape[:-1], width - num_queries),
-        (*rows.stride()[:-2], width - 1, 1),
-        rows.storage_offset() + num_queries - 1,
-    )
+    elements = rows.contiguous().flatten(-2)[..., num_queries - 1 : -1]
+    return elements.unflatten(-1, (num_queries, width - 1))[..., : width - num_queries]
 
 
 class RelativeAttention(SelfAttention):
