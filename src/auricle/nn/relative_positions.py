@@ -121,7 +121,7 @@ def along_diagonals(rows: Tensor) -> Tensor:
     num_queries, width = rows.shape[-2:]
     # Rows that are read one element shorter than they are begin one element earlier each.
     elements = rows.contiguous().flatten(-2)[..., num_queries - 1 : -1]
-    return elements.unflatten(-1, (num_queries, width - 1))[..., : width - num_queries]
+    return elements.view(*rows.shape[:-1], width - 1)[..., : width - num_queries]
 
 
 class RelativeAttention(SelfAttention):
