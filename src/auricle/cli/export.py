@@ -11,9 +11,9 @@ SUMMARY = "export an encoder to transformers"
 TEXT = """\
 Export an encoder as a folder that transformers loads, with the same numbers.
 
-For wav2vec 2.0, its Conformer, HuBERT, WavLM, data2vec audio, w2v-BERT 2.0 and Whisper. DIR, which
-must be empty or not exist, receives config.json, preprocessor_config.json and model.safetensors,
-all at once.
+For wav2vec 2.0, its Conformer, omniASR, HuBERT, UniSpeech-SAT, WavLM, data2vec audio, w2v-BERT 2.0
+and Whisper. DIR, which must be empty or not exist, receives config.json, preprocessor_config.json
+and model.safetensors, all at once.
 """
 EXAMPLES = """\
 examples:
