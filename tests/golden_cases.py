@@ -227,3 +227,21 @@ def family(name: str) -> str:
     """The family of one of `encoder_names`, without loading it."""
     case = GoldenCase(name)
     return case.family if case.folder.exists() else "baseline"
+
+
+def uneven_encoder(config: Any) -> Encoder:
+    """An encoder whose norms and biases have an effect, unlike the initial ones."""
+    encoder = auricle.build(config)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in encoder.state_dict().values():
+            if tensor.is_floating_point():
+                tensor += 0.1 * torch.rand(tensor.shape, generator=generator)
+    return encoder
+
+
+def gives_the_same(first: Encoder, second: Encoder) -> bool:
+    """Whether two encoders give equal numbers in every layer."""
+    wav = 0.1 * torch.randn(4_000, generator=torch.Generator().manual_seed(1)) + 0.02
+    with torch.inference_mode():
+        return all(map(torch.equal, *(one.layers([wav])[0].values() for one in (first, second))))

@@ -16,12 +16,11 @@ from auricle.checkpoints.huggingface import model_types
 from auricle.checkpoints.waveform_transformer import HUGGINGFACE_ACTIVATIONS, HUGGINGFACE_EPS
 from auricle.errors import AuricleError, OutputError
 from auricle.info import Provenance
-from auricle.models.base import Encoder
 from auricle.models.waveform_transformer import WaveformTransformerConfig
 from auricle.nn.activations import WAVEFORM_ACTIVATIONS
 from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.conv_positions import ConvPositionConfig
-from golden_cases import GoldenCase, golden_cases
+from golden_cases import GoldenCase, gives_the_same, golden_cases, uneven_encoder
 
 LAYERS = ((8, 10, 5), (8, 3, 2), (12, 2, 2))
 PRESETS: dict[str, WaveformTransformerConfig] = {
@@ -46,27 +45,9 @@ def tiny(name: str, **transformer: Any) -> WaveformTransformerConfig:
     )
 
 
-def build(config: WaveformTransformerConfig) -> Encoder:
-    """An encoder whose norms and biases have an effect, unlike the initial ones."""
-    encoder = auricle.build(config)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for tensor in encoder.state_dict().values():
-            if tensor.is_floating_point():
-                tensor += 0.1 * torch.rand(tensor.shape, generator=generator)
-    return encoder
-
-
-def is_same(first: Encoder, second: Encoder) -> bool:
-    """Whether two encoders give equal numbers in every layer."""
-    wav = 0.1 * torch.randn(4_000, generator=torch.Generator().manual_seed(1)) + 0.02
-    with torch.inference_mode():
-        return all(map(torch.equal, *(one.layers([wav])[0].values() for one in (first, second))))
-
-
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_size_comes_back_the_same(name: str, tmp_path: Path) -> None:
-    encoder = build(tiny(name))
+    encoder = uneven_encoder(tiny(name))
     auricle.export_to_transformers(encoder, tmp_path / "out")
     again = auricle.load(tmp_path / "out")
     assert again.config == encoder.config
@@ -74,7 +55,7 @@ def test_every_size_comes_back_the_same(name: str, tmp_path: Path) -> None:
     weights = again.state_dict()
     assert set(weights) == set(encoder.state_dict())
     assert all(torch.equal(weights[key], value) for key, value in encoder.state_dict().items())
-    assert is_same(again, encoder)
+    assert gives_the_same(again, encoder)
 
 
 ODD = {
@@ -102,12 +83,12 @@ ODD = {
 def test_every_option_comes_back(kind: str, tmp_path: Path) -> None:
     name, transformer, options = ODD[kind]
     config = msgspec.structs.replace(tiny(name, **transformer), **options)
-    encoder = build(config)
+    encoder = uneven_encoder(config)
     auricle.export_to_transformers(encoder, tmp_path)
     again = auricle.load(tmp_path)
     # The one part that transformers has and this encoder lacks is the identity.
     assert again.config == msgspec.structs.replace(config, projection=True)
-    assert is_same(again, encoder)
+    assert gives_the_same(again, encoder)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +97,7 @@ def test_every_option_comes_back(kind: str, tmp_path: Path) -> None:
 def test_what_came_from_transformers_goes_back(case: Any, tmp_path: Path) -> None:
     encoder = case.load()
     auricle.export_to_transformers(encoder, tmp_path)
-    assert is_same(auricle.load(tmp_path), encoder)
+    assert gives_the_same(auricle.load(tmp_path), encoder)
 
 
 def test_whisper_has_a_decoder_of_no_layers(tmp_path: Path) -> None:
@@ -124,7 +105,7 @@ def test_whisper_has_a_decoder_of_no_layers(tmp_path: Path) -> None:
     auricle.export_to_transformers(encoder, tmp_path / "out")
     again = auricle.load(tmp_path / "out")
     assert again.config == encoder.config
-    assert is_same(again, encoder)
+    assert gives_the_same(again, encoder)
     assert all(key.startswith("decoder.") for key in again.unused_keys)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["architectures"] == ["WhisperModel"]
@@ -137,7 +118,7 @@ def test_whisper_has_a_decoder_of_no_layers(tmp_path: Path) -> None:
 
 
 def test_files_and_what_they_say(tmp_path: Path) -> None:
-    encoder = build(tiny("data2vec_audio_base")).to(torch.bfloat16)
+    encoder = uneven_encoder(tiny("data2vec_audio_base")).to(torch.bfloat16)
     encoder.provenance = Provenance(licence="MIT", source_url="https://example.org/x.pt")
     auricle.export_to_transformers(encoder, tmp_path / "a" / "b")
     folder = tmp_path / "a" / "b"
@@ -223,7 +204,7 @@ def test_a_disk_that_is_full_leaves_nothing(
 
     monkeypatch.setattr("safetensors.torch.save_file", fail)
     with pytest.raises(OutputError, match="No space left"):
-        auricle.export_to_transformers(build(tiny("hubert_base")), tmp_path / "out")
+        auricle.export_to_transformers(uneven_encoder(tiny("hubert_base")), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
@@ -238,6 +219,6 @@ def test_weight_norm_is_folded_where_transformers_has_none(
     assert not caplog.records  # both add the same to the variance of a waveform
     assert again.family == "omniasr"
     assert again.config.transformer.positions.kind == "plain"  # type: ignore[attr-defined]
-    assert is_same(again, encoder)
+    assert gives_the_same(again, encoder)
     preprocessor = json.loads((tmp_path / "preprocessor_config.json").read_text())
     assert preprocessor["feature_extractor_type"] == "OmniASRFeatureExtractor"
