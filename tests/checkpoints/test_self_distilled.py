@@ -219,9 +219,12 @@ def test_options_of_spidr_that_are_not_known_are_refused(tmp_path: Path) -> None
         load(tmp_path, content(SPIDR), beside)
 
 
-def test_a_spidr_without_its_configuration_has_the_published_sizes(tmp_path: Path) -> None:
+def test_a_spidr_without_its_configuration_has_the_published_sizes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(CheckpointError, match=r"mis-shaped: .*missing|missing: .*mis-shaped"):
         load(tmp_path, content(SPIDR))
+    assert "without config.json beside it is read as SpidR" in caplog.text
 
 
 def test_dinosr_as_its_code_keeps_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from auricle.nn.attention import AlibiConfig, RelativePositionConfig
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import PUBLISHED_LAYERS, ExtractorConfig
+
+logger = logging.getLogger(__name__)
 
 SPIDR_SPEC = "spidr"
 SPIN_SPEC = "spin"
@@ -202,6 +205,12 @@ def convert_spidr(payload: Mapping[str, Any], family: Family) -> Converted:
     Raises:
         CheckpointError: An option is not known or asks for what is not implemented.
     """
+    if not payload["config"]:
+        logger.warning(
+            "a checkpoint of SpidR's authors without config.json beside it is read as %s with "
+            "their defaults; family= or config= say otherwise",
+            family.title,
+        )
     options = _spidr_options(payload)
     options.refuse_unknown(SPIDR_OPTIONS)
     depth = options.get("encoder_pos_conv_depth", int, 5)
