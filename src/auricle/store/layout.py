@@ -122,7 +122,7 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
         family: Stem of its family.
         layers: What is kept of every utterance.
         sample_rate: Rate that the hops count in, in Hz.
-        dtype: Type of the values: "float32", "float16", "bfloat16" or "int64".
+        dtype: Type of the values: "float32", "float16", "bfloat16", "int16", "int32" or "int64".
         selection: How it was made of the encoder's layers.
         channel: Channel that was taken where the inputs named none; None for the mean of all.
         short: What happened to audio shorter than the encoder's minimum: "error" or "pad".

@@ -218,7 +218,7 @@ class KaldiFormat(ShardFormat):
         ]
         return WrittenShard(placements, files)
 
-    def finish(self, folder: Folder, batches: IndexBatches) -> None:
+    def finish(self, folder: Folder, batches: IndexBatches, order: Sequence[str] = ()) -> None:
         for layer in self.layers:
             middle = "" if len(self.layers) == 1 else f".{component(layer)}"
 
