@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
+import torch
+
+from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError
 from auricle.extraction.selection import Pool
+from auricle.info import FinalNorm
 from auricle.models.base import Encoder
+from auricle.units.codebook import Units
 
 _Rule: TypeAlias = tuple[str, Callable[[Any], bool]]
 
@@ -40,7 +45,9 @@ _RULES: Mapping[str, _Rule] = {
     "ids": _one_of("relative", "path"),
     "on_error": _one_of("report", "stop"),
     "engine": _one_of("local", "ray"),
-    **dict.fromkeys(("refresh", "codes", "streaming", "dry_run"), _FLAG),
+    **dict.fromkeys(
+        ("refresh", "codes", "deduplicate", "check_weights", "streaming", "dry_run"), _FLAG
+    ),
     "batch_seconds": _SECONDS,
     "window_seconds": _or_none(_SECONDS),
     "overlap_seconds": _NOT_NEGATIVE,
@@ -53,7 +60,7 @@ _RULES: Mapping[str, _Rule] = {
 """Argument of `extract` -> what it must be, in words and as a test."""
 
 
-def check_arguments(model: str | Path | Encoder, **arguments: Any) -> None:
+def check_arguments(model: str | Path | Encoder | None, **arguments: Any) -> None:
     """Raise AuricleError where an argument is wrong, or would be ignored beside another one."""
     for name, (expected, is_right) in _RULES.items():
         if not is_right(arguments[name]):
@@ -65,6 +72,7 @@ def check_arguments(model: str | Path | Encoder, **arguments: Any) -> None:
                     f"got {name}={arguments[name]!r}, which is for a Ray cluster, with "
                     f'engine="local"; pass engine="ray", or leave {name} out'
                 )
+    _check_options_of_units(arguments)
     if isinstance(model, Encoder):
         for name, default in (("checkpoint", None), ("config", None), ("precision", "float32")):
             if arguments[name] != default:
@@ -72,6 +80,71 @@ def check_arguments(model: str | Path | Encoder, **arguments: Any) -> None:
                     f"got {name}={arguments[name]!r} and an encoder that is loaded; pass {name} to "
                     "auricle.load, or the name of the model here"
                 )
+
+
+def _check_options_of_units(arguments: Mapping[str, Any]) -> None:
+    """Raise AuricleError where units are kept and options are for layers, or the other way."""
+    if arguments["units"] is None:
+        for name, flag, default in _UNITS_ALONE:
+            if arguments[name] != default:
+                raise AuricleError(
+                    f"got {name}={arguments[name]!r} ({flag}), which is for units; pass units= "
+                    f"(--units) too, or leave {name} out"
+                )
+        return
+    for name, flag, defaults in _LAYERS_ALONE:
+        if arguments[name] not in defaults:
+            raise AuricleError(
+                f"got {name}={arguments[name]!r} (--{flag}) and units; units are integers of one "
+                f"layer, frame by frame: leave {name}= or units= (--units) out"
+            )
+
+
+_UNITS_ALONE = (("deduplicate", "--deduplicate", False), ("check_weights", "--other-weights", True))
+_LAYERS_ALONE = (
+    ("weights", "weights", (None,)),
+    ("pool", "pool", (None,)),
+    ("codes", "codes", (False,)),
+    ("dtype", "dtype", ("float32", torch.float32)),
+)
+"""Argument of `extract`, flag of the command, and default (or defaults) of what is for units or layers alone."""
+
+
+def model_of(units: Units | None, checkpoint: Any) -> tuple[str, Any]:
+    """The model and the checkpoint to load where no model is named.
+
+    Raises:
+        AuricleError: The units name none.
+    """
+    if units is None:
+        return DEFAULT_MODEL, checkpoint
+    if units.model is None:
+        raise AuricleError(
+            f"these units of {units.layer} name no model that could be loaded; pass model= "
+            "(--model), the encoder that they are of"
+        )
+    return units.model, units.checkpoint if checkpoint is None else checkpoint
+
+
+def check_units(
+    encoder: Encoder,
+    units: Units,
+    layers: Sequence[int | str] | Literal["all"] | None,
+    final_norm: FinalNorm | None,
+) -> None:
+    """Raise AuricleError where another layer is asked for than that of the units."""
+    if layers is not None:
+        names = encoder.layer_names(layers)
+        if names != [units.layer]:
+            raise AuricleError(
+                f"these units are of {units.layer}, but layers= (--layer) names "
+                f"{', '.join(names)}; leave it out"
+            )
+    if final_norm not in (None, units.final_norm):
+        raise AuricleError(
+            f"these units are of {units.layer} with final_norm={units.final_norm!r}, but "
+            f"final_norm= (--final-norm) is {final_norm!r}; leave it out"
+        )
 
 
 def check_streaming(

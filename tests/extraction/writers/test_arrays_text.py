@@ -4,11 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from auricle.errors import OutputError
 from auricle.extraction.writers import open_format
-from auricle.extraction.writers.text import text_of
 from auricle.store.layout import ShardKey, StoreMeta
 from auricle.store.writer import StoreWriter
 
@@ -31,10 +29,16 @@ def test_lines_are_in_the_order_of_the_corpus(
         assert lines[3].split(" ")[0] == "speaker/é"
 
 
-def test_codes_of_a_frame_are_one_word() -> None:
-    assert text_of(torch.tensor([[12], [12], [7]])) == "12 12 7"
-    assert text_of(torch.tensor([[12, 3], [7, 0]])) == "12-3 7-0"
-    assert text_of(torch.zeros(0, 2, dtype=torch.int16)) == ""
+def test_codes_of_a_frame_are_one_word(
+    tmp_path: Path, make_meta: Callable[..., StoreMeta], make_items: Callable[..., list]
+) -> None:
+    meta = make_meta({"codes": 2}, format="text", dtype="int64")
+    items = make_items(meta, ["a"])
+    writer = StoreWriter.begin(tmp_path, open_format(meta))
+    writer.write(ShardKey(0, 0), items)
+    writer.close()
+    words = [f"{first},{second}" for first, second in items[0][1]["codes"].tolist()]
+    assert (tmp_path / "codes.txt").read_text() == f"a {' '.join(words)}\n"
 
 
 def test_an_utterance_without_frames_has_a_line(
