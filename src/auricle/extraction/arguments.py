@@ -85,29 +85,21 @@ def check_arguments(model: str | Path | Encoder | None, **arguments: Any) -> Non
 def _check_options_of_units(arguments: Mapping[str, Any]) -> None:
     """Raise AuricleError where units are kept and options are for layers, or the other way."""
     if arguments["units"] is None:
-        for name, flag, default in _UNITS_ALONE:
-            if arguments[name] != default:
-                raise AuricleError(
-                    f"got {name}={arguments[name]!r} ({flag}), which is for units; pass units= "
-                    f"(--units) too, or leave {name} out"
-                )
-        return
-    for name, flag, defaults in _LAYERS_ALONE:
-        if arguments[name] not in defaults:
+        if arguments["deduplicate"] or not arguments["check_weights"]:
             raise AuricleError(
-                f"got {name}={arguments[name]!r} (--{flag}) and units; units are integers of one "
-                f"layer, frame by frame: leave {name}= or units= (--units) out"
+                "deduplicate=True (--deduplicate) and check_weights=False are for units: pass "
+                "units= (--units) too, or leave them out"
             )
-
-
-_UNITS_ALONE = (("deduplicate", "--deduplicate", False), ("check_weights", "--other-weights", True))
-_LAYERS_ALONE = (
-    ("weights", "weights", (None,)),
-    ("pool", "pool", (None,)),
-    ("codes", "codes", (False,)),
-    ("dtype", "dtype", ("float32", torch.float32)),
-)
-"""Argument of `extract`, flag of the command, and default (or defaults) of what is for units or layers alone."""
+        return
+    if arguments["weights"] is not None or arguments["pool"] is not None or arguments["codes"]:
+        raise AuricleError(
+            "units are of one layer, frame by frame: leave weights= (--weights), pool= (--pool) "
+            "and codes= (--codes) out, or units= (--units)"
+        )
+    if arguments["dtype"] not in ("float32", torch.float32):
+        raise AuricleError(
+            f"units are integers, but dtype= (--dtype) is {arguments['dtype']}; leave it out"
+        )
 
 
 def model_of(units: Units | None, checkpoint: Any) -> tuple[str, Any]:
