@@ -161,8 +161,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         "--units",
         metavar="FILE",
         type=Path,
-        help="write units of this file of `auricle units`, which names model and layer; --model "
-        "only if it lies elsewhere",
+        help="write the units of this file of `auricle units`, which names model and layer",
     )
     parser.add_argument(
         "--deduplicate",
