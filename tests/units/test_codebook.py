@@ -77,10 +77,10 @@ def test_near_ties_are_decided_beyond_float32() -> None:
 
 @pytest.mark.parametrize("num_stages", [1, 3])
 def test_units_are_the_same_in_any_batch(num_stages: int) -> None:
-    x = normal(700, 80)
-    # Many near ties: centroids of a grid that is fine for float32 products.
-    grid = (normal(num_stages, 1, 80) + normal(num_stages, 30, 80) * 1e-7).contiguous()
-    units = Units(centroids=grid, layer="a")
+    x = normal(300, 256)
+    half = normal(num_stages, 15, 256)  # each twice, closer than products in float32 can tell
+    near = half + normal(num_stages, 15, 256, seed=1) * 3e-7
+    units = Units(centroids=torch.cat([half, near], dim=1), layer="a")
     whole = units.assign(x)
     alone = torch.cat([units.assign(row[None]) for row in x])
     assert whole.equal(alone)
