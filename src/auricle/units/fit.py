@@ -30,8 +30,14 @@ from auricle.units.codebook import Normalization, PackedStage, Units
 from auricle.units.frames import FrameSource, frame_source
 from auricle.units.steps import BATCH_FRAMES, ENGINES, MIN_STEPS, Engine, FitOptions, FitState
 
-OnStep: TypeAlias = Callable[[int, float], object]
-"""Called with the steps that are done and the mean squared distance of the last."""
+OnStep: TypeAlias = Callable[[float, int, float], object]
+"""Called with the part of the fit that is done, from 0 to 1 and by estimate, the steps that are
+done, and the mean squared distance of the last."""
+
+
+def _ignore(part: float, num_steps: int, inertia: float) -> None:
+    """Report nothing."""
+
 
 SEEDING_FRAMES = 20
 """Frames per cluster in the sample that k-means++ chooses the first centroids from."""
@@ -63,7 +69,7 @@ def fit_units(
     engine: Engine = "sklearn",
     checkpoint: str | None = None,
     device: str = "auto",
-    on_step: OnStep = lambda num_steps, inertia: None,
+    on_step: OnStep = _ignore,
 ) -> Units:
     """Fit units on a layer of an encoder by mini-batch k-means.
 
@@ -134,7 +140,7 @@ def fit_frames(
     source: FrameSource,
     options: FitOptions,
     path: Path | None = None,
-    on_step: OnStep = lambda num_steps, inertia: None,
+    on_step: OnStep = _ignore,
 ) -> Units:
     """Fit units on frames; `path` is that of the state. Errors are those of `fit_units`."""
     fit = _Fit(source.cached(), options, path, on_step)
@@ -184,7 +190,7 @@ class _Fit:
                 self._step(self._residual(x))
                 state.position = position
                 state.num_steps += 1
-                self.on_step(len(state.inertia), state.inertia[-1])
+                self.on_step(self._part_done(), len(state.inertia), state.inertia[-1])
                 if time.monotonic() - self.saved >= SAVE_SECONDS:
                     self._save()
             state.position = 0
@@ -200,6 +206,14 @@ class _Fit:
         if passes is not None:
             return state.num_passes >= passes
         return state.num_passes > 0 and state.num_steps >= MIN_STEPS
+
+    def _part_done(self) -> float:
+        """Part of the fit that is done, from 0 to 1, if passes go on as they did."""
+        state, passes = self.state, self.options.passes
+        done = state.num_passes + state.position / self.num_chosen
+        if passes is None:
+            passes = max(1, math.ceil(MIN_STEPS * done / state.num_steps))
+        return (state.stage + min(1.0, done / passes)) / self.options.num_stages
 
     def _first_state(self) -> FitState:
         x = self._seeding_frames(is_normalized=False)
