@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from auricle.store.reader import open_store as open_store
     from auricle.units.codebook import Units as Units
     from auricle.units.codebook import load_units as load_units
+    from auricle.units.fit import fit_units as fit_units
+    from auricle.units.importing import import_units as import_units
 
 __version__ = "0.1.0"
 
@@ -76,6 +78,8 @@ _EXPORTS = {
     "encode_windows": "auricle.inference.windows",
     "export_to_transformers": "auricle.checkpoints.export",
     "extract": "auricle.extraction.extract",
+    "fit_units": "auricle.units.fit",
+    "import_units": "auricle.units.importing",
     "list_models": "auricle.catalogue.search",
     "list_sizes": "auricle.catalogue.search",
     "load": "auricle.hub.load",
@@ -114,6 +118,8 @@ __all__ = [
     "encode_windows",
     "export_to_transformers",
     "extract",
+    "fit_units",
+    "import_units",
     "list_models",
     "list_sizes",
     "load",

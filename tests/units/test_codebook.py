@@ -92,7 +92,7 @@ def test_chunks_join(monkeypatch: pytest.MonkeyPatch) -> None:
     units = Units(centroids=normal(2, 9, 5), layer="a")
     x = normal(50, 5)
     whole = units.assign(x)
-    monkeypatch.setattr("auricle.units.codebook.CHUNK_FRAMES", 7)
+    monkeypatch.setattr("auricle.units.nearest.CHUNK_FRAMES", 7)
     assert units.assign(x).equal(whole)
     assert units.assign(x[:0]).shape == (0, 2)
 

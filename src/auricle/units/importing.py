@@ -53,6 +53,8 @@ _TORCH_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 _FLAT = (b"IxF2", b"IxFI", b"IxFl")
 """Fourcc of faiss's flat indexes (faiss/impl/index_write.cpp)."""
 _MAPS = (b"IxMp", b"IxM2")
+_INDEXES = (b"Ix", b"Iw", b"IB", b"Ib", b"IH", b"IN")
+"""First letters of indexes of any kind; a pickle that begins with I has a digit next."""
 _METRICS = {0: "inner product", 1: "L2"}
 _METRIC_ADVICE = "expected L2, or the inner product of vectors of one norm"
 _FAISS_HEADER = struct.Struct("<iqqqBi")
@@ -157,7 +159,7 @@ def _content(path: Path) -> object:
             file.seek(0)
             if head.startswith(b"\x93NUMPY"):
                 return _read_npy(file, path.stat().st_size)
-            if head[:4] in (*_FLAT, *_MAPS):
+            if head[:2] in _INDEXES:
                 return _read_faiss(file, path.stat().st_size)
             if head.startswith(b"PK\x03\x04") and not _is_of_torch(file):
                 file.seek(0)

@@ -29,7 +29,7 @@ from auricle.checkpoints.pickle.values import InertRecord
 from auricle.errors import CheckpointError
 
 MAX_BYTES = 2**30
-"""Bytes of a pickle, uncompressed: a thousand times those of 500 centroids, with room for labels."""
+"""Bytes of a pickle, uncompressed: far above those of any centroids, with room for labels."""
 
 MAX_DIMENSIONS = 32
 
@@ -37,7 +37,7 @@ _WRAPPER = "joblib.numpy_pickle.NumpyArrayWrapper"
 _OLD_WRAPPERS = ("NDArrayWrapper", "ZNDArrayWrapper")
 """Of joblib before 0.10 (2016), which wrote arrays to files beside the pickle."""
 
-_ARRAY_TYPES = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8".split())
+_ARRAY_TYPES = frozenset(("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"))
 """numpy's codes of the types of plain numbers."""
 
 _LZ4 = b"\x04\x22\x4d\x18"
