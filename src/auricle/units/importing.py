@@ -33,7 +33,7 @@ CENTERS = "cluster_centers_"
 """Attribute of scikit-learn's estimators that holds the centroids."""
 
 ESTIMATORS = ("KMeans", "MiniBatchKMeans")
-"""Those whose `predict` is the nearest centroid; that of BisectingKMeans is not."""
+"""Those whose `predict` is the nearest centroid."""
 
 MAX_DEPTH = 4
 """Containers inside one another that are searched for centroids."""
@@ -190,8 +190,8 @@ def _arrays(value: object, name: str, depth: int = 0) -> Iterator[tuple[str, NDA
         last = value.type_name.rpartition(".")[2]
         if isinstance(value.state, dict) and CENTERS in value.state and last not in ESTIMATORS:
             raise CheckpointError(
-                f"a {value.type_name}, whose units are not those of the nearest centroid; "
-                f"expected {' or '.join(ESTIMATORS)}"
+                f"centroids of a {value.type_name}, whose units may not be those of the nearest "
+                f"one; expected {' or '.join(ESTIMATORS)}"
             )
         items = value.state if isinstance(value.state, dict) else {}
     else:
