@@ -276,9 +276,8 @@ def convert_fairseq(payload: Mapping[str, Any], family: Family) -> Converted:
     task, model, weights = fairseq.sections(payload)
     if model.get("layer_type", str, "") == state_dicts.FAIRSEQ_ADAPTERS:
         if not payload.get(state_dicts.WITHOUT_ADAPTERS):
-            raise model.error(
-                f"has layer_type {state_dicts.FAIRSEQ_ADAPTERS}: {state_dicts.ADAPTER_REASON}"
-            )
+            kind = state_dicts.FAIRSEQ_ADAPTERS
+            raise model.error(f"has layer_type {kind}: {state_dicts.ADAPTER_REASON}")
         model = model.without(["layer_type"])
     return _converted(task, model, weights, family, family.formats[fairseq.SPEC])
 
