@@ -87,8 +87,8 @@ def _check_options_of_units(arguments: Mapping[str, Any]) -> None:
     if arguments["units"] is None:
         if arguments["deduplicate"] or not arguments["check_weights"]:
             raise AuricleError(
-                "deduplicate=True (--deduplicate) and check_weights=False are for units: pass "
-                "units= (--units) too, or leave them out"
+                "deduplicate=True (--deduplicate) and check_weights=False (--other-weights) are "
+                "for units: pass units= (--units) too, or leave them out"
             )
         return
     if arguments["weights"] is not None or arguments["pool"] is not None or arguments["codes"]:

@@ -65,6 +65,8 @@ class ShardFormat(abc.ABC):
     name: ClassVar[str]
     suffix: ClassVar[str]
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "int16", "int32", "int64")
+    hint: ClassVar[str] = ""
+    """Addition to the error that the format has no such type."""
     package: ClassVar[str | None] = None
     """Optional package that writes it."""
 
@@ -72,7 +74,7 @@ class ShardFormat(abc.ABC):
         if meta.dtype not in self.dtypes:
             raise OutputError(
                 f"{self.name} has no {meta.dtype}; choose one of {', '.join(self.dtypes)}, or "
-                "another format"
+                f"another format{self.hint}"
             )
         if self.package is not None:
             with optional(self.package, f"the {self.name} format"):

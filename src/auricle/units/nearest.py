@@ -75,7 +75,8 @@ class PackedStage:
         # The second best alone says where to look closer; counting all is twice the time.
         others = scores.scatter_(1, chosen.unsqueeze(1), -torch.inf)
         doubtful = (others.amax(dim=1) >= least).nonzero()[:, 0]
-        for rows in doubtful.split(DECIDED_FRAMES):
+        for some in chunks(len(doubtful), DECIDED_FRAMES):
+            rows = doubtful[some]
             is_near = others[rows] >= least[rows].unsqueeze(1)
             is_near.scatter_(1, chosen[rows].unsqueeze(1), True)
             chosen[rows] = self._decided(x[rows], is_near)
@@ -95,7 +96,7 @@ class PackedStage:
         """Nearest (T,) of the near centroids (T, V) by distances in float64, lowest of equals."""
         frames, entries = is_near.nonzero(as_tuple=True)
         distances = x.new_full(is_near.shape, torch.inf, dtype=torch.float64)
-        for some in _chunks(len(frames), CHUNK_FRAMES):
+        for some in chunks(len(frames), CHUNK_FRAMES):
             frame, entry = frames[some], entries[some]
             difference = x[frame].double() - self.centroids[entry].double()
             distances[frame, entry] = row_sums(difference.square())
@@ -104,7 +105,8 @@ class PackedStage:
         return entry.masked_fill(~is_least, is_least.shape[1]).min(dim=1).values
 
 
-def _chunks(length: int, size: int) -> Iterator[slice]:
+def chunks(length: int, size: int) -> Iterator[slice]:
+    """Slices of `size` that a length is made of; the last may be shorter."""
     return (slice(start, start + size) for start in range(0, length, size))
 
 

@@ -193,6 +193,7 @@ class KaldiFormat(ShardFormat):
     name = "kaldi"
     suffix = ".ark"
     dtypes = ("float32",)
+    hint = "; of integers Kaldi reads the lines of format text (copy-int-vector ark,t:units.txt)"
     package = "kaldiio"
 
     def check_id(self, utterance_id: str) -> None:
@@ -264,6 +265,7 @@ class TextFormat(StoreFormat):
 
     name = "text"
     dtypes = ("int16", "int32", "int64")
+    hint = "; integers are what units= (--units) and codes=True (--codes) give"
 
     def check_id(self, utterance_id: str) -> None:
         super().check_id(utterance_id)
