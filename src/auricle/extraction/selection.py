@@ -224,7 +224,7 @@ class Selection:
         Of runs of equal units it is the most that there may be.
         """
         num_samples = max(round(seconds * SAMPLE_RATE), encoder.min_samples)
-        names = (encoder.codes_layer,) if self.wants_codes else self.layers
+        names = [encoder.codes_layer] if self.wants_codes else [*self.layers]
         names = names if self.weights is None else names[:1]
         names = names * 2 if self.deduplicate else names
         return [1 if self.pool else encoder.num_frames(num_samples, name) for name in names]
@@ -272,10 +272,12 @@ class Selection:
         """Units of each utterance's frames (T, D), those of all by one product."""
         if not outputs:
             return []
-        assigned = units.assign(torch.cat([*outputs])).cpu().to(getattr(torch, self.kept_dtype))
-        codes = assigned.view(len(assigned), -1).split([len(output) for output in outputs])
+        frames = torch.cat([*outputs]) if len(outputs) > 1 else outputs[0]
+        assigned = units.assign(frames).cpu().to(getattr(torch, self.kept_dtype))
+        lengths = [len(output) for output in outputs]
+        codes = torch.split(assigned.view(len(assigned), -1), lengths)
         if not self.deduplicate:
-            return [{UNITS: one.clone()} for one in codes]
+            return [{UNITS: one} for one in codes]
         runs = [deduplicate(one) for one in codes]
         return [{UNITS: one, DURATIONS: counts.unsqueeze(1)} for one, counts in runs]
 
