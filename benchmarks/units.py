@@ -50,6 +50,9 @@ def main() -> None:
         encoder = auricle.build(name) if arguments.random_weights else auricle.load(name)
         rows.append(measure(name, encoder.to("cpu").eval(), paths, arguments))
         print(json.dumps(rows[-1]))
+    names = {row["model"] for row in rows}
+    held = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
+    rows = [row for row in held if row["model"] not in names] + rows
     arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
@@ -77,7 +80,7 @@ def measure(
                 )
     medians = {kind: statistics.median(values) for kind, values in seconds.items()}
     return {
-        "model": name,
+        "model": f"{name}, random weights" if arguments.random_weights else name,
         "clusters": len(centroids),
         "dim": info.dim,
         "audio_seconds": round(summary.seconds, 1),
@@ -86,6 +89,7 @@ def measure(
         "ratio": round(medians["layer"] / medians["units"], 3),
         "layer_mib": round(mib["layer"], 2),
         "units_mib": round(mib["units"], 3),
+        "torch": torch.__version__,
     }
 
 
