@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -83,20 +85,34 @@ SPREAD = (
 """Files whose cases go to any worker; those of the others share fixtures, and one worker."""
 
 
+def pytest_configure() -> None:
+    gc.disable()  # what is collected stays, and no garbage is found by going through it
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--whole"):
         left_out = {item for item in items if item.get_closest_marker("whole")}
         config.hook.pytest_deselected(items=[*left_out])
         items[:] = [item for item in items if item not in left_out]
-    ranks = {}
-    for item in items:
-        name = item.path.relative_to(FOLDER).as_posix()
-        rank = next((rank for rank, slow in enumerate(SLOW) if name.startswith(slow)), None)
-        if rank is not None and name not in QUICK:
+    ranks = {item: _rank(item.path) for item in items}
+    for item, (rank, is_quick) in ranks.items():
+        if rank < len(SLOW) and not is_quick:
             item.add_marker(pytest.mark.slow)
-        ranks[item] = len(SLOW) if rank is None else rank
-    items.sort(key=ranks.__getitem__)
+    items.sort(key=lambda item: ranks[item][0])
+
+
+@cache
+def _rank(path: Path) -> tuple[int, bool]:
+    """Place of a file among the slow ones, or that after them, and whether it is quick all the same."""
+    name = path.relative_to(FOLDER).as_posix()
+    rank = next((rank for rank, slow in enumerate(SLOW) if name.startswith(slow)), len(SLOW))
+    return rank, name in QUICK
 
 
 class GroupScheduling(LoadScopeScheduling):
