@@ -132,6 +132,13 @@ class GroupScheduling(LoadScopeScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors, for tests wait for processes, disks and a browser."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return (len(affinity(0)) if affinity else os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
     return GroupScheduling(config, log)
 
@@ -173,6 +180,14 @@ def undrawn_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     from auricle.training import trainer
 
     monkeypatch.setattr(trainer, "save_curves", lambda *_: None)
+
+
+@pytest.fixture
+def not_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare tests of what is drawn the layout, which takes longest."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
 
 
 @pytest.fixture(params=["whole", "stretches", "nothing held"])

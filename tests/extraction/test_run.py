@@ -131,7 +131,15 @@ class Stopping:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("form", ["store", "npy", "webdataset", "hdf5", "arrow"])
+# Those left to --whole are interrupted and go on in test_run_full_disk.py and test_run_killed.py.
+@pytest.mark.parametrize(
+    "form",
+    [
+        "store",
+        "webdataset",
+        *(pytest.param(form, marks=pytest.mark.whole) for form in ("npy", "hdf5", "arrow")),
+    ],
+)
 def test_what_is_encoded_of_a_shard_that_is_not_whole_is_kept(
     corpus: list[Utterance], make_worker: Callable[..., Worker], tmp_path: Path, form: str
 ) -> None:

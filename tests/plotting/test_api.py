@@ -19,6 +19,8 @@ from auricle.plotting.utterance import DrawnUtterance
 
 SPEECH = sample_paths()[0]
 
+pytestmark = pytest.mark.usefixtures("not_laid_out")
+
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
