@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+settings.register_profile("whole", deadline=None, max_examples=400)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Threads of several workers would wait for each other at every small product.
@@ -57,10 +57,11 @@ SLOW = (
     "extraction/test_streams.py",
     "extraction/test_worker.py",
     "extraction/test_pipeline.py",
-    "checkpoints/pickle/test_unpickle_",
+    "checkpoints/pickle/test_unpickle_damage.py",
+    "checkpoints/pickle/test_unpickle_fuzz.py",
     "cli/test_pretrain.py",
     "test_docs_site.py",
-    "checkpoints/test_checkpoint.py",
+    "checkpoints/test_checkpoint",
     "models/test_cpc.py",
     "nn/test_conv_features.py",
     "inference/test_precision.py",
@@ -85,13 +86,18 @@ SPREAD = (
 """Files whose cases go to any worker; those of the others share fixtures, and one worker."""
 
 
-def pytest_configure() -> None:
-    gc.disable()  # what is collected stays, and no garbage is found by going through it
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("whole" if config.getoption("--whole") else "untimed")
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests; they and what they import stay, and are not gone through for garbage."""
+    gc.disable()
+    result = yield
     gc.freeze()
     gc.enable()
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)
