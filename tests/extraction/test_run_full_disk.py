@@ -163,16 +163,18 @@ def test_a_temporary_folder_that_cannot_be_written_is_named(
     assert len(bytes_of(tmp_path / "out")) == NUM_FILES
 
 
-SCRIPT = """
-set -e
-disk="$1"; shift
-mount -t tmpfs -o size=260k tmpfs "$disk"
-"$@" && status=0 || status=$?
-echo "status $status"
-mount -o remount,size=16m "$disk"
-"$@" && status=0 || status=$?
-echo "status $status"
-cp -R "$disk/out" "$disk-copy"
+PROGRAM = """
+import shutil
+import subprocess
+import sys
+from auricle.__main__ import main
+
+disk, *arguments = sys.argv[1:]
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=260k", "tmpfs", disk], check=True)
+print("status", main(arguments), flush=True)
+subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
+print("status", main(arguments), flush=True)
+shutil.copytree(f"{disk}/out", f"{disk}-copy")
 """
 """A disk of its own for a command, which is full, and then is not."""
 
@@ -189,9 +191,8 @@ def test_a_full_disk(corpus: Path, expected: dict[str, bytes], tmp_path: Path) -
     speech = shutil.copytree(corpus, tmp_path / "speech")
     (speech / "noise.wav").unlink()
     arguments = ["extract", str(speech), "--out", str(disk / "out"), *SHARDS]
-    command = [sys.executable, "-m", "auricle", *arguments]
     result = subprocess.run(
-        [*unshare, "sh", "-c", SCRIPT, "sh", str(disk), *command],
+        [*unshare, sys.executable, "-c", PROGRAM, str(disk), *arguments],
         env={
             **os.environ,
             "OMP_NUM_THREADS": "1",
