@@ -17,7 +17,6 @@ from auricle.checkpoints.huggingface import (
     model_types,
 )
 from auricle.checkpoints.keymap import Renamed
-from auricle.checkpoints.state_dicts import WITHOUT_ADAPTERS
 from auricle.checkpoints.waveform_transformer import (
     convert_distiller,
     convert_fairseq,
