@@ -79,6 +79,7 @@ QUICK = ("golden/test_golden.py",)
 
 SPREAD = (
     "contract/test_contract.py",
+    "contract/test_modules.py",
     "docs/test_snippets.py",
     "golden/test_golden.py",
     "golden/test_mutations.py",
