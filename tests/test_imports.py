@@ -34,6 +34,7 @@ LEVELS: dict[str, int] = {
     "hub": 8,
     "extraction": 9,
     "plotting": 9,
+    "s3prl": 9,
     "training": 10,
     "probing": 10,
     "explore": 11,
