@@ -61,6 +61,7 @@ examples:
   auricle extract train.tsv --model wav2vec2 --layer 6,9 --dtype float16 --out features
   auricle extract corpus --model tera --layer all --pool mean --format npy --out vectors
   auricle extract corpus --model vq_wav2vec --codes --out codes
+  auricle extract corpus --model wavlm_large --config normalize=false --layer 6 --out knn-vc
   auricle extract data/train/wav.scp --format kaldi --out feats
   auricle extract hf-dataset://owner/name@train --streaming --out features
   auricle extract corpus --model tera --engine ray --address auto --out s3://bucket/features

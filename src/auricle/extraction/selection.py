@@ -328,6 +328,7 @@ def describe(
         ),
         channel=channel,
         short=short,
+        config=info.changed_config,
         encoder_dtype=precision_of(encoder),
         model_sha256=encoder_sha256(encoder),
         checkpoint_sha256=info.sha256,

@@ -298,6 +298,7 @@ class EncoderDefinition(LayerChoice):
             licence=self.provenance.licence,
             source_url=self.provenance.source_url,
             sha256=self.provenance.sha256,
+            changed_config=self.provenance.changes,
         )
 
     @property
