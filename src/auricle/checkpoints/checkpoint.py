@@ -114,8 +114,9 @@ def _merged(
                 f"{', '.join(path + field for field in fields)}"
             )
         old = fields.get(name)
-        is_part = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[name] = _merged(old, value, what, f"{path}{name}.") if is_part else value
+        merged[name] = value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[name] = _merged(old, value, what, f"{path}{name}.")
     return merged
 
 

@@ -185,8 +185,8 @@ def _read(
     )
     if record.embedded:
         path = whole_embedded_path(record)
-        checkpoint = read_checkpoint(path, family=record.family, provenance=facts)
-        return checkpoint.changed(options)
+        bundled = read_checkpoint(path, family=record.family, provenance=facts)
+        return bundled.changed(options)
     return _published(record, facts, choices).changed(options)
 
 

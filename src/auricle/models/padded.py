@@ -126,7 +126,8 @@ def weighted_sum(states: Sequence[Tensor], weights: Tensor, *, normalize: bool =
     stack = torch.stack(list(states))
     if normalize:
         stack = F.layer_norm(stack, stack.shape[-1:])
-    return torch.tensordot(weights.softmax(dim=0), stack, dims=1)
+    summed: Tensor = torch.tensordot(weights.softmax(dim=0), stack, dims=1)
+    return summed
 
 
 class Featurizer(nn.Module):
