@@ -7,12 +7,10 @@ saved alone (`safetensors.torch.save_file`, `torch.save(model.state_dict())`) or
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from torch import Tensor
@@ -38,7 +36,7 @@ from auricle.checkpoints.formats import (
     recognise,
 )
 from auricle.checkpoints.keymap import OPTIONAL_SUFFIX, Converted, Renamed
-from auricle.checkpoints.options import Configuration, read_configuration
+from auricle.checkpoints.options import Configuration, options_to_change, read_configuration
 from auricle.checkpoints.state_dicts import (
     ADAPTER_KEYS,
     WITHOUT_ADAPTERS,
@@ -238,20 +236,6 @@ def has_configuration(path: Path) -> bool:
         or path.with_suffix(".json").is_file()
         or any(path.parent.glob("*.cfg"))
     )
-
-
-def options_to_change(config: Configuration | None, what: str | Path) -> Mapping[str, Any]:
-    """Fields to change in the configuration that a checkpoint holds itself.
-
-    Raises:
-        CheckpointError: `config` is a file, which would take the place of that configuration.
-    """
-    if isinstance(config, str | Path):
-        raise CheckpointError(
-            f"{what} brings its own configuration; leave config= out, or pass the fields to change "
-            'as a mapping, such as {"normalize": False} (on the command line normalize=false)'
-        )
-    return vars(config) if isinstance(config, argparse.Namespace) else config or {}
 
 
 def _checkpoint(

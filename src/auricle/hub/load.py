@@ -14,8 +14,8 @@ from auricle.catalogue import search
 from auricle.catalogue.family import FAMILIES, Family, find_family, is_family, plug_in_families
 from auricle.catalogue.record import Record
 from auricle.checkpoints.checkpoint import UNKNOWN, Checkpoint, blank_encoder, build_encoder
-from auricle.checkpoints.options import Configuration
-from auricle.checkpoints.reading import options_to_change, read_checkpoint
+from auricle.checkpoints.options import Configuration, options_to_change
+from auricle.checkpoints.reading import read_checkpoint
 from auricle.errors import AuricleError, PlugInError, UnknownModelError, warn_deprecated
 from auricle.files.digests import pinned_sha256
 from auricle.hub.cache import Wanted, whole_embedded_path
