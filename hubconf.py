@@ -1387,3 +1387,21 @@ def spectrogram(**options: typing.Any) -> _Encoder:
     """Load the baseline spectrogram: log power spectrogram, 201 dims. Options are those of
     `auricle.load`."""
     return _load("spectrogram", **options)
+
+
+def s3prl_fbank(**options: typing.Any) -> _Encoder:
+    """Load the baseline s3prl_fbank: fbank with deltas of two orders and CMVN, 240 dims: the fbank
+    of s3prl. Options are those of `auricle.load`."""
+    return _load("s3prl_fbank", **options)
+
+
+def s3prl_mel(**options: typing.Any) -> _Encoder:
+    """Load the baseline s3prl_mel: log mel spectrogram with CMVN and without level, 80 dims: the
+    mel of s3prl. Options are those of `auricle.load`."""
+    return _load("s3prl_mel", **options)
+
+
+def s3prl_linear(**options: typing.Any) -> _Encoder:
+    """Load the baseline s3prl_linear: log power spectrogram with CMVN and without level, 201 dims:
+    the linear of s3prl. Options are those of `auricle.load`."""
+    return _load("s3prl_linear", **options)

@@ -63,6 +63,20 @@ Configuration = str | Path | Mapping[str, Any] | argparse.Namespace
 """A configuration: the path of a JSON file, or the content of one."""
 
 
+def options_to_change(config: Configuration | None, what: str | Path) -> Mapping[str, Any]:
+    """Fields to change in the configuration that a checkpoint holds itself.
+
+    Raises:
+        CheckpointError: `config` is a file, which would take the place of that configuration.
+    """
+    if isinstance(config, str | Path):
+        raise CheckpointError(
+            f"{what} brings its own configuration; leave config= out, or pass the fields to change "
+            'as a mapping, such as {"normalize": False} (on the command line normalize=false)'
+        )
+    return vars(config) if isinstance(config, argparse.Namespace) else config or {}
+
+
 class Options:
     """A section of an original configuration.
 

@@ -36,7 +36,7 @@ from auricle.checkpoints.formats import (
     recognise,
 )
 from auricle.checkpoints.keymap import OPTIONAL_SUFFIX, Converted, Renamed
-from auricle.checkpoints.options import Configuration, read_configuration
+from auricle.checkpoints.options import Configuration, options_to_change, read_configuration
 from auricle.checkpoints.state_dicts import (
     ADAPTER_KEYS,
     WITHOUT_ADAPTERS,
@@ -74,7 +74,8 @@ def read_checkpoint(
         family: The family it must be of; None to take the one that follows from its content.
         provenance: Its origin; what the library's own file says takes precedence.
         config: For a format that keeps its configuration in a file of its own, and for bare
-            tensors: that file or its content, where it does not lie beside the checkpoint.
+            tensors: that file or its content, where it does not lie beside the checkpoint. For
+            others a mapping of fields of the family's configuration to change.
         normalize: Whether the encoder normalises waveforms, whatever the checkpoint says; None
             where that decides. For encoders that may.
         published: The configuration of the size that bare tensors must have, without `config`.
@@ -104,11 +105,11 @@ def read_checkpoint(
                 converted = _without_adapters(converted)
             return _checkpoint(family, converted, path, normalize, provenance)
     if is_native(path) and (is_own(path) or not _names_tell(path)):
-        refuse_config(config, path)
+        options = options_to_change(config, path)
         native = _read_native(path)
         return native_checkpoint(
             native, path, family=family, provenance=provenance, normalize=normalize
-        )
+        ).changed(options)
     layout, payload = read_original(path, config, formats_for(family))
     families = layout.families(payload)
     if family is not None and family not in families:
@@ -122,7 +123,10 @@ def read_checkpoint(
     converted = layout.convert(payload, find_family(family))
     if without_adapters:
         converted = _without_adapters(converted)
-    return _checkpoint(family, converted, path, normalize, provenance)
+    checkpoint = _checkpoint(family, converted, path, normalize, provenance)
+    if not layout.holds_config:  # which has read the configuration that is given
+        return checkpoint
+    return checkpoint.changed(options_to_change(config, path))
 
 
 def native_checkpoint(
@@ -191,18 +195,15 @@ def read_original(
 
     Raises:
         CheckpointError: A file is missing, unsafe, damaged or in no known format; `config` is
-            given for a checkpoint that holds its own.
+            a file, and the checkpoint holds its own.
     """
     layout, content = _recognised(path, formats)
-    if layout.needs_config or layout.takes_config:
+    if not layout.holds_config:
         if config is None:
             config = _beside(path) if layout.needs_config else _named_beside(path, layout)
         weights = state_dict(content, str(path))
         return layout, {"weights": weights, "config": read_configuration(config)}
-    if config is not None:
-        raise CheckpointError(
-            f"{path} (format {layout.name}) brings its own configuration; leave config= out"
-        )
+    options_to_change(config, f"{path} (format {layout.name})")
     return layout, content
 
 
@@ -235,12 +236,6 @@ def has_configuration(path: Path) -> bool:
         or path.with_suffix(".json").is_file()
         or any(path.parent.glob("*.cfg"))
     )
-
-
-def refuse_config(config: object, what: str | Path) -> None:
-    """Raise CheckpointError where a configuration is given for a checkpoint that holds its own."""
-    if config is not None:
-        raise CheckpointError(f"{what} brings its own configuration; leave config= out")
 
 
 def _checkpoint(

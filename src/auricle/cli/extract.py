@@ -62,6 +62,7 @@ examples:
   auricle extract corpus --model tera --layer all --pool mean --format npy --out vectors
   auricle extract corpus --model vq_wav2vec --codes --out codes
   auricle extract corpus --units units.safetensors --deduplicate --format text --out text
+  auricle extract corpus --model wavlm_large --config normalize=false --layer 6 --out knn-vc
   auricle extract data/train/wav.scp --format kaldi --out feats
   auricle extract hf-dataset://owner/name@train --streaming --out features
   auricle extract corpus --model tera --engine ray --address auto --out s3://bucket/features
@@ -360,7 +361,6 @@ def _forecast(summary: Summary, out: str) -> None:
     """Print the estimate of a dry run."""
     from auricle.extraction.forecast import span
 
-    frames = f"{summary.num_frames:,} frames"
     print(
         f"dry run: would write {summary.num_encoded} utterances to {out}; {summary.num_before} "
         f"already present; {summary.num_failed} unreadable"
@@ -369,7 +369,7 @@ def _forecast(summary: Summary, out: str) -> None:
         expected = summary.expected_seconds
         takes = "not estimated" if expected is None else f"about {span(expected)}"
         print(
-            f"{summary.seconds / 3600:.2f} h of audio, {frames} per layer, "
+            f"{summary.seconds / 3600:.2f} h of audio, {summary.num_frames:,} frames per layer, "
             f"{summary.num_bytes / BYTES_PER_MIB:,.1f} MiB; time: {takes}"
         )
 

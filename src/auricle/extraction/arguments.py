@@ -11,9 +11,9 @@ import torch
 
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError
-from auricle.extraction.selection import Pool
 from auricle.info import FinalNorm
 from auricle.models.base import Encoder
+from auricle.models.padded import Pool
 from auricle.units.codebook import Units
 
 _Rule: TypeAlias = tuple[str, Callable[[Any], bool]]

@@ -22,7 +22,7 @@ from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, 
 from auricle.extraction.ray import RayEngine, import_ray
 from auricle.extraction.record import describe
 from auricle.extraction.run import Progress, Run, Summary
-from auricle.extraction.selection import DType, Pool, Selection, Windows, type_name
+from auricle.extraction.selection import DType, Selection, Windows, type_name
 from auricle.extraction.spooling import GROUP_ROWS, Stream, open_stream
 from auricle.extraction.streams import extract_streams
 from auricle.extraction.worker import FLUSH_SECONDS, Engine, Loaded, LoadOn, Worker
@@ -32,6 +32,7 @@ from auricle.hub.location import is_location, looks_like_path
 from auricle.inference.precision import Precision
 from auricle.info import FinalNorm
 from auricle.models.base import Encoder
+from auricle.models.padded import Pool
 from auricle.store.folder import open_folder
 from auricle.store.layout import read_meta
 from auricle.store.writer import StoreWriter

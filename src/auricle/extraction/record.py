@@ -68,6 +68,7 @@ def describe(
         short=short,
         encoder_dtype=precision_of(encoder),
         model_sha256=known_sha256(encoder),
+        config=info.changed_config,
         checkpoint_sha256=info.sha256,
         source_url=info.source_url,
         licence=info.licence,

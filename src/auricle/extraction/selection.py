@@ -15,10 +15,10 @@ from auricle.geometry import SAMPLE_RATE
 from auricle.inference.windows import window_codes, window_layers
 from auricle.info import FinalNorm, LayerInfo
 from auricle.models.base import Encoder
+from auricle.models.padded import Pool, pool_frames
 from auricle.store.index import ITEM_BYTES
 from auricle.units.codebook import Units, deduplicate
 
-Pool: TypeAlias = Literal["mean", "max", "meanstd"]
 DType: TypeAlias = Literal["float32", "float16", "bfloat16"]
 
 CODES = "codes"
@@ -287,7 +287,10 @@ class Selection:
             pairs = zip(self.weights, arrays.values(), strict=True)
             total = sum((weight * array for weight, array in pairs), torch.zeros(()))
             arrays = {WEIGHTED_SUM: total}
-        return {name: self._narrow(name, _pool(array, self.pool)) for name, array in arrays.items()}
+        return {name: self._narrow(name, self._pooled(array)) for name, array in arrays.items()}
+
+    def _pooled(self, array: Tensor) -> Tensor:
+        return array if self.pool is None else pool_frames(array, self.pool)
 
     def _narrow(self, name: str, array: Tensor) -> Tensor:
         narrow = array.to("cpu", getattr(torch, self.dtype))
@@ -315,18 +318,6 @@ def type_name(dtype: DType | torch.dtype) -> DType:
             kept: DType = name
             return kept
     raise AuricleError(f"dtype must be one of {', '.join(get_args(DType))}, but is {dtype}")
-
-
-def _pool(x: Tensor, pool: Pool | None) -> Tensor:
-    """(1, D) for (T, D), or all frames; mean and standard deviation give (1, 2 D)."""
-    if pool == "mean":
-        return x.mean(dim=0, keepdim=True)
-    if pool == "max":
-        return x.amax(dim=0, keepdim=True)
-    if pool == "meanstd":
-        spread, mean = torch.std_mean(x, dim=0, correction=0, keepdim=True)
-        return torch.cat([mean, spread], dim=1)
-    return x
 
 
 def _infos(

@@ -249,6 +249,27 @@ class EncoderDefinition(LayerChoice):
         spans = torch.stack([starts, starts + geometry.window_samples], dim=1)
         return spans.clamp(min=0, max=num_samples) / SAMPLE_RATE
 
+    def frame_centres(self, num_samples: int, layer: int | str | None = None) -> Tensor:
+        """Middle of the receptive field of each frame, in seconds, one hop apart.
+
+        Those of `frame_times`, without clipping to the waveform: so they are evenly spaced, and
+        the first or last may lie outside of it where an encoder pads.
+
+        Args:
+            num_samples: Length of the waveform, in samples at 16 kHz.
+            layer: Index or name of a layer; None for the default one.
+
+        Returns:
+            Tensor (frames,), float64.
+
+        Raises:
+            LayerError: The encoder has no such layer.
+        """
+        geometry = self.layer_info(layer).geometry
+        frames = torch.arange(self.num_frames(num_samples, layer), dtype=torch.float64)
+        first = geometry.start_samples + geometry.window_samples / 2
+        return (first + frames * geometry.hop_samples) / SAMPLE_RATE
+
     @property
     def info(self) -> ModelInfo:
         """Facts about this encoder: rates, layers, size and origin."""
@@ -277,6 +298,7 @@ class EncoderDefinition(LayerChoice):
             licence=self.provenance.licence,
             source_url=self.provenance.source_url,
             sha256=self.provenance.sha256,
+            changed_config=self.provenance.changes,
         )
 
     @property

@@ -130,6 +130,7 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
         selection: How it was made of the encoder's layers.
         channel: Channel that was taken where the inputs named none; None for the mean of all.
         short: What happened to audio shorter than the encoder's minimum: "error" or "pad".
+        config: Fields of the encoder's configuration that were changed; None for none.
         encoder_dtype: Type that the encoder computed in.
         model_sha256: Digest of the encoder's family, configuration and weights.
         checkpoint_sha256: Digest of the file that the weights came in, where it is known.
@@ -149,6 +150,7 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
     selection: SelectionMeta
     channel: int | None = None
     short: str = "error"
+    config: dict[str, Any] | None = None
     encoder_dtype: str
     model_sha256: str
     library_version: str
@@ -217,6 +219,8 @@ def _differences(found: StoreMeta, wanted: StoreMeta) -> Iterator[tuple[str, Any
             yield f"selection.{name}", old, new
     for name in found.__struct_fields__:
         old, new = getattr(found, name), getattr(wanted, name)
+        if name == "config" and found.model_sha256 == wanted.model_sha256:
+            continue  # earlier versions recorded no changes
         if name not in MAY_DIFFER and old != new:
             yield name, old, new
 
