@@ -13,7 +13,7 @@ from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError
 from auricle.frontends import FbankConfig
 from auricle.frontends.fbank import _padded_features
-from auricle.models.w2v_bert import W2vBertConfig
+from auricle.models.spectral_conformer import W2vBertConfig
 
 CONFIG = W2vBertConfig().features
 OPTIONS = ("sample_scale", "double_precision", "epsilon_in_variance")

@@ -24,7 +24,7 @@ from auricle.files.atomic import write_whole_folder
 from auricle.frontends.whisper_mel import FFT_SAMPLES, HOP_SAMPLES
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
-from auricle.models.w2v_bert import W2vBertConfig
+from auricle.models.spectral_conformer import W2vBertConfig
 from auricle.models.waveform_transformer import (
     Wav2Vec2ConformerConfig,
     WaveformEncoderConfig,

@@ -50,7 +50,7 @@ def log_mel(waveforms: Tensor, num_mels: int) -> Tensor:
         windows = mirrored.unfold(1, FFT_SAMPLES, HOP_SAMPLES)[:, :-1]
         windows = windows * constant(_window).to(waveforms.device)
         power = magnitudes(windows, size=FFT_SAMPLES).pow(2)
-        bands = power @ constant(_filters, num_mels).to(waveforms.device)
+        bands = power @ constant(slaney_filters, num_mels).to(waveforms.device)
         bands = bands.clamp(min=FLOOR).log10()
         floor = bands.amax(dim=(1, 2), keepdim=True) - DYNAMIC_RANGE
         return (torch.maximum(bands, floor) + 4.0) / 4.0
@@ -64,17 +64,38 @@ def _window() -> Tensor:
 
 
 @functools.lru_cache(maxsize=8)
-def _filters(num_mels: int) -> Tensor:
-    """Triangles of area 1 in Hz, evenly spaced on Slaney's scale: (201, num_mels), float32."""
+def slaney_filters(
+    num_mels: int,
+    fft_samples: int = FFT_SAMPLES,
+    low_hz: float = 0.0,
+    high_hz: float = SAMPLE_RATE / 2,
+) -> Tensor:
+    """Triangles of area 1 in Hz, evenly spaced on Slaney's scale, float32 on the CPU.
+
+    Returns:
+        (fft_samples // 2 + 1, num_mels).
+    """
     with torch.inference_mode(False):
-        nyquist = SAMPLE_RATE / 2
-        top = LINEAR_HZ / HZ_PER_MEL + math.log(nyquist / LINEAR_HZ) / LOG_STEP
-        mel = torch.linspace(0.0, top, num_mels + 2, dtype=torch.float64, device="cpu")
+        mel = torch.linspace(
+            _slaney_mel(low_hz),
+            _slaney_mel(high_hz),
+            num_mels + 2,
+            dtype=torch.float64,
+            device="cpu",
+        )
         above = LINEAR_HZ * torch.exp((mel - LINEAR_HZ / HZ_PER_MEL) * LOG_STEP)
         edges = torch.where(mel * HZ_PER_MEL < LINEAR_HZ, mel * HZ_PER_MEL, above)
-        bins = torch.linspace(0.0, nyquist, _HALF + 1, dtype=torch.float64, device="cpu")
+        bins = torch.linspace(
+            0.0, SAMPLE_RATE / 2, fft_samples // 2 + 1, dtype=torch.float64, device="cpu"
+        )
         left, middle, right = edges[:-2], edges[1:-1], edges[2:]
         rising = (bins.unsqueeze(1) - left) / (middle - left)
         falling = (right - bins.unsqueeze(1)) / (right - middle)
         triangles = torch.minimum(rising, falling).clamp(min=0.0)
         return (triangles * (2.0 / (right - left))).float()
+
+
+def _slaney_mel(hz: float) -> float:
+    if hz < LINEAR_HZ:
+        return hz / HZ_PER_MEL
+    return LINEAR_HZ / HZ_PER_MEL + math.log(hz / LINEAR_HZ) / LOG_STEP

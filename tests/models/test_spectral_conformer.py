@@ -6,7 +6,7 @@ import torch
 
 import auricle
 from auricle.errors import AudioError, AuricleError
-from auricle.models.w2v_bert import W2vBert, W2vBertConfig
+from auricle.models.spectral_conformer import W2vBert, W2vBertConfig
 from auricle.nn.relative_positions import DistanceConfig
 
 
