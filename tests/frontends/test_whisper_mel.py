@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auricle.frontends.whisper_mel import GEOMETRY, log_mel, slaney_filters
+from auricle.frontends.whisper_mel import GEOMETRY, _filters, log_mel
 
 
 def hertz(mel: float) -> float:
@@ -54,9 +54,9 @@ def test_rows_are_the_formula_s_whatever_stands_beside_them(num_mels: int) -> No
 
 
 @pytest.mark.parametrize("num_mels", [80, 128])
-def testslaney_filters_are_slaney_s(num_mels: int) -> None:
+def test_filters_are_slaney_s(num_mels: int) -> None:
     expected = torch.from_numpy(mel_basis(num_mels).T)
-    torch.testing.assert_close(slaney_filters(num_mels).double(), expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(_filters(num_mels).double(), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_gradients_pass() -> None:

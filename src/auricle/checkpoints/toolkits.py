@@ -233,7 +233,7 @@ def convert_speechbrain(payload: Mapping[str, Any], family: Family) -> Converted
 
 
 def _classes(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What a file of HyperPyYAML builds at its root: the name of the class and its arguments."""
+    """Names of classes that a file of HyperPyYAML builds at its root, and their arguments."""
     for value in config.values():
         if isinstance(value, Mapping) and TAG in value:
             yield str(value[TAG]).rpartition(".")[2], value

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from auricle.frontends.feature_transforms import cmvn, is_padding, padded_cmvn
 from auricle.frontends.framing import Frontend, constant, magnitudes, transform_windows
-from auricle.frontends.whisper_mel import slaney_filters
+from auricle.frontends.whisper_mel import slaney_triangles
 from auricle.geometry import SAMPLE_RATE, FrameGeometry, Window
 
 NEMO_LOG_OFFSET = 2.0**-24
@@ -157,7 +157,8 @@ class NemoMelConfig(
             samples, size=self.fft_samples, stride=self.hop_samples, transform=self._bands
         )
         if self.normalize == "band":
-            return cmvn(features, time_dim=0, epsilon=NEMO_EPSILON)
+            # The original is (D, T), which changes the order of summation.
+            return cmvn(features.T.contiguous(), time_dim=1, epsilon=NEMO_EPSILON).T
         if self.normalize == "all":
             return cmvn(features.view(-1, 1), time_dim=0, epsilon=NEMO_EPSILON).view_as(features)
         return features
@@ -180,10 +181,10 @@ class NemoMelConfig(
         """Logarithms (..., num_mels) of the power of bands of windows (..., fft_samples)."""
         windows = windows * constant(_nemo_window, self).to(windows.device)
         power = magnitudes(windows, size=self.fft_samples).pow(2)
-        filters = constant(
-            slaney_filters, self.num_mels, self.fft_samples, self.low_hz, self.high_hz
-        )
-        return (power @ filters.to(windows.device) + NEMO_LOG_OFFSET).log()
+        filters = constant(_nemo_filters, self).to(windows.device)
+        # In the authors' order, for the same reason as the filters' rounding.
+        bands = (filters @ power.transpose(-2, -1)).transpose(-2, -1)
+        return (bands + NEMO_LOG_OFFSET).log()
 
 
 class SpeechBrainMelConfig(
@@ -236,8 +237,8 @@ class SpeechBrainMelConfig(
 
     @property
     def min_samples(self) -> int:
-        """Length of the shortest valid waveform."""
-        return self.geometry.min_samples()
+        """Length of the shortest valid waveform: normalisation needs two frames."""
+        return self.geometry.min_samples(2 if self.cmvn else 1)
 
     @property
     def uses_utterance_statistics(self) -> bool:
@@ -306,6 +307,17 @@ def _nemo_window(config: NemoMelConfig) -> Tensor:
     with torch.inference_mode(False):  # such a tensor cannot be saved for a backward pass
         window = make(config.window_samples, periodic=False, device="cpu")
         return _centred(window, config.fft_samples)
+
+
+@functools.lru_cache(maxsize=8)
+def _nemo_filters(config: NemoMelConfig) -> Tensor:
+    """Filters (num_mels, fft_samples // 2 + 1), float32 on the CPU."""
+    with torch.inference_mode(False):
+        triangles, heights = slaney_triangles(
+            config.num_mels, config.fft_samples, config.low_hz, config.high_hz
+        )
+        # Rounded twice, as librosa does: where frames are few and alike, rounding shows.
+        return (triangles.float().double() * heights).float().T.contiguous()
 
 
 @functools.lru_cache(maxsize=8)

@@ -124,7 +124,9 @@ class SpectralConformer(FeatureEncoder, abc.ABC):
         if self.subsampling is not None:
             lengths = frames_of(self.subsampling.geometry, lengths)
         layout = Layout(lengths, is_packed=may_pack(lengths, self.conformer))
-        states = self.conformer(x, layout, final_norm=final_norm)
+        # A stack in the place of ours need not know of the norm.
+        options = {} if final_norm == "keep" else {"final_norm": final_norm}
+        states = self.conformer(x, layout, **options)
         del batch, features, x
         yield from self.named_states(states, layout, wanted)
 

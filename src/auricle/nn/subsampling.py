@@ -54,7 +54,7 @@ class StridingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        """How each slides over frames and bands."""
+        """Windows that slide over frames and over bands, one for each convolution."""
         half = self.kernel_size // 2
         window = Window(size=self.kernel_size, stride=2, pad_left=half, pad_right=half)
         return (window,) * self.num_convs
@@ -88,7 +88,7 @@ class ReflectingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        """How each slides over frames and bands."""
+        """Windows that slide over frames and over bands, one for each convolution."""
         return tuple(
             Window(size=size, stride=stride, pad_left=size // 2, pad_right=size // 2)
             for size, stride in zip(self.kernel_sizes, self.strides, strict=True)
