@@ -235,5 +235,6 @@ def test_a_traced_batch_is_that_of_its_utterances(
 def test_configurations_survive_json(config: FrontendConfig) -> None:
     encoded = msgspec.json.encode(config)
     assert msgspec.json.decode(encoded, type=FrontendConfig) == config
-    kind = "fbank" if isinstance(config, FbankConfig) else "log_mel"
+    kinds = {FbankConfig: "fbank", LogMelConfig: "log_mel", NemoMelConfig: "nemo_mel"}
+    kind = kinds.get(type(config), "speechbrain_mel")
     assert msgspec.json.decode(encoded)["type"] == kind

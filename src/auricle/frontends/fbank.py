@@ -221,7 +221,9 @@ def _stacked(features: Tensor, config: FbankConfig) -> Tensor:
     """Groups of neighbouring frames of (..., T, D) side by side, without those left over."""
     if config.stack == 1:
         return features
-    return features.unfold(-2, config.stack, config.stack).transpose(-2, -1).flatten(-2)
+    end = features.shape[-2] // config.stack * config.stack
+    columns = [features[..., place : end : config.stack, :] for place in range(config.stack)]
+    return torch.cat(columns, dim=-1)
 
 
 def _padded_features(

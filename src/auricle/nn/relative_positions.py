@@ -230,7 +230,7 @@ class RelativeAttention(SelfAttention):
             projected: Tensor = self.position(table)
         else:
             projected = columns_of(self.position, table, columns)
-        return projected.view(len(table), -1, self.head_size).transpose(0, 1)
+        return projected.view(table.shape[0], -1, self.head_size).transpose(0, 1)
 
     def _attended(
         self,
