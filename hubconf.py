@@ -963,9 +963,9 @@ def wavlm_url(ckpt: str, **options: typing.Any) -> _Encoder:
 
 
 def bestrq(**options: typing.Any) -> _Encoder:
-    """Load BEST-RQ (https://arxiv.org/abs/2202.01855). Never published: the size is that of
-    SpeechBrain's recipe, whose trainings give folders to load. Options are those of
-    `auricle.load`."""
+    """Load BEST-RQ (https://arxiv.org/abs/2202.01855), trained on LibriSpeech (960 h), in the
+    recipe. Never published: the size is that of SpeechBrain's recipe, whose trainings give folders
+    to load. Options are those of `auricle.load`."""
     return _load("bestrq", **options)
 
 
