@@ -18,7 +18,7 @@ import soundfile
 import torch
 
 import auricle
-from auricle import plug_ins
+from auricle import optional
 from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
 from auricle.catalogue import search
@@ -224,9 +224,12 @@ def _put_file(url: str) -> None:
 
 
 @pytest.fixture
-def undrawn_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probes leave their pictures out, which are drawn again after every model."""
-    monkeypatch.setattr("auricle.probing.report.save_figure", lambda *_: None)
+def undrawn_pictures(
+    monkeypatch: pytest.MonkeyPatch, undrawn_curves: None, not_laid_out: None
+) -> None:
+    """Pictures are neither laid out nor rendered: their files are empty."""
+    for module in ("plotting.figures", "probing.report"):
+        monkeypatch.setattr(f"auricle.{module}.save_figure", lambda _, path: Path(path).touch())
 
 
 @pytest.fixture
@@ -235,10 +238,10 @@ def snippets(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     before, path = set(sys.modules), list(sys.path)
     module = ModuleType("snippets")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    plug_ins.plug_ins.cache_clear()
+    optional.plug_ins.cache_clear()
     yield module
     sys.path[:] = path
-    plug_ins.plug_ins.cache_clear()
+    optional.plug_ins.cache_clear()
     for name in set(sys.modules) - before:
         if name.startswith("auricle_"):
             del sys.modules[name]

@@ -37,7 +37,7 @@ from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from auricle import plug_ins
+from auricle import optional
 from auricle.__main__ import build_parser, main
 from auricle.catalogue import search
 from auricle.hub.cache import embedded_path
@@ -76,8 +76,8 @@ NOT_RUN = {
 }
 """Page and part of a line -> why the lines with that part are left out. Nothing else is."""
 
-PAGES_OF_PICTURES = ("docs/pretraining.md", "docs/probing.md")
-"""Pages whose trainings and probes also draw; those of many would draw the same for each."""
+PAGES_OF_PICTURES = ("docs/pictures.md", "docs/pretraining.md", "docs/probing.md")
+"""Pages whose pictures are drawn; those of the others would be of the same kinds."""
 
 SHELL_SYNTAX = re.compile(r"[|&;<>$`(){}*?~]")
 
@@ -127,8 +127,7 @@ def test_all_of_the_page_runs(
     if not is_whole:
         monkeypatch.setitem(COMMANDS, "auricle", Sampled())
     if page not in PAGES_OF_PICTURES:
-        request.getfixturevalue("undrawn_curves")
-        request.getfixturevalue("undrawn_probes")
+        request.getfixturevalue("undrawn_pictures")
     if any(fence.language in ("python", "sh") for fence in found):
         folder: Path = request.getfixturevalue("folder")
         stand_in: Callable[[str], None] = request.getfixturevalue("stand_in")
@@ -313,7 +312,7 @@ def install(source: Path) -> None:
     sys.path.insert(0, str(target))
     os.environ["PYTHONPATH"] += f"{os.pathsep}{target}"
     importlib.invalidate_caches()
-    plug_ins.plug_ins.cache_clear()
+    optional.plug_ins.cache_clear()
 
 
 def make(words: Sequence[str]) -> int:

@@ -24,7 +24,6 @@ from auricle.checkpoints import (
     toolkits,
     waveform_transformer,
 )
-from auricle.checkpoints.adapters import WITHOUT_ADAPTERS
 from auricle.checkpoints.keymap import Converted, KeyMap, split
 from auricle.checkpoints.options import Configuration, read_configuration
 from auricle.checkpoints.pickle.values import InertRecord
@@ -37,7 +36,7 @@ from auricle.checkpoints.repositories import (
     matches_pase,
     matches_whisper,
 )
-from auricle.checkpoints.state_dicts import kind_of, weights_in
+from auricle.checkpoints.state_dicts import WITHOUT_ADAPTERS, kind_of, weights_in
 from auricle.errors import CheckpointError, PlugInError
 from auricle.models.definition import Config
 from auricle.models.self_distilled import Data2Vec2Config, SpinConfig, UnitTransformerConfig
@@ -45,7 +44,7 @@ from auricle.models.spectral_conformer import BestRqConfig, W2vBertConfig
 from auricle.models.spectral_transformer import SpectralBertConfig
 from auricle.models.wav2vec import ConvEncoderConfig
 from auricle.models.waveform_transformer import WaveformEncoderConfig
-from auricle.plug_ins import PlugIn, described
+from auricle.optional import PlugIn, described
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ import msgspec
 
 from auricle.catalogue.family import FAMILIES, Family
 from auricle.checkpoints import toolkits
-from auricle.checkpoints.adapters import is_adapter_file, refuse_adapter_files
 from auricle.checkpoints.keymap import Converted, KeyMap, has_part
 from auricle.checkpoints.options import (
     Configuration,
@@ -26,7 +25,13 @@ from auricle.checkpoints.options import (
     read_configuration,
 )
 from auricle.checkpoints.pickle.unpickle import read_legacy_checkpoint
-from auricle.checkpoints.state_dicts import in_float32, state_dict, weights_in
+from auricle.checkpoints.state_dicts import (
+    in_float32,
+    is_adapter_file,
+    refuse_adapter_files,
+    state_dict,
+    weights_in,
+)
 from auricle.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -221,7 +221,7 @@ class Reflecting(Subsampling):
             )
         )
         shapes = zip(self.num_bands[1:], config.channels, strict=True)
-        self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
+        self.norms = nn.ModuleList(nn.LayerNorm(list(shape)) for shape in shapes)
 
     @property
     def dim(self) -> int:

@@ -82,7 +82,7 @@ def read_legacy_checkpoint(path: Path, part: tuple[int, int] | None = None) -> o
         weakref.finalize(storages, file.close)
         if part is None:
             return _read_checkpoint(file, path.stat().st_size, storages)
-        inner = io.BufferedReader(_Part(file, *part))
+        inner: io.BufferedReader = io.BufferedReader(_Part(file, *part))
         return _read_checkpoint(inner, part[1], storages)
 
 
