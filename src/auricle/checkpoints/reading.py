@@ -379,8 +379,7 @@ def _beside(path: Path, layout: Format) -> Path:
         file = toolkits.hyperparameters(path if path.is_dir() else path.parent)
         if file is None:
             raise CheckpointError(
-                f"{path} needs its configuration, {layout.config_file}, and there is none beside "
-                "it; pass config= (on the command line --config) with its path"
+                f"{path} needs {layout.config_file} beside it, or config= (--config) with its path"
             )
         return file
     for pattern in CONFIG_PATTERNS:
