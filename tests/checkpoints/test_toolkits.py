@@ -277,3 +277,14 @@ def test_rows_of_heads_are_put_in_order() -> None:
     assert ordered["a.in_proj_weight"].flatten().tolist() == [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]
     assert ordered["a.pos_bias_u"].tolist() == [[0, 1], [2, 3]]
     assert ordered["b"] is rows
+
+
+def test_no_pre_emphasis_differs_from_an_absent_option(tmp_path: Path) -> None:
+    shutil.copytree(GoldenCase("hf_parakeet_ctc").checkpoints[0], tmp_path / "hf")
+    file = tmp_path / "hf" / "preprocessor_config.json"
+    text = file.read_text()
+    for old, new, share in (("0.97", "null", 0.0), ('"preemphasis": 0.97,', "", 0.97)):
+        file.write_text(text.replace(old, new))
+        config = load(tmp_path / "hf").config
+        assert isinstance(config, ParakeetConfig)
+        assert config.features.preemphasis == share

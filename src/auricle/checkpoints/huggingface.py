@@ -171,7 +171,10 @@ def convert(payload: Mapping[str, Any], family: Family) -> Converted:
         CheckpointError: An option is not known or asks for what is not implemented.
     """
     spec = family.formats[SPEC]
-    options = encoder_options(payload).with_section("preprocessor", payload[PREPROCESSOR])
+    preprocessor = payload[PREPROCESSOR]
+    if preprocessor.get("preemphasis", 0.0) is None:  # which differs from an absent option
+        preprocessor = {**preprocessor, "preemphasis": 0.0}
+    options = encoder_options(payload).with_section("preprocessor", preprocessor)
     check_demands(spec.demands, options)
     config = read_config(family.config_type(), spec.fields, options)
     weights = in_float32(state_dict(payload[WEIGHTS], "the file of weights"))
