@@ -17,7 +17,7 @@ from torch import Tensor
 
 from auricle.catalogue.family import find_family
 from auricle.catalogue.search import repository_hint
-from auricle.checkpoints import huggingface, self_distilled
+from auricle.checkpoints import huggingface, self_distilled, toolkits
 from auricle.checkpoints.checkpoint import (
     UNKNOWN,
     Checkpoint,
@@ -200,7 +200,7 @@ def read_original(
     layout, content = _recognised(path, formats)
     if not layout.holds_config:
         if config is None:
-            config = _beside(path) if layout.needs_config else _named_beside(path, layout)
+            config = _beside(path, layout) if layout.needs_config else _named_beside(path, layout)
         weights = state_dict(content, str(path))
         return layout, {"weights": weights, "config": read_configuration(config)}
     options_to_change(config, f"{path} (format {layout.name})")
@@ -233,6 +233,7 @@ def has_configuration(path: Path) -> bool:
     """Return whether a file beside a checkpoint can only be its configuration."""
     return (
         huggingface.is_huggingface_folder(path.parent)
+        or toolkits.hyperparameters(path.parent) is not None
         or path.with_suffix(".json").is_file()
         or any(path.parent.glob("*.cfg"))
     )
@@ -336,7 +337,9 @@ def _recognised(path: Path, formats: Iterable[Format] | None) -> tuple[Format, P
     Files in the folder of a Hugging Face model need not be of that model: repositories hold the
     authors' files beside theirs. So the content decides, and the folder where it does not.
     """
-    if path.is_dir():
+    if toolkits.is_speechbrain_folder(path):
+        content = huggingface.read_weights(path / toolkits.SPEECHBRAIN_WEIGHTS)
+    elif path.is_dir():
         content = huggingface.read_folder_weights(path)
     elif path.name == huggingface.CONFIG_FILE and huggingface.is_huggingface_folder(path.parent):
         content = huggingface.read_folder_weights(path.parent)
@@ -365,8 +368,15 @@ def _named_beside(path: Path, layout: Format) -> Configuration:
     return file if file.is_file() else {}
 
 
-def _beside(path: Path) -> Path:
+def _beside(path: Path, layout: Format) -> Path:
     """The one configuration file in the folder of a checkpoint."""
+    if layout.config_file is not None:
+        file = toolkits.hyperparameters(path if path.is_dir() else path.parent)
+        if file is None:
+            raise CheckpointError(
+                f"{path} needs {layout.config_file} beside it, or config= (--config) with its path"
+            )
+        return file
     for pattern in CONFIG_PATTERNS:
         found = sorted(path.parent.glob(pattern))
         same_name = [file for file in found if file.stem == path.stem]

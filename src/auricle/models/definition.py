@@ -13,8 +13,7 @@ from torch import Tensor
 
 from auricle.errors import AuricleError
 from auricle.files.safetensors import NativeCheckpoint, write_native
-from auricle.frontends.fbank import FbankConfig
-from auricle.frontends.log_mel import LogMelConfig
+from auricle.frontends import FrontendConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.info import FinalNorm, LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
 from auricle.models.layer_choice import LayerChoice
@@ -41,7 +40,7 @@ class FeatureConfig(Config, frozen=True, kw_only=True):
         features: The front end and its options.
     """
 
-    features: FbankConfig | LogMelConfig
+    features: FrontendConfig
 
 
 CODES_FAMILIES = "vq_wav2vec, vq_apc, npc, dinosr, spidr and spin"
