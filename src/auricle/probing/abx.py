@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from math import pi
 
 import numpy as np
@@ -187,8 +188,8 @@ def abx_scores(
     """Measure ABX within and across speakers.
 
     A cell has A and X of one phone, B of another; A and B are of one speaker, and all three of one
-    context (unless `any_context`). Its error is the share of its triples where X is nearer to B than
-    to A, a tie counting half. Cells are averaged over contexts and speakers of X, then over
+    context (unless `any_context`). Its error is the share of its triples where X is nearer to B
+    than to A, a tie counting half. Cells are averaged over contexts and speakers of X, then over
     speakers of A and B, then over pairs of phones; with `any_context` at once over all
     speakers, then over pairs of phones: as fastabx does for ZeroSpeech.
 
@@ -228,7 +229,7 @@ def abx_scores(
 def _sorted(
     items: AbxItems, any_context: bool, max_group: int | None, generator: torch.Generator
 ) -> AbxItems:
-    """Items by context, speaker and phone, at most `max_group` of each, with frames in their order."""
+    """Items by context, speaker and phone, at most `max_group` of each; frames in their order."""
     drawn = torch.randperm(len(items.starts), generator=generator).numpy()
     contexts = np.zeros_like(items.contexts) if any_context else items.contexts
     labels = (items.phones[drawn], items.speakers[drawn], contexts[drawn])
@@ -257,7 +258,7 @@ def _comparisons(
     """Comparisons of sorted items: those within speakers and across of each A."""
     keys = np.stack([items.contexts, items.speakers, items.phones])
     bounds = [0, *(np.flatnonzero(np.any(np.diff(keys, axis=1) != 0, axis=0)) + 1), keys.shape[1]]
-    groups = [slice(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    groups = [slice(int(start), int(stop)) for start, stop in pairwise(bounds)]
     by_block: dict[tuple[int, ...], list[slice]] = {}
     by_phone: dict[tuple[int, ...], list[slice]] = {}
     for group in groups:
