@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from auricle.__main__ import main
 from auricle.audio.samples import sample_paths
 from auricle.errors import AuricleError, CheckpointError
 from auricle.units import fit as module
@@ -18,7 +19,7 @@ from auricle.units.codebook import Units
 from auricle.units.fit import fit_frames, state_path
 from auricle.units.frames import FrameSource
 from auricle.units.steps import FitOptions
-from forks import Forked
+from forks import Forked, run
 
 NUM_MEANS = 8
 
@@ -191,37 +192,30 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
     wavs = [str(path) for path in sample_paths()]
     arguments = ["units", "fit", *wavs, "--model", "tera_mini", "--layer", "2", "--clusters", "9"]
     arguments += ["--residual", "2", "--passes", "12", "--batch-frames", "100", "--device", "cpu"]
-
-    def start(name: str) -> Forked:
-        return Forked(["-c", KILLED, *arguments, "--out", str(tmp_path / name)])
-
-    whole = start("whole.safetensors")
-    killed = start("killed.safetensors")
-    state = state_path(tmp_path / "killed.safetensors")
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "out.safetensors"
+    command = ["-c", KILLED, *arguments, "--out", str(out)]
+    killed = Forked(command)
     try:
-        end = time.monotonic() + 120
-        while not state.exists() and killed.poll() is None:
+        assert main([*arguments, "--out", str(whole)]) == 0
+        end = time.monotonic() + 240
+        while not state_path(out).exists() and killed.poll() is None:
             assert time.monotonic() < end
             time.sleep(0.01)
         os.killpg(killed.pid, signal.SIGKILL)
         assert killed.wait(60) == -signal.SIGKILL
-        assert state.exists()
-        again = start("killed.safetensors")
-        outputs = again.communicate(120)
-        assert again.wait(60) == 0, outputs
-        assert whole.communicate(120)[1] == ""
     finally:
-        for process in (whole, killed):
-            process.close()
-    again.close()
-    one, other = (tmp_path / f"{name}.safetensors" for name in ("whole", "killed"))
-    assert one.read_bytes() == other.read_bytes()
-    assert not state.exists()
-    assert "squared distance" in outputs[0]
+        killed.close()
+    assert state_path(out).exists()
+    result = run(command)
+    assert result.returncode == 0, result.stderr
+    assert "squared distance" in result.stdout
+    assert out.read_bytes() == whole.read_bytes()
+    assert not state_path(out).exists()
 
 
 def test_too_few_frames_are_refused() -> None:
