@@ -46,6 +46,10 @@ The task abx needs no classifier: how often is a phone X nearer to another phone
 same phone, within and across speakers? It takes the items of --items, or makes them of the phones
 of FOLDER, as the task phones reads them. DIR receives abx.json, abx.png and abx.md.
 
+The task units takes --units in place of a model, and the labels of the task phones: purity of
+phones and clusters, phone-normalised mutual information, and bitrate. DIR receives units.json and
+units.md.
+
 Needs more packages: pip install '.[probe]'.
 """
 EXAMPLES = """\
@@ -55,6 +59,7 @@ examples:
   auricle probe --models fbank,mel,tera --task phones,words,speakers --data corpora --out probes
   auricle probe --models fbank,tera_mini --task abx --data corpora/librispeech --out probes
   auricle probe --model hubert --task abx --data audio --items triphones.item
+  auricle probe --units units.safetensors --task units --data corpora/librispeech --out probes
 """
 
 LINEAR_TASKS = "phones, words, speakers"
@@ -67,12 +72,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--models", metavar="MODEL,...", type=words, help="several, compared in one table"
     )
+    model.add_argument(
+        "--units",
+        metavar="FILE",
+        type=Path,
+        help="units of `auricle units`, for the task units; they name their encoder",
+    )
     parser.add_argument(
         "--task",
         metavar="TASK,...",
         type=words,
         required=True,
-        help=f"{LINEAR_TASKS}, abx, or several of them",
+        help=f"{LINEAR_TASKS}, abx, or several of them; or units",
     )
     parser.add_argument(
         "--data",
@@ -154,6 +165,8 @@ def run(arguments: argparse.Namespace) -> int:
     from auricle.probing.report import markdown_table, read_folder
     from auricle.probing.tasks import read_task
 
+    if arguments.units is not None or "units" in arguments.task:
+        return _run_units(arguments)
     linear = [name for name in arguments.task if name != "abx"]
     if linear:
         check_classifier()
@@ -185,6 +198,35 @@ def run(arguments: argparse.Namespace) -> int:
         print("", *abx.table(), sep="\n")
     if out is not None:
         print(f"\nwrote results and pictures to {out}")
+    return 0
+
+
+def _run_units(arguments: argparse.Namespace) -> int:
+    """Measure the worth of a file of units, print it and write the result."""
+    from auricle.probing.tasks import read_phones
+    from auricle.probing.units import add_units, measure_units, read_units_results, units_lines
+    from auricle.units.codebook import load_units
+
+    if arguments.units is None or arguments.task != ["units"]:
+        raise AuricleError(
+            "the task units measures a file of units, with the encoder that they name: pass "
+            "--task units --units FILE without other tasks, and no --model"
+        )
+    out: Path | None = arguments.out
+    if out is not None:
+        check_folder(out)
+        read_units_results(out / "units.json")  # raises before any work
+    units = load_units(arguments.units)
+    _, utterances = read_phones(arguments.data)
+    encoder = units.load_encoder(device=arguments.device)
+    name = arguments.units.name
+    with _seconds_bar(f"{name}, units", utterances) as bar:
+        result = measure_units(encoder, units, utterances, name=name, on_seconds=bar.update)
+    if out is not None:
+        add_units(out, result)
+    print("\n".join(units_lines(result)))
+    if out is not None:
+        print(f"\nwrote results to {out}")
     return 0
 
 

@@ -20,11 +20,8 @@ from auricle.errors import AuricleError
 
 DISTANCES = ("angular", "euclidean")
 
-MAX_GROUP = 10
-"""Most items of one phone, context and speaker, and `MAX_SPEAKERS` the most speakers of X for an A
-and its speaker: those of ZeroSpeech 2021."""
-
-MAX_SPEAKERS = 5
+MAX_GROUP, MAX_SPEAKERS = 10, 5
+"""Most items of one phone, context and speaker; most speakers of X for an A: as ZeroSpeech 2021."""
 
 MAX_DISTANCES = 2**23
 """Distances between frames in memory at a time: 64 MiB as integers."""

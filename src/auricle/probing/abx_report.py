@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -17,7 +18,7 @@ from auricle.files.atomic import write_whole
 from auricle.optional import optional
 from auricle.plotting.figures import check_plotting, save_figure
 from auricle.probing.abx import MAX_GROUP, MAX_SPEAKERS
-from auricle.probing.items import ItemTask
+from auricle.probing.items import ItemTask, item_text
 from auricle.probing.report import NOTHING, SIZE_INCHES, percent
 
 if TYPE_CHECKING:
@@ -51,8 +52,20 @@ class AbxLayer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AbxSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings common to all models: items, comparisons, and versions of the software."""
+    """Settings common to all models: items, comparisons, and versions of the software.
 
+    Attributes:
+        items_sha256: Digest in hex of the text of all items.
+        span: As of the `ItemTask`.
+        context: "within" or "any".
+        distance: Between frames.
+        max_group: Most items of one phone, context and speaker; None for all.
+        max_speakers: Most speakers of X for an A; None for all.
+        seed: Seed of what is drawn.
+        versions: Versions of packages, by name.
+    """
+
+    items_sha256: str
     span: str
     context: str
     distance: str
@@ -130,7 +143,9 @@ def abx_settings(
 ) -> AbxSettings:
     """Settings of a measurement, as `abx_scores` describes them, with the versions of today."""
     own: str = import_module("auricle").__version__
+    text = item_text(item for of_one in task.items for item in of_one)
     return AbxSettings(
+        items_sha256=hashlib.sha256(text.encode()).hexdigest(),
         span=task.span,
         context="any" if any_context else "within",
         distance=distance,

@@ -15,7 +15,7 @@ from auricle.corpus.reading import decode_utterance, seconds_by_header
 from auricle.corpus.utterance import Segment, Utterance
 from auricle.errors import AudioError
 from auricle.geometry import SAMPLE_RATE
-from auricle.info import LayerInfo
+from auricle.info import FinalNorm, LayerInfo
 from auricle.models.base import Encoder
 from auricle.probing.tasks import Task
 
@@ -97,11 +97,13 @@ def encoded(
     utterances: Sequence[Utterance],
     layers: Sequence[LayerInfo],
     *,
+    final_norm: FinalNorm = "keep",
     on_seconds: Callable[[float], object] = lambda seconds: None,
 ) -> Iterator[EncodedUtterance]:
     """Encode utterances in one pass over their audio, the longest first.
 
-    `on_seconds` is called with the seconds of audio encoded since its last call.
+    `final_norm` is as in a call of the encoder. `on_seconds` is called with the seconds of audio
+    encoded since its last call.
 
     Raises:
         AudioError: A file cannot be decoded or is too short for the encoder.
@@ -109,7 +111,7 @@ def encoded(
     seconds = [_seconds(seconds_by_header(utterance)) for utterance in utterances]
     for batch in _batches(seconds):
         waveforms = [_read(encoder, utterances[index]) for index in batch]
-        outputs = _encode(encoder, waveforms, layers)
+        outputs = _encode(encoder, waveforms, layers, final_norm)
         for index, waveform, output in zip(batch, waveforms, outputs, strict=True):
             yield EncodedUtterance(index=index, num_samples=len(waveform), layers=output)
         on_seconds(sum(seconds[index] for index in batch))
@@ -172,11 +174,15 @@ def _read(encoder: Encoder, utterance: Utterance) -> Tensor:
 
 
 def _encode(
-    encoder: Encoder, waveforms: Sequence[Tensor], layers: Sequence[LayerInfo]
+    encoder: Encoder,
+    waveforms: Sequence[Tensor],
+    layers: Sequence[LayerInfo],
+    final_norm: FinalNorm,
 ) -> Iterator[Mapping[str, Tensor]]:
     """Layers (T, D) of each waveform by name, on the CPU."""
     with torch.inference_mode():
-        for output in encoder.layers(waveforms, [layer.name for layer in layers]):
+        names = [layer.name for layer in layers]
+        for output in encoder.layers(waveforms, names, final_norm=final_norm):
             yield {name: frames.cpu() for name, frames in output.items()}
 
 

@@ -123,13 +123,18 @@ def write_items(path: Path, items: Iterable[Item]) -> None:
     Raises:
         OutputError: The file cannot be written; no partial file is left.
     """
+    text = item_text(items)
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def item_text(items: Iterable[Item]) -> str:
+    """Text of an item file."""
     lines = [" ".join(COLUMNS)]
     for one in items:
         times = f"{one.onset:.10g} {one.offset:.10g}"
         context = f"{one.phone} {one.previous} {one.following}"
         lines.append(f"{one.file} {times} {context} {one.speaker}")
-    text = "\n".join(lines) + "\n"
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return "\n".join(lines) + "\n"
 
 
 def items_of(utterance: Utterance, *, triphones: bool = False) -> Iterator[Item]:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from auricle.corpus.utterance import Utterance
 from auricle.errors import AuricleError
+from auricle.files.atomic import write_whole
+from auricle.geometry import SAMPLE_RATE
+from auricle.models.base import Encoder
+from auricle.probing.features import encoded, label_frames
+from auricle.probing.report import percent
+from auricle.units.codebook import Units
+
+FILE = "units.json"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class UnitAgreement:
-    """Agreement of the units of frames with their phones, as in HuBERT's section IV-D.
+class UnitAgreement(msgspec.Struct, frozen=True, kw_only=True):
+    """Agreement of the units of frames with their phones.
 
-    With p(y, z) the share of frames of phone y and unit z (Hsu et al., arXiv:2106.07447, equations
-    3 to 6):
+    As HuBERT defines it (Hsu et al., arXiv:2106.07447), with p(y, z) the share of frames of phone y
+    and unit z:
 
     Attributes:
         phone_purity: Sum over z of the largest p(y, z): accuracy of the most frequent phone of each
@@ -37,9 +47,8 @@ class UnitAgreement:
     num_units: int
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Bitrate:
-    """Bits a second that sequences of units need (ZeroSpeech 2019, arXiv:1904.11469, section 3).
+class Bitrate(msgspec.Struct, frozen=True, kw_only=True):
+    """Bits a second that sequences of units need (ZeroSpeech 2019, arXiv:1904.11469).
 
     It is the number of symbols a second times the entropy of their distribution in bits, as if
     each was coded by itself.
@@ -151,3 +160,157 @@ def _symbols(units: NDArray[np.generic]) -> NDArray[np.int64]:
 def _entropy_bits(symbols: NDArray[np.int64]) -> float:
     shares = np.unique(symbols, return_counts=True)[1] / len(symbols)
     return abs(float(np.sum(shares * np.log2(shares))))
+
+
+class UnitsResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Worth of a file of units on a corpus.
+
+    Attributes:
+        units: Name of the file.
+        model: Encoder that the units are of.
+        layer: Its layer.
+        num_clusters: Entries of each codebook.
+        num_stages: Units of a frame, which count as one symbol together.
+        num_utterances: Utterances of the corpus.
+        agreement: With the phones of the frames that have one.
+        bitrate: Of all frames.
+    """
+
+    units: str
+    model: str
+    layer: str
+    num_clusters: int
+    num_stages: int
+    num_utterances: int
+    agreement: UnitAgreement
+    bitrate: Bitrate
+
+
+class UnitsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Contents of a file of results."""
+
+    version: str
+    results: tuple[UnitsResult, ...]
+
+
+def measure_units(
+    encoder: Encoder,
+    units: Units,
+    utterances: Sequence[Utterance],
+    *,
+    name: str = "units",
+    on_seconds: Callable[[float], object] = lambda seconds: None,
+) -> UnitsResult:
+    """Measure the worth of units on the phones of a corpus.
+
+    A frame has the phone that is spoken at its centre, as in the task `phones`; silence counts as a
+    phone where the labels have it, and frames without a label count for the bitrate alone.
+
+    Args:
+        encoder: In eval mode, of the units.
+        units: From `auricle.load_units`.
+        utterances: With phones as segments, from `read_phones`.
+        name: Name of the units in the result.
+        on_seconds: Called with the seconds of audio encoded since its last call.
+
+    Raises:
+        AudioError: A file cannot be decoded or is too short for the encoder.
+        AuricleError: The units are of another encoder, or no frame has a phone.
+    """
+    units.check_encoder(encoder)
+    layer = encoder.layer_info(units.layer)
+    codes: list[NDArray[np.int64]] = []
+    phones: list[NDArray[np.str_]] = []
+    num_samples = 0
+    for one in encoded(
+        encoder, utterances, [layer], final_norm=units.final_norm, on_seconds=on_seconds
+    ):
+        segments = utterances[one.index].segments
+        found = label_frames(encoder.frame_times(one.num_samples, layer.name), segments)
+        labels = np.array([*(segment.label for segment in segments), ""])
+        codes.append(units.assign(one.layers[layer.name]).numpy().astype(np.int64))
+        phones.append(labels[found])  # -1, no phone, is the last one
+        num_samples += one.num_samples
+    every_phone = np.concatenate(phones)
+    has_phone = every_phone != ""
+    return UnitsResult(
+        units=name,
+        model=encoder.info.name,
+        layer=units.layer,
+        num_clusters=units.num_clusters,
+        num_stages=units.num_stages,
+        num_utterances=len(utterances),
+        agreement=unit_agreement(np.concatenate(codes)[has_phone], every_phone[has_phone]),
+        bitrate=bitrate(codes, num_samples / SAMPLE_RATE),
+    )
+
+
+def units_lines(result: UnitsResult) -> Iterator[str]:
+    """Text lines of a result."""
+    stages = f"{result.num_stages} x " if result.num_stages > 1 else ""
+    one, rate = result.agreement, result.bitrate
+    yield (
+        f"{result.units}: {stages}{result.num_clusters} clusters of {result.model}, "
+        f"{result.layer}; {one.num_frames} frames of {one.num_phones} phones, "
+        f"{one.num_units} units used"
+    )
+    yield f"  phone purity    {percent(one.phone_purity):>7} %"
+    yield f"  cluster purity  {percent(one.cluster_purity):>7} %"
+    yield f"  PNMI            {one.pnmi:>7.3f}"
+    rates = (rate.bits_per_second, rate.deduplicated_bits_per_second)
+    yield f"  bitrate         {rates[0]:>7.1f} bit/s, {rate.entropy_bits:.2f} bit a unit"
+    yield (
+        f"  deduplicated    {rates[1]:>7.1f} bit/s, "
+        f"{rate.deduplicated_entropy_bits:.2f} bit a run of "
+        f"{rate.num_symbols / rate.num_runs:.2f} frames"
+    )
+
+
+def units_table(results: Sequence[UnitsResult]) -> list[str]:
+    """Lines of a Markdown table: one row per file of units."""
+    header = ["units", "phone purity", "cluster purity", "PNMI", "bit/s", "deduplicated bit/s"]
+    rows = [
+        [
+            f"`{one.units}`",
+            percent(one.agreement.phone_purity),
+            percent(one.agreement.cluster_purity),
+            f"{one.agreement.pnmi:.3f}",
+            f"{one.bitrate.bits_per_second:.1f}",
+            f"{one.bitrate.deduplicated_bits_per_second:.1f}",
+        ]
+        for one in results
+    ]
+    marks = ["---", *["---:"] * (len(header) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (header, marks, *rows)]
+
+
+def read_units_results(path: Path) -> tuple[UnitsResult, ...]:
+    """Read results of earlier runs; none if there is no file.
+
+    Raises:
+        AuricleError: It is not a file of such results.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=UnitsReport).results
+    except FileNotFoundError:
+        return ()
+    except (OSError, msgspec.MsgspecError) as error:
+        raise AuricleError(f"{path} holds no results of the task units: {error}") from error
+
+
+def add_units(folder: Path, new: UnitsResult) -> None:
+    """Add a result to `units.json` and `units.md`, replacing that of units of the same name.
+
+    Raises:
+        AuricleError: The folder holds another `units.json`, or a file cannot be written.
+    """
+    old = read_units_results(folder / FILE)
+    results = [new if one.units == new.units else one for one in old]
+    if new not in results:
+        results.append(new)
+    own: str = import_module("auricle").__version__
+    report = UnitsReport(version=own, results=tuple(results))
+    text = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    write_whole(folder / FILE, lambda temporary: temporary.write_bytes(text))
+    table = "\n".join(units_table(results)) + "\n"
+    write_whole(folder / "units.md", lambda temporary: temporary.write_text(table, "utf-8"))
