@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -10,9 +9,6 @@ import pytest
 from auricle.errors import AuricleError
 from auricle.plotting import figures
 from auricle.probing.abx_report import (
-    AbxLayer,
-    AbxResult,
-    AbxSettings,
     abx_lines,
     abx_settings,
     abx_table,
@@ -22,52 +18,7 @@ from auricle.probing.abx_report import (
     read_abx,
 )
 from auricle.probing.items import read_item_task
-
-SETTINGS = AbxSettings(
-    items_sha256="ab12",
-    span="phone",
-    context="within",
-    distance="angular",
-    max_group=10,
-    max_speakers=5,
-    seed=0,
-    versions={"auricle": "1"},
-)
-
-
-def abx_result(
-    model: str, errors: dict[str, tuple[float | None, float | None]], **changes: Any
-) -> AbxResult:
-    """A result of these errors within and across by layer, the last of them the default."""
-    layers = tuple(
-        AbxLayer(
-            name=name,
-            dim=8,
-            hop_samples=160,
-            within=within,
-            across=across,
-            num_within_cells=12,
-            num_across_cells=34,
-            num_empty_items=0,
-        )
-        for name, (within, across) in errors.items()
-    )
-    example = AbxResult(
-        model=model,
-        family="apc",
-        num_parameters=10,
-        weights_sha256=None,
-        items="x.item",
-        num_items=56,
-        num_phones=7,
-        num_speakers=2,
-        default_layer=list(errors)[-1],
-        layers=layers,
-        skipped_layers=(),
-        encoding_seconds=7.4,
-        scoring_seconds=2.0,
-    )
-    return msgspec.structs.replace(example, **changes)
+from probing.conftest import ABX_SETTINGS, abx_result
 
 
 @pytest.fixture(autouse=True)
@@ -141,17 +92,17 @@ def test_each_panel_has_a_curve_for_each_model_with_a_ring_on_the_default() -> N
 
 
 def test_results_are_added_and_replaced_and_other_settings_are_not_mixed(tmp_path: Path) -> None:
-    assert comparable_abx(tmp_path, SETTINGS) == ()
+    assert comparable_abx(tmp_path, ABX_SETTINGS) == ()
     first, second = abx_result("m", {"a": (0.1, 0.2)}), abx_result("n", {"a": (0.1, 0.2)})
     better = abx_result("m", {"a": (0.05, 0.1)})
     for new in (first, second, better):
-        add_abx(tmp_path, SETTINGS, new)
+        add_abx(tmp_path, ABX_SETTINGS, new)
     report = read_abx(tmp_path / "abx.json")
-    assert (report.settings, report.results) == (SETTINGS, (better, second))
+    assert (report.settings, report.results) == (ABX_SETTINGS, (better, second))
     assert "| `m` | 5.0 (a) |" in (tmp_path / "abx.md").read_text()
     assert (tmp_path / "abx.png").read_bytes().startswith(b"\x89PNG")
     before = (tmp_path / "abx.json").read_bytes()
-    other = msgspec.structs.replace(SETTINGS, context="any")
+    other = msgspec.structs.replace(ABX_SETTINGS, context="any")
     with pytest.raises(AuricleError, match="choose another --out"):
         add_abx(tmp_path, other, first)
     assert (tmp_path / "abx.json").read_bytes() == before

@@ -105,7 +105,8 @@ def dtw(
         sizes = (torch.from_numpy(x[part]) for x in (firsts, strides, num_rows, num_columns))
         paths[torch.from_numpy(part)] = _align(steps, *sizes)
         start += size
-    return (paths >> LENGTH_BITS).double() / scale / (paths & (2**LENGTH_BITS - 1))
+    sums, lengths = (paths >> LENGTH_BITS).double() / scale, paths & (2**LENGTH_BITS - 1)
+    return torch.div(sums, lengths)
 
 
 def _align(

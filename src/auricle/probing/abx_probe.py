@@ -135,7 +135,7 @@ def frame_ranges(times: Tensor, items: Sequence[Item]) -> NDArray[np.int64]:
     """
     centres = times.double().mean(dim=1).numpy().round(CENTRE_DECIMALS)
     bounds = np.array([(item.onset, item.offset) for item in items]).round(CENTRE_DECIMALS)
-    return np.searchsorted(centres, bounds).astype(np.int64)
+    return np.asarray(np.searchsorted(centres, bounds), dtype=np.int64)
 
 
 def _layer_items(
@@ -169,4 +169,4 @@ def _layer_items(
 
 
 def _codes(labels: Sequence[str]) -> NDArray[np.int64]:
-    return np.unique(np.array(labels), return_inverse=True)[1].astype(np.int64)
+    return np.asarray(np.unique(np.array(labels), return_inverse=True)[1], dtype=np.int64)

@@ -154,7 +154,9 @@ def _symbols(units: NDArray[np.generic]) -> NDArray[np.int64]:
         )
     if units.ndim == 1:
         return units.astype(np.int64)
-    return np.unique(units, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    _, places = np.unique(units, axis=0, return_inverse=True)
+    symbols: NDArray[np.int64] = places.reshape(-1).astype(np.int64)
+    return symbols
 
 
 def _entropy_bits(symbols: NDArray[np.int64]) -> float:
