@@ -186,8 +186,8 @@ def abx_part(sources: Sources, folder: str) -> Iterator[str]:
     yield (
         "How often, in percent, a phone is nearer to another phone than to itself said again, in "
         "the same context, within and across speakers: less is better, and nothing is trained. The "
-        f"best layer is the one with the fewest errors across speakers. {first.num_items:,} phones of "
-        f"{first.num_speakers} speakers, whose utterances the minis have heard without labels. "
+        f"best layer is the one with the fewest errors across speakers. {first.num_items:,} phones "
+        f"of {first.num_speakers} speakers, whose utterances the minis have heard without labels. "
         "[How it is measured](../probing.md#abx)."
     )
     yield ""

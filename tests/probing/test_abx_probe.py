@@ -10,11 +10,11 @@ import auricle
 from auricle.errors import AuricleError, LayerError
 from auricle.probing.abx_probe import frame_ranges, measure_abx
 from auricle.probing.abx_report import abx_settings
-from auricle.probing.items import Item, read_item_task, read_items, write_items
+from auricle.probing.items import PhoneItem, read_item_task, read_items, write_items
 
 
-def item(onset: float, offset: float) -> Item:
-    return Item(
+def item(onset: float, offset: float) -> PhoneItem:
+    return PhoneItem(
         file="f", onset=onset, offset=offset, phone="A", previous="B", following="C", speaker="s"
     )
 

@@ -8,7 +8,7 @@ from auricle.corpus.utterance import Segment, Utterance
 from auricle.errors import AuricleError
 from auricle.probing.items import (
     COLUMNS,
-    Item,
+    PhoneItem,
     check_items,
     items_of,
     read_item_task,
@@ -65,7 +65,9 @@ def test_columns_are_found_by_their_names(tmp_path: Path) -> None:
         "speaker #file extra onset offset next-phone prev-phone #phone\n84 f 7 0.5 1 N P X\n\n"
     )
     assert read_items(path) == [
-        Item(file="f", onset=0.5, offset=1.0, phone="X", previous="P", following="N", speaker="84")
+        PhoneItem(
+            file="f", onset=0.5, offset=1.0, phone="X", previous="P", following="N", speaker="84"
+        )
     ]
 
 

@@ -17,7 +17,7 @@ from auricle.models.base import Encoder
 from auricle.probing.abx import AbxItems, abx_scores
 from auricle.probing.abx_report import AbxLayer, AbxResult, AbxSettings
 from auricle.probing.features import encoded
-from auricle.probing.items import Item, ItemTask, check_items
+from auricle.probing.items import ItemTask, PhoneItem, check_items
 from auricle.probing.probe import choose_layers
 
 CENTRE_DECIMALS = 9
@@ -127,7 +127,7 @@ def _collect(
     }
 
 
-def frame_ranges(times: Tensor, items: Sequence[Item]) -> NDArray[np.int64]:
+def frame_ranges(times: Tensor, items: Sequence[PhoneItem]) -> NDArray[np.int64]:
     """First frame of each item and the first after it (N, 2).
 
     `times` (T, 2) are start and end of the receptive field of each frame, in seconds. An item has
@@ -139,7 +139,7 @@ def frame_ranges(times: Tensor, items: Sequence[Item]) -> NDArray[np.int64]:
 
 
 def _layer_items(
-    parts: list[tuple[Tensor, NDArray[np.int64]]], items: Sequence[Item]
+    parts: list[tuple[Tensor, NDArray[np.int64]]], items: Sequence[PhoneItem]
 ) -> tuple[AbxItems, int]:
     """Items with frames of one layer, and the number of those without.
 

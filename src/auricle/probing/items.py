@@ -27,7 +27,7 @@ SILENCES = frozenset(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Item:
+class PhoneItem:
     """A phone that a speaker says from `onset` up to `offset`, in seconds, in its context."""
 
     file: str
@@ -54,10 +54,10 @@ class ItemTask:
     source: str
     span: str
     utterances: tuple[Utterance, ...]
-    items: tuple[tuple[Item, ...], ...]
+    items: tuple[tuple[PhoneItem, ...], ...]
 
 
-def read_items(path: Path) -> list[Item]:
+def read_items(path: Path) -> list[PhoneItem]:
     """Read an item file: a header with the names of `COLUMNS`, fields with blanks between them.
 
     Raises:
@@ -97,7 +97,7 @@ def _expected() -> str:
     return f"expected a line {' '.join(COLUMNS)!r} and below it one item a line, times in seconds"
 
 
-def _item(fields: Sequence[str], num_columns: int, places: Sequence[int]) -> Item:
+def _item(fields: Sequence[str], num_columns: int, places: Sequence[int]) -> PhoneItem:
     if len(fields) != num_columns:
         raise ValueError(f"got {len(fields)} fields, the header has {num_columns}")
     file, onset, offset, phone, previous, following, speaker = (fields[place] for place in places)
@@ -106,7 +106,7 @@ def _item(fields: Sequence[str], num_columns: int, places: Sequence[int]) -> Ite
         raise ValueError(f"got an item from {onset} to {offset} s")
     if end <= start:
         raise ValueError(f"got the offset {offset}, which is not after the onset {onset}")
-    return Item(
+    return PhoneItem(
         file=file,
         onset=start,
         offset=end,
@@ -117,7 +117,7 @@ def _item(fields: Sequence[str], num_columns: int, places: Sequence[int]) -> Ite
     )
 
 
-def write_items(path: Path, items: Iterable[Item]) -> None:
+def write_items(path: Path, items: Iterable[PhoneItem]) -> None:
     """Write an item file.
 
     Raises:
@@ -127,7 +127,7 @@ def write_items(path: Path, items: Iterable[Item]) -> None:
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def item_text(items: Iterable[Item]) -> str:
+def item_text(items: Iterable[PhoneItem]) -> str:
     """Text of an item file."""
     lines = [" ".join(COLUMNS)]
     for one in items:
@@ -137,7 +137,7 @@ def item_text(items: Iterable[Item]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def items_of(utterance: Utterance, *, triphones: bool = False) -> Iterator[Item]:
+def items_of(utterance: Utterance, *, triphones: bool = False) -> Iterator[PhoneItem]:
     """Items of the segments of an utterance, which has the label `speaker`.
 
     Pauses (`SILENCES`) are no items, but contexts, as `SIL`; so are gaps and the ends of the
@@ -151,7 +151,7 @@ def items_of(utterance: Utterance, *, triphones: bool = False) -> Iterator[Item]
         if triphones and (before is None or after is None):
             continue
         whole = triphones and before is not None and after is not None
-        yield Item(
+        yield PhoneItem(
             file=utterance.id.rpartition("/")[2],
             onset=before.start if whole and before else phone.start,
             offset=after.end if whole and after else phone.end,
@@ -214,7 +214,7 @@ def read_item_task(
 
 def _matched(data: str | Path, path: Path) -> ItemTask:
     """Utterances of a corpus with the items of a file."""
-    by_file: dict[str, list[Item]] = {}
+    by_file: dict[str, list[PhoneItem]] = {}
     for item in read_items(path):
         by_file.setdefault(item.file, []).append(item)
     listing = list_utterances([str(data)], is_strict=False)
@@ -247,7 +247,7 @@ def _matched(data: str | Path, path: Path) -> ItemTask:
     )
 
 
-def check_items(items: Sequence[Item], seconds: float) -> None:
+def check_items(items: Sequence[PhoneItem], seconds: float) -> None:
     """Check that items fit a recording of the given duration.
 
     Raises:
