@@ -194,8 +194,9 @@ def abx_part(sources: Sources, folder: str) -> Iterator[str]:
     yield from _linked(abx_table(sources.abx), sources.minis, folder)
     yield from ("", "![ABX error of every layer](probes/abx.png)", "")
     yield (
-        "All numbers: [JSON](probes/abx.json), of the items in [abx.item](probes/abx.item), which come "
-        "from an automatic forced alignment of the LibriSpeech chapters 26-496, 19-198 and 27-123349."
+        "All numbers: [JSON](probes/abx.json), of the items in [abx.item](probes/abx.item), which "
+        "come from an automatic forced alignment of the LibriSpeech chapters 19-198, 26-496 and "
+        "27-123349."
     )
 
 
