@@ -7,7 +7,7 @@ import pytest
 
 import auricle
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import MissingExtraError
 from auricle.plotting import api as pictures
 from auricle.plotting import figures

@@ -10,7 +10,7 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.catalogue.family import FAMILIES
 from auricle.models.base import Encoder
 from auricle.nn import chunking, conv_stack

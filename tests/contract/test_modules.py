@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize, prune
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError
 from auricle.models.base import Encoder
 from auricle.models.waveform_transformer import Wav2Vec2Config

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.catalogue.family import FAMILIES, find_family
 from auricle.nn import chunking, conv_stack
 from auricle.nn.batch import Batch

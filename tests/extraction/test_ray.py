@@ -24,7 +24,7 @@ import soundfile
 
 import auricle
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.extraction.ray import actors
 from auricle.store.reader import open as open_store
 

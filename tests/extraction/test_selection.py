@@ -9,7 +9,7 @@ import torch
 
 import auricle
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AuricleError, LayerError
 from auricle.extraction.selection import (
     CODES,

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, ExtractionError, StoreError
 from auricle.extraction import spooling
 from auricle.extraction.local import LocalEngine

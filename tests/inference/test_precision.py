@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.cli.options import PRECISIONS as CLI_PRECISIONS
 from auricle.errors import AuricleError
 from auricle.inference.precision import (

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.geometry import SAMPLE_RATE
 from auricle.inference import windows

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AuricleError, CheckpointError
 from auricle.units import fit as module
 from auricle.units.codebook import Units

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AuricleError, LayerError
 from auricle.models.base import Encoder
 from auricle.units.fit import fit_units, state_path

@@ -117,7 +117,7 @@ def _reports(encoder: Encoder) -> list[LayerReport]:
     import torch
 
     from auricle.audio.files import read_audio
-    from auricle.audio.samples import sample_paths
+    from auricle.audio.inputs import sample_paths
     from auricle.geometry import SAMPLE_RATE
     from auricle.nn.cpu.policy import reference_kernels
 

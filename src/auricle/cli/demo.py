@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from auricle.audio.files import read_audio
-    from auricle.audio.samples import sample_paths
+    from auricle.audio.inputs import sample_paths
     from auricle.extraction.writers.arrays import save_npy
     from auricle.files.atomic import write_whole
     from auricle.geometry import SAMPLE_RATE

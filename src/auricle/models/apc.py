@@ -15,7 +15,7 @@ from auricle.info import LayerInfo
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch
-from auricle.nn.depth import check_depth
+from auricle.nn.layers import check_depth
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
 from auricle.nn.recurrent import GruStack
 

@@ -28,7 +28,7 @@ from auricle.nn.batch import (
 )
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import is_traced
-from auricle.nn.depth import reaching
+from auricle.nn.layers import reaching
 
 
 class Encoder(EncoderDefinition):

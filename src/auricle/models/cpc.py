@@ -19,7 +19,7 @@ from auricle.nn.batch import Batch, Layout, Lengths, frames_of, pad_rows, paddin
 from auricle.nn.conv import Conv1d
 from auricle.nn.conv_stack import StackModule, run_stack
 from auricle.nn.cpu.policy import may_overwrite, takes_one_by_one
-from auricle.nn.depth import check_depth
+from auricle.nn.layers import check_depth
 from auricle.nn.norms import BatchNorm, ChannelNorm, UtteranceGroupNorm, over_valid_frames
 from auricle.nn.recurrent import Gru, recur
 

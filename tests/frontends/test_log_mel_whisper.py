@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auricle.frontends.whisper_mel import GEOMETRY, _filters, log_mel
+from auricle.frontends.log_mel import WHISPER_GEOMETRY, _whisper_filters, whisper_log_mel
 
 
 def hertz(mel: float) -> float:
@@ -44,8 +44,8 @@ def test_rows_are_the_formula_s_whatever_stands_beside_them(num_mels: int) -> No
     loud = 0.3 * torch.randn(3200, generator=generator)
     quiet = torch.cat([0.05 * torch.randn(1700, generator=generator), torch.zeros(1500)])
     rows = torch.stack([loud, quiet, torch.zeros(3200)])
-    features = log_mel(rows, num_mels)
-    assert features.shape == (3, GEOMETRY.num_frames(3200), num_mels)
+    features = whisper_log_mel(rows, num_mels)
+    assert features.shape == (3, WHISPER_GEOMETRY.num_frames(3200), num_mels)
     for row, ours in zip(rows, features, strict=True):
         torch.testing.assert_close(ours.double(), reference(row, num_mels), rtol=0, atol=2e-5)
     assert features[2].eq(-1.5).all()
@@ -56,14 +56,14 @@ def test_rows_are_the_formula_s_whatever_stands_beside_them(num_mels: int) -> No
 @pytest.mark.parametrize("num_mels", [80, 128])
 def test_filters_are_slaney_s(num_mels: int) -> None:
     expected = torch.from_numpy(mel_basis(num_mels).T)
-    torch.testing.assert_close(_filters(num_mels).double(), expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(_whisper_filters(num_mels).double(), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_gradients_pass() -> None:
     wav = 0.1 * torch.randn(1, 1600, generator=torch.Generator().manual_seed(0))
     wav[0, 800:] = 0
     wav.requires_grad_()
-    log_mel(wav, 80).square().sum().backward()
+    whisper_log_mel(wav, 80).square().sum().backward()
     assert wav.grad is not None
     assert wav.grad.isfinite().all()
     assert wav.grad.any()

@@ -12,7 +12,7 @@ import joblib
 import numpy as np
 import pytest
 
-from auricle.checkpoints.pickle.joblib import array_of, read_pickled_arrays
+from auricle.checkpoints.pickle.archives import array_of, read_pickled_arrays
 from auricle.errors import CheckpointError
 
 CENTROIDS = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
@@ -90,7 +90,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 def test_what_unfolds_beyond_reason_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("auricle.checkpoints.pickle.joblib.MAX_BYTES", 10_000)
+    monkeypatch.setattr("auricle.checkpoints.pickle.archives.MAX_BYTES", 10_000)
     path = tmp_path / "km"
     joblib.dump({"c": np.zeros((1000, 1000), np.float32)}, path, compress=("gzip", 9))
     with pytest.raises(CheckpointError, match="unfolds to more than 10000"):

@@ -5,7 +5,7 @@ from typing import get_args
 
 import torch
 
-from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
+from auricle.nn.layers import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 
 def test_every_name_has_its_function() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.frontends.feature_transforms import append_deltas, cmvn
+from auricle.frontends.framing import append_deltas, cmvn
 
 
 def deltas_by_loop(features: torch.Tensor, window: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from auricle.nn.depth import reaching
+from auricle.nn.layers import reaching
 
 
 @pytest.fixture

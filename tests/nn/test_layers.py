@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from auricle.nn.depth import MAX_DEPTH, check_depth
+from auricle.nn.layers import MAX_DEPTH, check_depth
 
 
 def test_depths() -> None:

@@ -1,17 +1,47 @@
-"""Depth of an encoder: its limit, the norm at its end, layers that training leaves out, and
-parameters beyond what an output needs.
+"""Parts of layers of every kind: activation functions, limits of depth, layers left out of a step.
+
+Also the norm at the end of an encoder, and parameters beyond what an output needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.info import FinalNorm
 from auricle.nn.cpu.policy import is_plain_tensor, is_traced
+
+Activation = Literal["gelu", "relu", "swish", "tanh"]
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "swish": F.silu,
+    "tanh": torch.tanh,
+}
+"""GELU is the exact one (erf); swish is x * sigmoid(x)."""
+
+
+WaveformActivation = Literal["gelu", "gelu_tanh", "relu", "swish", "tanh", "linear"]
+
+FfnActivation = Literal[WaveformActivation, "swiglu"]
+"""`swiglu` multiplies one half of its input by swish of the other (arXiv:2002.05202)."""
+
+WAVEFORM_ACTIVATIONS: dict[WaveformActivation, Callable[[Tensor], Tensor]] = {
+    "gelu": ACTIVATIONS["gelu"],
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": ACTIVATIONS["relu"],
+    "swish": ACTIVATIONS["swish"],
+    "tanh": ACTIVATIONS["tanh"],
+    "linear": nn.Identity(),
+}
+"""`gelu_tanh` approximates GELU by a tanh (Hendrycks & Gimpel, arXiv:1606.08415)."""
+
 
 MAX_DEPTH = 1_000
 """Far above any published encoder; a damaged config must not build modules for hours."""

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from auricle.nn.activations import ACTIVATIONS, Activation
+from auricle.nn.layers import ACTIVATIONS, Activation
 
 
 @pytest.mark.parametrize(

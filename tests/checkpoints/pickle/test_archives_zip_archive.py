@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from auricle.checkpoints.pickle.zip_archive import ZipArchive
+from auricle.checkpoints.pickle.archives import ZipArchive
 from auricle.errors import CheckpointError
 
 CONTENT = b"content of the member"
@@ -88,7 +88,7 @@ def test_compressed_members_are_refused(method: int, tmp_path: Path) -> None:
 
 
 def test_large_directories_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("auricle.checkpoints.pickle.zip_archive.MAX_DIRECTORY_BYTES", 100)
+    monkeypatch.setattr("auricle.checkpoints.pickle.archives.MAX_DIRECTORY_BYTES", 100)
     with pytest.raises(CheckpointError, match=r"a directory of \d+ bytes; expected at most 100"):
         open_archive(path)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from auricle.audio.files import read_audio, read_header
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 
 
 def test_bundled_speech_is_there_with_its_attribution() -> None:

@@ -10,8 +10,8 @@ import torch
 import auricle
 from auricle.catalogue.family import FAMILIES
 from auricle.checkpoints.keymap import KeyMap
-from auricle.checkpoints.npc_repo import codebooks, convert, fbank_config
 from auricle.checkpoints.options import Options
+from auricle.checkpoints.repositories import codebooks, convert_npc, fbank_config
 from auricle.errors import CheckpointError
 from auricle.frontends import FbankConfig
 from auricle.models.apc import ApcConfig, VqApcConfig
@@ -74,11 +74,11 @@ def read(family: str, **paras: Any) -> Any:
     """The config that options of a family make."""
     audio = {"feat_type": "fbank", "feat_dim": 80}
     payload = {"config": {"data": {"audio": audio}, "model": {"paras": paras}}, "model": {}}
-    return convert(payload, FAMILIES[family]).config
+    return convert_npc(payload, FAMILIES[family]).config
 
 
 def test_every_option_of_apc_is_read() -> None:
-    converted = convert(apc_payload(), FAMILIES["apc"])
+    converted = convert_npc(apc_payload(), FAMILIES["apc"])
     assert converted.config == ApcConfig(
         features=FbankConfig(num_mels=40, window="hamming", cmvn=False),
         num_layers=5,
@@ -97,7 +97,7 @@ def test_unknown_or_missing_options_of_apc_are_refused() -> None:
         ({"num_layers": 0}, "does not hold: .* but has 0"),
     ):
         with pytest.raises(CheckpointError, match=reason):
-            convert(apc_payload(**paras), FAMILIES["apc"])
+            convert_npc(apc_payload(**paras), FAMILIES["apc"])
 
 
 def test_the_prediction_head_belongs_to_pretraining() -> None:
