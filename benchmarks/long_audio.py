@@ -122,7 +122,7 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.codes:
             (output,) = encoder.codes([waveform])
         elif arguments.window_seconds is not None:
-            from auricle.inference.windows import encode_windows
+            from auricle.inference.approximate import encode_windows
 
             (output,) = encode_windows(
                 encoder,

@@ -24,7 +24,7 @@ from auricle.checkpoints.pickle.tensors import fill_from_file
 from auricle.checkpoints.reading import read_checkpoint
 from auricle.errors import CheckpointError
 from auricle.info import Provenance
-from auricle.models.apc import Apc, ApcConfig
+from auricle.models.predictive_coding import Apc, ApcConfig
 from checkpoints.conftest import content, saved
 from golden_cases import GoldenCase
 

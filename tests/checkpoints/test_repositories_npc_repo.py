@@ -14,8 +14,8 @@ from auricle.checkpoints.options import Options
 from auricle.checkpoints.repositories import codebooks, convert_npc, fbank_config
 from auricle.errors import CheckpointError
 from auricle.frontends import FbankConfig
-from auricle.models.apc import ApcConfig, VqApcConfig
 from auricle.models.npc import NpcConfig
+from auricle.models.predictive_coding import ApcConfig, VqApcConfig
 from auricle.nn.quantizer import CodebookConfig
 from golden_cases import GoldenCase
 

@@ -18,8 +18,7 @@ from auricle.extraction.selection import (
     Windows,
 )
 from auricle.geometry import SAMPLE_RATE
-from auricle.inference.precision import encoder_sha256
-from auricle.inference.windows import encode_windows, window_codes
+from auricle.inference.approximate import encode_windows, encoder_sha256, window_codes
 from auricle.models.base import Encoder
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from auricle.catalogue.family import FAMILIES
 from auricle.errors import AudioError, AuricleError
 from auricle.frontends.log_mel import whisper_log_mel
-from auricle.inference.windows import encode_windows
-from auricle.models import padded
+from auricle.inference.approximate import encode_windows
+from auricle.models import outputs
 from auricle.models.whisper import Whisper, WhisperConfig, sinusoids
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.layers import WAVEFORM_ACTIVATIONS
@@ -156,7 +156,7 @@ def test_outputs_keep_no_frames_of_silence_in_memory() -> None:
 def test_batches_are_counted_in_padded_audio(monkeypatch: pytest.MonkeyPatch) -> None:
     model = encoder()
     sizes: list[int] = []
-    monkeypatch.setattr(padded, "MAX_PADDED_SECONDS", 3.0)
+    monkeypatch.setattr(outputs, "MAX_PADDED_SECONDS", 3.0)
     encode = model.encode
     monkeypatch.setattr(
         model,

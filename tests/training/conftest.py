@@ -10,7 +10,7 @@ import soundfile
 
 from auricle.audio.files import read_audio
 from auricle.audio.inputs import sample_paths
-from auricle.training.corpus import Corpus, read_corpus
+from auricle.training.building import Corpus, read_corpus
 from auricle.training.recipe import Recipe, parse_recipe
 
 RECIPE = """

@@ -17,8 +17,7 @@ from auricle.errors import AuricleError, CheckpointError
 from auricle.units import fit as module
 from auricle.units.codebook import Units
 from auricle.units.fit import fit_frames, state_path
-from auricle.units.frames import FrameSource
-from auricle.units.steps import FitOptions
+from auricle.units.fit_data import FitOptions, FrameSource
 from forks import Forked, run
 
 NUM_MEANS = 8

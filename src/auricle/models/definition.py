@@ -16,7 +16,7 @@ from auricle.files.safetensors import NativeCheckpoint, write_native
 from auricle.frontends import FrontendConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.info import FinalNorm, LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
-from auricle.models.layer_choice import LayerChoice
+from auricle.models.outputs import LayerChoice
 from auricle.nn.batch import Batch, Layout
 from auricle.nn.cpu.policy import first_change
 

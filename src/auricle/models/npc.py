@@ -17,10 +17,9 @@ from auricle.info import LayerInfo
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Lengths, as_ints, pad_rows, padding_mask, zero_padding
-from auricle.nn.chunking import HaloChunk, halo_chunks
 from auricle.nn.conv import Conv1d, as_windows, frame_windows
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import may_overwrite
+from auricle.nn.cpu.policy import HaloChunk, halo_chunks, may_overwrite
 from auricle.nn.layers import ACTIVATIONS, check_depth
 from auricle.nn.linear import Linear
 from auricle.nn.norms import BatchNorm, over_valid_frames

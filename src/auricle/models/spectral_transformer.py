@@ -18,8 +18,7 @@ from auricle.info import LayerInfo
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Layout, as_ints, pad_rows
-from auricle.nn.chunking import map_chunks
-from auricle.nn.cpu.policy import acts, is_traced, may_pack
+from auricle.nn.cpu.policy import acts, is_traced, map_chunks, may_pack
 from auricle.nn.layers import check_depth
 from auricle.nn.linear import Linear
 from auricle.nn.transformer import TransformerLayer

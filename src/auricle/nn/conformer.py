@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from auricle.info import FinalNorm
 from auricle.nn.batch import Layout, zero_padding
-from auricle.nn.chunking import map_chunks
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import acts
+from auricle.nn.cpu.policy import acts, map_chunks
 from auricle.nn.layers import (
     WAVEFORM_ACTIVATIONS,
     WaveformActivation,

@@ -25,9 +25,8 @@ from auricle.nn.attention import (
     columns_of,
 )
 from auricle.nn.batch import Layout, padding_mask, zero_padding
-from auricle.nn.chunking import chunks, map_chunks
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
-from auricle.nn.cpu.policy import acts
+from auricle.nn.cpu.policy import acts, chunks, map_chunks
 from auricle.nn.layers import (
     FfnActivation,
     WaveformActivation,

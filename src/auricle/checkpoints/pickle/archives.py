@@ -1,8 +1,8 @@
 """Archives that pickles come in: the zip files of `torch.save`, and joblib's files of arrays.
 
-Of zip archives stored members alone are read, never extracted. joblib, by which scikit-learn's users
-save, writes an array as an object of its own, followed by the bytes of the array in the midst of
-the pickle (https://github.com/joblib/joblib, `numpy_pickle.NumpyArrayWrapper`), and may compress
+Of zip archives stored members alone are read, never extracted. joblib, by which scikit-learn's
+users save, writes an array as an object of its own, followed by the bytes of the array in the midst
+of the pickle (https://github.com/joblib/joblib, `numpy_pickle.NumpyArrayWrapper`), and may compress
 all of the file. Nothing of either is run.
 """
 
