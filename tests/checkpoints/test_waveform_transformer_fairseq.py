@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from auricle.catalogue.family import FAMILIES, FamilyFormat
-from auricle.checkpoints.adapters import WITHOUT_ADAPTERS
+from auricle.checkpoints.state_dicts import WITHOUT_ADAPTERS
 from auricle.checkpoints.huggingface import (
     CONFIG,
     PREPROCESSOR,

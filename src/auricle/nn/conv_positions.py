@@ -19,6 +19,12 @@ from auricle.nn.norms import check_variance
 STACK_NORM_EPS = 1e-5
 """Of the norms between stacked convolutions, whatever the Transformer's own is."""
 
+MIN_BF16_CHANNELS = 16
+"""Channels per group below which bfloat16 is computed in float32 on the CPU.
+
+Kernels of torch 2.13 for CPUs with AMX give other numbers there, by several standard deviations.
+"""
+
 MAX_DEPTH = 1000
 """Deeper stacks are taken for damaged configurations."""
 
@@ -61,6 +67,22 @@ class ConvPositionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         return (window,) * self.depth
 
 
+def _grouped_conv(x: Tensor, weight: Tensor, bias: Tensor | None, num_groups: int) -> Tensor:
+    """Convolution (B, D, T - kernel_size + 1) of `x` (B, D, T), in the type of `x`."""
+    is_wrong = x.dtype == torch.bfloat16 and x.device.type == "cpu"
+    if is_wrong and weight.shape[1] < MIN_BF16_CHANNELS:
+        wide = None if bias is None else bias.float()
+        return F.conv1d(x.float(), weight.float(), wide, groups=num_groups).to(x.dtype)
+    return F.conv1d(x, weight.to(x.dtype), bias, groups=num_groups)
+
+
+class _GroupedConv(nn.Conv1d):
+    """A convolution in groups without padding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _grouped_conv(x, self.weight, self.bias, self.groups)
+
+
 class ConvPositions(nn.Module):
     """Positions (B, T, D) of frames (B, T, D) that hold zeros on padding."""
 
@@ -74,7 +96,7 @@ class ConvPositions(nn.Module):
             self.convs = nn.ModuleList([WeightNormConv(config, dim=dim)])
         else:
             self.convs = nn.ModuleList(
-                nn.Conv1d(dim, dim, config.kernel_size, groups=config.num_groups)
+                _GroupedConv(dim, dim, config.kernel_size, groups=config.num_groups)
                 for _ in range(config.depth)
             )
         if config.kind == "batch_norm":
@@ -144,7 +166,7 @@ class WeightNormConv(Prepacking):
     def forward(self, x: Tensor) -> Tensor:
         """Convolution (B, D, T - kernel_size + 1) of `x` (B, D, T)."""
         weight = self.cached_from("weight", (self.weight_v, self.weight_g), self.folded)
-        return F.conv1d(x, weight.to(x.dtype), self.bias, groups=self.num_groups)
+        return _grouped_conv(x, weight, self.bias, self.num_groups)
 
     def folded(self) -> Tensor:
         """The convolution's weight (D, D / groups, kernel_size), the norm folded in."""
