@@ -17,6 +17,33 @@ from auricle.models.base import Encoder
 class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of objective configurations: frozen, keyword-only, validated on construction."""
 
+    @property
+    def unit_targets(self) -> tuple[UnitTargets, ...]:
+        """Codebooks whose units the loss predicts; none for most losses."""
+        return ()
+
+
+class UnitTargets(ObjectiveConfig, frozen=True, kw_only=True):
+    """Units of frames that a loss predicts (`[[objective.targets]]`): a codebook, read or fitted.
+
+    Attributes:
+        num_units: Entries of the codebook.
+        units: File of units fitted before (`auricle units fit`), or None to fit them on the
+            training audio when training begins.
+        model: Encoder whose frames are clustered: a name as in `auricle list`, or `mfcc` for 13
+            cepstral coefficients with deltas (the first iteration of HuBERT).
+        layer: Layer of it; None for its default layer.
+    """
+
+    num_units: int
+    units: str | None = None
+    model: str = "mfcc"
+    layer: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_units < 2:
+            raise ValueError(f"num_units must be at least 2, but is {self.num_units}")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loss:
