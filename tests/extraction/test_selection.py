@@ -18,9 +18,9 @@ from auricle.extraction.selection import (
     Selection,
     Windows,
     describe,
-    encoder_sha256,
 )
 from auricle.geometry import SAMPLE_RATE
+from auricle.inference.precision import encoder_sha256
 from auricle.inference.windows import encode_windows, window_codes
 from auricle.models.base import Encoder
 from auricle.store.layout import StoreMeta

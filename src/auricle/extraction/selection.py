@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-import msgspec
 import torch
 from torch import Tensor
 
 from auricle.errors import AuricleError
 from auricle.geometry import SAMPLE_RATE
-from auricle.inference.precision import precision_of
+from auricle.inference.precision import encoder_sha256, precision_of
 from auricle.inference.windows import window_codes, window_layers
 from auricle.info import FinalNorm, LayerInfo
 from auricle.models.base import Encoder
@@ -344,19 +342,3 @@ def describe(
         licence=info.licence,
         library_version=library_version,
     )
-
-
-def encoder_sha256(encoder: Encoder) -> str:
-    """Digest, in hex, of all that decides what an encoder gives: family, configuration, weights.
-
-    Unlike the digest of a checkpoint's file it is there for every encoder, and is the same
-    whatever format the weights came in.
-    """
-    digest = hashlib.sha256(encoder.family.encode())
-    digest.update(msgspec.json.encode(encoder.config))
-    if precision_of(encoder) == "int8":
-        digest.update(b"int8")  # other types are those of the weights
-    for name, weight in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(memoryview(weight.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
-    return digest.hexdigest()
