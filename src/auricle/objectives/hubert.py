@@ -20,9 +20,6 @@ from auricle.objectives.base import (
 )
 from auricle.objectives.wav2vec2 import draw_spans, initialise, scale_gradient
 
-NO_UNIT = -1
-"""Target of padding."""
-
 
 class HubertObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
     """Options of HuBERT's objective; the defaults are Base's (section 4.2 and fairseq).
@@ -117,6 +114,7 @@ class HubertObjective(Objective):
         self.heads = nn.ModuleList(
             UnitHead(width, config.projection_dim, target.num_units, config.logit_temperature)
             for target in config.targets
+            for _ in range(target.num_stages)
         )
         if config.initialise_encoder:
             initialise(encoder)

@@ -274,14 +274,9 @@ class Trainer:
         if settings.caches_audio:
             decoded = [utterance.read() for utterance in self.corpus.utterances]
         units = None
-        if self.recipe.objective.unit_targets:
-            units = prepare_units(
-                self.recipe.objective.unit_targets,
-                self.corpus,
-                self.out,
-                self.objective.encoder,
-                self.accelerator,
-            )
+        if targets := self.recipe.objective.unit_targets:
+            frames = self.objective.encoder.layer_infos[-1].geometry
+            units = prepare_units(targets, self.corpus, self.out, frames, self.accelerator)
         stream = BatchStream(
             corpus=self.corpus,
             options=self.recipe.data,
