@@ -66,7 +66,7 @@ SLOW = (
     "test_imports.py",
     "inference/test_windows.py",
     "explore/test_drawing.py",
-    "test_plug_ins.py",
+    "test_optional.py",
     "tools/test_compare_versions.py",
 )
 """Files and folders that take seconds, the longest first: begun first, and not quick."""

@@ -17,7 +17,6 @@ LEVELS: dict[str, int] = {
     "errors": 0,
     "geometry": 0,
     "optional": 1,
-    "plug_ins": 1,
     "info": 1,
     "files": 2,
     "audio": 3,

@@ -1,4 +1,4 @@
-"""Records of plug-ins in the catalogue; tests/test_plug_ins.py installs one for real."""
+"""Records of plug-ins in the catalogue; tests/test_optional.py installs one for real."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import auricle
-from auricle import plug_ins
+from auricle import optional
 from auricle.catalogue import search
 from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
@@ -38,18 +38,18 @@ def add(monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
     monkeypatch.setattr(
         importlib.metadata,
         "entry_points",
-        lambda group: added if group == plug_ins.RECORD_GROUP else [],
+        lambda group: added if group == optional.RECORD_GROUP else [],
     )
 
     def add(name: str, value: object) -> None:
         attribute = f"object_{len(added)}"
         setattr(module, attribute, value)
-        added.append(EntryPoint(name, f"{module.__name__}:{attribute}", plug_ins.RECORD_GROUP))
-        plug_ins.plug_ins.cache_clear()
+        added.append(EntryPoint(name, f"{module.__name__}:{attribute}", optional.RECORD_GROUP))
+        optional.plug_ins.cache_clear()
 
-    plug_ins.plug_ins.cache_clear()
+    optional.plug_ins.cache_clear()
     yield add
-    plug_ins.plug_ins.cache_clear()
+    optional.plug_ins.cache_clear()
 
 
 def of_tera(record: Record) -> Record:

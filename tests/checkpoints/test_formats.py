@@ -16,7 +16,7 @@ from auricle.checkpoints.formats import FORMATS, Format, formats_for, recognise
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.checkpoints.repositories import convert_cpc
 from auricle.errors import CheckpointError, PlugInError
-from auricle.plug_ins import PlugIn
+from auricle.optional import PlugIn
 from golden_cases import GoldenCase
 
 

@@ -9,7 +9,6 @@ import torch
 
 import auricle
 from auricle.catalogue.family import FAMILIES, FamilyFormat
-from auricle.checkpoints.adapters import WITHOUT_ADAPTERS
 from auricle.checkpoints.fairseq import matches_wavlm, wavlm_families
 from auricle.checkpoints.huggingface import (
     CONFIG,
@@ -19,6 +18,7 @@ from auricle.checkpoints.huggingface import (
     model_types,
 )
 from auricle.checkpoints.keymap import Renamed
+from auricle.checkpoints.state_dicts import WITHOUT_ADAPTERS
 from auricle.checkpoints.waveform_transformer import (
     convert_distiller,
     convert_fairseq,

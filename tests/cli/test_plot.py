@@ -9,8 +9,8 @@ from auricle.__main__ import main
 from auricle.corpus.utterance import Segment
 from auricle.plotting import api as pictures
 from auricle.plotting import figures
+from auricle.plotting.analysis import DrawnUtterance
 from auricle.plotting.picture import Picture
-from auricle.plotting.utterance import DrawnUtterance
 
 SaveWave = Callable[..., Path]
 

@@ -18,7 +18,7 @@ import soundfile
 import torch
 
 import auricle
-from auricle import plug_ins
+from auricle import optional
 from auricle.audio.files import read_audio
 from auricle.audio.samples import sample_paths
 from auricle.catalogue import search
@@ -235,10 +235,10 @@ def snippets(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     before, path = set(sys.modules), list(sys.path)
     module = ModuleType("snippets")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    plug_ins.plug_ins.cache_clear()
+    optional.plug_ins.cache_clear()
     yield module
     sys.path[:] = path
-    plug_ins.plug_ins.cache_clear()
+    optional.plug_ins.cache_clear()
     for name in set(sys.modules) - before:
         if name.startswith("auricle_"):
             del sys.modules[name]

@@ -37,7 +37,7 @@ from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from auricle import plug_ins
+from auricle import optional
 from auricle.__main__ import build_parser, main
 from auricle.catalogue import search
 from auricle.hub.cache import embedded_path
@@ -313,7 +313,7 @@ def install(source: Path) -> None:
     sys.path.insert(0, str(target))
     os.environ["PYTHONPATH"] += f"{os.pathsep}{target}"
     importlib.invalidate_caches()
-    plug_ins.plug_ins.cache_clear()
+    optional.plug_ins.cache_clear()
 
 
 def make(words: Sequence[str]) -> int:

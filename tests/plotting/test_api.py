@@ -12,10 +12,9 @@ import auricle
 from auricle.audio.samples import sample_paths
 from auricle.corpus.utterance import Segment
 from auricle.plotting import api as module
-from auricle.plotting.analysis import at_common_times, cka_matrix
+from auricle.plotting.analysis import DrawnUtterance, at_common_times, cka_matrix
 from auricle.plotting.api import comparison_of, layers_of_each, listen, picture_of, represent
 from auricle.plotting.picture import LayerSimilarity, Picture
-from auricle.plotting.utterance import DrawnUtterance
 
 SPEECH = sample_paths()[0]
 

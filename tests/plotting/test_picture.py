@@ -14,9 +14,9 @@ from auricle.corpus.utterance import Segment
 from auricle.errors import MissingExtraError
 from auricle.geometry import FrameGeometry, Window
 from auricle.plotting import panels as module
+from auricle.plotting.analysis import DrawnUtterance, FrameSequence, Representation
 from auricle.plotting.figures import code_colours, save_figure
 from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance
-from auricle.plotting.utterance import DrawnUtterance, FrameSequence, Representation
 
 GEOMETRY = FrameGeometry((Window(size=400, stride=160),))
 

@@ -12,7 +12,7 @@ import msgspec
 from auricle.catalogue.record import Record
 from auricle.errors import AuricleError, PlugInError, UnknownModelError
 from auricle.info import Paper
-from auricle.plug_ins import FAMILY_GROUP, PlugIn, described, find_plug_in, plug_ins
+from auricle.optional import FAMILY_GROUP, PlugIn, described, find_plug_in, plug_ins
 
 if sys.version_info >= (3, 11):
     import tomllib

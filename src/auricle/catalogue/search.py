@@ -20,7 +20,7 @@ from auricle.catalogue.family import FAMILIES, RECORDS, find_family, is_family, 
 from auricle.catalogue.record import Record
 from auricle.errors import PlugInError, UnknownModelError
 from auricle.files.digests import SHA256_DIGITS
-from auricle.plug_ins import RECORD_GROUP, PlugIn, find_plug_in, plug_ins
+from auricle.optional import RECORD_GROUP, PlugIn, find_plug_in, plug_ins
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -23,7 +23,6 @@ from auricle.checkpoints import (
     shapes,
     waveform_transformer,
 )
-from auricle.checkpoints.adapters import WITHOUT_ADAPTERS
 from auricle.checkpoints.keymap import Converted, KeyMap, split
 from auricle.checkpoints.options import (
     Configuration,
@@ -39,7 +38,7 @@ from auricle.checkpoints.repositories import (
     matches_pase,
     matches_whisper,
 )
-from auricle.checkpoints.state_dicts import kind_of, weights_in
+from auricle.checkpoints.state_dicts import WITHOUT_ADAPTERS, kind_of, weights_in
 from auricle.errors import CheckpointError, PlugInError
 from auricle.models.definition import Config
 from auricle.models.self_distilled import (
@@ -51,7 +50,7 @@ from auricle.models.spectral_transformer import SpectralBertConfig
 from auricle.models.w2v_bert import W2vBertConfig
 from auricle.models.wav2vec import ConvEncoderConfig
 from auricle.models.waveform_transformer import WaveformEncoderConfig
-from auricle.plug_ins import PlugIn, described
+from auricle.optional import PlugIn, described
 
 logger = logging.getLogger(__name__)
 

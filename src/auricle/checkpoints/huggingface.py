@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from auricle.catalogue.family import FAMILIES, Family
-from auricle.checkpoints.adapters import is_adapter_file, refuse_adapter_files
 from auricle.checkpoints.keymap import Converted, KeyMap, has_part
 from auricle.checkpoints.options import (
     Configuration,
@@ -25,7 +24,13 @@ from auricle.checkpoints.options import (
     read_configuration,
 )
 from auricle.checkpoints.pickle.unpickle import read_legacy_checkpoint
-from auricle.checkpoints.state_dicts import in_float32, state_dict, weights_in
+from auricle.checkpoints.state_dicts import (
+    in_float32,
+    is_adapter_file,
+    refuse_adapter_files,
+    state_dict,
+    weights_in,
+)
 from auricle.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -18,12 +18,6 @@ from torch import Tensor
 from auricle.catalogue.family import find_family
 from auricle.catalogue.search import repository_hint
 from auricle.checkpoints import huggingface, self_distilled
-from auricle.checkpoints.adapters import (
-    ADAPTER_KEYS,
-    WITHOUT_ADAPTERS,
-    refuse_adapter_alone,
-    refuse_adapter_keys,
-)
 from auricle.checkpoints.checkpoint import (
     UNKNOWN,
     Checkpoint,
@@ -43,7 +37,14 @@ from auricle.checkpoints.formats import (
 )
 from auricle.checkpoints.keymap import OPTIONAL_SUFFIX, Converted, Renamed
 from auricle.checkpoints.options import Configuration, read_configuration
-from auricle.checkpoints.state_dicts import state_dict, weights_in
+from auricle.checkpoints.state_dicts import (
+    ADAPTER_KEYS,
+    WITHOUT_ADAPTERS,
+    refuse_adapter_alone,
+    refuse_adapter_keys,
+    state_dict,
+    weights_in,
+)
 from auricle.errors import CheckpointError, UnknownModelError
 from auricle.files.safetensors import NativeCheckpoint, is_native, is_own, read_native
 from auricle.info import Provenance

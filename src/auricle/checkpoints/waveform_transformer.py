@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 
 from auricle.catalogue.family import Family, FamilyFormat, Field
-from auricle.checkpoints import fairseq, huggingface
-from auricle.checkpoints.adapters import ADAPTER_REASON, FAIRSEQ_ADAPTERS, WITHOUT_ADAPTERS
+from auricle.checkpoints import fairseq, huggingface, state_dicts
 from auricle.checkpoints.keymap import Converted, KeyMap, has_part, unwrapped
 from auricle.checkpoints.options import (
     Options,
@@ -213,10 +212,10 @@ def convert_huggingface(payload: Mapping[str, Any], family: Family) -> Converted
     spec = family.formats[huggingface.SPEC]
     options = huggingface.encoder_options(payload)
     preprocessor = Options(payload[huggingface.PREPROCESSOR], huggingface.PREPROCESSOR_FILE)
-    if not payload.get(WITHOUT_ADAPTERS):
-        options.demand("add_adapter", False, ADAPTER_REASON)
+    if not payload.get(state_dicts.WITHOUT_ADAPTERS):
+        options.demand("add_adapter", False, state_dicts.ADAPTER_REASON)
         if "adapter_attn_dim" in options:
-            raise options.error(f"has adapter_attn_dim: {ADAPTER_REASON}")
+            raise options.error(f"has adapter_attn_dim: {state_dicts.ADAPTER_REASON}")
     check_demands(spec.demands, options)
     preprocessor.demand("sampling_rate", SAMPLE_RATE, "encoders read audio at that rate in Hz")
     given = _front_end(family, options, preprocessor)
@@ -275,9 +274,10 @@ def convert_fairseq(payload: Mapping[str, Any], family: Family) -> Converted:
         CheckpointError: An option is not known or asks for what is not implemented.
     """
     task, model, weights = fairseq.sections(payload)
-    if model.get("layer_type", str, "") == FAIRSEQ_ADAPTERS:
-        if not payload.get(WITHOUT_ADAPTERS):
-            raise model.error(f"has layer_type {FAIRSEQ_ADAPTERS}: {ADAPTER_REASON}")
+    if model.get("layer_type", str, "") == state_dicts.FAIRSEQ_ADAPTERS:
+        if not payload.get(state_dicts.WITHOUT_ADAPTERS):
+            kind = state_dicts.FAIRSEQ_ADAPTERS
+            raise model.error(f"has layer_type {kind}: {state_dicts.ADAPTER_REASON}")
         model = model.without(["layer_type"])
     return _converted(task, model, weights, family, family.formats[fairseq.SPEC])
 

@@ -22,7 +22,7 @@ import reads centroids of scikit-learn (joblib, pickle: km.bin of fairseq and te
 of is in none of these files, so it has to be given.
 info shows the encoder and the layer of a file of units, and the distances while it was fitted.
 
-fit needs more packages: pip install '.[units]'.
+fit needs more packages: pip install '.[probe]'.
 """
 EXAMPLES = """\
 examples:

@@ -19,10 +19,10 @@ from auricle.explore.choices import describe_excess
 from auricle.geometry import SAMPLE_RATE
 from auricle.hub.load import load
 from auricle.models.base import Encoder
+from auricle.plotting.analysis import DrawnUtterance
 from auricle.plotting.api import Speech, comparison_of, picture_of
 from auricle.plotting.figures import save_figure
 from auricle.plotting.picture import Picture, TimePanel
-from auricle.plotting.utterance import DrawnUtterance
 
 NUM_KEPT_ENCODERS = 3
 

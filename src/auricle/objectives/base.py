@@ -1,4 +1,6 @@
-"""Base class of pretraining objectives, and masked means over padded batches."""
+"""Base classes of pretraining objectives, masked means over padded batches, and Gumbel softmax with
+straight-through gradients (arXiv:1611.01144).
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,11 @@ from typing import ClassVar
 
 import msgspec
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.models.base import Encoder
+from auricle.nn.quantizer import LogitCodebook, LogitQuantizer
 
 
 class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,3 +122,122 @@ def masked_mean(x: Tensor, weights: Tensor) -> Tensor:
     # `where`, since a product would propagate NaN from padding.
     total = torch.where(weights > 0, x * weights, 0.0).sum()
     return total / weights.sum().clamp(min=1)
+
+
+SMALLEST_UNIFORM = 2.0**-25
+"""Lower clamp of uniform draws: half of their spacing in float32."""
+
+
+class LogitQuantizerObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
+    """Options of an objective with a `LogitQuantizer`, whose config has the final temperature.
+
+    Attributes:
+        start_temperature: Temperature of the Gumbel softmax at the first update, or None for the
+            encoder's `gumbel_temperature` throughout, as in the originals (VQ-APC, NPC).
+        temperature_decay: Factor of the temperature per update (0.999995 in vq-wav2vec,
+            arXiv:1910.05453).
+    """
+
+    start_temperature: float | None = None
+    temperature_decay: float = 0.999995
+
+    def __post_init__(self) -> None:
+        if self.start_temperature is not None and self.start_temperature <= 0:
+            raise ValueError(f"start_temperature must be above 0, but is {self.start_temperature}")
+        if not 0 < self.temperature_decay <= 1:
+            raise ValueError(
+                f"temperature_decay must be above 0 and at most 1, but is {self.temperature_decay}"
+            )
+
+    def temperature(self, step: int, end_temperature: float) -> float:
+        """Temperature after `step` updates, decayed down to `end_temperature`."""
+        if self.start_temperature is None:
+            return end_temperature
+        return max(self.start_temperature * self.temperature_decay**step, end_temperature)
+
+
+def gumbel_noise(
+    shape: Sequence[int], generator: torch.Generator, device: torch.device | str
+) -> Tensor:
+    """Standard Gumbel noise in float32, drawn on the CPU and therefore equal on every device."""
+    uniform = torch.rand(*shape, generator=generator)
+    # A uniform draw may be 0, whose logarithm is not finite.
+    return uniform.clamp_(min=SMALLEST_UNIFORM).log_().neg_().log_().neg_().to(device)
+
+
+def straight_through_choice(
+    logits: Tensor, *, temperature: float = 1.0, noise: Tensor | None = None
+) -> Tensor:
+    """One-hot argmax of the (noisy) logits with the gradient of their softmax.
+
+    Args:
+        logits: (..., V).
+        temperature: Temperature of the softmax that supplies the gradient.
+        noise: (..., V), added to the logits; None for no noise.
+
+    Returns:
+        (..., V) in float32.
+    """
+    scores = logits.float()
+    if noise is not None:
+        scores = scores + noise
+    soft = (scores / temperature).softmax(dim=-1)
+    hard = F.one_hot(scores.argmax(dim=-1), scores.shape[-1]).to(soft.dtype)
+    return hard + (soft - soft.detach())
+
+
+def quantize(
+    quantizer: LogitQuantizer,
+    x: Tensor,
+    *,
+    temperature: float,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, list[Tensor]]:
+    """Quantise frames by the largest logit of each codebook (VQ-APC, arXiv:2005.08392, eq. 2).
+
+    Args:
+        quantizer: The codebooks.
+        x: Frames (B, T, D).
+        temperature: Temperature of the Gumbel softmax.
+        generator: Source of the Gumbel noise; None for no noise, as in evaluation.
+
+    Returns:
+        Code vectors (B, T, D), and the one-hot choices (B, T, V) of each codebook.
+    """
+    vectors, choices = [], []
+    columns = torch.split(x, quantizer.dims, dim=-1)
+    for codebook, group in zip(quantizer.codebooks, columns, strict=True):
+        assert isinstance(codebook, LogitCodebook)
+        logits = codebook(group)
+        noise = None
+        if generator is not None:
+            noise = gumbel_noise(logits.shape, generator, logits.device)
+        choice = straight_through_choice(logits, temperature=temperature, noise=noise)
+        vectors.append(codebook.vectors(choice))
+        choices.append(choice)
+    return torch.cat(vectors, dim=-1), choices
+
+
+def quantizer_metrics(
+    choices: Sequence[Tensor], num_frames: Sequence[int], temperature: float
+) -> dict[str, Tensor]:
+    """Code perplexity and temperature of a quantiser, for logging.
+
+    `code_perplexity` is exp of the entropy of code usage in the batch, averaged over codebooks.
+
+    Args:
+        choices: One-hot rows (B, T, V) of each codebook.
+        num_frames: Valid frames of each utterance.
+        temperature: Temperature of the Gumbel softmax.
+    """
+    is_valid = valid_frames(num_frames, choices[0].shape[1], choices[0].device)
+    padding = ~is_valid.unsqueeze(-1)
+    perplexities = []
+    for choice in choices:
+        counts = choice.detach().masked_fill(padding, 0.0).sum(dim=(0, 1))
+        shares = counts / counts.sum().clamp(min=1)
+        perplexities.append(torch.special.entr(shares).sum().exp())
+    return {
+        "code_perplexity": torch.stack(perplexities).mean(),
+        "temperature": torch.tensor(temperature, device=choices[0].device),
+    }

@@ -11,8 +11,16 @@ from torch import Tensor, nn
 from auricle.models.apc import Apc, VqApc
 from auricle.models.npc import Npc
 from auricle.nn.batch import Batch, as_ints
-from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, valid_frames
-from auricle.objectives.gumbel import LogitQuantizerObjectiveConfig, quantize, quantizer_metrics
+from auricle.objectives.base import (
+    LogitQuantizerObjectiveConfig,
+    Loss,
+    Objective,
+    ObjectiveConfig,
+    masked_mean,
+    quantize,
+    quantizer_metrics,
+    valid_frames,
+)
 
 
 def future_l1(predicted: Tensor, features: Tensor, num_frames: Sequence[int], ahead: int) -> Tensor:

@@ -11,9 +11,15 @@ from torch import Tensor
 from auricle.models.wav2vec import VqWav2Vec
 from auricle.nn.batch import Batch, as_ints
 from auricle.nn.quantizer import GumbelQuantizer, KmeansQuantizer
-from auricle.objectives.base import Loss, masked_mean, valid_frames
+from auricle.objectives.base import (
+    Loss,
+    gumbel_noise,
+    masked_mean,
+    quantizer_metrics,
+    straight_through_choice,
+    valid_frames,
+)
 from auricle.objectives.contrastive import FutureContrastConfig, FutureContrastObjective
-from auricle.objectives.gumbel import gumbel_noise, quantizer_metrics, straight_through_choice
 
 
 class VqWav2VecObjectiveConfig(FutureContrastConfig, frozen=True, kw_only=True):

@@ -11,8 +11,15 @@ from torch import Tensor, nn
 
 from auricle.models.waveform_transformer import Wav2Vec2
 from auricle.nn.batch import Batch, Layout
-from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, valid_frames
-from auricle.objectives.gumbel import gumbel_noise, straight_through_choice
+from auricle.objectives.base import (
+    Loss,
+    Objective,
+    ObjectiveConfig,
+    gumbel_noise,
+    masked_mean,
+    straight_through_choice,
+    valid_frames,
+)
 
 INITIAL_STD = 0.02
 """Standard deviation of the Transformer's initial weights (BERT; fairseq's `init_bert_params`)."""

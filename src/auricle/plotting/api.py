@@ -23,10 +23,16 @@ from auricle.geometry import SAMPLE_RATE
 from auricle.hub.load import load
 from auricle.info import LayerInfo
 from auricle.models.base import Encoder
-from auricle.plotting.analysis import MIN_FRAMES, at_common_times, cka_matrix
+from auricle.plotting.analysis import (
+    MIN_FRAMES,
+    DrawnUtterance,
+    FrameSequence,
+    Representation,
+    at_common_times,
+    cka_matrix,
+)
 from auricle.plotting.figures import check_matplotlib
 from auricle.plotting.picture import LayerSimilarity, Picture, draw_comparison, draw_utterance
-from auricle.plotting.utterance import DrawnUtterance, FrameSequence, Representation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

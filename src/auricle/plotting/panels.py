@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from auricle.corpus.labels import exceeds
-from auricle.plotting.analysis import order_by_correlation, principal_components, standardised
+from auricle.plotting.analysis import (
+    DrawnUtterance,
+    FrameSequence,
+    Representation,
+    order_by_correlation,
+    principal_components,
+    standardised,
+)
 from auricle.plotting.figures import code_colours, code_is_light, two_numbers_as_colour
-from auricle.plotting.utterance import DrawnUtterance, FrameSequence, Representation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

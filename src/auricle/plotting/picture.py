@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from auricle.plotting import panels
+from auricle.plotting.analysis import DrawnUtterance, FrameSequence, Representation
 from auricle.plotting.figures import every_script, new_figure
 from auricle.plotting.panels import PanelText
-from auricle.plotting.utterance import DrawnUtterance, FrameSequence, Representation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,12 +1,16 @@
-"""Training metrics: means over steps, JSON lines, TensorBoard events, progress bar and curves."""
+"""Training metrics (means over steps, JSON lines, TensorBoard events, progress bar, curves), and a
+graceful stop: SIGINT and SIGTERM are deferred to the end of a step.
+"""
 
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -19,6 +23,43 @@ from auricle.plotting.figures import check_plotting, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequests:
+    """Context manager that records the first SIGINT or SIGTERM in `number` instead of stopping.
+
+    A second signal has its previous effect. Signals reach the main thread alone; in another thread
+    the context manager does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> StopRequests:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {one: signal.signal(one, self._note) for one in SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal itself returned
+        self._previous = {}
 
 
 METRICS_FILE = "metrics.jsonl"

@@ -38,13 +38,13 @@ from auricle.training.corpus import Corpus
 from auricle.training.monitoring import (
     Monitor,
     StepMeans,
+    StopRequests,
     check_curves,
     check_monitoring,
     read_metrics,
     save_curves,
 )
 from auricle.training.recipe import Recipe
-from auricle.training.stopping import StopRequests
 from auricle.training.targets import prepare_units
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from auricle.files.safetensors import write_safetensors
 from auricle.inference.precision import Precision, encoder_sha256, precision_of
 from auricle.info import FinalNorm
 from auricle.units import nearest
-from auricle.units.nearest import PackedStage, row_sums
+from auricle.units.nearest import PackedStage, chunks, row_sums
 
 if TYPE_CHECKING:
     from auricle.models.base import Encoder
@@ -136,8 +136,9 @@ class Units:
                 f"{tuple(features.shape)}"
             )
         with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
-            parts = [self._assign_chunk(part) for part in features.split(nearest.CHUNK_FRAMES)]
-            codes = torch.cat(parts)
+            slices = chunks(len(features), nearest.CHUNK_FRAMES)
+            none = torch.empty(0, self.num_stages, dtype=torch.int32, device=features.device)
+            codes = torch.cat([none, *(self._assign_chunk(features[some]) for some in slices)])
         return codes if self.num_stages > 1 else codes[:, 0]
 
     def _assign_chunk(self, features: Tensor) -> Tensor:
@@ -293,8 +294,8 @@ def load_units(path: str | Path) -> Units:
         )
     try:
         facts = json.loads(metadata["units"])
-        names = {field.name for field in dataclasses.fields(Units) if field.init}
-        known = {name: value for name, value in facts.items() if name in names - {*_ARRAYS}}
+        fields = {field.name for field in dataclasses.fields(Units) if field.init} - {*_ARRAYS}
+        known = {name: value for name, value in facts.items() if name in fields}
         known["inertia"] = tuple(known.get("inertia", ()))
         return Units(**known, **{name: x for name, x in tensors.items() if name in _ARRAYS})
     except (KeyError, TypeError, ValueError, AuricleError) as error:

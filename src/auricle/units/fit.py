@@ -26,8 +26,9 @@ from auricle.info import FinalNorm
 from auricle.models.base import Encoder
 from auricle.optional import optional
 from auricle.store.reader import Store
-from auricle.units.codebook import Normalization, PackedStage, Units
+from auricle.units.codebook import Normalization, Units
 from auricle.units.frames import FrameSource, frame_source
+from auricle.units.nearest import PackedStage
 from auricle.units.steps import BATCH_FRAMES, ENGINES, MIN_STEPS, Engine, FitOptions, FitState
 
 OnStep: TypeAlias = Callable[[float, int, float], object]

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from auricle.checkpoints.pickle.joblib import array_of, read_pickled_arrays
 from auricle.checkpoints.pickle.unpickle import read_legacy_checkpoint
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.errors import AuricleError, CheckpointError
+from auricle.hub.load import load
 from auricle.info import FinalNorm
 from auricle.units.codebook import FORMAT_KEY, Normalization, Units, known_sha256
 
@@ -33,7 +34,7 @@ CENTERS = "cluster_centers_"
 """Attribute of scikit-learn's estimators that holds the centroids."""
 
 ESTIMATORS = ("KMeans", "MiniBatchKMeans")
-"""Those whose `predict` is the nearest centroid; that of BisectingKMeans is not."""
+"""Those whose `predict` is the nearest centroid."""
 
 MAX_DEPTH = 4
 """Containers inside one another that are searched for centroids."""
@@ -96,12 +97,8 @@ def import_units(
     if normalization == "standard":
         raise AuricleError("centroids of others have no mean and scale: use none or l2")
     centroids = read_centroids(path, key=key)
-    if isinstance(model, str):
-        from auricle.hub.load import load
-
-        encoder, name = load(model, checkpoint=checkpoint, device="cpu"), model
-    else:
-        encoder, name = model, model.provenance.name
+    encoder = load(model, checkpoint=checkpoint, device="cpu") if isinstance(model, str) else model
+    name = model if isinstance(model, str) else encoder.provenance.name
     info = encoder.layer_info(layer)
     encoder.check_final_norm(final_norm)
     if centroids.shape[2] != info.dim:
@@ -190,8 +187,8 @@ def _arrays(value: object, name: str, depth: int = 0) -> Iterator[tuple[str, NDA
         last = value.type_name.rpartition(".")[2]
         if isinstance(value.state, dict) and CENTERS in value.state and last not in ESTIMATORS:
             raise CheckpointError(
-                f"a {value.type_name}, whose units are not those of the nearest centroid; "
-                f"expected {' or '.join(ESTIMATORS)}"
+                f"centroids of a {value.type_name}, whose units may not be those of the nearest "
+                f"one; expected {' or '.join(ESTIMATORS)}"
             )
         items = value.state if isinstance(value.state, dict) else {}
     else:
@@ -201,7 +198,7 @@ def _arrays(value: object, name: str, depth: int = 0) -> Iterator[tuple[str, NDA
             yield from _arrays(item, f"{name}.{key}" if name else str(key), depth + 1)
 
 
-def _read_npy(file: BinaryIO, max_bytes: int) -> NDArray[Any]:
+def _read_npy(file: IO[bytes], max_bytes: int) -> NDArray[Any]:
     """The array of a `.npy` file, whose header cannot ask for more memory than it has bytes."""
     version = np.lib.format.read_magic(file)
     readers = {
@@ -232,7 +229,7 @@ def _read_npz(file: BinaryIO) -> dict[str, NDArray[Any]]:
         for member in archive.infolist():
             if member.filename.endswith(".npy"):
                 with archive.open(member) as stream:
-                    array = _read_npy(stream, MAX_BYTES)  # type: ignore[arg-type] - it reads bytes
+                    array = _read_npy(stream, MAX_BYTES)
                 arrays[member.filename.removesuffix(".npy")] = array
     return arrays
 

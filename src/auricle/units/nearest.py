@@ -74,7 +74,8 @@ class PackedStage:
         least = best - self._doubt(centred.norm(dim=1))
         is_near = scores >= least.unsqueeze(1)
         doubtful = (is_near.sum(dim=1) > 1).nonzero()[:, 0]
-        for rows in doubtful.split(DECIDED_FRAMES):
+        for some in chunks(len(doubtful), DECIDED_FRAMES):
+            rows = doubtful[some]
             chosen[rows] = self._decided(x[rows], is_near[rows])
         return chosen
 
@@ -92,7 +93,7 @@ class PackedStage:
         """Nearest (T,) of the near centroids (T, V) by distances in float64, lowest of equals."""
         frames, entries = is_near.nonzero(as_tuple=True)
         distances = x.new_full(is_near.shape, torch.inf, dtype=torch.float64)
-        for some in _chunks(len(frames), CHUNK_FRAMES):
+        for some in chunks(len(frames), CHUNK_FRAMES):
             frame, entry = frames[some], entries[some]
             difference = x[frame].double() - self.centroids[entry].double()
             distances[frame, entry] = row_sums(difference.square())
@@ -101,7 +102,8 @@ class PackedStage:
         return entry.masked_fill(~is_least, is_least.shape[1]).min(dim=1).values
 
 
-def _chunks(length: int, size: int) -> Iterator[slice]:
+def chunks(length: int, size: int) -> Iterator[slice]:
+    """Slices of `size` that a length is made of; the last may be shorter."""
     return (slice(start, start + size) for start in range(0, length, size))
 
 

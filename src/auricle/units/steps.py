@@ -157,7 +157,8 @@ class SklearnSteps:
         seed: int,
     ) -> NDArray[np.float32]:
         """Centroids (V, D), moved to the weighted means of the points nearest to them."""
-        from sklearn.cluster import MiniBatchKMeans
+        with optional("sklearn", "fitting units"):
+            from sklearn.cluster import MiniBatchKMeans
 
         estimator: Any = MiniBatchKMeans(
             len(centroids),
@@ -191,7 +192,8 @@ class FaissSteps:
         seed: int,
     ) -> NDArray[np.float32]:
         """As `SklearnSteps.step`."""
-        import faiss
+        with optional("faiss", "engine='faiss'"):
+            import faiss
 
         kmeans: Any = faiss.Kmeans(
             points.shape[1],

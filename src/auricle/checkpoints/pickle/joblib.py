@@ -73,8 +73,8 @@ def _uncompressed(file: BinaryIO) -> BinaryIO:
             "compressed by lz4, which is not read here; where you trust it, write it again without "
             "compression: joblib.dump(joblib.load(file), new_file)"
         )
-    openers: dict[bytes, Callable[[BinaryIO], BinaryIO]] = {
-        b"\x1f\x8b": lambda f: gzip.GzipFile(fileobj=f),
+    openers: dict[bytes, Callable[[BinaryIO], io.BufferedIOBase]] = {
+        b"\x1f\x8b": lambda compressed: gzip.GzipFile(fileobj=compressed),
         b"BZh": bz2.BZ2File,
         b"\xfd7zXZ": lzma.LZMAFile,
         b"]\x00": lzma.LZMAFile,
@@ -129,7 +129,7 @@ class _Reading:
         if code.startswith("O"):
             return self.value()
         width = re.fullmatch(r"[a-zA-Z](\d{1,6})", code)
-        if width is None or not _is_shape(shape):
+        if width is None or not isinstance(shape, tuple) or not _is_shape(shape):
             raise CheckpointError(f"malformed array of type {code!r} in a file of joblib")
         if state.get("numpy_array_alignment_bytes") is not None:
             self._bytes(self._bytes(1)[0])
@@ -155,8 +155,12 @@ def array_of(value: object) -> object:
     if value.type_name == "numpy.numeric._frombuffer" and len(value.args) == 4:  # protocol 5
         data, dtype, shape, order = value.args
         is_fortran = order == "F"
-    elif value.type_name == "numpy.ndarray" and _is_tuple_of(value.state, 5):
-        _, shape, dtype, is_fortran, data = value.state  # type: ignore[misc] - checked to be a tuple
+    elif (
+        value.type_name == "numpy.ndarray"
+        and isinstance(value.state, tuple)
+        and len(value.state) == 5
+    ):
+        _, shape, dtype, is_fortran, data = value.state
     else:
         return value
     code, byte_order = _type_code(dtype)
@@ -196,7 +200,3 @@ def _is_shape(shape: object) -> bool:
         and len(shape) <= MAX_DIMENSIONS
         and all(type(size) is int and 0 <= size <= MAX_BYTES for size in shape)
     )
-
-
-def _is_tuple_of(value: object, length: int) -> bool:
-    return isinstance(value, tuple) and len(value) == length

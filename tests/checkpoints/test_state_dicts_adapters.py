@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import auricle
-from auricle.checkpoints.adapters import is_adapter_file, is_adapter_key
+from auricle.checkpoints.state_dicts import is_adapter_file, is_adapter_key
 from auricle.errors import CheckpointError
 from golden_cases import GoldenCase
 

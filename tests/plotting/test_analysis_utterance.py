@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from auricle.geometry import FrameGeometry, Window
-from auricle.plotting.utterance import DrawnUtterance, FrameSequence
+from auricle.plotting.analysis import DrawnUtterance, FrameSequence
 
 
 def test_all_is_shown_unless_a_section_is_named() -> None:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from auricle.training.stopping import StopRequests
+from auricle.training.monitoring import StopRequests
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

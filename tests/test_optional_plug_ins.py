@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import auricle
-from auricle import plug_ins
+from auricle import optional
 from auricle.catalogue import search
 from auricle.catalogue.family import find_family
 from auricle.errors import CheckpointError, PlugInError, UnknownModelError
@@ -56,9 +56,9 @@ def site(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
     """Installed packages are looked at once in a process; here they change from test to test."""
-    plug_ins.plug_ins.cache_clear()
+    optional.plug_ins.cache_clear()
     yield
-    plug_ins.plug_ins.cache_clear()
+    optional.plug_ins.cache_clear()
 
 
 def in_new_process(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -274,6 +274,6 @@ def test_a_file_of_a_plug_in_that_is_gone_says_so(
 ) -> None:
     auricle.load("tiny_mel").save(tmp_path / "own.safetensors")
     shutil.rmtree(site / "auricle_tiny_mel-0.1.0.dist-info")
-    plug_ins.plug_ins.cache_clear()
+    optional.plug_ins.cache_clear()
     with pytest.raises(CheckpointError, match="neither this version nor a plug-in"):
         auricle.load(tmp_path / "own.safetensors")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer
-from auricle.objectives.gumbel import (
+from auricle.objectives.base import (
     LogitQuantizerObjectiveConfig,
     gumbel_noise,
     quantize,
