@@ -1383,6 +1383,12 @@ def mfcc(**options: typing.Any) -> _Encoder:
     return _load("mfcc", **options)
 
 
+def mfcc_deltas(**options: typing.Any) -> _Encoder:
+    """Load the baseline mfcc_deltas: mel-frequency cepstral coefficients with deltas of first and
+    second order, 39 dims. Options are those of `auricle.load`."""
+    return _load("mfcc_deltas", **options)
+
+
 def spectrogram(**options: typing.Any) -> _Encoder:
     """Load the baseline spectrogram: log power spectrogram, 201 dims. Options are those of
     `auricle.load`."""
