@@ -16,7 +16,7 @@ from auricle.catalogue.family import FAMILIES, RECORDS, find_family
 from auricle.catalogue.record import Record
 from auricle.errors import UnknownModelError
 
-BASELINES = ["fbank", "mel", "mfcc", "spectrogram"]
+BASELINES = ["fbank", "mel", "mfcc", "mfcc_deltas", "spectrogram"]
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
@@ -185,7 +185,7 @@ def test_list_is_by_date_then_name_with_baselines_last() -> None:
     assert sorted(names) == sorted(record.name for record in RECORDS)
     published = [name for name in names if not search.find(name).embedded]
     assert published[:3] == ["cpc_2018", "apc_360hr", "apc_960hr"]
-    assert names[-4:] == BASELINES
+    assert names[-5:] == BASELINES
     dates = [search.find(name).released for name in names[:-4]]
     assert dates == sorted(dates)
     tera = [name for name in names if name.startswith("tera")]

@@ -21,6 +21,11 @@ from auricle.objectives.base import (
 from auricle.objectives.wav2vec2 import draw_spans, initialise, scale_gradient
 
 
+EMBEDDING_STD = 0.1
+"""Standard deviation of the initial embeddings of units. fairseq draws them from 0 to 1, where all
+point alike: small trainings would spend their updates on turning them apart."""
+
+
 class HubertObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
     """Options of HuBERT's objective; the defaults are Base's (section 4.2 and fairseq).
 
@@ -87,7 +92,7 @@ class UnitHead(nn.Module):
         super().__init__()
         self.projection = nn.Linear(dim, projection_dim)
         self.embeddings = nn.Parameter(torch.empty(num_units, projection_dim))
-        nn.init.uniform_(self.embeddings)
+        nn.init.normal_(self.embeddings, std=EMBEDDING_STD)
         self.temperature = temperature
 
     def forward(self, x: Tensor) -> Tensor:
