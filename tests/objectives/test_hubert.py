@@ -15,7 +15,12 @@ from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 from auricle.objectives.base import Loss, UnitTargets
-from auricle.objectives.hubert import HubertObjective, HubertObjectiveConfig, UnitHead
+from auricle.objectives.hubert import (
+    HubertObjective,
+    HubertObjectiveConfig,
+    UnitHead,
+    begin_as_mel_filters,
+)
 from auricle.objectives.wav2vec2 import draw_spans
 
 TINY = HubertConfig(
@@ -240,6 +245,33 @@ def test_the_encoder_is_initialised_unless_it_goes_on() -> None:
     assert torch.equal(encoder.transformer.layers[0].ffn_in.weight, before)
     HubertObjective(encoder, SMALL)
     assert encoder.transformer.layers[0].ffn_in.weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+def test_filters_that_begin_on_the_mel_scale() -> None:
+    weight = torch.full((40, 1, 320), torch.nan)
+    begin_as_mel_filters(weight)
+    torch.testing.assert_close(weight.square().sum(dim=2), torch.full((40, 1), 2.0))
+    spectra = torch.fft.rfft(weight[:, 0], n=16_000).abs()  # bins of 1 Hz
+    cosines, sines = spectra.argmax(dim=1).float().chunk(2)
+    mels = [1127 * math.log1p(8_000 / 700) * place / 22 for place in range(1, 21)]
+    expected = torch.tensor([700 * math.expm1(mel / 1127) for mel in mels])
+    # Below the width of a pass band the mirrored one interferes.
+    torch.testing.assert_close(cosines[3:], expected[3:], atol=6, rtol=0)
+    torch.testing.assert_close(sines[3:], expected[3:], atol=6, rtol=0)
+    assert (weight[:20] * weight[20:]).sum(dim=2).abs().max() < 1e-5
+    narrow, wide = ((spectra[row] > spectra[row].max() / 2).sum().item() for row in (3, 18))
+    assert narrow < 0.5 * wide
+    with pytest.raises(ValueError, match="are pairs, but the first convolution has 5"):
+        begin_as_mel_filters(torch.zeros(5, 1, 10))
+
+
+@pytest.mark.parametrize("mel_filters", [True, False])
+def test_the_first_convolution_begins_as_asked(mel_filters: bool) -> None:
+    module = objective(msgspec.structs.replace(SMALL, mel_filters=mel_filters))
+    weight = module.encoder.extractor.convs[0].weight
+    expected = torch.empty_like(weight)
+    begin_as_mel_filters(expected)
+    assert torch.equal(weight, expected) is mel_filters
 
 
 def test_targets_of_another_shape_are_refused() -> None:

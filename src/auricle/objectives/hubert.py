@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.geometry import SAMPLE_RATE
 from auricle.models.waveform_transformer import Hubert
 from auricle.nn.batch import Batch, Layout
 from auricle.objectives.base import (
@@ -20,10 +22,12 @@ from auricle.objectives.base import (
 )
 from auricle.objectives.wav2vec2 import draw_spans, initialise, scale_gradient
 
-
 EMBEDDING_STD = 0.1
 """Standard deviation of the initial embeddings of units. fairseq draws them from 0 to 1, where all
 point alike: small trainings would spend their updates on turning them apart."""
+
+FILTER_OVERLAP = 0.6
+"""Standard deviation of a filter's pass band, in distances to the next filter's frequency."""
 
 
 class HubertObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
@@ -34,6 +38,9 @@ class HubertObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
             ensemble (section 2.4).
         initialise_encoder: Whether to initialise the encoder as the authors do; False to continue
             from its weights, as for a next iteration.
+        mel_filters: Whether the first convolution begins as windowed cosines and sines at
+            frequencies that are even on the mel scale (as that of LEAF, arXiv:2101.08596), for
+            small trainings; at random in the paper.
         mask_start_probability: Share of frames that start a masked span (p = 8 %; fairseq:
             `mask_prob / mask_length`).
         mask_span: Frames of a span (l = 10; `mask_length`).
@@ -51,6 +58,7 @@ class HubertObjectiveConfig(ObjectiveConfig, frozen=True, kw_only=True):
 
     targets: tuple[UnitTargets, ...]
     initialise_encoder: bool = True
+    mel_filters: bool = False
     mask_start_probability: float = 0.08
     mask_span: int = 10
     min_spans: int = 2
@@ -123,6 +131,8 @@ class HubertObjective(Objective):
         )
         if config.initialise_encoder:
             initialise(encoder)
+        if config.mel_filters:
+            begin_as_mel_filters(encoder.extractor.convs[0].weight)
 
     @property
     def min_samples(self) -> int:
@@ -200,3 +210,29 @@ class HubertObjective(Objective):
             losses.append(summed / max(len(units), 1))
             hits.append((logits.argmax(dim=1) == units).float().sum() / max(len(units), 1))
         return torch.stack(losses).sum(), torch.stack(hits).mean()
+
+
+@torch.no_grad()
+def begin_as_mel_filters(weight: Tensor) -> None:
+    """Set filters (C, 1, size) to Gaussian-windowed cosines and, in the second half, sines.
+
+    Frequencies are even on the mel scale (O'Shaughnessy, 1987) up to the Nyquist frequency. Windows
+    are as long as the distance to the next frequency wants, and no longer than the filter. Each has
+    the energy that He's rule gives it on average.
+
+    Raises:
+        ValueError: The number of filters is odd.
+    """
+    num_filters, _, size = weight.shape
+    if num_filters % 2:
+        raise ValueError(f"mel_filters are pairs, but the first convolution has {num_filters}")
+    device = weight.device
+    highest = 1127 * math.log1p(SAMPLE_RATE / 2 / 700)
+    mels = torch.arange(num_filters // 2 + 1, device=device) + 1
+    frequencies = 700 * (mels * highest / (num_filters // 2 + 2) / 1127).expm1()
+    widths = SAMPLE_RATE / (2 * math.pi * FILTER_OVERLAP * frequencies.diff())
+    times = (torch.arange(size, device=device) - (size - 1) / 2).unsqueeze(0)
+    windows = (-0.5 * (times / widths.clamp(max=size / 6).unsqueeze(1)).square()).exp()
+    phases = 2 * math.pi / SAMPLE_RATE * frequencies[:-1].unsqueeze(1) * times
+    filters = torch.cat([windows * phases.cos(), windows * phases.sin()])
+    weight.copy_((F.normalize(filters, dim=1) * math.sqrt(2)).unsqueeze(1))
