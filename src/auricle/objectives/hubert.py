@@ -132,7 +132,9 @@ class HubertObjective(Objective):
         if config.initialise_encoder:
             initialise(encoder)
         if config.mel_filters:
-            begin_as_mel_filters(encoder.extractor.convs[0].weight)
+            first = encoder.extractor.convs[0]
+            assert isinstance(first, nn.Conv1d)
+            begin_as_mel_filters(first.weight)
 
     @property
     def min_samples(self) -> int:
