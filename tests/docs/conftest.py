@@ -224,9 +224,12 @@ def _put_file(url: str) -> None:
 
 
 @pytest.fixture
-def undrawn_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probes leave their pictures out, which are drawn again after every model."""
-    monkeypatch.setattr("auricle.probing.report.save_figure", lambda *_: None)
+def undrawn_pictures(
+    monkeypatch: pytest.MonkeyPatch, undrawn_curves: None, not_laid_out: None
+) -> None:
+    """Pictures are neither laid out nor rendered: their files are empty."""
+    for module in ("plotting.figures", "probing.report"):
+        monkeypatch.setattr(f"auricle.{module}.save_figure", lambda _, path: Path(path).touch())
 
 
 @pytest.fixture

@@ -175,7 +175,8 @@ class Units:
     ) -> list[Tensor]:
         """Units of waveforms, as `Encoder.units` gives them."""
         self.check_encoder(encoder, check_weights=check_weights)
-        outputs = encoder(wavs, self.layer, pad_short=pad_short, final_norm=self.final_norm)
+        with torch.no_grad():
+            outputs = encoder(wavs, self.layer, pad_short=pad_short, final_norm=self.final_norm)
         return [self.assign(output) for output in outputs]
 
     def check_encoder(self, encoder: Encoder, *, check_weights: bool = True) -> None:

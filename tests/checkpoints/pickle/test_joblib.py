@@ -95,3 +95,16 @@ def test_what_unfolds_beyond_reason_is_refused(
     joblib.dump({"c": np.zeros((1000, 1000), np.float32)}, path, compress=("gzip", 9))
     with pytest.raises(CheckpointError, match="unfolds to more than 10000"):
         read_pickled_arrays(path)
+
+
+def test_the_joblib_inside_of_old_scikit_learn_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "km"
+    joblib.dump({"centroids": CENTROIDS}, path, protocol=2)
+    content, place = path.read_bytes(), b"cjoblib.numpy_pickle\n"
+    assert content.count(place) == 1
+    path.write_bytes(content.replace(place, b"csklearn.externals.joblib.numpy_pickle\n"))
+    # The length of the padding before the array is in the file, and need not be right any more.
+    assert centroids_of(path) == CENTROIDS.tobytes()
+    path.write_bytes(content.replace(b"\nNumpyArrayWrapper\n", b"\nNDArrayWrapper\n"))
+    with pytest.raises(CheckpointError, match="before 0.10"):
+        read_pickled_arrays(path)

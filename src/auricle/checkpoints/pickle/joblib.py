@@ -33,7 +33,8 @@ MAX_BYTES = 2**30
 
 MAX_DIMENSIONS = 32
 
-_WRAPPER = "joblib.numpy_pickle.NumpyArrayWrapper"
+_HOMES = ("joblib.numpy_pickle", "sklearn.externals.joblib.numpy_pickle")
+_WRAPPER = "NumpyArrayWrapper"
 _OLD_WRAPPERS = ("NDArrayWrapper", "ZNDArrayWrapper")
 """Of joblib before 0.10 (2016), which wrote arrays to files beside the pickle."""
 
@@ -112,10 +113,10 @@ class _Reading:
 
     def _followed(self, record: InertRecord) -> object:
         """The array that follows a wrapper of joblib, or that numpy's own record is."""
-        if record.type_name == _WRAPPER:
-            return self._wrapped(record)
         home, _, name = record.type_name.rpartition(".")
-        if home.startswith(("joblib.", "sklearn.externals.joblib")) and name in _OLD_WRAPPERS:
+        if home in _HOMES and name == _WRAPPER:
+            return self._wrapped(record)
+        if home in _HOMES and name in _OLD_WRAPPERS:
             raise CheckpointError(
                 "written by joblib before 0.10, with arrays in files of their own; where you trust "
                 "it, write it again: joblib.dump(joblib.load(file), new_file)"
