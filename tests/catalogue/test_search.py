@@ -186,7 +186,7 @@ def test_list_is_by_date_then_name_with_baselines_last() -> None:
     published = [name for name in names if not search.find(name).embedded]
     assert published[:3] == ["cpc_2018", "apc_360hr", "apc_960hr"]
     assert names[-5:] == BASELINES
-    dates = [search.find(name).released for name in names[:-4]]
+    dates = [search.find(name).released for name in names[:-5]]
     assert dates == sorted(dates)
     tera = [name for name in names if name.startswith("tera")]
     assert tera == sorted(tera)

@@ -135,7 +135,13 @@ def test_without_arguments_a_line_for_each_family(capsys: pytest.CaptureFixture[
     rows = [cells(row) for row in table.splitlines()]
     assert rows[0] == list(FAMILY_HEADER)
     assert sorted(row[1] for row in rows[1:]) == sorted(FAMILIES)
-    assert rows[-1] == ["-", "baseline", "Baseline", "4", "fbank, mel, mfcc, spectrogram"]
+    assert rows[-1] == [
+        "-",
+        "baseline",
+        "Baseline",
+        "5",
+        "fbank, mel, mfcc, mfcc_deltas, spectrogram",
+    ]
     for _, stem, title, number, names in rows[1:]:
         assert title == FAMILIES[stem].title
         assert int(number) == len(list_models(family=stem))
