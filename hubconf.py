@@ -962,6 +962,25 @@ def wavlm_url(ckpt: str, **options: typing.Any) -> _Encoder:
     return _load_url(ckpt, "wavlm", **options)
 
 
+def bestrq(**options: typing.Any) -> _Encoder:
+    """Load BEST-RQ (https://arxiv.org/abs/2202.01855), trained on LibriSpeech (960 h), in the
+    recipe. Never published: the size is that of SpeechBrain's recipe, whose trainings give folders
+    to load. Options are those of `auricle.load`."""
+    return _load("bestrq", **options)
+
+
+def bestrq_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of BEST-RQ from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("bestrq", checkpoint=ckpt, **options)
+
+
+def bestrq_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of BEST-RQ from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "bestrq", **options)
+
+
 def data2vec_audio_base(**options: typing.Any) -> _Encoder:
     """Load data2vec audio (https://arxiv.org/abs/2202.03555), trained on LibriSpeech (960 h).
     Options are those of `auricle.load`."""
@@ -1125,6 +1144,48 @@ def data2vec2_url(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of data2vec 2.0 audio from a URL. The file is kept in the cache. Options:
     sha256 (its digest in hex), config, device, refresh, as of `auricle.load`."""
     return _load_url(ckpt, "data2vec2", **options)
+
+
+def parakeet_ctc_06b(**options: typing.Any) -> _Encoder:
+    """Load Parakeet CTC 0.6B (https://arxiv.org/abs/2305.05084), trained on English speech with
+    labels (64k h). Labelled speech: an encoder of recognition, 12.5 frames a second. Options are
+    those of `auricle.load`."""
+    return _load("parakeet_ctc_06b", **options)
+
+
+def parakeet_ctc_11b(**options: typing.Any) -> _Encoder:
+    """Load Parakeet CTC 1.1B (https://arxiv.org/abs/2305.05084), trained on English speech with
+    labels (64k h). Labelled speech: an encoder of recognition, 12.5 frames a second. Options are
+    those of `auricle.load`."""
+    return _load("parakeet_ctc_11b", **options)
+
+
+parakeet = parakeet_ctc_11b
+
+
+def nest_large(**options: typing.Any) -> _Encoder:
+    """Load NEST Large (https://arxiv.org/abs/2408.13106), trained on English speech (about 100k h).
+    Self-supervised, 12.5 frames a second; the depth is that of its model card. Options are those of
+    `auricle.load`."""
+    return _load("nest_large", **options)
+
+
+def nest_xlarge(**options: typing.Any) -> _Encoder:
+    """Load NEST XLarge (https://arxiv.org/abs/2408.13106), trained on English speech (about 100k
+    h). Self-supervised, 12.5 frames a second. Options are those of `auricle.load`."""
+    return _load("nest_xlarge", **options)
+
+
+def parakeet_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Parakeet from a file. The file is in the authors' format or the
+    library's own. Options are those of `auricle.load`."""
+    return _load("parakeet", checkpoint=ckpt, **options)
+
+
+def parakeet_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Parakeet from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "parakeet", **options)
 
 
 def dinosr_base(**options: typing.Any) -> _Encoder:
@@ -1393,3 +1454,21 @@ def spectrogram(**options: typing.Any) -> _Encoder:
     """Load the baseline spectrogram: log power spectrogram, 201 dims. Options are those of
     `auricle.load`."""
     return _load("spectrogram", **options)
+
+
+def s3prl_fbank(**options: typing.Any) -> _Encoder:
+    """Load the baseline s3prl_fbank: fbank with deltas of two orders and CMVN, 240 dims: the fbank
+    of s3prl. Options are those of `auricle.load`."""
+    return _load("s3prl_fbank", **options)
+
+
+def s3prl_mel(**options: typing.Any) -> _Encoder:
+    """Load the baseline s3prl_mel: log mel spectrogram with CMVN and without level, 80 dims: the
+    mel of s3prl. Options are those of `auricle.load`."""
+    return _load("s3prl_mel", **options)
+
+
+def s3prl_linear(**options: typing.Any) -> _Encoder:
+    """Load the baseline s3prl_linear: log power spectrogram with CMVN and without level, 201 dims:
+    the linear of s3prl. Options are those of `auricle.load`."""
+    return _load("s3prl_linear", **options)

@@ -54,6 +54,7 @@ SLOW = (
     "plotting/test_api.py",
     "hub/test_conversions_processes.py",
     "extraction/test_extract.py",
+    "extraction/test_extract_units.py",
     "extraction/test_streams.py",
     "extraction/test_worker.py",
     "extraction/test_pipeline.py",

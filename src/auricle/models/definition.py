@@ -13,8 +13,7 @@ from torch import Tensor
 
 from auricle.errors import AuricleError
 from auricle.files.safetensors import NativeCheckpoint, write_native
-from auricle.frontends.fbank import FbankConfig
-from auricle.frontends.log_mel import LogMelConfig
+from auricle.frontends import FrontendConfig
 from auricle.geometry import SAMPLE_RATE
 from auricle.info import FinalNorm, LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
 from auricle.models.layer_choice import LayerChoice
@@ -41,7 +40,7 @@ class FeatureConfig(Config, frozen=True, kw_only=True):
         features: The front end and its options.
     """
 
-    features: FbankConfig | LogMelConfig
+    features: FrontendConfig
 
 
 CODES_FAMILIES = "vq_wav2vec, vq_apc, npc, dinosr, spidr and spin"
@@ -249,6 +248,27 @@ class EncoderDefinition(LayerChoice):
         spans = torch.stack([starts, starts + geometry.window_samples], dim=1)
         return spans.clamp(min=0, max=num_samples) / SAMPLE_RATE
 
+    def frame_centres(self, num_samples: int, layer: int | str | None = None) -> Tensor:
+        """Middle of the receptive field of each frame, in seconds, one hop apart.
+
+        Those of `frame_times`, without clipping to the waveform: so they are evenly spaced, and
+        the first or last may lie outside of it where an encoder pads.
+
+        Args:
+            num_samples: Length of the waveform, in samples at 16 kHz.
+            layer: Index or name of a layer; None for the default one.
+
+        Returns:
+            Tensor (frames,), float64.
+
+        Raises:
+            LayerError: The encoder has no such layer.
+        """
+        geometry = self.layer_info(layer).geometry
+        frames = torch.arange(self.num_frames(num_samples, layer), dtype=torch.float64)
+        first = geometry.start_samples + geometry.window_samples / 2
+        return (first + frames * geometry.hop_samples) / SAMPLE_RATE
+
     @property
     def info(self) -> ModelInfo:
         """Facts about this encoder: rates, layers, size and origin."""
@@ -277,6 +297,7 @@ class EncoderDefinition(LayerChoice):
             licence=self.provenance.licence,
             source_url=self.provenance.source_url,
             sha256=self.provenance.sha256,
+            changed_config=self.provenance.changes,
         )
 
     @property
