@@ -8,6 +8,7 @@ from card_pages import ATTRIBUTION, joined, steps_option, table
 from card_sources import BASELINE, BASELINES, TASKS, Mini, Sources
 
 from auricle.catalogue.record import DEFAULT_MODEL
+from auricle.probing.abx_report import abx_table
 from auricle.probing.report import NOTHING, markdown_table, percent
 from auricle.probing.results import LayerResult, ProbeResult
 
@@ -51,6 +52,7 @@ def index(sources: Sources) -> str:
         _table(sources),
         _against_baseline(sources),
         _falls_short(sources),
+        *([abx_part(sources, "")] if sources.abx else ()),
         _how_measured(sources),
         _again(sources),
         ["## Licence", "", "CC BY 4.0, as the speech they were trained on.", "", ATTRIBUTION],
@@ -182,6 +184,27 @@ def shortfalls(mini: Mini, sources: Sources) -> Iterator[str]:
         yield f"- [`{mini.name}`]({mini.name}.md): {'; '.join(reasons)}.{note}"
 
 
+def abx_part(sources: Sources, folder: str) -> Iterator[str]:
+    """Section on ABX, with links to the cards in `folder`."""
+    first = sources.abx[0]
+    yield from ("## ABX of phones", "")
+    yield (
+        "How often, in percent, a phone is nearer to another phone than to itself said again, in "
+        "the same context, within and across speakers: less is better, and nothing is trained. The "
+        f"best layer is the one with the fewest errors across speakers. {first.num_items:,} phones "
+        f"of {first.num_speakers} speakers, whose utterances the minis have heard without labels. "
+        "[How it is measured](../probing.md#abx)."
+    )
+    yield ""
+    yield from _linked(abx_table(sources.abx), sources.minis, folder)
+    yield from ("", "![ABX error of every layer](probes/abx.png)", "")
+    yield (
+        "All numbers: [JSON](probes/abx.json), of the items in [abx.item](probes/abx.item), which "
+        "come from an automatic forced alignment of the LibriSpeech chapters 19-198, 26-496 and "
+        "27-123349."
+    )
+
+
 def _how_measured(sources: Sources) -> Iterator[str]:
     yield from ("## How the numbers were made", "")
     yield (
@@ -253,6 +276,10 @@ def _again(sources: Sources) -> Iterator[str]:
     yield "Probe them, in one run or in several, and write the cards:"
     yield from ("", "```sh", f"auricle probe --models {','.join([*names, *BASELINES])} \\")
     yield f"    --task {','.join(TASKS)} --data corpora --out docs/models/probes"
+    if sources.abx:
+        yield f"auricle probe --models {','.join([*names, *BASELINES])} --task abx \\"
+        yield "    --items docs/models/probes/abx.item --data corpora/librispeech/train \\"
+        yield "    --out docs/models/probes"
     yield from ("make cards", "```", "")
     yield (
         "What only a person can know of an encoder, such as why it falls short, goes into "

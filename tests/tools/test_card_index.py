@@ -50,3 +50,12 @@ def test_the_commands_name_every_mini(repository: Any) -> None:
         "--out runs/tera_mini --cache-audio",
     ]
     assert "auricle probe --models apc_mini,tera_mini,fbank,mel \\" in lines
+
+
+def test_abx_has_a_row_for_each_model_and_its_command(repository: Any) -> None:
+    assert "ABX" not in index(repository.sources())
+    repository.write_abx()
+    text = index(repository.sources())
+    assert "| [`apc_mini`](apc_mini.md) | 9.0 (rnn_2) |" in text
+    assert "| `fbank` | 8.3 (features) | 8.3 | 17.6 (features) | 17.6 |" in text
+    assert "auricle probe --models apc_mini,tera_mini,fbank,mel --task abx \\" in text
