@@ -76,8 +76,7 @@ def _table(sources: Sources) -> Iterator[str]:
     yield from ("## Table", "", READING, "")
     yield from _linked(markdown_table(sources.results), sources.minis, "")
     speakers = sources.baselines[BASELINE]["speakers"].best.accuracy
-    unheard = [f"`{mini.name}`" for mini in sources.minis if not mini.has_heard_phones]
-    heard = HEARD.format(but=f", but not of {' and '.join(unheard)}" if unheard else "")
+    heard = HEARD.format(but=_but_unheard(sources, ", but not of that of"))
     yield ""
     yield (
         "The best layer is the one of the highest accuracy on the test itself; the default layer "
@@ -85,6 +84,12 @@ def _table(sources: Sources) -> Iterator[str]:
         f"their own, by which `{BASELINE}` identifies {percent(speakers)} % of the utterances: "
         "that task shows what an encoder loses rather than what it gains."
     )
+
+
+def _but_unheard(sources: Sources, but: str) -> str:
+    """` but` and the minis that have not heard the utterances of the phone probe; empty if none."""
+    names = [f"`{mini.name}`" for mini in sources.minis if not mini.has_heard_phones]
+    return f"{but} {' and '.join(names)}" if names else ""
 
 
 def _linked(lines: Sequence[str], minis: Sequence[Mini], folder: str) -> list[str]:
@@ -192,7 +197,8 @@ def abx_part(sources: Sources, folder: str) -> Iterator[str]:
         "How often, in percent, a phone is nearer to another phone than to itself said again, in "
         "the same context, within and across speakers: less is better, and nothing is trained. The "
         f"best layer is the one with the fewest errors across speakers. {first.num_items:,} phones "
-        f"of {first.num_speakers} speakers, whose utterances the minis have heard without labels. "
+        f"of {first.num_speakers} speakers, whose utterances the minis"
+        f"{_but_unheard(sources, ' but')} have heard without labels. "
         "[How it is measured](../probing.md#abx)."
     )
     yield ""
