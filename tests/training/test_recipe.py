@@ -104,7 +104,7 @@ def test_the_recipes_of_the_repository_hold() -> None:
     paths = sorted(recipes.rglob("*.toml"))
     names = {path.stem for path in paths if path.parent == recipes}
     assert names == {path.stem for path in paths if path.parent.name == "mini"}
-    assert len(names) == 12
+    assert len(names) == 13
     for path in paths:
         recipe = read_recipe(path)
         assert recipe.identity.name.removesuffix("_mini") == path.stem

@@ -19,12 +19,6 @@ from auricle.nn.norms import check_variance
 STACK_NORM_EPS = 1e-5
 """Of the norms between stacked convolutions, whatever the Transformer's own is."""
 
-MIN_BF16_CHANNELS = 16
-"""Channels per group below which bfloat16 is computed in float32 on the CPU.
-
-Kernels of torch 2.13 for CPUs with AMX give other numbers there, by several standard deviations.
-"""
-
 MAX_DEPTH = 1000
 """Deeper stacks are taken for damaged configurations."""
 
@@ -69,10 +63,10 @@ class ConvPositionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
 def _grouped_conv(x: Tensor, weight: Tensor, bias: Tensor | None, num_groups: int) -> Tensor:
     """Convolution (B, D, T - kernel_size + 1) of `x` (B, D, T), in the type of `x`."""
-    is_wrong = x.dtype == torch.bfloat16 and x.device.type == "cpu"
-    if is_wrong and weight.shape[1] < MIN_BF16_CHANNELS:
-        wide = None if bias is None else bias.float()
-        return F.conv1d(x.float(), weight.float(), wide, groups=num_groups).to(x.dtype)
+    if _is_wrong_in_bfloat16(x, weight):
+        with torch.autocast("cpu", enabled=False):
+            wide = None if bias is None else bias.float()
+            return F.conv1d(x.float(), weight.float(), wide, groups=num_groups).to(x.dtype)
     return F.conv1d(x, weight.to(x.dtype), bias, groups=num_groups)
 
 
@@ -176,3 +170,15 @@ class WeightNormConv(Prepacking):
         )
         weight: Tensor = self.weight_v * (self.weight_g / norms).to(self.weight_v.dtype)
         return weight
+
+
+def _is_wrong_in_bfloat16(x: Tensor, weight: Tensor) -> bool:
+    """True where a CPU with AMX convolves wrongly, for which float32 has to do.
+
+    oneDNN 3.12 of torch 2.13 does where a group has an even number of channels below 16 and the
+    kernel a multiple of 8 taps (findings/torch-bf16-conv1d-of-few-channels-is-wrong.sh).
+    """
+    num_channels, num_taps = weight.shape[1:]
+    if x.device.type != "cpu" or num_channels >= 16 or num_channels % 2 or num_taps % 8:
+        return False
+    return x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
