@@ -38,11 +38,14 @@ def describe(
     """
     info = encoder.info
     windows = selection.windows
+    has_frames = not (selection.pool or selection.deduplicate)
     layers = tuple(
         LayerMeta(
             name=one.name,
             dim=one.dim,
-            hop_samples=None if selection.pool or selection.deduplicate else one.hop_samples,
+            hop_samples=one.geometry.hop_samples if has_frames else None,
+            window_samples=one.geometry.window_samples if has_frames else None,
+            start_samples=one.geometry.start_samples if has_frames else None,
         )
         for one in selection.kept(encoder)
     )
