@@ -23,18 +23,16 @@ from auricle.errors import AuricleError
 
 if TYPE_CHECKING:
     from auricle.extraction.extract import Layers
-    from auricle.extraction.run import Summary
 
 INPUT_FORMATS = ("audio", "fairseq", "table", "kaldi", "lhotse", "dataset", "webdataset")
 FINAL_NORMS = ("keep", "strip", "each")
+COMPRESSIONS = ("auto", "two-byte", "one-byte")
 FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow", "text")
 
 BATCH_SECONDS = 120.0
 FLUSH_SECONDS = 30.0
 OVERLAP_SECONDS = 5.0
 SHARD_MIB = 256
-
-BYTES_PER_MIB = 1 << 20
 
 SUMMARY = "write representations of a corpus"
 TEXT = """\
@@ -197,6 +195,12 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "units as lines, beside a store; the others as their libraries read them (default: store)",
     )
     parser.add_argument(
+        "--compress",
+        choices=COMPRESSIONS,
+        help="compress matrices of Kaldi: auto, about a byte per value, scaled by column; two-byte "
+        "and one-byte, scaled as a whole (default: float32)",
+    )
+    parser.add_argument(
         "--shard-mib",
         metavar="MIB",
         type=positive_number,
@@ -285,7 +289,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AuricleError: Nothing can be extracted, or nothing more can be written.
     """
-    from auricle.cli.progress import ProgressBars
+    from auricle.cli.progress import ProgressBars, print_forecast, print_summary
     from auricle.extraction.extract import extract
 
     _check(arguments)
@@ -313,6 +317,7 @@ def run(arguments: argparse.Namespace) -> int:
             check_weights=not arguments.other_weights,
             dtype=arguments.dtype,
             output_format=arguments.format,
+            compress=arguments.compress,
             input_format=arguments.input_format,
             root=arguments.root,
             streaming=arguments.streaming,
@@ -323,7 +328,7 @@ def run(arguments: argparse.Namespace) -> int:
             pad_short=arguments.short == "pad",
             on_error=arguments.on_error,
             batch_seconds=arguments.batch_seconds,
-            shard_bytes=round(arguments.shard_mib * BYTES_PER_MIB),
+            shard_bytes=round(arguments.shard_mib * (1 << 20)),
             num_workers=arguments.workers,
             engine=arguments.engine,
             address=arguments.address,
@@ -333,9 +338,9 @@ def run(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     if arguments.dry_run:
-        _forecast(summary, arguments.out)
+        print_forecast(summary, arguments.out)
         return 1 if summary.num_failed else 0
-    _report(summary, arguments, progress.elapsed)
+    print_summary(summary, arguments, progress.elapsed)
     # Failed rows of a stream are not retried, so earlier failures still count.
     is_short_of = summary.num_failed or (arguments.streaming and summary.num_failed_before)
     return 1 if is_short_of else 0
@@ -355,46 +360,3 @@ def _layers(texts: list[str] | None) -> Layers | None:
     if texts is None or texts == ["all"]:
         return None if texts is None else "all"
     return [layer for text in texts if (layer := layer_argument(text)) is not None]
-
-
-def _forecast(summary: Summary, out: str) -> None:
-    """Print the estimate of a dry run."""
-    from auricle.extraction.forecast import span
-
-    print(
-        f"dry run: would write {summary.num_encoded} utterances to {out}; {summary.num_before} "
-        f"already present; {summary.num_failed} unreadable"
-    )
-    if summary.num_encoded:
-        expected = summary.expected_seconds
-        takes = "not estimated" if expected is None else f"about {span(expected)}"
-        print(
-            f"{summary.seconds / 3600:.2f} h of audio, {summary.num_frames:,} frames per layer, "
-            f"{summary.num_bytes / BYTES_PER_MIB:,.1f} MiB; time: {takes}"
-        )
-
-
-def _report(summary: Summary, arguments: argparse.Namespace, elapsed: float) -> None:
-    """Print the number of utterances, the throughput with its bottleneck, and how to read them."""
-    out = arguments.out
-    folder = out.rstrip("/")
-    num_all = summary.num_encoded + summary.num_failed
-    parts = [f"wrote {summary.num_encoded} of {num_all} utterances to {out}"]
-    if not num_all:
-        parts = [f"no new utterances for {out}"]
-    if summary.num_before:
-        parts.append(f"{summary.num_before} already present")
-    if summary.num_failed:
-        parts.append(f"{summary.num_failed} failed, see {folder}/errors.jsonl")
-    if summary.num_failed_before:
-        again = f", remove {folder}/streams.json to retry them" if arguments.streaming else ""
-        parts.append(f"{summary.num_failed_before} failed in earlier runs{again}")
-    print("; ".join(parts))
-    if summary.num_encoded:
-        print(
-            f"{summary.seconds:.1f} s of audio in {elapsed:.1f} s, {summary.seconds / elapsed:.1f} "
-            f"x real time; {100 * summary.padding:.1f} % padding; {summary.stages.summary}"
-        )
-        print(f"read them in Python: auricle.open({out!r})[{summary.example!r}]")
-    if arguments.format == "text":
-        print(f"as text: {folder}/{'codes' if arguments.codes else 'units'}.txt")

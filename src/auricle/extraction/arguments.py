@@ -14,6 +14,7 @@ from auricle.errors import AuricleError
 from auricle.info import FinalNorm
 from auricle.models.base import Encoder
 from auricle.models.padded import Pool
+from auricle.store.shards import KALDI_METHODS
 from auricle.units.codebook import Units
 
 _Rule: TypeAlias = tuple[str, Callable[[Any], bool]]
@@ -43,6 +44,7 @@ _COUNT = _or_none(_number(Integral, "a whole number from 0", lambda x: x >= 0))
 _RULES: Mapping[str, _Rule] = {
     "pool": _one_of(None, *get_args(Pool)),
     "ids": _one_of("relative", "path"),
+    "compress": _one_of(None, *KALDI_METHODS),
     "on_error": _one_of("report", "stop"),
     "engine": _one_of("local", "ray"),
     **dict.fromkeys(

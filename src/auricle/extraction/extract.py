@@ -84,6 +84,7 @@ def extract(
     check_weights: bool = True,
     dtype: DType | torch.dtype = "float32",
     output_format: str = "store",
+    compress: Literal["auto", "two-byte", "one-byte"] | None = None,
     input_format: str | None = None,
     root: str | Path | None = None,
     streaming: bool = False,
@@ -133,6 +134,8 @@ def extract(
         dtype: Type in which layers are kept.
         output_format: "store", "npy", "kaldi", "webdataset", "hdf5", "arrow" or, of codes and
             units, "text".
+        compress: Of Kaldi: a byte a value with a scale for each column ("auto", as `copy-feats
+            --compress`), or one or two bytes with one scale for all; None for float32.
         input_format: Kind of the inputs, where it does not follow from their names and contents.
         root: A folder that no audio may lie outside of.
         streaming: Read Hugging Face data sets row after row instead of downloading them first; a
@@ -224,6 +227,7 @@ def extract(
         model=encoder.info.name if isinstance(model, Encoder) else str(model),
         store_format=output_format,
         channel=channel,
+        compression=compress,
         short="pad" if pad_short else "error",
         library_version=import_module("auricle").__version__,
     )

@@ -23,6 +23,7 @@ def describe(
     store_format: str,
     channel: int | None,
     short: str,
+    compression: str | None = None,
     library_version: str,
 ) -> StoreMeta:
     """The meta.json of what `selection` keeps of an encoder.
@@ -34,6 +35,7 @@ def describe(
         store_format: One of `formats.registry.FORMAT_NAMES`.
         channel: Which channel is taken where the inputs name none; None for the mean.
         short: What happens to audio shorter than the encoder's minimum.
+        compression: One of `KALDI_METHODS`; None for none.
         library_version: Version of this library.
     """
     info = encoder.info
@@ -68,6 +70,7 @@ def describe(
             final_norm=selection.final_norm,
         ),
         channel=channel,
+        compression=compression,
         short=short,
         encoder_dtype=precision_of(encoder),
         model_sha256=known_sha256(encoder),

@@ -138,6 +138,8 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
         dtype: Type of the values: "float32", "float16", "bfloat16", "int16", "int32" or "int64".
         selection: How it was made of the encoder's layers.
         channel: Channel that was taken where the inputs named none; None for the mean of all.
+        compression: Kaldi's compression of the arrays: "auto", "two-byte" or "one-byte"; None for
+            none.
         short: What happened to audio shorter than the encoder's minimum: "error" or "pad".
         config: Fields of the encoder's configuration that were changed; None for none.
         encoder_dtype: Type that the encoder computed in.
@@ -158,6 +160,7 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     selection: SelectionMeta
     channel: int | None = None
+    compression: str | None = None
     short: str = "error"
     config: dict[str, Any] | None = None
     encoder_dtype: str

@@ -69,7 +69,7 @@ class Store:
     def __init__(self, folder: Folder, meta: StoreMeta) -> None:
         self.meta = meta
         self._folder = folder
-        self._maps = ShardMaps(folder)
+        self._maps = ShardMaps(folder, compression=meta.compression)
         self._layers = tuple(layer.name for layer in meta.layers)
         self._ids, self._rows = _read_rows(folder, meta)
 
