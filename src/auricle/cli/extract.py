@@ -24,7 +24,7 @@ from auricle.errors import AuricleError
 if TYPE_CHECKING:
     from auricle.extraction.extract import Layers
 
-INPUT_FORMATS = ("audio", "fairseq", "table", "kaldi", "lhotse", "dataset", "webdataset")
+INPUT_FORMATS = ("audio", "fairseq", "table", "list", "kaldi", "lhotse", "dataset", "webdataset")
 FINAL_NORMS = ("keep", "strip", "each")
 COMPRESSIONS = ("auto", "two-byte", "one-byte")
 FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow", "text")
@@ -40,7 +40,8 @@ Write the representations of a corpus into a folder that auricle.open("DIR")["ID
 
 INPUT is an audio file, a folder (searched recursively), a pattern in quotes (* ? [] and ** across
 folders), a manifest (fairseq's or another .tsv, .csv, .parquet, .jsonl, Kaldi's wav.scp, Lhotse's
-cuts), WebDataset archives, or a Hugging Face data set (hf-dataset://NAME@SPLIT). An utterance's ID
+cuts), a .txt list of paths, one per line, or - for such a list on standard input, WebDataset
+archives, or a Hugging Face data set (hf-dataset://NAME@SPLIT). An utterance's ID
 is its path relative to the folder or to the fixed part of the pattern, without suffix, or the ID
 in the manifest.
 
@@ -61,6 +62,7 @@ examples:
   auricle extract corpus --model vq_wav2vec --codes --out codes
   auricle extract corpus --units units.safetensors --deduplicate --format text --out text
   auricle extract corpus --model wavlm_large --config normalize=false --layer 6 --out knn-vc
+  find corpus -name '*.wav' | auricle extract - --out features
   auricle extract data/train/wav.scp --format kaldi --out feats
   auricle extract hf-dataset://owner/name@train --streaming --out features
   auricle extract corpus --model tera --engine ray --address auto --out s3://bucket/features

@@ -141,6 +141,23 @@ def check_units(
         )
 
 
+def check_program_inputs(
+    input_format: str | None, root: str | Path | None, engine: str, streaming: bool
+) -> None:
+    """Raise AuricleError where options do not go with waveforms and tables of the program."""
+    for name, value in (("input_format", input_format), ("root", root)):
+        if value is not None:
+            raise AuricleError(
+                f"got {name}={value!r}, which is for names of files, with audio of the program; "
+                "leave it out"
+            )
+    if streaming or engine == "ray":
+        raise AuricleError(
+            "audio of the program lies on this machine until it is encoded: leave streaming= and "
+            "engine= out, or pass names of files or data sets"
+        )
+
+
 def check_streaming(
     input_format: str | None, root: str | Path | None, engine: str, dry_run: bool
 ) -> None:
