@@ -88,7 +88,7 @@ class HaloChunk:
     lengths: list[int]
 
     def of(self, x: Tensor) -> Tensor:
-        """The part (rows, C, inputs, ...) of the input `x` (B, C, S, ...); a view where it can be."""
+        """The part (rows, C, inputs, ...) of `x` (B, C, S, ...); a view where it can be."""
         part = x[:, :, self.inputs]
         return part if len(self.rows) == len(x) else part[self.rows]
 
