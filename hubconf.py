@@ -33,19 +33,25 @@ dependencies = [
 ]
 
 
-def _load(name: str, **options: typing.Any) -> _Encoder:
-    import auricle
-
-    return auricle.load(name, **options)
-
-
-def _load_url(
-    url: str, family: str, *, device: typing.Any = "auto", **options: typing.Any
+def _load(
+    name: str, *, checkpoint: str | pathlib.Path | None = None, **options: typing.Any
 ) -> _Encoder:
+    import auricle
+    from auricle.s3prl.hub import OPTIONS, load_options
+
+    chosen = load_options(name, options, ("refresh", "family", "dtype", *OPTIONS))
+    return auricle.load(name, checkpoint=checkpoint, **chosen)
+
+
+def _load_url(url: str, family: str, **options: typing.Any) -> _Encoder:
     from auricle.hub.conversions import load_location
     from auricle.hub.load import usable_device
+    from auricle.s3prl.hub import load_options
 
-    return load_location(url, family, name=family, **options).build().to(usable_device(device))
+    known = ("config", "device", "refresh", "sha256")
+    chosen = load_options(f"{family}_url", options, known)
+    device = usable_device(chosen.pop("device", "auto"))
+    return load_location(url, family, name=family, **chosen).build().to(device)
 
 
 class _AnyName(str):
@@ -863,6 +869,13 @@ def wavlablm_ms_40k(**options: typing.Any) -> _Encoder:
     return _load("wavlablm_ms_40k", **options)
 
 
+def hubert_mini(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on LibriSpeech train-clean-100, 248
+    utterances of 248 speakers (0.9 h), none of those of the phone probe. Small, trained by auricle,
+    in the package: works offline. Options are those of `auricle.load`."""
+    return _load("hubert_mini", **options)
+
+
 def hubert_local(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of HuBERT from a file. The file is in the authors' format or the library's
     own. Options are those of `auricle.load`."""
@@ -1442,6 +1455,12 @@ def mfcc(**options: typing.Any) -> _Encoder:
     """Load the baseline mfcc: mel-frequency cepstral coefficients. Options are those of
     `auricle.load`."""
     return _load("mfcc", **options)
+
+
+def mfcc_deltas(**options: typing.Any) -> _Encoder:
+    """Load the baseline mfcc_deltas: mel-frequency cepstral coefficients with deltas of first and
+    second order, 39 dims. Options are those of `auricle.load`."""
+    return _load("mfcc_deltas", **options)
 
 
 def spectrogram(**options: typing.Any) -> _Encoder:

@@ -26,8 +26,11 @@ READING = (
 )
 HEARD = (
     "The utterances of the phone probe are part of the minis' training audio, without their phone "
-    "labels. Words and speakers of the other probes are not."
+    "labels{but}. Words and speakers of the other probes are not."
 )
+DATA = "corpora/librispeech/train"
+DATA_WITHOUT_PHONES = f"{DATA}/[!12]* {DATA}/[12]??*"
+"""All speakers but 19, 26 and 27, whose utterances the phone probe takes."""
 
 
 def readme_part(sources: Sources) -> str:
@@ -62,8 +65,8 @@ def _ships(minis: Sequence[Mini]) -> str:
     return (
         f"{len(minis)} small encoders ({megabytes:.1f} MB together) are bundled and need no "
         f'network: `auricle.load("{DEFAULT_MODEL}")`. Each was pretrained with its family\'s own '
-        f"loss on {hours:.1f} hours of LibriSpeech, for trying out, testing and teaching. The "
-        'published models are better: `auricle.load("tera")` downloads one, and `auricle list` '
+        f"loss on up to {hours:.1f} hours of LibriSpeech, for trying out, testing and teaching. "
+        'The published models are better: `auricle.load("tera")` downloads one, and `auricle list` '
         "lists them."
     )
 
@@ -72,13 +75,20 @@ def _table(sources: Sources) -> Iterator[str]:
     yield from ("## Table", "", READING, "")
     yield from _linked(markdown_table(sources.results), sources.minis, "")
     speakers = sources.baselines[BASELINE]["speakers"].best.accuracy
+    heard = HEARD.format(but=_but_unheard(sources, ", but not of that of"))
     yield ""
     yield (
         "The best layer is the one of the highest accuracy on the test itself; the default layer "
-        f"does not depend on the results. {HEARD} Each speaker has a microphone and a room of "
+        f"does not depend on the results. {heard} Each speaker has a microphone and a room of "
         f"their own, by which `{BASELINE}` identifies {percent(speakers)} % of the utterances: "
         "that task shows what an encoder loses rather than what it gains."
     )
+
+
+def _but_unheard(sources: Sources, but: str) -> str:
+    """` but` and the minis that have not heard the utterances of the phone probe; empty if none."""
+    names = [f"`{mini.name}`" for mini in sources.minis if not mini.has_heard_phones]
+    return f"{but} {' and '.join(names)}" if names else ""
 
 
 def _linked(lines: Sequence[str], minis: Sequence[Mini], folder: str) -> list[str]:
@@ -186,7 +196,8 @@ def abx_part(sources: Sources, folder: str) -> Iterator[str]:
         "How often, in percent, a phone is nearer to another phone than to itself said again, in "
         "the same context, within and across speakers: less is better, and nothing is trained. The "
         f"best layer is the one with the fewest errors across speakers. {first.num_items:,} phones "
-        f"of {first.num_speakers} speakers, whose utterances the minis have heard without labels. "
+        f"of {first.num_speakers} speakers, whose utterances the minis"
+        f"{_but_unheard(sources, ' but')} have heard without labels. "
         "[How it is measured](../probing.md#abx)."
     )
     yield ""
@@ -256,9 +267,10 @@ def _again(sources: Sources) -> Iterator[str]:
     yield from ("", "```sh", "pip install -e '.[train,probe]'", "export OMP_NUM_THREADS=1")
     for mini in sources.minis:
         steps = f" {option}" if (option := steps_option(mini)) else ""
+        data = DATA if mini.has_heard_phones else DATA_WITHOUT_PHONES
         yield (
-            f"auricle pretrain recipes/mini/{mini.recipe_stem}.toml "
-            f"--data corpora/librispeech/train --out runs/{mini.name} --cache-audio{steps}"
+            f"auricle pretrain recipes/mini/{mini.recipe_stem}.toml --data {data} "
+            f"--out runs/{mini.name} --cache-audio{steps}"
         )
     yield from ("```", "", "Copy weights and logs, and write the digests into the records in")
     yield from ("`src/auricle/catalogue/families/`:", "", "```sh")

@@ -24,6 +24,10 @@ PHONES_ARE_HEARD = (
     "The utterances of the phone probe are part of the training audio: the encoder has heard them, "
     "without their phones. Words and speakers it has never heard."
 )
+PHONES_ARE_UNHEARD = (
+    "No utterance and no speaker of the probes is part of the training audio; those of the phone "
+    "probe are part of that of the encoders whose units it predicted."
+)
 WIDTH = 100
 """Columns of a line of prose."""
 
@@ -139,9 +143,10 @@ def _training(mini: Mini) -> Iterator[str]:
 
 def _probes(mini: Mini, sources: Sources) -> Iterator[str]:
     yield from ("## Probes", "")
+    heard = PHONES_ARE_HEARD if mini.has_heard_phones else PHONES_ARE_UNHEARD
     yield (
         "Accuracy in percent of linear classifiers on the frozen layers, the best layer of a task "
-        f"in bold. {PHONES_ARE_HEARD} [How it is measured](../probing.md)."
+        f"in bold. {heard} [How it is measured](../probing.md)."
     )
     yield ""
     header = ("layer", "dims", "frame every", *TASKS)

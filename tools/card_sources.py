@@ -60,6 +60,11 @@ class Mini:
         return self.record.name
 
     @property
+    def has_heard_phones(self) -> bool:
+        """Whether the utterances of the phone probe are part of its training audio."""
+        return "none of those of the phone probe" not in (self.record.training_data or "")
+
+    @property
     def recipe_stem(self) -> str:
         """Name of its recipe in `recipes/mini/`."""
         return self.name.removesuffix("_mini")
