@@ -17,7 +17,7 @@ ASKED = {
 }
 """Names that only the policy uses: others ask it for the decision that follows."""
 
-INT8 = "precision.py"
+INT8 = "approximate.py"
 """Refuses int8 on other devices, which is an error of the caller's and no choice of kernels."""
 
 
