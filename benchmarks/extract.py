@@ -36,7 +36,7 @@ BYTES_PER_MIB = 1 << 20
 
 LAST_LINE = re.compile(
     r"(?P<audio>[\d.]+) s of audio in (?P<elapsed>[\d.]+) s, .*; (?P<padding>[\d.]+) % padding; "
-    r"bound by (?P<bound>.+) \(time: decoding (?P<decoding>\d+) %, the model (?P<model>\d+) %, "
+    r"bottleneck: (?P<bound>.+) \(time: decoding (?P<decoding>\d+) %, model (?P<model>\d+) %, "
     r"writing (?P<writing>\d+) %\)"
 )
 COLUMNS = {

@@ -13,8 +13,8 @@ another is measured. In every round each library encodes once in each way, in an
 by one; the first encoding does not count, but tells the memory. `--peers-python` is an interpreter
 with
 
-    pip install torch==2.13.0 s3prl==0.4.18 transformers torchaudio onnxruntime onnx openvino \
-        openai-whisper faster-whisper
+    pip install torch==2.13.0 s3prl==0.4.18 transformers==5.24.0 torchaudio onnxruntime onnx \
+        openvino openai-whisper ctranslate2==4.8.5 faster-whisper
 
 and what is missing there is left out. Figures of other models and cases that the file of results
 holds stay in it. `--render` writes its tables into the documentation, and needs nothing but it.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+settings.register_profile("whole", deadline=None, max_examples=400)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Threads of several workers would wait for each other at every small product.
@@ -52,13 +54,15 @@ SLOW = (
     "plotting/test_api.py",
     "hub/test_conversions_processes.py",
     "extraction/test_extract.py",
+    "extraction/test_extract_units.py",
     "extraction/test_streams.py",
     "extraction/test_worker.py",
     "extraction/test_pipeline.py",
-    "checkpoints/pickle/test_unpickle_",
+    "checkpoints/pickle/test_unpickle_damage.py",
+    "checkpoints/pickle/test_unpickle_fuzz.py",
     "cli/test_pretrain.py",
     "test_docs_site.py",
-    "checkpoints/test_checkpoint.py",
+    "checkpoints/test_checkpoint",
     "models/test_cpc.py",
     "nn/test_conv_features.py",
     "inference/test_precision.py",
@@ -66,7 +70,7 @@ SLOW = (
     "test_imports.py",
     "inference/test_windows.py",
     "explore/test_drawing.py",
-    "test_optional.py",
+    "test_optional_plug_ins.py",
     "tools/test_compare_versions.py",
 )
 """Files and folders that take seconds, the longest first: begun first, and not quick."""
@@ -76,11 +80,26 @@ QUICK = ("golden/test_golden.py",)
 
 SPREAD = (
     "contract/test_contract.py",
+    "contract/test_modules.py",
     "docs/test_snippets.py",
     "golden/test_golden.py",
     "golden/test_mutations.py",
 )
 """Files whose cases go to any worker; those of the others share fixtures, and one worker."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("whole" if config.getoption("--whole") else "untimed")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests; they and what they import stay, and are not gone through for garbage."""
+    gc.disable()
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -89,14 +108,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = {item for item in items if item.get_closest_marker("whole")}
         config.hook.pytest_deselected(items=[*left_out])
         items[:] = [item for item in items if item not in left_out]
-    ranks = {}
-    for item in items:
-        name = item.path.relative_to(FOLDER).as_posix()
-        rank = next((rank for rank, slow in enumerate(SLOW) if name.startswith(slow)), None)
-        if rank is not None and name not in QUICK:
+    ranks = {item: _rank(item.path) for item in items}
+    for item, (rank, is_quick) in ranks.items():
+        if rank < len(SLOW) and not is_quick:
             item.add_marker(pytest.mark.slow)
-        ranks[item] = len(SLOW) if rank is None else rank
-    items.sort(key=ranks.__getitem__)
+    items.sort(key=lambda item: ranks[item][0])
+
+
+@cache
+def _rank(path: Path) -> tuple[int, bool]:
+    """Place of a file among the slow ones, or that after them, and whether it is quick all the same."""
+    name = path.relative_to(FOLDER).as_posix()
+    rank = next((rank for rank, slow in enumerate(SLOW) if name.startswith(slow)), len(SLOW))
+    return rank, name in QUICK
 
 
 class GroupScheduling(LoadScopeScheduling):
@@ -113,6 +137,13 @@ class GroupScheduling(LoadScopeScheduling):
             return "tests/explore/test_page"  # which share a server
         is_spread = file.removeprefix("tests/") in SPREAD
         return f"{file}[{name.partition('[')[2]}" if is_spread and "[" in name else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors, for tests wait for processes, disks and a browser."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return (len(affinity(0)) if affinity else os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -157,6 +188,14 @@ def undrawn_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     from auricle.training import trainer
 
     monkeypatch.setattr(trainer, "save_curves", lambda *_: None)
+
+
+@pytest.fixture
+def not_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare tests of what is drawn the layout, which takes longest."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
 
 
 @pytest.fixture(params=["whole", "stretches", "nothing held"])

@@ -31,14 +31,15 @@ LEVELS: dict[str, int] = {
     "store": 7,
     "checkpoints": 7,
     "hub": 8,
-    "extraction": 9,
+    "extraction": 10,
+    "units": 9,
     "plotting": 9,
-    "training": 10,
-    "probing": 10,
-    "explore": 11,
-    "cli": 12,
-    "__init__": 13,
-    "__main__": 13,
+    "training": 11,
+    "probing": 11,
+    "explore": 12,
+    "cli": 13,
+    "__init__": 14,
+    "__main__": 14,
 }
 """Part of the package -> its level; a part imports from lower levels and from itself alone."""
 

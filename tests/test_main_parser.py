@@ -38,6 +38,7 @@ def test_help_shows_purpose_options_and_an_example(
         ["cache", "remove", "m"],
         ["pretrain", "r.toml", "--data", "d", "--out", "o"],
         ["probe", "--model", "m", "--task", "phones", "--data", "d"],
+        ["units", "info", "u.safetensors"],
     ],
 )
 def test_every_command_runs_its_own_module(arguments: list[str]) -> None:

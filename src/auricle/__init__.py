@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from auricle.plotting.api import plot as plot
     from auricle.store.reader import open as open  # noqa: A004 - the library's public name
     from auricle.store.reader import open_store as open_store
+    from auricle.units.codebook import Units as Units
+    from auricle.units.codebook import load_units as load_units
+    from auricle.units.fit import fit_units as fit_units
+    from auricle.units.importing import import_units as import_units
 
 __version__ = "0.1.0"
 
@@ -68,14 +72,18 @@ _EXPORTS = {
     "Encoder": "auricle.models.base",
     "StreamSession": "auricle.inference.streaming.session",
     "StreamStatistics": "auricle.inference.streaming.session",
+    "Units": "auricle.units.codebook",
     "build": "auricle.hub.load",
     "compare": "auricle.plotting.api",
     "encode_windows": "auricle.inference.windows",
     "export_to_transformers": "auricle.checkpoints.export",
     "extract": "auricle.extraction.extract",
+    "fit_units": "auricle.units.fit",
+    "import_units": "auricle.units.importing",
     "list_models": "auricle.catalogue.search",
     "list_sizes": "auricle.catalogue.search",
     "load": "auricle.hub.load",
+    "load_units": "auricle.units.codebook",
     "open": "auricle.store.reader",
     "open_store": "auricle.store.reader",
     "plot": "auricle.plotting.api",
@@ -101,6 +109,7 @@ __all__ = [
     "StreamSession",
     "StreamStatistics",
     "TrainingError",
+    "Units",
     "UnknownModelError",
     "UnknownUtteranceError",
     "__version__",
@@ -109,9 +118,12 @@ __all__ = [
     "encode_windows",
     "export_to_transformers",
     "extract",
+    "fit_units",
+    "import_units",
     "list_models",
     "list_sizes",
     "load",
+    "load_units",
     "open_store",
     "plot",
     "window_codes",

@@ -30,6 +30,7 @@ try:
         plot,
         pretrain,
         probe,
+        units,
         verify,
     )
 except AuricleError as error:  # a data file of the library is damaged
@@ -73,6 +74,7 @@ COMMANDS: dict[str, Command] = {
     "cache": cache,
     "pretrain": pretrain,
     "probe": probe,
+    "units": units,
     "demo": demo,
 }
 """Modules of the commands, in the order in which the help shows them."""

@@ -19,6 +19,7 @@ from auricle.errors import AuricleError, MissingExtraError, PlugInError
 INSTALL_NAMES = {
     "PIL": "pillow",
     "dateutil": "python-dateutil",
+    "faiss": "faiss-cpu",
     "google": "protobuf",
     "pkg_resources": "'setuptools<81'",
     "ray": "'ray[data]'",

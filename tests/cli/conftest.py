@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from auricle.__main__ import main
+
 SaveWave = Callable[..., Path]
 
 
@@ -31,3 +33,11 @@ def save_wave(tmp_path: Path) -> SaveWave:
 def tera_checkpoint() -> Path:
     """A small TERA in its authors' format."""
     return Path(__file__).parents[1] / "golden" / "cases" / "tera" / "checkpoint.ckpt"
+
+
+def extract_as(*arguments: Path | str) -> int:
+    return main(["extract", *map(str, arguments)])
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())

@@ -15,6 +15,7 @@ from auricle.plotting.picture import Picture
 SaveWave = Callable[..., Path]
 
 
+@pytest.mark.usefixtures("not_laid_out")
 @pytest.mark.parametrize(
     ("layers", "drawn"),
     [

@@ -49,7 +49,7 @@ def wavs(encoder: Encoder) -> list[Tensor]:
     """A ragged batch, of several stretches of the smallest kind."""
     samples, _ = soundfile.read(sample_paths()[0], dtype="float32")
     speech = torch.from_numpy(samples)
-    return [speech[4_000 : encoder.min_samples + 6_000], speech[: encoder.min_samples + 500]]
+    return [speech[4_000 : encoder.min_samples + 5_200], speech[: encoder.min_samples + 400]]
 
 
 @contextmanager

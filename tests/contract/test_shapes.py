@@ -49,6 +49,8 @@ TRAINED = {stem for stem, family in FAMILIES.items() if family.objective is not 
 
 SHAPE = re.compile(r"\(([^()`]*)\)")
 SYMBOL = re.compile(r"[A-Za-z]\w*'?")
+PRIME = "_prime"
+"""What Python reads in place of an apostrophe."""
 
 Shape = tuple[str, ...]
 
@@ -156,14 +158,18 @@ def reason_against(shape: Shape, sizes: tuple[int, ...], known: dict[str, int]) 
 
 def evaluated(dim: str, known: dict[str, int]) -> int | None:
     """The size that `dim` has, a product where it is "2 B"; None where that is not known."""
+    tree = _parsed(dim)
+    return None if tree is None else _computed(tree, known)
+
+
+@functools.cache
+def _parsed(dim: str) -> ast.expr | None:
+    """The formula of a size; None for words."""
     text = re.sub(r"^(\w+) ([A-Za-z]\w*)$", r"\1 * \2", dim).replace(" / ", " // ")
-    text = text.replace("'", "_prime")
-    names = {name.replace("'", "_prime"): size for name, size in known.items()}
     try:
-        tree = ast.parse(text, mode="eval")
+        return ast.parse(text.replace("'", PRIME), mode="eval").body
     except SyntaxError:
-        return None  # words
-    return _computed(tree.body, names)
+        return None
 
 
 OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
@@ -180,7 +186,7 @@ def _computed(node: ast.expr, names: dict[str, int]) -> int | None:
         case ast.Constant(value=int() as value):
             return value
         case ast.Name(id=name):
-            return names.get(name)
+            return names.get(name.replace(PRIME, "'"))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
             first, second = _computed(left, names), _computed(right, names)
             if first is None or second is None:

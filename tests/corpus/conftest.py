@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from auricle.corpus.tables import list_table
+from auricle.corpus.utterance import Listing, Scope
+
 AudioBytes = Callable[..., bytes]
 
 
@@ -55,3 +58,12 @@ def make_tar(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+def listed(path: Path, text: str | bytes, scope: Scope | None = None) -> Listing:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return list_table(str(path), scope or Scope())
+
+
+def rows_of(listing: Listing) -> list[tuple[str, float, float | None, int | None]]:
+    return [(u.id, u.start, u.seconds, u.channel) for u in listing.utterances]

@@ -36,6 +36,8 @@ STEPS = 2
 """Updates of every training that a page starts."""
 NARROWER = 8
 """How many times narrower than published the stand-ins of large models are; they are as deep."""
+HUBERT_SIZE = 768
+"""Features of a frame of HuBERT Base."""
 TIMEOUT_SECONDS = 300
 """For one page; most take a second, on machines that are busy several times that."""
 COMMIT = "89abcdef" * 5
@@ -165,6 +167,8 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
             import datasets
 
             monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache_folder() / "datasets")
+        if "km.bin" in text:
+            _put_centroids(Path("km.bin"))
         for url in re.findall(r"\b(?:https?|hf)://[\w./@-]+", text):
             _put_file(url)
 
@@ -192,6 +196,16 @@ def _put_conversion(record: Record) -> None:
 
     with mock.patch.object(load, "load_once_converted", convert):
         auricle.load(record.name)
+
+
+def _put_centroids(path: Path) -> None:
+    """Leave a k-means on a layer of the stand-in of HuBERT Base, as joblib writes it."""
+    import joblib
+    from sklearn.cluster import MiniBatchKMeans
+
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(200, HUBERT_SIZE // NARROWER, generator=generator).numpy()
+    joblib.dump(MiniBatchKMeans(5, random_state=0, n_init=1).fit(frames), path)
 
 
 def _narrow(part: Any) -> Any:
@@ -224,9 +238,12 @@ def _put_file(url: str) -> None:
 
 
 @pytest.fixture
-def undrawn_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probes leave their pictures out, which are drawn again after every model."""
-    monkeypatch.setattr("auricle.probing.report.save_figure", lambda *_: None)
+def undrawn_pictures(
+    monkeypatch: pytest.MonkeyPatch, undrawn_curves: None, not_laid_out: None
+) -> None:
+    """Pictures are neither laid out nor rendered: their files are empty."""
+    for module in ("plotting.figures", "probing.report"):
+        monkeypatch.setattr(f"auricle.{module}.save_figure", lambda _, path: Path(path).touch())
 
 
 @pytest.fixture

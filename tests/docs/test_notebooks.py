@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,13 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from forks import run as run_python
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 
+ENVIRONMENT = {"AURICLE_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
 MAX_BYTES = 300_000
 TIMEOUT_SECONDS = 300
 """Each takes some twenty seconds; the limit is for machines that are busy."""
@@ -47,14 +51,9 @@ def num_pictures(notebook: NotebookNode) -> int:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], NotebookNode]:
     """A function that runs a notebook in its folder, as Jupyter does, without a network."""
-    environment = {
-        "AURICLE_CACHE": tmp_path / "cache",
-        "AURICLE_OFFLINE": 1,
-        "OMP_NUM_THREADS": 1,
-        "PYTHONPATH": ROOT / "src",
-    }
-    for variable, value in environment.items():
-        monkeypatch.setenv(variable, str(value))
+    monkeypatch.setenv("AURICLE_CACHE", str(tmp_path / "cache"))
+    for variable, value in ENVIRONMENT.items():
+        monkeypatch.setenv(variable, value)
     where = {"metadata": {"path": str(FOLDER)}}
 
     def run(name: str) -> NotebookNode:
@@ -81,6 +80,21 @@ def test_it_is_small_and_says_nothing_of_the_machine(name: str) -> None:
     assert not re.search(r"/(tmp|home|root|usr|Users)\b|[Ww]arning|0x[0-9a-f]{6}", text(notebook))
 
 
+def test_first_features_prints_what_it_shows() -> None:
+    """Its code alone, without a kernel."""
+    saved = read("first_features")
+    code = "\n".join(cell.source for cell in saved.cells if cell.cell_type == "code")
+    code = re.sub(
+        r"^(from matplotlib_inline|set_matplotlib_formats).*", "", code, flags=re.MULTILINE
+    )
+    done = run_python(["-c", code], env={**os.environ, **ENVIRONMENT})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == text(saved)
+    assert "the same alone: True" in text(saved)
+    assert num_pictures(saved) == 2
+
+
+@pytest.mark.whole  # its code is run above
 def test_first_features_gives_what_it_shows(run: Callable[[str], NotebookNode]) -> None:
     fresh, saved = run("first_features"), read("first_features")
     assert text(fresh) == text(saved)

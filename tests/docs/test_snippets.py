@@ -76,8 +76,8 @@ NOT_RUN = {
 }
 """Page and part of a line -> why the lines with that part are left out. Nothing else is."""
 
-PAGES_OF_PICTURES = ("docs/pretraining.md", "docs/probing.md")
-"""Pages whose trainings and probes also draw; those of many would draw the same for each."""
+PAGES_OF_PICTURES = ("docs/pictures.md", "docs/pretraining.md", "docs/probing.md")
+"""Pages whose pictures are drawn; those of the others would be of the same kinds."""
 
 SHELL_SYNTAX = re.compile(r"[|&;<>$`(){}*?~]")
 
@@ -127,8 +127,7 @@ def test_all_of_the_page_runs(
     if not is_whole:
         monkeypatch.setitem(COMMANDS, "auricle", Sampled())
     if page not in PAGES_OF_PICTURES:
-        request.getfixturevalue("undrawn_curves")
-        request.getfixturevalue("undrawn_probes")
+        request.getfixturevalue("undrawn_pictures")
     if any(fence.language in ("python", "sh") for fence in found):
         folder: Path = request.getfixturevalue("folder")
         stand_in: Callable[[str], None] = request.getfixturevalue("stand_in")

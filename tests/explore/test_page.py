@@ -4,14 +4,18 @@ import http.client
 import re
 import subprocess
 import sys
+import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from auricle.__main__ import main
 from auricle.errors import AuricleError, MissingExtraError
+from auricle.explore import drawing
 from auricle.explore import page as module
+from auricle.explore.drawing import DrawRequest, DrawResult
 
 
 def values(**changes: object) -> tuple[object, ...]:
@@ -47,6 +51,29 @@ def test_what_is_wrong_is_told(
     with pytest.raises(AuricleError, match=message) as caught:
         module._draw(values(**changes), tmp_path)
     assert "/x/" not in str(caught.value)
+
+
+def test_two_visitors_at_once_get_files_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_draw = threading.Barrier(2)
+
+    def draw(request: DrawRequest, folder: Path) -> DrawResult:
+        files = folder / "picture.png", folder / "features.npz"
+        both_draw.wait(timeout=60)
+        for file in files:
+            file.write_text(f"{request.name}: {request.models[0][0]}")
+        both_draw.wait(timeout=60)
+        return DrawResult(view={"name": request.name}, picture=files[0], features=files[1])
+
+    monkeypatch.setattr(drawing, "draw", draw)
+    visits = {"a.wav": "apc_mini", "b.wav": "npc_mini"}
+    wanted = [values(audio=f"/x/{name}", models=(model, "", "")) for name, model in visits.items()]
+    with ThreadPoolExecutor(2) as visitors:
+        drawn = list(visitors.map(lambda one: module._draw(one, tmp_path), wanted))
+    for (name, model), (view, files) in zip(visits.items(), drawn, strict=True):
+        assert view == {"name": name}
+        assert [file.read_text() for file in files] == 2 * [f"{name}: {model}"]
 
 
 def test_the_page_does_not_wait_for_torch() -> None:

@@ -18,6 +18,7 @@ from auricle.audio.samples import sample_paths
 
 SPEECH, OTHER = sample_paths()[:2]
 PATIENCE_MS = 90_000
+ANY = re.compile(".")
 
 
 @pytest.fixture
@@ -74,9 +75,11 @@ def choose(page: Page, place: str, text: str) -> None:
     page.get_by_role("option", name=re.compile(f"^{re.escape(text)}( |$)")).click()
 
 
-def draw(page: Page) -> None:
+def draw(page: Page, text: re.Pattern[str] = ANY) -> None:
+    """Draw, and wait for a picture of such a text in place of itself."""
     draw_button(page).click()
-    expect(page.locator("#viewer .picture")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("#viewer .picture")).to_have_attribute("alt", text, timeout=PATIENCE_MS)
+    expect(page.locator("#viewer .picture")).to_be_visible()
 
 
 def error(page: Page) -> str:
@@ -98,10 +101,45 @@ def point(page: Page, across: float, down: float) -> tuple[float, float]:
     return place
 
 
-def test_two_encoders_and_a_layer_are_drawn_played_and_downloaded(
+def points_and_clicks(page: Page) -> None:
+    """Pointing at a picture of apc_mini tells time and frame, and clicking plays from there."""
+    places = page.evaluate("""() => {
+        const box = document.querySelector('#viewer .picture').getBoundingClientRect();
+        const head = document.querySelector('#viewer .head').getBoundingClientRect();
+        return {left: (head.left + 1 - box.left) / box.width, top: (head.top - box.top) / box.height};
+    }""")
+    left, top = places["left"], places["top"]
+    assert "Point at the picture" in told(page)
+    point(page, left + 0.3, top + 0.01)
+    first = told(page)
+    assert re.fullmatch(r"\d\.\d{3} s: waveform", first)
+    point(page, left + 0.3, 0.35)
+    second = told(page)
+    match = re.fullmatch(r"(\d\.\d{3}) s, frame (\d+) of (\d+): apc_mini, rnn_3", second)
+    assert match is not None, second
+    assert match[1] == first.split()[0]
+    encoder = auricle.load("apc_mini")
+    num_samples = soundfile.info(SPEECH).frames
+    assert int(match[3]) == encoder.num_frames(num_samples)
+    begin, end = encoder.frame_times(num_samples)[int(match[2])].tolist()
+    assert abs((begin + end) / 2 - float(match[1])) <= 0.0051
+    page.mouse.click(*point(page, left + 0.3, 0.35))
+    seconds = page.locator("#viewer .sound").evaluate(
+        "sound => { sound.pause(); return sound.currentTime; }"
+    )
+    assert float(match[1]) - 0.01 <= seconds <= float(match[1]) + 2
+    point(page, 0.01, 0.5)
+    assert not page.locator("#viewer .pointer").is_visible()
+
+
+def test_encoders_are_drawn_pointed_at_played_compared_and_downloaded(
     page: Page, pictures: Path, tmp_path: Path
 ) -> None:
     upload(page, SPEECH)
+    choose(page, "model-1", "apc_mini")
+    draw(page)
+    points_and_clicks(page)
+
     choose(page, "model-1", "tera_mini")
     expect(page.locator("#about-1")).to_contain_text("tera_mini: bundled")
     expect(page.locator("#layer-1 input")).to_have_value("layer_3 (default)")
@@ -109,9 +147,7 @@ def test_two_encoders_and_a_layer_are_drawn_played_and_downloaded(
     choose(page, "model-2", "wav2vec2_mini")
     expect(page.locator("#layer-2 input")).to_have_value(re.compile("\\(default\\)"))
     page.screenshot(path=pictures / "chosen.png", full_page=True)
-    draw(page)
-    alt = page.locator("#viewer .picture").get_attribute("alt")
-    assert alt == f"tera_mini, wav2vec2_mini: {SPEECH.name}"
+    draw(page, re.compile(f"^tera_mini, wav2vec2_mini: {SPEECH.name}$"))
     page.screenshot(path=pictures / "compared.png", full_page=True)
 
     with page.expect_download() as features:
@@ -148,46 +184,27 @@ def test_two_encoders_and_a_layer_are_drawn_played_and_downloaded(
     page.screenshot(path=pictures / "played.png")
 
 
-def test_pointing_tells_time_and_frame_and_clicking_plays_from_there(page: Page) -> None:
-    upload(page, SPEECH)
-    choose(page, "model-1", "apc_mini")
-    draw(page)
-    places = page.evaluate("""() => {
-        const box = document.querySelector('#viewer .picture').getBoundingClientRect();
-        const head = document.querySelector('#viewer .head').getBoundingClientRect();
-        return {left: (head.left + 1 - box.left) / box.width, top: (head.top - box.top) / box.height};
-    }""")
-    left, top = places["left"], places["top"]
-    assert "Point at the picture" in told(page)
-    point(page, left + 0.3, top + 0.01)
-    first = told(page)
-    assert re.fullmatch(r"\d\.\d{3} s: waveform", first)
-    point(page, left + 0.3, 0.35)
-    second = told(page)
-    match = re.fullmatch(r"(\d\.\d{3}) s, frame (\d+) of (\d+): apc_mini, rnn_3", second)
-    assert match is not None, second
-    assert match[1] == first.split()[0]
-    encoder = auricle.load("apc_mini")
-    num_samples = soundfile.info(SPEECH).frames
-    assert int(match[3]) == encoder.num_frames(num_samples)
-    begin, end = encoder.frame_times(num_samples)[int(match[2])].tolist()
-    assert abs((begin + end) / 2 - float(match[1])) <= 0.0051
-    page.mouse.click(*point(page, left + 0.3, 0.35))
-    seconds = page.locator("#viewer .sound").evaluate(
-        "sound => { sound.pause(); return sound.currentTime; }"
-    )
-    assert float(match[1]) - 0.01 <= seconds <= float(match[1]) + 2
-    point(page, 0.01, 0.5)
-    assert not page.locator("#viewer .pointer").is_visible()
-
-
-def test_a_recording_or_a_click_is_needed_first(page: Page, pictures: Path) -> None:
+def test_speech_is_needed_first_and_leave_to_download(
+    page: Page, explore_cache: Path, pictures: Path
+) -> None:
     draw_button(page).click()
     assert "There is no speech yet" in error(page)
     page.screenshot(path=pictures / "nothing.png")
     page.get_by_role("button", name="Take the speech that ships with auricle").click()
     page.locator("#speech").get_by_label("Play", exact=True).wait_for()
     draw(page)
+
+    choose(page, "model-1", "tera_960hr")
+    about = page.locator("#about-1")
+    expect(about).to_contain_text("tera_960hr has to be downloaded")
+    expect(about).to_contain_text("85.3 MB of weights")
+    page.screenshot(path=pictures / "download.png")
+    draw_button(page).click()
+    assert "Tick the box that allows downloads" in error(page)
+    assert not any(explore_cache.rglob("*.ckpt"))
+    page.get_by_label("Download weights that are not on this machine").check()
+    draw_button(page).click()
+    page.get_by_text("AURICLE_OFFLINE").first.wait_for()
 
 
 @pytest.mark.whole  # test_choices has the message
@@ -238,23 +255,6 @@ def test_labels_that_are_none_are_named(page: Page, tmp_path: Path) -> None:
     assert "phones.tsv, line 1: got blanks between the fields" in error(page)  # without a click
 
 
-def test_a_download_is_told_before_and_refused_unless_allowed(
-    page: Page, explore_cache: Path, pictures: Path
-) -> None:
-    upload(page, SPEECH)
-    choose(page, "model-1", "tera_960hr")
-    about = page.locator("#about-1")
-    expect(about).to_contain_text("tera_960hr has to be downloaded")
-    expect(about).to_contain_text("85.3 MB of weights")
-    page.screenshot(path=pictures / "download.png")
-    draw_button(page).click()
-    assert "Tick the box that allows downloads" in error(page)
-    assert not any(explore_cache.rglob("*.ckpt"))
-    page.get_by_label("Download weights that are not on this machine").check()
-    draw_button(page).click()
-    page.get_by_text("AURICLE_OFFLINE").first.wait_for()
-
-
 @pytest.mark.whole  # said by the script alone
 def test_without_a_microphone_the_page_says_so(page: Page, pictures: Path) -> None:
     page.locator("#speech").get_by_label("Record audio").click()
@@ -269,6 +269,7 @@ def test_without_a_microphone_the_page_says_so(page: Page, pictures: Path) -> No
     expect(notice).to_be_hidden()
 
 
+@pytest.mark.whole  # test_page draws for two visitors at once
 def test_two_tabs_at_once_get_their_own(
     context: BrowserContext, address: str, tmp_path: Path
 ) -> None:

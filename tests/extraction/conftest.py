@@ -21,6 +21,7 @@ from auricle.extraction.writers import open_format
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.store.layout import LayerMeta, SelectionMeta, StoreMeta
+from auricle.store.reader import open as open_store
 from auricle.store.writer import StoreWriter
 
 MODEL = "apc_mini"
@@ -46,6 +47,15 @@ def extract(
     with worker.writer.folder.locked():
         run = Run(worker, engine, stops=on_error == "stop", **options)
         return run.extract(listing, refresh=refresh)
+
+
+def bytes_of(out: Path) -> dict[str, bytes]:
+    store = open_store(out)
+    return {name: store[name].numpy().tobytes() for name in store.ids}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ PARAMETERS = {
     "device": "devices",
     "format": "output_format",
     "layer": "layers",
+    "other-weights": "check_weights",
     "shard-mib": "shard_bytes",
     "short": "pad_short",
     "workers": "num_workers",

@@ -35,11 +35,10 @@ STOPPED = re.compile(
 PATIENCE_SECONDS = 120.0
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Speech, and one file that is none."""
-    folder = tmp_path / "corpus"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("corpus")
     samples, rate = soundfile.read(sample_paths()[0])
     for index in range(NUM_FILES):
         piece = samples[700 * index : 700 * index + 8000 + 1000 * index]
@@ -57,6 +56,14 @@ def bytes_of(out: Path) -> dict[str, bytes]:
     assert store.is_closed
     assert store.verify() == []
     return {name: store[name].numpy().tobytes() for name in store.ids}
+
+
+@pytest.fixture(scope="module")
+def expected(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a run gives that nothing happens to."""
+    out = tmp_path_factory.mktemp("stores") / "whole"
+    extract(corpus, out)
+    return bytes_of(out)
 
 
 def hidden_files(out: Path) -> list[Path]:
@@ -85,7 +92,11 @@ def files_of_at_most(num_bytes: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("output_format", FORMATS)
 def test_every_format_says_why_it_cannot_write(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], output_format: str
+    corpus: Path,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    output_format: str,
 ) -> None:
     if output_format in ("hdf5", "kaldi"):
         pytest.importorskip({"hdf5": "h5py", "kaldi": "kaldiio"}[output_format])
@@ -100,19 +111,16 @@ def test_every_format_says_why_it_cannot_write(
     assert hidden_files(out) == []
     assert len(open_store(out)) == 0
     extract(corpus, out, *options)
-    extract(corpus, tmp_path / "whole")
-    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+    assert bytes_of(out) == expected
 
 
 def test_whichever_file_does_not_fit_it_is_named_and_made_later(
     corpus: Path,
+    expected: dict[str, bytes],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    extract(corpus, tmp_path / "whole")
-    expected = bytes_of(tmp_path / "whole")
-    capsys.readouterr()
     failed: set[str] = set()
     while True:
         out = tmp_path / f"out{len(failed)}"
@@ -155,21 +163,23 @@ def test_a_temporary_folder_that_cannot_be_written_is_named(
     assert len(bytes_of(tmp_path / "out")) == NUM_FILES
 
 
-SCRIPT = """
-set -e
-disk="$1"; shift
-mount -t tmpfs -o size=260k tmpfs "$disk"
-"$@" && status=0 || status=$?
-echo "status $status"
-mount -o remount,size=16m "$disk"
-"$@" && status=0 || status=$?
-echo "status $status"
-cp -R "$disk/out" "$disk-copy"
+PROGRAM = """
+import shutil
+import subprocess
+import sys
+from auricle.__main__ import main
+
+disk, *arguments = sys.argv[1:]
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=260k", "tmpfs", disk], check=True)
+print("status", main(arguments), flush=True)
+subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
+print("status", main(arguments), flush=True)
+shutil.copytree(f"{disk}/out", f"{disk}-copy")
 """
 """A disk of its own for a command, which is full, and then is not."""
 
 
-def test_a_full_disk(corpus: Path, tmp_path: Path) -> None:
+def test_a_full_disk(corpus: Path, expected: dict[str, bytes], tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     unshare = [shutil.which("unshare") or "unshare", "--user", "--map-root-user", "--mount"]
@@ -178,12 +188,11 @@ def test_a_full_disk(corpus: Path, tmp_path: Path) -> None:
         subprocess.run([*unshare, *probe], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this system lets nobody mount")
-    extract(corpus, tmp_path / "whole")
-    (corpus / "noise.wav").unlink()
-    arguments = ["extract", str(corpus), "--out", str(disk / "out"), *SHARDS]
-    command = [sys.executable, "-m", "auricle", *arguments]
+    speech = shutil.copytree(corpus, tmp_path / "speech")
+    (speech / "noise.wav").unlink()
+    arguments = ["extract", str(speech), "--out", str(disk / "out"), *SHARDS]
     result = subprocess.run(
-        [*unshare, "sh", "-c", SCRIPT, "sh", str(disk), *command],
+        [*unshare, sys.executable, "-c", PROGRAM, str(disk), *arguments],
         env={
             **os.environ,
             "OMP_NUM_THREADS": "1",
@@ -203,4 +212,4 @@ def test_a_full_disk(corpus: Path, tmp_path: Path) -> None:
     assert "already present" in report  # part of it had found room
     copy = tmp_path / "disk-copy"
     assert hidden_files(copy) == []
-    assert bytes_of(copy) == bytes_of(tmp_path / "whole")
+    assert bytes_of(copy) == expected

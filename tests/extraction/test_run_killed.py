@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 import soundfile
+import torch
 
 import auricle
 from auricle.audio.samples import sample_paths
@@ -237,6 +238,38 @@ def test_a_shard_that_is_not_whole_survives_signals(
     assert not (out / "partial").exists()
     hidden = {name for name in files_of(out) if Path(name).name.startswith(".")}
     assert hidden == {lock_path(out).name}
+
+
+def test_units_of_killed_runs_are_those_of_an_undisturbed_one(corpus: Path, tmp_path: Path) -> None:
+    """Killed while batches of its only shard are flushed: the same bytes, of the text too."""
+    generator = torch.Generator().manual_seed(0)
+    encoder = auricle.load(MODEL)
+    units = auricle.Units(
+        centroids=torch.randn(1, 9, encoder.layer_info(-1).dim, generator=generator),
+        layer=encoder.layer_info(-1).name,
+        model=MODEL,
+    )
+    units.save(tmp_path / "units.safetensors")
+    options = ("--units", str(tmp_path / "units.safetensors"), "--format", "text")
+    undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
+    assert finish(corpus, undisturbed, *options).returncode == 0
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        before = segments(out)
+        with running(corpus, out, *options, "--flush-seconds", "0.02") as process:
+            wait_for(process, lambda before=before: len(segments(out) - before) > 1)
+            kill_group(process, number)
+            process.communicate(timeout=PATIENCE_SECONDS)
+        assert not (out / "units.txt").exists()
+        assert segments(out) > before
+    result = finish(corpus, out, *options)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.search(r"; \d+ already present", result.stdout)
+    assert len((out / "units.txt").read_text().splitlines()) == NUM_FILES
+    for name in (
+        "units.txt",
+        *(f"shards/{path.name}" for path in (undisturbed / "shards").iterdir()),
+    ):
+        assert (out / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
 def test_decoding_processes_end_with_the_command(

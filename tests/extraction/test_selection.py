@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 
@@ -17,13 +16,11 @@ from auricle.extraction.selection import (
     WEIGHTED_SUM,
     Selection,
     Windows,
-    describe,
-    encoder_sha256,
 )
 from auricle.geometry import SAMPLE_RATE
+from auricle.inference.precision import encoder_sha256
 from auricle.inference.windows import encode_windows, window_codes
 from auricle.models.base import Encoder
-from auricle.store.layout import StoreMeta
 
 
 @pytest.fixture(scope="module")
@@ -184,51 +181,6 @@ def fresh() -> Encoder:
     return auricle.load("vq_apc_mini")
 
 
-def meta_of(encoder: Encoder, selection: Selection) -> StoreMeta:
-    return describe(
-        encoder,
-        selection,
-        model="name",
-        store_format="store",
-        channel=1,
-        short="pad",
-        library_version="1.2",
-    )
-
-
-def test_what_is_kept_is_described(fresh: Encoder) -> None:
-    meta = meta_of(fresh, Selection.of(fresh, ["rnn_1", "rnn_2"], dtype="float16"))
-    assert [(layer.name, layer.dim, layer.hop_samples) for layer in meta.layers] == [
-        ("rnn_1", 224, 160),
-        ("rnn_2", 224, 160),
-    ]
-    assert (meta.model, meta.family, meta.format) == ("name", "vq_apc", "store")
-    assert (meta.dtype, meta.encoder_dtype, meta.short) == ("float16", "float32", "pad")
-    assert (meta.library_version, meta.sample_rate) == ("1.2", 16_000)
-    assert meta.channel == 1
-    assert meta.checkpoint_sha256 == fresh.info.sha256
-    assert meta.licence == fresh.info.licence
-    assert not meta.closed
-
-
-def test_pooled_rows_are_no_frames(fresh: Encoder) -> None:
-    selection = Selection.of(fresh, ["rnn_1", "rnn_2"], weights=[1, 2], pool="meanstd")
-    meta = meta_of(fresh, selection)
-    assert [(layer.name, layer.dim, layer.hop_samples) for layer in meta.layers] == [
-        ("weighted_sum", 448, None)
-    ]
-    assert meta.selection.layers == ("rnn_1", "rnn_2")
-    assert meta.selection.weights == (1.0, 2.0)
-    assert meta.selection.pool == "meanstd"
-
-
-def test_codes_are_whole_numbers(fresh: Encoder) -> None:
-    meta = meta_of(fresh, Selection.of(fresh, wants_codes=True))
-    assert meta.dtype == "int64"
-    assert meta.selection.codes
-    assert meta.layers[0].name == "codes"
-
-
 def test_the_digest_changes_with_all_that_decides_the_output(
     fresh: Encoder, tmp_path: Path
 ) -> None:
@@ -249,4 +201,3 @@ def test_the_digest_changes_with_an_option_that_has_no_weight() -> None:
     other = auricle.load("fbank", config={"cmvn": True})
     assert encoder_sha256(encoder) == encoder_sha256(auricle.load("fbank"))
     assert encoder_sha256(encoder) != encoder_sha256(other)
-    assert msgspec.json.encode(meta_of(encoder, Selection.of(encoder)))

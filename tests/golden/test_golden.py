@@ -46,12 +46,12 @@ def test_reference_holds_among_neighbours(case: GoldenCase) -> None:
     speech = case.wavs[1]
     neighbours = [
         torch.zeros(shortest),
-        torch.zeros(18_000),
+        torch.zeros(10_000),
         0.3 * torch.randn(shortest, generator=generator),
-        0.3 * torch.randn(24_000, generator=generator),
+        0.3 * torch.randn(14_000, generator=generator),
         torch.cat([torch.zeros(4_000), speech, torch.zeros(3_000)]),
     ]
-    for way in (nullcontext, nullcontext, reference_kernels):
+    for way in (nullcontext, reference_kernels):
         batch = [(None, wav) for wav in rng.sample(neighbours, rng.randint(1, len(neighbours)))]
         batch += list(case.wavs.items())
         rng.shuffle(batch)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from auricle.hub import download as download_module
 from auricle.hub.cache import cached_path
 from auricle.hub.download import download, fetch, fetch_config, fetch_url
 from auricle.hub.http import Limits, PartialFile
+from forks import Forked
 
 
 def sha256(content: bytes) -> str:
@@ -52,9 +51,10 @@ def test_many_processes_download_once(server: Any, reply: Any, body: bytes, fetc
         "import sys, pathlib; from auricle.hub.download import download; "
         "download((sys.argv[1],), pathlib.Path(sys.argv[2]), schemes=('http',))"
     )
-    command = [sys.executable, "-c", code, url, str(fetcher.destination)]
-    processes = [subprocess.Popen(command) for _ in range(8)]
+    processes = [Forked(["-c", code, url, fetcher.destination]) for _ in range(8)]
     assert [process.wait(60) for process in processes] == [0] * 8
+    for process in processes:
+        process.close()
     assert fetcher.destination.read_bytes() == body
     assert len(server.requests) == 1
 

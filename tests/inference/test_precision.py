@@ -10,8 +10,13 @@ import auricle
 from auricle.audio.samples import sample_paths
 from auricle.cli.options import PRECISIONS as CLI_PRECISIONS
 from auricle.errors import AuricleError
-from auricle.extraction.selection import encoder_sha256
-from auricle.inference.precision import PRECISIONS, Precision, precision_of, set_precision
+from auricle.inference.precision import (
+    PRECISIONS,
+    Precision,
+    encoder_sha256,
+    precision_of,
+    set_precision,
+)
 from auricle.models.base import Encoder
 from auricle.models.spectral_transformer import SpectralBert
 from auricle.nn.cpu import prepack

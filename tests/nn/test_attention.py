@@ -37,6 +37,33 @@ def test_it_is_the_formula(dtype: torch.dtype, atol: float, kind: str) -> None:
     assert torch.allclose(output.double(), expected, atol=atol, rtol=atol)
 
 
+@pytest.mark.parametrize(
+    ("width", "dtype", "is_copied"),
+    [(1024, torch.float32, True), (1024, torch.bfloat16, True), (2048, torch.float32, True),
+     (768, torch.float32, False), (512, torch.float32, False)],
+)  # fmt: skip
+def test_frames_that_push_each_other_out_of_the_cache_are_copied(
+    width: int, dtype: torch.dtype, is_copied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    shape = (1, 6, 4, width // 4)
+    parts = [torch.randn(shape).to(dtype).transpose(1, 2).requires_grad_() for _ in range(3)]
+    seen: list[bool] = []
+    kernel = F.scaled_dot_product_attention
+
+    def watched(*arguments: Any) -> Tensor:
+        seen.extend(one.is_contiguous() for one in arguments[:3])
+        return kernel(*arguments)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    expected = attend(*parts)
+    assert not any(seen), "training keeps what it has"
+    seen.clear()
+    with torch.no_grad():
+        assert torch.equal(attend(*parts), expected)
+    assert seen == [is_copied] * 3
+
+
 def packed_parts(lengths: list[int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
     torch.manual_seed(0)
     return [torch.randn(1, 2, sum(lengths), 8).to(dtype) for _ in range(3)]

@@ -18,6 +18,8 @@ from auricle.plotting.picture import LayerSimilarity, Picture
 
 SPEECH = sample_paths()[0]
 
+pytestmark = pytest.mark.usefixtures("not_laid_out")
+
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:

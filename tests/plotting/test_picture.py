@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from auricle.corpus.utterance import Segment
 from auricle.errors import MissingExtraError
@@ -67,15 +66,9 @@ def codes(*columns: list[int]) -> FrameSequence:
     return FrameSequence(frames=np.array(columns).T, geometry=GEOMETRY)
 
 
-@pytest.fixture
-def not_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare tests of what is drawn the layout, which takes longest."""
-    monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
-
-
 def test_the_panels_share_the_time_axis_and_stand_in_line() -> None:
     picture = draw_utterance(utterance())
-    picture.figure.canvas.draw()
+    picture.figure.draw_without_rendering()
     assert [each.name for each in picture.panels] == [
         "waveform",
         "log mel",
@@ -312,7 +305,7 @@ def test_a_comparison_has_every_representation_and_the_matrix() -> None:
     two = (representation(), representation(model="c", codes=codes([1] * 98)))
     layers = [("a", "b_0"), ("a", "b_1"), ("c", "b_1")]
     picture = draw_comparison(utterance(representations=two), similarity(*layers))
-    picture.figure.canvas.draw()
+    picture.figure.draw_without_rendering()
     assert [each.name for each in picture.panels] == [
         "waveform",
         "log mel",
@@ -347,11 +340,11 @@ def test_very_many_representations_are_ribbons_of_their_components() -> None:
     assert len(few.panels) == 2 + 2 * 8
 
 
-@pytest.mark.parametrize("count", [1, 13, 60, 150])
+@pytest.mark.parametrize("count", [1, pytest.param(13, marks=pytest.mark.whole), 60, 150])
 def test_names_of_many_layers_do_not_overlap(count: int) -> None:
     layers = [("wav2vec2_large_lv60", f"layer_{index}") for index in range(count)]
     picture = draw_comparison(utterance(), similarity(*layers))
-    picture.figure.canvas.draw()
+    picture.figure.draw_without_rendering()
     title = "similarity of all layers, from 1,234 moments"
     (matrix,) = [axes for axes in picture.figure.axes if axes.get_title() == title]
     for ticks in (matrix.get_xticklabels(), matrix.get_yticklabels()):

@@ -47,7 +47,7 @@ def make_meta() -> Callable[..., StoreMeta]:
                 LayerMeta(name=name, dim=dim, hop_samples=160) for name, dim in dims.items()
             ),
             "sample_rate": 16000,
-            "dtype": "float32",
+            "dtype": "int32" if fields.get("format") == "text" else "float32",
             "selection": SelectionMeta(layers=tuple(dims), pool=pool),
             "encoder_dtype": "float32",
             "model_sha256": "ab" * 32,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 INPUT_FORMATS = ("audio", "fairseq", "table", "kaldi", "lhotse", "dataset", "webdataset")
 FINAL_NORMS = ("keep", "strip", "each")
-FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow")
+FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow", "text")
 
 BATCH_SECONDS = 120.0
 FLUSH_SECONDS = 30.0
@@ -61,6 +61,7 @@ examples:
   auricle extract train.tsv --model wav2vec2 --layer 6,9 --dtype float16 --out features
   auricle extract corpus --model tera --layer all --pool mean --format npy --out vectors
   auricle extract corpus --model vq_wav2vec --codes --out codes
+  auricle extract corpus --units units.safetensors --deduplicate --format text --out text
   auricle extract data/train/wav.scp --format kaldi --out feats
   auricle extract hf-dataset://owner/name@train --streaming --out features
   auricle extract corpus --model tera --engine ray --address auto --out s3://bucket/features
@@ -81,9 +82,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "inputs", metavar="INPUT", nargs="+", help="file, folder, pattern, manifest or data set"
     )
     parser.add_argument(
-        "--input-format",
-        choices=INPUT_FORMATS,
-        help="format of the inputs (default: detected)",
+        "--input-format", choices=INPUT_FORMATS, help="format of the inputs (default: detected)"
     )
     parser.add_argument(
         "--root",
@@ -139,9 +138,8 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--final-norm",
         choices=FINAL_NORMS,
-        default="keep",
         help="LayerNorm after the last layer, of models whose norms come first (large ones): keep "
-        "it on the last layer, strip it, or apply it to each layer (default: keep)",
+        "it on the last layer, strip it, or apply it to each layer (default: keep, or as units do)",
     )
     parser.add_argument(
         "--weights",
@@ -158,6 +156,22 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         "--codes",
         action="store_true",
         help="write discrete codes, int64 (frames, codebooks), of a model with a quantiser",
+    )
+    parser.add_argument(
+        "--units",
+        metavar="FILE",
+        type=Path,
+        help="write the units of this file of `auricle units`, which names model and layer",
+    )
+    parser.add_argument(
+        "--deduplicate",
+        action="store_true",
+        help="write a run of equal units as one, and its duration in frames",
+    )
+    parser.add_argument(
+        "--other-weights",
+        action="store_true",
+        help="use units that were fitted with other weights of the same family",
     )
     parser.add_argument(
         "--dtype",
@@ -178,8 +192,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=FORMATS,
         default="store",
-        help="store: safetensors shards with an index; npy: one file per utterance; the others as "
-        "their own libraries read them (default: store)",
+        help="store: safetensors shards with an index; npy: one file per utterance; text: codes or "
+        "units as lines, beside a store; the others as their libraries read them (default: store)",
     )
     parser.add_argument(
         "--shard-mib",
@@ -276,7 +290,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     if "://" not in arguments.out:
         check_folder(Path(arguments.out))
-    choose_model(arguments)
+    if arguments.units is None:
+        choose_model(arguments)
     with ProgressBars() as progress:
         summary = extract(
             arguments.inputs,
@@ -292,6 +307,9 @@ def run(arguments: argparse.Namespace) -> int:
             weights=arguments.weights,
             pool=arguments.pool,
             codes=arguments.codes,
+            units=arguments.units,
+            deduplicate=arguments.deduplicate,
+            check_weights=not arguments.other_weights,
             dtype=arguments.dtype,
             output_format=arguments.format,
             input_format=arguments.input_format,
@@ -378,3 +396,5 @@ def _report(summary: Summary, arguments: argparse.Namespace, elapsed: float) -> 
             f"x real time; {100 * summary.padding:.1f} % padding; {summary.stages.summary}"
         )
         print(f"read them in Python: auricle.open({out!r})[{summary.example!r}]")
+    if arguments.format == "text":
+        print(f"as text: {folder}/{'codes' if arguments.codes else 'units'}.txt")

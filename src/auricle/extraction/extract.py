@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import torch
 
 from auricle.audio.inputs import checked_pad_short
 from auricle.audio.notes import gathering
-from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.corpus.listing import input_texts, list_utterances
 from auricle.corpus.utterance import Listing
 from auricle.errors import AudioError, AuricleError, ChecksumError
+from auricle.extraction.arguments import check_arguments, check_streaming, check_units, model_of
 from auricle.extraction.forecast import LongAudioHint, survey
 from auricle.extraction.local import LocalEngine, all_devices
 from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, PlanLimits
 from auricle.extraction.ray import RayEngine, import_ray
+from auricle.extraction.record import describe
 from auricle.extraction.run import Progress, Run, Summary
-from auricle.extraction.selection import DType, Pool, Selection, Windows, describe, type_name
+from auricle.extraction.selection import DType, Pool, Selection, Windows, type_name
 from auricle.extraction.spooling import GROUP_ROWS, Stream, open_stream
 from auricle.extraction.streams import extract_streams
 from auricle.extraction.worker import FLUSH_SECONDS, Engine, Loaded, LoadOn, Worker
@@ -35,6 +35,7 @@ from auricle.models.base import Encoder
 from auricle.store.folder import open_folder
 from auricle.store.layout import read_meta
 from auricle.store.writer import StoreWriter
+from auricle.units.codebook import Units, load_units
 
 Layers: TypeAlias = Sequence[int | str] | Literal["all"]
 
@@ -43,48 +44,6 @@ DEFAULT_OVERLAP_SECONDS = 5.0
 
 MAX_REASONS = 3
 """Reasons that are given where not one input can be used."""
-
-
-_Rule: TypeAlias = tuple[str, Callable[[Any], bool]]
-
-
-def _one_of(*choices: str | bool | None) -> _Rule:
-    *names, last = map(repr, choices)
-    return (
-        f"{', '.join(names)} or {last}",
-        lambda x: isinstance(x, str | bool | None) and x in choices,
-    )
-
-
-def _number(kind: type, text: str, is_right: Callable[[Any], bool]) -> _Rule:
-    return text, lambda x: isinstance(x, kind) and not isinstance(x, bool) and is_right(x)
-
-
-def _or_none(rule: _Rule) -> _Rule:
-    return f"None or {rule[0]}", lambda x: x is None or rule[1](x)
-
-
-_FLAG = _one_of(False, True)
-_SECONDS = _number(Real, "a positive number of seconds", lambda x: x > 0)
-_NOT_NEGATIVE = _number(Real, "a number of seconds that is not negative", lambda x: x >= 0)
-_COUNT = _or_none(_number(Integral, "a whole number from 0", lambda x: x >= 0))
-
-_RULES: Mapping[str, _Rule] = {
-    "pool": _one_of(None, *get_args(Pool)),
-    "ids": _one_of("relative", "path"),
-    "on_error": _one_of("report", "stop"),
-    "engine": _one_of("local", "ray"),
-    **dict.fromkeys(("refresh", "codes", "streaming", "dry_run"), _FLAG),
-    "batch_seconds": _SECONDS,
-    "window_seconds": _or_none(_SECONDS),
-    "overlap_seconds": _NOT_NEGATIVE,
-    "flush_seconds": _NOT_NEGATIVE,
-    "shard_bytes": _number(Real, "a positive number of bytes", lambda x: x > 0),
-    "channel": _COUNT,
-    "num_workers": _COUNT,
-    "num_actors": _or_none(_number(Integral, "a whole number from 1", lambda x: x >= 1)),
-}
-"""Argument of `extract` -> what it must be, in words and as a test."""
 
 
 class Silence:
@@ -108,17 +67,20 @@ def extract(
     inputs: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    model: str | Path | Encoder = DEFAULT_MODEL,
+    model: str | Path | Encoder | None = None,
     checkpoint: str | Path | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
     refresh: bool = False,
     precision: Precision = "float32",
     devices: str | Sequence[str] = "auto",
     layers: Layers | int | str | None = None,
-    final_norm: FinalNorm = "keep",
+    final_norm: FinalNorm | None = None,
     weights: Sequence[float] | None = None,
     pool: Pool | None = None,
     codes: bool = False,
+    units: str | Path | Units | None = None,
+    deduplicate: bool = False,
+    check_weights: bool = True,
     dtype: DType | torch.dtype = "float32",
     output_format: str = "store",
     input_format: str | None = None,
@@ -149,7 +111,8 @@ def extract(
     Args:
         inputs: Files, folders, patterns, manifests, archives, data sets.
         out: Folder of the store, or an address that fsspec knows (`s3://bucket/features`).
-        model: As `auricle.load` takes it; or an encoder, which runs where it is.
+        model: As `auricle.load` takes it; or an encoder, which runs where it is. None for that of
+            `units`, or a bundled one.
         checkpoint: As `auricle.load` takes it.
         config: As `auricle.load` takes it.
         refresh: Encode again what the store holds under an id whose audio is another one now,
@@ -159,12 +122,16 @@ def extract(
         devices: As torch names them, with a process for each where there are several; `"auto"`
             for all CUDA GPUs, or the CPU where there are none.
         layers: Indices or names, "all", or None for the default layer.
-        final_norm: As in a call of the encoder.
+        final_norm: As in a call of the encoder; None for that of `units`, or "keep".
         weights: Of a sum of the layers, one each; None to keep them apart.
         pool: "mean", "max" or "meanstd" over the frames; None to keep them.
         codes: Keep the quantiser's codes instead of layers.
+        units: Keep these units instead of their layer: from `auricle.load_units`, or their file.
+        deduplicate: Keep runs of equal units as one row, with their durations in frames.
+        check_weights: Refuse units that were fitted with other weights.
         dtype: Type in which layers are kept.
-        output_format: "store", "npy", "kaldi", "webdataset", "hdf5" or "arrow".
+        output_format: "store", "npy", "kaldi", "webdataset", "hdf5", "arrow" or, of codes and
+            units, "text".
         input_format: Kind of the inputs, where it does not follow from their names and contents.
         root: A folder that no audio may lie outside of.
         streaming: Read Hugging Face data sets row after row instead of downloading them first; a
@@ -197,18 +164,23 @@ def extract(
 
     Raises:
         AudioError: Inputs cannot be read, hold nothing usable, or two utterances have one id.
-        AuricleError: The encoder cannot be loaded, or does not give what is asked for.
+        AuricleError: The encoder cannot be loaded, does not give what is asked for, or is not that
+            of the units.
         OutputError: `out` holds another extraction, or other audio under an id; it cannot be
             written.
         ExtractionError: An utterance gave nothing, and `on_error` is "stop".
     """
-    _check(**locals())
+    check_arguments(**locals())
+    if isinstance(units, str | Path):
+        units = load_units(units)
+    if model is None:
+        model, checkpoint = model_of(units, checkpoint)
     pad_short = checked_pad_short(pad_short, short)
     texts = input_texts(inputs)
     streams: list[Stream] = []
     listing = Listing()
     if streaming:
-        _check_streaming(input_format, root, engine, dry_run)
+        check_streaming(input_format, root, engine, dry_run)
         streams = [open_stream(text) for text in texts]
     else:
         listing = _list(texts, input_format, root, channel, ids_by_path=ids == "path")
@@ -225,18 +197,26 @@ def extract(
         {"checkpoint": checkpoint, "config": config, "precision": precision},
         holds_store=read_meta(open_folder(out)) is not None,
     )
-    selection = Selection.of(
-        encoder,
-        [layers] if isinstance(layers, int | str) and layers != "all" else layers,
-        weights=weights,
-        pool=pool,
-        wants_codes=codes,
-        dtype=type_name(dtype),
-        windows=None
-        if window_seconds is None
-        else Windows(window_seconds=window_seconds, overlap_seconds=overlap_seconds),
-        final_norm=final_norm,
-    )
+    windows = None
+    if window_seconds is not None:
+        windows = Windows(window_seconds=window_seconds, overlap_seconds=overlap_seconds)
+    chosen_layers = [layers] if isinstance(layers, int | str) and layers != "all" else layers
+    if units is not None:
+        check_units(encoder, units, chosen_layers, final_norm)
+        selection = Selection.of_units(
+            encoder, units, deduplicate=deduplicate, windows=windows, check_weights=check_weights
+        )
+    else:
+        selection = Selection.of(
+            encoder,
+            chosen_layers,
+            weights=weights,
+            pool=pool,
+            wants_codes=codes,
+            dtype=type_name(dtype),
+            windows=windows,
+            final_norm=final_norm or "keep",
+        )
     meta = describe(
         encoder,
         selection,
@@ -281,49 +261,6 @@ def extract(
             group_rows = GROUP_ROWS * len(chosen)
             return extract_streams(run, streams, channel=channel, group_rows=group_rows)
         return run.extract(listing, refresh=refresh)
-
-
-def _check(model: str | Path | Encoder, **arguments: Any) -> None:
-    """Raise AuricleError where an argument is wrong, or would be ignored beside another one."""
-    for name, (expected, is_right) in _RULES.items():
-        if not is_right(arguments[name]):
-            raise AuricleError(f"{name} must be {expected}, but is {arguments[name]!r}")
-    if arguments["engine"] == "local":
-        for name in ("address", "num_actors"):
-            if arguments[name] is not None:
-                raise AuricleError(
-                    f"got {name}={arguments[name]!r}, which is for a Ray cluster, with "
-                    f'engine="local"; pass engine="ray", or leave {name} out'
-                )
-    if isinstance(model, Encoder):
-        for name, default in (("checkpoint", None), ("config", None), ("precision", "float32")):
-            if arguments[name] != default:
-                raise AuricleError(
-                    f"got {name}={arguments[name]!r} and an encoder that is loaded; pass {name} to "
-                    "auricle.load, or the name of the model here"
-                )
-
-
-def _check_streaming(
-    input_format: str | None, root: str | Path | None, engine: str, dry_run: bool
-) -> None:
-    """Raise AuricleError where options do not go with streams."""
-    if input_format not in (None, "dataset") or root is not None:
-        raise AuricleError(
-            "streams are data sets whose rows hold their audio: leave input_format= "
-            "(--input-format) and root= (--root) out"
-        )
-    if dry_run:
-        raise AuricleError(
-            "how much a stream holds is not known before it is read: leave dry_run=True "
-            "(--dry-run) out, or streaming=True (--streaming)"
-        )
-    if engine == "ray":
-        raise AuricleError(
-            "rows of a stream lie on this machine until they are encoded, where a cluster does not "
-            'see them: pass engine="local" (--engine local), or leave streaming=True (--streaming) '
-            "out"
-        )
 
 
 def _list(

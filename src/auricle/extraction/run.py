@@ -164,7 +164,7 @@ class Run:
         self.encode(shards)
         self._lengths.report()
         self._discard_empty_plan()
-        return self.close(num_before=len(held.kept))
+        return self.close(num_before=len(held.kept), order=[u.id for u in utterances])
 
     def kept_parts(self) -> Iterator[tuple[ShardKey, pyarrow.Table]]:
         """Rows of the index of every shard that was done when the run began, in order."""
@@ -237,11 +237,12 @@ class Run:
         for shard in shards:
             self._count(shard, remaining[shard.key], failed)
 
-    def close(self, *, num_before: int) -> Summary:
+    def close(self, *, num_before: int, order: Sequence[str] = ()) -> Summary:
         """Close the store; where everything has failed, remove what the run made of it.
 
         Args:
             num_before: Utterances that the store held before.
+            order: Ids in the order of the corpus, as far as that is known.
 
         Raises:
             OutputError: It cannot be written.
@@ -249,7 +250,7 @@ class Run:
         if self.failures.num_new and not self._holds_anything():
             self._worker.writer.abandon()
         else:
-            self._worker.writer.close()
+            self._worker.writer.close(order)
         padded = self._padded_seconds
         return Summary(
             num_encoded=self._num_encoded,

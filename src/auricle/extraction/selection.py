@@ -1,24 +1,22 @@
-"""Selection of an encoder's output: layers or codes, summed, pooled, in a type; its record."""
+"""Selection of an encoder's output: layers, codes or units, pooled, in a type; its record."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-import msgspec
 import torch
 from torch import Tensor
 
 from auricle.errors import AuricleError
 from auricle.geometry import SAMPLE_RATE
-from auricle.inference.precision import precision_of
 from auricle.inference.windows import window_codes, window_layers
 from auricle.info import FinalNorm, LayerInfo
 from auricle.models.base import Encoder
-from auricle.store.layout import LayerMeta, SelectionMeta, StoreMeta
+from auricle.store.index import ITEM_BYTES
+from auricle.units.codebook import Units, deduplicate
 
 Pool: TypeAlias = Literal["mean", "max", "meanstd"]
 DType: TypeAlias = Literal["float32", "float16", "bfloat16"]
@@ -26,8 +24,13 @@ DType: TypeAlias = Literal["float32", "float16", "bfloat16"]
 CODES = "codes"
 """Name under which codes are kept."""
 
+UNITS, DURATIONS = "units", "durations"
+"""Names under which units are kept, and the frames of each run of equal ones."""
+
 WEIGHTED_SUM = "weighted_sum"
 """Name under which a weighted sum of layers is kept."""
+
+MAX_INT16 = 2**15 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,12 +55,14 @@ class Selection:
     """Arrays that are kept of an encoder's output.
 
     Attributes:
-        layers: Names of layers, at least one unless `wants_codes`.
+        layers: Names of layers, at least one unless `wants_codes`; of `units` their own.
         weights: Of a sum of the layers, one each; None to keep them as they are.
         pool: Over time: mean, maximum, or mean and standard deviation (of all frames, not of a
             sample of them) beside each other; None to keep all frames.
         wants_codes: Keep the quantiser's codes instead of layers.
-        dtype: Type in which layers are kept; codes are int64.
+        units: Keep the units of the frames instead of the frames.
+        deduplicate: Keep runs of equal units as one row, and their durations beside them.
+        dtype: Type in which layers are kept; that of codes and units is their own.
         windows: What is longer is encoded in windows with overlap, their lengths in seconds; None
             to encode everything whole.
         final_norm: As in a call of the encoder.
@@ -67,9 +72,43 @@ class Selection:
     weights: tuple[float, ...] | None = None
     pool: Pool | None = None
     wants_codes: bool = False
+    units: Units | None = None
+    deduplicate: bool = False
     dtype: DType = "float32"
     windows: Windows | None = None
     final_norm: FinalNorm = "keep"
+
+    @classmethod
+    def of_units(
+        cls,
+        encoder: Encoder,
+        units: Units,
+        *,
+        deduplicate: bool = False,
+        windows: Windows | None = None,
+        check_weights: bool = True,
+    ) -> Selection:
+        """A selection of units, checked against an encoder.
+
+        Args:
+            encoder: Whose frames they are the units of.
+            units: As in the attributes.
+            deduplicate: As in the attributes.
+            windows: As in the attributes.
+            check_weights: Refuse units that were fitted with other weights.
+
+        Raises:
+            LayerError: The encoder has no such layer.
+            AuricleError: The units are of another encoder, or windows are too short.
+        """
+        units.check_encoder(encoder, check_weights=check_weights)
+        return cls(
+            layers=(units.layer,),
+            units=units,
+            deduplicate=deduplicate,
+            windows=windows,
+            final_norm=units.final_norm,
+        )._checked(encoder)
 
     @classmethod
     def of(
@@ -139,6 +178,12 @@ class Selection:
             hop_samples = info.geometry.hop_samples
             return (KeptArray(name=CODES, dim=encoder.num_codebooks, hop_samples=hop_samples),)
         infos = [encoder.layer_info(name) for name in self.layers]
+        if self.units is not None:
+            dims = {UNITS: self.units.num_stages, **({DURATIONS: 1} if self.deduplicate else {})}
+            hop_samples = infos[0].geometry.hop_samples
+            return tuple(
+                KeptArray(name=name, dim=dim, hop_samples=hop_samples) for name, dim in dims.items()
+            )
         if self.weights is not None:
             infos = infos[:1]
         factor = 2 if self.pool == "meanstd" else 1
@@ -161,15 +206,27 @@ class Selection:
         return total
 
     @property
+    def kept_dtype(self) -> str:
+        """Type of what is kept: of units the smallest that holds them and their durations."""
+        if self.units is not None:
+            is_small = self.units.num_clusters <= MAX_INT16 + 1 and not self.deduplicate
+            return "int16" if is_small else "int32"
+        return "int64" if self.wants_codes else self.dtype
+
+    @property
     def item_bytes(self) -> int:
         """Bytes of one value of what is kept."""
-        return 8 if self.wants_codes else torch.empty(0, dtype=getattr(torch, self.dtype)).itemsize
+        return ITEM_BYTES[self.kept_dtype]
 
     def num_rows(self, encoder: Encoder, seconds: float) -> list[int]:
-        """Rows of each array that is kept of so many seconds: frames, or one after pooling."""
+        """Rows of each array that is kept of so many seconds: frames, or one after pooling.
+
+        Of runs of equal units it is the most that there may be.
+        """
         num_samples = max(round(seconds * SAMPLE_RATE), encoder.min_samples)
-        names = (encoder.codes_layer,) if self.wants_codes else self.layers
+        names = [encoder.codes_layer] if self.wants_codes else [*self.layers]
         names = names if self.weights is None else names[:1]
+        names = names * 2 if self.deduplicate else names
         return [1 if self.pool else encoder.num_frames(num_samples, name) for name in names]
 
     def run(
@@ -202,12 +259,27 @@ class Selection:
                 outputs = encoder.layers(waveforms, self.layers, **options)
             else:
                 outputs = window_layers(encoder, waveforms, self.layers, **windows, **options)
+            if self.units is not None:
+                return self._units([output[self.units.layer] for output in outputs], self.units)
             return [self._keep(output) for output in outputs]
 
     def _checked(self, encoder: Encoder) -> Selection:
         if self.windows is not None:
             self.run(encoder, [])  # raises where windows are too short
         return self
+
+    def _units(self, outputs: Sequence[Tensor], units: Units) -> list[dict[str, Tensor]]:
+        """Units of each utterance's frames (T, D), those of all by one product."""
+        if not outputs:
+            return []
+        frames = torch.cat([*outputs]) if len(outputs) > 1 else outputs[0]
+        assigned = units.assign(frames).cpu().to(getattr(torch, self.kept_dtype))
+        lengths = [len(output) for output in outputs]
+        codes = torch.split(assigned.view(len(assigned), -1), lengths)
+        if not self.deduplicate:
+            return [{UNITS: one} for one in codes]
+        runs = [deduplicate(one) for one in codes]
+        return [{UNITS: one, DURATIONS: counts.unsqueeze(1)} for one, counts in runs]
 
     def _keep(self, layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
         arrays = dict(layers)
@@ -286,77 +358,3 @@ def _check_weights(infos: Sequence[LayerInfo], weights: Sequence[float]) -> None
             "layers of different width or rate cannot be summed: "
             + ", ".join(f"{info.name} {info.dim}" for info in infos)
         )
-
-
-def describe(
-    encoder: Encoder,
-    selection: Selection,
-    *,
-    model: str,
-    store_format: str,
-    channel: int | None,
-    short: str,
-    library_version: str,
-) -> StoreMeta:
-    """The meta.json of what `selection` keeps of an encoder.
-
-    Args:
-        encoder: What encodes.
-        selection: What is kept.
-        model: What the user calls the encoder.
-        store_format: One of `formats.registry.FORMAT_NAMES`.
-        channel: Which channel is taken where the inputs name none; None for the mean.
-        short: What happens to audio shorter than the encoder's minimum.
-        library_version: Version of this library.
-    """
-    info = encoder.info
-    windows = selection.windows
-    layers = tuple(
-        LayerMeta(
-            name=one.name,
-            dim=one.dim,
-            hop_samples=None if selection.pool else one.hop_samples,
-        )
-        for one in selection.kept(encoder)
-    )
-    return StoreMeta(
-        format=store_format,
-        model=model,
-        family=encoder.family,
-        layers=layers,
-        sample_rate=SAMPLE_RATE,
-        dtype="int64" if selection.wants_codes else selection.dtype,
-        selection=SelectionMeta(
-            layers=selection.layers,
-            weights=selection.weights,
-            pool=selection.pool,
-            codes=selection.wants_codes,
-            window_seconds=windows.window_seconds if windows else None,
-            overlap_seconds=windows.overlap_seconds if windows else None,
-            final_norm=selection.final_norm,
-        ),
-        channel=channel,
-        short=short,
-        encoder_dtype=precision_of(encoder),
-        model_sha256=encoder_sha256(encoder),
-        checkpoint_sha256=info.sha256,
-        source_url=info.source_url,
-        licence=info.licence,
-        library_version=library_version,
-    )
-
-
-def encoder_sha256(encoder: Encoder) -> str:
-    """Digest, in hex, of all that decides what an encoder gives: family, configuration, weights.
-
-    Unlike the digest of a checkpoint's file it is there for every encoder, and is the same
-    whatever format the weights came in.
-    """
-    digest = hashlib.sha256(encoder.family.encode())
-    digest.update(msgspec.json.encode(encoder.config))
-    if precision_of(encoder) == "int8":
-        digest.update(b"int8")  # other types are those of the weights
-    for name, weight in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(memoryview(weight.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
-    return digest.hexdigest()

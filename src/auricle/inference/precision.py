@@ -1,9 +1,14 @@
-"""Reduced-precision inference (fp16, bf16, int8): faster, and no longer the authors' numbers."""
+"""Reduced-precision inference (fp16, bf16, int8): faster, and no longer the authors' numbers.
+
+And the digest that says if two encoders compute the same.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal, cast, get_args
 
+import msgspec
 import torch
 from torch import nn
 
@@ -91,3 +96,19 @@ def _int8_linears(encoder: Encoder) -> list[Linear]:
             "method linears(); take bf16"
         )
     return [linear for linear in named if isinstance(linear, Linear)]
+
+
+def encoder_sha256(encoder: Encoder) -> str:
+    """Digest, in hex, of all that decides what an encoder gives: family, configuration, weights.
+
+    Unlike the digest of a checkpoint's file it is there for every encoder, and is the same
+    whatever format the weights came in.
+    """
+    digest = hashlib.sha256(encoder.family.encode())
+    digest.update(msgspec.json.encode(encoder.config))
+    if precision_of(encoder) == "int8":
+        digest.update(b"int8")  # other types are those of the weights
+    for name, weight in sorted(encoder.state_dict().items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(memoryview(weight.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()

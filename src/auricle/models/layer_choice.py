@@ -1,11 +1,11 @@
-"""Choice of an encoder's layers: by index, by name, taps within layers, and the final norm."""
+"""Choice of an encoder's layers: by index, by name, taps, the final norm, and units of a layer."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Sequence
 from numbers import Integral
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,15 @@ from auricle.info import FinalNorm, LayerInfo
 
 TAPS_FAMILIES = "wav2vec2, hubert, wavlm, unispeech_sat, omniasr, data2vec and data2vec2"
 """Families whose layers have taps, for messages."""
+
+
+class FrameUnits(Protocol):
+    """Discrete units of an encoder's frames, as `auricle.load_units` gives them."""
+
+    def encode(
+        self, encoder: Any, wavs: Sequence[Any], *, pad_short: bool, check_weights: bool
+    ) -> list[Tensor]:
+        """Units of waveforms by an encoder, which is checked to be theirs."""
 
 
 class LayerChoice(nn.Module, abc.ABC):
@@ -112,6 +121,28 @@ class LayerChoice(nn.Module, abc.ABC):
                 f"{self._name} ({self.family}) has no final norm, one after its last layer alone, "
                 f"so final_norm={final_norm!r} means nothing for it: leave it out"
             )
+
+    def units(
+        self,
+        wavs: Sequence[Any],
+        units: FrameUnits,
+        *,
+        pad_short: bool = False,
+        check_weights: bool = True,
+    ) -> list[Tensor]:
+        """Discrete units of each waveform: (T,), int32, or (T, R) for a residual stack.
+
+        Args:
+            wavs: As in a call of the encoder.
+            units: From `auricle.load_units`, which know their layer.
+            pad_short: As in a call of the encoder.
+            check_weights: Refuse units that were fitted with other weights.
+
+        Raises:
+            AuricleError: The units are of another family, width or, if checked, other weights.
+            AudioError: As in a call of the encoder.
+        """
+        return units.encode(self, wavs, pad_short=pad_short, check_weights=check_weights)
 
     def _taps_hint(self, layer: object) -> str:
         """An addition to a message that there is no such layer."""

@@ -42,7 +42,7 @@ CHANGED_REMEDY = f"remove it and {SHARD_REMEDY}"
 NUM_READERS = 16
 PARTS_AT_ONCE = 32
 
-ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8}
+ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int16": 2, "int32": 4, "int64": 8}
 """Types that a store may hold, and bytes of one value."""
 
 

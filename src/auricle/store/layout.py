@@ -82,7 +82,7 @@ def parse_plan_file(name: str) -> int | None:
 class LayerMeta(msgspec.Struct, frozen=True, kw_only=True):
     """One array that is kept of every utterance: its name, its columns, its hop in samples.
 
-    `hop_samples` is None where rows are not frames: after pooling.
+    `hop_samples` is None where rows are not frames: after pooling, or of runs of equal units.
     """
 
     name: str
@@ -98,6 +98,8 @@ class SelectionMeta(msgspec.Struct, frozen=True, kw_only=True):
         weights: Their weights in a sum; None where they are kept apart.
         pool: What made one row of all frames ("mean", "max", "meanstd"); None where nothing did.
         codes: Whether the indices of codebook entries are kept in place of layers.
+        units_sha256: Digest of the units that are kept in place of the layer; None for no units.
+        deduplicate: Whether runs of equal units are kept as one row, with their durations.
         window_seconds: Length of the windows in which longer audio was encoded; None for whole.
         overlap_seconds: What neighbouring windows had in common.
         final_norm: Layers that the encoder's final norm was applied to: "keep" for the last, as
@@ -108,6 +110,8 @@ class SelectionMeta(msgspec.Struct, frozen=True, kw_only=True):
     weights: tuple[float, ...] | None = None
     pool: str | None = None
     codes: bool = False
+    units_sha256: str | None = None
+    deduplicate: bool = False
     window_seconds: float | None = None
     overlap_seconds: float | None = None
     final_norm: str = "keep"
@@ -122,7 +126,7 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
         family: Stem of its family.
         layers: What is kept of every utterance.
         sample_rate: Rate that the hops count in, in Hz.
-        dtype: Type of the values: "float32", "float16", "bfloat16" or "int64".
+        dtype: Type of the values: "float32", "float16", "bfloat16", "int16", "int32" or "int64".
         selection: How it was made of the encoder's layers.
         channel: Channel that was taken where the inputs named none; None for the mean of all.
         short: What happened to audio shorter than the encoder's minimum: "error" or "pad".

@@ -64,7 +64,9 @@ class ShardFormat(abc.ABC):
 
     name: ClassVar[str]
     suffix: ClassVar[str]
-    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "int64")
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "int16", "int32", "int64")
+    hint: ClassVar[str] = ""
+    """Addition to the error that the format has no such type."""
     package: ClassVar[str | None] = None
     """Optional package that writes it."""
 
@@ -72,7 +74,7 @@ class ShardFormat(abc.ABC):
         if meta.dtype not in self.dtypes:
             raise OutputError(
                 f"{self.name} has no {meta.dtype}; choose one of {', '.join(self.dtypes)}, or "
-                "another format"
+                f"another format{self.hint}"
             )
         if self.package is not None:
             with optional(self.package, f"the {self.name} format"):
@@ -100,8 +102,15 @@ class ShardFormat(abc.ABC):
                 f"an id must be text and not empty, but is {utterance_id!r}; rename it"
             )
 
-    def finish(self, folder: Folder, batches: IndexBatches) -> None:  # noqa: B027 - most need none
+    def finish(  # noqa: B027 - most need none
+        self, folder: Folder, batches: IndexBatches, order: Sequence[str] = ()
+    ) -> None:
         """Write what the format has besides shards, once the index holds all of them.
+
+        Args:
+            folder: The store.
+            batches: All rows of its index.
+            order: Ids in the order of the corpus, as far as that is known.
 
         Raises:
             OutputError: It cannot be written.
@@ -127,7 +136,7 @@ class StoreFormat(ShardFormat):
 
     name = "store"
     suffix = ".safetensors"
-    dtypes = ("float32", "float16", "bfloat16", "int64")
+    dtypes = tuple(ITEM_BYTES)
 
     def check_id(self, utterance_id: str) -> None:
         super().check_id(utterance_id)
@@ -163,12 +172,7 @@ class StoreFormat(ShardFormat):
 MAX_MAPS = 64
 """Shards mapped at once by the reader; a map holds no open file, only addresses."""
 
-_DTYPES = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "int64": torch.int64,
-}
+_DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in ITEM_BYTES}
 
 
 class ShardMaps:

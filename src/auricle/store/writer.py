@@ -184,10 +184,13 @@ class StoreWriter:
         self.folder.remove_debris()
         self.folder.remove(META)  # last: a folder without it is no store
 
-    def close(self) -> int:
+    def close(self, order: Sequence[str] = ()) -> int:
         """Merge all parts into index.parquet and say how many rows it has.
 
         As for `reopen`, no other run may be writing to the store.
+
+        Args:
+            order: Ids in the order of the corpus, for formats that keep it.
 
         Raises:
             OutputError: The index cannot be written.
@@ -196,7 +199,7 @@ class StoreWriter:
         Segments(self.folder, self.meta).remove()
         self.folder.remove_debris()
         num_rows = merge_parts(self.folder)
-        self.format.finish(self.folder, lambda: index_batches(self.folder))
+        self.format.finish(self.folder, lambda: index_batches(self.folder), order)
         self._set_closed(True)
         return num_rows
 

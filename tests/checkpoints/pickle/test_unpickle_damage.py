@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from auricle.checkpoints.pickle.unpickle import read_legacy_checkpoint
@@ -87,7 +87,6 @@ def flip(content: bytes, changes: list[tuple[float, int]]) -> bytes:
     return bytes(flipped)
 
 
-@settings(max_examples=400, deadline=None)
 @given(changes=flips)
 def test_flipped_bytes_of_a_zip(
     changes: list[tuple[float, int]], saved: dict[str, bytes], scratch: Path
@@ -97,7 +96,6 @@ def test_flipped_bytes_of_a_zip(
         assert_intact(read_legacy_checkpoint(scratch))  # its checksums leave no other outcome
 
 
-@settings(max_examples=400, deadline=None)
 @given(changes=flips)
 def test_flipped_bytes_of_a_stream(
     changes: list[tuple[float, int]], saved: dict[str, bytes], scratch: Path
@@ -107,7 +105,6 @@ def test_flipped_bytes_of_a_stream(
         assert_plain(read_legacy_checkpoint(scratch))
 
 
-@settings(max_examples=300, deadline=None)
 @given(content=st.binary(max_size=60))
 def test_random_object_pickles(content: bytes, scratch: Path) -> None:
     headers = [pickle.dumps(MAGIC, 2), pickle.dumps(1001, 2), pickle.dumps({"little_endian": True})]

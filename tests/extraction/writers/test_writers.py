@@ -32,12 +32,12 @@ def test_an_unknown_format_lists_those_there_are(make_meta: Callable[..., StoreM
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [(name, "bfloat16") for name in FORMAT_NAMES if name != "store"]
-    + [("kaldi", "float16"), ("kaldi", "int64"), ("store", "float64")],
+    + [("kaldi", "float16"), ("kaldi", "int16"), ("store", "float64"), ("text", "float32")],
 )
 def test_types_that_a_format_lacks_are_refused_before_any_work(
     name: str, dtype: str, make_meta: Callable[..., StoreMeta]
 ) -> None:
-    with pytest.raises(OutputError, match=f"{name} has no {dtype}; choose one of float32"):
+    with pytest.raises(OutputError, match=f"{name} has no {dtype}; choose one of (float32|int16)"):
         open_format(make_meta(format=name, dtype=dtype))
 
 
@@ -77,8 +77,15 @@ def test_the_reader_maps_any_format_and_no_id_leaves_the_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
-@pytest.mark.parametrize("form", [name for name in FORMAT_NAMES if name != "kaldi"])
-@pytest.mark.parametrize("dtype", ["float16", "int64"])
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [
+        (form, dtype)
+        for form in FORMAT_NAMES
+        for dtype in ("float16", "int16", "int32", "int64")
+        if form != "kaldi" and (form, dtype) != ("text", "float16")
+    ],
+)
 def test_halves_and_codes(
     tmp_path: Path,
     make_meta: Callable[..., StoreMeta],
@@ -101,7 +108,7 @@ def test_an_utterance_without_frames(
 ) -> None:
     meta = make_meta({"a": 4}, format=form)
     items = make_items(meta, ["before", "empty", "after"])
-    items[1][1]["a"] = torch.ones(0, 4)
+    items[1][1]["a"] = torch.ones(0, 4, dtype=getattr(torch, meta.dtype))
     writer = StoreWriter.begin(tmp_path, open_format(meta))
     writer.write(ShardKey(0, 0), items)
     writer.close()

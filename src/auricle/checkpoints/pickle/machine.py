@@ -82,15 +82,21 @@ class PickleStream:
         return content
 
 
-def read_pickle(stream: PickleStream, constructor: Constructor) -> object:
+def read_pickle(
+    stream: PickleStream,
+    constructor: Constructor,
+    follow: Callable[[InertRecord], object] | None = None,
+) -> object:
     """Return the value of the next pickle in the stream and leave the stream just after it.
 
     Protocols 0 to 5, without out-of-band buffers and without the extension registry. Sets
     become lists, frozensets tuples, bytearrays bytes, and objects that a stream puts items into,
-    of subclasses of dict and list, become dicts and lists. Raises CheckpointError for a malformed
-    stream and for a name that the constructor does not admit.
+    of subclasses of dict and list, become dicts and lists. `follow` is called with each record that
+    has got its state, and gives the value that takes its place: it may read on in the stream.
+    Raises CheckpointError for a malformed stream and for a name that the constructor does not
+    admit.
     """
-    machine = _Machine(constructor)
+    machine = _Machine(constructor, follow)
     num_opcodes = 0
     try:
         for opcode, arg, _ in pickletools.genops(cast(IO[bytes], stream)):
@@ -140,8 +146,11 @@ def _children(value: object) -> Iterable[object]:
 class _Machine:
     """The stack, the marked stacks below it and the memo of one running pickle."""
 
-    def __init__(self, constructor: Constructor) -> None:
+    def __init__(
+        self, constructor: Constructor, follow: Callable[[InertRecord], object] | None = None
+    ) -> None:
         self.constructor = constructor
+        self.follow = follow
         self.stack: list[object] = []
         self.below_marks: list[list[object]] = []
         self.memo: dict[int, object] = {}
@@ -275,6 +284,8 @@ class _Machine:
         if type(target) is not InertRecord or target.state is not None:
             raise CheckpointError(f"refused: would set the state of {_describe(target)}")
         target.state = state
+        if self.follow is not None:
+            self.stack[-1] = self.follow(target)
 
     def persistent(self, identifier: object) -> None:
         self.push(self.constructor.persistent(identifier))

@@ -18,6 +18,7 @@ _CLASSES = {
     "webdataset": "auricle.extraction.writers.arrays:WebDatasetFormat",
     "hdf5": "auricle.extraction.writers.arrays:Hdf5Format",
     "arrow": "auricle.extraction.writers.arrow:ArrowFormat",
+    "text": "auricle.extraction.writers.arrays:TextFormat",
 }
 """Name of a format -> module and class, imported on first use."""
 

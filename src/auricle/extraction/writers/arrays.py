@@ -1,4 +1,4 @@
-"""Formats of one array per utterance and layer: .npy, WebDataset, HDF5 and Kaldi."""
+"""Formats of one array per utterance and layer: .npy, WebDataset, HDF5, Kaldi and text."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from auricle.errors import OutputError
 from auricle.optional import optional
 from auricle.store.folder import Folder
 from auricle.store.layout import DATA, ShardKey, component, file_stem
+from auricle.store.reader import Store
 from auricle.store.shards import (
     IndexBatches,
     Placement,
     ShardFormat,
+    StoreFormat,
     WrittenShard,
     values,
 )
+from auricle.units.codebook import text_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -190,6 +193,7 @@ class KaldiFormat(ShardFormat):
     name = "kaldi"
     suffix = ".ark"
     dtypes = ("float32",)
+    hint = "; of integers Kaldi reads the lines of format text (copy-int-vector ark,t:units.txt)"
     package = "kaldiio"
 
     def check_id(self, utterance_id: str) -> None:
@@ -218,7 +222,7 @@ class KaldiFormat(ShardFormat):
         ]
         return WrittenShard(placements, files)
 
-    def finish(self, folder: Folder, batches: IndexBatches) -> None:
+    def finish(self, folder: Folder, batches: IndexBatches, order: Sequence[str] = ()) -> None:
         for layer in self.layers:
             middle = "" if len(self.layers) == 1 else f".{component(layer)}"
 
@@ -251,3 +255,36 @@ class KaldiFormat(ShardFormat):
                     if its_layer == layer:
                         start = offset - self._header_bytes
                         file.write(f"{utterance_id} {folder.where(shard)}:{start}\n")
+
+
+class TextFormat(StoreFormat):
+    """The library's own shards, and all of their codes as text once the store is closed.
+
+    LAYER.txt has a line for each utterance, `id 12 12 7`, in the order of the corpus.
+    """
+
+    name = "text"
+    dtypes = ("int16", "int32", "int64")
+    hint = "; integers are what units= (--units) and codes=True (--codes) give"
+
+    def check_id(self, utterance_id: str) -> None:
+        super().check_id(utterance_id)
+        if utterance_id.split() != [utterance_id]:
+            raise OutputError(
+                f"an id that begins a line of text holds no white space, but {utterance_id!r} "
+                "does; rename it"
+            )
+
+    def finish(self, folder: Folder, batches: IndexBatches, order: Sequence[str] = ()) -> None:
+        store = Store(folder, self.meta)
+        for layer in self.layers:
+
+            def write(temporary: Path, layer: str = layer) -> None:
+                with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                    for utterance_id in dict.fromkeys((*order, *store)):
+                        if utterance_id in store:  # and has not failed
+                            x = store.get(utterance_id, layer=layer)
+                            codes = x[:, 0] if x.shape[1] == 1 else x
+                            file.write(text_line(utterance_id, codes).rstrip() + "\n")
+
+            folder.write_whole(f"{component(layer)}.txt", write)

@@ -62,7 +62,7 @@ class ArrowFormat(ShardFormat):
         ]
         return WrittenShard(placements, {name: digest})
 
-    def finish(self, folder: Folder, batches: IndexBatches) -> None:
+    def finish(self, folder: Folder, batches: IndexBatches, order: Sequence[str] = ()) -> None:
         names: set[str] = set()
         fingerprint = hashlib.sha256(msgspec.json.encode(self.meta))
         for batch in batches():
@@ -89,11 +89,8 @@ class ArrowFormat(ShardFormat):
 
         own = {"id": pa.string(), "source": pa.string(), "start": pa.float64()}
         own["seconds"] = pa.float64()
-        value = {"float32": pa.float32(), "float16": pa.float16(), "int64": pa.int64()}
-        layers = {
-            layer.name: pa.list_(pa.list_(value[self.meta.dtype], layer.dim))
-            for layer in self.meta.layers
-        }
+        value = getattr(pa, self.meta.dtype)()
+        layers = {layer.name: pa.list_(pa.list_(value, layer.dim)) for layer in self.meta.layers}
         return pa.schema({**own, **layers})
 
 

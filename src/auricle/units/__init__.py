@@ -1,0 +1,1 @@
+"""Discrete units: codebooks over a layer, their fitting, and reading of those of others."""
