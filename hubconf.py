@@ -33,19 +33,25 @@ dependencies = [
 ]
 
 
-def _load(name: str, **options: typing.Any) -> _Encoder:
-    import auricle
-
-    return auricle.load(name, **options)
-
-
-def _load_url(
-    url: str, family: str, *, device: typing.Any = "auto", **options: typing.Any
+def _load(
+    name: str, *, checkpoint: str | pathlib.Path | None = None, **options: typing.Any
 ) -> _Encoder:
+    import auricle
+    from auricle.s3prl.hub import OPTIONS, load_options
+
+    chosen = load_options(name, options, ("refresh", "family", "dtype", *OPTIONS))
+    return auricle.load(name, checkpoint=checkpoint, **chosen)
+
+
+def _load_url(url: str, family: str, **options: typing.Any) -> _Encoder:
     from auricle.hub.conversions import load_location
     from auricle.hub.load import usable_device
+    from auricle.s3prl.hub import load_options
 
-    return load_location(url, family, name=family, **options).build().to(usable_device(device))
+    known = ("config", "device", "refresh", "sha256")
+    chosen = load_options(f"{family}_url", options, known)
+    device = usable_device(chosen.pop("device", "auto"))
+    return load_location(url, family, name=family, **chosen).build().to(device)
 
 
 class _AnyName(str):
@@ -863,6 +869,13 @@ def wavlablm_ms_40k(**options: typing.Any) -> _Encoder:
     return _load("wavlablm_ms_40k", **options)
 
 
+def hubert_mini(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on LibriSpeech train-clean-100, 248
+    utterances of 248 speakers (0.9 h), none of those of the phone probe. Small, trained by auricle,
+    in the package: works offline. Options are those of `auricle.load`."""
+    return _load("hubert_mini", **options)
+
+
 def hubert_local(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of HuBERT from a file. The file is in the authors' format or the library's
     own. Options are those of `auricle.load`."""
@@ -960,6 +973,25 @@ def wavlm_url(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of WavLM from a URL. The file is kept in the cache. Options: sha256 (its
     digest in hex), config, device, refresh, as of `auricle.load`."""
     return _load_url(ckpt, "wavlm", **options)
+
+
+def bestrq(**options: typing.Any) -> _Encoder:
+    """Load BEST-RQ (https://arxiv.org/abs/2202.01855), trained on LibriSpeech (960 h), in the
+    recipe. Never published: the size is that of SpeechBrain's recipe, whose trainings give folders
+    to load. Options are those of `auricle.load`."""
+    return _load("bestrq", **options)
+
+
+def bestrq_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of BEST-RQ from a file. The file is in the authors' format or the library's
+    own. Options are those of `auricle.load`."""
+    return _load("bestrq", checkpoint=ckpt, **options)
+
+
+def bestrq_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of BEST-RQ from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "bestrq", **options)
 
 
 def data2vec_audio_base(**options: typing.Any) -> _Encoder:
@@ -1125,6 +1157,48 @@ def data2vec2_url(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of data2vec 2.0 audio from a URL. The file is kept in the cache. Options:
     sha256 (its digest in hex), config, device, refresh, as of `auricle.load`."""
     return _load_url(ckpt, "data2vec2", **options)
+
+
+def parakeet_ctc_06b(**options: typing.Any) -> _Encoder:
+    """Load Parakeet CTC 0.6B (https://arxiv.org/abs/2305.05084), trained on English speech with
+    labels (64k h). Labelled speech: an encoder of recognition, 12.5 frames a second. Options are
+    those of `auricle.load`."""
+    return _load("parakeet_ctc_06b", **options)
+
+
+def parakeet_ctc_11b(**options: typing.Any) -> _Encoder:
+    """Load Parakeet CTC 1.1B (https://arxiv.org/abs/2305.05084), trained on English speech with
+    labels (64k h). Labelled speech: an encoder of recognition, 12.5 frames a second. Options are
+    those of `auricle.load`."""
+    return _load("parakeet_ctc_11b", **options)
+
+
+parakeet = parakeet_ctc_11b
+
+
+def nest_large(**options: typing.Any) -> _Encoder:
+    """Load NEST Large (https://arxiv.org/abs/2408.13106), trained on English speech (about 100k h).
+    Self-supervised, 12.5 frames a second; the depth is that of its model card. Options are those of
+    `auricle.load`."""
+    return _load("nest_large", **options)
+
+
+def nest_xlarge(**options: typing.Any) -> _Encoder:
+    """Load NEST XLarge (https://arxiv.org/abs/2408.13106), trained on English speech (about 100k
+    h). Self-supervised, 12.5 frames a second. Options are those of `auricle.load`."""
+    return _load("nest_xlarge", **options)
+
+
+def parakeet_local(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Parakeet from a file. The file is in the authors' format or the
+    library's own. Options are those of `auricle.load`."""
+    return _load("parakeet", checkpoint=ckpt, **options)
+
+
+def parakeet_url(ckpt: str, **options: typing.Any) -> _Encoder:
+    """Load a checkpoint of Parakeet from a URL. The file is kept in the cache. Options: sha256 (its
+    digest in hex), config, device, refresh, as of `auricle.load`."""
+    return _load_url(ckpt, "parakeet", **options)
 
 
 def dinosr_base(**options: typing.Any) -> _Encoder:
@@ -1383,7 +1457,31 @@ def mfcc(**options: typing.Any) -> _Encoder:
     return _load("mfcc", **options)
 
 
+def mfcc_deltas(**options: typing.Any) -> _Encoder:
+    """Load the baseline mfcc_deltas: mel-frequency cepstral coefficients with deltas of first and
+    second order, 39 dims. Options are those of `auricle.load`."""
+    return _load("mfcc_deltas", **options)
+
+
 def spectrogram(**options: typing.Any) -> _Encoder:
     """Load the baseline spectrogram: log power spectrogram, 201 dims. Options are those of
     `auricle.load`."""
     return _load("spectrogram", **options)
+
+
+def s3prl_fbank(**options: typing.Any) -> _Encoder:
+    """Load the baseline s3prl_fbank: fbank with deltas of two orders and CMVN, 240 dims: the fbank
+    of s3prl. Options are those of `auricle.load`."""
+    return _load("s3prl_fbank", **options)
+
+
+def s3prl_mel(**options: typing.Any) -> _Encoder:
+    """Load the baseline s3prl_mel: log mel spectrogram with CMVN and without level, 80 dims: the
+    mel of s3prl. Options are those of `auricle.load`."""
+    return _load("s3prl_mel", **options)
+
+
+def s3prl_linear(**options: typing.Any) -> _Encoder:
+    """Load the baseline s3prl_linear: log power spectrogram with CMVN and without level, 201 dims:
+    the linear of s3prl. Options are those of `auricle.load`."""
+    return _load("s3prl_linear", **options)

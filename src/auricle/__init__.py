@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from auricle.inference.windows import window_codes as window_codes
     from auricle.inference.windows import window_layers as window_layers
     from auricle.models.base import Encoder as Encoder
+    from auricle.models.padded import Featurizer as Featurizer
+    from auricle.models.padded import collate as collate
     from auricle.plotting.api import compare as compare
     from auricle.plotting.api import plot as plot
     from auricle.store.reader import open as open  # noqa: A004 - the library's public name
@@ -70,10 +72,12 @@ _ERRORS = (
 _EXPORTS = {
     **dict.fromkeys(_ERRORS, "auricle.errors"),
     "Encoder": "auricle.models.base",
+    "Featurizer": "auricle.models.padded",
     "StreamSession": "auricle.inference.streaming.session",
     "StreamStatistics": "auricle.inference.streaming.session",
     "Units": "auricle.units.codebook",
     "build": "auricle.hub.load",
+    "collate": "auricle.models.padded",
     "compare": "auricle.plotting.api",
     "encode_windows": "auricle.inference.windows",
     "export_to_transformers": "auricle.checkpoints.export",
@@ -100,6 +104,7 @@ __all__ = [
     "DownloadError",
     "Encoder",
     "ExtractionError",
+    "Featurizer",
     "LayerError",
     "MissingExtraError",
     "OutputError",
@@ -114,6 +119,7 @@ __all__ = [
     "UnknownUtteranceError",
     "__version__",
     "build",
+    "collate",
     "compare",
     "encode_windows",
     "export_to_transformers",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, TypeAlias
+import json
+from typing import Any, Literal, TypeAlias
 
 from auricle.geometry import FrameGeometry
 
@@ -68,13 +69,23 @@ RANDOM_WEIGHTS = "none stated: built with random weights"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Origin of the weights of an encoder; fields are None where that is not known."""
+    """Origin of the weights of an encoder; fields are None where that is not known.
+
+    `changed_config` is JSON: fields of the configuration, with their values, that whoever loaded
+    the weights has changed; None for the configuration that belongs to them.
+    """
 
     name: str | None = None
     training_data: str | None = None
     licence: str | None = None
     source_url: str | None = None
     sha256: str | None = None
+    changed_config: str | None = None
+
+    @property
+    def changes(self) -> dict[str, Any] | None:
+        """`changed_config`, decoded."""
+        return None if self.changed_config is None else json.loads(self.changed_config)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +93,8 @@ class ModelInfo:
     """Identity, rates, layers, size and origin of an encoder, as `Encoder.info` gives them.
 
     `title` and `paper` are those of the weights' own record in the catalogue: a variant of a family
-    may have its own.
+    may have its own. `changed_config` has the fields of the configuration that `load` was asked
+    to change.
     """
 
     name: str
@@ -101,3 +113,4 @@ class ModelInfo:
     licence: str | None
     source_url: str | None
     sha256: str | None
+    changed_config: dict[str, Any] | None

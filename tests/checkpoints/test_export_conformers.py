@@ -12,7 +12,7 @@ import pytest
 import auricle
 from auricle.checkpoints.waveform_transformer import HUGGINGFACE_EPS
 from auricle.errors import AuricleError
-from auricle.models.w2v_bert import W2vBertConfig
+from auricle.models.spectral_conformer import W2vBertConfig
 from auricle.models.waveform_transformer import Wav2Vec2ConformerConfig
 from auricle.nn.relative_positions import DistanceConfig
 from auricle.nn.waveform_extractor import ExtractorConfig

@@ -30,7 +30,8 @@ def test_a_file_that_holds_its_configuration_refuses_another() -> None:
     assert layout.name == "npc-repo"
     assert "config" in payload
     with pytest.raises(CheckpointError, match="brings its own configuration"):
-        read_original(APC, {})
+        read_original(APC, "config.json")
+    assert read_original(APC, {"dropout": 0.5})[1]["config"] == payload["config"]  # changed later
 
 
 def test_a_configuration_of_its_own_is_found_beside_the_checkpoint(tmp_path: Path) -> None:

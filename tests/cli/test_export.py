@@ -35,7 +35,7 @@ def test_a_family_that_transformers_lacks_is_one_line(
 ) -> None:
     assert main(["export", "fbank", "--to", "transformers", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("auricle: error: transformers has no model for fbank")
+    assert error.startswith("auricle: error: fbank, an encoder of the family baseline, cannot")
     assert error.count("\n") == 1
 
 

@@ -38,6 +38,16 @@ def test_a_licence_against_commercial_use_is_said(capsys: pytest.CaptureFixture[
     assert "commercial use" not in facts
 
 
+@pytest.mark.parametrize("model", ["wavlm_large", "wav2vec2_mini"])
+def test_changed_fields_are_shown(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the published size, and of weights that are there."""
+    assert "changed config" not in facts_of(capsys, model)
+    assert main(["info", model, "--config", "normalize_eps=0.5"]) == 0
+    assert 'changed config       {"normalize_eps": 0.5}' in capsys.readouterr().out
+    assert main(["info", model, "--config", "normalise=false"]) == 1
+    assert f"config for {model}: there is no field normalise" in capsys.readouterr().err
+
+
 def test_a_name_without_weights_shows_the_published_size(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
@@ -9,7 +10,13 @@ import torch
 import auricle
 from auricle.__main__ import build_parser
 from auricle.catalogue.record import DEFAULT_MODEL
-from auricle.cli.options import check_folder, choose_model, layer_argument, load_encoder
+from auricle.cli.options import (
+    check_folder,
+    choose_model,
+    configuration,
+    layer_argument,
+    load_encoder,
+)
 from auricle.errors import AuricleError, CheckpointError, OutputError
 
 
@@ -25,6 +32,39 @@ def test_options_reach_the_encoder(tera_checkpoint: Path) -> None:
     assert encoder.family == "tera"
     assert encoder.dtype == torch.bfloat16
     assert encoder.device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("normalize=false", {"normalize": False}),
+        ("a.b=1, a.c.d=povey,e=null", {"a": {"b": 1, "c": {"d": "povey"}}, "e": None}),
+        ("x=a=b", {"x": "a=b"}),
+        ("https://a.b/c.json?d=e", "https://a.b/c.json?d=e"),
+        ("PASE+.cfg", Path("PASE+.cfg")),
+    ],
+)
+def test_a_configuration_is_fields_or_a_place(text: str, expected: object) -> None:
+    assert configuration(text) == expected
+
+
+def test_a_file_with_an_equals_sign_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a=b").touch()
+    assert configuration("a=b") == Path("a=b")
+
+
+@pytest.mark.parametrize("text", ["a=", "=1", "a..b=1", "a=1,b", "a=1,a=2", "a=1,a.b=2"])
+def test_fields_that_are_no_pairs_are_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="FIELD=VALUE"):
+        configuration(text)
+
+
+def test_changed_fields_reach_the_encoder() -> None:
+    encoder = load_as("--model", "tera_mini", "--config", "features.cmvn=false")
+    assert encoder.info.changed_config == {"features": {"cmvn": False}}
 
 
 def test_a_device_that_is_not_there_is_an_error() -> None:

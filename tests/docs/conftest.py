@@ -249,13 +249,13 @@ def undrawn_pictures(
 @pytest.fixture
 def snippets(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The module that the Python of a page runs in; what it imports of plug-ins is forgotten."""
-    before, path = set(sys.modules), list(sys.path)
+    before, path, finders = set(sys.modules), list(sys.path), list(sys.meta_path)
     module = ModuleType("snippets")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     optional.plug_ins.cache_clear()
     yield module
-    sys.path[:] = path
+    sys.path[:], sys.meta_path[:] = path, finders
     optional.plug_ins.cache_clear()
     for name in set(sys.modules) - before:
-        if name.startswith("auricle_"):
+        if name.startswith("auricle_") or name.split(".")[0] == "s3prl":
             del sys.modules[name]

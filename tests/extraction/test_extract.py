@@ -13,7 +13,7 @@ import torch
 
 import auricle
 from auricle.audio.samples import sample_paths
-from auricle.errors import AudioError, AuricleError, MissingExtraError
+from auricle.errors import AudioError, AuricleError, MissingExtraError, OutputError
 
 
 @dataclasses.dataclass
@@ -270,6 +270,32 @@ def test_stores_of_earlier_versions_kept_the_final_norm(folder: Path, tmp_path: 
         auricle.extract(folder, tmp_path / "out", model=LARGE, final_norm="each")
 
 
+def test_a_changed_configuration_is_recorded_and_settled(folder: Path, tmp_path: Path) -> None:
+    out, config = tmp_path / "out", {"features": {"cmvn": False}}
+    assert auricle.extract(folder, out, model="apc_mini", config=config).num_encoded == 4
+    assert json.loads((out / "meta.json").read_text())["config"] == config
+    with torch.inference_mode():
+        (expected,) = auricle.load("apc_mini", config=config)([folder / "u0.wav"])
+    assert torch.equal(auricle.open(out)["u0"], expected)
+    again = auricle.extract(folder, out, model="apc_mini", config=config)
+    assert (again.num_encoded, again.num_before) == (0, 4)
+    with pytest.raises(OutputError, match=r"its config is .*false}}, this run\'s is null"):
+        auricle.extract(folder, out, model="apc_mini")
+    with pytest.raises(OutputError, match="its config is"):
+        auricle.extract(folder, out, model=auricle.load("apc_mini", device="cpu"))
+
+
+def test_stores_of_earlier_versions_recorded_no_changes(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    auricle.extract(folder, out, model="fbank", config={"cmvn": True})
+    meta = json.loads((out / "meta.json").read_text())
+    assert meta.pop("config") == {"features": {"cmvn": True}}
+    (out / "meta.json").write_text(json.dumps(meta))
+    assert auricle.extract(folder, out, model="fbank", config={"cmvn": True}).num_encoded == 0
+    with pytest.raises(OutputError, match="another extraction"):
+        auricle.extract(folder, out, model="fbank")
+
+
 def test_waveforms_are_no_inputs(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="but got Tensor; waveforms in memory go to the encoder"):
         auricle.extract([torch.zeros(16_000)], tmp_path, model="fbank")  # type: ignore[list-item]
@@ -278,8 +304,8 @@ def test_waveforms_are_no_inputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (pandas.DataFrame({"path": ["a.wav"]}), r"got DataFrame; write a table to a file"),
-        ({"path": ["a.wav"]}, "got dict; write a table"),
+        (pandas.DataFrame({"path": ["a.wav"]}), r"no audio to extract: .*cannot find .*a\.wav"),
+        ({"a": ["a.wav"]}, "no audio to extract: .*a: got a list"),
         (7, "one or a list of them, but got int"),
         (None, "got NoneType"),
     ],

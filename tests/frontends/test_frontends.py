@@ -1,4 +1,4 @@
-"""What both front ends promise: lengths, an inert batch, gradients."""
+"""The promises of all front ends: lengths, an inert batch, gradients."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from auricle.frontends import (
     FbankConfig,
     FrontendConfig,
     LogMelConfig,
+    NemoMelConfig,
+    SpeechBrainMelConfig,
 )
 from auricle.frontends.fbank import _mel_filters as kaldi_filters
 from auricle.frontends.fbank import _window as kaldi_window
@@ -33,6 +35,9 @@ CONFIGS: dict[str, FrontendConfig] = {
     "linear": LogMelConfig(kind="linear", delta_order=1),
     "linear_energies": LogMelConfig(kind="linear", log=False, target_level_db=None),
     "mfcc": LogMelConfig(kind="mfcc", log=False, delta_order=2),
+    "nemo": NemoMelConfig(),
+    "nemo_all": NemoMelConfig(normalize="all"),
+    "speechbrain": SpeechBrainMelConfig(),
 }
 SIGNALS = (
     "noise", "whisper", "silence", "offset", "offset_noise", "hop_tone", "tone", "cut", "click",
@@ -229,6 +234,7 @@ def test_a_traced_batch_is_that_of_its_utterances(
 @every_config
 def test_configurations_survive_json(config: FrontendConfig) -> None:
     encoded = msgspec.json.encode(config)
-    assert msgspec.json.decode(encoded, type=FbankConfig | LogMelConfig) == config
-    kind = "fbank" if isinstance(config, FbankConfig) else "log_mel"
+    assert msgspec.json.decode(encoded, type=FrontendConfig) == config
+    kinds = {FbankConfig: "fbank", LogMelConfig: "log_mel", NemoMelConfig: "nemo_mel"}
+    kind = kinds.get(type(config), "speechbrain_mel")
     assert msgspec.json.decode(encoded)["type"] == kind

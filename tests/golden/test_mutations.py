@@ -157,9 +157,11 @@ def without_effect(config: Any) -> set[str]:
         blind.add("normalize_eps")
     if getattr(config, "rnn_dim", 0) is None:
         blind.add("num_rnn_layers")
-    if "features" in config.__struct_fields__ and not config.features.cmvn:
+    if "features" in config.__struct_fields__ and not getattr(config.features, "cmvn", True):
         blind.add("features.cmvn_epsilon")
     if "conformer" in config.__struct_fields__:
+        if config.conformer.final_norm == "none" and "subsampling" in config.__struct_fields__:
+            blind.add("conformer.layer_norm_eps")
         kind = config.conformer.positions.kind
         if kind != "key_table":
             blind |= {"conformer.positions.left", "conformer.positions.right"}

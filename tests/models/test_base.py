@@ -10,7 +10,7 @@ import torch
 
 import auricle
 from auricle.errors import AudioError, LayerError
-from auricle.models import base
+from auricle.models import padded
 from auricle.models.apc import ApcConfig
 from auricle.nn.batch import Batch, as_ints
 from auricle.nn.cpu.policy import reference_kernels
@@ -93,7 +93,7 @@ def test_a_long_list_is_encoded_in_batches_of_like_length(
         return encode(self, batch, wanted)
 
     monkeypatch.setattr(type(encoder), "encode", record)
-    monkeypatch.setattr(base, "MAX_PADDED_SECONDS", 1.0)
+    monkeypatch.setattr(padded, "MAX_PADDED_SECONDS", 1.0)
     generator = torch.Generator().manual_seed(0)
     lengths = [int(n) for n in torch.randint(400, 9_000, (40,), generator=generator)] + [20_000]
     wavs = [0.1 * torch.randn(length, generator=generator) for length in lengths]

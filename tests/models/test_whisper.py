@@ -14,7 +14,7 @@ from auricle.catalogue.family import FAMILIES
 from auricle.errors import AudioError, AuricleError
 from auricle.frontends.whisper_mel import log_mel
 from auricle.inference.windows import encode_windows
-from auricle.models import base
+from auricle.models import padded
 from auricle.models.whisper import Whisper, WhisperConfig, sinusoids
 from auricle.nn.activations import WAVEFORM_ACTIVATIONS
 from auricle.nn.cpu.policy import reference_kernels
@@ -156,7 +156,7 @@ def test_outputs_keep_no_frames_of_silence_in_memory() -> None:
 def test_batches_are_counted_in_padded_audio(monkeypatch: pytest.MonkeyPatch) -> None:
     model = encoder()
     sizes: list[int] = []
-    monkeypatch.setattr(base, "MAX_PADDED_SECONDS", 3.0)
+    monkeypatch.setattr(padded, "MAX_PADDED_SECONDS", 3.0)
     encode = model.encode
     monkeypatch.setattr(
         model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator
 from importlib import import_module, resources
@@ -30,10 +31,24 @@ class Size(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         parameters: Parameters of the encoder, without heads of pretraining.
         config: Options that differ from the defaults of the family's config.
+        nulls: Options that are None (`features.target_level_db`), which TOML cannot write.
     """
 
     parameters: int
     config: dict[str, Any] = {}
+    nulls: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """`config` with the options that are None."""
+        options = copy.deepcopy(self.config)
+        for null in self.nulls:
+            *sections, name = null.split(".")
+            section = options
+            for each in sections:
+                section = section[each]
+            section[name] = None
+        return options
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -148,7 +163,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             AuricleError: The config has no such option, or not of that value.
         """
         try:
-            return msgspec.convert(self.sizes[size].config, self.config_type())
+            return msgspec.convert(self.sizes[size].options, self.config_type())
         except (KeyError, msgspec.ValidationError) as error:
             reason = f"its size {size} does not hold: {_in_words(error)}"
             raise self._broken(reason, f"compare it with {self.config}") from error

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from auricle.catalogue.family import Family, find_family
 from auricle.catalogue.search import record_named
 from auricle.checkpoints.keymap import OPTIONAL_SUFFIX
-from auricle.errors import CheckpointError
+from auricle.errors import AuricleError, CheckpointError
 from auricle.files.safetensors import ALIGNMENT_BYTES
 from auricle.info import Provenance
 from auricle.models.base import Encoder
@@ -57,6 +57,30 @@ class Checkpoint:
         provenance = dataclasses.replace(self.provenance, name=name)
         return dataclasses.replace(self, provenance=provenance)
 
+    def changed(self, options: Mapping[str, Any]) -> Checkpoint:
+        """The checkpoint with other values of some fields of its configuration.
+
+        Args:
+            options: Values by field, those of a part of the configuration in a mapping of its own:
+                `{"normalize": False, "transformer": {"layer_drop": 0.0}}`.
+
+        Raises:
+            AuricleError: The configuration has no such field, or not of that value.
+        """
+        what = f"config for {self.provenance.name or self.source}"
+        try:
+            config = msgspec.convert(
+                _merged(msgspec.to_builtins(self.config), options, what), type(self.config)
+            )
+        except msgspec.ValidationError as error:
+            raise AuricleError(f"{what}: {error}") from error
+        if config == self.config:
+            return self
+        changes = _merged(self.provenance.changes or {}, options, None)
+        text = msgspec.json.encode(changes, order="sorted").decode()
+        provenance = dataclasses.replace(self.provenance, changed_config=text)
+        return dataclasses.replace(self, config=config, provenance=provenance)
+
     def build(self) -> Encoder:
         """Build the encoder with exactly these weights, in eval mode, on the CPU.
 
@@ -76,6 +100,24 @@ class Checkpoint:
         for parameter in encoder.parameters():
             parameter.requires_grad_(True)
         return encoder.eval()
+
+
+def _merged(
+    fields: Mapping[str, Any], options: Mapping[str, Any], what: str | None, path: str = ""
+) -> dict[str, Any]:
+    """Fields with other values of some; None as `what` allows any, else it begins the message."""
+    merged = dict(fields)
+    for name, value in options.items():
+        if what is not None and name not in fields:
+            raise AuricleError(
+                f"{what}: there is no field {path}{name}; expected one of "
+                f"{', '.join(path + field for field in fields)}"
+            )
+        old = fields.get(name)
+        merged[name] = value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[name] = _merged(old, value, what, f"{path}{name}.")
+    return merged
 
 
 def build_encoder(

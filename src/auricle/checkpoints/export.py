@@ -24,7 +24,7 @@ from auricle.files.atomic import write_whole_folder
 from auricle.frontends.whisper_mel import FFT_SAMPLES, HOP_SAMPLES
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
-from auricle.models.w2v_bert import W2vBertConfig
+from auricle.models.spectral_conformer import W2vBertConfig
 from auricle.models.waveform_transformer import (
     Wav2Vec2ConformerConfig,
     WaveformEncoderConfig,
@@ -352,8 +352,13 @@ def _counterpart(encoder: Encoder) -> _Counterpart:
     for config_type, counterpart in COUNTERPARTS.items():
         if spec is not None and isinstance(encoder.config, config_type):
             return counterpart(encoder, spec)
+    known = [
+        stem
+        for stem in huggingface.model_types().values()
+        if issubclass(FAMILIES[stem].config_type(), tuple(COUNTERPARTS))
+    ]
     raise AuricleError(
-        f"transformers has no model for {encoder.info.name}, an encoder of the family "
-        f"{encoder.family}; expected one of {', '.join(huggingface.model_types().values())}. "
+        f"{encoder.info.name}, an encoder of the family {encoder.family}, cannot be exported to "
+        f"transformers; expected one of {', '.join(known)}. "
         'Any encoder can be kept as the library\'s own file: encoder.save("name.safetensors")'
     )

@@ -21,13 +21,11 @@ from auricle.checkpoints import (
     s3prl,
     self_distilled,
     shapes,
+    toolkits,
     waveform_transformer,
 )
 from auricle.checkpoints.keymap import Converted, KeyMap, split
-from auricle.checkpoints.options import (
-    Configuration,
-    read_configuration,
-)
+from auricle.checkpoints.options import Configuration, read_configuration
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.checkpoints.repositories import (
     WHISPER,
@@ -41,13 +39,9 @@ from auricle.checkpoints.repositories import (
 from auricle.checkpoints.state_dicts import WITHOUT_ADAPTERS, kind_of, weights_in
 from auricle.errors import CheckpointError, PlugInError
 from auricle.models.definition import Config
-from auricle.models.self_distilled import (
-    Data2Vec2Config,
-    SpinConfig,
-    UnitTransformerConfig,
-)
+from auricle.models.self_distilled import Data2Vec2Config, SpinConfig, UnitTransformerConfig
+from auricle.models.spectral_conformer import BestRqConfig, W2vBertConfig
 from auricle.models.spectral_transformer import SpectralBertConfig
-from auricle.models.w2v_bert import W2vBertConfig
 from auricle.models.wav2vec import ConvEncoderConfig
 from auricle.models.waveform_transformer import WaveformEncoderConfig
 from auricle.optional import PlugIn, described
@@ -67,8 +61,8 @@ class Format:
         families: The families that such a checkpoint may be of, the likeliest first; more than
             one where files of several families look the same.
         convert: Config and weights of such a checkpoint, for one of these families.
-        needs_config: Whether the configuration is a JSON file of its own. The payload to convert
-            is then `{"weights": ..., "config": ...}`.
+        needs_config: Whether the configuration is a file of its own. The payload to convert is
+            then `{"weights": ..., "config": ...}`.
         takes_config: Whether a configuration may be given that the checkpoint does not hold. The
             payload is the same, with an empty `config` where none is given.
         config_file: Name of the configuration that such a format takes from beside the checkpoint.
@@ -192,6 +186,8 @@ def convert_bare(
         config = own
     if isinstance(config, Data2Vec2Config):
         weights = self_distilled.with_five_axes(weights)
+    elif isinstance(config, BestRqConfig):
+        weights = toolkits.in_our_layout(weights, config.conformer.num_heads)
     return Converted(config, weights, known_keys(kind, config, weights))
 
 
@@ -342,11 +338,15 @@ OTHERS = {
 """Layouts of published files that are not read, and keys that all of their files have."""
 
 FORMATS = (
+    Format("huggingface", huggingface.matches, huggingface.families, convert_huggingface),
+    Format(toolkits.NEMO, toolkits.matches_nemo, lambda _: ("parakeet",), toolkits.convert_nemo),
     Format(
-        "huggingface",
-        huggingface.matches,
-        huggingface.families,
-        convert_huggingface,
+        toolkits.SPEECHBRAIN,
+        toolkits.matches_speechbrain,
+        lambda _: ("bestrq",),
+        toolkits.convert_speechbrain,
+        needs_config=True,
+        config_file=toolkits.HYPERPARAMETERS,
     ),
     Format("fairseq-cfg", fairseq.matches_cfg, fairseq.families, convert_fairseq),
     Format("fairseq-args", fairseq.matches_args, fairseq.families, convert_fairseq),
@@ -363,20 +363,9 @@ FORMATS = (
         lambda _: ("hubert",),
         waveform_transformer.convert_distiller,
     ),
-    Format(
-        WHISPER,
-        matches_whisper,
-        lambda _: ("whisper",),
-        convert_whisper,
-    ),
+    Format(WHISPER, matches_whisper, lambda _: ("whisper",), convert_whisper),
     Format("cpc-audio", matches_cpc, lambda _: ("cpc",), convert_cpc),
-    Format(
-        "pase",
-        matches_pase,
-        lambda _: ("pase",),
-        convert_pase,
-        needs_config=True,
-    ),
+    Format("pase", matches_pase, lambda _: ("pase",), convert_pase, needs_config=True),
     Format(
         "spidr",
         self_distilled.matches_spidr,

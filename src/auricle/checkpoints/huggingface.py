@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from auricle.catalogue.family import FAMILIES, Family
+from auricle.checkpoints import toolkits
 from auricle.checkpoints.keymap import Converted, KeyMap, has_part
 from auricle.checkpoints.options import (
     Configuration,
@@ -47,8 +48,8 @@ WEIGHTS = "huggingface_weights"
 """Sections of the payload: the parsed JSON files and the weights by name."""
 
 CONFIG_FILE = "config.json"
-AUDIO_SECTION = "audio_config"
-"""Options of the encoder among those of a model for recognition (`omniasr_ctc`, `omniasr`)."""
+ENCODER_SECTIONS = ("audio_config", "encoder_config")
+"""Options of the encoder among those of a model for recognition (`omniasr`, `parakeet_ctc`)."""
 
 POSITIONS_OPTION, NO_POSITIONS = "position_embeddings_type", "null"
 """Option of Conformers whose null means something, and the name of null in data files."""
@@ -153,8 +154,11 @@ def encoder_options(payload: Mapping[str, Any]) -> Options:
     if config.get(POSITIONS_OPTION, NO_POSITIONS) is None:
         config = {**config, POSITIONS_OPTION: NO_POSITIONS}
     options = Options(config, CONFIG_FILE)
-    part = options.section(AUDIO_SECTION) if AUDIO_SECTION in options else options
-    return part if part.get("model_type", str, "") in model_types() else options
+    for name in ENCODER_SECTIONS:
+        part = options.section(name) if name in options else options
+        if part.get("model_type", str, "") in model_types():
+            return part
+    return options
 
 
 def convert(payload: Mapping[str, Any], family: Family) -> Converted:
@@ -167,7 +171,10 @@ def convert(payload: Mapping[str, Any], family: Family) -> Converted:
         CheckpointError: An option is not known or asks for what is not implemented.
     """
     spec = family.formats[SPEC]
-    options = Options({**payload[CONFIG], "preprocessor": payload[PREPROCESSOR]}, CONFIG_FILE)
+    preprocessor = payload[PREPROCESSOR]
+    if preprocessor.get("preemphasis", 0.0) is None:  # which differs from an absent option
+        preprocessor = {**preprocessor, "preemphasis": 0.0}
+    options = encoder_options(payload).with_section("preprocessor", preprocessor)
     check_demands(spec.demands, options)
     config = read_config(family.config_type(), spec.fields, options)
     weights = in_float32(state_dict(payload[WEIGHTS], "the file of weights"))
@@ -199,7 +206,7 @@ def _read_preprocessor(folder: Path) -> dict[str, Any] | None:
 
 def reads_waveforms(config: Mapping[str, Any]) -> bool:
     """Return whether a configuration is of a model whose preprocessor may normalise waveforms."""
-    stem = model_types().get(str(config.get("model_type")))
+    stem = model_types().get(encoder_options({CONFIG: config}).get("model_type", str, ""))
     return stem is None or FAMILIES[stem].input == "wave"
 
 
@@ -284,6 +291,8 @@ def read_weights(path: Path) -> object:
         CheckpointError: It is missing, damaged or unsafe.
     """
     if path.suffix != ".safetensors" and not _is_safetensors(path):
+        if toolkits.is_nemo_archive(path):
+            return toolkits.read_nemo_archive(path)
         return read_legacy_checkpoint(path)
     from safetensors import SafetensorError, safe_open
 

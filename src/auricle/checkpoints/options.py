@@ -59,8 +59,32 @@ FBANK_WITHOUT_EFFECT = (
     "vtln_high",
 )
 
+TAG = "!"
+"""Key under which a mapping of YAML keeps its tag, such as `!new:torch.nn.Linear`."""
+
+YAML_SUFFIXES = (".yaml", ".yml")
+MAX_REFERENCES = 100
+"""Length of a chain of references; a longer one is a circle."""
+
+_REFERENCE = re.compile(r"!ref <(\w+)>")
+_TUPLE = re.compile(r"\([\w\s.,+-]*\)")
+
 Configuration = str | Path | Mapping[str, Any] | argparse.Namespace
-"""A configuration: the path of a JSON file, or the content of one."""
+"""A configuration: the path of a JSON file, or of YAML, or the content of one."""
+
+
+def options_to_change(config: Configuration | None, what: str | Path) -> Mapping[str, Any]:
+    """Fields to change in the configuration that a checkpoint holds itself.
+
+    Raises:
+        CheckpointError: `config` is a file, which would take the place of that configuration.
+    """
+    if isinstance(config, str | Path):
+        raise CheckpointError(
+            f"{what} brings its own configuration; leave config= out, or pass the fields to change "
+            'as a mapping, such as {"normalize": False} (on the command line normalize=false)'
+        )
+    return vars(config) if isinstance(config, argparse.Namespace) else config or {}
 
 
 class Options:
@@ -76,6 +100,7 @@ class Options:
             raise CheckpointError(
                 f"{where} must be a mapping of options, but is {type(section).__name__}"
             )
+        self._nulls = {str(key) for key, value in section.items() if value is None}
         self._values: dict[str, Any] = {
             str(key): value for key, value in section.items() if value is not None
         }
@@ -83,6 +108,10 @@ class Options:
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
+
+    def is_null(self, name: str) -> bool:
+        """Return whether the option is there as None."""
+        return name in self._nulls
 
     def get(self, name: str, kind: type[T], default: T) -> T:
         """The option as a `kind`, or `default` where it is absent."""
@@ -122,6 +151,10 @@ class Options:
         rest = {name: value for name, value in self._values.items() if name not in names}
         return Options(rest, self._where)
 
+    def with_section(self, name: str, section: Mapping[str, Any]) -> Options:
+        """This section with one more in it."""
+        return Options({**self._values, name: section}, self._where)
+
     def error(self, problem: str) -> CheckpointError:
         """An error about this section as a whole."""
         return CheckpointError(f"{self._where} {problem}")
@@ -156,17 +189,76 @@ def read_configuration(config: Configuration) -> Mapping[str, Any]:
     """The content of a configuration.
 
     Raises:
-        CheckpointError: Its file is no JSON object that can be read.
+        CheckpointError: Its file is no JSON object, or YAML by its name, that can be read.
     """
     if isinstance(config, Mapping):
         return config
     if isinstance(config, argparse.Namespace):
         return vars(config)
     file = Path(config)
+    if file.suffix in YAML_SUFFIXES:
+        try:
+            return parse_yaml(file.read_bytes(), str(file))
+        except OSError as error:
+            raise CheckpointError(f"{file} cannot be read: {error}") from error
     try:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise CheckpointError(f"{file} is not a readable JSON configuration: {error}") from error
+
+
+def parse_yaml(text: bytes, where: str) -> dict[str, Any]:
+    """The mapping of a YAML text; nothing that it names is built or run.
+
+    Of the tags of HyperPyYAML, a mapping keeps its own under `TAG`, a `!ref <name>` alone becomes
+    what stands at the root under that name, and other tags become text. `(a, b)` is a list.
+
+    Raises:
+        CheckpointError: It is no YAML, or no mapping, or repeats parts by aliases.
+    """
+    import yaml
+
+    try:
+        root = _plain(yaml.compose(text, Loader=yaml.SafeLoader), yaml, set())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where} is not readable YAML: {error}") from error
+    if not isinstance(root, dict):
+        raise CheckpointError(f"{where} must be a mapping of options, but is {root!r:.80}")
+    _resolve(root, root)
+    return root
+
+
+def _plain(node: Any, yaml: Any, seen: set[int]) -> Any:
+    """The values of a node of YAML, scalars with tags of their own as text."""
+    if id(node) in seen:
+        raise ValueError("it repeats parts by aliases (*name); write them out")
+    seen.add(id(node))
+    own_tag = node.tag if node is not None and node.tag.startswith("!") else None
+    if isinstance(node, yaml.MappingNode):
+        pairs = [(_plain(key, yaml, seen), _plain(value, yaml, seen)) for key, value in node.value]
+        values = {str(key): value for key, value in pairs}
+        return {**values, TAG: own_tag} if own_tag else values
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(value, yaml, seen) for value in node.value]
+    if node is None or own_tag:
+        return None if node is None else f"{own_tag} {node.value}".rstrip()
+    if _TUPLE.fullmatch(node.value) and node.style is None:
+        return yaml.safe_load(f"[{node.value[1:-1]}]")
+    return yaml.SafeLoader("").construct_object(node)
+
+
+def _resolve(values: dict[str, Any] | list[Any], root: Mapping[str, Any]) -> None:
+    """Put what references at the root name into their places, once for each container."""
+    places = list(values.items()) if isinstance(values, dict) else list(enumerate(values))
+    for place, value in places:
+        if isinstance(value, dict | list):
+            _resolve(value, root)
+        for _ in range(MAX_REFERENCES):
+            found = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+            if found is None or found[1] not in root:
+                break
+            value = root[found[1]]
+        values[place] = value  # type: ignore[index]
 
 
 def read_config(

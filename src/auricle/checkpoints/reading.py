@@ -17,7 +17,7 @@ from torch import Tensor
 
 from auricle.catalogue.family import find_family
 from auricle.catalogue.search import repository_hint
-from auricle.checkpoints import huggingface, self_distilled
+from auricle.checkpoints import huggingface, self_distilled, toolkits
 from auricle.checkpoints.checkpoint import (
     UNKNOWN,
     Checkpoint,
@@ -36,7 +36,7 @@ from auricle.checkpoints.formats import (
     recognise,
 )
 from auricle.checkpoints.keymap import OPTIONAL_SUFFIX, Converted, Renamed
-from auricle.checkpoints.options import Configuration, read_configuration
+from auricle.checkpoints.options import Configuration, options_to_change, read_configuration
 from auricle.checkpoints.state_dicts import (
     ADAPTER_KEYS,
     WITHOUT_ADAPTERS,
@@ -74,7 +74,8 @@ def read_checkpoint(
         family: The family it must be of; None to take the one that follows from its content.
         provenance: Its origin; what the library's own file says takes precedence.
         config: For a format that keeps its configuration in a file of its own, and for bare
-            tensors: that file or its content, where it does not lie beside the checkpoint.
+            tensors: that file or its content, where it does not lie beside the checkpoint. For
+            others a mapping of fields of the family's configuration to change.
         normalize: Whether the encoder normalises waveforms, whatever the checkpoint says; None
             where that decides. For encoders that may.
         published: The configuration of the size that bare tensors must have, without `config`.
@@ -104,11 +105,11 @@ def read_checkpoint(
                 converted = _without_adapters(converted)
             return _checkpoint(family, converted, path, normalize, provenance)
     if is_native(path) and (is_own(path) or not _names_tell(path)):
-        refuse_config(config, path)
+        options = options_to_change(config, path)
         native = _read_native(path)
         return native_checkpoint(
             native, path, family=family, provenance=provenance, normalize=normalize
-        )
+        ).changed(options)
     layout, payload = read_original(path, config, formats_for(family))
     families = layout.families(payload)
     if family is not None and family not in families:
@@ -122,7 +123,10 @@ def read_checkpoint(
     converted = layout.convert(payload, find_family(family))
     if without_adapters:
         converted = _without_adapters(converted)
-    return _checkpoint(family, converted, path, normalize, provenance)
+    checkpoint = _checkpoint(family, converted, path, normalize, provenance)
+    if not layout.holds_config:  # which has read the configuration that is given
+        return checkpoint
+    return checkpoint.changed(options_to_change(config, path))
 
 
 def native_checkpoint(
@@ -191,18 +195,15 @@ def read_original(
 
     Raises:
         CheckpointError: A file is missing, unsafe, damaged or in no known format; `config` is
-            given for a checkpoint that holds its own.
+            a file, and the checkpoint holds its own.
     """
     layout, content = _recognised(path, formats)
-    if layout.needs_config or layout.takes_config:
+    if not layout.holds_config:
         if config is None:
-            config = _beside(path) if layout.needs_config else _named_beside(path, layout)
+            config = _beside(path, layout) if layout.needs_config else _named_beside(path, layout)
         weights = state_dict(content, str(path))
         return layout, {"weights": weights, "config": read_configuration(config)}
-    if config is not None:
-        raise CheckpointError(
-            f"{path} (format {layout.name}) brings its own configuration; leave config= out"
-        )
+    options_to_change(config, f"{path} (format {layout.name})")
     return layout, content
 
 
@@ -232,15 +233,10 @@ def has_configuration(path: Path) -> bool:
     """Return whether a file beside a checkpoint can only be its configuration."""
     return (
         huggingface.is_huggingface_folder(path.parent)
+        or toolkits.hyperparameters(path.parent) is not None
         or path.with_suffix(".json").is_file()
         or any(path.parent.glob("*.cfg"))
     )
-
-
-def refuse_config(config: object, what: str | Path) -> None:
-    """Raise CheckpointError where a configuration is given for a checkpoint that holds its own."""
-    if config is not None:
-        raise CheckpointError(f"{what} brings its own configuration; leave config= out")
 
 
 def _checkpoint(
@@ -341,7 +337,9 @@ def _recognised(path: Path, formats: Iterable[Format] | None) -> tuple[Format, P
     Files in the folder of a Hugging Face model need not be of that model: repositories hold the
     authors' files beside theirs. So the content decides, and the folder where it does not.
     """
-    if path.is_dir():
+    if toolkits.is_speechbrain_folder(path):
+        content = huggingface.read_weights(path / toolkits.SPEECHBRAIN_WEIGHTS)
+    elif path.is_dir():
         content = huggingface.read_folder_weights(path)
     elif path.name == huggingface.CONFIG_FILE and huggingface.is_huggingface_folder(path.parent):
         content = huggingface.read_folder_weights(path.parent)
@@ -370,8 +368,15 @@ def _named_beside(path: Path, layout: Format) -> Configuration:
     return file if file.is_file() else {}
 
 
-def _beside(path: Path) -> Path:
+def _beside(path: Path, layout: Format) -> Path:
     """The one configuration file in the folder of a checkpoint."""
+    if layout.config_file is not None:
+        file = toolkits.hyperparameters(path if path.is_dir() else path.parent)
+        if file is None:
+            raise CheckpointError(
+                f"{path} needs {layout.config_file} beside it, or config= (--config) with its path"
+            )
+        return file
     for pattern in CONFIG_PATTERNS:
         found = sorted(path.parent.glob(pattern))
         same_name = [file for file in found if file.stem == path.stem]

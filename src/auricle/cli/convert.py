@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from auricle.cli.options import DTYPES, path_or_url
+from auricle.cli.options import DTYPES, configuration
 from auricle.errors import OutputError
 
 SUMMARY = "convert a checkpoint to one safetensors file"
@@ -38,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--config",
-        metavar="PATH",
-        type=path_or_url,
+        metavar="CONFIG",
+        type=configuration,
         help="its configuration, if that is a separate file (PASE) in another folder, or if the "
-        "checkpoint has tensors only",
+        "checkpoint has tensors only; or fields to change, such as normalize=false",
     )
     parser.add_argument(
         "--without-adapters",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from auricle.catalogue.family import Family, find_family
 from auricle.catalogue.record import is_non_commercial
@@ -33,6 +34,7 @@ examples:
   auricle info tera
   auricle info path/to/states-1000000.ckpt
   auricle info hf://owner/name
+  auricle info wavlm_large --config normalize=false
 """
 
 UNKNOWN = "not known"
@@ -60,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     from auricle.catalogue import search
 
     model: str = arguments.model
-    place = arguments.checkpoint or arguments.config
+    is_file = isinstance(arguments.config, str | Path)
+    place = arguments.checkpoint or (arguments.config if is_file else None)
     if place is not None:
         _print(_own_facts(place, arguments))
     elif is_location(model):
@@ -121,7 +124,7 @@ def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
     if record.size is None or has_copy:
         yield from _architecture_facts(load_encoder(arguments).info)
     else:
-        yield from _size_facts(family, record.size)
+        yield from _size_facts(family, record, arguments.config)
 
 
 def _licence_facts(licence: str | None) -> Facts:
@@ -185,12 +188,17 @@ def _family_facts(family: Family, title: str, paper: Paper | None) -> Facts:
         yield "repository", family.repository
 
 
-def _size_facts(family: Family, size: str) -> Facts:
+def _size_facts(family: Family, record: Record, options: Mapping[str, Any] | None) -> Facts:
     """Yield the architecture of a published size; on the meta device it takes no memory."""
-    from auricle.checkpoints.checkpoint import blank_encoder
+    from auricle.checkpoints.checkpoint import Checkpoint, blank_encoder
+    from auricle.info import Provenance
 
-    encoder = blank_encoder(family, family.preset(size))
-    yield "published size", size
+    assert record.size is not None
+    config, provenance = family.preset(record.size), Provenance(name=record.name)
+    preset = Checkpoint(family=family.stem, config=config, weights={}, provenance=provenance)
+    changed = preset.changed(options or {})
+    encoder = blank_encoder(family, changed.config, changed.provenance)
+    yield "published size", record.size
     yield from _architecture_facts(encoder.info)
 
 
@@ -214,6 +222,8 @@ def _architecture_facts(info: ModelInfo) -> Facts:
     yield "dim", f"{info.dims[info.default_layer]} ({info.default_layer}, the default layer)"
     yield "layers", ", ".join(f"{name} {info.dims[name]}" for name in info.layers)
     yield "parameters", f"{info.num_parameters:,}"
+    if info.changed_config is not None:
+        yield "changed config", json.dumps(info.changed_config)
 
 
 def _span(num_samples: int, sample_rate: int) -> str:

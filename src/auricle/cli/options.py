@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError, OutputError
@@ -53,10 +54,11 @@ def add_weights(parser: argparse.ArgumentParser, *, refresh_help: str = REFRESH_
     )
     parser.add_argument(
         "--config",
-        metavar="PATH",
-        type=path_or_url,
-        help="configuration, a file or URL, of a checkpoint whose configuration is a separate file "
-        "(PASE) in another folder, or of a checkpoint of tensors only",
+        metavar="CONFIG",
+        type=configuration,
+        help="fields of the configuration to change (normalize=false, with commas between several, "
+        "dots before those of parts); or the file or URL of the configuration of a checkpoint that "
+        "has it in another folder (PASE), or that is tensors only",
     )
     parser.add_argument("--refresh", action="store_true", help=refresh_help)
 
@@ -138,6 +140,32 @@ def repeatable_words(text: str) -> list[str]:
 def path_or_url(text: str) -> Path | str:
     """Return a URL unchanged, anything else as a path."""
     return text if is_location(text) else Path(text)
+
+
+def configuration(text: str) -> Path | str | dict[str, Any]:
+    """Parse FIELD=VALUE pairs, with commas between them, into nested mappings; else `path_or_url`.
+
+    Values are JSON, or text where they are not.
+    """
+    if is_location(text) or "=" not in text or Path(text).exists():
+        return path_or_url(text)
+    options: dict[str, Any] = {}
+    for pair in text.split(","):
+        field, _, value = pair.partition("=")
+        *parts, name = field.strip().split(".")
+        section: Any = options
+        for part in parts:
+            section = section.setdefault(part, {}) if isinstance(section, dict) else None
+        is_pair = value and name and all(parts)
+        if not is_pair or not isinstance(section, dict) or name in section:
+            raise argparse.ArgumentTypeError(
+                f"expected a file, a URL, or FIELD=VALUE with commas between several, got {text!r}"
+            )
+        try:
+            section[name] = json.loads(value)
+        except ValueError:
+            section[name] = value
+    return options
 
 
 def whole_number(text: str) -> int:

@@ -70,7 +70,7 @@ class FbankConfig(
         stack: Neighbouring frames that are laid side by side into one, the earliest first; what
             is left over at the end counts in the statistics and is dropped (`stride` ibid.).
         sample_scale: Factor of the samples (2^15 ibid., for the range of 16-bit integers).
-        double_precision: Whether to compute in float64, as ibid.
+        double_precision: Whether to compute in float64 up to the logarithm, as ibid.
         sample_rate: Of the waveforms, in Hz (`sample_frequency`).
     """
 
@@ -205,20 +205,25 @@ def _features(waveform: Tensor, config: FbankConfig) -> Tensor:
         features = features - features.mean(0, keepdim=True)
     features = append_deltas(features, order=config.delta_order, window=config.delta_window)
     if config.cmvn:
+        # transformers' features are (D, T) in memory, which changes the order of summation.
+        is_transposed = config.double_precision
         features = cmvn(
-            features,
-            time_dim=0,
+            features.T.contiguous() if is_transposed else features,
+            time_dim=1 if is_transposed else 0,
             epsilon=config.cmvn_epsilon,
             in_variance=config.epsilon_in_variance,
         )
-    return _stacked(features, config).float()
+        features = features.T if is_transposed else features
+    return _stacked(features, config)
 
 
 def _stacked(features: Tensor, config: FbankConfig) -> Tensor:
     """Groups of neighbouring frames of (..., T, D) side by side, without those left over."""
     if config.stack == 1:
         return features
-    return features.unfold(-2, config.stack, config.stack).transpose(-2, -1).flatten(-2)
+    end = features.shape[-2] // config.stack * config.stack
+    columns = [features[..., place : end : config.stack, :] for place in range(config.stack)]
+    return torch.cat(columns, dim=-1)
 
 
 def _padded_features(
@@ -244,7 +249,7 @@ def _padded_features(
             epsilon=config.cmvn_epsilon,
             in_variance=config.epsilon_in_variance,
         )
-    return _stacked(features, config).float(), num_frames // config.stack
+    return _stacked(features, config), num_frames // config.stack
 
 
 def _filterbank(frames: Tensor, *, window: Tensor, filters: Tensor, config: FbankConfig) -> Tensor:
@@ -262,7 +267,7 @@ def _filterbank(frames: Tensor, *, window: Tensor, filters: Tensor, config: Fban
     if config.use_power:
         spectrum = spectrum.pow(2.0)
     energies = spectrum @ filters
-    return energies.clamp(min=ENERGY_FLOOR).log() if config.use_log else energies
+    return (energies.clamp(min=ENERGY_FLOOR).log() if config.use_log else energies).float()
 
 
 @functools.lru_cache(maxsize=32)

@@ -67,14 +67,30 @@ def _window() -> Tensor:
 def _filters(num_mels: int) -> Tensor:
     """Triangles of area 1 in Hz, evenly spaced on Slaney's scale: (201, num_mels), float32."""
     with torch.inference_mode(False):
-        nyquist = SAMPLE_RATE / 2
-        top = LINEAR_HZ / HZ_PER_MEL + math.log(nyquist / LINEAR_HZ) / LOG_STEP
-        mel = torch.linspace(0.0, top, num_mels + 2, dtype=torch.float64, device="cpu")
-        above = LINEAR_HZ * torch.exp((mel - LINEAR_HZ / HZ_PER_MEL) * LOG_STEP)
-        edges = torch.where(mel * HZ_PER_MEL < LINEAR_HZ, mel * HZ_PER_MEL, above)
-        bins = torch.linspace(0.0, nyquist, _HALF + 1, dtype=torch.float64, device="cpu")
-        left, middle, right = edges[:-2], edges[1:-1], edges[2:]
-        rising = (bins.unsqueeze(1) - left) / (middle - left)
-        falling = (right - bins.unsqueeze(1)) / (right - middle)
-        triangles = torch.minimum(rising, falling).clamp(min=0.0)
-        return (triangles * (2.0 / (right - left))).float()
+        triangles, heights = slaney_triangles(num_mels, FFT_SAMPLES, 0.0, SAMPLE_RATE / 2)
+        return (triangles * heights).float()
+
+
+def slaney_triangles(
+    num_mels: int, fft_samples: int, low_hz: float, high_hz: float
+) -> tuple[Tensor, Tensor]:
+    """Triangles of height 1 (fft_samples // 2 + 1, num_mels) evenly spaced on Slaney's scale.
+
+    With them the heights (num_mels,) at which their area in Hz is 1; both float64 on the CPU.
+    """
+    low, high = _slaney_mel(low_hz), _slaney_mel(high_hz)
+    mel = torch.linspace(low, high, num_mels + 2, dtype=torch.float64, device="cpu")
+    above = LINEAR_HZ * torch.exp((mel - LINEAR_HZ / HZ_PER_MEL) * LOG_STEP)
+    edges = torch.where(mel * HZ_PER_MEL < LINEAR_HZ, mel * HZ_PER_MEL, above)
+    num_bins = fft_samples // 2 + 1
+    bins = torch.linspace(0.0, SAMPLE_RATE / 2, num_bins, dtype=torch.float64, device="cpu")
+    left, middle, right = edges[:-2], edges[1:-1], edges[2:]
+    rising = (bins.unsqueeze(1) - left) / (middle - left)
+    falling = (right - bins.unsqueeze(1)) / (right - middle)
+    return torch.minimum(rising, falling).clamp(min=0.0), 2.0 / (right - left)
+
+
+def _slaney_mel(hz: float) -> float:
+    if hz < LINEAR_HZ:
+        return hz / HZ_PER_MEL
+    return LINEAR_HZ / HZ_PER_MEL + math.log(hz / LINEAR_HZ) / LOG_STEP

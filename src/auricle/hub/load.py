@@ -8,15 +8,14 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
 import torch
 
 from auricle.catalogue import search
 from auricle.catalogue.family import FAMILIES, Family, find_family, is_family, plug_in_families
 from auricle.catalogue.record import Record
 from auricle.checkpoints.checkpoint import UNKNOWN, Checkpoint, blank_encoder, build_encoder
-from auricle.checkpoints.options import Configuration
-from auricle.checkpoints.reading import read_checkpoint, refuse_config
+from auricle.checkpoints.options import Configuration, options_to_change
+from auricle.checkpoints.reading import read_checkpoint
 from auricle.errors import AuricleError, PlugInError, UnknownModelError, warn_deprecated
 from auricle.files.digests import pinned_sha256
 from auricle.hub.cache import Wanted, whole_embedded_path
@@ -63,10 +62,13 @@ def load(
         checkpoint: Path or URL of a checkpoint for a named family or catalogue entry, instead of
             the published one.
         family: Family of a checkpoint of bare tensors, whose content does not say it.
-        config: For a checkpoint whose configuration is a file of its own (PASE), and for bare
-            tensors: the path or URL of a JSON file, or its content; without it the file beside
-            the checkpoint is taken, or for a catalogue entry the published one. For a baseline:
-            options of its front end (`load("fbank", config={"cmvn": True})`).
+        config: Fields of the model's configuration to change, by name, those of its parts in
+            mappings (`load("wavlm_large", config={"normalize": False})`); `encoder.config` has
+            them, and `encoder.info.changed_config` and stores record the change. For a baseline:
+            options of its front end (`load("fbank", config={"cmvn": True})`). For a checkpoint
+            whose configuration is a file of its own (PASE), and for bare tensors: the path or URL
+            of a JSON file, or its content; without it the file beside the checkpoint is taken, or
+            for a catalogue entry the published one.
         device: Device of the weights, as torch names it; `"auto"` for the first CUDA GPU where
             there is one, else the CPU.
         precision: Precision of inference: `"float32"`, `"fp16"`, `"bf16"` or, for Transformers on
@@ -89,7 +91,8 @@ def load(
         DownloadError: The published file, or the URL, cannot be fetched.
         ChecksumError: The downloaded file is not the published one, or differs from the first
             download from the URL.
-        AuricleError: This machine has no such device; the encoder cannot have that precision.
+        AuricleError: This machine has no such device; the encoder cannot have that precision, or
+            its configuration no such field or value.
     """
     if dtype is not None:
         _check_dtype(dtype, precision)
@@ -171,7 +174,7 @@ def _read(
     record = search.find(name)
     if record.family == "baseline":
         return _baseline(record.name, config)
-    refuse_config(config, name)
+    options = options_to_change(config, name)
     facts = Provenance(
         name=record.name,
         training_data=record.training_data,
@@ -182,8 +185,9 @@ def _read(
     )
     if record.embedded:
         path = whole_embedded_path(record)
-        return read_checkpoint(path, family=record.family, provenance=facts)
-    return _published(record, facts, choices)
+        bundled = read_checkpoint(path, family=record.family, provenance=facts)
+        return bundled.changed(options)
+    return _published(record, facts, choices).changed(options)
 
 
 def _published(record: Record, facts: Provenance, choices: _Choices) -> Checkpoint:
@@ -292,24 +296,15 @@ def _warn_of_another_size(encoder: Encoder, name: str) -> None:
 
 
 def _baseline(name: str, config: Configuration | None) -> Checkpoint:
-    from auricle.models.baseline import BaselineConfig
-
     if config is not None and not isinstance(config, Mapping):
         raise AuricleError(f"config for {name} must be a mapping of options, but is {config!r}")
-    preset = FAMILIES["baseline"].preset(name)
-    assert isinstance(preset, BaselineConfig)
-    features = preset.features
-    options = {**msgspec.to_builtins(features), **(config or {})}
-    try:
-        features = msgspec.convert(options, type(features))
-    except msgspec.ValidationError as error:
-        raise AuricleError(f"config for {name}: {error}") from error
-    return Checkpoint(
+    preset = Checkpoint(
         family="baseline",
-        config=BaselineConfig(features=features),
+        config=FAMILIES["baseline"].preset(name),
         weights={},
         provenance=Provenance(name=name),
     )
+    return preset.changed({"features": config or {}})
 
 
 def build(size: str | Config, *, seed: int = 0, device: str | torch.device = "cpu") -> Encoder:

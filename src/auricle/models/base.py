@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from auricle.audio.inputs import Waveform, as_waveforms, checked_pad_short
 from auricle.errors import AuricleError, warn_deprecated
@@ -18,23 +18,17 @@ from auricle.inference.streaming.stages import Step, feature_step
 from auricle.info import FinalNorm
 from auricle.models.definition import EncoderDefinition, FeatureConfig
 from auricle.models.layer_choice import stacked
+from auricle.models.padded import PaddedEncoder, Pool, batches_of, collate, pool_frames
 from auricle.nn.batch import (
     Batch,
     checked_padded,
     frames_of,
-    length_groups,
     padding_mask,
     zero_padding,
 )
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import is_traced, takes_one_by_one
+from auricle.nn.cpu.policy import is_traced
 from auricle.nn.depth import reaching
-
-MAX_TOGETHER = 32
-"""Utterances that the CPU encodes at once, where that is faster: more of them gain nothing."""
-
-MAX_PADDED_SECONDS = 320.0
-"""Audio of a padded batch, padding included: longer lists are encoded in several batches."""
 
 
 class Encoder(EncoderDefinition):
@@ -137,8 +131,8 @@ class Encoder(EncoderDefinition):
 
     def forward_padded(
         self,
-        waveforms: Tensor,
-        lengths: Tensor,
+        waveforms: Tensor | Sequence[Waveform],
+        lengths: Tensor | None = None,
         *,
         layer: int | str | None = None,
         final_norm: FinalNorm = "keep",
@@ -152,8 +146,9 @@ class Encoder(EncoderDefinition):
 
         Args:
             waveforms: (B, S), floating point, at 16 kHz in [-1, 1]. Samples from a row's length on
-                may hold anything, NaN included.
-            lengths: (B,), integers: valid samples of each row, from `min_samples` to S.
+                may hold anything, NaN included. Or a list, as in a call of the encoder.
+            lengths: (B,), integers: valid samples of each row, from `min_samples` to S; None with
+                a list.
             layer: Index or name of the layer; None for the default one.
             final_norm: As in a call of the encoder.
 
@@ -169,6 +164,8 @@ class Encoder(EncoderDefinition):
         """
         info = self.layer_info(layer)
         self.check_final_norm(final_norm)
+        if not isinstance(waveforms, Tensor) and lengths is None:
+            waveforms, lengths = collate(waveforms)
         limits = None if is_traced() else (self.min_samples, self.fixed_samples)
         waveforms, lengths = checked_padded(waveforms, lengths, limits)
         waveforms, lengths = waveforms.to(self.device), lengths.to(self.device)
@@ -187,6 +184,35 @@ class Encoder(EncoderDefinition):
         outputs = [output[info.name] for output in self._outputs(rows, [info.name], final_norm)]
         frames = [F.pad(output, (0, 0, 0, size - len(output))) for output in outputs]
         return torch.stack(frames), num_frames
+
+    def pooled(
+        self,
+        wavs: Sequence[Waveform],
+        pool: Pool = "mean",
+        layer: int | str | None = None,
+        *,
+        pad_short: bool = False,
+        final_norm: FinalNorm = "keep",
+    ) -> Tensor:
+        """Encode each waveform into one vector, over its own frames alone.
+
+        Args:
+            wavs: As in a call of the encoder.
+            pool: `"mean"`, `"max"`, or `"meanstd"`: means, then standard deviations.
+            layer: As in a call of the encoder.
+            pad_short: As in a call of the encoder.
+            final_norm: As in a call of the encoder.
+
+        Returns:
+            Tensor (B, D), for `"meanstd"` (B, 2 D), float32, on the encoder's device.
+
+        Raises:
+            AudioError, LayerError: As in a call of the encoder.
+            AuricleError: As in a call of the encoder; there is no such pooling.
+        """
+        empty = pool_frames(torch.zeros(1, self.layer_info(layer).dim, device=self.device), pool)
+        outputs = self(wavs, layer=layer, pad_short=pad_short, final_norm=final_norm)
+        return torch.cat([empty[:0], *(pool_frames(x, pool) for x in outputs)])
 
     def padded_module(
         self, layer: int | str | None = None, *, final_norm: FinalNorm = "keep"
@@ -315,7 +341,7 @@ class Encoder(EncoderDefinition):
 
         Stops after the deepest requested layer.
         """
-        for group in self._groups(waveforms):
+        for group in batches_of(self, waveforms):
             batch = Batch.of([waveforms[index] for index in group])
             missing = set(names)
             for name, frames in self._encode(batch, names, final_norm):
@@ -325,39 +351,6 @@ class Encoder(EncoderDefinition):
                 yield group, name, frames
                 if not missing:
                     break
-
-    def _groups(self, waveforms: Sequence[Tensor]) -> list[list[int]]:
-        """Indices of the waveforms of each batch.
-
-        A batch in training is one batch. On the CPU padding costs more than several at once save,
-        except for recurrence, which takes the longest first, so that the ends follow each other.
-        """
-        everything = list(range(len(waveforms)))
-        if self.training:
-            return [everything]
-        if not takes_one_by_one(waveforms[0], (), *self.children()):
-            budget = int(MAX_PADDED_SECONDS * SAMPLE_RATE)
-            return length_groups([self.fixed_samples or len(one) for one in waveforms], budget)
-        if not self.is_faster_together:
-            return [[index] for index in everything]
-        order = sorted(everything, key=lambda index: -len(waveforms[index]))
-        return [order[start : start + MAX_TOGETHER] for start in range(0, len(order), MAX_TOGETHER)]
-
-
-class PaddedEncoder(nn.Module):
-    """`Encoder.forward_padded` of one layer as the `forward` of a module."""
-
-    def __init__(self, encoder: Encoder, layer: str, final_norm: FinalNorm = "keep") -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.layer = layer
-        self.final_norm: FinalNorm = final_norm
-
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames (B, T, D) and their counts (B,) of padded waveforms (B, S) and lengths (B,)."""
-        return self.encoder.forward_padded(
-            waveforms, lengths, layer=self.layer, final_norm=self.final_norm
-        )
 
 
 class FeatureEncoder(Encoder):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from auricle.errors import AuricleError, LayerError
+from auricle.geometry import SAMPLE_RATE
 from auricle.info import FinalNorm, LayerInfo
 
 TAPS_FAMILIES = "wav2vec2, hubert, wavlm, unispeech_sat, omniasr, data2vec and data2vec2"
@@ -40,6 +41,21 @@ class LayerChoice(nn.Module, abc.ABC):
     def default_layer(self) -> str:
         """Name of the layer that a plain call returns."""
         return self.layer_infos[-1].name
+
+    @property
+    def dim(self) -> int:
+        """D, features of a frame of the default layer."""
+        return self.layer_info(None).dim
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of waveforms in Hz."""
+        return SAMPLE_RATE
+
+    @property
+    def hop_seconds(self) -> float:
+        """Time from one frame of the default layer to the next."""
+        return self.layer_info(None).geometry.hop_samples / SAMPLE_RATE
 
     @property
     def taps(self) -> tuple[LayerInfo, ...]:

@@ -247,6 +247,7 @@ class SelfAttention(nn.Module):
         dropout: float,
         has_bias: bool = True,
         has_key_bias: bool = True,
+        has_out_bias: bool = True,
         has_gated_bias: bool = False,
     ) -> None:
         super().__init__()
@@ -256,7 +257,7 @@ class SelfAttention(nn.Module):
         self.query = Linear(width, width, bias=has_bias)
         self.key = Linear(width, width, bias=has_bias and has_key_bias)
         self.value = Linear(width, width, bias=has_bias)
-        self.out = Linear(width, width)
+        self.out = Linear(width, width, bias=has_out_bias)
         if has_gated_bias:
             self.head_size = width // num_heads
             self.gate = Linear(self.head_size, NUM_GATES * GATE_INPUTS)

@@ -60,7 +60,7 @@ def zero_padding(x: Tensor, mask: Tensor | None, *, time_dim: int) -> Tensor:
 
 
 def checked_padded(
-    waveforms: Tensor, lengths: Tensor, limits: tuple[int, int | None] | None
+    waveforms: object, lengths: object, limits: tuple[int, int | None] | None
 ) -> tuple[Tensor, Tensor]:
     """A padded batch of waveforms, float32, and its lengths, int64, each on its device.
 

@@ -40,6 +40,10 @@ class ConformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         block_norm_eps: Of every norm of a block (in transformers' wav2vec 2.0 Conformer 1e-5,
             whatever `layer_norm_eps` is).
         positions: The distances that attention knows.
+        qkv_bias: Whether the projections to queries, keys and values have biases.
+        linear_bias: The same of the projection out of attention and of the feed-forward parts
+            (both: `attention_bias`; NeMo: `use_bias`).
+        conv_bias: The same of the convolutions (`convolution_bias`).
         kernel_size: Frames that the convolution sees (`conv_depthwise_kernel_size`;
             `depthwise_conv_kernel_size`).
         is_causal: Whether these end with the frame itself instead of having it in the middle.
@@ -64,6 +68,9 @@ class ConformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     layer_norm_eps: float = 1e-5
     block_norm_eps: float = 1e-5
     positions: DistanceConfig = DistanceConfig()
+    qkv_bias: bool = True
+    linear_bias: bool = True
+    conv_bias: bool = False
     kernel_size: int = 31
     is_causal: bool = False
     conv_norm: Literal["layer", "batch"] = "batch"
@@ -140,8 +147,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.config = config
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.block_norm_eps)
-        self.linear_in = Linear(config.hidden_size, config.ffn_size)
-        self.linear_out = Linear(config.ffn_size, config.hidden_size)
+        self.linear_in = Linear(config.hidden_size, config.ffn_size, bias=config.linear_bias)
+        self.linear_out = Linear(config.ffn_size, config.hidden_size, bias=config.linear_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, T, D) for `x` (B, T, D)."""
@@ -165,14 +172,14 @@ class ConvModule(nn.Module):
     def __init__(self, config: ConformerConfig) -> None:
         super().__init__()
         self.config = config
-        width, eps = config.hidden_size, config.block_norm_eps
+        width, eps, bias = config.hidden_size, config.block_norm_eps, config.conv_bias
         self.norm = nn.LayerNorm(width, eps=eps)
-        self.pointwise_in = PointwiseConv(width, 2 * width, bias=False)
-        self.depthwise = DepthwiseConv(width, config.kernel_size, bias=False)
+        self.pointwise_in = PointwiseConv(width, 2 * width, bias=bias)
+        self.depthwise = DepthwiseConv(width, config.kernel_size, bias=bias)
         self.depthwise_norm = (
             BatchNorm(width, eps=eps) if config.conv_norm == "batch" else nn.LayerNorm(width, eps)
         )
-        self.pointwise_out = PointwiseConv(width, width, bias=False)
+        self.pointwise_out = PointwiseConv(width, width, bias=bias)
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Output for the input `x`, both (B, T, D) in `layout`; no utterance sees another."""
@@ -233,6 +240,8 @@ class ConformerBlock(nn.Module):
             num_heads=config.num_heads,
             dropout=config.attention_dropout,
             positions=config.positions,
+            has_bias=config.qkv_bias,
+            has_out_bias=config.linear_bias,
         )
         self.conv = ConvModule(config)
         self.ffn2 = FeedForward(config)

@@ -46,6 +46,10 @@ class DistanceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         left: Distance to earlier keys from which on all share a vector
             (`left_max_position_embeddings`).
         right: The same to later keys (`right_max_position_embeddings`).
+        tells_sides: Whether sinusoids tell a key before the query from one after it, as far away
+            (SpeechBrain's do not).
+        scale_width: Whether scores are divided by the root of the width of a `"head"` or of the
+            `"model"` (SpeechBrain).
         rotary_base: Longest wavelength of a rotation over 2 pi (`rotary_embedding_base`).
         rotary_rounding: The type that the file's frequencies of rotations are rounded to: models
             that store them (`inv_freq`) use them as they come back from half precision.
@@ -54,6 +58,8 @@ class DistanceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     kind: Literal["key_table", "sinusoidal", "rotary", "none"] = "key_table"
     left: int = 64
     right: int = 8
+    tells_sides: bool = True
+    scale_width: Literal["head", "model"] = "head"
     rotary_base: int = 10_000
     rotary_rounding: Rounding = "float32"
 
@@ -61,6 +67,11 @@ class DistanceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         if min(self.left, self.right) < 0:
             raise ValueError(
                 f"left and right must be 0 or more, but are {self.left} and {self.right}"
+            )
+        if self.kind != "sinusoidal" and not (self.tells_sides and self.scale_width == "head"):
+            raise ValueError(
+                "tells_sides and scale_width must be true and 'head' unless kind is 'sinusoidal', "
+                f"but are {self.tells_sides} and {self.scale_width!r}"
             )
         if self.rotary_base < 1:
             raise ValueError(f"rotary_base must be at least 1, but is {self.rotary_base}")
@@ -78,7 +89,8 @@ class DistanceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         # Tables of a few sizes serve every length.
         size = 1 << max(num_frames - 1, 1).bit_length() if is_kept else num_frames
         if self.kind == "sinusoidal":
-            table = (_sinusoids if is_kept else _sinusoids.__wrapped__)(size, width)
+            sinusoids = _sinusoids if is_kept else _sinusoids.__wrapped__
+            table = sinusoids(size, width, self.tells_sides)
             return table[size - num_frames : size + num_frames].to(like)
         make = _rotations if is_kept else _rotations.__wrapped__
         table = make(size, head_size, self.rotary_base, self.rotary_rounding)
@@ -86,12 +98,14 @@ class DistanceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 @lru_cache(maxsize=4)
-def _sinusoids(num_frames: int, dim: int) -> Tensor:
+def _sinusoids(num_frames: int, dim: int, tells_sides: bool) -> Tensor:
     """Sine in even columns and cosine in odd ones, in float32 as the authors' code has them."""
     with torch.inference_mode(False):
         columns = torch.arange(0, dim, 2, dtype=torch.int64, device="cpu").float()
         frequencies = torch.exp(columns * -(math.log(WAVELENGTH_BASE) / dim))
         distances = torch.arange(num_frames - 1, -num_frames - 1, -1, device="cpu").float()
+        if not tells_sides:
+            distances = distances.abs()
         angles = distances.unsqueeze(1) * frequencies
         return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
 
@@ -128,11 +142,26 @@ class RelativeAttention(SelfAttention):
     """Multi-head self-attention in which positions are distances."""
 
     def __init__(
-        self, width: int, *, num_heads: int, dropout: float, positions: DistanceConfig
+        self,
+        width: int,
+        *,
+        num_heads: int,
+        dropout: float,
+        positions: DistanceConfig,
+        has_bias: bool = True,
+        has_out_bias: bool = True,
     ) -> None:
-        super().__init__(width, num_heads=num_heads, dropout=dropout)
+        super().__init__(
+            width,
+            num_heads=num_heads,
+            dropout=dropout,
+            has_bias=has_bias,
+            has_out_bias=has_out_bias,
+        )
         self.positions = positions
         self.head_size = width // num_heads
+        self.share = num_heads**-0.5 if positions.scale_width == "model" else 1.0
+        """Of the scores that are scaled by the width of a head."""
         if positions.kind == "key_table":
             self.table = nn.Embedding(positions.left + positions.right + 1, self.head_size)
         elif positions.kind == "sinusoidal":
@@ -201,7 +230,7 @@ class RelativeAttention(SelfAttention):
             projected: Tensor = self.position(table)
         else:
             projected = columns_of(self.position, table, columns)
-        return projected.view(len(table), -1, self.head_size).transpose(0, 1)
+        return projected.view(table.shape[0], -1, self.head_size).transpose(0, 1)
 
     def _attended(
         self,
@@ -254,7 +283,7 @@ class RelativeAttention(SelfAttention):
                 rows = self._scores_by_table(part, distances, start, num_frames)
             else:
                 rows = self._scores_by_sinusoid(part, distances, start, num_frames, heads)
-                part = part + self.content_bias[heads].unsqueeze(1)
+                part = (part + self.content_bias[heads].unsqueeze(1)) * self.share
             bias = along_diagonals(rows)
             if seen is not None:
                 bias = bias.masked_fill(~seen, -torch.inf)
@@ -295,7 +324,8 @@ class RelativeAttention(SelfAttention):
         num_queries = query.shape[2]
         first = distances.shape[1] // 2 - start - num_queries
         vectors = distances[:, first : first + num_frames + num_queries]
-        asking = (query + self.position_bias[heads].unsqueeze(1)) * self.head_size**-0.5
+        scale = self.share * self.head_size**-0.5
+        asking = (query + self.position_bias[heads].unsqueeze(1)) * scale
         rows: Tensor = asking @ vectors.transpose(1, 2)
         return rows
 

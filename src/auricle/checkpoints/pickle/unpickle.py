@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -21,6 +22,9 @@ from auricle.checkpoints.pickle.tensors import StorageRef, fill_from_file
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.checkpoints.pickle.zip_archive import ZipArchive
 from auricle.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 MAX_PICKLE_BYTES = 64 * 2**20
 MAX_BYTEORDER_BYTES = 16
@@ -53,13 +57,14 @@ _MAX_CONFIG_VALUES = 100_000
 """Values that one mapping may unfold to: shared sections are written out at each place."""
 
 
-def read_legacy_checkpoint(path: Path) -> object:
+def read_legacy_checkpoint(path: Path, part: tuple[int, int] | None = None) -> object:
     """Return the content of a file that `torch.save` wrote, without running any of it.
 
     Reads the zip format (torch 1.6 on) and the stream of pickles before it. The result holds
     dicts (of subclasses too), lists (sets too), tuples (frozensets and sizes too), str, bytes,
     int, float, bool, None, tensors on the CPU that need no gradient, and an `InertRecord` for each
-    other object, or name of a class. Tensors that shared a storage still do. Nothing is
+    other object, or name of a class. Tensors that shared a storage still do. `part` is the start
+    and the size of one that lies within a larger file. Nothing is
     extracted, and memory is bounded by the size of the file, beside which tensors may repeat
     16 million elements.
 
@@ -75,7 +80,36 @@ def read_legacy_checkpoint(path: Path) -> object:
         file = path.open("rb")
         storages = _Storages(path)
         weakref.finalize(storages, file.close)
-        return _read_checkpoint(file, path.stat().st_size, storages)
+        if part is None:
+            return _read_checkpoint(file, path.stat().st_size, storages)
+        inner: io.BufferedReader = io.BufferedReader(_Part(file, *part))
+        return _read_checkpoint(inner, part[1], storages)
+
+
+class _Part(io.RawIOBase):
+    """A part of a file, read as a file of its own."""
+
+    def __init__(self, file: io.BufferedReader, start: int, num_bytes: int) -> None:
+        self._file, self._start, self._num_bytes = file, start, num_bytes
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._num_bytes}[whence]
+        self._place = max(origin + offset, 0)
+        return self._place
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)[: max(self._num_bytes - self._place, 0)]
+        self._file.seek(self._start + self._place)
+        count = self._file.readinto(view)
+        self._place += count
+        return count
 
 
 @contextmanager
