@@ -162,14 +162,24 @@ class RelativePositionBias(nn.Module):
         It is a view of what there is for each offset, and takes no memory of its own.
         """
         # Tables of a few sizes serve every length.
-        reach = (1 << max(num_frames - 1, 1).bit_length()) - 1
-        offset_buckets = _offset_buckets.__wrapped__ if is_traced() else _offset_buckets
+        is_kept = not is_traced()
+        reach = (1 << max(num_frames - 1, 1).bit_length()) - 1 if is_kept else num_frames - 1
+        offset_buckets = _offset_buckets if is_kept else _offset_buckets.__wrapped__
         buckets = offset_buckets(reach, self.config)
         device = next((one.device for one in self.parameters()), buckets.device)
         buckets = buckets[reach - num_frames + 1 : reach + num_frames].to(device)
         by_offset: Tensor = self.table(buckets).t()
         # The last query sees the offsets from -(T - 1) to 0, each one before it one more.
+        return _by_query(by_offset, num_frames)
+
+
+def _by_query(by_offset: Tensor, num_frames: int) -> Tensor:
+    """Rows (H, T, T) of values by offset (H, 2 T - 1): row r has those from r on."""
+    if not is_traced():
         return by_offset.unfold(1, num_frames, 1)
+    # The width of a view is a number, which the count of frames is not in a graph.
+    frames = torch.arange(num_frames, device=by_offset.device)
+    return by_offset[:, frames.unsqueeze(1) + frames]
 
 
 class AlibiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -230,7 +240,7 @@ class Alibi(nn.Module):
         slopes = torch.tensor(self.slopes, dtype=scales.dtype, device=scales.device)
         by_offset = -(slopes * scales).unsqueeze(1) * offsets.abs()
         by_offset = F.pad(by_offset, (0, 0, 0, self.num_heads - len(self.slopes)))
-        return by_offset.unfold(1, num_frames, 1)
+        return _by_query(by_offset, num_frames)
 
 
 class SelfAttention(nn.Module):
