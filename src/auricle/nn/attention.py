@@ -318,15 +318,17 @@ class SelfAttention(nn.Module):
         # Queries go in blocks, so that long batches fit: such a bias is as large as the scores.
         num_heads, num_frames, _ = bias.shape
         num_rows = 1 if seen is None and gates is None else query.shape[0]
-        block = max(MAX_BIAS_ELEMENTS // (num_rows * num_heads * num_frames), 1)
+        is_whole = is_traced()  # whose counts of frames are not numbers
+        elements = num_rows * num_heads * num_frames
+        block = num_frames if is_whole else max(MAX_BIAS_ELEMENTS // elements, 1)
         # One piece of memory for all of them: new pages take longer to come than to be filled.
         scratch = None
-        if not torch.is_grad_enabled():
+        if not (is_whole or torch.is_grad_enabled()):
             shape = (num_rows, num_heads, min(block, num_frames), num_frames)
             dtype = bias.dtype if gates is None else torch.promote_types(gates.dtype, bias.dtype)
             scratch = bias.new_empty(shape, dtype=dtype)
         contexts = []
-        for start in range(0, num_frames, block):
+        for start in (0,) if is_whole else range(0, num_frames, block):
             stop = min(start + block, num_frames)
             rows = slice(start, stop)
             # The bias has the last query first, so these of them are turned round and back.
