@@ -33,19 +33,25 @@ dependencies = [
 ]
 
 
-def _load(name: str, **options: typing.Any) -> _Encoder:
-    import auricle
-
-    return auricle.load(name, **options)
-
-
-def _load_url(
-    url: str, family: str, *, device: typing.Any = "auto", **options: typing.Any
+def _load(
+    name: str, *, checkpoint: str | pathlib.Path | None = None, **options: typing.Any
 ) -> _Encoder:
+    import auricle
+    from auricle.s3prl.hub import OPTIONS, load_options
+
+    chosen = load_options(name, options, ("refresh", "family", "dtype", *OPTIONS))
+    return auricle.load(name, checkpoint=checkpoint, **chosen)
+
+
+def _load_url(url: str, family: str, **options: typing.Any) -> _Encoder:
     from auricle.hub.conversions import load_location
     from auricle.hub.load import usable_device
+    from auricle.s3prl.hub import load_options
 
-    return load_location(url, family, name=family, **options).build().to(usable_device(device))
+    known = ("config", "device", "refresh", "sha256")
+    chosen = load_options(f"{family}_url", options, known)
+    device = usable_device(chosen.pop("device", "auto"))
+    return load_location(url, family, name=family, **chosen).build().to(device)
 
 
 class _AnyName(str):

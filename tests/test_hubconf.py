@@ -15,7 +15,7 @@ import torch
 
 from auricle.catalogue import search
 from auricle.catalogue.family import FAMILIES, RECORDS
-from auricle.errors import UnknownModelError
+from auricle.errors import AuricleError, UnknownModelError
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = ROOT / "tests" / "golden" / "cases" / "tera" / "checkpoint.ckpt"
@@ -115,6 +115,26 @@ def test_torch_hub_loads_a_baseline() -> None:
     encoder = torch.hub.load(str(ROOT), "fbank", source="local")
     (frames,) = encoder([torch.sin(torch.arange(4000) / 10)])
     assert frames.shape == (23, 80)
+
+
+def test_options_of_s3prl_are_taken() -> None:
+    """As its users pass them; the encoder gives every layer, whatever was selected."""
+    selected = {"feature_selection": "hidden_states", "refresh": False, "legacy": True}
+    encoder = torch.hub.load(
+        str(ROOT), "fbank", source="local", options_config={"cmvn": True}, **selected
+    )
+    assert encoder.config.features.cmvn
+    local = torch.hub.load(str(ROOT), "tera_local", CHECKPOINT, source="local", **selected)
+    assert local.info.family == "tera"
+    with pytest.raises(
+        AuricleError, match="fbank takes no select: expected ckpt, refresh, .*config, device"
+    ):
+        torch.hub.load(str(ROOT), "fbank", source="local", select=3)
+    both = {"config": {"cmvn": True}, "model_config": {"cmvn": True}}
+    with pytest.raises(AuricleError, match="config= and model_config=, which are one"):
+        torch.hub.load(str(ROOT), "fbank", source="local", **both)
+    with pytest.raises(AuricleError, match="tera_url takes no precision: expected ckpt, refresh"):
+        torch.hub.load(str(ROOT), "tera_url", "a.ckpt", source="local", precision="bf16")
 
 
 def test_torch_hub_loads_a_checkpoint() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000
 """Sample rate in Hz of every published encoder of these families."""
+
+
+def num_resampled(num_samples: int, source_rate: float, target_rate: float) -> int:
+    """Samples of a waveform after resampling, which rounds half up; rates in Hz."""
+    if source_rate == target_rate:
+        return num_samples
+    return math.floor(num_samples * target_rate / source_rate + 0.5)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

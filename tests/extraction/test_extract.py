@@ -304,8 +304,8 @@ def test_waveforms_are_no_inputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (pandas.DataFrame({"path": ["a.wav"]}), r"got DataFrame; write a table to a file"),
-        ({"path": ["a.wav"]}, "got dict; write a table"),
+        (pandas.DataFrame({"path": ["a.wav"]}), r"no audio to extract: .*cannot find .*a\.wav"),
+        ({"a": ["a.wav"]}, "no audio to extract: .*a: got a list"),
         (7, "one or a list of them, but got int"),
         (None, "got NoneType"),
     ],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
 import auricle
-from auricle.errors import AuricleError, LayerError
+from auricle.audio.files import resample
+from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.info import Provenance
 from auricle.models.apc import ApcConfig
 from auricle.models.definition import CODES_FAMILIES
@@ -79,3 +81,17 @@ def test_an_encoder_without_codes_says_why_and_which_families_give_them() -> Non
     message = r"wav2vec2_mini .*has no quantiser \(that of wav2vec 2.0 served pretraining only and"
     with pytest.raises(AuricleError, match=f"{message}.*encoders of {CODES_FAMILIES} do"):
         auricle.load("wav2vec2_mini").codes_info()
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 44_100, 48_000])
+def test_frame_times_at_the_rate_of_a_file(rate: int) -> None:
+    """They are those of the waveform that the encoder makes of it, to the sample."""
+    encoder = auricle.load("fbank")
+    for num_samples in range(9000, 9011):
+        resampled = len(resample(np.zeros(num_samples, np.float32), rate, 16_000))
+        times = encoder.frame_times(num_samples, sample_rate=rate)
+        assert torch.equal(times, encoder.frame_times(resampled))
+        centres = encoder.frame_centres(num_samples, sample_rate=rate)
+        assert torch.equal(centres, encoder.frame_centres(resampled))
+    with pytest.raises(AudioError, match="sample rate is 0"):
+        encoder.frame_times(9000, sample_rate=0)

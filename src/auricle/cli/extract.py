@@ -23,10 +23,10 @@ from auricle.errors import AuricleError
 
 if TYPE_CHECKING:
     from auricle.extraction.extract import Layers
-    from auricle.extraction.run import Summary
 
-INPUT_FORMATS = ("audio", "fairseq", "table", "kaldi", "lhotse", "dataset", "webdataset")
+INPUT_FORMATS = ("audio", "fairseq", "table", "list", "kaldi", "lhotse", "dataset", "webdataset")
 FINAL_NORMS = ("keep", "strip", "each")
+COMPRESSIONS = ("auto", "two-byte", "one-byte")
 FORMATS = ("store", "npy", "kaldi", "webdataset", "hdf5", "arrow", "text")
 
 BATCH_SECONDS = 120.0
@@ -34,15 +34,14 @@ FLUSH_SECONDS = 30.0
 OVERLAP_SECONDS = 5.0
 SHARD_MIB = 256
 
-BYTES_PER_MIB = 1 << 20
-
 SUMMARY = "write representations of a corpus"
 TEXT = """\
 Write the representations of a corpus into a folder that auricle.open("DIR")["ID"] reads.
 
 INPUT is an audio file, a folder (searched recursively), a pattern in quotes (* ? [] and ** across
 folders), a manifest (fairseq's or another .tsv, .csv, .parquet, .jsonl, Kaldi's wav.scp, Lhotse's
-cuts), WebDataset archives, or a Hugging Face data set (hf-dataset://NAME@SPLIT). An utterance's ID
+cuts), a .txt list of paths, one per line, or - for such a list on standard input, WebDataset
+archives, or a Hugging Face data set (hf-dataset://NAME@SPLIT). An utterance's ID
 is its path relative to the folder or to the fixed part of the pattern, without suffix, or the ID
 in the manifest.
 
@@ -63,6 +62,7 @@ examples:
   auricle extract corpus --model vq_wav2vec --codes --out codes
   auricle extract corpus --units units.safetensors --deduplicate --format text --out text
   auricle extract corpus --model wavlm_large --config normalize=false --layer 6 --out knn-vc
+  find corpus -name '*.wav' | auricle extract - --out features
   auricle extract data/train/wav.scp --format kaldi --out feats
   auricle extract hf-dataset://owner/name@train --streaming --out features
   auricle extract corpus --model tera --engine ray --address auto --out s3://bucket/features
@@ -197,6 +197,12 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "units as lines, beside a store; the others as their libraries read them (default: store)",
     )
     parser.add_argument(
+        "--compress",
+        choices=COMPRESSIONS,
+        help="compress matrices of Kaldi: auto, about a byte per value, scaled by column; two-byte "
+        "and one-byte, scaled as a whole (default: float32)",
+    )
+    parser.add_argument(
         "--shard-mib",
         metavar="MIB",
         type=positive_number,
@@ -285,7 +291,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AuricleError: Nothing can be extracted, or nothing more can be written.
     """
-    from auricle.cli.progress import ProgressBars
+    from auricle.cli.progress import ProgressBars, print_forecast, print_summary
     from auricle.extraction.extract import extract
 
     _check(arguments)
@@ -313,6 +319,7 @@ def run(arguments: argparse.Namespace) -> int:
             check_weights=not arguments.other_weights,
             dtype=arguments.dtype,
             output_format=arguments.format,
+            compress=arguments.compress,
             input_format=arguments.input_format,
             root=arguments.root,
             streaming=arguments.streaming,
@@ -323,7 +330,7 @@ def run(arguments: argparse.Namespace) -> int:
             pad_short=arguments.short == "pad",
             on_error=arguments.on_error,
             batch_seconds=arguments.batch_seconds,
-            shard_bytes=round(arguments.shard_mib * BYTES_PER_MIB),
+            shard_bytes=round(arguments.shard_mib * (1 << 20)),
             num_workers=arguments.workers,
             engine=arguments.engine,
             address=arguments.address,
@@ -333,9 +340,9 @@ def run(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     if arguments.dry_run:
-        _forecast(summary, arguments.out)
+        print_forecast(summary, arguments.out)
         return 1 if summary.num_failed else 0
-    _report(summary, arguments, progress.elapsed)
+    print_summary(summary, arguments, progress.elapsed)
     # Failed rows of a stream are not retried, so earlier failures still count.
     is_short_of = summary.num_failed or (arguments.streaming and summary.num_failed_before)
     return 1 if is_short_of else 0
@@ -355,46 +362,3 @@ def _layers(texts: list[str] | None) -> Layers | None:
     if texts is None or texts == ["all"]:
         return None if texts is None else "all"
     return [layer for text in texts if (layer := layer_argument(text)) is not None]
-
-
-def _forecast(summary: Summary, out: str) -> None:
-    """Print the estimate of a dry run."""
-    from auricle.extraction.forecast import span
-
-    print(
-        f"dry run: would write {summary.num_encoded} utterances to {out}; {summary.num_before} "
-        f"already present; {summary.num_failed} unreadable"
-    )
-    if summary.num_encoded:
-        expected = summary.expected_seconds
-        takes = "not estimated" if expected is None else f"about {span(expected)}"
-        print(
-            f"{summary.seconds / 3600:.2f} h of audio, {summary.num_frames:,} frames per layer, "
-            f"{summary.num_bytes / BYTES_PER_MIB:,.1f} MiB; time: {takes}"
-        )
-
-
-def _report(summary: Summary, arguments: argparse.Namespace, elapsed: float) -> None:
-    """Print the number of utterances, the throughput with its bottleneck, and how to read them."""
-    out = arguments.out
-    folder = out.rstrip("/")
-    num_all = summary.num_encoded + summary.num_failed
-    parts = [f"wrote {summary.num_encoded} of {num_all} utterances to {out}"]
-    if not num_all:
-        parts = [f"no new utterances for {out}"]
-    if summary.num_before:
-        parts.append(f"{summary.num_before} already present")
-    if summary.num_failed:
-        parts.append(f"{summary.num_failed} failed, see {folder}/errors.jsonl")
-    if summary.num_failed_before:
-        again = f", remove {folder}/streams.json to retry them" if arguments.streaming else ""
-        parts.append(f"{summary.num_failed_before} failed in earlier runs{again}")
-    print("; ".join(parts))
-    if summary.num_encoded:
-        print(
-            f"{summary.seconds:.1f} s of audio in {elapsed:.1f} s, {summary.seconds / elapsed:.1f} "
-            f"x real time; {100 * summary.padding:.1f} % padding; {summary.stages.summary}"
-        )
-        print(f"read them in Python: auricle.open({out!r})[{summary.example!r}]")
-    if arguments.format == "text":
-        print(f"as text: {folder}/{'codes' if arguments.codes else 'units'}.txt")

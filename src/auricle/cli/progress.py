@@ -1,7 +1,8 @@
-"""Progress bars and log lines of an extraction, on standard error."""
+"""Progress bars and log lines of an extraction, on standard error; its summary."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import threading
 import time
@@ -10,6 +11,9 @@ from types import TracebackType
 from tqdm import tqdm
 
 from auricle.extraction.forecast import span
+from auricle.extraction.run import Summary
+
+BYTES_PER_MIB = 1 << 20
 
 LINE_SECONDS = 60.0
 """Interval of log lines without a terminal."""
@@ -109,3 +113,44 @@ class ProgressBars:
             f"encoded {hours} of {self._all_seconds / 3600:.2f} h of audio ({100 * share:.0f} %) "
             f"in {span(self.elapsed)}, {rate:.1f} x real time, {remaining}"
         )
+
+
+def print_forecast(summary: Summary, out: str) -> None:
+    """Print the estimate of a dry run."""
+    print(
+        f"dry run: would write {summary.num_encoded} utterances to {out}; {summary.num_before} "
+        f"already present; {summary.num_failed} unreadable"
+    )
+    if summary.num_encoded:
+        expected = summary.expected_seconds
+        takes = "not estimated" if expected is None else f"about {span(expected)}"
+        print(
+            f"{summary.seconds / 3600:.2f} h of audio, {summary.num_frames:,} frames per layer, "
+            f"{summary.num_bytes / BYTES_PER_MIB:,.1f} MiB; time: {takes}"
+        )
+
+
+def print_summary(summary: Summary, arguments: argparse.Namespace, elapsed: float) -> None:
+    """Print the number of utterances, the throughput with its bottleneck, and how to read them."""
+    out = arguments.out
+    folder = out.rstrip("/")
+    num_all = summary.num_encoded + summary.num_failed
+    parts = [f"wrote {summary.num_encoded} of {num_all} utterances to {out}"]
+    if not num_all:
+        parts = [f"no new utterances for {out}"]
+    if summary.num_before:
+        parts.append(f"{summary.num_before} already present")
+    if summary.num_failed:
+        parts.append(f"{summary.num_failed} failed, see {folder}/errors.jsonl")
+    if summary.num_failed_before:
+        again = f", remove {folder}/streams.json to retry them" if arguments.streaming else ""
+        parts.append(f"{summary.num_failed_before} failed in earlier runs{again}")
+    print("; ".join(parts))
+    if summary.num_encoded:
+        print(
+            f"{summary.seconds:.1f} s of audio in {elapsed:.1f} s, {summary.seconds / elapsed:.1f} "
+            f"x real time; {100 * summary.padding:.1f} % padding; {summary.stages.summary}"
+        )
+        print(f"read them in Python: auricle.open({out!r})[{summary.example!r}]")
+    if arguments.format == "text":
+        print(f"as text: {folder}/{'codes' if arguments.codes else 'units'}.txt")

@@ -98,7 +98,7 @@ def _store_folder(name: str) -> Folder | None:
 
 def _verify_store(name: str, folder: Folder) -> Counter[str]:
     from auricle.store.reader import open as open_store
-    from auricle.store.reader import verify
+    from auricle.store.verification import verify
 
     counts: Counter[str] = Counter()
     for damage in verify(folder):

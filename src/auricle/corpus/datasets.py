@@ -159,7 +159,7 @@ def open_splits(source: str) -> dict[str, Any]:
     loaded = _load(datasets, source, is_streaming=False)
     if not isinstance(loaded, Mapping):
         loaded = {str(loaded.split or UNNAMED_SPLIT): loaded}
-    return {str(split): _undecoded(datasets, rows) for split, rows in loaded.items()}
+    return {str(split): undecoded(datasets, rows) for split, rows in loaded.items()}
 
 
 def load_stream(source: str) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def load_stream(source: str) -> dict[str, Any]:
     streams = {}
     for split, rows in loaded.items():
         stream = rows.to_iterable_dataset() if isinstance(rows, datasets.Dataset) else rows
-        streams[str(split)] = _undecoded(datasets, stream)
+        streams[str(split)] = undecoded(datasets, stream)
     return streams
 
 
@@ -277,7 +277,8 @@ def _split_config(source: str) -> tuple[str, str | None]:
     return "/".join(parts[:2]), parts[2] if len(parts) == 3 else None
 
 
-def _undecoded(datasets: Any, rows: Any) -> Any:
+def undecoded(datasets: Any, rows: Any) -> Any:
+    """Rows of a data set or a stream, with the bytes and paths of audio instead of samples."""
     for name, feature in (rows.features or {}).items():
         if isinstance(feature, datasets.Audio):
             rows = rows.cast_column(name, datasets.Audio(decode=False))

@@ -18,7 +18,7 @@ from auricle.corpus.folders import (
     list_audio,
 )
 from auricle.corpus.kaldi_lhotse import is_lhotse, list_cuts, list_kaldi
-from auricle.corpus.manifests import list_fairseq, open_text
+from auricle.corpus.manifests import STANDARD_INPUT, list_fairseq, list_paths, open_text
 from auricle.corpus.tables import has_path_column, json_objects, list_table
 from auricle.corpus.utterance import (
     Lister,
@@ -36,6 +36,7 @@ LISTERS: dict[str, Lister] = {
     "audio": list_audio,
     "fairseq": list_fairseq,
     "table": list_table,
+    "list": list_paths,
     "kaldi": list_kaldi,
     "lhotse": list_cuts,
     "dataset": list_dataset,
@@ -43,7 +44,7 @@ LISTERS: dict[str, Lister] = {
 }
 """Name of a format of inputs -> its lister."""
 
-MANIFEST_FORMATS = ("fairseq", "table", "kaldi", "lhotse")
+MANIFEST_FORMATS = ("fairseq", "table", "list", "kaldi", "lhotse")
 """Those whose inputs are expanded here; the others do it by themselves."""
 
 MAX_IDS = 5
@@ -92,8 +93,9 @@ def list_utterances(
 
     The format of an input follows from its name and contents: a folder, a pattern or a file of
     audio; a manifest of fairseq's (`.tsv`), with a column of paths (`.tsv`, `.csv`, `.parquet`,
-    `.jsonl`), of Kaldi's (`wav.scp` or its folder) or of Lhotse's (`.jsonl`, `.jsonl.gz`); a tar
-    archive, or several; a Hugging Face data set (`hf-dataset://NAME`, or a folder saved to disk).
+    `.jsonl`), of paths alone (`.txt`, or `-` for standard input), of Kaldi's (`wav.scp` or its
+    folder) or of Lhotse's (`.jsonl`, `.jsonl.gz`); a tar archive, or several; a Hugging Face data
+    set (`hf-dataset://NAME`, or a folder saved to disk).
 
     A file named by several folders, files and patterns under one id counts once. Every other id
     that comes twice is an error.
@@ -205,6 +207,8 @@ def _inputs_of(text: str, input_format: str | None) -> list[tuple[str, str]]:
     """The inputs that a text stands for, with the format of each; patterns of manifests expand."""
     if not text:
         raise AudioError("an input is empty text; pass a file, a folder or a pattern")
+    if text == STANDARD_INPUT:
+        return [(text, "list")]
     if text.startswith(SCHEME):
         return [(text, "dataset")]
     if input_format in MANIFEST_FORMATS:
@@ -220,6 +224,8 @@ def _inputs_of(text: str, input_format: str | None) -> list[tuple[str, str]]:
         return [(text, "webdataset")]
     if name.endswith(".scp"):
         return [(file, "kaldi") for file in expand_files(text)]
+    if name.endswith(".txt"):
+        return [(file, "list") for file in expand_files(text)]
     if name.endswith(TABLE_SUFFIXES + JSON_SUFFIXES):
         return [(file, _format_of_manifest(file)) for file in expand_files(text)]
     return [(text, "audio")]

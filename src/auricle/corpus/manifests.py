@@ -1,4 +1,4 @@
-"""Rows of manifests that name audio files, from text to utterances, and fairseq's manifests."""
+"""Rows of manifests that name audio files, to utterances; fairseq's manifests, lists of paths."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,9 @@ from auricle.corpus.utterance import (
     unreadable,
 )
 from auricle.errors import AudioError
+
+STANDARD_INPUT = "-"
+"""Name of an input that is a list of paths on standard input."""
 
 NUM_THREADS = 16
 """Each waits for the file system, which on a network takes a millisecond a file."""
@@ -368,3 +372,19 @@ def _rows(lines: list[str], manifest: str) -> Iterator[Row | Problem]:
             )
             continue
         yield Row(line=number, path=name)
+
+
+def list_paths(text: str, scope: Scope) -> Listing:
+    """The files of a list with a path a line, or of standard input (`-`).
+
+    Relative paths lie below the list's folder, those of standard input below the current one;
+    absolute ones anywhere. Empty lines are passed over.
+
+    Raises:
+        AudioError: The list cannot be read.
+    """
+    path = "standard input" if text == STANDARD_INPUT else os.path.abspath(text)  # noqa: PTH100 - a link keeps its place
+    folder = os.getcwd() if text == STANDARD_INPUT else os.path.dirname(path)  # noqa: PTH109, PTH120 - texts
+    lines = enumerate(sys.stdin, start=1) if text == STANDARD_INPUT else numbered_lines(path)
+    rows = (Row(line=n, path=one.rstrip("\r\n")) for n, one in lines if one.strip())
+    return list_rows(rows, Manifest(path=path, folder=folder, has_absolute_paths=True), scope)

@@ -14,6 +14,7 @@ from auricle.errors import AuricleError
 from auricle.info import FinalNorm
 from auricle.models.base import Encoder
 from auricle.models.padded import Pool
+from auricle.store.shards import KALDI_METHODS
 from auricle.units.codebook import Units
 
 _Rule: TypeAlias = tuple[str, Callable[[Any], bool]]
@@ -43,6 +44,7 @@ _COUNT = _or_none(_number(Integral, "a whole number from 0", lambda x: x >= 0))
 _RULES: Mapping[str, _Rule] = {
     "pool": _one_of(None, *get_args(Pool)),
     "ids": _one_of("relative", "path"),
+    "compress": _one_of(None, *KALDI_METHODS),
     "on_error": _one_of("report", "stop"),
     "engine": _one_of("local", "ray"),
     **dict.fromkeys(
@@ -136,6 +138,23 @@ def check_units(
         raise AuricleError(
             f"these units are of {units.layer} with final_norm={units.final_norm!r}, but "
             f"final_norm= (--final-norm) is {final_norm!r}; leave it out"
+        )
+
+
+def check_program_inputs(
+    input_format: str | None, root: str | Path | None, engine: str, streaming: bool
+) -> None:
+    """Raise AuricleError where options do not go with waveforms and tables of the program."""
+    for name, value in (("input_format", input_format), ("root", root)):
+        if value is not None:
+            raise AuricleError(
+                f"got {name}={value!r}, which is for names of files, with audio of the program; "
+                "leave it out"
+            )
+    if streaming or engine == "ray":
+        raise AuricleError(
+            "audio of the program lies on this machine until it is encoded: leave streaming= and "
+            "engine= out, or pass names of files or data sets"
         )
 
 

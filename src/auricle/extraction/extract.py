@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -12,10 +12,17 @@ import torch
 
 from auricle.audio.inputs import checked_pad_short
 from auricle.audio.notes import gathering
+from auricle.corpus.in_memory import peeked, spooled
 from auricle.corpus.listing import input_texts, list_utterances
 from auricle.corpus.utterance import Listing
 from auricle.errors import AudioError, AuricleError, ChecksumError
-from auricle.extraction.arguments import check_arguments, check_streaming, check_units, model_of
+from auricle.extraction.arguments import (
+    check_arguments,
+    check_program_inputs,
+    check_streaming,
+    check_units,
+    model_of,
+)
 from auricle.extraction.forecast import LongAudioHint, survey
 from auricle.extraction.local import LocalEngine, all_devices
 from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, PlanLimits
@@ -65,7 +72,7 @@ class Silence:
 
 @gathering
 def extract(
-    inputs: str | Path | Sequence[str | Path],
+    inputs: str | Path | Iterable[Any],
     out: str | Path,
     *,
     model: str | Path | Encoder | None = None,
@@ -84,6 +91,7 @@ def extract(
     check_weights: bool = True,
     dtype: DType | torch.dtype = "float32",
     output_format: str = "store",
+    compress: Literal["auto", "two-byte", "one-byte"] | None = None,
     input_format: str | None = None,
     root: str | Path | None = None,
     streaming: bool = False,
@@ -110,7 +118,9 @@ def extract(
     a corpus that has grown costs what is new.
 
     Args:
-        inputs: Files, folders, patterns, manifests, archives, data sets.
+        inputs: Files, folders, patterns, manifests, archives, data sets by name. Or audio of the
+            program: (id, waveform) pairs, also from a generator, a dict of them, a Lhotse CutSet, a
+            Hugging Face Dataset, a DataFrame with a column of paths, a DataLoader.
         out: Folder of the store, or an address that fsspec knows (`s3://bucket/features`).
         model: As `auricle.load` takes it; or an encoder, which runs where it is. None for that of
             `units`, or a bundled one.
@@ -133,6 +143,8 @@ def extract(
         dtype: Type in which layers are kept.
         output_format: "store", "npy", "kaldi", "webdataset", "hdf5", "arrow" or, of codes and
             units, "text".
+        compress: Of Kaldi: a byte a value with a scale for each column ("auto", as `copy-feats
+            --compress`), or one or two bytes with one scale for all; None for float32.
         input_format: Kind of the inputs, where it does not follow from their names and contents.
         root: A folder that no audio may lie outside of.
         streaming: Read Hugging Face data sets row after row instead of downloading them first; a
@@ -171,19 +183,27 @@ def extract(
             written.
         ExtractionError: An utterance gave nothing, and `on_error` is "stop".
     """
-    check_arguments(**locals())
+    arguments = locals()
+    check_arguments(**arguments)
+    inputs, is_of_program = peeked(inputs)
+    if is_of_program:
+        check_program_inputs(input_format, root, engine, streaming)
+        with spooled(inputs, open_folder(out).location, channel=channel) as listed:
+            return extract(**{**arguments, "inputs": listed})
     if isinstance(units, str | Path):
         units = load_units(units)
     if model is None:
         model, checkpoint = model_of(units, checkpoint)
     pad_short = checked_pad_short(pad_short, short)
-    texts = input_texts(inputs)
     streams: list[Stream] = []
     listing = Listing()
-    if streaming:
+    if isinstance(inputs, Listing):
+        listing = _not_empty(inputs, "the list")
+    elif streaming:
         check_streaming(input_format, root, engine, dry_run)
-        streams = [open_stream(text) for text in texts]
+        streams = [open_stream(text) for text in input_texts(inputs)]
     else:
+        texts = input_texts(inputs)
         listing = _list(texts, input_format, root, channel, ids_by_path=ids == "path")
     chosen = (devices,) if isinstance(devices, str) else tuple(devices)
     chosen = all_devices() if chosen in ((), ("auto",)) else chosen
@@ -224,6 +244,7 @@ def extract(
         model=encoder.info.name if isinstance(model, Encoder) else str(model),
         store_format=output_format,
         channel=channel,
+        compression=compress,
         short="pad" if pad_short else "error",
         library_version=import_module("auricle").__version__,
     )
@@ -280,9 +301,13 @@ def _list(
         channel=channel,
         ids_by_path=ids_by_path,
     )
+    return _not_empty(listing, ", ".join(texts[:MAX_REASONS]))
+
+
+def _not_empty(listing: Listing, name: str) -> Listing:
+    """A listing, or AudioError where there is nothing in it."""
     if not listing.utterances:
-        reasons = "; ".join(map(str, listing.problems[:MAX_REASONS]))
-        reasons = reasons or f"{', '.join(texts[:MAX_REASONS])} names none"
+        reasons = "; ".join(map(str, listing.problems[:MAX_REASONS])) or f"{name} names none"
         raise AudioError(f"no audio to extract: {reasons}")
     return listing
 

@@ -23,6 +23,7 @@ def describe(
     store_format: str,
     channel: int | None,
     short: str,
+    compression: str | None = None,
     library_version: str,
 ) -> StoreMeta:
     """The meta.json of what `selection` keeps of an encoder.
@@ -34,15 +35,19 @@ def describe(
         store_format: One of `formats.registry.FORMAT_NAMES`.
         channel: Which channel is taken where the inputs name none; None for the mean.
         short: What happens to audio shorter than the encoder's minimum.
+        compression: One of `KALDI_METHODS`; None for none.
         library_version: Version of this library.
     """
     info = encoder.info
     windows = selection.windows
+    has_frames = not (selection.pool or selection.deduplicate)
     layers = tuple(
         LayerMeta(
             name=one.name,
             dim=one.dim,
-            hop_samples=None if selection.pool or selection.deduplicate else one.hop_samples,
+            hop_samples=one.geometry.hop_samples if has_frames else None,
+            window_samples=one.geometry.window_samples if has_frames else None,
+            start_samples=one.geometry.start_samples if has_frames else None,
         )
         for one in selection.kept(encoder)
     )
@@ -65,6 +70,7 @@ def describe(
             final_norm=selection.final_norm,
         ),
         channel=channel,
+        compression=compression,
         short=short,
         encoder_dtype=precision_of(encoder),
         model_sha256=known_sha256(encoder),

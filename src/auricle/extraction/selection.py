@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from auricle.errors import AuricleError
-from auricle.geometry import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE, FrameGeometry
 from auricle.inference.windows import window_codes, window_layers
 from auricle.info import FinalNorm, LayerInfo
 from auricle.models.base import Encoder
@@ -43,11 +43,16 @@ class Windows:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KeptArray:
-    """One of the arrays that are kept of an utterance."""
+    """One of the arrays that are kept of an utterance, and the frames that it is made of."""
 
     name: str
     dim: int
-    hop_samples: int
+    geometry: FrameGeometry
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one frame to the next."""
+        return self.geometry.hop_samples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,15 +179,14 @@ class Selection:
         """The arrays that are kept of an utterance of this encoder."""
         if self.wants_codes:
             assert encoder.codes_layer is not None
-            info = encoder.layer_info(encoder.codes_layer)
-            hop_samples = info.geometry.hop_samples
-            return (KeptArray(name=CODES, dim=encoder.num_codebooks, hop_samples=hop_samples),)
+            geometry = encoder.layer_info(encoder.codes_layer).geometry
+            return (KeptArray(name=CODES, dim=encoder.num_codebooks, geometry=geometry),)
         infos = [encoder.layer_info(name) for name in self.layers]
         if self.units is not None:
             dims = {UNITS: self.units.num_stages, **({DURATIONS: 1} if self.deduplicate else {})}
-            hop_samples = infos[0].geometry.hop_samples
+            geometry = infos[0].geometry
             return tuple(
-                KeptArray(name=name, dim=dim, hop_samples=hop_samples) for name, dim in dims.items()
+                KeptArray(name=name, dim=dim, geometry=geometry) for name, dim in dims.items()
             )
         if self.weights is not None:
             infos = infos[:1]
@@ -191,7 +195,7 @@ class Selection:
             KeptArray(
                 name=WEIGHTED_SUM if self.weights is not None else info.name,
                 dim=factor * info.dim,
-                hop_samples=info.geometry.hop_samples,
+                geometry=info.geometry,
             )
             for info in infos
         )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from auricle.corpus.in_memory import FOLDER_PREFIX
 from auricle.corpus.reading import fingerprint, source_stat, utterance_seconds
 from auricle.corpus.utterance import Fingerprint, Utterance
 from auricle.errors import AudioError, OutputError
@@ -180,6 +181,8 @@ def _is_gone(encoded: Encoded, root: str) -> bool:
     source = encoded.source
     if encoded.fingerprint is None or encoded.fingerprint.mtime_ns is None:
         return False
+    if FOLDER_PREFIX in source:
+        return False  # a waveform of a program, which is kept for a run alone
     if not source.startswith(root.rstrip(os.sep) + os.sep) or "\\udc" in source:
         return False  # elsewhere, or a path that is no text
     ends = [place for place, character in enumerate(source) if character == ":"]

@@ -11,10 +11,11 @@ import msgspec
 import torch
 from torch import Tensor
 
+from auricle.audio.files import checked_rate
 from auricle.errors import AuricleError
 from auricle.files.safetensors import NativeCheckpoint, write_native
 from auricle.frontends import FrontendConfig
-from auricle.geometry import SAMPLE_RATE
+from auricle.geometry import SAMPLE_RATE, num_resampled
 from auricle.info import FinalNorm, LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
 from auricle.models.layer_choice import LayerChoice
 from auricle.nn.batch import Batch, Layout
@@ -224,7 +225,13 @@ class EncoderDefinition(LayerChoice):
             raise AuricleError(f"num_samples must be a whole number, but is {num_samples!r}")
         return geometry.num_frames(num_samples) if num_samples >= self.min_samples else 0
 
-    def frame_times(self, num_samples: int, layer: int | str | None = None) -> Tensor:
+    def frame_times(
+        self,
+        num_samples: int,
+        layer: int | str | None = None,
+        *,
+        sample_rate: float = SAMPLE_RATE,
+    ) -> Tensor:
         """Start and end of the receptive field of each frame, in seconds.
 
         The span is that of the analysis window or the feature extractor, with the convolutions
@@ -233,37 +240,49 @@ class EncoderDefinition(LayerChoice):
         further; `info.receptive_field` tells which of them there are.
 
         Args:
-            num_samples: Length of the waveform, in samples at 16 kHz.
+            num_samples: Length of the waveform, in samples at `sample_rate`.
             layer: Index or name of a layer; None for the default one.
+            sample_rate: Rate that `num_samples` counts at, in Hz: the file's own, of files that the
+                encoder resamples.
 
         Returns:
             Tensor (frames, 2), float64.
 
         Raises:
             LayerError: The encoder has no such layer.
+            AudioError: The rate is not plausible.
         """
+        num_samples = num_resampled(num_samples, checked_rate(sample_rate), SAMPLE_RATE)
         geometry = self.layer_info(layer).geometry
         frames = torch.arange(self.num_frames(num_samples, layer), dtype=torch.float64)
         starts = geometry.start_samples + frames * geometry.hop_samples
         spans = torch.stack([starts, starts + geometry.window_samples], dim=1)
         return spans.clamp(min=0, max=num_samples) / SAMPLE_RATE
 
-    def frame_centres(self, num_samples: int, layer: int | str | None = None) -> Tensor:
+    def frame_centres(
+        self,
+        num_samples: int,
+        layer: int | str | None = None,
+        *,
+        sample_rate: float = SAMPLE_RATE,
+    ) -> Tensor:
         """Middle of the receptive field of each frame, in seconds, one hop apart.
 
         Those of `frame_times`, without clipping to the waveform: so they are evenly spaced, and
         the first or last may lie outside of it where an encoder pads.
 
         Args:
-            num_samples: Length of the waveform, in samples at 16 kHz.
-            layer: Index or name of a layer; None for the default one.
+            num_samples: As in `frame_times`.
+            layer: As in `frame_times`.
+            sample_rate: As in `frame_times`.
 
         Returns:
             Tensor (frames,), float64.
 
         Raises:
-            LayerError: The encoder has no such layer.
+            LayerError, AudioError: As in `frame_times`.
         """
+        num_samples = num_resampled(num_samples, checked_rate(sample_rate), SAMPLE_RATE)
         geometry = self.layer_info(layer).geometry
         frames = torch.arange(self.num_frames(num_samples, layer), dtype=torch.float64)
         first = geometry.start_samples + geometry.window_samples / 2

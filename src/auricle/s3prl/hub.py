@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,9 @@ SEVERAL_FAMILIES = ("wav2vec2",)
 
 WITHOUT_EFFECT = ("feature_selection", "legacy")
 """Options of s3prl about what it returns and which of its implementations it takes."""
+
+ALIASES_OF_CONFIG = ("options_config", "model_config")
+"""Options of s3prl that name a file of the configuration."""
 
 OPTIONS = ("config", "device", "precision", "without_adapters")
 """Options that `auricle.load` takes."""
@@ -112,6 +115,35 @@ def options(only_registered_ckpt: bool = False) -> list[str]:
     return sorted(names - {*OTHER_BASELINES})
 
 
+def load_options(entry: str, given: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
+    """Options of `auricle.load` that the keyword arguments of an entry point of s3prl stand for.
+
+    Args:
+        entry: Name of the entry point, for the error.
+        given: Keyword arguments. `options_config` and `model_config` are `config`; `legacy` and
+            `feature_selection` change nothing, for all layers can be asked for.
+        known: Options that the entry point takes.
+
+    Raises:
+        AuricleError: An option is unknown, or given under two names.
+    """
+    chosen = {key: value for key, value in given.items() if key not in WITHOUT_EFFECT}
+    for alias in ALIASES_OF_CONFIG:
+        if alias in chosen:
+            if "config" in chosen:
+                raise AuricleError(
+                    f"{entry} got config= and {alias}=, which are one: leave one out"
+                )
+            chosen["config"] = chosen.pop(alias)
+    if unknown := sorted(set(chosen) - set(known)):
+        expected = dict.fromkeys(("ckpt", "refresh", *known))
+        raise AuricleError(
+            f"{entry} takes no {', '.join(unknown)}: expected {', '.join(expected)}, or s3prl's "
+            f"{', '.join((*ALIASES_OF_CONFIG, *WITHOUT_EFFECT))}"
+        )
+    return chosen
+
+
 def upstream(
     name: str, *, ckpt: str | Path | None = None, refresh: bool = False, **conf: Any
 ) -> HubUpstream:
@@ -128,15 +160,7 @@ def upstream(
     Raises:
         AuricleError: An option is unknown, or `ckpt` is missing; else as of `auricle.load`.
     """
-    chosen = {key: value for key, value in conf.items() if key not in WITHOUT_EFFECT}
-    for alias in ("options_config", "model_config"):
-        if alias in chosen:
-            chosen["config"] = chosen.pop(alias)
-    if unknown := sorted(set(chosen) - set(OPTIONS)):
-        raise AuricleError(
-            f"s3prl.hub.{name} takes no {', '.join(unknown)}: expected ckpt, refresh, "
-            f"{', '.join(OPTIONS)}"
-        )
+    chosen = load_options(f"s3prl.hub.{name}", conf, OPTIONS)
     chosen.setdefault("device", "cpu")
     if name in BASELINES:
         name, changed = BASELINES[name]

@@ -79,15 +79,24 @@ def parse_plan_file(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-class LayerMeta(msgspec.Struct, frozen=True, kw_only=True):
-    """One array that is kept of every utterance: its name, its columns, its hop in samples.
+class LayerMeta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One array that is kept of every utterance: its name, its columns, the place of its frames.
 
-    `hop_samples` is None where rows are not frames: after pooling, or of runs of equal units.
+    Frame t spans `window_samples` from sample `start_samples + t * hop_samples` on. `hop_samples`
+    is None where rows are not frames: after pooling, or of runs of equal units. The other two are
+    None there too, and in stores that earlier versions began.
     """
 
     name: str
     dim: int
     hop_samples: int | None
+    window_samples: int | None = None
+    start_samples: int | None = None
+
+    @property
+    def lasting(self) -> LayerMeta:
+        """The part that all versions recorded."""
+        return LayerMeta(name=self.name, dim=self.dim, hop_samples=self.hop_samples)
 
 
 class SelectionMeta(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +138,8 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
         dtype: Type of the values: "float32", "float16", "bfloat16", "int16", "int32" or "int64".
         selection: How it was made of the encoder's layers.
         channel: Channel that was taken where the inputs named none; None for the mean of all.
+        compression: Kaldi's compression of the arrays: "auto", "two-byte" or "one-byte"; None for
+            none.
         short: What happened to audio shorter than the encoder's minimum: "error" or "pad".
         config: Fields of the encoder's configuration that were changed; None for none.
         encoder_dtype: Type that the encoder computed in.
@@ -149,6 +160,7 @@ class StoreMeta(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     selection: SelectionMeta
     channel: int | None = None
+    compression: str | None = None
     short: str = "error"
     config: dict[str, Any] | None = None
     encoder_dtype: str
@@ -221,6 +233,8 @@ def _differences(found: StoreMeta, wanted: StoreMeta) -> Iterator[tuple[str, Any
         old, new = getattr(found, name), getattr(wanted, name)
         if name == "config" and found.model_sha256 == wanted.model_sha256:
             continue  # earlier versions recorded no changes
+        if name == "layers":
+            old, new = (tuple(layer.lasting for layer in layers) for layers in (old, new))
         if name not in MAY_DIFFER and old != new:
             yield name, old, new
 

@@ -1,48 +1,25 @@
-"""Reader of a store: arrays by id, in order, as a data set; comparison with their digests."""
+"""Reader of a store: arrays by id, in order, as one matrix."""
 
 from __future__ import annotations
 
 import bisect
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from auricle.errors import LayerError, OutputError, StoreError, UnknownUtteranceError
+from auricle.errors import LayerError, StoreError, UnknownUtteranceError
 from auricle.optional import optional
-from auricle.store.folder import FileDigest, Folder, open_folder
-from auricle.store.index import (
-    CHANGED_REMEDY,
-    INDEX_REMEDY,
-    PART_REMEDY,
-    PLAN_REMEDY,
-    Damage,
-    index_batches,
-    meta_of_parts,
-    part_keys,
-    read_checked,
-    read_index,
-    read_parts,
-    shard_sizes,
-    size_damage,
-    unreadable,
-)
-from auricle.store.layout import (
-    INDEX,
-    META,
-    META_REMEDY,
-    PARTS,
-    PLANS,
-    StoreMeta,
-    read_meta,
-    refuse_difference,
-)
+from auricle.store.dataset import StoreDataset, frame_spans, mean_rows
+from auricle.store.folder import Folder, open_folder
+from auricle.store.index import Damage, read_index
+from auricle.store.layout import StoreMeta, read_meta
 from auricle.store.shards import ShardMaps
+from auricle.store.verification import verify
 
 if TYPE_CHECKING:
     import pandas
@@ -92,7 +69,7 @@ class Store:
     def __init__(self, folder: Folder, meta: StoreMeta) -> None:
         self.meta = meta
         self._folder = folder
-        self._maps = ShardMaps(folder)
+        self._maps = ShardMaps(folder, compression=meta.compression)
         self._layers = tuple(layer.name for layer in meta.layers)
         self._ids, self._rows = _read_rows(folder, meta)
 
@@ -172,18 +149,67 @@ class Store:
         number = self._layer_number(layer)
         return int(self._rows.frames[self._position(utterance_id) * len(self._layers) + number])
 
-    def dataset(self, *, layer: str | None = None) -> StoreDataset:
-        """Pairs of id and array for a `DataLoader`, in the order of ids.
+    def dataset(
+        self,
+        *,
+        layer: str | None = None,
+        ids: Sequence[str] | None = None,
+        labels: Mapping[str, Any] | None = None,
+    ) -> StoreDataset:
+        """Pairs of id and array for a `DataLoader`, or triples with a label.
 
         Args:
             layer: Which array; where several are kept and none is named, each comes as a dict.
+            ids: Utterances, in the order of the data set, as of a split; None for all, sorted.
+            labels: A label for each of them; None for pairs.
 
         Raises:
+            UnknownUtteranceError: The store does not hold an id.
             LayerError: The store keeps no such layer.
+            StoreError: An utterance has no label.
         """
         if layer is not None:
             self._layer_number(layer)
-        return StoreDataset(self, layer)
+        places = range(len(self)) if ids is None else [self._position(one) for one in ids]
+        return StoreDataset(self, places, layer, labels)
+
+    def matrix(self, *, layer: str | None = None) -> tuple[list[str], Tensor]:
+        """All ids, and a row for each: its pooled vector, or the mean over its frames.
+
+        Args:
+            layer: Which array; may be left out where one is kept.
+
+        Returns:
+            Ids, sorted, and a tensor (N, D), float32, in memory.
+
+        Raises:
+            LayerError: The store keeps no such layer, or several and none was named.
+            StoreError: It keeps integers, which have no mean; a shard is cut or not there.
+        """
+        number = self._layer_number(layer)
+        arrays = (self._array(place, number) for place in range(len(self)))
+        shape = len(self), self.meta.layers[number].dim
+        return self.ids, mean_rows(arrays, shape, self.meta.dtype)
+
+    def frame_times(self, utterance_id: str, *, layer: str | None = None) -> Tensor:
+        """Start and end of the receptive field of each frame, as `Encoder.frame_times` gives them.
+
+        Args:
+            utterance_id: Its id.
+            layer: Which of its arrays; may be left out where one is kept.
+
+        Returns:
+            Tensor (T, 2), float64, in seconds from the start of the utterance, which is that of
+            its part of the file where it is one.
+
+        Raises:
+            UnknownUtteranceError, LayerError: As for `get`.
+            StoreError: Rows are not frames, or an earlier version began the store.
+        """
+        number = self._layer_number(layer)
+        row = self._position(utterance_id) * len(self._layers) + number
+        num_frames, seconds = int(self._rows.frames[row]), float(self._rows.seconds[row])
+        return frame_spans(self.meta, number, num_frames, seconds)
 
     def to_pandas(self) -> pandas.DataFrame:
         """The index as it is on disk now: a row per utterance and layer.
@@ -227,23 +253,6 @@ class Store:
         shape = int(rows.frames[row]), self.meta.layers[number].dim
         shard = rows.shards[rows.shard_numbers[row]]
         return self._maps.array(shard, int(rows.offsets[row]), shape, self.meta.dtype)
-
-
-class StoreDataset(Dataset[tuple[str, "Tensor | dict[str, Tensor]"]]):
-    """Pairs of id and array of a store; `Store.dataset` makes it.
-
-    Utterances differ in length: give the `DataLoader` a `collate_fn`, such as `list`.
-    """
-
-    def __init__(self, store: Store, layer: str | None) -> None:
-        self._store = store
-        self._layer = layer
-
-    def __len__(self) -> int:
-        return len(self._store)
-
-    def __getitem__(self, index: int) -> tuple[str, Tensor | dict[str, Tensor]]:
-        return self._store.id_at(index), self._store.at(index, layer=self._layer)
 
 
 class SortedIds:
@@ -291,10 +300,11 @@ class _Rows(NamedTuple):
     shard_numbers: NDArray[np.int32]
     offsets: NDArray[np.int64]
     frames: NDArray[np.int64]
+    seconds: NDArray[np.float64]
 
 
 def _read_rows(folder: Folder, meta: StoreMeta) -> tuple[SortedIds, _Rows]:
-    columns = ("id", "layer", "shard", "offset", "frames")  # the rest stays on disk
+    columns = ("id", "layer", "shard", "offset", "frames", "seconds")  # the rest stays on disk
     table = read_index(folder, closed=meta.closed, columns=columns)
     num_layers = len(meta.layers)
     _refuse_other_layers(folder, meta, table)
@@ -304,6 +314,7 @@ def _read_rows(folder: Folder, meta: StoreMeta) -> tuple[SortedIds, _Rows]:
         shard_numbers=encoded.indices.to_numpy(),
         offsets=table["offset"].to_numpy(),
         frames=table["frames"].to_numpy(),
+        seconds=table["seconds"].to_numpy(),
     )
     return SortedIds(table["id"].take(np.arange(0, table.num_rows, num_layers))), rows
 
@@ -322,79 +333,3 @@ def _refuse_other_layers(folder: Folder, meta: StoreMeta, table: pyarrow.Table) 
             f"the index of {folder.location} does not have the layers of meta.json for every "
             "utterance; run the extraction again"
         )
-
-
-def verify(folder: Folder) -> list[Damage]:
-    """Read all of a store and say what is not as it was written; nothing where all is well.
-
-    Every file of a shard is compared with the size and the sha256 in its part, meta.json with what
-    the parts remember of it, plans and index with their checksums, and a closed store's index with
-    the number of rows in all parts.
-
-    Raises:
-        StoreError: There is no store.
-    """
-    closed, damages = _meta_damage(folder)
-    sizes = shard_sizes(folder)
-    num_rows = 0
-    keys = part_keys(folder)
-    for key, part in zip(keys, read_parts(folder, keys), strict=True):
-        if isinstance(part, StoreError):
-            damages.append(unreadable(key.part, part, PART_REMEDY))
-            continue
-        num_rows += part.rows.num_rows
-        damage = size_damage(part.files, sizes)
-        damages += [damage] if damage else _changed(folder, part.files)
-    damages += _plan_damages(folder)
-    if closed:
-        damages += _index_damage(folder, num_rows if not damages else None)
-    return damages
-
-
-def _meta_damage(folder: Folder) -> tuple[bool, list[Damage]]:
-    """Read from meta.json if the store is closed; find the damage of that file."""
-    remembered = meta_of_parts(folder)
-    try:
-        meta = read_meta(folder)
-    except StoreError as error:
-        return False, [unreadable(META, error, META_REMEDY)]
-    if meta is None and remembered is None:
-        raise StoreError(f"{folder.location} is not a store: it has no meta.json")
-    if meta is None:
-        return False, [Damage(META, "is not there", META_REMEDY)]
-    if remembered is not None:
-        try:
-            refuse_difference(folder, remembered, meta)
-        except OutputError:
-            return False, [Damage(META, f"does not say what {PARTS}/ says", META_REMEDY)]
-    return meta.closed, []
-
-
-def _changed(folder: Folder, files: Mapping[str, FileDigest]) -> list[Damage]:
-    return [
-        Damage(name, f"has sha256 {found.sha256}, expected {digest.sha256}", CHANGED_REMEDY)
-        for name, digest in files.items()
-        if (found := folder.digest(name)) != digest
-    ]
-
-
-def _plan_damages(folder: Folder) -> list[Damage]:
-    damages = []
-    for name in folder.sizes(PLANS):
-        try:
-            read_checked(folder, name, PLAN_REMEDY)
-        except StoreError as error:
-            damages.append(unreadable(name, error, PLAN_REMEDY))
-    return damages
-
-
-def _index_damage(folder: Folder, num_rows: int | None) -> list[Damage]:
-    """Find the damage of the index, of `num_rows` rows where their number is known."""
-    try:
-        found = sum(batch.num_rows for batch in index_batches(folder))
-    except StoreError as error:
-        return [unreadable(INDEX, error, INDEX_REMEDY)]
-    if num_rows is not None and found != num_rows:
-        reason = f"has {found} rows, but {PARTS}/ has {num_rows}"
-        return [Damage(INDEX, reason, INDEX_REMEDY)]
-    return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import importlib
+import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -169,6 +170,54 @@ class StoreFormat(ShardFormat):
         return WrittenShard(placements, {file_name: digest})
 
 
+KALDI_METHODS = {"auto": 1, "two-byte": 3, "one-byte": 5}
+"""Compression of matrices of a Kaldi store -> `CompressionMethod` in Kaldi's
+matrix/compressed-matrix.h: "auto" keeps a byte a value and four quantiles a column, or two bytes a
+value of at most `MAX_SHORT_ROWS` rows; the others one scale for all of a matrix."""
+
+MAX_SHORT_ROWS = 8
+
+_KALDI_HEADER = struct.Struct("<ffii")  # minimum, range, rows, columns
+
+
+def kaldi_bytes(shape: tuple[int, int], compression: str) -> int:
+    """Bytes of a compressed matrix (T, D), from its token ("CM ") on."""
+    rows, columns = shape
+    if compression == "auto" and rows > MAX_SHORT_ROWS:
+        return len("CM ") + _KALDI_HEADER.size + 8 * columns + rows * columns
+    item_bytes = 1 if compression == "one-byte" else 2
+    return len("CM2 ") + _KALDI_HEADER.size + item_bytes * rows * columns
+
+
+def kaldi_values(content: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Values (T, D) of a compressed matrix (kaldi: matrix/compressed-matrix.cc, `CopyToMat`).
+
+    Raises:
+        StoreError: It is not of that shape.
+    """
+    import numpy as np
+
+    token, _, _ = content[:4].tobytes().partition(b" ")
+    start = len(token) + 1 + _KALDI_HEADER.size
+    low, span, *found = _KALDI_HEADER.unpack(content[len(token) + 1 : start].tobytes())
+    if token not in (b"CM", b"CM2", b"CM3") or tuple(found) != shape:
+        raise StoreError(
+            f"a compressed matrix begins with {token!r} and the shape {tuple(found)}, expected "
+            f"{shape}; run `auricle verify` on the store"
+        )
+    body = content[start:]
+    if token != b"CM":
+        codes = body.view("<u2") if token == b"CM2" else body
+        return (low + codes.reshape(shape) * np.float32(span / np.iinfo(codes.dtype).max)).astype(
+            np.float32
+        )
+    quantiles = low + body[: 8 * shape[1]].view("<u2").reshape(-1, 4) * np.float32(span / 65535)
+    codes = body[8 * shape[1] :].reshape(shape[1], shape[0])
+    # Bytes 0, 64, 192 and 255 are a column's extremes and quartiles, linear between them.
+    columns = [np.interp(c, (0, 64, 192, 255), q) for c, q in zip(codes, quantiles, strict=True)]
+    return np.ascontiguousarray(np.stack(columns, axis=1), np.float32)
+
+
 MAX_MAPS = 64
 """Shards mapped at once by the reader; a map holds no open file, only addresses."""
 
@@ -178,14 +227,18 @@ _DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in ITEM_B
 class ShardMaps:
     """The arrays of a store's shards. Maps are made on first use, the least used are let go."""
 
-    def __init__(self, folder: Folder, *, max_maps: int = MAX_MAPS) -> None:
+    def __init__(
+        self, folder: Folder, *, compression: str | None = None, max_maps: int = MAX_MAPS
+    ) -> None:
         self._folder = folder
+        self._compression = compression
         self._max_maps = max_maps
         self._maps: OrderedDict[str, NDArray[np.uint8] | None] = OrderedDict()
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_folder": self._folder, "_max_maps": self._max_maps}
+        kept = ("_folder", "_compression", "_max_maps")
+        return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _maps=OrderedDict(), _lock=threading.Lock())
@@ -197,6 +250,8 @@ class ShardMaps:
             StoreError: The shard is not there or ends before the array does.
         """
         num_bytes = shape[0] * shape[1] * ITEM_BYTES[dtype]
+        if num_bytes and self._compression is not None:
+            num_bytes = kaldi_bytes(shape, self._compression)
         if num_bytes == 0:
             return torch.empty(shape, dtype=_DTYPES[dtype])
         if offset < 0:
@@ -216,6 +271,8 @@ class ShardMaps:
                 f"{self._folder.where(shard)} is cut: {num_bytes - len(found)} bytes of an array "
                 "lie past its end; run the extraction again, which writes it again"
             )
+        if self._compression is not None:
+            return torch.from_numpy(kaldi_values(found.numpy(), shape))
         if offset % ITEM_BYTES[dtype]:
             found = found.clone()  # values that lie askew in memory are not PyTorch's to read
         return found.view(_DTYPES[dtype]).view(shape)

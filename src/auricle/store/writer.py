@@ -157,7 +157,7 @@ class StoreWriter:
             logger.warning("shard %s has changed; all of it is encoded again", key.stem)
             self.folder.remove(key.part)
             return False
-        maps = ShardMaps(self.folder)
+        maps = ShardMaps(self.folder, compression=self.meta.compression)
         items: dict[str, tuple[Utterance, dict[str, Tensor]]] = {}
         for row in part.rows.to_pylist():
             if row["id"] not in ids:

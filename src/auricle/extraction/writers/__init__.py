@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _CLASSES = {
     "store": "auricle.store.shards:StoreFormat",
     "npy": "auricle.extraction.writers.arrays:NpyFormat",
-    "kaldi": "auricle.extraction.writers.arrays:KaldiFormat",
+    "kaldi": "auricle.extraction.writers.kaldi:KaldiFormat",
     "webdataset": "auricle.extraction.writers.arrays:WebDatasetFormat",
     "hdf5": "auricle.extraction.writers.arrays:Hdf5Format",
     "arrow": "auricle.extraction.writers.arrow:ArrowFormat",
@@ -34,6 +34,11 @@ def open_format(meta: StoreMeta) -> ShardFormat:
     """
     if meta.format not in _CLASSES:
         raise OutputError(f"there is no format {meta.format!r}; choose one of {list(_CLASSES)}")
+    if meta.compression is not None and meta.format != "kaldi":
+        raise OutputError(
+            f"compress={meta.compression!r} (--compress) is for the format kaldi, but the format "
+            f"is {meta.format}; leave it out"
+        )
     module, _, name = _CLASSES[meta.format].partition(":")
     found: type[ShardFormat] = getattr(import_module(module), name)
     return found(meta)
