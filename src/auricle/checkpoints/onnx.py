@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -167,10 +168,10 @@ def _program(model: _LoneEncoder) -> Any:
     encoder = model.encoder
     longest = model.max_samples or MAX_SAMPLES
     samples = torch.export.Dim("samples", min=max(encoder.min_samples, 2), max=longest)
-    waveform = torch.from_numpy(_speech(max(TRACED_SAMPLES, encoder.min_samples)))
+    num_samples = min(max(TRACED_SAMPLES, encoder.min_samples), longest)
+    waveform = torch.from_numpy(_speech(num_samples))
     try:
-        with torch.no_grad(), warnings.catch_warnings(), _recurrent_as_operations(model):
-            warnings.simplefilter("ignore")  # of packages that torch's exporter looks for
+        with torch.no_grad(), _without_remarks(), _recurrent_as_operations(model):
             return torch.onnx.export(
                 model,
                 (waveform,),
@@ -191,11 +192,27 @@ def _program(model: _LoneEncoder) -> Any:
         ) from error
 
 
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Leave out what the exporter says of packages that it lacks and of graphs it cannot fold."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def _refusal(model: _LoneEncoder, reason: str) -> AuricleError:
     encoder = model.encoder
     return AuricleError(
         f"{encoder.info.name} ({encoder.family}), layer {model.layer}, cannot be exported to ONNX: "
-        f"{reason}; docs/export.md lists the families that can be exported"
+        f"{reason}; docs/weights-of-your-own.md lists what can be"
     )
 
 
