@@ -33,6 +33,7 @@ EXTRAS = {
     "gradio": "explore",
     "matplotlib": "plot",
     "praatio": "plot",
+    "shtab": "completion",
     "sklearn": "probe",
     "starlette": "explore",
     "tensorboard": "train",

@@ -27,6 +27,7 @@ from auricle.corpus.utterance import Listing, Problem, Utterance, id_reason
 from auricle.errors import AudioError, AuricleError, OutputError
 from auricle.files.atomic import LOCK_SUFFIX, locked
 from auricle.geometry import SAMPLE_RATE
+from auricle.optional import optional
 
 FOLDER_PREFIX = "auricle-memory-"
 
@@ -258,8 +259,8 @@ def _cut_samples(cut: Any, channel: int | None) -> tuple[Any, int]:
 
 def _add_rows(rows: Any, spool: _Spool) -> None:
     """Add the rows of a data set of Hugging Face; files are kept as they are."""
-    import datasets
-
+    with optional("datasets", "a data set of Hugging Face"):
+        import datasets
     split = str(rows.split or "train")
     rows = undecoded(datasets, rows)
     features = rows.features or {}
