@@ -869,6 +869,13 @@ def wavlablm_ms_40k(**options: typing.Any) -> _Encoder:
     return _load("wavlablm_ms_40k", **options)
 
 
+def hubert_mini(**options: typing.Any) -> _Encoder:
+    """Load HuBERT (https://arxiv.org/abs/2106.07447), trained on LibriSpeech train-clean-100, 248
+    utterances of 248 speakers (0.9 h), none of those of the phone probe. Small, trained by auricle,
+    in the package: works offline. Options are those of `auricle.load`."""
+    return _load("hubert_mini", **options)
+
+
 def hubert_local(ckpt: str, **options: typing.Any) -> _Encoder:
     """Load a checkpoint of HuBERT from a file. The file is in the authors' format or the library's
     own. Options are those of `auricle.load`."""
@@ -1448,6 +1455,12 @@ def mfcc(**options: typing.Any) -> _Encoder:
     """Load the baseline mfcc: mel-frequency cepstral coefficients. Options are those of
     `auricle.load`."""
     return _load("mfcc", **options)
+
+
+def mfcc_deltas(**options: typing.Any) -> _Encoder:
+    """Load the baseline mfcc_deltas: mel-frequency cepstral coefficients with deltas of first and
+    second order, 39 dims. Options are those of `auricle.load`."""
+    return _load("mfcc_deltas", **options)
 
 
 def spectrogram(**options: typing.Any) -> _Encoder:

@@ -17,7 +17,7 @@ SOURCES = Path(auricle.__file__).parent
 
 ALWAYS_THERE = {
     "auricle", "filelock", "httpx", "huggingface_hub", "msgspec", "numpy", "platformdirs",
-    "pyarrow", "safetensors", "soundfile", "soxr", "tomli", "torch", "tqdm",
+    "pyarrow", "safetensors", "soundfile", "soxr", "tomli", "torch", "tqdm", "yaml",
 }  # fmt: skip
 """What the library requires, and itself."""
 

@@ -8,6 +8,7 @@ from card_pages import ATTRIBUTION, joined, steps_option, table
 from card_sources import BASELINE, BASELINES, TASKS, Mini, Sources
 
 from auricle.catalogue.record import DEFAULT_MODEL
+from auricle.probing.abx_report import abx_table
 from auricle.probing.report import NOTHING, markdown_table, percent
 from auricle.probing.results import LayerResult, ProbeResult
 
@@ -26,8 +27,11 @@ READING = (
 )
 HEARD = (
     "The utterances of the phone probe are part of the minis' training audio, without their phone "
-    "labels. Words and speakers of the other probes are not."
+    "labels{but}. Words and speakers of the other probes are not."
 )
+DATA = "corpora/librispeech/train"
+DATA_WITHOUT_PHONES = f"{DATA}/[!12]* {DATA}/[12]??*"
+"""All speakers but 19, 26 and 27, whose utterances the phone probe takes."""
 
 
 def readme_part(sources: Sources) -> str:
@@ -48,6 +52,7 @@ def index(sources: Sources) -> str:
         _table(sources),
         _against_baseline(sources),
         _falls_short(sources),
+        *([abx_part(sources, "")] if sources.abx else ()),
         _how_measured(sources),
         _again(sources),
         ["## Licence", "", "CC BY 4.0, as the speech they were trained on.", "", ATTRIBUTION],
@@ -61,8 +66,8 @@ def _ships(minis: Sequence[Mini]) -> str:
     return (
         f"{len(minis)} small encoders ({megabytes:.1f} MB together) are bundled and need no "
         f'network: `auricle.load("{DEFAULT_MODEL}")`. Each was pretrained with its family\'s own '
-        f"loss on {hours:.1f} hours of LibriSpeech, for trying out, testing and teaching. The "
-        'published models are better: `auricle.load("tera")` downloads one, and `auricle list` '
+        f"loss on up to {hours:.1f} hours of LibriSpeech, for trying out, testing and teaching. "
+        'The published models are better: `auricle.load("tera")` downloads one, and `auricle list` '
         "lists them."
     )
 
@@ -71,13 +76,20 @@ def _table(sources: Sources) -> Iterator[str]:
     yield from ("## Table", "", READING, "")
     yield from _linked(markdown_table(sources.results), sources.minis, "")
     speakers = sources.baselines[BASELINE]["speakers"].best.accuracy
+    heard = HEARD.format(but=_but_unheard(sources, ", but not of that of"))
     yield ""
     yield (
         "The best layer is the one of the highest accuracy on the test itself; the default layer "
-        f"does not depend on the results. {HEARD} Each speaker has a microphone and a room of "
+        f"does not depend on the results. {heard} Each speaker has a microphone and a room of "
         f"their own, by which `{BASELINE}` identifies {percent(speakers)} % of the utterances: "
         "that task shows what an encoder loses rather than what it gains."
     )
+
+
+def _but_unheard(sources: Sources, but: str) -> str:
+    """` but` and the minis that have not heard the utterances of the phone probe; empty if none."""
+    names = [f"`{mini.name}`" for mini in sources.minis if not mini.has_heard_phones]
+    return f"{but} {' and '.join(names)}" if names else ""
 
 
 def _linked(lines: Sequence[str], minis: Sequence[Mini], folder: str) -> list[str]:
@@ -177,6 +189,28 @@ def shortfalls(mini: Mini, sources: Sources) -> Iterator[str]:
         yield f"- [`{mini.name}`]({mini.name}.md): {'; '.join(reasons)}.{note}"
 
 
+def abx_part(sources: Sources, folder: str) -> Iterator[str]:
+    """Section on ABX, with links to the cards in `folder`."""
+    first = sources.abx[0]
+    yield from ("## ABX of phones", "")
+    yield (
+        "How often, in percent, a phone is nearer to another phone than to itself said again, in "
+        "the same context, within and across speakers: less is better, and nothing is trained. The "
+        f"best layer is the one with the fewest errors across speakers. {first.num_items:,} phones "
+        f"of {first.num_speakers} speakers, whose utterances the minis"
+        f"{_but_unheard(sources, ' but')} have heard without labels. "
+        "[How it is measured](../probing.md#abx)."
+    )
+    yield ""
+    yield from _linked(abx_table(sources.abx), sources.minis, folder)
+    yield from ("", "![ABX error of every layer](probes/abx.png)", "")
+    yield (
+        "All numbers: [JSON](probes/abx.json), of the items in [abx.item](probes/abx.item), which "
+        "come from an automatic forced alignment of the LibriSpeech chapters 19-198, 26-496 and "
+        "27-123349."
+    )
+
+
 def _how_measured(sources: Sources) -> Iterator[str]:
     yield from ("## How the numbers were made", "")
     yield (
@@ -234,9 +268,10 @@ def _again(sources: Sources) -> Iterator[str]:
     yield from ("", "```sh", "pip install -e '.[train,probe]'", "export OMP_NUM_THREADS=1")
     for mini in sources.minis:
         steps = f" {option}" if (option := steps_option(mini)) else ""
+        data = DATA if mini.has_heard_phones else DATA_WITHOUT_PHONES
         yield (
-            f"auricle pretrain recipes/mini/{mini.recipe_stem}.toml "
-            f"--data corpora/librispeech/train --out runs/{mini.name} --cache-audio{steps}"
+            f"auricle pretrain recipes/mini/{mini.recipe_stem}.toml --data {data} "
+            f"--out runs/{mini.name} --cache-audio{steps}"
         )
     yield from ("```", "", "Copy weights and logs, and write the digests into the records in")
     yield from ("`src/auricle/catalogue/families/`:", "", "```sh")
@@ -247,6 +282,10 @@ def _again(sources: Sources) -> Iterator[str]:
     yield "Probe them, in one run or in several, and write the cards:"
     yield from ("", "```sh", f"auricle probe --models {','.join([*names, *BASELINES])} \\")
     yield f"    --task {','.join(TASKS)} --data corpora --out docs/models/probes"
+    if sources.abx:
+        yield f"auricle probe --models {','.join([*names, *BASELINES])} --task abx \\"
+        yield "    --items docs/models/probes/abx.item --data corpora/librispeech/train \\"
+        yield "    --out docs/models/probes"
     yield from ("make cards", "```", "")
     yield (
         "What only a person can know of an encoder, such as why it falls short, goes into "

@@ -11,6 +11,7 @@ from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
 from auricle.catalogue.search import find, list_models
 from auricle.geometry import SAMPLE_RATE
+from auricle.probing.abx_report import AbxResult
 from auricle.probing.report import NOTHING, percent
 from auricle.probing.results import LayerResult, ProbeResult
 from auricle.training.recipe import parse_recipe
@@ -23,6 +24,10 @@ ATTRIBUTION = (
 PHONES_ARE_HEARD = (
     "The utterances of the phone probe are part of the training audio: the encoder has heard them, "
     "without their phones. Words and speakers it has never heard."
+)
+PHONES_ARE_UNHEARD = (
+    "No utterance and no speaker of the probes is part of the training audio; those of the phone "
+    "probe are part of that of the encoders whose units it predicted."
 )
 WIDTH = 100
 """Columns of a line of prose."""
@@ -139,13 +144,18 @@ def _training(mini: Mini) -> Iterator[str]:
 
 def _probes(mini: Mini, sources: Sources) -> Iterator[str]:
     yield from ("## Probes", "")
+    heard = PHONES_ARE_HEARD if mini.has_heard_phones else PHONES_ARE_UNHEARD
     yield (
         "Accuracy in percent of linear classifiers on the frozen layers, the best layer of a task "
-        f"in bold. {PHONES_ARE_HEARD} [How it is measured](../probing.md)."
+        f"in bold. {heard} [How it is measured](../probing.md)."
     )
     yield ""
     header = ("layer", "dims", "frame every", *TASKS)
     yield from table(header, [*_layer_rows(mini), *_baseline_rows(sources, mini)], num_text=1)
+    shown = [one for one in sources.abx if one.model in (mini.name, *sources.baselines)]
+    if shown:
+        yield from ("", "Errors in percent of ABX of phones, where less is better:", "")
+        yield from table(("layer", "within speakers", "across"), _abx_rows(shown), num_text=1)
 
 
 def _layer_rows(mini: Mini) -> Iterator[Sequence[str]]:
@@ -167,6 +177,18 @@ def _baseline_rows(sources: Sources, mini: Mini) -> Iterator[Sequence[str]]:
         yield (f"*`{name}`, for comparison*", str(layer.dim), hop, *accuracies)
     majorities = (percent(mini.results[task].majority_accuracy) for task in TASKS)
     yield ("*always the most frequent label*", NOTHING, NOTHING, *majorities)
+
+
+def _abx_rows(results: Sequence[AbxResult]) -> list[Sequence[str]]:
+    """The layers of a mini, and of each baseline its only one."""
+    rows: list[Sequence[str]] = []
+    for number, result in enumerate(results):
+        for layer in result.layers:
+            mark = " (default)" if layer.name == result.default_layer else ""
+            name = f"*`{result.model}`*" if number else f"`{layer.name}`{mark}"
+            errors = (layer.within, layer.across)
+            rows.append((name, *(NOTHING if x is None else percent(x) for x in errors)))
+    return rows
 
 
 def _accuracy(result: ProbeResult, name: str) -> str:

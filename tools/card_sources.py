@@ -16,6 +16,7 @@ from auricle.errors import AuricleError
 from auricle.files.safetensors import read_native
 from auricle.hub.cache import embedded_path
 from auricle.models.base import Encoder
+from auricle.probing.abx_report import AbxResult, read_abx
 from auricle.probing.results import ProbeResult, Settings, read_results
 
 TASKS = ("phones", "words", "speakers")
@@ -59,6 +60,11 @@ class Mini:
         return self.record.name
 
     @property
+    def has_heard_phones(self) -> bool:
+        """Whether the utterances of the phone probe are part of its training audio."""
+        return "none of those of the phone probe" not in (self.record.training_data or "")
+
+    @property
     def recipe_stem(self) -> str:
         """Name of its recipe in `recipes/mini/`."""
         return self.name.removesuffix("_mini")
@@ -66,11 +72,15 @@ class Mini:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sources:
-    """All that goes into the cards: the minis in the catalogue's order, then the baselines."""
+    """All that goes into the cards: the minis in the catalogue's order, then the baselines.
+
+    `abx` has the results of ABX in the same order; it is empty where none were measured.
+    """
 
     minis: Sequence[Mini]
     baselines: dict[str, dict[str, ProbeResult]]
     settings: dict[str, Settings]
+    abx: Sequence[AbxResult] = ()
 
     @property
     def results(self) -> list[ProbeResult]:
@@ -113,7 +123,28 @@ def read_sources(
         minis=[read_mini(record, path_of(record), folder, probes) for record in records],
         baselines={name: _of_model(probes, name, None) for name in BASELINES},
         settings={task: report.settings for task, report in reports.items()},
+        abx=_read_abx(folder / "probes" / "abx.json", records),
     )
+
+
+def _read_abx(path: Path, records: Sequence[Record]) -> Sequence[AbxResult]:
+    """Results of ABX, of the records and then of the baselines; none without a file.
+
+    Raises:
+        AuricleError: One is missing or of other weights.
+    """
+    if not path.is_file():
+        return ()
+    found = {result.model: result for result in read_abx(path).results}
+    expected = {record.name: record.sha256 for record in records}
+    expected |= dict.fromkeys(BASELINES)
+    for name, sha256 in expected.items():
+        if name not in found or found[name].weights_sha256 != sha256:
+            raise AuricleError(
+                f"{path} has no result of {name} with the weights {sha256}; run "
+                "`auricle probe --task abx` as docs/models/README.md says"
+            )
+    return [found[name] for name in expected]
 
 
 def read_mini(

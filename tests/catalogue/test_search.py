@@ -16,7 +16,16 @@ from auricle.catalogue.family import FAMILIES, RECORDS, find_family
 from auricle.catalogue.record import Record
 from auricle.errors import UnknownModelError
 
-BASELINES = ["fbank", "mel", "mfcc", "s3prl_fbank", "s3prl_linear", "s3prl_mel", "spectrogram"]
+BASELINES = [
+    "fbank",
+    "mel",
+    "mfcc",
+    "mfcc_deltas",
+    "s3prl_fbank",
+    "s3prl_linear",
+    "s3prl_mel",
+    "spectrogram",
+]
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
@@ -185,8 +194,8 @@ def test_list_is_by_date_then_name_with_baselines_last() -> None:
     assert sorted(names) == sorted(record.name for record in RECORDS)
     published = [name for name in names if not search.find(name).embedded]
     assert published[:3] == ["cpc_2018", "apc_360hr", "apc_960hr"]
-    assert names[-7:] == BASELINES
-    dates = [search.find(name).released for name in names[:-7]]
+    assert names[-8:] == BASELINES
+    dates = [search.find(name).released for name in names[:-8]]
     assert dates == sorted(dates)
     tera = [name for name in names if name.startswith("tera")]
     assert tera == sorted(tera)

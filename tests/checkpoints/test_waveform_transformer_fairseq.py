@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from auricle.catalogue.family import FAMILIES, FamilyFormat
-from auricle.checkpoints.adapters import WITHOUT_ADAPTERS
 from auricle.checkpoints.huggingface import (
     CONFIG,
     PREPROCESSOR,
     WEIGHTS,
     families,
 )
+from auricle.checkpoints.state_dicts import WITHOUT_ADAPTERS
 from auricle.checkpoints.waveform_transformer import (
     convert_fairseq,
     convert_huggingface,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import auricle
 from auricle.__main__ import main
 from auricle.cli import probe as module
 from auricle.plotting import figures
@@ -167,6 +168,66 @@ def test_what_is_missing_is_found_before_any_work(
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert main(command) == 1
     assert "pip install scikit-learn" in capsys.readouterr().err
+
+
+@pytest.fixture
+def phones(tmp_path: Path) -> Path:
+    """Two speakers who say low and high phones, twice each, in one file each."""
+    folder = tmp_path / "phones"
+    folder.mkdir()
+    labels, listed = ["path\tphone\tstart_frame_10ms\tframes"], ["path\tspeaker"]
+    for speaker in ("x", "y"):
+        time = np.arange(1600) / 16_000
+        waves = [np.sin(2 * np.pi * pitch * time) for pitch in (300, 2000, 300, 2000)]
+        soundfile.write(folder / f"{speaker}.wav", 0.3 * np.concatenate(waves), 16_000)
+        listed.append(f"{speaker}.wav\t{speaker}")
+        labels += [f"{speaker}.wav\t{p}\t{10 * k}\t10" for k, p in enumerate("ASAS")]
+    (folder / "phones.tsv").write_text("\n".join(labels) + "\n")
+    (folder / "manifest.tsv").write_text("\n".join(listed) + "\n")
+    return folder
+
+
+def test_abx_makes_items_which_another_run_reads(
+    phones: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(figures, "DPI", 20)
+    items, out = tmp_path / "made.item", tmp_path / "out"
+    options = ["--task", "abx", "--data", str(phones), "--any-context", "--out", str(out)]
+    assert main(["probe", "--models", "fbank,mel", *options, "--save-items", str(items)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "fbank, abx: 8 items of 2 phones and 2 speaker(s), from phones.tsv" in captured.out
+    assert (out / "abx.md").read_text() in captured.out
+    assert len(items.read_text().splitlines()) == 1 + 8
+    other = ["--task", "abx", "--data", str(phones), "--any-context", "--items", str(items)]
+    assert main(["probe", "--model", "fbank", *other]) == 0
+    again = capsys.readouterr().out
+    assert "from made.item" in again
+    assert again.splitlines()[-1] in captured.out  # the row of fbank
+    # The folder holds results of items of another span.
+    assert main(["probe", "--model", "fbank", *other, "--out", str(out)]) == 1
+    assert "choose another --out" in capsys.readouterr().err
+
+
+def test_units_are_measured_with_the_encoder_that_they_name(
+    phones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (features,) = auricle.load("fbank")([phones / "x.wav"])
+    units = tmp_path / "units.safetensors"
+    centroids = features[[5, 15]][None]
+    auricle.Units(centroids=centroids, layer="features", model="fbank").save(units)
+    options = ["--units", str(units), "--task", "units", "--data", str(phones)]
+    assert main(["probe", *options, "--out", str(tmp_path / "out")]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "units.safetensors: 2 clusters of fbank, features" in captured.out
+    assert (tmp_path / "out/units.json").is_file()
+    for wrong in (["--model", "fbank", "--task", "units"], [*options[:2], "--task", "abx,units"]):
+        assert main(["probe", *wrong, "--data", str(phones)]) == 1
+        assert "pass --task units --units FILE" in capsys.readouterr().err
 
 
 def test_help_names_the_tasks_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:

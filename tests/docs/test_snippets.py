@@ -68,6 +68,7 @@ NOT_RUN = {
     ("docs/adding-a-family.md", ".venv/bin"): "runs the tests",
     ("docs/extraction.md", "s3://"): "needs a Ray cluster and a bucket",
     ("docs/extraction.md", "hf-dataset://"): NETWORK,
+    ("docs/models/README.md", "--task abx"): "needs the utterances of the items",
     ("docs/pretraining.md", "torchrun"): "needs four GPUs",
     ("docs/speed.md", "peers"): "installs other libraries, and takes an hour",
     ("docs/weights.md", "/data/auricle"): "needs a group and a folder of the system",
@@ -264,7 +265,7 @@ class Sampled:
             if self.num_trainings > self.NUM_TRAININGS:
                 self.stand_in(read_recipe(arguments.recipe).identity.name, Path(arguments.out))
                 return 0
-        if words[0] == "probe":
+        if words[0] == "probe" and "--models" in words:
             index = words.index("--models") + 1
             names = words[index].split(",")
             for name in names:

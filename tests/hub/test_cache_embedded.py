@@ -18,8 +18,8 @@ from auricle.hub import cache as cache_module
 from auricle.hub.cache import embedded_path, whole_embedded_path
 
 MINIS = [record for record in RECORDS if record.embedded]
-MAX_BYTES = 2_500_000
-MAX_TOTAL_BYTES = 25_000_000
+MAX_BYTES = 4_000_000
+MAX_TOTAL_BYTES = 40_000_000
 
 
 @pytest.fixture(params=MINIS, ids=lambda record: record.name)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from auricle.catalogue import search
-from auricle.errors import CheckpointError, ChecksumError, DownloadError
+from auricle.errors import AuricleError, CheckpointError, ChecksumError, DownloadError
 from auricle.files.digests import file_sha256, pin
 from auricle.hub.cache import cached_path
 from auricle.models.base import Encoder
@@ -56,7 +56,7 @@ def test_a_local_file_is_loaded_as_its_family_only() -> None:
         entry("apc_local", CHECKPOINT)
     with pytest.raises(CheckpointError, match="does not exist"):
         entry("tera_local", "missing.ckpt")
-    with pytest.raises(CheckpointError, match="config"):
+    with pytest.raises(AuricleError, match="no field hidden_size; expected one of features"):
         entry("tera_local", CHECKPOINT, config={"hidden_size": 1})
 
 

@@ -122,3 +122,21 @@ def test_configurations_that_do_not_hold_are_refused() -> None:
             ConvPositionConfig(**options)
     with pytest.raises(ValueError, match="weight_norm have a depth of 1, not 2"):
         ConvPositionConfig(depth=2)
+
+
+@pytest.mark.parametrize("channels", [2, 12, 16])
+@pytest.mark.parametrize("has_autocast", [True, False])
+def test_few_channels_are_not_wrong_in_bfloat16(channels: int, has_autocast: bool) -> None:
+    config = ConvPositionConfig(kernel_size=32, num_groups=2)
+    torch.manual_seed(0)
+    positions = ConvPositions(config, dim=2 * channels, activation="linear")
+    x = torch.randn(2, 50, 2 * channels)
+    exact = positions(x, None)
+    if has_autocast:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = positions(x, None)
+    else:
+        rounded = positions.bfloat16()(x.bfloat16(), None)
+    assert (rounded.float() - exact).norm() < 0.02 * exact.norm()
+    (gradient,) = torch.autograd.grad(rounded.float().square().sum(), positions.convs[0].bias)
+    assert gradient.isfinite().all()

@@ -46,6 +46,12 @@ WAV2VEC2 = {
         "layer_drop": 0.0,
     },
 }
+HUBERT_LOSS = {
+    "targets": [{"num_units": 4}, {"num_units": 3}],
+    "projection_dim": 16,
+    "mask_span": 3,
+    "unmasked_weight": 1.0,
+}
 PASE = {
     "kernel_sizes": (31, 20, 11, 11),
     "strides": (4, 10, 2, 2),
@@ -166,6 +172,7 @@ CASES = {
         5e-3,
         0.9,
     ),
+    "hubert": Case("hubert", WAV2VEC2, HUBERT_LOSS, 5e-3, 0.9),
     "pase": Case(
         "pase",
         PASE,
@@ -201,8 +208,14 @@ def speech() -> list[Tensor]:
 
 def loss(module: Objective, wavs: list[Tensor], seed: int = 0, step: int = 0) -> Loss:
     padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
+    num_samples = [len(wav) for wav in wavs]
     generator = torch.Generator().manual_seed(seed)
-    result: Loss = module(padded, [len(wav) for wav in wavs], step=step, generator=generator)
+    units = {}
+    if books := module.config.unit_targets:
+        num_frames = module.encoder.num_frames(max(num_samples))
+        columns = [torch.arange(num_frames) // 4 % book.num_units for book in books]
+        units["targets"] = torch.stack(columns, dim=1).expand(len(wavs), -1, -1)
+    result: Loss = module(padded, num_samples, step=step, generator=generator, **units)
     return result
 
 

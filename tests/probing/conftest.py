@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from auricle.probing.abx_report import AbxLayer, AbxResult, AbxSettings
 from auricle.probing.results import LayerResult, ProbeResult
 
 RATE = 16_000
@@ -70,6 +71,53 @@ def probe_result(
         skipped_layers=(),
         encoding_seconds=7.4,
         fitting_seconds=2.0,
+    )
+    return msgspec.structs.replace(example, **changes)
+
+
+ABX_SETTINGS = AbxSettings(
+    items_sha256="ab12",
+    span="phone",
+    context="within",
+    distance="angular",
+    max_group=10,
+    max_speakers=5,
+    seed=0,
+    versions={"auricle": "1"},
+)
+
+
+def abx_result(
+    model: str, errors: dict[str, tuple[float | None, float | None]], **changes: Any
+) -> AbxResult:
+    """A result of these errors within and across by layer, the last of them the default."""
+    layers = tuple(
+        AbxLayer(
+            name=name,
+            dim=8,
+            hop_samples=160,
+            within=within,
+            across=across,
+            num_within_cells=12,
+            num_across_cells=34,
+            num_empty_items=0,
+        )
+        for name, (within, across) in errors.items()
+    )
+    example = AbxResult(
+        model=model,
+        family="apc",
+        num_parameters=10,
+        weights_sha256=None,
+        items="x.item",
+        num_items=56,
+        num_phones=7,
+        num_speakers=2,
+        default_layer=list(errors)[-1],
+        layers=layers,
+        skipped_layers=(),
+        encoding_seconds=7.4,
+        scoring_seconds=2.0,
     )
     return msgspec.structs.replace(example, **changes)
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 import torch
 
@@ -15,9 +16,10 @@ from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
 from auricle.files.digests import file_sha256
 from auricle.info import Provenance
+from auricle.probing.abx_report import AbxReport
 from auricle.probing.results import write_results
 from auricle.training.recipe import parse_recipe
-from probing.conftest import probe_result
+from probing.conftest import ABX_SETTINGS, abx_result, probe_result
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))  # the tools are no package
 
@@ -121,6 +123,23 @@ class Repository:
             results += [probe_result(name, task, {"features": level}) for name in ("fbank", "mel")]
             kept = [result for result in results if result.model != left_out]
             write_results(self.folder / "probes" / f"{task}.json", kept)
+
+    def write_abx(self, *, sha256: str | None = None) -> None:
+        """ABX of all models; of these weights, where they are given."""
+        results = [
+            abx_result(
+                record.name,
+                {
+                    name: (0.08 + 0.01 * place, 0.16 - 0.01 * place)
+                    for place, name in enumerate(auricle.load(self.path_of(record)).info.layers)
+                },
+                weights_sha256=sha256 or record.sha256,
+            )
+            for record in self.records
+        ]
+        results += [abx_result(name, {"features": (0.083, 0.176)}) for name in ("fbank", "mel")]
+        report = AbxReport(settings=ABX_SETTINGS, results=tuple(results))
+        (self.folder / "probes" / "abx.json").write_bytes(msgspec.json.encode(report))
 
     def _accuracies(self, record: Record, task: str) -> dict[str, float]:
         names = auricle.load(self.path_of(record)).info.layers

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from card_index import index, readme_part, shortfalls
+from card_pages import page
 from card_sources import read_sources
 
 
@@ -50,3 +52,32 @@ def test_the_commands_name_every_mini(repository: Any) -> None:
         "--out runs/tera_mini --cache-audio",
     ]
     assert "auricle probe --models apc_mini,tera_mini,fbank,mel \\" in lines
+
+
+def test_abx_has_a_row_for_each_model_and_its_command(repository: Any) -> None:
+    assert "ABX" not in index(repository.sources())
+    repository.write_abx()
+    text = index(repository.sources())
+    assert "| [`apc_mini`](apc_mini.md) | 9.0 (rnn_2) |" in text
+    assert "| `fbank` | 8.3 (features) | 8.3 | 17.6 (features) | 17.6 |" in text
+    assert "auricle probe --models apc_mini,tera_mini,fbank,mel --task abx \\" in text
+
+
+def test_a_mini_that_has_not_heard_the_phone_probe_is_excepted(repository: Any) -> None:
+    repository.write_abx()
+    sources = repository.sources()
+    apc, tera = sources.minis
+    assert "without their phone labels. " in " ".join(index(sources).split())
+    assert "The utterances of the phone probe are part of the training" in page(apc, sources)
+    held = "LibriSpeech, none of those of the phone probe"
+    record = dataclasses.replace(apc.record, training_data=held)
+    apc = dataclasses.replace(apc, record=record)
+    sources = dataclasses.replace(sources, minis=(apc, tera))
+    text = " ".join(index(sources).split())
+    assert "without their phone labels, but not of that of `apc_mini`. " in text
+    assert "whose utterances the minis but `apc_mini` have heard without labels" in text
+    assert (
+        "--data corpora/librispeech/train/[!12]* corpora/librispeech/train/[12]??* "
+        "--out runs/apc_mini"
+    ) in text
+    assert "No utterance and no speaker of the probes is part" in page(apc, sources)

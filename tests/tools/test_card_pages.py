@@ -46,6 +46,19 @@ def test_every_layer_stands_beside_the_baselines(repository: Any) -> None:
     assert "| *always the most frequent label* | - | - | 18.2 | 18.2 | 18.2 |" in text
 
 
+def test_abx_of_every_layer_stands_beside_the_baselines(repository: Any) -> None:
+    sources = repository.sources()
+    assert "ABX" not in page(sources.minis[0], sources)
+    repository.write_abx()
+    sources = repository.sources()
+    text = page(sources.minis[0], sources)
+    first, last = sources.minis[0].encoder.info.layers
+    assert f"| `{first}` | 8.0 | 16.0 |" in text
+    assert f"| `{last}` (default) | 9.0 | 15.0 |" in text
+    assert "| *`fbank`* | 8.3 | 17.6 |" in text
+    assert text.count("| 16.0 |") == 1  # of no other mini
+
+
 def test_other_steps_than_the_recipe_says_are_told(repository: Any) -> None:
     sources = repository.sources()
     apc, tera = sources.minis

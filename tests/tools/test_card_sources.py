@@ -56,3 +56,13 @@ def test_the_log_must_be_of_the_run_that_gave_the_weights(repository: Any) -> No
     (repository.folder / "training" / "apc_mini.jsonl").unlink()
     with pytest.raises(AuricleError, match="cannot read .*apc_mini.jsonl"):
         repository.sources()
+
+
+def test_abx_is_of_the_weights_in_the_order_of_the_minis(repository: Any) -> None:
+    assert repository.sources().abx == ()
+    repository.write_abx()
+    models = [result.model for result in repository.sources().abx]
+    assert models == ["apc_mini", "tera_mini", "fbank", "mel"]
+    repository.write_abx(sha256="ef56")
+    with pytest.raises(AuricleError, match="has no result of apc_mini with the weights"):
+        repository.sources()

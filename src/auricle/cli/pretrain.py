@@ -12,8 +12,8 @@ TEXT = """\
 Pretrain an encoder from random weights with its family's own loss, as a recipe says.
 
 RECIPE is a TOML file; docs/pretraining.md describes it, recipes/ holds some for each family that
-has a loss here: apc, audio_albert, cpc, mockingjay, npc, pase, tera, vq_apc, vq_wav2vec, wav2vec
-and wav2vec2.
+has a loss here: apc, audio_albert, cpc, hubert, mockingjay, npc, pase, tera, vq_apc, vq_wav2vec,
+wav2vec and wav2vec2.
 DIR receives checkpoints, metrics.jsonl, TensorBoard events, a plot of the curves and, at the
 end, NAME.safetensors, which every command takes as a model. Training resumes from the last
 checkpoint in DIR of the same recipe and audio. Ctrl-C or SIGTERM end it after a checkpoint.

@@ -1,11 +1,12 @@
-"""`auricle probe`: measure the layers of frozen encoders with linear classifiers."""
+"""`auricle probe`: measure the layers of frozen encoders, and units of them."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from auricle.cli.options import (
     LAYER_HELP,
@@ -21,21 +22,33 @@ from auricle.cli.options import (
 from auricle.errors import AuricleError
 
 if TYPE_CHECKING:
+    from auricle.corpus.utterance import Utterance
     from auricle.models.base import Encoder
+    from auricle.probing.abx_report import AbxResult
     from auricle.probing.results import ProbeResult
     from auricle.probing.tasks import Task
 
-SUMMARY = "probe layers with linear classifiers"
+SUMMARY = "probe layers with linear classifiers, ABX and units"
 TEXT = """\
-Probe the layers of frozen encoders: train linear classifiers on them and measure their accuracy.
+Probe the layers of frozen encoders: train linear classifiers on them and measure their accuracy, or
+measure the ABX error of phones.
 
-Tasks: phones (frames; librispeech/phones.tsv), words (means over time; arabic_words), speakers
-(means over time; librispeech, split speakers). FOLDER is the corpus or the folder that holds it
-under that name, or any input of extract whose list has the labels as columns. A folder of audio
-alone is not enough; docs/probing.md shows samples of the files. Test examples are never trained on.
+Tasks with classifiers: phones (frames; librispeech/phones.tsv), words (means over time;
+arabic_words), speakers (means over time; librispeech, split speakers). FOLDER is the corpus or the
+folder that holds it under that name, or any input of extract whose list has the labels as columns.
+A folder of audio alone is not enough; docs/probing.md shows samples of the files. Test examples are
+never trained on.
 
 DIR receives TASK.json, TASK.png (accuracy over layers) and table.md, rewritten after each model.
 Results of other models in it are kept, so a comparison can grow.
+
+The task abx needs no classifier: how often is a phone X nearer to another phone B than to A, the
+same phone, within and across speakers? It takes the items of --items, or makes them of the phones
+of FOLDER, as the task phones reads them. DIR receives abx.json, abx.png and abx.md.
+
+The task units takes --units in place of a model, and the labels of the task phones: purity of
+phones and clusters, phone-normalised mutual information, and bitrate. DIR receives units.json and
+units.md.
 
 Needs more packages: pip install '.[probe]'.
 """
@@ -44,7 +57,12 @@ examples:
   auricle probe --models fbank,tera_mini --task words --data tests/data/words --out probes
   auricle probe --model tera --task phones --data corpora/librispeech --out probes
   auricle probe --models fbank,mel,tera --task phones,words,speakers --data corpora --out probes
+  auricle probe --models fbank,tera_mini --task abx --data corpora/librispeech --out probes
+  auricle probe --model hubert --task abx --data audio --items triphones.item
+  auricle probe --units units.safetensors --task units --data corpora/librispeech --out probes
 """
+
+LINEAR_TASKS = "phones, words, speakers"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,12 +72,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--models", metavar="MODEL,...", type=words, help="several, compared in one table"
     )
+    model.add_argument(
+        "--units",
+        metavar="FILE",
+        type=Path,
+        help="units of `auricle units`, for the task units; they name their encoder",
+    )
     parser.add_argument(
         "--task",
         metavar="TASK,...",
         type=words,
         required=True,
-        help="phones, words, speakers, or several of them",
+        help=f"{LINEAR_TASKS}, abx, or several of them; or units",
     )
     parser.add_argument(
         "--data",
@@ -81,12 +105,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="seed of the split of each speaker's utterances into training and test (default: 0)",
     )
+    _add_abx(parser)
     add_weights(parser)
     add_device(parser)
 
 
+def _add_abx(parser: argparse.ArgumentParser) -> None:
+    abx = parser.add_argument_group("items of the task abx")
+    abx.add_argument(
+        "--items",
+        metavar="FILE",
+        type=Path,
+        help="an item file of ZeroSpeech's, with FOLDER any input of extract",
+    )
+    abx.add_argument(
+        "--save-items", metavar="FILE", type=Path, help="write the items of FOLDER's phones"
+    )
+    abx.add_argument(
+        "--triphone",
+        action="store_true",
+        help="items from the onset of the phone before to the offset of the phone after",
+    )
+    abx.add_argument(
+        "--any-context", action="store_true", help="compare phones whatever their neighbours"
+    )
+    abx.add_argument(
+        "--distance",
+        choices=("angular", "euclidean"),
+        default="angular",
+        help="between frames (default: angular)",
+    )
+    abx.add_argument(
+        "--max-group",
+        metavar="N",
+        type=whole_number,
+        default=10,
+        help="most items of one phone, context and speaker, drawn by --seed; 0 for all "
+        "(default: 10)",
+    )
+    abx.add_argument(
+        "--max-speakers",
+        metavar="N",
+        type=whole_number,
+        default=5,
+        help="most speakers of X for one A and its speaker, drawn by --seed; 0 for all "
+        "(default: 5)",
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Probe, print accuracies, and write results after each model.
+    """Probe, print accuracies and errors, and write results after each model.
 
     Raises:
         AuricleError: A corpus, a model or a layer is wrong, scikit-learn or matplotlib is missing,
@@ -94,10 +162,14 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from auricle.plotting.figures import check_plotting
     from auricle.probing.probe import check_classifier
-    from auricle.probing.report import add_result, layer_lines, markdown_table, read_folder
+    from auricle.probing.report import markdown_table, read_folder
     from auricle.probing.tasks import read_task
 
-    check_classifier()
+    if arguments.units is not None or "units" in arguments.task:
+        return _run_units(arguments)
+    linear = [name for name in arguments.task if name != "abx"]
+    if linear:
+        check_classifier()
     models = arguments.models or [arguments.model]
     if len(models) > 1 and (arguments.checkpoint or arguments.config):
         raise AuricleError(
@@ -108,23 +180,53 @@ def run(arguments: argparse.Namespace) -> int:
     if out is not None:
         check_folder(out)
         check_plotting(out / "figure.png")
-    tasks = [read_task(name, arguments.data, seed=arguments.seed) for name in arguments.task]
-    if out is not None:
+    tasks = [read_task(name, arguments.data, seed=arguments.seed) for name in linear]
+    abx = _Abx(arguments, out) if "abx" in arguments.task else None
+    if out is not None and linear:
         read_folder(out)  # raises before any work where results cannot be added
     results: list[ProbeResult] = []
     for model in models:
         arguments.model = model
         encoder = load_encoder(arguments)
         layers = _layers(encoder, arguments.layers)
-        for task in tasks:
-            result = _probe(encoder, task, layers, model)
-            results.append(result)
-            if out is not None:
-                add_result(out, result)
-            print("\n".join(layer_lines(result)), flush=True)
-    print("", *markdown_table(results), sep="\n")
+        results += [_probe(encoder, task, layers, model, out) for task in tasks]
+        if abx is not None:
+            abx.measure(encoder, layers, model)
+    if results:
+        print("", *markdown_table(results), sep="\n")
+    if abx is not None:
+        print("", *abx.table(), sep="\n")
     if out is not None:
         print(f"\nwrote results and pictures to {out}")
+    return 0
+
+
+def _run_units(arguments: argparse.Namespace) -> int:
+    """Measure the worth of a file of units, print it and write the result."""
+    from auricle.probing.tasks import read_phones
+    from auricle.probing.units import add_units, measure_units, read_units_results, units_lines
+    from auricle.units.codebook import load_units
+
+    if arguments.units is None or arguments.task != ["units"]:
+        raise AuricleError(
+            "the task units measures a file of units, with the encoder that they name: pass "
+            "--task units --units FILE without other tasks, and no --model"
+        )
+    out: Path | None = arguments.out
+    if out is not None:
+        check_folder(out)
+        read_units_results(out / "units.json")  # raises before any work
+    units = load_units(arguments.units)
+    _, utterances = read_phones(arguments.data)
+    encoder = units.load_encoder(device=arguments.device)
+    name = arguments.units.name
+    with _seconds_bar(f"{name}, units", utterances) as bar:
+        result = measure_units(encoder, units, utterances, name=name, on_seconds=bar.update)
+    if out is not None:
+        add_units(out, result)
+    print("\n".join(units_lines(result)))
+    if out is not None:
+        print(f"\nwrote results to {out}")
     return 0
 
 
@@ -135,20 +237,81 @@ def _layers(encoder: Encoder, wanted: Sequence[str] | None) -> list[str] | None:
     return [encoder.layer_info(layer_argument(layer)).name for layer in wanted]
 
 
-def _probe(encoder: Encoder, task: Task, layers: list[str] | None, model: str) -> ProbeResult:
-    """Probe an encoder on one task, with a progress bar."""
+def _probe(
+    encoder: Encoder, task: Task, layers: list[str] | None, model: str, out: Path | None
+) -> ProbeResult:
+    """Probe an encoder on one task, with a progress bar; print and write the result."""
+    from auricle.probing.probe import probe
+    from auricle.probing.report import add_result, layer_lines
+
+    with _seconds_bar(f"{model}, {task.name}", task.utterances) as bar:
+        result = probe(encoder, task, layers=layers, model=model, on_seconds=bar.update)
+    if out is not None:
+        add_result(out, result)
+    print("\n".join(layer_lines(result)), flush=True)
+    return result
+
+
+class _Abx:
+    """The task abx: its items and settings, and the results so far."""
+
+    def __init__(self, arguments: argparse.Namespace, out: Path | None) -> None:
+        from auricle.probing.abx_report import abx_settings, comparable_abx
+        from auricle.probing.items import read_item_task, write_items
+
+        self._task = read_item_task(arguments.data, arguments.items, triphones=arguments.triphone)
+        self._out = out
+        self._results: list[AbxResult] = []
+        self._settings = abx_settings(
+            self._task,
+            any_context=arguments.any_context,
+            distance=arguments.distance,
+            max_group=arguments.max_group or None,
+            max_speakers=arguments.max_speakers or None,
+            seed=arguments.seed,
+        )
+        if out is not None:
+            comparable_abx(out, self._settings)  # raises before any work
+        if arguments.save_items is not None:
+            write_items(arguments.save_items, chain.from_iterable(self._task.items))
+
+    def measure(self, encoder: Encoder, layers: list[str] | None, model: str) -> None:
+        """Measure a model, with progress bars; print and write the result."""
+        from tqdm import tqdm
+
+        from auricle.probing.abx_probe import measure_abx
+        from auricle.probing.abx_report import abx_lines, add_abx
+
+        with (
+            _seconds_bar(f"{model}, abx", self._task.utterances) as seconds,
+            tqdm(desc=f"{model}, scores", total=1.0, disable=None, leave=False) as scores,
+        ):
+            result = measure_abx(
+                encoder,
+                self._task,
+                self._settings,
+                layers=layers,
+                model=model,
+                on_seconds=seconds.update,
+                on_share=scores.update,
+            )
+        self._results.append(result)
+        if self._out is not None:
+            add_abx(self._out, self._settings, result)
+        print("\n".join(abx_lines(result)), flush=True)
+
+    def table(self) -> list[str]:
+        """Lines of the table of all models."""
+        from auricle.probing.abx_report import abx_table
+
+        return abx_table(self._results)
+
+
+def _seconds_bar(name: str, utterances: Sequence[Utterance]) -> Any:
+    """A progress bar over the seconds of audio."""
     from tqdm import tqdm
 
     from auricle.corpus.reading import seconds_by_header
-    from auricle.probing.probe import probe
 
-    seconds = sum(seconds_by_header(utterance) or 0.0 for utterance in task.utterances)
-    with tqdm(
-        desc=f"{model}, {task.name}",
-        total=seconds,
-        unit="s",
-        unit_scale=True,
-        disable=None,
-        leave=False,
-    ) as bar:
-        return probe(encoder, task, layers=layers, model=model, on_seconds=bar.update)
+    seconds = sum(seconds_by_header(utterance) or 0.0 for utterance in utterances)
+    return tqdm(desc=name, total=seconds, unit="s", unit_scale=True, disable=None, leave=False)

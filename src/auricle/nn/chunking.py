@@ -88,12 +88,12 @@ class HaloChunk:
     lengths: list[int]
 
     def of(self, x: Tensor) -> Tensor:
-        """The part (rows, C, inputs) of the whole input `x` (B, C, S); a view where it can be."""
+        """The part (rows, C, inputs, ...) of `x` (B, C, S, ...); a view where it can be."""
         part = x[:, :, self.inputs]
         return part if len(self.rows) == len(x) else part[self.rows]
 
     def own(self, y: Tensor, hop: int) -> Tensor:
-        """Crop a layer's output for the part to these frames: (rows, D, frames).
+        """Crop a layer's output for the part to these frames: (rows, D, frames, ...).
 
         Of a layer that is `hop` inputs from frame to frame, and so may run at a higher rate.
         """

@@ -61,6 +61,22 @@ class ConvPositionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         return (window,) * self.depth
 
 
+def _grouped_conv(x: Tensor, weight: Tensor, bias: Tensor | None, num_groups: int) -> Tensor:
+    """Convolution (B, D, T - kernel_size + 1) of `x` (B, D, T), in the type of `x`."""
+    if _is_wrong_in_bfloat16(x, weight):
+        with torch.autocast("cpu", enabled=False):
+            wide = None if bias is None else bias.float()
+            return F.conv1d(x.float(), weight.float(), wide, groups=num_groups).to(x.dtype)
+    return F.conv1d(x, weight.to(x.dtype), bias, groups=num_groups)
+
+
+class _GroupedConv(nn.Conv1d):
+    """A convolution in groups without padding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _grouped_conv(x, self.weight, self.bias, self.groups)
+
+
 class ConvPositions(nn.Module):
     """Positions (B, T, D) of frames (B, T, D) that hold zeros on padding."""
 
@@ -74,7 +90,7 @@ class ConvPositions(nn.Module):
             self.convs = nn.ModuleList([WeightNormConv(config, dim=dim)])
         else:
             self.convs = nn.ModuleList(
-                nn.Conv1d(dim, dim, config.kernel_size, groups=config.num_groups)
+                _GroupedConv(dim, dim, config.kernel_size, groups=config.num_groups)
                 for _ in range(config.depth)
             )
         if config.kind == "batch_norm":
@@ -144,7 +160,7 @@ class WeightNormConv(Prepacking):
     def forward(self, x: Tensor) -> Tensor:
         """Convolution (B, D, T - kernel_size + 1) of `x` (B, D, T)."""
         weight = self.cached_from("weight", (self.weight_v, self.weight_g), self.folded)
-        return F.conv1d(x, weight.to(x.dtype), self.bias, groups=self.num_groups)
+        return _grouped_conv(x, weight, self.bias, self.num_groups)
 
     def folded(self) -> Tensor:
         """The convolution's weight (D, D / groups, kernel_size), the norm folded in."""
@@ -154,3 +170,15 @@ class WeightNormConv(Prepacking):
         )
         weight: Tensor = self.weight_v * (self.weight_g / norms).to(self.weight_v.dtype)
         return weight
+
+
+def _is_wrong_in_bfloat16(x: Tensor, weight: Tensor) -> bool:
+    """True where a CPU with AMX convolves wrongly, for which float32 has to do.
+
+    oneDNN 3.12 of torch 2.13 does where a group has an even number of channels below 16 and the
+    kernel a multiple of 8 taps (findings/torch-bf16-conv1d-of-few-channels-is-wrong.sh).
+    """
+    num_channels, num_taps = weight.shape[1:]
+    if x.device.type != "cpu" or num_channels >= 16 or num_channels % 2 or num_taps % 8:
+        return False
+    return x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")

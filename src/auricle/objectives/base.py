@@ -21,6 +21,42 @@ from auricle.nn.quantizer import LogitCodebook, LogitQuantizer
 class ObjectiveConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of objective configurations: frozen, keyword-only, validated on construction."""
 
+    @property
+    def unit_targets(self) -> tuple[UnitTargets, ...]:
+        """Codebooks whose units the loss predicts; none for most losses."""
+        return ()
+
+
+class UnitTargets(ObjectiveConfig, frozen=True, kw_only=True):
+    """Units of frames that a loss predicts (`[[objective.targets]]`): a codebook, read or fitted.
+
+    Attributes:
+        num_units: Entries of the codebook.
+        num_stages: Stages of a residual codebook, each of which is predicted; 1 for a plain one.
+        units: File of units (`auricle units fit`), which decides what follows; None to fit them on
+            the training audio when training begins.
+        model: Encoder whose frames are clustered, as `auricle.load` takes it: `mfcc_deltas` for a
+            first iteration (section 2.1), then an encoder that was trained before.
+        layer: Layer of it; None for its default layer.
+        sample: Part of the utterances to fit on.
+        seed: Seed of the fit.
+    """
+
+    num_units: int
+    num_stages: int = 1
+    units: str | None = None
+    model: str = "mfcc_deltas"
+    layer: str | None = None
+    sample: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_units < 2 or self.num_stages < 1 or not 0 < self.sample <= 1:
+            raise ValueError(
+                "num_units must be at least 2, num_stages at least 1 and sample above 0 and at "
+                f"most 1, but they are {self.num_units}, {self.num_stages} and {self.sample}"
+            )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loss:

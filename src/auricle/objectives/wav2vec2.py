@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.models.waveform_transformer import Wav2Vec2
+from auricle.models.waveform_transformer import Wav2Vec2, WaveformTransformerEncoder
 from auricle.nn.batch import Batch, Layout
 from auricle.objectives.base import (
     Loss,
@@ -264,7 +264,7 @@ class Wav2Vec2Objective(Objective):
 
 
 @torch.no_grad()
-def initialise(encoder: Wav2Vec2) -> None:
+def initialise(encoder: WaveformTransformerEncoder) -> None:
     """Initialise an encoder as fairseq does, from torch's global generator.
 
     Convolutions of the extractor by He's rule (arXiv:1502.01852); linear layers of the Transformer

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auricle.corpus.reading import decode_utterance, seconds_by_header
-from auricle.corpus.utterance import Segment
+from auricle.corpus.utterance import Segment, Utterance
 from auricle.errors import AudioError
 from auricle.geometry import SAMPLE_RATE
-from auricle.info import LayerInfo
+from auricle.info import FinalNorm, LayerInfo
 from auricle.models.base import Encoder
 from auricle.probing.tasks import Task
 
@@ -64,27 +64,57 @@ def collect(
     seconds = [_seconds(seconds_by_header(utterance)) for utterance in task.utterances]
     steps = {layer.name: _frame_step(layer, seconds, max_frames) for layer in layers}
     parts: dict[str, list[Any]] = {layer.name: [None] * len(seconds) for layer in layers}
-    for batch in _batches(seconds):
-        waveforms = [_read(encoder, task, index) for index in batch]
-        for index, waveform, outputs in zip(
-            batch, waveforms, _encode(encoder, waveforms, layers), strict=True
-        ):
-            for layer in layers:
-                x = outputs[layer.name]
-                if task.target is None:
-                    times = encoder.frame_times(len(waveform), layer.name)
-                    segments = task.utterances[index].segments
-                    parts[layer.name][index] = _frames(x, times, segments, steps[layer.name])
-                else:
-                    # In float64: means over long utterances would lose digits.
-                    mean = x.mean(dim=0, dtype=torch.float64, keepdim=True).float().numpy()
-                    parts[layer.name][index] = (mean, [task.utterances[index].labels[task.target]])
-        on_seconds(sum(seconds[index] for index in batch))
+    for one in encoded(encoder, task.utterances, layers, on_seconds=on_seconds):
+        utterance = task.utterances[one.index]
+        for layer in layers:
+            x = one.layers[layer.name]
+            if task.target is None:
+                times = encoder.frame_times(one.num_samples, layer.name)
+                part = _frames(x, times, utterance.segments, steps[layer.name])
+            else:
+                # In float64: means over long utterances would lose digits.
+                mean = x.mean(dim=0, dtype=torch.float64, keepdim=True).float().numpy()
+                part = (mean, [utterance.labels[task.target]])
+            parts[layer.name][one.index] = part
     # Popped one by one, so that concatenation needs twice the memory of one layer, not of all.
     return {
         name: _joined(parts.pop(name), steps[name] if task.labels_frames else 1)
         for name in list(parts)
     }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncodedUtterance:
+    """Layers (T, D) of an utterance by name, on the CPU; its index and its number of samples."""
+
+    index: int
+    num_samples: int
+    layers: Mapping[str, Tensor]
+
+
+def encoded(
+    encoder: Encoder,
+    utterances: Sequence[Utterance],
+    layers: Sequence[LayerInfo],
+    *,
+    final_norm: FinalNorm = "keep",
+    on_seconds: Callable[[float], object] = lambda seconds: None,
+) -> Iterator[EncodedUtterance]:
+    """Encode utterances in one pass over their audio, the longest first.
+
+    `final_norm` is as in a call of the encoder. `on_seconds` is called with the seconds of audio
+    encoded since its last call.
+
+    Raises:
+        AudioError: A file cannot be decoded or is too short for the encoder.
+    """
+    seconds = [_seconds(seconds_by_header(utterance)) for utterance in utterances]
+    for batch in _batches(seconds):
+        waveforms = [_read(encoder, utterances[index]) for index in batch]
+        outputs = _encode(encoder, waveforms, layers, final_norm)
+        for index, waveform, output in zip(batch, waveforms, outputs, strict=True):
+            yield EncodedUtterance(index=index, num_samples=len(waveform), layers=output)
+        on_seconds(sum(seconds[index] for index in batch))
 
 
 def label_frames(times: Tensor, segments: Sequence[Segment]) -> NDArray[np.int64]:
@@ -132,8 +162,7 @@ def _batches(seconds: Sequence[float]) -> Iterator[list[int]]:
         yield batch
 
 
-def _read(encoder: Encoder, task: Task, index: int) -> Tensor:
-    utterance = task.utterances[index]
+def _read(encoder: Encoder, utterance: Utterance) -> Tensor:
     waveform = decode_utterance(utterance, sample_rate=SAMPLE_RATE)
     if len(waveform) < encoder.min_samples:
         raise AudioError(
@@ -145,11 +174,15 @@ def _read(encoder: Encoder, task: Task, index: int) -> Tensor:
 
 
 def _encode(
-    encoder: Encoder, waveforms: Sequence[Tensor], layers: Sequence[LayerInfo]
+    encoder: Encoder,
+    waveforms: Sequence[Tensor],
+    layers: Sequence[LayerInfo],
+    final_norm: FinalNorm,
 ) -> Iterator[Mapping[str, Tensor]]:
     """Layers (T, D) of each waveform by name, on the CPU."""
     with torch.inference_mode():
-        for output in encoder.layers(waveforms, [layer.name for layer in layers]):
+        names = [layer.name for layer in layers]
+        for output in encoder.layers(waveforms, names, final_norm=final_norm):
             yield {name: frames.cpu() for name, frames in output.items()}
 
 

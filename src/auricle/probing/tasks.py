@@ -85,15 +85,7 @@ def read_task(name: str, data: str | Path, *, seed: int = 0) -> Task:
 def _read_phones(data: str | Path, seed: int) -> Task:
     """Phone task: leave-one-speaker-out folds."""
     del seed  # nothing is random
-    if is_list(data):
-        where: str | Path = data
-        utterances = [
-            dataclasses.replace(one, segments=_in_order(one.source, _segments_beside(one)))
-            for one in _labelled(data, ("speaker",))
-        ]
-    else:
-        where = find_table("phones", Path(data), "phones.tsv", "librispeech")
-        utterances = _with_phones(where)
+    where, utterances = read_phones(data)
     groups = _indices_by([one.labels["speaker"] for one in utterances])
     if len(groups) < 2:
         raise AuricleError(
@@ -110,6 +102,22 @@ def _read_phones(data: str | Path, seed: int) -> Task:
         for speaker, test in groups.items()
     )
     return Task(name="phones", utterances=tuple(utterances), folds=folds, target=None)
+
+
+def read_phones(data: str | Path) -> tuple[str | Path, list[Utterance]]:
+    """Utterances with the label `speaker` and their phones as segments; the list that names them.
+
+    Raises:
+        AuricleError: The corpus is not complete.
+        MissingExtraError: The input needs a package that is not installed.
+    """
+    if not is_list(data):
+        table = find_table("phones", Path(data), "phones.tsv", "librispeech")
+        return table, _with_phones(table)
+    return data, [
+        dataclasses.replace(one, segments=_in_order(one.source, _segments_beside(one)))
+        for one in _labelled(data, ("speaker",))
+    ]
 
 
 def _with_phones(table: Path) -> list[Utterance]:

@@ -23,6 +23,7 @@ from auricle.errors import RecipeError
 from auricle.geometry import SAMPLE_RATE
 from auricle.training.corpus import Corpus
 from auricle.training.recipe import DataOptions
+from auricle.training.targets import NO_UNIT, CorpusUnits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,30 +151,43 @@ PREFETCHED_BATCHES = 4
 
 
 class TrainingBatch(NamedTuple):
-    """Waveforms (B, S), zero on padding, and the position in the data after them."""
+    """Waveforms (B, S), zero on padding, and the position in the data after them.
+
+    `targets` are the units of their frames (B, T, K), -1 on padding, for a loss that predicts them.
+    """
 
     waveforms: Tensor
     num_samples: list[int]
     following: DataPosition
+    targets: Tensor | None = None
 
 
 class CropDataset(Dataset[TrainingBatch]):
     """Map-style dataset from planned batches to waveforms.
 
     `decoded` are the waveforms of all utterances, if decoded beforehand; without them each crop is
-    read from its file.
+    read from its file. `units` are those of the corpus, for a loss that predicts them.
     """
 
-    def __init__(self, corpus: Corpus, decoded: Sequence[Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        decoded: Sequence[Tensor] | None = None,
+        units: CorpusUnits | None = None,
+    ) -> None:
         self.utterances = corpus.utterances
         self.decoded = decoded
+        self.units = units
 
     def __getitem__(self, order: PlannedBatch) -> TrainingBatch:
         waveforms = [self._read(crop) for crop in order.crops]
         num_samples = [len(waveform) for waveform in waveforms]
-        return TrainingBatch(
-            pad_sequence(waveforms, batch_first=True), num_samples, order.following
-        )
+        padded = pad_sequence(waveforms, batch_first=True)
+        targets = None
+        if self.units is not None:
+            rows = [self.units.of(c.utterance, c.start, c.num_samples) for c in order.crops]
+            targets = pad_sequence(rows, batch_first=True, padding_value=NO_UNIT)
+        return TrainingBatch(padded, num_samples, order.following, targets)
 
     def _read(self, crop: Crop) -> Tensor:
         utterance = self.utterances[crop.utterance]
@@ -188,6 +202,7 @@ def load_batches(
     num_workers: int,
     decoded: Sequence[Tensor] | None,
     pin_memory: bool,
+    units: CorpusUnits | None = None,
 ) -> Iterator[TrainingBatch]:
     """Load the batches of a stream in its order, whatever the number of workers.
 
@@ -196,12 +211,13 @@ def load_batches(
         num_workers: Worker processes; 0 loads in this process.
         decoded: Waveforms of all utterances, or None to read the files.
         pin_memory: Whether to put batches into pinned memory, for faster transfers to a GPU.
+        units: Units of the corpus, for a loss that predicts them.
 
     Raises:
         AudioError: A file cannot be decoded.
     """
     loader = DataLoader(
-        CropDataset(stream.corpus, decoded),
+        CropDataset(stream.corpus, decoded, units),
         batch_size=None,
         sampler=stream,
         num_workers=num_workers,

@@ -45,6 +45,7 @@ from auricle.training.monitoring import (
     save_curves,
 )
 from auricle.training.recipe import Recipe
+from auricle.training.targets import prepare_units
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -272,6 +273,10 @@ class Trainer:
         decoded = None
         if settings.caches_audio:
             decoded = [utterance.read() for utterance in self.corpus.utterances]
+        units = None
+        if targets := self.recipe.objective.unit_targets:
+            frames = self.objective.encoder.layer_infos[-1].geometry
+            units = prepare_units(targets, self.corpus, self.out, frames, self.accelerator)
         stream = BatchStream(
             corpus=self.corpus,
             options=self.recipe.data,
@@ -285,6 +290,7 @@ class Trainer:
             num_workers=settings.num_workers,
             decoded=decoded,
             pin_memory=self.accelerator.device.type == "cuda",
+            units=units,
         )
 
     def _record(self, monitor: Monitor | None, means: StepMeans) -> None:
@@ -341,12 +347,16 @@ class Trainer:
             # Gradients are all-reduced once per step.
             is_last = index + 1 == num_batches
             quiet = contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model)
+            predicted = {}
+            if batch.targets is not None:
+                predicted["targets"] = batch.targets.to(device, non_blocking=True)
             with quiet:
                 loss: Loss = self.model(
                     batch.waveforms.to(device, non_blocking=True),
                     batch.num_samples,
                     step=self.step,
                     generator=self.generator,
+                    **predicted,
                 )
                 self.accelerator.backward(loss.value / num_batches)
             value += loss.value.detach() / num_batches
