@@ -36,6 +36,7 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "shtab": "completion",
     "sklearn": "probe",
     "starlette": "explore",
     "tensorboard": "train",
