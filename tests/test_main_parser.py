@@ -44,7 +44,7 @@ def test_help_shows_purpose_options_and_an_example(
     ],
 )
 def test_every_command_runs_its_own_module(arguments: list[str]) -> None:
-    assert build_parser("1").parse_args(arguments).run is COMMANDS[arguments[0]].run
+    assert build_parser("1").parse_args(arguments).run == COMMANDS[arguments[0]].run
 
 
 def test_what_extract_takes_by_default() -> None:

@@ -176,7 +176,7 @@ def auricle(*arguments: str) -> None:
 
 def speech() -> str:
     """The folder of the bundled speech."""
-    from auricle.audio.samples import sample_paths
+    from auricle.audio.inputs import sample_paths
 
     return str(sample_paths()[0].parent)
 

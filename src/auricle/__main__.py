@@ -17,21 +17,16 @@ from auricle.errors import AuricleError
 
 try:
     from auricle.cli import (
-        cache,
-        check,
-        compare,
-        convert,
-        demo,
-        explore,
         export,
         extract,
         info,
         listing,
-        plot,
+        pictures,
         pretrain,
         probe,
+        trials,
         units,
-        verify,
+        weights,
     )
     from auricle.cli.options import Parser, PrintCompletion
 except AuricleError as error:  # a data file of the library is damaged
@@ -47,7 +42,9 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 class Command(Protocol):
-    """A module of the command line: help texts, arguments and `run`.
+    """A command: help texts, arguments and `run`.
+
+    It is a module of `auricle.cli`, or a class of one that holds several.
 
     All of them are imported at every start: heavy imports belong inside `run`.
     """
@@ -67,20 +64,20 @@ COMMANDS: dict[str, Command] = {
     "extract": extract,
     "list": listing,
     "info": info,
-    "plot": plot,
-    "compare": compare,
-    "explore": explore,
-    "check": check,
-    "convert": convert,
+    "plot": pictures.Plot(),
+    "compare": pictures.Compare(),
+    "explore": pictures.Explore(),
+    "check": trials.Check(),
+    "convert": weights.Convert(),
     "export": export,
-    "verify": verify,
-    "cache": cache,
+    "verify": weights.Verify(),
+    "cache": weights.Cache(),
     "pretrain": pretrain,
     "probe": probe,
     "units": units,
-    "demo": demo,
+    "demo": trials.Demo(),
 }
-"""Modules of the commands, in the order in which the help shows them."""
+"""The commands, in the order in which the help shows them."""
 
 
 def build_parser(version: str) -> argparse.ArgumentParser:

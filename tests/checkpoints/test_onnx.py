@@ -12,7 +12,7 @@ import torch
 
 import auricle
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.checkpoints import onnx
 from auricle.errors import AuricleError, OutputError
 from auricle.models.base import Encoder

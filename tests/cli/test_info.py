@@ -14,7 +14,7 @@ import auricle
 from auricle.__main__ import main
 from auricle.catalogue.search import find
 from auricle.hub.cache import cached_path, embedded_path
-from auricle.models.apc import ApcConfig
+from auricle.models.predictive_coding import ApcConfig
 
 
 def facts_of(capsys: pytest.CaptureFixture[str], model: str | Path) -> dict[str, str]:

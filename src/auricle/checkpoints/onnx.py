@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AuricleError
 from auricle.files.atomic import refuse_used_folder, write_whole_folder
 from auricle.geometry import SAMPLE_RATE

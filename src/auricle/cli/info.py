@@ -130,7 +130,7 @@ def _print_json(facts: Mapping[str, Any]) -> None:
 
 
 def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
-    from auricle.files.digests import pinned_sha256
+    from auricle.files.atomic import pinned_sha256
     from auricle.hub.cache import cached_path, embedded_path
     from auricle.hub.location import availability, known_num_bytes
 
@@ -195,7 +195,7 @@ def _prefix(record: Record) -> str:
 def _own_facts(place: str | Path, arguments: argparse.Namespace) -> Facts:
     """Yield the facts of a checkpoint of the user's own, at a path or a URL."""
     from auricle.catalogue import search
-    from auricle.files.digests import file_sha256
+    from auricle.files.atomic import file_sha256
     from auricle.info import RANDOM_WEIGHTS
 
     info = load_encoder(arguments).info

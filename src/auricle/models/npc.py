@@ -16,13 +16,11 @@ from auricle.inference.streaming.stages import Step
 from auricle.info import LayerInfo
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
-from auricle.nn.activations import ACTIVATIONS
 from auricle.nn.batch import Batch, Lengths, pad_rows, padding_mask, zero_padding
-from auricle.nn.chunking import HaloChunk, halo_chunks
 from auricle.nn.conv import Conv1d, as_windows, frame_windows
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import may_overwrite
-from auricle.nn.depth import check_depth
+from auricle.nn.cpu.policy import HaloChunk, halo_chunks, may_overwrite
+from auricle.nn.layers import ACTIVATIONS, check_depth
 from auricle.nn.linear import Linear
 from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths

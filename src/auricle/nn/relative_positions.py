@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from auricle.nn.attention import SelfAttention, attend, attend_packed, columns_of
 from auricle.nn.batch import Layout, as_ints
-from auricle.nn.chunking import chunks
-from auricle.nn.cpu.policy import is_traced
+from auricle.nn.cpu.policy import chunks, is_traced
 from auricle.nn.linear import Linear
 
 WAVELENGTH_BASE = 10_000.0
