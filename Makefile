@@ -17,20 +17,23 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PYTEST = $(BIN)/pytest --numprocesses auto --no-loadscope-reorder
 
-.PHONY: demo test test-quick test-all style types tests installs docs cards clean
+# Tests that mostly wait, for a browser and for Ray, and leave a processor to others.
+WAITING := tests/explore/test_page.py tests/explore/test_page_browser.py tests/extraction/test_ray.py
+
+.PHONY: demo test test-quick test-all style types tests waiting installs docs cards clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/auricle demo --out demo
 
-# Types are checked beside the tests, which leave some of the processors idle at times.
+# Beside the tests, which keep all processors busy, types are checked and other tests wait.
 test: $(VENV)/test-installed style
-	$(MAKE) --no-print-directory --jobs 2 types tests
+	$(MAKE) --no-print-directory --jobs 3 types waiting tests
 
 test-quick: $(VENV)/test-installed style
 	$(PYTEST) -m "not slow"
 
 test-all: $(VENV)/test-installed style
-	$(MAKE) --no-print-directory --jobs 2 types tests WHOLE=--whole
+	$(MAKE) --no-print-directory --jobs 3 types waiting tests WHOLE=--whole
 
 style: $(VENV)/test-installed
 	$(BIN)/ruff check .
@@ -40,7 +43,14 @@ types: $(VENV)/test-installed
 	$(BIN)/mypy
 
 tests: $(VENV)/test-installed
-	AURICLE_SCREENSHOTS=$(CURDIR)/screenshots $(PYTEST) $(WHOLE)
+	$(PYTEST) $(addprefix --ignore=,$(WAITING)) $(WHOLE)
+
+# Its report comes at its end and in one piece, not among the lines of the tests beside it.
+waiting: export AURICLE_SCREENSHOTS := $(CURDIR)/screenshots
+waiting: export OMP_NUM_THREADS := 1
+waiting: $(VENV)/test-installed
+	@report=$$($(BIN)/pytest --quiet $(WAITING) $(WHOLE) 2>&1); status=$$?; \
+	printf '\n%s\n' "$$report"; exit $$status
 
 installs: $(VENV)/test-installed
 	$(BIN)/python tools/check_installs.py

@@ -141,9 +141,9 @@ class GroupScheduling(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors, for tests wait for processes, disks and a browser."""
+    """As many as there are processors; pytest-xdist counts cores, where psutil is installed."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return (len(affinity(0)) if affinity else os.cpu_count() or 1) + 1
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @pytest.hookimpl(optionalhook=True)

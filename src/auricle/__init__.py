@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from auricle.checkpoints.export import (
         export_to_transformers as export_to_transformers,
     )
+    from auricle.checkpoints.onnx import export_to_onnx as export_to_onnx
     from auricle.errors import AudioError as AudioError
     from auricle.errors import AuricleError as AuricleError
     from auricle.errors import CheckpointError as CheckpointError
@@ -80,6 +81,7 @@ _EXPORTS = {
     "collate": "auricle.models.outputs",
     "compare": "auricle.plotting.api",
     "encode_windows": "auricle.inference.approximate",
+    "export_to_onnx": "auricle.checkpoints.onnx",
     "export_to_transformers": "auricle.checkpoints.export",
     "extract": "auricle.extraction.extract",
     "fit_units": "auricle.units.fit",
@@ -122,6 +124,7 @@ __all__ = [
     "collate",
     "compare",
     "encode_windows",
+    "export_to_onnx",
     "export_to_transformers",
     "extract",
     "fit_units",

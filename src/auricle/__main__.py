@@ -28,8 +28,11 @@ try:
         units,
         weights,
     )
+    from auricle.cli.options import Parser, PrintCompletion
 except AuricleError as error:  # a data file of the library is damaged
     sys.exit(f"auricle: error: {error}")
+
+SHELLS = ("bash", "zsh", "tcsh")
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2  # as argparse
@@ -79,13 +82,19 @@ COMMANDS: dict[str, Command] = {
 
 def build_parser(version: str) -> argparse.ArgumentParser:
     """Build the parser of all commands; parsed arguments hold the command's function as `run`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="auricle",
         description="One interface for self-supervised speech encoders.",
         epilog="`auricle COMMAND --help` shows a command's options and examples.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"auricle {version}")
+    parser.add_argument(
+        "--print-completion",
+        choices=SHELLS,
+        action=PrintCompletion,
+        help="print the completion script of a shell (needs shtab)",
+    )
     parser.set_defaults(run=lambda _: parser.exit(EXIT_USAGE, parser.format_help()))
     commands = parser.add_subparsers(metavar="COMMAND")
     for name, command in COMMANDS.items():
@@ -113,8 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         reader of standard output closed it. Usage errors exit through argparse with 2.
     """
     version: str = import_module("auricle").__version__
-    arguments = build_parser(version).parse_args(argv)
     try:
+        arguments = build_parser(version).parse_args(argv)
         status: int = arguments.run(arguments)
         # Flushed here, so that a closed pipe raises inside this function.
         sys.stdout.flush()

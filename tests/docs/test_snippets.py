@@ -80,6 +80,8 @@ NOT_RUN = {
 PAGES_OF_PICTURES = ("docs/pictures.md", "docs/pretraining.md", "docs/probing.md")
 """Pages whose pictures are drawn; those of the others would be of the same kinds."""
 
+GLOBS = re.compile(r"[*?]")
+QUOTES = re.compile(r"['\"]")
 SHELL_SYNTAX = re.compile(r"[|&;<>$`(){}*?~]")
 
 
@@ -199,6 +201,8 @@ def run_shell(fence: Fence, folder: Path) -> None:
         return
     for line in lines:
         name, *words = shlex.split(line, comments=True)
+        if not QUOTES.search(line):
+            words = [path for word in words for path in globbed(word)]
         output = io.StringIO()
         with redirect_stdout(output), redirect_stderr(output):
             try:
@@ -209,10 +213,18 @@ def run_shell(fence: Fence, folder: Path) -> None:
             fence.fail(f"`{line}` has status {status}\n{output.getvalue()}")
 
 
+def globbed(word: str) -> list[str]:
+    """The paths of a pattern, as a shell expands it; any other word by itself."""
+    found = sorted(map(str, Path().glob(word))) if GLOBS.search(word) else []
+    return found or [word]
+
+
 def is_simple(line: str) -> bool:
-    """Whether a line is a command of `COMMANDS` with plain or quoted words."""
+    """Whether a line is a command of `COMMANDS` with plain or quoted words, or with patterns."""
     words = shlex.split(line, comments=True)
     unquoted = re.sub(r"'[^']*'|\"[^\"$`]*\"|(^| )#.*", "", line)
+    if not QUOTES.search(line):
+        unquoted = GLOBS.sub("", unquoted)
     return words[0] in COMMANDS and not SHELL_SYNTAX.search(unquoted)
 
 

@@ -163,6 +163,8 @@ def transform_windows(
         (T, D).
     """
     windows = samples.unfold(0, size, stride)  # (T, size), a view
+    if torch.compiler.is_compiling():  # the number of blocks would be a constant of the graph
+        return transform(windows)
     return torch.cat([transform(block) for block in torch.split(windows, BLOCK_FRAMES)])
 
 

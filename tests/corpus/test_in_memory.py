@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 import auricle
 from auricle.errors import AudioError, AuricleError, OutputError
+from auricle.extraction.extract import Silence
 from auricle.models.base import Encoder
 
 IDS = ["s/one", "s/two", "three"]
@@ -171,6 +172,27 @@ def test_a_run_goes_on_and_notices_other_audio(
     assert not caplog.records  # waveforms that are not passed again are no lost files
     with pytest.raises(OutputError, match="holds other audio under 1 id"):
         auricle.extract({IDS[1]: wavs[IDS[0]]}, out, model=encoder)
+
+
+class Interrupting(Silence):
+    """Ends a run once the first batch is encoded."""
+
+    def advance(self, seconds: float) -> None:
+        """Stop."""
+        raise KeyboardInterrupt
+
+
+def test_the_plan_of_a_stopped_run_is_gone_on_with(
+    encoder: Encoder, wavs: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """The same waveforms lie in the same files again."""
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        auricle.extract(wavs, out, model=encoder, batch_seconds=0.1, progress=Interrupting())
+    summary = auricle.extract(iter(wavs.items()), out, model=encoder, batch_seconds=0.1)
+    assert summary.num_before + summary.num_encoded == 3
+    assert summary.num_before > 0
+    assert len(list((out / "plans").iterdir())) == 1
 
 
 def test_what_cannot_be_encoded_is_a_failure(
