@@ -28,8 +28,7 @@ from auricle.optional import optional
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MODEL_FILE = "model.onnx"
-METADATA_FILE = "auricle.json"
+MODEL_FILE, METADATA_FILE = "model.onnx", "auricle.json"
 
 OPSET = 20
 """Version of ONNX's operators; ONNX Runtime reads it since 1.17 (2024)."""
@@ -217,7 +216,7 @@ def _refusal(model: _LoneEncoder, reason: str) -> AuricleError:
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _check(model: _LoneEncoder, path: Path) -> None:
@@ -346,7 +345,9 @@ GATE_ORDER = {"GRU": (1, 0, 2), "LSTM": (0, 3, 1, 2), "RNN_TANH": (0,)}
 def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Translations into operators of ONNX that torch's exporter lacks, or has in a coarser form."""
     from onnx import TensorProto, numpy_helper
-    from onnxscript.onnx_opset import opset20 as op
+    from onnxscript.onnx_opset import opset20
+
+    op: Any = opset20  # values of the graph, not the tensors that its types speak of
 
     def hamming_window(
         window_length: int, periodic: bool, alpha: float, beta: float, **_options: object

@@ -92,7 +92,7 @@ def _show_own(place: str | Path, arguments: argparse.Namespace) -> None:
     if not arguments.json:
         _print(_own_facts(place, arguments))
         return
-    from auricle.files.digests import file_sha256
+    from auricle.files.atomic import file_sha256
 
     info = load_encoder(arguments).info
     facts: dict[str, Any] = {"place": str(place), "architecture": dataclasses.asdict(info)}
