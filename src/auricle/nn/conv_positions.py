@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from auricle.geometry import Window
 from auricle.nn.batch import zero_padding
+from auricle.nn.cpu.policy import runs_on_cpu
 from auricle.nn.cpu.prepack import Prepacking
 from auricle.nn.layers import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.norms import check_variance
@@ -179,6 +180,6 @@ def _is_wrong_in_bfloat16(x: Tensor, weight: Tensor) -> bool:
     kernel a multiple of 8 taps (findings/torch-bf16-conv1d-of-few-channels-is-wrong.sh).
     """
     num_channels, num_taps = weight.shape[1:]
-    if x.device.type != "cpu" or num_channels >= 16 or num_channels % 2 or num_taps % 8:
+    if not runs_on_cpu(x) or num_channels >= 16 or num_channels % 2 or num_taps % 8:
         return False
     return x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
