@@ -20,6 +20,7 @@ import importlib
 import io
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
+from unittest import mock
 
 import msgspec
 import pytest
@@ -338,7 +340,12 @@ def make(words: Sequence[str]) -> int:
 
 
 def python(words: Sequence[str]) -> int:
-    return run(words).returncode
+    """Run a script here, as `python SCRIPT` does, and anything else in a process of its own."""
+    if not words[0].endswith(".py"):
+        return run(words).returncode
+    with mock.patch.object(sys, "argv", list(words)):
+        runpy.run_path(words[0], run_name="__main__")
+    return 0
 
 
 def export(words: Sequence[str]) -> int:
