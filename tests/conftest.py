@@ -169,7 +169,7 @@ def own_accelerator() -> Iterator[None]:
 def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes that a run starts are forks of the server of `forks`, so that torch is there.
 
-    The library starts Python anew for each; tests/extraction/test_engines_local.py has one that does.
+    The library starts Python anew for each, as do the runs of tests/extraction/test_run_killed.py.
     """
     from torch import multiprocessing
 

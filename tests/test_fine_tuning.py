@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -97,8 +98,12 @@ def test_frozen_weights_stay(script: ModuleType, task: Task) -> None:
 def test_the_script_prints_both_accuracies(
     script: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    out = tmp_path / "words"
-    script.main(["--data", str(WORDS), "--layer", "all", "--steps", "2", "--out", str(out)])
+    data, out = tmp_path / "data", tmp_path / "words"
+    shutil.copytree(WORDS, data)
+    header, *rows = (data / "manifest.tsv").read_text().splitlines()
+    two = [row for row in rows if row.split("\t")[3] in ("one", "two")]
+    (data / "manifest.tsv").write_text("\n".join([header, *two]) + "\n")
+    script.main(["--data", str(data), "--layer", "all", "--steps", "2", "--out", str(out)])
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         *(f"frozen, rnn_{index}" for index in (1, 2, 3)),

@@ -243,6 +243,11 @@ def use_probe() -> None:
     auricle("probe", "--data", ".", "--task", "words", "--models", "fbank", "--out", "probes")
 
 
+def use_completion() -> None:
+    """Print what a shell completes by."""
+    auricle("--print-completion", "bash")
+
+
 def use_onnx() -> None:
     """Write an ONNX model, which is run and compared on the way."""
     auricle("export", "fbank", "--to", "onnx", "fbank-onnx")
@@ -299,6 +304,7 @@ USES: dict[str, Callable[[], None]] = {
     "train": use_train,
     "probe": use_probe,
     "formats": use_formats,
+    "completion": use_completion,
     "onnx": use_onnx,
     "ray": use_ray,
     "peers": use_peers,

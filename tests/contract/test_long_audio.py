@@ -16,7 +16,7 @@ from auricle.models.base import Encoder
 from auricle.nn import conv_stack
 from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
-from golden_cases import deviation, encoder_names, family, shared_encoder
+from golden_cases import deviation, each_architecture, encoder_names, family, shared_encoder
 
 NAMES = [
     name
@@ -67,7 +67,7 @@ def test_every_family_without_attention_is_here() -> None:
     assert [name for name in encoder_names() if not shared_encoder(name).looks_ahead] == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_architecture(NAMES))
 @pytest.mark.parametrize(("is_ragged", "is_plain"), [(False, False), (True, False), (True, True)])
 def test_stretches_change_nothing_and_bound_what_is_computed_at_once(
     monkeypatch: pytest.MonkeyPatch, name: str, is_ragged: bool, is_plain: bool

@@ -35,6 +35,8 @@ from auricle.nn import conv_stack
 from auricle.nn.batch import Batch
 from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
+from auricle.objectives.base import UnitTargets
+from auricle.objectives.hubert import HubertObjective
 from golden_cases import encoder_names, family, shared_encoder
 
 PACKAGES = tuple(
@@ -321,14 +323,18 @@ def chunks_of(num_bytes: int) -> Iterator[None]:
 def train(name: str, speech: Tensor) -> None:
     """A step of the family's objective."""
     kind = find_family(family(name)).objective_type()
-    objective = kind(copy.deepcopy(shared_encoder(name)), kind.config_type())
+    needs_units = issubclass(kind, HubertObjective)
+    options = {"targets": (UnitTargets(num_units=3),)} if needs_units else {}
+    objective = kind(copy.deepcopy(shared_encoder(name)), kind.config_type(**options))
     objective.train()
     generator = torch.Generator().manual_seed(0)
     longest = max(objective.min_samples, 9_000) + 1_000
     waveforms = speech[: 2 * longest].view(2, -1).clone()
     waveforms[1, longest - 1_000 :] = 0.0
     lengths = [longest, longest - 1_000]
-    objective(waveforms, lengths, step=0, generator=generator).value.backward()
+    counts = [objective.encoder.num_frames(length) for length in lengths]
+    given = {"targets": torch.zeros(2, max(counts), 1, dtype=torch.long)} if needs_units else {}
+    objective(waveforms, lengths, step=0, generator=generator, **given).value.backward()
 
 
 def test_a_wrong_shape_is_found() -> None:

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import os
+import io
 import re
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
-
-from forks import run as run_python
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "notebooks"
@@ -80,16 +79,20 @@ def test_it_is_small_and_says_nothing_of_the_machine(name: str) -> None:
     assert not re.search(r"/(tmp|home|root|usr|Users)\b|[Ww]arning|0x[0-9a-f]{6}", text(notebook))
 
 
-def test_first_features_prints_what_it_shows() -> None:
+@pytest.mark.usefixtures("not_laid_out")
+def test_first_features_prints_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its code alone, without a kernel."""
+    for variable, value in ENVIRONMENT.items():
+        monkeypatch.setenv(variable, value)
     saved = read("first_features")
     code = "\n".join(cell.source for cell in saved.cells if cell.cell_type == "code")
     code = re.sub(
         r"^(from matplotlib_inline|set_matplotlib_formats).*", "", code, flags=re.MULTILINE
     )
-    done = run_python(["-c", code], env={**os.environ, **ENVIRONMENT})
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == text(saved)
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        exec(code, {"__name__": "__main__"})
+    assert printed.getvalue() == text(saved)
     assert "the same alone: True" in text(saved)
     assert num_pictures(saved) == 2
 

@@ -20,6 +20,7 @@ import importlib
 import io
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
+from unittest import mock
 
 import msgspec
 import pytest
@@ -77,12 +79,13 @@ NOT_RUN = {
 }
 """Page and part of a line -> why the lines with that part are left out. Nothing else is."""
 
-PAGES_OF_PICTURES = ("docs/pictures.md", "docs/pretraining.md", "docs/probing.md")
-"""Pages whose pictures are drawn; those of the others would be of the same kinds."""
+PAGES_OF_PICTURES = ("docs/pretraining.md", "docs/probing.md")
+"""Pages whose pictures are drawn; others are of the kinds that tests/plotting and tests/cli draw."""
 
-GLOBS = re.compile(r"[*?]")
-QUOTES = re.compile(r"['\"]")
-SHELL_SYNTAX = re.compile(r"[|&;<>$`(){}*?~]")
+SHELL_SYNTAX = re.compile(r"[|&;<>$`(){}~]")
+GLOB = re.compile(r"[*?]")
+STATEFUL = re.compile(r"^ |^(cd|do|done|else|fi|for|if|set|umask|while|\w+=\S*)\b|<<")
+"""Lines of which others of their block depend, or which are parts of a statement."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +132,7 @@ def test_all_of_the_page_runs(
     found = list(fences(page))
     if not is_whole:
         monkeypatch.setitem(COMMANDS, "auricle", Sampled())
-    if page not in PAGES_OF_PICTURES:
+    if not (is_whole or page in PAGES_OF_PICTURES):
         request.getfixturevalue("undrawn_pictures")
     if any(fence.language in ("python", "sh") for fence in found):
         folder: Path = request.getfixturevalue("folder")
@@ -191,44 +194,46 @@ def run_python(fence: Fence, module: ModuleType) -> None:
 
 
 def run_shell(fence: Fence, folder: Path) -> None:
-    """Run a block: in this process where it is a list of `COMMANDS`, else by bash.
+    """Run a block: lines of `COMMANDS` in this process, others by bash, with what they depend on.
 
     Starting `auricle` takes seconds, most of them for torch.
     """
     lines = [line for line in fence.kept.splitlines() if shlex.split(line, comments=True)]
-    if not all(map(is_simple, lines)):
-        run_bash(fence, folder)
+    if any(map(STATEFUL.search, lines)):
+        run_bash(fence, fence.kept, folder)
         return
     for line in lines:
-        name, *words = shlex.split(line, comments=True)
-        if not QUOTES.search(line):
-            words = [path for word in words for path in globbed(word)]
-        output = io.StringIO()
-        with redirect_stdout(output), redirect_stderr(output):
-            try:
-                status = COMMANDS[name](words)
-            except SystemExit as end:
-                status = end.code
-        if status:
-            fence.fail(f"`{line}` has status {status}\n{output.getvalue()}")
+        if is_simple(line):
+            run_here(fence, line)
+        else:
+            run_bash(fence, line, folder)
 
 
-def globbed(word: str) -> list[str]:
-    """The paths of a pattern, as a shell expands it; any other word by itself."""
-    found = sorted(map(str, Path().glob(word))) if GLOBS.search(word) else []
-    return found or [word]
+def run_here(fence: Fence, line: str) -> None:
+    words = shlex.split(line, comments=True)
+    if GLOB.search(line):
+        expand = ["bash", "-c", f"printf '%s\\n' {line}"]
+        words = subprocess.run(
+            expand, check=True, capture_output=True, text=True
+        ).stdout.splitlines()
+    output = io.StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
+        try:
+            status = COMMANDS[words[0]](words[1:])
+        except SystemExit as end:
+            status = end.code
+    if status:
+        fence.fail(f"`{line}` has status {status}\n{output.getvalue()}")
 
 
 def is_simple(line: str) -> bool:
-    """Whether a line is a command of `COMMANDS` with plain or quoted words, or with patterns."""
+    """Whether a line is a command of `COMMANDS` with plain words, quoted words and patterns of files."""
     words = shlex.split(line, comments=True)
     unquoted = re.sub(r"'[^']*'|\"[^\"$`]*\"|(^| )#.*", "", line)
-    if not QUOTES.search(line):
-        unquoted = GLOBS.sub("", unquoted)
     return words[0] in COMMANDS and not SHELL_SYNTAX.search(unquoted)
 
 
-def run_bash(fence: Fence, folder: Path) -> None:
+def run_bash(fence: Fence, code: str, folder: Path) -> None:
     commands = folder.parent / "bin"
     commands.mkdir(exist_ok=True)
     for name, module in (("auricle", "-m auricle"), ("python", "")):
@@ -238,14 +243,14 @@ def run_bash(fence: Fence, folder: Path) -> None:
         (commands / name).write_text(f"#!/bin/sh\necho {name} needs a block of its own\nexit 1\n")
         (commands / name).chmod(0o755)
     done = subprocess.run(
-        ["bash", "-ec", fence.kept],
+        ["bash", "-ec", code],
         env={**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     if done.returncode:
-        fence.fail(f"status {done.returncode}\n{done.stdout}")
+        fence.fail(f"status {done.returncode}\n{code}\n{done.stdout}")
 
 
 def auricle(words: Sequence[str]) -> int:
@@ -335,7 +340,12 @@ def make(words: Sequence[str]) -> int:
 
 
 def python(words: Sequence[str]) -> int:
-    return run(words).returncode
+    """Run a script here, as `python SCRIPT` does, and anything else in a process of its own."""
+    if not words[0].endswith(".py"):
+        return run(words).returncode
+    with mock.patch.object(sys, "argv", list(words)):
+        runpy.run_path(words[0], run_name="__main__")
+    return 0
 
 
 def export(words: Sequence[str]) -> int:

@@ -140,6 +140,23 @@ class Heard:
         self.failures.append(reason)
 
 
+@dataclasses.dataclass
+class Stopping:
+    """Progress that stops a run like Ctrl-C, after so many batches."""
+
+    num_batches: int
+    num_encoded: int = 0
+
+    def start(self, seconds: float, num_utterances: int) -> None: ...
+    def measure(self, num_done: int, num_all: int) -> None: ...
+    def fail(self, reason: str) -> None: ...
+
+    def advance(self, seconds: float) -> None:
+        self.num_encoded += 1
+        if self.num_encoded == self.num_batches:
+            raise KeyboardInterrupt
+
+
 @pytest.fixture
 def heard() -> Heard:
     return Heard()

@@ -27,9 +27,20 @@ def shards(corpus: list[Utterance]) -> list[PlannedShard]:
     return shards
 
 
+@pytest.mark.parametrize(
+    "context",
+    # Python is started anew for those that decode audio, which the others start, in any case.
+    ["forked_workers", pytest.param(None, marks=pytest.mark.whole)],
+)
 def test_several_processes_write_what_one_does(
-    shards: list[PlannedShard], make_worker: Callable[..., Worker], tmp_path: Path
+    context: str | None,
+    shards: list[PlannedShard],
+    make_worker: Callable[..., Worker],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
+    if context is not None:
+        request.getfixturevalue(context)
     written: list[dict[str, bytes]] = []
     for name, devices in (("one", ("cpu",)), ("two", ("cpu", "cpu"))):
         seconds: list[float] = []

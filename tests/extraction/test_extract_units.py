@@ -17,6 +17,7 @@ from auricle.errors import AuricleError, OutputError
 from auricle.extraction.record import units_sha256
 from auricle.models.base import Encoder
 from auricle.units.codebook import Units, known_sha256
+from extraction.conftest import Stopping
 
 MODEL, LAYER = "tera_mini", "layer_2"
 NUM_CLUSTERS = 12
@@ -138,6 +139,24 @@ def test_text_is_in_the_order_of_the_list(corpus: Path, units: Units, tmp_path: 
     (tmp_path / "list.csv").write_text(f"id,path\n{''.join(rows[::-1])}")
     auricle.extract(tmp_path / "list.csv", tmp_path / "out", **options)
     assert (tmp_path / "out/units.txt").read_text().splitlines() == lines[::-1]
+
+
+def test_a_run_that_was_stopped_goes_on_and_gives_the_same_bytes(
+    corpus: Path, units: Units, tmp_path: Path
+) -> None:
+    """Stopped after each batch of its only shard."""
+    options: dict[str, Any] = {"units": units, "output_format": "text", "batch_seconds": 0.5}
+    undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
+    auricle.extract(corpus, undisturbed, **options)
+    for num_kept in range(len(IDS)):
+        assert len(list((out / "partial").glob("*/[!.]*"))) == num_kept
+        with pytest.raises(KeyboardInterrupt):
+            auricle.extract(corpus, out, **options, progress=Stopping(1))
+        assert not (out / "units.txt").exists()
+    auricle.extract(corpus, out, **options)
+    shards = [path.relative_to(undisturbed) for path in (undisturbed / "shards").iterdir()]
+    for name in (Path("units.txt"), *shards):
+        assert (out / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
 def test_a_run_with_other_units_is_refused(corpus: Path, units: Units, tmp_path: Path) -> None:

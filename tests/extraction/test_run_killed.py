@@ -240,6 +240,7 @@ def test_a_shard_that_is_not_whole_survives_signals(
     assert hidden == {lock_path(out).name}
 
 
+@pytest.mark.whole  # test_extract_units.py stops such a run in its own process
 def test_units_of_killed_runs_are_those_of_an_undisturbed_one(corpus: Path, tmp_path: Path) -> None:
     """Killed while batches of its only shard are flushed: the same bytes, of the text too."""
     generator = torch.Generator().manual_seed(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import shutil
 from collections.abc import Callable
@@ -19,24 +18,7 @@ from auricle.extraction.plan import PlanLimits
 from auricle.extraction.run import Summary
 from auricle.extraction.worker import Worker
 from auricle.store.reader import open as open_store
-from extraction.conftest import bytes_of, contents, extract
-
-
-@dataclasses.dataclass
-class Stopping:
-    """Progress that stops a run like Ctrl-C, after so many batches."""
-
-    num_batches: int
-    num_encoded: int = 0
-
-    def start(self, seconds: float, num_utterances: int) -> None: ...
-    def measure(self, num_done: int, num_all: int) -> None: ...
-    def fail(self, reason: str) -> None: ...
-
-    def advance(self, seconds: float) -> None:
-        self.num_encoded += 1
-        if self.num_encoded == self.num_batches:
-            raise KeyboardInterrupt
+from extraction.conftest import Stopping, bytes_of, contents, extract
 
 
 # Those left to --whole are interrupted and go on in test_run_full_disk.py and test_run_killed.py.

@@ -77,6 +77,7 @@ def run(
     return worker.run("cpu", shards, advance=advance, fail=fail)
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_shards_are_written_in_order_whole_and_by_another_thread(
     shards: list[PlannedShard], worker: Worker, num_workers: int
