@@ -122,7 +122,7 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.codes:
             (output,) = encoder.codes([waveform])
         elif arguments.window_seconds is not None:
-            from auricle.inference.windows import encode_windows
+            from auricle.inference.approximate import encode_windows
 
             (output,) = encode_windows(
                 encoder,
@@ -171,7 +171,7 @@ def long_waveform(minutes: float) -> Tensor:
     import soundfile
     import torch
 
-    from auricle.audio.samples import sample_paths
+    from auricle.audio.inputs import sample_paths
 
     waveform = torch.empty(round(minutes * 60 * SAMPLE_RATE))
     pieces = [torch.from_numpy(soundfile.read(p, dtype="float32")[0]) for p in sample_paths()]

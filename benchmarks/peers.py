@@ -49,7 +49,7 @@ from peer_workers.models import (
     ways,
 )
 
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 
 RESULTS = Path(__file__).parent / "results" / "peers.json"
 RATE = 16_000

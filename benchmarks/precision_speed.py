@@ -26,7 +26,7 @@ from precision import PRECISIONS, waveforms
 
 import auricle
 from auricle.errors import AuricleError
-from auricle.inference.precision import set_precision
+from auricle.inference.approximate import set_precision
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))

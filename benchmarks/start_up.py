@@ -45,7 +45,7 @@ TOOL = "python benchmarks/start_up.py --render"
 LOAD = "import auricle; encoder = auricle.load({!r})"
 ENCODE = """
 import torch
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 with torch.inference_mode():
     encoder([str(sample_paths()[0])])
 """

@@ -198,7 +198,7 @@ def statistics_of(
     """
     import torch
 
-    from auricle.inference import windows
+    from auricle.inference import approximate
     from auricle.models import spectral_transformer
     from auricle.nn.batch import Batch
 
@@ -231,17 +231,17 @@ def statistics_of(
 
     sinusoidal_positions, batch = (
         spectral_transformer.sinusoidal_positions,
-        windows.MAX_BATCH_SECONDS,
+        approximate.MAX_BATCH_SECONDS,
     )
     name, stand_in = ("features", parts) if hasattr(encoder, "features") else ("encode", encode)
     setattr(encoder, name, stand_in)
     if positions:  # one window at a time, for a batch has one first position
-        spectral_transformer.sinusoidal_positions, windows.MAX_BATCH_SECONDS = moved, 0.0
+        spectral_transformer.sinusoidal_positions, approximate.MAX_BATCH_SECONDS = moved, 0.0
     try:
         yield torch.arange(len(waveform), dtype=torch.float32)
     finally:
         delattr(encoder, name)
-        spectral_transformer.sinusoidal_positions, windows.MAX_BATCH_SECONDS = (
+        spectral_transformer.sinusoidal_positions, approximate.MAX_BATCH_SECONDS = (
             sinusoidal_positions,
             batch,
         )

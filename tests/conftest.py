@@ -35,17 +35,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 FOLDER = Path(__file__).parent
 
 SLOW = (
-    "extraction/test_ray.py",
+    "extraction/test_engines.py",
     "explore/test_page",
     "docs",
     "contract",
     "golden/test_mutations.py",
     "extraction/test_run",
-    "extraction/test_local.py",
+    "extraction/test_engines_local.py",
     "plotting/test_picture.py",
     "test_wheel.py",
     "test_fine_tuning.py",
-    "cli/test_compare.py",
+    "cli/test_pictures_compare.py",
     "inference/streaming/test_session.py",
     "nn/test_conv_stack.py",
     "objectives/test_base.py",
@@ -63,12 +63,12 @@ SLOW = (
     "cli/test_pretrain.py",
     "test_docs_site.py",
     "checkpoints/test_checkpoint",
-    "models/test_cpc.py",
+    "models/test_predictive_coding.py",
     "nn/test_conv_features.py",
-    "inference/test_precision.py",
+    "inference/test_approximate_precision.py",
     "models/test_pase.py",
     "test_imports.py",
-    "inference/test_windows.py",
+    "inference/test_approximate.py",
     "explore/test_drawing.py",
     "test_optional_plug_ins.py",
     "tools/test_compare_versions.py",
@@ -206,9 +206,10 @@ def any_stretch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         return
     import torch
 
-    from auricle.nn import chunking, conv_stack
+    from auricle.nn import conv_stack
+    from auricle.nn.cpu import policy
 
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 300)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 300)
     if request.param == "nothing held":
         monkeypatch.setattr(conv_stack, "HELD_BYTES", 0)
     with torch.no_grad():

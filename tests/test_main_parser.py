@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
-from auricle.__main__ import COMMANDS, build_parser
+from auricle.__main__ import COMMANDS, build_parser, main
 from auricle.cli import extract
 
 EXTRACT = ["extract", "a.wav", "--model", "m", "--out", "o"]
@@ -42,7 +44,7 @@ def test_help_shows_purpose_options_and_an_example(
     ],
 )
 def test_every_command_runs_its_own_module(arguments: list[str]) -> None:
-    assert build_parser("1").parse_args(arguments).run is COMMANDS[arguments[0]].run
+    assert build_parser("1").parse_args(arguments).run == COMMANDS[arguments[0]].run
 
 
 def test_what_extract_takes_by_default() -> None:
@@ -149,3 +151,40 @@ def test_wrong_usage_of_commands_about_the_cache(
         build_parser("1").parse_args(arguments)
     assert leave.value.code == 2
     assert "usage: auricle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["extrct", "a.wav"], "did you mean extract?"),
+        ([*EXTRACT, "--batchseconds", "3"], "did you mean --batch-seconds?"),
+        ([*EXTRACT, "--formt=npy"], "did you mean --format?"),
+        ([*EXTRACT, "--format", "npyy"], "did you mean npy?"),
+        (["units", "inf", "u"], "did you mean info?"),
+        (["cache", "remove", "m", "--yess"], None),
+        (["list", "--qqq"], None),
+    ],
+)
+def test_a_mistyped_word_gets_the_one_that_is_close(
+    arguments: list[str], hint: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leave:
+        build_parser("1").parse_args(arguments)
+    assert leave.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith(hint) if hint else "did you mean" not in error
+
+
+def test_completion_is_printed_by_shtab(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shtab = types.ModuleType("shtab")
+    shtab.complete = lambda parser, shell: f"{shell} of {parser.prog}"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "shtab", shtab)
+    with pytest.raises(SystemExit) as leave:
+        main(["--print-completion", "zsh"])
+    assert leave.value.code == 0
+    assert capsys.readouterr().out == "zsh of auricle\n"
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["--print-completion", "zsh"]) == 1
+    assert "shell completion needs shtab" in capsys.readouterr().err

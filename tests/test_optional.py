@@ -23,6 +23,7 @@ ALWAYS_THERE = {
 
 AFTER_A_CHECK = {
     "audio/ffmpeg.py": "it goes on without torchcodec",
+    "checkpoints/onnx.py": "check_packages has imported them under the guard then",
     "corpus/kaldi_lhotse.py": "lhotse has been imported under the guard then",
     "store/folder.py": "fsspec has been imported then",
 }

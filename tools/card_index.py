@@ -9,8 +9,7 @@ from card_sources import BASELINE, BASELINES, TASKS, Mini, Sources
 
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.probing.abx_report import abx_table
-from auricle.probing.report import NOTHING, markdown_table, percent
-from auricle.probing.results import LayerResult, ProbeResult
+from auricle.probing.report import NOTHING, LayerResult, ProbeResult, markdown_table, percent
 
 PHONES_POINTS = 8.0
 """Points of accuracy that a mini should have over the baseline on phones."""

@@ -12,8 +12,7 @@ from auricle.catalogue.record import Record
 from auricle.catalogue.search import find, list_models
 from auricle.geometry import SAMPLE_RATE
 from auricle.probing.abx_report import AbxResult
-from auricle.probing.report import NOTHING, percent
-from auricle.probing.results import LayerResult, ProbeResult
+from auricle.probing.report import NOTHING, LayerResult, ProbeResult, percent
 from auricle.training.recipe import parse_recipe
 
 ATTRIBUTION = (

@@ -17,7 +17,7 @@ from auricle.files.safetensors import read_native
 from auricle.hub.cache import embedded_path
 from auricle.models.base import Encoder
 from auricle.probing.abx_report import AbxResult, read_abx
-from auricle.probing.results import ProbeResult, Settings, read_results
+from auricle.probing.report import ProbeResult, Settings, read_results
 
 TASKS = ("phones", "words", "speakers")
 BASELINES = ("fbank", "mel")

@@ -176,7 +176,7 @@ def auricle(*arguments: str) -> None:
 
 def speech() -> str:
     """The folder of the bundled speech."""
-    from auricle.audio.samples import sample_paths
+    from auricle.audio.inputs import sample_paths
 
     return str(sample_paths()[0].parent)
 
@@ -243,6 +243,11 @@ def use_probe() -> None:
     auricle("probe", "--data", ".", "--task", "words", "--models", "fbank", "--out", "probes")
 
 
+def use_onnx() -> None:
+    """Write an ONNX model, which is run and compared on the way."""
+    auricle("export", "fbank", "--to", "onnx", "fbank-onnx")
+
+
 def use_formats() -> None:
     """Write every format, and read lists of Lhotse, data sets and tables."""
     import datasets
@@ -294,6 +299,7 @@ USES: dict[str, Callable[[], None]] = {
     "train": use_train,
     "probe": use_probe,
     "formats": use_formats,
+    "onnx": use_onnx,
     "ray": use_ray,
     "peers": use_peers,
     "docs": use_docs,

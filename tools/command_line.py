@@ -26,6 +26,11 @@ version. Guides: [extraction](extraction.md), [pictures](pictures.md), [weights]
 The exit status is 0 on success, 1 for an error of the library, 2 for invalid arguments, 130 after
 Ctrl-C (0 for `explore`), 143 after SIGTERM and 141 if the reader of the output closed it. Errors
 are printed to standard error.
+
+`list`, `info` and `extract` print JSON on standard output with `--json`, for other programs.
+`auricle --print-completion bash` (or `zsh`, `tcsh`) prints a script that completes commands,
+options and their choices, for `~/.local/share/bash-completion/completions/auricle`; it needs
+`pip install '.[completion]'` in the clone.
 """
 NO_VALUE = ""
 MARKDOWN_MARKS = re.compile(r"([\\*_<>\[\]|])")

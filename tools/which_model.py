@@ -23,8 +23,7 @@ from auricle.checkpoints.checkpoint import blank_encoder
 from auricle.errors import AuricleError
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
-from auricle.probing.report import percent
-from auricle.probing.results import ProbeResult, read_results
+from auricle.probing.report import ProbeResult, percent, read_results
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "which-model.md"

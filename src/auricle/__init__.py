@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from auricle.checkpoints.export import (
         export_to_transformers as export_to_transformers,
     )
+    from auricle.checkpoints.onnx import export_to_onnx as export_to_onnx
     from auricle.errors import AudioError as AudioError
     from auricle.errors import AuricleError as AuricleError
     from auricle.errors import CheckpointError as CheckpointError
@@ -32,14 +33,14 @@ if TYPE_CHECKING:
     from auricle.extraction.extract import extract as extract
     from auricle.hub.load import build as build
     from auricle.hub.load import load as load
+    from auricle.inference.approximate import encode_windows as encode_windows
+    from auricle.inference.approximate import window_codes as window_codes
+    from auricle.inference.approximate import window_layers as window_layers
     from auricle.inference.streaming.session import StreamSession as StreamSession
     from auricle.inference.streaming.session import StreamStatistics as StreamStatistics
-    from auricle.inference.windows import encode_windows as encode_windows
-    from auricle.inference.windows import window_codes as window_codes
-    from auricle.inference.windows import window_layers as window_layers
     from auricle.models.base import Encoder as Encoder
-    from auricle.models.padded import Featurizer as Featurizer
-    from auricle.models.padded import collate as collate
+    from auricle.models.outputs import Featurizer as Featurizer
+    from auricle.models.outputs import collate as collate
     from auricle.plotting.api import compare as compare
     from auricle.plotting.api import plot as plot
     from auricle.store.reader import open as open  # noqa: A004 - the library's public name
@@ -72,14 +73,15 @@ _ERRORS = (
 _EXPORTS = {
     **dict.fromkeys(_ERRORS, "auricle.errors"),
     "Encoder": "auricle.models.base",
-    "Featurizer": "auricle.models.padded",
+    "Featurizer": "auricle.models.outputs",
     "StreamSession": "auricle.inference.streaming.session",
     "StreamStatistics": "auricle.inference.streaming.session",
     "Units": "auricle.units.codebook",
     "build": "auricle.hub.load",
-    "collate": "auricle.models.padded",
+    "collate": "auricle.models.outputs",
     "compare": "auricle.plotting.api",
-    "encode_windows": "auricle.inference.windows",
+    "encode_windows": "auricle.inference.approximate",
+    "export_to_onnx": "auricle.checkpoints.onnx",
     "export_to_transformers": "auricle.checkpoints.export",
     "extract": "auricle.extraction.extract",
     "fit_units": "auricle.units.fit",
@@ -91,8 +93,8 @@ _EXPORTS = {
     "open": "auricle.store.reader",
     "open_store": "auricle.store.reader",
     "plot": "auricle.plotting.api",
-    "window_codes": "auricle.inference.windows",
-    "window_layers": "auricle.inference.windows",
+    "window_codes": "auricle.inference.approximate",
+    "window_layers": "auricle.inference.approximate",
 }
 """Public name -> the module it is imported from on first use, so that importing is quick."""
 
@@ -122,6 +124,7 @@ __all__ = [
     "collate",
     "compare",
     "encode_windows",
+    "export_to_onnx",
     "export_to_transformers",
     "extract",
     "fit_units",

@@ -17,24 +17,22 @@ from auricle.errors import AuricleError
 
 try:
     from auricle.cli import (
-        cache,
-        check,
-        compare,
-        convert,
-        demo,
-        explore,
         export,
         extract,
         info,
         listing,
-        plot,
+        pictures,
         pretrain,
         probe,
+        trials,
         units,
-        verify,
+        weights,
     )
+    from auricle.cli.options import Parser, PrintCompletion
 except AuricleError as error:  # a data file of the library is damaged
     sys.exit(f"auricle: error: {error}")
+
+SHELLS = ("bash", "zsh", "tcsh")
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2  # as argparse
@@ -44,7 +42,9 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 class Command(Protocol):
-    """A module of the command line: help texts, arguments and `run`.
+    """A command: help texts, arguments and `run`.
+
+    It is a module of `auricle.cli`, or a class of one that holds several.
 
     All of them are imported at every start: heavy imports belong inside `run`.
     """
@@ -64,31 +64,37 @@ COMMANDS: dict[str, Command] = {
     "extract": extract,
     "list": listing,
     "info": info,
-    "plot": plot,
-    "compare": compare,
-    "explore": explore,
-    "check": check,
-    "convert": convert,
+    "plot": pictures.Plot(),
+    "compare": pictures.Compare(),
+    "explore": pictures.Explore(),
+    "check": trials.Check(),
+    "convert": weights.Convert(),
     "export": export,
-    "verify": verify,
-    "cache": cache,
+    "verify": weights.Verify(),
+    "cache": weights.Cache(),
     "pretrain": pretrain,
     "probe": probe,
     "units": units,
-    "demo": demo,
+    "demo": trials.Demo(),
 }
-"""Modules of the commands, in the order in which the help shows them."""
+"""The commands, in the order in which the help shows them."""
 
 
 def build_parser(version: str) -> argparse.ArgumentParser:
     """Build the parser of all commands; parsed arguments hold the command's function as `run`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="auricle",
         description="One interface for self-supervised speech encoders.",
         epilog="`auricle COMMAND --help` shows a command's options and examples.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"auricle {version}")
+    parser.add_argument(
+        "--print-completion",
+        choices=SHELLS,
+        action=PrintCompletion,
+        help="print the completion script of a shell (needs shtab)",
+    )
     parser.set_defaults(run=lambda _: parser.exit(EXIT_USAGE, parser.format_help()))
     commands = parser.add_subparsers(metavar="COMMAND")
     for name, command in COMMANDS.items():
@@ -116,8 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         reader of standard output closed it. Usage errors exit through argparse with 2.
     """
     version: str = import_module("auricle").__version__
-    arguments = build_parser(version).parse_args(argv)
     try:
+        arguments = build_parser(version).parse_args(argv)
         status: int = arguments.run(arguments)
         # Flushed here, so that a closed pipe raises inside this function.
         sys.stdout.flush()

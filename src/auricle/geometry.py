@@ -64,8 +64,9 @@ class FrameGeometry:
             spare = count + (window.pad_left + window.pad_right - window.size)
             frames = spare // window.stride + 1
             # Padding alone makes no frames: nothing stays nothing.
-            if isinstance(count, int):
-                count = max(frames, 0) if count > 0 else 0
+            if isinstance(count, int) or not hasattr(frames, "clamp"):
+                # Of an int, or of the symbol of one that an exporter follows.
+                count = max(frames, 0) if count > 0 else 0  # type: ignore[assignment]
             else:
                 count = frames.clamp(min=0) * (count > 0)
         return count

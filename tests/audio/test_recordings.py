@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from auricle.audio import recordings
+from auricle.audio.inputs import sample_paths
 from auricle.audio.recordings import open_recordings
-from auricle.audio.samples import sample_paths
 from auricle.errors import AudioError
 
 RATE = 16_000

@@ -12,12 +12,12 @@ from auricle.catalogue.family import FAMILIES, _parsed, _read_toml, find_family
 from auricle.checkpoints.checkpoint import blank_encoder, build_encoder
 from auricle.checkpoints.options import field_type
 from auricle.errors import AuricleError, UnknownModelError
-from auricle.models.apc import ApcConfig
+from auricle.models.predictive_coding import ApcConfig
 
 CONTENT = {
     "title": "Some",
-    "encoder": "auricle.models.apc:Apc",
-    "config": "auricle.models.apc:ApcConfig",
+    "encoder": "auricle.models.predictive_coding:Apc",
+    "config": "auricle.models.predictive_coding:ApcConfig",
     "input": "mel",
     "loss": "none",
 }
@@ -96,10 +96,13 @@ def test_a_file_that_is_no_toml_is_named(toml: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("auricle.models.apc:Nope", "auricle.models.apc has no Nope"),
+        ("auricle.models.predictive_coding:Nope", "auricle.models.predictive_coding has no Nope"),
         ("auricle.models.gone:Apc", "auricle.models.gone: ModuleNotFoundError: .*"),
         ("Apc", "'Apc' names no class"),
-        ("auricle.models.apc:ApcConfig", "auricle.models.apc:ApcConfig must be a subclass of .*"),
+        (
+            "auricle.models.predictive_coding:ApcConfig",
+            "auricle.models.predictive_coding:ApcConfig must be a subclass of .*",
+        ),
     ],
 )
 def test_a_wrong_class_is_refused_with_the_file(name: str, message: str) -> None:
@@ -119,7 +122,7 @@ def test_a_wrong_option_of_a_size_is_refused_with_the_file(
     config: dict[str, object], message: str
 ) -> None:
     family = _parsed("some", {**CONTENT, "sizes": {"a": {"parameters": 1, "config": config}}})
-    advice = "compare it with auricle.models.apc:ApcConfig"
+    advice = "compare it with auricle.models.predictive_coding:ApcConfig"
     with pytest.raises(AuricleError, match=f"{FILE}its size a does not hold: {message}; {advice}"):
         family.preset("a")
 

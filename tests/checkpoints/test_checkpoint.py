@@ -19,12 +19,12 @@ from auricle.__main__ import main
 from auricle.catalogue import search
 from auricle.catalogue.family import find_family
 from auricle.checkpoints.checkpoint import Checkpoint, blank_encoder, build_encoder
-from auricle.checkpoints.pickle import unpickle, zip_archive
+from auricle.checkpoints.pickle import archives, unpickle
 from auricle.checkpoints.pickle.tensors import fill_from_file
 from auricle.checkpoints.reading import read_checkpoint
 from auricle.errors import CheckpointError
 from auricle.info import Provenance
-from auricle.models.apc import Apc, ApcConfig
+from auricle.models.predictive_coding import Apc, ApcConfig
 from checkpoints.conftest import content, saved
 from golden_cases import GoldenCase
 
@@ -70,7 +70,7 @@ def test_training_state_is_not_read(
         read.append(len(target))
         return fill_from_file(file, target)
 
-    for module in (unpickle, zip_archive):
+    for module in (unpickle, archives):
         monkeypatch.setattr(module, "fill_from_file", counting)
     assert APC.deviation(auricle.load(path)) <= APC.limit
     assert sum(sizes) <= sum(read) < sum(sizes) + 20_000

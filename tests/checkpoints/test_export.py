@@ -17,9 +17,9 @@ from auricle.checkpoints.waveform_transformer import HUGGINGFACE_ACTIVATIONS, HU
 from auricle.errors import AuricleError, OutputError
 from auricle.info import Provenance
 from auricle.models.waveform_transformer import WaveformTransformerConfig
-from auricle.nn.activations import WAVEFORM_ACTIVATIONS
 from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.layers import WAVEFORM_ACTIVATIONS
 from golden_cases import GoldenCase, gives_the_same, golden_cases, uneven_encoder
 
 LAYERS = ((8, 10, 5), (8, 3, 2), (12, 2, 2))

@@ -10,7 +10,7 @@ from auricle.checkpoints.keymap import KeyMap
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.checkpoints.repositories import convert_cpc
 from auricle.errors import CheckpointError
-from auricle.models.cpc import Cpc, CpcConfig
+from auricle.models.predictive_coding import Cpc, CpcConfig
 
 CPC = FAMILIES["cpc"]
 KEYS = KeyMap(CPC.formats["cpc-audio"].keys, CPC.formats["cpc-audio"].unused)

@@ -341,3 +341,31 @@ def test_corpora_of_the_same_names_are_not_mixed(
     assert extract_as(train, test, *both) == 0
     ids = [str(path.with_suffix("")).lstrip("/") for path in (train, test)]
     assert auricle.open(tmp_path / "both").ids == sorted(ids)
+
+
+def test_the_summary_as_json(
+    save_wave: SaveWave, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_wave("in/a.wav", 4000)
+    (tmp_path / "in/b.wav").write_text("no audio")
+    out = tmp_path / "out"
+    command = [tmp_path / "in", "--model", "fbank", "--out", out, "--json"]
+    assert extract_as(*command, "--dry-run") == 1
+    assert json.loads(capsys.readouterr().out)["num_encoded"] == 1
+    assert not out.exists()
+    assert extract_as(*command) == 1
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["num_encoded"], summary["num_failed"], summary["out"]) == (1, 1, str(out))
+    assert summary["num_frames"] == auricle.open(out).num_frames("a")
+    assert summary["stages"].keys() == {"decoding", "encoding", "writing"}
+
+
+def test_matrices_of_kaldi_are_compressed(save_wave: SaveWave, tmp_path: Path) -> None:
+    path, out = save_wave("in/a.wav", 16_000), tmp_path / "out"
+    assert extract_as(path, "--model", "fbank", "--format", "kaldi", "--out", tmp_path / "k") == 0
+    options = ["--format", "kaldi", "--compress", "two-byte", "--out", out]
+    assert extract_as(path, "--model", "fbank", *options) == 0
+    whole, packed = auricle.open(tmp_path / "k"), auricle.open(out)
+    assert packed.meta.compression == "two-byte"
+    torch.testing.assert_close(packed["a"], whole["a"], rtol=0, atol=1e-3)
+    assert (out / "utt2num_frames").read_text() == f"a {whole.num_frames('a')}\n"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import auricle
 from auricle.__main__ import main
 from auricle.catalogue.search import find
 from auricle.hub.cache import cached_path, embedded_path
-from auricle.models.apc import ApcConfig
+from auricle.models.predictive_coding import ApcConfig
 
 
 def facts_of(capsys: pytest.CaptureFixture[str], model: str | Path) -> dict[str, str]:
@@ -34,6 +35,9 @@ def test_a_licence_against_commercial_use_is_said(capsys: pytest.CaptureFixture[
     assert facts["licence"].startswith("CC BY-NC-SA 4.0")
     assert facts["commercial use"] == "not allowed by the licence"
     facts = facts_of(capsys, "hubert")
+    assert facts["licence"] == "Apache-2.0, stated by the repository facebook/hubert-base-ls960"
+    assert "commercial use" not in facts
+    facts = facts_of(capsys, "ms_hubert")
     assert facts["licence"] == "not known"
     assert "commercial use" not in facts
 
@@ -162,3 +166,28 @@ def test_what_others_state_of_files_is_shown_with_its_source(
         f"hubert_base_ls960.pt: 1,136,468,879 bytes, sha256 {digest}; stated by its authors" in text
     )
     assert "at commit dba3bb02; seen in public code, not stated by its authors" in text
+
+
+def test_json_of_a_published_model_is_what_the_text_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["info", "hubert", "--config", "normalize=true", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["name"], facts["weights"], facts["num_bytes"]) == (
+        "hubert_base",
+        "download",
+        377_569_754,
+    )
+    assert facts["architecture"]["layers"][-1] == "layer_12"
+    assert facts["architecture"]["dims"]["layer_12"] == 768
+    assert facts["architecture"]["changed_config"] == {"normalize": True}
+
+
+def test_json_of_a_file(capsys: pytest.CaptureFixture[str], tera_checkpoint: Path) -> None:
+    assert main(["info", str(tera_checkpoint), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["place"] == str(tera_checkpoint)
+    assert facts["num_bytes"] == tera_checkpoint.stat().st_size
+    assert facts["architecture"]["family"] == "tera"
+    assert main(["info", "fbank", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["architecture"]["num_parameters"] == 0

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from auricle.__main__ import main
-from auricle.catalogue.family import FAMILIES
+from auricle.catalogue.family import FAMILIES, RECORDS
 from auricle.catalogue.search import find, list_models
 from auricle.cli.listing import FAMILY_HEADER, HEADER, WIDTH
 from auricle.hub.cache import Conversion, Stamp, cached_path, write_note
@@ -85,8 +86,8 @@ def test_offline_shows_only_what_needs_no_network(capsys: pytest.CaptureFixture[
     names = names_in(listed(capsys, "--offline"))
     assert sorted(names) == sorted([*embedded, "tera_960hr", *list_models(family="baseline")])
     assert names_in(listed(capsys, "--offline", "tera*")) == ["tera_mini", "tera_960hr"]
-    assert main(["list", "--offline", "hubert"]) == 1
-    assert "'hubert' and works offline" in capsys.readouterr().err
+    assert main(["list", "--offline", "wavlm"]) == 1
+    assert "'wavlm' and works offline" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [["--all"], ["--offline"]])
@@ -179,3 +180,17 @@ def test_case_does_not_matter(capsys: pytest.CaptureFixture[str]) -> None:
     assert names_in(listed(capsys, "TERA")) == names_in(listed(capsys, "tera"))
     assert main(["list", "--family", "terra"]) == 1
     assert "no family is called 'terra'; expected one of cpc" in capsys.readouterr().err
+
+
+def test_json_has_every_model_that_the_filters_leave(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json"]) == 0
+    models = {model["name"]: model for model in json.loads(capsys.readouterr().out)}
+    assert {*models} >= {record.name for record in RECORDS}
+    mhubert = models["mhubert_147"]
+    assert mhubert["is_non_commercial"]
+    assert mhubert["paper"]["url"] == "https://arxiv.org/abs/2406.06371"
+    assert models["fbank"]["paper"] is None
+    assert main(["list", "npc", "--offline", "--json"]) == 0
+    offline = json.loads(capsys.readouterr().out)
+    assert [model["name"] for model in offline] == ["npc_mini"]
+    assert offline[0]["works_offline"]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from auricle.__main__ import build_parser, main
 from auricle.objectives.base import Loss
-from auricle.objectives.prediction import ApcObjective
+from auricle.objectives.predictive_coding import ApcObjective
 
 RECIPE = """
 [recipe]

@@ -11,7 +11,7 @@ import auricle
 from auricle.__main__ import main
 from auricle.cli import probe as module
 from auricle.plotting import figures
-from auricle.probing.results import read_results
+from auricle.probing.report import read_results
 
 
 @pytest.fixture

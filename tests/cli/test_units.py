@@ -7,7 +7,7 @@ import pytest
 
 import auricle
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 
 MODEL = ["--model", "tera_mini", "--layer", "2"]
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from auricle.models.base import Encoder
-from auricle.models.cpc import Cpc, CpcConfig
 from auricle.models.npc import Npc, NpcConfig
 from auricle.models.pase import Pase, PaseConfig
+from auricle.models.predictive_coding import Cpc, CpcConfig
 from auricle.nn.norms import BatchNorm
 
 LENGTHS = (3_000, 1_100, 2_040, 801)

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
-from auricle.nn import chunking, transformer
+from auricle.nn import transformer
 from auricle.nn.conformer import ConformerBlock
+from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.transformer import TransformerLayer
 from golden_cases import (
@@ -121,7 +122,7 @@ def test_a_long_one_in_chunks_beside_the_shortest_never_matters(
     has_attention = any(
         isinstance(part, (TransformerLayer, ConformerBlock)) for part in encoder.modules()
     )
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 50_000 if has_attention else 500_000)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 50_000 if has_attention else 500_000)
     monkeypatch.setattr(transformer, "LONG_CHUNKS", 1)
     for way in WAYS:
         with either_way(way):

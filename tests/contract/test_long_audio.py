@@ -10,10 +10,11 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.catalogue.family import FAMILIES
 from auricle.models.base import Encoder
-from auricle.nn import chunking, conv_stack
+from auricle.nn import conv_stack
+from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
 from golden_cases import deviation, each_architecture, encoder_names, family, shared_encoder
 
@@ -81,7 +82,7 @@ def test_stretches_change_nothing_and_bound_what_is_computed_at_once(
         wavs += [speech[: encoder.min_samples], 0.3 + speech[50_000:54_321]]
     with largest_output(encoder) as largest:
         (whole, whole_codes), whole_bytes = encoded(encoder, wavs, is_plain), largest[0]
-        monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", max(whole_bytes // NUM_STRETCHES, 8_000))
+        monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", max(whole_bytes // NUM_STRETCHES, 8_000))
         monkeypatch.setattr(conv_stack, "HELD_BYTES", whole_bytes // 3)
         largest[0] = 0
         stretched, stretched_codes = encoded(encoder, wavs, is_plain)

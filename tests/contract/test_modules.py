@@ -19,12 +19,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize, prune
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError
 from auricle.models.base import Encoder
 from auricle.models.waveform_transformer import Wav2Vec2Config
-from auricle.nn import chunking, conv_stack, waveform_extractor
+from auricle.nn import conv_stack, waveform_extractor
 from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
@@ -59,7 +60,7 @@ def wavs(encoder: Encoder) -> list[Tensor]:
 def small_limits() -> Iterator[None]:
     """Every input is a long one."""
     with pytest.MonkeyPatch.context() as patches:
-        patches.setattr(chunking, "MAX_CHUNK_BYTES", 16_000)
+        patches.setattr(policy, "MAX_CHUNK_BYTES", 16_000)
         patches.setattr(conv_stack, "CPU_SHARE", 1)
         patches.setattr(conv_stack, "HELD_BYTES", 0)
         patches.setattr(waveform_extractor, "CHUNK_FRAMES", 2)

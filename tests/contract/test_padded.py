@@ -18,9 +18,8 @@ from torch.utils.checkpoint import checkpoint
 import auricle
 from auricle.errors import AudioError, LayerError
 from auricle.models import base
-from auricle.models.apc import ApcConfig
 from auricle.models.base import Encoder
-from auricle.models.cpc import CpcConfig
+from auricle.models.predictive_coding import ApcConfig, CpcConfig
 from auricle.models.self_distilled import SpidRConfig
 from auricle.models.waveform_transformer import Wav2Vec2Config, Wav2Vec2ConformerConfig
 from auricle.models.whisper import WhisperConfig
@@ -200,7 +199,7 @@ import torch
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 import auricle
-from auricle.models.apc import ApcConfig
+from auricle.models.predictive_coding import ApcConfig
 
 folder, rank = sys.argv[1], int(sys.argv[2])
 dist.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2)

@@ -29,10 +29,11 @@ import torch
 from torch import Tensor
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.catalogue.family import FAMILIES, find_family
-from auricle.nn import chunking, conv_stack
+from auricle.nn import conv_stack
 from auricle.nn.batch import Batch
+from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
 from golden_cases import encoder_names, family, shared_encoder
 
@@ -312,7 +313,7 @@ def use(name: str, speech: Tensor) -> None:
 @contextmanager
 def chunks_of(num_bytes: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patches:
-        patches.setattr(chunking, "MAX_CHUNK_BYTES", num_bytes)
+        patches.setattr(policy, "MAX_CHUNK_BYTES", num_bytes)
         patches.setattr(conv_stack, "HELD_BYTES", 0)
         yield
 

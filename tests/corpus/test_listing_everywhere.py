@@ -18,7 +18,7 @@ from auricle.corpus.reading import decode_utterance
 from auricle.errors import AudioError
 from auricle.plotting.api import listen
 from auricle.probing.tasks import read_task
-from auricle.training.corpus import read_corpus
+from auricle.training.building import read_corpus
 
 RATE = 16_000
 NAMES = ("x/x-0", "x/x-1", "y/y-0", "y/y-1")

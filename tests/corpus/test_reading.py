@@ -14,7 +14,7 @@ import soundfile
 import torch
 
 from auricle.audio.files import read_audio, resample
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.corpus import reading
 from auricle.corpus.reading import (
     count_samples,

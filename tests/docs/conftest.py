@@ -20,7 +20,7 @@ import torch
 import auricle
 from auricle import optional
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.catalogue import search
 from auricle.catalogue.family import find_family
 from auricle.catalogue.record import Record

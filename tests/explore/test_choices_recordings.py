@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError
 from auricle.explore import choices
 from auricle.explore.choices import describe_excess, examine

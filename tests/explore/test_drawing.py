@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.explore import choices
 from auricle.explore.drawing import DrawRequest, DrawResult, draw, read_section
 

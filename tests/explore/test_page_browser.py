@@ -14,7 +14,7 @@ import soundfile
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 
 SPEECH, OTHER = sample_paths()[:2]
 PATIENCE_MS = 90_000

@@ -12,7 +12,7 @@ import torch
 
 import auricle
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.corpus.utterance import Listing, Problem, Utterance
 from auricle.extraction.run import Run, Summary
 from auricle.extraction.selection import Selection

@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError, MissingExtraError, OutputError
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AuricleError, OutputError
 from auricle.extraction.record import units_sha256
 from auricle.models.base import Encoder

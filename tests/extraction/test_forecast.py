@@ -9,8 +9,8 @@ import pytest
 import auricle
 from auricle.corpus.utterance import Listing, Utterance
 from auricle.extraction import forecast
+from auricle.extraction.engines import LocalEngine
 from auricle.extraction.forecast import LongAudioHint, Rate, span, survey
-from auricle.extraction.local import LocalEngine
 from auricle.extraction.plan import PlanLimits, Timed
 from auricle.extraction.selection import Selection, Windows
 from auricle.extraction.worker import Worker

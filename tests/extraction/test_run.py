@@ -16,7 +16,7 @@ import torch
 import auricle
 from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import ExtractionError, OutputError
-from auricle.extraction.local import LocalEngine
+from auricle.extraction.engines import LocalEngine
 from auricle.extraction.plan import PlanLimits, PlannedShard
 from auricle.extraction.run import Summary
 from auricle.extraction.worker import Stages, Worker

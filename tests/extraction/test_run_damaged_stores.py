@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.store.reader import open as open_store
 
 NUM_FILES = 8

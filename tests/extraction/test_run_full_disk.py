@@ -18,7 +18,7 @@ import soundfile
 
 import auricle
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.files import atomic
 from auricle.files.atomic import lock_path
 from auricle.store.reader import open as open_store

@@ -18,7 +18,7 @@ import soundfile
 import torch
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.files.atomic import lock_path
 from auricle.store.folder import LocalFolder
 from auricle.store.index import completed_shards

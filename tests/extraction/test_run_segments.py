@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from auricle.corpus.utterance import Utterance
-from auricle.extraction.local import LocalEngine
+from auricle.extraction.engines import LocalEngine
 from auricle.extraction.plan import PlanLimits
 from auricle.extraction.run import Summary
 from auricle.extraction.worker import Worker

@@ -9,7 +9,7 @@ import torch
 
 import auricle
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AuricleError, LayerError
 from auricle.extraction.selection import (
     CODES,
@@ -18,8 +18,7 @@ from auricle.extraction.selection import (
     Windows,
 )
 from auricle.geometry import SAMPLE_RATE
-from auricle.inference.precision import encoder_sha256
-from auricle.inference.windows import encode_windows, window_codes
+from auricle.inference.approximate import encode_windows, encoder_sha256, window_codes
 from auricle.models.base import Encoder
 
 

@@ -12,10 +12,10 @@ import pytest
 import soundfile
 
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, ExtractionError, StoreError
 from auricle.extraction import spooling
-from auricle.extraction.local import LocalEngine
+from auricle.extraction.engines import LocalEngine
 from auricle.extraction.plan import PlanLimits, PlannedShard
 from auricle.extraction.run import Run, Summary
 from auricle.extraction.spooling import open_stream

@@ -9,7 +9,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError
 from auricle.frontends import FbankConfig
 from auricle.frontends.fbank import _padded_features

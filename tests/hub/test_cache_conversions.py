@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from auricle.files.digests import file_sha256, pin
+from auricle.files.atomic import file_sha256, pin
 from auricle.hub import cache as cache_module
 from auricle.hub.cache import (
     Conversion,

@@ -12,7 +12,7 @@ import auricle
 from auricle.catalogue.family import RECORDS
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import ChecksumError
-from auricle.files.digests import file_sha256
+from auricle.files.atomic import file_sha256
 from auricle.files.safetensors import read_native
 from auricle.hub import cache as cache_module
 from auricle.hub.cache import embedded_path, whole_embedded_path

@@ -11,7 +11,7 @@ import pytest
 import auricle
 from auricle.catalogue import search
 from auricle.errors import OutputError, UnknownModelError
-from auricle.files.digests import file_sha256, pin, pinned_sha256
+from auricle.files.atomic import file_sha256, pin, pinned_sha256
 from auricle.hub.cache import cached_path, locked_in_cache, url_folder
 from auricle.hub.contents import items, items_of, remove
 from golden_cases import GoldenCase

@@ -12,7 +12,7 @@ import pytest
 import auricle
 from auricle.catalogue import search
 from auricle.errors import UnknownModelError
-from auricle.files.digests import file_sha256, pin
+from auricle.files.atomic import file_sha256, pin
 from auricle.hub import cache as cache_module
 from auricle.hub import contents
 from auricle.hub.cache import cached_path, conversions_folder, embedded_path

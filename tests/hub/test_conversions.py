@@ -14,7 +14,7 @@ import torch
 import auricle
 from auricle.catalogue import search
 from auricle.errors import CheckpointError, ChecksumError, DownloadError
-from auricle.files.digests import file_sha256, pin
+from auricle.files.atomic import file_sha256, pin
 from auricle.files.safetensors import is_native, read_native
 from auricle.hub import conversions
 from auricle.hub.cache import CONVERTER_VERSION, Wanted, cached_path, find_conversion, note_path

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import auricle
 from auricle.catalogue import search
 from auricle.errors import CheckpointError, DownloadError
-from auricle.files.digests import file_sha256
+from auricle.files.atomic import file_sha256
 from auricle.hub.huggingface import fetch_repository, fetch_snapshot
 from golden_cases import GoldenCase
 

@@ -7,8 +7,8 @@ import auricle
 from auricle.catalogue.family import FAMILIES
 from auricle.checkpoints.checkpoint import build_encoder
 from auricle.errors import AuricleError, UnknownModelError
-from auricle.models.apc import ApcConfig
 from auricle.models.definition import Config
+from auricle.models.predictive_coding import ApcConfig
 
 SMALL = ApcConfig(hidden_size=8)
 

@@ -11,7 +11,7 @@ import torch
 
 from auricle.catalogue import search
 from auricle.errors import AuricleError, CheckpointError, ChecksumError, DownloadError
-from auricle.files.digests import file_sha256, pin
+from auricle.files.atomic import file_sha256, pin
 from auricle.hub.cache import cached_path
 from auricle.models.base import Encoder
 from golden_cases import GoldenCase

@@ -10,8 +10,8 @@ import torch
 
 import auricle
 from auricle.errors import AudioError, LayerError
-from auricle.models import padded
-from auricle.models.apc import ApcConfig
+from auricle.models import outputs
+from auricle.models.predictive_coding import ApcConfig
 from auricle.nn.batch import Batch, as_ints
 from auricle.nn.cpu.policy import reference_kernels
 from toy_encoder import Halves
@@ -93,17 +93,17 @@ def test_a_long_list_is_encoded_in_batches_of_like_length(
         return encode(self, batch, wanted)
 
     monkeypatch.setattr(type(encoder), "encode", record)
-    monkeypatch.setattr(padded, "MAX_PADDED_SECONDS", 1.0)
+    monkeypatch.setattr(outputs, "MAX_PADDED_SECONDS", 1.0)
     generator = torch.Generator().manual_seed(0)
     lengths = [int(n) for n in torch.randint(400, 9_000, (40,), generator=generator)] + [20_000]
     wavs = [0.1 * torch.randn(length, generator=generator) for length in lengths]
     with torch.inference_mode(), reference_kernels():
-        outputs = encoder(wavs)
+        encoded = encoder(wavs)
     assert sorted(length for batch in batches for length in batch) == sorted(lengths)
     assert all(len(batch) * max(batch) <= 16_000 for batch in batches[1:])
     assert batches[0] == [20_000]  # longer than the limit, so alone
     assert [max(batch) for batch in batches] == sorted(map(max, batches), reverse=True)
-    for wav, output in zip(wavs, outputs, strict=True):
+    for wav, output in zip(wavs, encoded, strict=True):
         assert torch.equal(output, encoder([wav])[0])
 
     batches.clear()

@@ -11,8 +11,8 @@ import auricle
 from auricle.audio.files import resample
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.info import Provenance
-from auricle.models.apc import ApcConfig
 from auricle.models.definition import CODES_FAMILIES
+from auricle.models.predictive_coding import ApcConfig
 from golden_cases import encoder_names, family, shared_encoder
 from toy_encoder import Halves
 

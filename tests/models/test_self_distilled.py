@@ -16,9 +16,10 @@ from auricle.errors import AuricleError
 from auricle.models.base import Encoder
 from auricle.models.self_distilled import Data2Vec2, DinoSr, SpidR
 from auricle.models.waveform_transformer import WaveformTransformerConfig
-from auricle.nn import attention, chunking
+from auricle.nn import attention
 from auricle.nn.attention import AlibiConfig
 from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
@@ -197,7 +198,7 @@ def test_long_audio_goes_in_chunks_with_its_biases(
     encoder = build(Data2Vec2, alibi=AlibiConfig(per_layer=per_layer))
     units = build(SpidR, heads={"num_codebooks": 2})
     references = [[oracle(one, wav) for wav in WAVS] for one in (encoder, units)]
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 2_000)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 2_000)
     monkeypatch.setattr(attention, "MAX_BIAS_ELEMENTS", 400)
     with torch.inference_mode():
         for one, reference in zip((encoder, units), references, strict=True):

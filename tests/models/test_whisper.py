@@ -12,12 +12,12 @@ from torch import Tensor
 
 from auricle.catalogue.family import FAMILIES
 from auricle.errors import AudioError, AuricleError
-from auricle.frontends.whisper_mel import log_mel
-from auricle.inference.windows import encode_windows
-from auricle.models import padded
+from auricle.frontends.log_mel import whisper_log_mel
+from auricle.inference.approximate import encode_windows
+from auricle.models import outputs
 from auricle.models.whisper import Whisper, WhisperConfig, sinusoids
-from auricle.nn.activations import WAVEFORM_ACTIVATIONS
 from auricle.nn.cpu.policy import reference_kernels
+from auricle.nn.layers import WAVEFORM_ACTIVATIONS
 from golden_cases import GoldenCase, deviation
 
 SMALL: dict[str, Any] = {
@@ -56,7 +56,7 @@ def reference(model: Whisper, wav: Tensor) -> list[Tensor]:
         return F.gelu(F.conv1d(x, weight, bias, stride, padding=1))
 
     padded = F.pad(wav, (0, config.max_frames * 320 - len(wav))).unsqueeze(0)
-    x = log_mel(padded, config.num_mels).transpose(1, 2)
+    x = whisper_log_mel(padded, config.num_mels).transpose(1, 2)
     x = conv("conv2", conv("conv1", x, 1), 2)[0].T + weights["positions"]
     layers = [x]
     for index in range(config.num_layers):
@@ -156,7 +156,7 @@ def test_outputs_keep_no_frames_of_silence_in_memory() -> None:
 def test_batches_are_counted_in_padded_audio(monkeypatch: pytest.MonkeyPatch) -> None:
     model = encoder()
     sizes: list[int] = []
-    monkeypatch.setattr(padded, "MAX_PADDED_SECONDS", 3.0)
+    monkeypatch.setattr(outputs, "MAX_PADDED_SECONDS", 3.0)
     encode = model.encode
     monkeypatch.setattr(
         model,

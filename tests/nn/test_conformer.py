@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from auricle.errors import AudioError
 from auricle.info import FinalNorm
-from auricle.nn import chunking
 from auricle.nn.batch import Layout, pad_rows
 from auricle.nn.conformer import Conformer, ConformerConfig
+from auricle.nn.cpu import policy
 from auricle.nn.relative_positions import DistanceConfig
 
 SMALL = ConformerConfig(
@@ -104,7 +104,7 @@ def test_states_are_the_paper_s(
     options: dict[str, Any], is_packed: bool, is_long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if is_long:
-        monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 600)
+        monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 600)
     stack = conformer_of(options)
     rows = [torch.randn(length, 16) for length in (9, 1, 4)]
     layout = Layout([len(row) for row in rows], is_packed=is_packed)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from auricle.nn import chunking, conv_stack
+from auricle.nn import conv_stack
 from auricle.nn.conv_features import (
     AggregatorConfig,
     AggregatorLayer,
@@ -16,6 +16,7 @@ from auricle.nn.conv_features import (
     ConvExtractorConfig,
     subsampled,
 )
+from auricle.nn.cpu import policy
 
 EXTRACTOR_LAYERS = ((3, 5, 2), (3, 3, 2), (4, 2, 1), (4, 3, 3))
 AGGREGATOR_LAYERS = ((4, 2, 1), (4, 1, 1), (6, 3, 1))
@@ -192,7 +193,7 @@ def test_long_contexts_are_computed_by_stretches(monkeypatch: pytest.MonkeyPatch
         whole = list(model(x, [1_000]))
         assert lengths == [1_000] * 3
         lengths.clear()
-        monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", conv_stack.CPU_SHARE * 4_000)
+        monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", conv_stack.CPU_SHARE * 4_000)
         stretched = list(model(x, [1_000]))
     assert 3 * 1_000 <= sum(lengths) < 3 * 1_100
     assert max(lengths) <= 260

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from auricle.geometry import Window
-from auricle.nn import chunking, conv_stack
+from auricle.nn import conv_stack
 from auricle.nn.conv import Conv1d
 from auricle.nn.conv_stack import StackModule, run_stack
+from auricle.nn.cpu import policy
 from auricle.nn.norms import UtteranceGroupNorm
 
 DIM = 4
@@ -101,7 +102,7 @@ def test_stretches_do_not_show(
     layers = stack(shortcuts=shortcuts, norms=norms, padding=padding)
     x = batch()
     whole = run(layers, x)
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", stretch_bytes)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", stretch_bytes)
     monkeypatch.setattr(conv_stack, "HELD_BYTES", held_bytes)
     given = x.clone()
     for ours, theirs in zip(run(layers, given), whole, strict=True):
@@ -118,7 +119,7 @@ def test_a_layer_that_is_held_is_computed_once(
     monkeypatch: pytest.MonkeyPatch, held_bytes: int, passes: tuple[int, ...]
 ) -> None:
     layers = stack(shortcuts=False, norms=(True,) * 4)
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", conv_stack.CPU_SHARE * 5_000)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", conv_stack.CPU_SHARE * 5_000)
     monkeypatch.setattr(conv_stack, "HELD_BYTES", held_bytes)
     run(layers, batch())
     for layer, frames, most in zip(layers, (165, 81, 81, 79), passes, strict=True):
@@ -128,7 +129,7 @@ def test_a_layer_that_is_held_is_computed_once(
 def test_no_stretch_is_larger_than_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = stack(shortcuts=False, norms=(True,) * 4)
     frame_bytes = len(LENGTHS) * DIM * 8
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", conv_stack.CPU_SHARE * 40 * frame_bytes)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", conv_stack.CPU_SHARE * 40 * frame_bytes)
     run(layers, batch())
     for layer in layers:
         assert max(layer.num_frames) <= 40 + 4  # and the frames beside them that they see
@@ -136,7 +137,7 @@ def test_no_stretch_is_larger_than_it_may_be(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_training_takes_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = stack(shortcuts=False, norms=(False,) * 4)
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 1)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 1)
     with torch.no_grad():
         run_stack(layers, batch(), LENGTHS, is_training=True)
     assert [len(layer.num_frames) for layer in layers] == [1] * 4
@@ -167,6 +168,6 @@ def test_a_wrapped_layer_acts_on_long_batches(index: int, monkeypatch: pytest.Mo
     layers: list[Any] = stack(shortcuts=False, norms=(False,) * 4)
     layers[index] = Doubled(layers[index])
     expected = run(layers, batch())
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 1_000)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 1_000)
     for ours, theirs in zip(run(layers, batch()), expected, strict=True):
         assert torch.equal(ours, theirs)

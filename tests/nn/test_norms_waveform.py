@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auricle.nn import chunking
+from auricle.nn.cpu import policy
 from auricle.nn.norms import centred, normalized
 
 EPS = 1e-5
@@ -34,7 +34,7 @@ def test_each_waveform_by_its_true_samples_alone() -> None:
 def test_parts_of_a_long_waveform_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     waveforms, lengths = ragged()
     whole = (centred(waveforms, lengths), normalized(waveforms, lengths, eps=EPS))
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 3 * 8 * 9)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 3 * 8 * 9)
     with torch.inference_mode():
         parts = (centred(waveforms, lengths), normalized(waveforms, lengths, eps=EPS))
     for ours, theirs in zip(parts, whole, strict=True):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.nn import chunking
+from auricle.nn.cpu import policy
 from auricle.nn.quantizer import (
     CodebookConfig,
     LogitCodebook,
@@ -41,7 +41,7 @@ def test_long_sequences_by_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LogitCodebook, "forward", record)
     x = torch.randn(2, 30, 3)
     whole = quantizer.indices(x)
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 2 * 9 * 4 * 7)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 2 * 9 * 4 * 7)
     with torch.inference_mode():
         assert torch.equal(quantizer.indices(x), whole)
     assert lengths[::2] == [30, 7, 7, 7, 7, 2]

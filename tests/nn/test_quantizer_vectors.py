@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from auricle.nn import chunking
+from auricle.nn.cpu import policy
 from auricle.nn.quantizer import (
     GumbelQuantizer,
     GumbelQuantizerConfig,
@@ -149,7 +149,7 @@ def test_long_sequences_by_stretches(monkeypatch: pytest.MonkeyPatch, make: Any)
     x, num_frames = torch.randn(3, DIM, 40), [40, 11, 3]
     with torch.inference_mode():
         vectors, codes = quantizer(x, num_frames), quantizer.indices(x, num_frames)
-        monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 1_000)
+        monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 1_000)
         stretched = quantizer(x, num_frames), quantizer.indices(x, num_frames)
     for row, count in enumerate(num_frames):
         assert torch.equal(stretched[0][row, :, :count], vectors[row, :, :count])

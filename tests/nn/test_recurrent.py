@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.nn import chunking
+from auricle.nn.cpu import policy
 from auricle.nn.recurrent import GruStack, recur
 
 
@@ -64,7 +64,7 @@ def test_states_are_carried_from_stretch_to_stretch(
 
     monkeypatch.setattr(kind, "forward", record)  # a hook would see the whole
     whole = recur(layers, x)
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 400)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 400)
     with torch.inference_mode():
         assert torch.allclose(recur(layers, x), whole, atol=1e-6)
     assert lengths[0] == 50

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auricle.nn import chunking
+from auricle.nn.cpu import policy
 from auricle.nn.recurrent import Gru, is_fast_gru, run_gru
 
 
@@ -12,7 +12,7 @@ from auricle.nn.recurrent import Gru, is_fast_gru, run_gru
 def test_it_is_what_torch_computes_of_each_row(
     lengths: list[int], chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", chunk_bytes)
     torch.manual_seed(0)
     layer = Gru(5, 8, batch_first=True)
     x = torch.randn(4, 30, 5)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.nn import chunking, relative_positions
+from auricle.nn import relative_positions
 from auricle.nn.batch import Layout, pad_rows
+from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import reference_kernels
 from auricle.nn.relative_positions import DistanceConfig, RelativeAttention, along_diagonals
 
@@ -91,7 +92,7 @@ def test_every_pair_of_frames_is_the_formula_s(
     config: DistanceConfig, is_packed: bool, is_long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if is_long:  # heads by themselves, and few queries at once
-        monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 1_000)
+        monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 1_000)
         monkeypatch.setattr(relative_positions, "MAX_SCORE_ELEMENTS", 400)
     module = attention_of(config)
     rows = [torch.randn(length, WIDTH) for length in (13, 1, 6)]

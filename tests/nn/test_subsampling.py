@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.nn import chunking
+from auricle.nn.cpu import policy
 from auricle.nn.subsampling import (
     Reflecting,
     ReflectingConfig,
@@ -102,7 +102,7 @@ def test_parts_of_a_long_utterance_give_the_whole(
             return convolve(index, x, lengths)
 
         monkeypatch.setattr(module, "convolve", counted)
-        monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 1 << 13)
+        monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 1 << 13)
         in_parts = module(x, lengths)
     assert calls.count(0) > 2
     for row, length in enumerate(lengths):

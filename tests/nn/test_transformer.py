@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from auricle.models.spectral_transformer import BertConfig, BertEncoder
-from auricle.nn import chunking
 from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.batch import Layout
 from auricle.nn.conv_positions import ConvPositionConfig
+from auricle.nn.cpu import policy
 from auricle.nn.transformer import TransformerConfig, TransformerLayer, WaveformTransformer
 
 WIDTH = 8
@@ -85,7 +85,7 @@ def test_small_chunks_change_nothing(
     module = randomised(ENCODERS[name]())
     x = frames(len(lengths))
     expected = states_of(module, x.clone(), lengths)
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", chunk_bytes)
     assert len(expected) == 3
     for ours, theirs in zip(states_of(module, x, lengths), expected, strict=True):
         for row, row_expected in zip(ours, theirs, strict=True):
@@ -107,7 +107,7 @@ def test_small_chunks_change_no_feed_forward_output(
 
     expected = states()
     assert len(expected) == 5
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", chunk_bytes)
     for ours, theirs in zip(states(), expected, strict=True):
         assert float((ours - theirs).abs().max()) <= 1e-5 * float(theirs.std())
 
@@ -115,7 +115,7 @@ def test_small_chunks_change_no_feed_forward_output(
 @pytest.mark.parametrize("name", ["spectral", "relative_pre_norm"])
 def test_states_are_not_written_over(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = randomised(ENCODERS[name]())
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 64)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 64)
     copies, states = [], []
     with torch.inference_mode():
         for state in module(frames(1), Layout([40], is_packed=True)):
@@ -129,7 +129,7 @@ def test_attention_is_given_an_utterance_and_few_heads_at_a_time(
 ) -> None:
     layer = randomised(layer_of())
     assert isinstance(layer, TransformerLayer)
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 40 * 3 * (WIDTH // 2) * 4)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 40 * 3 * (WIDTH // 2) * 4)
     shapes = []
     attend = layer.attention.attend
 
@@ -159,13 +159,13 @@ def test_whatever_stands_in_a_projections_place_is_called(
     layer = module.layers[0]  # type: ignore[index, union-attr]  # a list of modules
     layer.attention.query = randomised(Adapted(WIDTH, WIDTH))  # type: ignore[union-attr]
     expected = states_of(module, frames(1), [40])[-1][0]
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 64)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 64)
     assert torch.allclose(states_of(module, frames(1), [40])[-1][0], expected, atol=1e-5)
 
 
 def test_gradients_go_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = layer_of().eval()
-    monkeypatch.setattr(chunking, "MAX_CHUNK_BYTES", 64)
+    monkeypatch.setattr(policy, "MAX_CHUNK_BYTES", 64)
     with torch.no_grad():
         assert layer.is_long(frames(1))
     assert not layer.is_long(frames(1))  # what is learnt from is held anyway

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.catalogue.family import FAMILIES, find_family
 from auricle.checkpoints.checkpoint import build_encoder
 from auricle.objectives.base import Loss, Objective, masked_mean, valid_frames

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import auricle
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.s3prl import nn
 from golden_cases import GoldenCase
 

@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.corpus.utterance import Segment
 from auricle.plotting import api as module
 from auricle.plotting.analysis import DrawnUtterance, at_common_times, cka_matrix

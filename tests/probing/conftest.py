@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from auricle.probing.abx_report import AbxLayer, AbxResult, AbxSettings
-from auricle.probing.results import LayerResult, ProbeResult
+from auricle.probing.report import LayerResult, ProbeResult
 
 RATE = 16_000
 PITCHES = {"A": 300.0, "B": 1200.0, "C": 3500.0}

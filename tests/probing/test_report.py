@@ -8,8 +8,14 @@ import pytest
 
 from auricle.errors import AuricleError
 from auricle.plotting import figures
-from auricle.probing.report import add_result, draw_layers, layer_lines, markdown_table, read_folder
-from auricle.probing.results import read_results
+from auricle.probing.report import (
+    add_result,
+    draw_layers,
+    layer_lines,
+    markdown_table,
+    read_folder,
+    read_results,
+)
 from probing.conftest import probe_result
 
 

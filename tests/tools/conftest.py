@@ -14,10 +14,10 @@ import torch
 import auricle
 from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
-from auricle.files.digests import file_sha256
+from auricle.files.atomic import file_sha256
 from auricle.info import Provenance
 from auricle.probing.abx_report import AbxReport
-from auricle.probing.results import write_results
+from auricle.probing.report import write_results
 from auricle.training.recipe import parse_recipe
 from probing.conftest import ABX_SETTINGS, abx_result, probe_result
 

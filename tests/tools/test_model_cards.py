@@ -10,10 +10,10 @@ from card_sources import BASELINES, TASKS, embedded_records, read_sources
 from model_cards import cards_folder, differences, main, write
 
 from auricle.catalogue.record import Record
-from auricle.files.digests import file_sha256
+from auricle.files.atomic import file_sha256
 from auricle.files.safetensors import read_native
 from auricle.hub.cache import embedded_path
-from auricle.probing.results import read_results
+from auricle.probing.report import read_results
 from auricle.training.recipe import parse_recipe, read_recipe
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 from auricle.audio.files import read_audio
-from auricle.audio.samples import sample_paths
-from auricle.training.corpus import Corpus, read_corpus
+from auricle.audio.inputs import sample_paths
+from auricle.training.building import Corpus, read_corpus
 from auricle.training.recipe import Recipe, parse_recipe
 
 RECIPE = """

@@ -20,7 +20,7 @@ from auricle.training.batches import (
     load_batches,
     plan_epoch,
 )
-from auricle.training.corpus import Corpus, MeasuredUtterance
+from auricle.training.building import Corpus, MeasuredUtterance
 from auricle.training.recipe import DataOptions
 
 

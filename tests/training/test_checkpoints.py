@@ -12,9 +12,8 @@ import auricle
 from auricle.errors import OutputError, TrainingError
 from auricle.files.safetensors import read_native
 from auricle.training import checkpoints
-from auricle.training.building import build_objective
+from auricle.training.building import Corpus, build_objective
 from auricle.training.checkpoints import CheckpointFolder, TrainingState, write_result
-from auricle.training.corpus import Corpus
 from auricle.training.recipe import Recipe
 
 STATE = TrainingState(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from auricle.errors import RecipeError
-from auricle.models.apc import ApcConfig
+from auricle.models.predictive_coding import ApcConfig
 from auricle.training.recipe import Recipe, parse_recipe, read_recipe
 
 
@@ -77,7 +77,7 @@ def test_a_missing_recipe_lists_those_beside_it(tmp_path: Path) -> None:
 def test_a_broken_import_of_an_objective_is_not_taken_for_a_missing_one(
     recipe_text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "auricle.objectives.prediction", raising=False)
+    monkeypatch.delitem(sys.modules, "auricle.objectives.predictive_coding", raising=False)
     monkeypatch.setitem(sys.modules, "auricle.objectives.base", None)
     with pytest.raises(ModuleNotFoundError, match=r"auricle\.objectives\.base"):
         parse_recipe(recipe_text)

@@ -15,9 +15,8 @@ from auricle.geometry import FrameGeometry, Window
 from auricle.objectives.base import Loss, UnitTargets
 from auricle.objectives.hubert import HubertObjective
 from auricle.training import targets as subject
-from auricle.training.building import build_accelerator
+from auricle.training.building import Corpus, build_accelerator
 from auricle.training.checkpoints import CheckpointFolder, read_tensors
-from auricle.training.corpus import Corpus
 from auricle.training.recipe import Recipe, parse_recipe
 from auricle.training.targets import Codes, CorpusUnits, prepare_units
 from auricle.training.trainer import RunSettings, train

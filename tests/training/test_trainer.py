@@ -17,11 +17,10 @@ import auricle
 from auricle.errors import AudioError, RecipeError, TrainingError
 from auricle.nn import transformer
 from auricle.objectives.base import Loss, Objective
-from auricle.objectives.prediction import ApcObjective
+from auricle.objectives.predictive_coding import ApcObjective
 from auricle.objectives.wav2vec2 import Wav2Vec2Objective
-from auricle.training.building import build_accelerator, build_objective
+from auricle.training.building import Corpus, build_accelerator, build_objective, read_corpus
 from auricle.training.checkpoints import CheckpointFolder, read_state
-from auricle.training.corpus import Corpus, read_corpus
 from auricle.training.monitoring import StepMeans, read_metrics
 from auricle.training.recipe import Recipe, parse_recipe
 from auricle.training.trainer import RunSettings, Trainer, TrainingResult, train
@@ -33,7 +32,7 @@ NUM_STEPS = 8
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from auricle.training.corpus import read_corpus
+from auricle.training.building import read_corpus
 from auricle.training.recipe import read_recipe
 from auricle.training.trainer import RunSettings, Trainer, train
 
@@ -51,7 +50,7 @@ EVERY_RANK = """
 import sys
 from pathlib import Path
 from safetensors.torch import save_file
-from auricle.training.corpus import read_corpus
+from auricle.training.building import read_corpus
 from auricle.training.recipe import read_recipe
 from auricle.training.trainer import RunSettings, Trainer, train
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AuricleError, CheckpointError, LayerError, OutputError
 from auricle.models.base import Encoder
 from auricle.units.codebook import Units, deduplicate, known_sha256, load_units, text_line

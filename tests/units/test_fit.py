@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from auricle.__main__ import main
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AuricleError, CheckpointError
 from auricle.units import fit as module
 from auricle.units.codebook import Units
 from auricle.units.fit import fit_frames, state_path
-from auricle.units.frames import FrameSource
-from auricle.units.steps import FitOptions
+from auricle.units.fit_data import FitOptions, FrameSource
 from forks import Forked, run
 
 NUM_MEANS = 8

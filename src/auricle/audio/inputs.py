@@ -1,10 +1,14 @@
-"""Audio inputs: files in folders, bundled speech, and waveforms of any type as checked tensors."""
+"""Audio inputs: files in folders, bundled speech, and waveforms of any type as checked tensors.
+
+`speech/README.md` states origin and licence of the bundled speech.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib import resources
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -19,6 +23,16 @@ from auricle.errors import AudioError, warn_deprecated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+SAMPLE_NAMES = ("2911-12359-0007.flac", "4051-11218-0044.flac")
+"""A lower voice of 5.1 s and a higher one of 11.2 s: 16 kHz, 16 bit, mono."""
+
+
+def sample_paths() -> list[Path]:
+    """Paths of the bundled LibriSpeech utterances (Panayotov et al. 2015, CC BY 4.0)."""
+    speech = resources.files("auricle.audio") / "speech"
+    return [Path(str(speech / name)) for name in SAMPLE_NAMES]
 
 
 AUDIO_SUFFIXES = frozenset(

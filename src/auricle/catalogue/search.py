@@ -19,7 +19,7 @@ import msgspec
 from auricle.catalogue.family import FAMILIES, RECORDS, find_family, is_family, plug_in_families
 from auricle.catalogue.record import Record
 from auricle.errors import PlugInError, UnknownModelError
-from auricle.files.digests import SHA256_DIGITS
+from auricle.files.atomic import SHA256_DIGITS
 from auricle.optional import RECORD_GROUP, PlugIn, find_plug_in, plug_ins
 
 if sys.version_info >= (3, 11):

@@ -21,7 +21,7 @@ from auricle.checkpoints.waveform_transformer import (
 )
 from auricle.errors import AuricleError
 from auricle.files.atomic import write_whole_folder
-from auricle.frontends.whisper_mel import FFT_SAMPLES, HOP_SAMPLES
+from auricle.frontends.log_mel import WHISPER_FFT_SAMPLES, WHISPER_HOP_SAMPLES
 from auricle.geometry import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.models.spectral_conformer import W2vBertConfig
@@ -322,8 +322,8 @@ class _WhisperModel(_Counterpart):
         return {
             "feature_extractor_type": "WhisperFeatureExtractor",
             "feature_size": self.config.num_mels,
-            "hop_length": HOP_SAMPLES,
-            "n_fft": FFT_SAMPLES,
+            "hop_length": WHISPER_HOP_SAMPLES,
+            "n_fft": WHISPER_FFT_SAMPLES,
             "chunk_length": self.config.max_frames * FRAMES.hop_samples // SAMPLE_RATE,
             **PREPROCESSOR,
             "return_attention_mask": False,

@@ -17,7 +17,6 @@ from auricle.catalogue.family import FAMILIES, Family, find_family, plug_in_fami
 from auricle.checkpoints import (
     fairseq,
     huggingface,
-    npc_repo,
     s3prl,
     self_distilled,
     shapes,
@@ -30,11 +29,15 @@ from auricle.checkpoints.pickle.values import InertRecord
 from auricle.checkpoints.repositories import (
     WHISPER,
     convert_cpc,
+    convert_npc,
     convert_pase,
     convert_whisper,
     matches_cpc,
+    matches_npc,
     matches_pase,
     matches_whisper,
+    npc_families,
+    npc_method,
 )
 from auricle.checkpoints.state_dicts import WITHOUT_ADAPTERS, kind_of, weights_in
 from auricle.errors import CheckpointError, PlugInError
@@ -276,7 +279,7 @@ def convert_huggingface(payload: Payload, family: Family) -> Converted:
 
 
 def _is_npc_weights(content: Payload) -> bool:
-    return npc_repo.method(weights_in(content)) is not None
+    return npc_method(weights_in(content)) is not None
 
 
 def _own_config(options: Mapping[str, Any], config_type: type[Config]) -> Config | None:
@@ -376,10 +379,10 @@ FORMATS = (
     ),
     Format("spin", self_distilled.matches_spin, lambda _: ("spin",), self_distilled.convert_spin),
     Format("rspin", self_distilled.matches_rspin, lambda _: ("spin",), self_distilled.convert_spin),
-    Format("npc-repo", npc_repo.matches, npc_repo.families, npc_repo.convert),
+    Format("npc-repo", matches_npc, npc_families, convert_npc),
     Format("s3prl", s3prl.matches, s3prl.families, s3prl.convert),
     Format("s3prl-legacy", s3prl.matches_legacy, s3prl.families, s3prl.convert),
-    Format("npc-weights", _is_npc_weights, npc_repo.families, npc_repo.convert, takes_config=True),
+    Format("npc-weights", _is_npc_weights, npc_families, convert_npc, takes_config=True),
     *(
         Format(name, names.match, names.families, names.convert, takes_config=True)
         for name, names in shapes.NAMES.items()

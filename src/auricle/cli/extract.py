@@ -115,6 +115,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         help="estimate hours of audio, frames, bytes and time, and write nothing",
     )
     parser.add_argument(
+        "--json", action="store_true", help="print the summary as an object of JSON"
+    )
+    parser.add_argument(
         "--short",
         choices=("error", "pad"),
         default="error",
@@ -291,7 +294,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AuricleError: Nothing can be extracted, or nothing more can be written.
     """
-    from auricle.cli.progress import ProgressBars, print_forecast, print_summary
+    from auricle.cli.progress import ProgressBars, print_forecast, print_json, print_summary
     from auricle.extraction.extract import extract
 
     _check(arguments)
@@ -339,10 +342,12 @@ def run(arguments: argparse.Namespace) -> int:
             dry_run=arguments.dry_run,
             progress=progress,
         )
-    if arguments.dry_run:
+    if arguments.json:
+        print_json(summary, arguments.out, progress.elapsed)
+    elif arguments.dry_run:
         print_forecast(summary, arguments.out)
-        return 1 if summary.num_failed else 0
-    print_summary(summary, arguments, progress.elapsed)
+    else:
+        print_summary(summary, arguments, progress.elapsed)
     # Failed rows of a stream are not retried, so earlier failures still count.
     is_short_of = summary.num_failed or (arguments.streaming and summary.num_failed_before)
     return 1 if is_short_of else 0

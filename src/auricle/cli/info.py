@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from auricle.catalogue.family import Family, find_family
 from auricle.catalogue.record import is_non_commercial
 from auricle.catalogue.search import repository_hint
+from auricle.cli.listing import record_json
 from auricle.cli.options import MODEL_HELP, add_weights, load_encoder
 from auricle.errors import CheckpointError
 from auricle.hub.location import is_location, looks_like_path
@@ -35,6 +37,7 @@ examples:
   auricle info path/to/states-1000000.ckpt
   auricle info hf://owner/name
   auricle info wavlm_large --config normalize=false
+  auricle info tera --json
 """
 
 UNKNOWN = "not known"
@@ -47,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # The metadata depends neither on a device nor on a precision.
     parser.set_defaults(device="cpu", precision="float32")
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("--json", action="store_true", help="print one object of JSON")
     add_weights(parser)
 
 
@@ -65,9 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
     is_file = isinstance(arguments.config, str | Path)
     place = arguments.checkpoint or (arguments.config if is_file else None)
     if place is not None:
-        _print(_own_facts(place, arguments))
+        _show_own(place, arguments)
     elif is_location(model):
-        _print(_own_facts(model, arguments))
+        _show_own(model, arguments)
     elif looks_like_path(model):
         # Checked here too, because the loader takes long to import.
         if not Path(model).exists():
@@ -75,16 +79,60 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{model} does not exist; expected a checkpoint, the folder of a Hugging Face "
                 f"model, or a name that `auricle list` shows{repository_hint(model)}"
             )
-        _print(_own_facts(Path(model), arguments))
+        _show_own(Path(model), arguments)
+    elif arguments.json:
+        _print_json(_record_json(search.find(model), arguments))
     else:
         _print(_record_facts(search.find(model), arguments))
     return 0
 
 
+def _show_own(place: str | Path, arguments: argparse.Namespace) -> None:
+    """Print the facts of a checkpoint of the user's own, at a path or a URL."""
+    if not arguments.json:
+        _print(_own_facts(place, arguments))
+        return
+    from auricle.files.atomic import file_sha256
+
+    info = load_encoder(arguments).info
+    facts: dict[str, Any] = {"place": str(place), "architecture": dataclasses.asdict(info)}
+    if isinstance(place, Path) and place.is_file():
+        facts |= {"num_bytes": place.stat().st_size, "sha256": file_sha256(place)}
+    _print_json(facts)
+
+
+def _record_json(record: Record, arguments: argparse.Namespace) -> dict[str, Any]:
+    from auricle.hub.location import availability
+
+    if arguments.refresh and record.urls:
+        load_encoder(arguments)
+    facts = record_json(record, availability(record))
+    info = load_encoder(arguments).info if _has_copy(record) else None
+    if info is None:
+        info = _size_info(find_family(record.family), record, arguments.config)
+    return {**facts, "size": record.size, "architecture": dataclasses.asdict(info)}
+
+
+def _has_copy(record: Record) -> bool:
+    """True for a model that is loaded from this machine, or has no published size to show."""
+    from auricle.hub.cache import cached_path
+    from auricle.hub.location import availability, is_converted
+
+    if record.embedded or record.family == "baseline" or record.size is None:
+        return True
+    # A repository is asked for its latest commit before it loads, so it does not count here.
+    is_usable = bool(record.urls) and availability(record).works_offline
+    return is_usable and (is_converted(record) or cached_path(record).is_file())
+
+
+def _print_json(facts: Mapping[str, Any]) -> None:
+    print(json.dumps(facts, indent=2))
+
+
 def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
-    from auricle.files.digests import pinned_sha256
+    from auricle.files.atomic import pinned_sha256
     from auricle.hub.cache import cached_path, embedded_path
-    from auricle.hub.location import availability, is_converted, known_num_bytes
+    from auricle.hub.location import availability, known_num_bytes
 
     if arguments.refresh and record.urls:
         load_encoder(arguments)
@@ -102,7 +150,6 @@ def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
         yield from _licence_facts(record.licence)
     for url in record.urls:
         yield "source", url
-    has_copy = record.embedded or record.family == "baseline"
     if record.embedded or record.urls:
         num_bytes = known_num_bytes(record)
         yield "size of the weights", UNKNOWN if num_bytes is None else f"{num_bytes:,} bytes"
@@ -112,16 +159,13 @@ def _record_facts(record: Record, arguments: argparse.Namespace) -> Facts:
     elif record.urls:
         path = cached_path(record)
         yield "sha256", record.sha256 or pinned_sha256(path) or _prefix(record)
-        # A repository is asked for its latest commit before it loads, so it does not count here.
-        works_offline = availability(record).works_offline
-        has_copy = is_converted(record) or (path.is_file() and works_offline)
-        if works_offline:
+        if availability(record).works_offline:
             yield "weights", f"on this machine{f', {path}' if path.is_file() else ''}"
         else:
             yield "weights", "not on this machine; the architecture below is the published size"
     for stated in record.stated:
         yield "stated digest", f"{stated.place}: {_stated(stated)}; {stated.source}"
-    if record.size is None or has_copy:
+    if _has_copy(record):
         yield from _architecture_facts(load_encoder(arguments).info)
     else:
         yield from _size_facts(family, record, arguments.config)
@@ -151,7 +195,7 @@ def _prefix(record: Record) -> str:
 def _own_facts(place: str | Path, arguments: argparse.Namespace) -> Facts:
     """Yield the facts of a checkpoint of the user's own, at a path or a URL."""
     from auricle.catalogue import search
-    from auricle.files.digests import file_sha256
+    from auricle.files.atomic import file_sha256
     from auricle.info import RANDOM_WEIGHTS
 
     info = load_encoder(arguments).info
@@ -189,7 +233,13 @@ def _family_facts(family: Family, title: str, paper: Paper | None) -> Facts:
 
 
 def _size_facts(family: Family, record: Record, options: Mapping[str, Any] | None) -> Facts:
-    """Yield the architecture of a published size; on the meta device it takes no memory."""
+    assert record.size is not None
+    yield "published size", record.size
+    yield from _architecture_facts(_size_info(family, record, options))
+
+
+def _size_info(family: Family, record: Record, options: Mapping[str, Any] | None) -> ModelInfo:
+    """The architecture of a published size; on the meta device it takes no memory."""
     from auricle.checkpoints.checkpoint import Checkpoint, blank_encoder
     from auricle.info import Provenance
 
@@ -197,9 +247,7 @@ def _size_facts(family: Family, record: Record, options: Mapping[str, Any] | Non
     config, provenance = family.preset(record.size), Provenance(name=record.name)
     preset = Checkpoint(family=family.stem, config=config, weights={}, provenance=provenance)
     changed = preset.changed(options or {})
-    encoder = blank_encoder(family, changed.config, changed.provenance)
-    yield "published size", record.size
-    yield from _architecture_facts(encoder.info)
+    return blank_encoder(family, changed.config, changed.provenance).info
 
 
 def _architecture_facts(info: ModelInfo) -> Facts:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from auricle.catalogue.family import FAMILIES, find_family, is_family
 from auricle.catalogue.record import Record
@@ -36,6 +37,7 @@ examples:
   auricle list --all
   auricle list --family npc
   auricle list --offline
+  auricle list --all --json
 """
 
 WIDTH = 120
@@ -59,7 +61,7 @@ INDENT = " " * 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the filters and the choice of Markdown."""
+    """Add the filters and the choice of Markdown or JSON."""
     parser.add_argument(
         "pattern", metavar="PATTERN", nargs="?", help="a family, or matching names (* ? [])"
     )
@@ -73,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--offline", action="store_true", help="only what works on this machine without a network"
     )
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    parser.add_argument(
+        "--json", action="store_true", help="print an array of objects, one for each model, as JSON"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -95,8 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
         records = by_family(records)
     for problem in problems:
         sys.stderr.write(f"auricle: warning: {' '.join(str(problem).split())}\n")
-    filters = (arguments.pattern, arguments.family, arguments.offline, arguments.markdown)
-    if not any((*filters, arguments.all)):
+    filters = (arguments.pattern, arguments.family, arguments.offline)
+    if not any((*filters, arguments.markdown, arguments.json, arguments.all)):
         for line in family_lines(records):
             print(line)
         return 0
@@ -114,6 +119,9 @@ def run(arguments: argparse.Namespace) -> int:
             f"no model name matches {pattern!r}{family}{offline}; `auricle list --all` shows all"
             f"{hint}"
         )
+    if arguments.json:
+        print(json.dumps([record_json(record, state) for record, state in rows], indent=2))
+        return 0
     if arguments.markdown:
         for line in markdown_table([record for record, _ in rows]):
             print(line)
@@ -126,6 +134,31 @@ def run(arguments: argparse.Namespace) -> int:
         for line in _notes(record):
             print(line)
     return 0
+
+
+def record_json(record: Record, state: Availability) -> dict[str, Any]:
+    """The facts of a model as values of JSON; None where something is not known."""
+    from auricle.hub.location import known_num_bytes
+
+    paper = record.paper
+    return {
+        "name": record.name,
+        "aliases": [*record.aliases],
+        "family": record.family,
+        "title": record.title,
+        "released": record.released or None,
+        "paper": {"title": paper.title, "url": paper.url} if paper else None,
+        "input": find_family(record.family).input,
+        "training_data": record.training_data,
+        "licence": record.licence,
+        "is_non_commercial": record.is_non_commercial,
+        "weights": state.value,
+        "works_offline": state.works_offline,
+        "num_bytes": known_num_bytes(record),
+        "sha256": record.sha256,
+        "urls": [*record.urls],
+        "note": record.note or None,
+    }
 
 
 def family_lines(records: Sequence[Record]) -> list[str]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import math
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError, OutputError
 from auricle.hub.location import is_location
+from auricle.optional import optional
 
 if TYPE_CHECKING:
     from auricle.models.base import Encoder
@@ -29,6 +32,57 @@ MODEL_HELP = (
 )
 REFRESH_HELP = "ignore the cache: download and convert again, also if the file has changed since"
 LAYER_HELP = "index (negative counts from the end) or name; `auricle info` lists them"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors name the command, option or choice that was probably meant."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        given = [*(sys.argv[1:] if args is None else args)]
+        found, others = self.parse_known_args(given, namespace)
+        if others:
+            parser = self._of(given)
+            known = list(parser._option_string_actions)
+            hints = [_hint(other.partition("=")[0], known) for other in others]
+            parser.error(f"unrecognized arguments: {' '.join(others)}{max(hints, key=len)}")
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and a message, and exit with 2."""
+        found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        hint = _hint(found[1], re.findall(r"[\w.-]+", found[2])) if found else ""
+        super().error(message + hint)
+
+    def _of(self, given: Sequence[str]) -> argparse.ArgumentParser:
+        """The parser of the innermost command that arguments name."""
+        parser: argparse.ArgumentParser = self
+        for word in given:
+            for action in parser._actions:
+                if isinstance(action, argparse._SubParsersAction) and word in action.choices:
+                    parser = action.choices[word]
+                    break
+        return parser
+
+
+class PrintCompletion(argparse.Action):
+    """Prints the completion script of a shell, and exits."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
+        """Print the script of the shell that the second value names.
+
+        Raises:
+            MissingExtraError: shtab is not installed.
+        """
+        with optional("shtab", "shell completion"):
+            import shtab
+        print(shtab.complete(parser, given[1]))
+        parser.exit()
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    """The advice to a mistyped word, if one of those known is close."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 # Declaration

@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         AuricleError: The recipe, the audio or a checkpoint is wrong, the loss is not finite, or
             something cannot be written.
     """
-    from auricle.training.corpus import read_corpus
+    from auricle.training.building import read_corpus
     from auricle.training.monitoring import read_metrics
     from auricle.training.recipe import read_recipe
     from auricle.training.trainer import CURVES_FILE, RunSettings, train

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from auricle.corpus.utterance import Utterance
     from auricle.models.base import Encoder
     from auricle.probing.abx_report import AbxResult
-    from auricle.probing.results import ProbeResult
+    from auricle.probing.report import ProbeResult
     from auricle.probing.tasks import Task
 
 SUMMARY = "probe layers with linear classifiers, ABX and units"
@@ -279,8 +279,8 @@ class _Abx:
         """Measure a model, with progress bars; print and write the result."""
         from tqdm import tqdm
 
-        from auricle.probing.abx_probe import measure_abx
         from auricle.probing.abx_report import abx_lines, add_abx
+        from auricle.probing.probe import measure_abx
 
         with (
             _seconds_bar(f"{model}, abx", self._task.utterances) as seconds,

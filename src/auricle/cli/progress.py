@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import sys
 import threading
 import time
@@ -113,6 +115,15 @@ class ProgressBars:
             f"encoded {hours} of {self._all_seconds / 3600:.2f} h of audio ({100 * share:.0f} %) "
             f"in {span(self.elapsed)}, {rate:.1f} x real time, {remaining}"
         )
+
+
+def print_json(summary: Summary, out: str, elapsed: float) -> None:
+    """Print all numbers of a run, or of a dry run, as an object of JSON."""
+    print(
+        json.dumps(
+            {"out": out, "elapsed_seconds": elapsed, **dataclasses.asdict(summary)}, indent=2
+        )
+    )
 
 
 def print_forecast(summary: Summary, out: str) -> None:

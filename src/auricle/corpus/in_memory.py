@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from auricle.corpus.utterance import Listing, Problem, Utterance, id_reason
 from auricle.errors import AudioError, AuricleError, OutputError
 from auricle.files.atomic import LOCK_SUFFIX, locked
 from auricle.geometry import SAMPLE_RATE
+from auricle.optional import optional
 
 FOLDER_PREFIX = "auricle-memory-"
 
@@ -110,7 +112,7 @@ def _list(inputs: Any, spool: _Spool, channel: int | None) -> Listing:
                 if _is_part_of_file(cut):
                     file.write(json.dumps(_with_whole_paths(cut.to_dict())) + "\n")
                 else:
-                    spool.add_samples(cut.id, lambda cut=cut: _cut_samples(cut, channel))
+                    spool.add_samples(cut.id, partial(_cut_samples, cut, channel))
         if cuts.stat().st_size:
             spool.listing.extend(list_utterances([str(cuts)], channel=channel))
     elif library == "datasets":
@@ -258,8 +260,8 @@ def _cut_samples(cut: Any, channel: int | None) -> tuple[Any, int]:
 
 def _add_rows(rows: Any, spool: _Spool) -> None:
     """Add the rows of a data set of Hugging Face; files are kept as they are."""
-    import datasets
-
+    with optional("datasets", "a data set of Hugging Face"):
+        import datasets
     split = str(rows.split or "train")
     rows = undecoded(datasets, rows)
     features = rows.features or {}
@@ -272,12 +274,16 @@ def _add_rows(rows: Any, spool: _Spool) -> None:
             spool.add_bytes(name, cell["bytes"], Path(cell.get("path") or "").suffix or ".audio")
         elif "array" in cell:
             samples = torch.as_tensor(cell["array"], dtype=torch.float32)
-            spool.add_samples(name, lambda x=samples, rate=cell["sampling_rate"]: (x, rate))
+            spool.add_samples(name, partial(_pair, samples, cell["sampling_rate"]))
         elif cell.get("path") and isinstance(rows, datasets.Dataset):
             spool.add_file(name, cell["path"])
         else:
             found = ", ".join(map(str, cells))
-            spool.add_samples(name, lambda found=found: _refuse(found))
+            spool.add_samples(name, partial(_refuse, found))
+
+
+def _pair(samples: Tensor, sample_rate: int) -> tuple[Tensor, int]:
+    return samples, sample_rate
 
 
 def _is_audio(cell: Any) -> bool:

@@ -13,7 +13,7 @@ from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError
 from auricle.info import FinalNorm
 from auricle.models.base import Encoder
-from auricle.models.padded import Pool
+from auricle.models.outputs import Pool
 from auricle.store.shards import KALDI_METHODS
 from auricle.units.codebook import Units
 

@@ -23,10 +23,9 @@ from auricle.extraction.arguments import (
     check_units,
     model_of,
 )
+from auricle.extraction.engines import LocalEngine, RayEngine, all_devices, import_ray
 from auricle.extraction.forecast import LongAudioHint, survey
-from auricle.extraction.local import LocalEngine, all_devices
 from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, PlanLimits
-from auricle.extraction.ray import RayEngine, import_ray
 from auricle.extraction.record import describe
 from auricle.extraction.run import Progress, Run, Summary
 from auricle.extraction.selection import DType, Selection, Windows, type_name
@@ -36,10 +35,10 @@ from auricle.extraction.worker import FLUSH_SECONDS, Engine, Loaded, LoadOn, Wor
 from auricle.extraction.writers import open_format
 from auricle.hub.load import load
 from auricle.hub.location import is_location, looks_like_path
-from auricle.inference.precision import Precision
+from auricle.inference.approximate import Precision
 from auricle.info import FinalNorm
 from auricle.models.base import Encoder
-from auricle.models.padded import Pool
+from auricle.models.outputs import Pool
 from auricle.store.folder import open_folder
 from auricle.store.layout import read_meta
 from auricle.store.writer import StoreWriter

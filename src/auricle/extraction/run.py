@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from auricle.corpus.reading import ListedLengths, utterance_seconds
 from auricle.corpus.utterance import Listing, Utterance
 from auricle.errors import AudioError, AuricleError, OutputError, StoreError
-from auricle.extraction.failures import Failures, add_note
 from auricle.extraction.plan import (
     PlanLimits,
     PlannedShard,
@@ -23,6 +22,7 @@ from auricle.extraction.plan import (
     total_seconds,
     write_plan,
 )
+from auricle.extraction.record import Failures, add_note
 from auricle.extraction.sources import compare, counted, has_changed
 from auricle.extraction.worker import Engine, Stages, Worker
 from auricle.store.index import ITEM_BYTES, part_keys, read_part, read_parts

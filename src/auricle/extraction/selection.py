@@ -12,10 +12,10 @@ from torch import Tensor
 
 from auricle.errors import AuricleError
 from auricle.geometry import SAMPLE_RATE, FrameGeometry
-from auricle.inference.windows import window_codes, window_layers
+from auricle.inference.approximate import window_codes, window_layers
 from auricle.info import FinalNorm, LayerInfo
 from auricle.models.base import Encoder
-from auricle.models.padded import Pool, pool_frames
+from auricle.models.outputs import Pool, pool_frames
 from auricle.store.index import ITEM_BYTES
 from auricle.units.codebook import Units, deduplicate
 

@@ -10,14 +10,17 @@ import msgspec
 import torch
 from torch import Tensor
 
-from auricle.frontends.feature_transforms import (
+from auricle.frontends.framing import (
+    Frontend,
     append_deltas,
     cmvn,
+    constant,
+    magnitudes,
     padded_cmvn,
     padded_deltas,
     padded_mean,
+    transform_windows,
 )
-from auricle.frontends.framing import Frontend, constant, magnitudes, transform_windows
 from auricle.geometry import FrameGeometry, Window
 
 # Kaldi floors energies at float32's machine epsilon before the logarithm (feature-fbank.cc).

@@ -15,9 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.frontends.feature_transforms import cmvn, is_padding, padded_cmvn
-from auricle.frontends.framing import Frontend, constant, magnitudes, transform_windows
-from auricle.frontends.whisper_mel import slaney_triangles
+from auricle.frontends.framing import (
+    Frontend,
+    cmvn,
+    constant,
+    is_padding,
+    magnitudes,
+    padded_cmvn,
+    transform_windows,
+)
+from auricle.frontends.log_mel import slaney_triangles
 from auricle.geometry import SAMPLE_RATE, FrameGeometry, Window
 
 NEMO_LOG_OFFSET = 2.0**-24

@@ -22,8 +22,7 @@ import msgspec
 
 from auricle.catalogue.record import Record
 from auricle.errors import AuricleError, ChecksumError, DownloadError, OutputError
-from auricle.files.atomic import lock_path, locked, write_whole
-from auricle.files.digests import file_sha256, pinned_sha256
+from auricle.files.atomic import file_sha256, lock_path, locked, pinned_sha256, write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,7 @@ from typing import Literal
 from auricle.catalogue import search
 from auricle.catalogue.record import Record
 from auricle.errors import AuricleError, OutputError
-from auricle.files.atomic import LOCK_SUFFIX
-from auricle.files.digests import READ_BYTES, SHA256_DIGITS, file_sha256, pinned_sha256
+from auricle.files.atomic import LOCK_SUFFIX, READ_BYTES, SHA256_DIGITS, file_sha256, pinned_sha256
 from auricle.hub.cache import (
     ORIGINALS,
     REPOSITORIES,

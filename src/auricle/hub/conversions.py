@@ -22,8 +22,7 @@ from auricle.checkpoints.huggingface import is_huggingface_folder
 from auricle.checkpoints.options import Configuration
 from auricle.checkpoints.reading import native_checkpoint, read_checkpoint
 from auricle.errors import CheckpointError, ChecksumError
-from auricle.files.atomic import lock_path
-from auricle.files.digests import file_sha256, pinned_sha256
+from auricle.files.atomic import file_sha256, lock_path, pinned_sha256
 from auricle.files.safetensors import NativeCheckpoint, is_native, read_native, write_native
 from auricle.hub.cache import (
     CACHE_VARIABLE,

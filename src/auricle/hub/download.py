@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 from auricle.catalogue.family import RECORDS
 from auricle.catalogue.record import Record
 from auricle.errors import AuricleError, ChecksumError, DownloadError
-from auricle.files.digests import checked_digits, file_sha256, pin, pinned_sha256, unpin
+from auricle.files.atomic import checked_digits, file_sha256, pin, pinned_sha256, unpin
 from auricle.hub.cache import (
     CACHE_VARIABLE,
     cached_path,

@@ -17,7 +17,7 @@ from auricle.checkpoints.checkpoint import UNKNOWN, Checkpoint, blank_encoder, b
 from auricle.checkpoints.options import Configuration, options_to_change
 from auricle.checkpoints.reading import read_checkpoint
 from auricle.errors import AuricleError, PlugInError, UnknownModelError, warn_deprecated
-from auricle.files.digests import pinned_sha256
+from auricle.files.atomic import pinned_sha256
 from auricle.hub.cache import Wanted, whole_embedded_path
 from auricle.hub.conversions import (
     Fetched,
@@ -32,7 +32,7 @@ from auricle.hub.location import (
     is_repository_url,
     looks_like_path,
 )
-from auricle.inference.precision import PRECISIONS, TYPES, Precision, set_precision
+from auricle.inference.approximate import PRECISIONS, TYPES, Precision, set_precision
 from auricle.info import RANDOM_WEIGHTS, Provenance
 from auricle.models.base import Encoder
 from auricle.models.definition import Config

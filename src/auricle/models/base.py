@@ -17,8 +17,7 @@ from auricle.inference.streaming.session import StreamSession, StreamStatistics,
 from auricle.inference.streaming.stages import Step, feature_step
 from auricle.info import FinalNorm
 from auricle.models.definition import EncoderDefinition, FeatureConfig
-from auricle.models.layer_choice import stacked
-from auricle.models.padded import PaddedEncoder, Pool, batches_of, collate, pool_frames
+from auricle.models.outputs import PaddedEncoder, Pool, batches_of, collate, pool_frames, stacked
 from auricle.nn.batch import (
     Batch,
     checked_padded,
@@ -28,7 +27,7 @@ from auricle.nn.batch import (
 )
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import is_traced
-from auricle.nn.depth import reaching
+from auricle.nn.layers import reaching
 
 
 class Encoder(EncoderDefinition):

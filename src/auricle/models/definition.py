@@ -17,7 +17,7 @@ from auricle.files.safetensors import NativeCheckpoint, write_native
 from auricle.frontends import FrontendConfig
 from auricle.geometry import SAMPLE_RATE, num_resampled
 from auricle.info import FinalNorm, LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
-from auricle.models.layer_choice import LayerChoice
+from auricle.models.outputs import LayerChoice
 from auricle.nn.batch import Batch, Layout
 from auricle.nn.cpu.policy import first_change
 

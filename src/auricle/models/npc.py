@@ -16,13 +16,11 @@ from auricle.inference.streaming.stages import Step
 from auricle.info import LayerInfo
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
-from auricle.nn.activations import ACTIVATIONS
-from auricle.nn.batch import Batch, Lengths, as_ints, pad_rows, padding_mask, zero_padding
-from auricle.nn.chunking import HaloChunk, halo_chunks
+from auricle.nn.batch import Batch, Lengths, pad_rows, padding_mask, zero_padding
 from auricle.nn.conv import Conv1d, as_windows, frame_windows
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import may_overwrite
-from auricle.nn.depth import check_depth
+from auricle.nn.cpu.policy import HaloChunk, halo_chunks, may_overwrite
+from auricle.nn.layers import ACTIVATIONS, check_depth
 from auricle.nn.linear import Linear
 from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
@@ -251,14 +249,13 @@ class Npc(FeatureEncoder):
         self, features: Batch, wanted: frozenset[str]
     ) -> Iterator[tuple[str, Batch]]:
         """As `encode`, of features (B, T, D) that are padded with zeros."""
-        x, num_frames = features.values.transpose(1, 2), as_ints(features.lengths)
-        called = (*self.blocks, *self.masked_convs.values())
-        parts = halo_chunks(num_frames, self._reach, self._bytes_per_frame(x), called)
-        layers = (
-            self._layers(x, num_frames, wanted)
-            if len(parts) == 1
-            else self._layers_in_parts(x, parts, wanted)
-        )
+        x, num_frames = features.values.transpose(1, 2), features.lengths
+        layers = self._layers(x, num_frames, wanted)
+        if not isinstance(num_frames, Tensor):
+            called = (*self.blocks, *self.masked_convs.values())
+            parts = halo_chunks(num_frames, self._reach, self._bytes_per_frame(x), called)
+            if len(parts) > 1:
+                layers = self._layers_in_parts(x, parts, wanted)
         for name, y in layers:
             yield name, Batch(y, features.layout)
 

@@ -14,9 +14,9 @@ from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.batch import Batch, Layout, Lengths, as_ints, frames_of
-from auricle.nn.chunking import HaloChunk, halo_chunks, map_chunks
 from auricle.nn.conv import Conv1d, SincConv, average_groups, partial_averages, reflect_pad
-from auricle.nn.depth import check_depth
+from auricle.nn.cpu.policy import HaloChunk, halo_chunks, map_chunks
+from auricle.nn.layers import check_depth
 from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.recurrent import QrnnStack
 

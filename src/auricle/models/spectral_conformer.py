@@ -14,9 +14,8 @@ from auricle.info import FinalNorm, LayerInfo
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Layout, Lengths, frames_of
-from auricle.nn.chunking import map_chunks
 from auricle.nn.conformer import Conformer, ConformerConfig
-from auricle.nn.cpu.policy import may_pack
+from auricle.nn.cpu.policy import map_chunks, may_pack
 from auricle.nn.linear import Linear
 from auricle.nn.relative_positions import DistanceConfig
 from auricle.nn.subsampling import (

@@ -1,4 +1,4 @@
-"""Transformers over spectral frames: Mockingjay, Audio ALBERT and TERA."""
+"""Transformers over spectral frames (Mockingjay, Audio ALBERT, TERA), and baselines without any."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from auricle.info import LayerInfo
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Layout, as_ints, pad_rows
-from auricle.nn.chunking import map_chunks
-from auricle.nn.cpu.policy import acts, is_traced, may_pack
-from auricle.nn.depth import check_depth
+from auricle.nn.cpu.policy import acts, is_traced, map_chunks, may_pack
+from auricle.nn.layers import check_depth
 from auricle.nn.linear import Linear
 from auricle.nn.transformer import TransformerLayer
 
@@ -295,3 +294,34 @@ class AudioAlbert(SpectralBert):
     family = "audio_albert"
     config_type = AudioAlbertConfig
     config: AudioAlbertConfig
+
+
+class BaselineConfig(FeatureConfig, frozen=True, kw_only=True):
+    """Configuration of a baseline: the front end alone."""
+
+    features: FbankConfig | LogMelConfig = FbankConfig()
+
+
+class Baseline(FeatureEncoder):
+    """Spectral features under the contract of an encoder."""
+
+    family = "baseline"
+    config_type = BaselineConfig
+    config: BaselineConfig
+
+    def __init__(self, config: BaselineConfig) -> None:
+        super().__init__(config)
+        # Without weights this alone says where `to` has put the encoder.
+        self.register_buffer("_place", torch.empty(0, device="cpu"), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.get_buffer("_place").device
+
+    @property
+    def layer_infos(self) -> tuple[LayerInfo, ...]:
+        features = self.config.features
+        return (LayerInfo(name="features", dim=features.dim, geometry=features.geometry),)
+
+    def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
+        yield "features", self.features(batch)

@@ -14,10 +14,9 @@ from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.batch import Batch, Layout, frames_of
-from auricle.nn.chunking import map_chunks
 from auricle.nn.conformer import Conformer, ConformerConfig
 from auricle.nn.conv_positions import ConvPositionConfig
-from auricle.nn.cpu.policy import may_pack
+from auricle.nn.cpu.policy import map_chunks, may_pack
 from auricle.nn.linear import Linear
 from auricle.nn.norms import centred, normalized
 from auricle.nn.relative_positions import DistanceConfig

@@ -14,20 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.frontends.whisper_mel import GEOMETRY, log_mel
+from auricle.frontends.log_mel import WHISPER_GEOMETRY, whisper_log_mel
 from auricle.geometry import Window
 from auricle.info import FinalNorm, LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
-from auricle.nn.activations import WaveformActivation
 from auricle.nn.batch import Batch, Layout, frames_of
 from auricle.nn.conv import Conv1d
 from auricle.nn.cpu.policy import is_hooked, may_bypass
 from auricle.nn.cpu.prepack import Prepacking
-from auricle.nn.depth import check_depth, is_left_out, normed_states
+from auricle.nn.layers import WaveformActivation, check_depth, is_left_out, normed_states
 from auricle.nn.transformer import TransformerLayer
 
-FRAMES = GEOMETRY.then(
+FRAMES = WHISPER_GEOMETRY.then(
     Window(size=3, pad_left=1, pad_right=1), Window(size=3, stride=2, pad_left=1, pad_right=1)
 )
 """Frames of the two convolutions: one for each 320 samples, and one for the rest."""
@@ -178,7 +177,7 @@ class Whisper(Encoder):
         if may_bypass(self.conv1, self.conv2):
             num_computed = min(num_own + SILENT_FRAMES, num_computed)
         waveforms = F.pad(waveforms, (0, num_computed * hop - waveforms.shape[1]))
-        x = log_mel(waveforms, config.num_mels).to(self.dtype).transpose(1, 2)
+        x = whisper_log_mel(waveforms, config.num_mels).to(self.dtype).transpose(1, 2)
         x = F.gelu(self.conv2(F.gelu(self.conv1(x)))).transpose(1, 2)
         if num_computed < config.max_frames:
             silence = x[:, -2:-1].expand(-1, config.max_frames - num_computed, -1)

@@ -162,14 +162,24 @@ class RelativePositionBias(nn.Module):
         It is a view of what there is for each offset, and takes no memory of its own.
         """
         # Tables of a few sizes serve every length.
-        reach = (1 << max(num_frames - 1, 1).bit_length()) - 1
-        offset_buckets = _offset_buckets.__wrapped__ if is_traced() else _offset_buckets
+        is_kept = not is_traced()
+        reach = (1 << max(num_frames - 1, 1).bit_length()) - 1 if is_kept else num_frames - 1
+        offset_buckets = _offset_buckets if is_kept else _offset_buckets.__wrapped__
         buckets = offset_buckets(reach, self.config)
         device = next((one.device for one in self.parameters()), buckets.device)
         buckets = buckets[reach - num_frames + 1 : reach + num_frames].to(device)
         by_offset: Tensor = self.table(buckets).t()
         # The last query sees the offsets from -(T - 1) to 0, each one before it one more.
+        return _by_query(by_offset, num_frames)
+
+
+def _by_query(by_offset: Tensor, num_frames: int) -> Tensor:
+    """Rows (H, T, T) of values by offset (H, 2 T - 1): row r has those from r on."""
+    if not is_traced():
         return by_offset.unfold(1, num_frames, 1)
+    # The width of a view is a number, which the count of frames is not in a graph.
+    frames = torch.arange(num_frames, device=by_offset.device)
+    return by_offset[:, frames.unsqueeze(1) + frames]
 
 
 class AlibiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -230,7 +240,7 @@ class Alibi(nn.Module):
         slopes = torch.tensor(self.slopes, dtype=scales.dtype, device=scales.device)
         by_offset = -(slopes * scales).unsqueeze(1) * offsets.abs()
         by_offset = F.pad(by_offset, (0, 0, 0, self.num_heads - len(self.slopes)))
-        return by_offset.unfold(1, num_frames, 1)
+        return _by_query(by_offset, num_frames)
 
 
 class SelfAttention(nn.Module):
@@ -308,15 +318,17 @@ class SelfAttention(nn.Module):
         # Queries go in blocks, so that long batches fit: such a bias is as large as the scores.
         num_heads, num_frames, _ = bias.shape
         num_rows = 1 if seen is None and gates is None else query.shape[0]
-        block = max(MAX_BIAS_ELEMENTS // (num_rows * num_heads * num_frames), 1)
+        is_whole = is_traced()  # whose counts of frames are not numbers
+        elements = num_rows * num_heads * num_frames
+        block = num_frames if is_whole else max(MAX_BIAS_ELEMENTS // elements, 1)
         # One piece of memory for all of them: new pages take longer to come than to be filled.
         scratch = None
-        if not torch.is_grad_enabled():
+        if not (is_whole or torch.is_grad_enabled()):
             shape = (num_rows, num_heads, min(block, num_frames), num_frames)
             dtype = bias.dtype if gates is None else torch.promote_types(gates.dtype, bias.dtype)
             scratch = bias.new_empty(shape, dtype=dtype)
         contexts = []
-        for start in range(0, num_frames, block):
+        for start in (0,) if is_whole else range(0, num_frames, block):
             stop = min(start + block, num_frames)
             rows = slice(start, stop)
             # The bias has the last query first, so these of them are turned round and back.

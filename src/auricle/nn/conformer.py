@@ -11,12 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.info import FinalNorm
-from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.batch import Layout, zero_padding
-from auricle.nn.chunking import map_chunks
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import acts
-from auricle.nn.depth import check_depth, is_left_out, normed_states
+from auricle.nn.cpu.policy import acts, map_chunks
+from auricle.nn.layers import (
+    WAVEFORM_ACTIVATIONS,
+    WaveformActivation,
+    check_depth,
+    is_left_out,
+    normed_states,
+)
 from auricle.nn.linear import Linear, activated
 from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.relative_positions import DistanceConfig, RelativeAttention

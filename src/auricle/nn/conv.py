@@ -14,10 +14,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv1d_input, conv1d_weight
 
 from auricle.geometry import SAMPLE_RATE
-from auricle.nn.activations import WaveformActivation
 from auricle.nn.batch import Lengths, as_tensor
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu
+from auricle.nn.layers import WaveformActivation
 
 LONE_KERNEL_ELEMENTS = 20_480
 """Up to this size torch gives a single row on the CPU to another kernel than a batch."""

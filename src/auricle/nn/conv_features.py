@@ -15,12 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry, Window
-from auricle.nn.activations import ACTIVATIONS, Activation
 from auricle.nn.batch import Lengths, as_tensor
 from auricle.nn.conv import Conv1d
 from auricle.nn.conv_stack import StackLayer, StackModule, run_stack
 from auricle.nn.cpu.policy import acts, may_overwrite
-from auricle.nn.depth import check_depth
+from auricle.nn.layers import ACTIVATIONS, Activation, check_depth
 from auricle.nn.norms import UtteranceGroupNorm
 
 ConvLayers = tuple[tuple[int, int, int], ...]

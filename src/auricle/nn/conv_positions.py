@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.geometry import Window
-from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.batch import zero_padding
 from auricle.nn.cpu.prepack import Prepacking
+from auricle.nn.layers import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.norms import check_variance
 
 STACK_NORM_EPS = 1e-5

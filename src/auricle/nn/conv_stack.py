@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry, Window
 from auricle.nn.batch import Lengths, as_tensor, frames_of
-from auricle.nn.chunking import HaloChunk, chunks, halo_chunks
-from auricle.nn.cpu.policy import runs_on_cpu
+from auricle.nn.cpu.policy import HaloChunk, chunks, halo_chunks, runs_on_cpu
 from auricle.nn.norms import NormTerms, UtteranceGroupNorm, UtteranceStatistics
 
 HELD_BYTES = 3 << 29

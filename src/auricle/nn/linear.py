@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.nn.activations import WAVEFORM_ACTIVATIONS, FfnActivation
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import may_bypass
+from auricle.nn.layers import WAVEFORM_ACTIVATIONS, FfnActivation
 
 
 class Linear(prepack.Prepacking, nn.Linear):

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from auricle.errors import AudioError
 from auricle.nn.batch import Lengths, as_ints, as_tensor, padding_mask, zero_padding
-from auricle.nn.chunking import chunks
-from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu
+from auricle.nn.cpu.policy import chunks, is_traced, joins_frames, runs_on_cpu
 
 EPS = 1e-5
 """Added to a variance (torch's default)."""

@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.geometry import Window
-from auricle.nn.activations import ACTIVATIONS, Activation
 from auricle.nn.batch import Lengths
-from auricle.nn.chunking import map_chunks
 from auricle.nn.conv_stack import run_stack
-from auricle.nn.depth import check_depth
+from auricle.nn.cpu.policy import map_chunks
+from auricle.nn.layers import ACTIVATIONS, Activation, check_depth
 from auricle.nn.linear import Linear
 from auricle.nn.norms import UtteranceGroupNorm
 

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.batch import Lengths
-from auricle.nn.chunking import map_chunks
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import acts, may_bypass, may_overwrite
+from auricle.nn.cpu.policy import acts, map_chunks, may_bypass, may_overwrite
 from auricle.nn.linear import Linear
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}

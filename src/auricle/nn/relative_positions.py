@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from auricle.nn.attention import SelfAttention, attend, attend_packed, columns_of
 from auricle.nn.batch import Layout, as_ints
-from auricle.nn.chunking import chunks
-from auricle.nn.cpu.policy import is_traced
+from auricle.nn.cpu.policy import chunks, is_traced
 from auricle.nn.linear import Linear
 
 WAVELENGTH_BASE = 10_000.0
@@ -271,10 +270,10 @@ class RelativeAttention(SelfAttention):
         """As `attend`, with scores by distance, for some queries at a time."""
         dropout = self.dropout if self.training else 0.0
         num_rows, num_heads, num_frames, _ = query.shape
-        block = max(MAX_SCORE_ELEMENTS // (2 * num_rows * num_heads * num_frames), 1)
         if is_traced():  # whose counts of frames are not numbers
             starts, block = [0], num_frames
         else:
+            block = max(MAX_SCORE_ELEMENTS // (2 * num_rows * num_heads * num_frames), 1)
             starts = list(range(0, num_frames, block))
         contexts = []
         for start in starts:

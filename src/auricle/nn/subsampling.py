@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry, Window
 from auricle.nn.batch import Lengths, as_tensor, frames_of, padding_mask, zero_padding
-from auricle.nn.chunking import halo_chunks
+from auricle.nn.cpu.policy import halo_chunks
 
 MAX_FACTOR = 64
 """Far above any published encoder's."""

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.info import FinalNorm
-from auricle.nn.activations import FfnActivation, WaveformActivation
 from auricle.nn.attention import (
     Alibi,
     AlibiConfig,
@@ -26,10 +25,15 @@ from auricle.nn.attention import (
     columns_of,
 )
 from auricle.nn.batch import Layout, padding_mask, zero_padding
-from auricle.nn.chunking import chunks, map_chunks
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
-from auricle.nn.cpu.policy import acts
-from auricle.nn.depth import check_depth, is_left_out, normed_states
+from auricle.nn.cpu.policy import acts, chunks, map_chunks
+from auricle.nn.layers import (
+    FfnActivation,
+    WaveformActivation,
+    check_depth,
+    is_left_out,
+    normed_states,
+)
 from auricle.nn.linear import Linear, activated
 
 LONG_CHUNKS = 4

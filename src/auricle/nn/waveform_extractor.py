@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry, Window
-from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.batch import Batch, Lengths, pad_rows
-from auricle.nn.chunking import split
 from auricle.nn.conv import Conv1d, frame_windows
 from auricle.nn.conv_stack import run_stack
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import may_bypass
+from auricle.nn.cpu.policy import may_bypass, split
+from auricle.nn.layers import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.norms import UtteranceGroupNorm
 
 NORM_EPS = 1e-5

@@ -21,8 +21,8 @@ from auricle.models.spectral_transformer import (
     SpectralBert,
     Tera,
 )
-from auricle.nn.activations import ACTIVATIONS
 from auricle.nn.batch import Batch, Layout, as_ints
+from auricle.nn.layers import ACTIVATIONS
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean, valid_frames
 
 ZERO_PROBABILITY = 0.8

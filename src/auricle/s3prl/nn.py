@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.geometry import SAMPLE_RATE
-from auricle.models.padded import weighted_sum
+from auricle.models.outputs import weighted_sum
 from auricle.s3prl import hub
 
 MIN_SAMPLES = SAMPLE_RATE // 20

@@ -208,9 +208,8 @@ def kaldi_values(content: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[
     body = content[start:]
     if token != b"CM":
         codes = body.view("<u2") if token == b"CM2" else body
-        return (low + codes.reshape(shape) * np.float32(span / np.iinfo(codes.dtype).max)).astype(
-            np.float32
-        )
+        scale = np.float32(span / np.iinfo(codes.dtype).max)
+        return np.asarray(low + codes.reshape(shape) * scale, np.float32)
     quantiles = low + body[: 8 * shape[1]].view("<u2").reshape(-1, 4) * np.float32(span / 65535)
     codes = body[8 * shape[1] :].reshape(shape[1], shape[0])
     # Bytes 0, 64, 192 and 255 are a column's extremes and quartiles, linear between them.

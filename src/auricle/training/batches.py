@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from auricle.errors import RecipeError
 from auricle.geometry import SAMPLE_RATE
-from auricle.training.corpus import Corpus
+from auricle.training.building import Corpus
 from auricle.training.recipe import DataOptions
 from auricle.training.targets import NO_UNIT, CorpusUnits
 

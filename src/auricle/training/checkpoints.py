@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from auricle.errors import OutputError, TrainingError
 from auricle.info import Provenance
 from auricle.models.base import Encoder
-from auricle.training.corpus import Corpus
+from auricle.training.building import Corpus
 from auricle.training.recipe import Recipe
 
 FOLDER = "checkpoints"

@@ -13,19 +13,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from auricle.errors import AuricleError, RecipeError
-from auricle.files.atomic import write_whole
-from auricle.files.digests import file_sha256
+from auricle.files.atomic import file_sha256, write_whole
 from auricle.files.safetensors import write_safetensors
 from auricle.geometry import FrameGeometry
 from auricle.hub.load import load
 from auricle.models.base import Encoder
 from auricle.objectives.base import UnitTargets
+from auricle.training.building import Corpus
 from auricle.training.checkpoints import read_tensors
-from auricle.training.corpus import Corpus
 from auricle.units.codebook import Units, known_sha256, load_units
 from auricle.units.fit import fit_frames, state_path
-from auricle.units.frames import FrameSource
-from auricle.units.steps import FitOptions
+from auricle.units.fit_data import FitOptions, FrameSource
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

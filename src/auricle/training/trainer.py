@@ -26,6 +26,7 @@ from auricle.training.batches import (
     load_batches,
 )
 from auricle.training.building import (
+    Corpus,
     Device,
     build_accelerator,
     build_objective,
@@ -34,7 +35,6 @@ from auricle.training.building import (
     learning_rate,
 )
 from auricle.training.checkpoints import CheckpointFolder, TrainingState, write_result
-from auricle.training.corpus import Corpus
 from auricle.training.monitoring import (
     Monitor,
     StepMeans,

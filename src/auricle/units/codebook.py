@@ -16,10 +16,10 @@ from auricle.audio.inputs import Waveform
 from auricle.errors import AuricleError, CheckpointError, OutputError
 from auricle.files.atomic import write_whole
 from auricle.files.safetensors import write_safetensors
-from auricle.inference.precision import Precision, encoder_sha256, precision_of
+from auricle.inference.approximate import Precision, encoder_sha256, precision_of
 from auricle.info import FinalNorm
-from auricle.units import nearest
-from auricle.units.nearest import PackedStage, chunks, row_sums
+from auricle.units import centroids
+from auricle.units.centroids import PackedStage, chunks, row_sums
 
 if TYPE_CHECKING:
     from auricle.models.base import Encoder
@@ -136,7 +136,7 @@ class Units:
                 f"{tuple(features.shape)}"
             )
         with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
-            slices = chunks(len(features), nearest.CHUNK_FRAMES)
+            slices = chunks(len(features), centroids.CHUNK_FRAMES)
             none = torch.empty(0, self.num_stages, dtype=torch.int32, device=features.device)
             codes = torch.cat([none, *(self._assign_chunk(features[some]) for some in slices)])
         return codes if self.num_stages > 1 else codes[:, 0]

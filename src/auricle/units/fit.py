@@ -26,10 +26,16 @@ from auricle.info import FinalNorm
 from auricle.models.base import Encoder
 from auricle.optional import optional
 from auricle.store.reader import Store
+from auricle.units.centroids import ENGINES, Engine, PackedStage
 from auricle.units.codebook import Normalization, Units
-from auricle.units.frames import FrameSource, frame_source
-from auricle.units.nearest import PackedStage
-from auricle.units.steps import BATCH_FRAMES, ENGINES, MIN_STEPS, Engine, FitOptions, FitState
+from auricle.units.fit_data import (
+    BATCH_FRAMES,
+    MIN_STEPS,
+    FitOptions,
+    FitState,
+    FrameSource,
+    frame_source,
+)
 
 OnStep: TypeAlias = Callable[[float, int, float], object]
 """Called with the part of the fit that is done, from 0 to 1 and by estimate, the steps that are

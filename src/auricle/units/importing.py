@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auricle.checkpoints.pickle.joblib import array_of, read_pickled_arrays
+from auricle.checkpoints.pickle.archives import array_of, read_pickled_arrays
 from auricle.checkpoints.pickle.unpickle import read_legacy_checkpoint
 from auricle.checkpoints.pickle.values import InertRecord
 from auricle.errors import AuricleError, CheckpointError

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.frontends.feature_transforms import cmvn
+from auricle.frontends.framing import cmvn
 from auricle.inference.streaming.norms import (
     Measuring,
     RunningMoments,

@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 import auricle
-from auricle.audio.samples import sample_paths
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.inference.streaming import session as session_module
 from auricle.inference.streaming.norms import Moments
 from auricle.inference.streaming.stages import PerFrame, Step
 from auricle.info import Provenance
 from auricle.models.base import Encoder
-from auricle.models.baseline import Baseline, BaselineConfig
+from auricle.models.spectral_transformer import Baseline, BaselineConfig
 from golden_cases import BATCH_LIMIT, GoldenCase, deviation, encoder_names, shared_encoder
 from streams import CUT_LIMIT, cut_lengths, kept_bytes, streamed
 

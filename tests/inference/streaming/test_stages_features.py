@@ -9,8 +9,8 @@ from torch import Tensor
 
 from auricle.errors import AuricleError
 from auricle.frontends import FbankConfig, LogMelConfig
-from auricle.frontends.feature_transforms import cmvn
-from auricle.models.baseline import Baseline, BaselineConfig
+from auricle.frontends.framing import cmvn
+from auricle.models.spectral_transformer import Baseline, BaselineConfig
 from streams import streamed
 
 

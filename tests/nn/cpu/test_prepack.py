@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.cpu import prepack
+from auricle.nn.layers import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.linear import Linear
 
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from auricle.checkpoints.pickle.archives import ZipArchive
 from auricle.checkpoints.pickle.machine import PickleStream, read_pickle
 from auricle.checkpoints.pickle.names import CheckpointNames
 from auricle.checkpoints.pickle.tensors import StorageRef, fill_from_file
 from auricle.checkpoints.pickle.values import InertRecord
-from auricle.checkpoints.pickle.zip_archive import ZipArchive
 from auricle.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ _CLASSES = {
     "kaldi": "auricle.extraction.writers.kaldi:KaldiFormat",
     "webdataset": "auricle.extraction.writers.arrays:WebDatasetFormat",
     "hdf5": "auricle.extraction.writers.arrays:Hdf5Format",
-    "arrow": "auricle.extraction.writers.arrow:ArrowFormat",
+    "arrow": "auricle.extraction.writers.arrays:ArrowFormat",
     "text": "auricle.extraction.writers.arrays:TextFormat",
 }
 """Name of a format -> module and class, imported on first use."""

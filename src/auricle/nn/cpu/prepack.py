@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.nn.activations import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.cpu.policy import (
     infers_on_cpu,
     is_plain_tensor,
@@ -28,6 +27,7 @@ from auricle.nn.cpu.policy import (
     may_bypass,
     needs_gradients,
 )
+from auricle.nn.layers import WAVEFORM_ACTIVATIONS, WaveformActivation
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -1,0 +1,100 @@
+"""Parts of layers of every kind: activation functions, limits of depth, layers left out of a step.
+
+Also the norm at the end of an encoder, and parameters beyond what an output needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from auricle.info import FinalNorm
+from auricle.nn.cpu.policy import is_plain_tensor, is_traced
+
+Activation = Literal["gelu", "relu", "swish", "tanh"]
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "swish": F.silu,
+    "tanh": torch.tanh,
+}
+"""GELU is the exact one (erf); swish is x * sigmoid(x)."""
+
+
+WaveformActivation = Literal["gelu", "gelu_tanh", "relu", "swish", "tanh", "linear"]
+
+FfnActivation = Literal[WaveformActivation, "swiglu"]
+"""`swiglu` multiplies one half of its input by swish of the other (arXiv:2002.05202)."""
+
+WAVEFORM_ACTIVATIONS: dict[WaveformActivation, Callable[[Tensor], Tensor]] = {
+    "gelu": ACTIVATIONS["gelu"],
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": ACTIVATIONS["relu"],
+    "swish": ACTIVATIONS["swish"],
+    "tanh": ACTIVATIONS["tanh"],
+    "linear": nn.Identity(),
+}
+"""`gelu_tanh` approximates GELU by a tanh (Hendrycks & Gimpel, arXiv:1606.08415)."""
+
+
+MAX_DEPTH = 1_000
+"""Far above any published encoder; a damaged config must not build modules for hours."""
+
+
+def check_depth(num_layers: int) -> None:
+    """Raise ValueError unless a stack of `num_layers` layers can be meant."""
+    if not 1 <= num_layers <= MAX_DEPTH:
+        raise ValueError(
+            f"an encoder must have at least 1 and at most {MAX_DEPTH} layers, but has {num_layers}"
+        )
+
+
+def normed_states(final_norm: FinalNorm, num_layers: int) -> list[bool]:
+    """True for each state of a stack, its input first, that the norm after it is applied to."""
+    return [final_norm == "each"] * num_layers + [final_norm != "strip"]
+
+
+def is_left_out(
+    layer: nn.Module, probability: float, generator: torch.Generator | None = None
+) -> bool:
+    """Draw if a step of training leaves a layer out (LayerDrop, arXiv:1909.11556).
+
+    Processes that hold a part of its weights each wait for each other in it: it is never left
+    out by some of them.
+    """
+    is_whole = all(is_plain_tensor(parameter) for parameter in layer.parameters())
+    chance = torch.rand((), generator=generator, device="cpu").item()
+    return chance < probability and is_whole
+
+
+def reaching(x: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:
+    """`x`, from which a backward pass comes to all of these parameters, where processes train.
+
+    `DistributedDataParallel` waits for every parameter of a module. What a layer does not use (a
+    quantiser, deeper layers, one that is left out by chance) would keep it waiting, unless it
+    searches the graph for such parameters at each step. They get no gradient from here.
+    """
+    is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if not is_distributed or not x.requires_grad or is_traced():
+        return x
+    learnt = [one for one in parameters if one.requires_grad and is_plain_tensor(one)]
+    # torch does not type autograd functions.
+    reached: Tensor = _Reaching.apply(x, *learnt)  # type: ignore[no-untyped-call]
+    return reached
+
+
+class _Reaching(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.num_parameters = len(parameters)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return grad, *[None] * ctx.num_parameters
