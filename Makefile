@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 PYTEST = $(BIN)/pytest --numprocesses auto --no-loadscope-reorder
 
 # Tests that mostly wait, for a browser and for Ray, and leave a processor to others.
-WAITING := tests/explore/test_page.py tests/explore/test_page_browser.py tests/extraction/test_ray.py
+WAITING := tests/explore/test_page.py tests/explore/test_page_browser.py tests/extraction/test_engines.py
 
 .PHONY: demo test test-quick test-all style types tests waiting installs docs cards clean
 
