@@ -82,10 +82,11 @@ NOT_RUN = {
 PAGES_OF_PICTURES = ("docs/pretraining.md", "docs/probing.md")
 """Pages whose pictures are drawn; others are of the kinds that tests/plotting and tests/cli draw."""
 
-SHELL_SYNTAX = re.compile(r"[|&;<>$`(){}~]")
-GLOB = re.compile(r"[*?]")
+GLOBS = re.compile(r"[*?]")
+QUOTES = re.compile(r"['\"]")
+SHELL_SYNTAX = re.compile(r"[|&;<>$`(){}*?~]")
 STATEFUL = re.compile(r"^ |^(cd|do|done|else|fi|for|if|set|umask|while|\w+=\S*)\b|<<")
-"""Lines of which others of their block depend, or which are parts of a statement."""
+"""Lines on which others of their block depend, or which are parts of a statement."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -210,26 +211,31 @@ def run_shell(fence: Fence, folder: Path) -> None:
 
 
 def run_here(fence: Fence, line: str) -> None:
-    words = shlex.split(line, comments=True)
-    if GLOB.search(line):
-        expand = ["bash", "-c", f"printf '%s\\n' {line}"]
-        words = subprocess.run(
-            expand, check=True, capture_output=True, text=True
-        ).stdout.splitlines()
+    name, *words = shlex.split(line, comments=True)
+    if not QUOTES.search(line):
+        words = [path for word in words for path in globbed(word)]
     output = io.StringIO()
     with redirect_stdout(output), redirect_stderr(output):
         try:
-            status = COMMANDS[words[0]](words[1:])
+            status = COMMANDS[name](words)
         except SystemExit as end:
             status = end.code
     if status:
         fence.fail(f"`{line}` has status {status}\n{output.getvalue()}")
 
 
+def globbed(word: str) -> list[str]:
+    """The paths of a pattern, as a shell expands it; any other word by itself."""
+    found = sorted(map(str, Path().glob(word))) if GLOBS.search(word) else []
+    return found or [word]
+
+
 def is_simple(line: str) -> bool:
-    """Whether a line is a command of `COMMANDS` with plain words, quoted words and patterns of files."""
+    """Whether a line is a command of `COMMANDS` with plain or quoted words, or with patterns."""
     words = shlex.split(line, comments=True)
     unquoted = re.sub(r"'[^']*'|\"[^\"$`]*\"|(^| )#.*", "", line)
+    if not QUOTES.search(line):
+        unquoted = GLOBS.sub("", unquoted)
     return words[0] in COMMANDS and not SHELL_SYNTAX.search(unquoted)
 
 
