@@ -15,7 +15,6 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
-from auricle.audio.inputs import sample_paths
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError, OutputError
 from auricle.explore.choices import (
@@ -174,9 +173,15 @@ def _inputs(gradio: Any, blocks: Any, folder: Path) -> dict[str, Any]:
     )
     sample = gradio.Button("Take the speech that ships with auricle", size="sm")
     too_long = gradio.Markdown(elem_id="too-long", visible=False)
-    # A copy, for files are served from the page's own folder alone.
+
+    def lend_sample() -> str:
+        """Copy it, for files are served from the page's own folder alone."""
+        from auricle.audio.inputs import sample_paths
+
+        return str(shutil.copy(sample_paths()[0], folder))
+
     sample.click(
-        lambda: shutil.copy(sample_paths()[0], folder),
+        lend_sample,
         outputs=audio,
         api_visibility="private",
         queue=False,
