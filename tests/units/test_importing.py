@@ -161,8 +161,11 @@ def test_one_array_of_several_is_chosen_by_key(tmp_path: Path) -> None:
     np.savez(path, a=CENTROIDS * np.nan)
     with pytest.raises(CheckpointError, match="NaN"):
         read_centroids(path)
+    np.savez(path, a=np.full_like(CENTROIDS, 1e300, dtype=np.float64))
+    with pytest.raises(CheckpointError, match="beyond float32"):
+        read_centroids(path)
     np.savez(path, a=np.arange(9))
-    with pytest.raises(CheckpointError, match="found none"):
+    with pytest.raises(CheckpointError, match="of floats, found none; name the file"):
         read_centroids(path)
 
 

@@ -137,14 +137,18 @@ def read_centroids(path: Path, *, key: str | None = None) -> Tensor:
     if len(chosen) != 1:
         names = ", ".join(repr(name) for name in list(found)[:MAX_NAMES]) or "none"
         asked = "one array" if key is None else f"the array {key!r}"
+        advice = "choose one by key= (--key)" if found else "name the file that holds them"
         raise CheckpointError(
-            f"{path}: expected {asked} of centroids (V, D), found {names}; choose one by key= "
-            "(--key)"
+            f"{path}: expected {asked} of centroids (V, D) of floats, found {names}; {advice}"
         )
     (x,) = chosen.values()
-    centroids = torch.as_tensor(np.array(x, np.float32))
+    with np.errstate(over="ignore"):
+        centroids = torch.as_tensor(np.array(x, np.float32))
     if not centroids.isfinite().all():
-        raise CheckpointError(f"{path}: the centroids hold NaN or infinity; fetch it again")
+        raise CheckpointError(
+            f"{path}: the centroids hold NaN, infinity or numbers beyond float32; fetch it again, "
+            "or fit them on finite frames"
+        )
     return centroids if centroids.dim() == 3 else centroids.unsqueeze(0)
 
 
