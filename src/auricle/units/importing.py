@@ -168,7 +168,7 @@ def _content(path: Path) -> object:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, EOFError, zipfile.BadZipFile, struct.error) as error:
-        raise CheckpointError(f"{path}: {error}; fetch it again") from error
+        raise CheckpointError(f"{path}: {error}; fetch it again if it is damaged") from error
     if head[8:9] == b"{":
         return _read_safetensors(path)
     if head.startswith(b"PK\x03\x04") or _TORCH_MAGIC in head:
@@ -252,7 +252,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{path}: {error}; fetch it again") from error
+        raise CheckpointError(f"{path}: {error}; fetch it again if it is damaged") from error
 
 
 def _read_faiss(file: BinaryIO, max_bytes: int) -> NDArray[np.float32]:
