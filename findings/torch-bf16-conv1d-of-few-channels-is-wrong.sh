@@ -24,8 +24,7 @@ fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
-"$folder/env/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 \
-    --index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple
+"$folder/env/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0
 
 "$folder/env/bin/python" - << 'PYTHON'
 import sys
