@@ -84,6 +84,17 @@ def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> No
         auricle.export_to_onnx(half, tmp_path / "out")
 
 
+def test_an_onnxscript_too_old_for_torch_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(*_: object, **__: object) -> None:
+        raise RuntimeError("the export failed") from ModuleNotFoundError("No module named 'x'")
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    with pytest.raises(AuricleError, match=r"does not go with torch .*pip install --upgrade"):
+        auricle.export_to_onnx(auricle.load("fbank", device="cpu"), tmp_path / "out")
+
+
 @pytest.mark.whole
 @pytest.mark.parametrize("case", golden_cases(), ids=lambda case: case.name)
 def test_every_architecture_is_exported_or_refused(case: GoldenCase, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -142,20 +143,16 @@ def _max_samples(encoder: Encoder) -> int | None:
         return encoder.fixed_samples
     config = encoder.config
     if isinstance(config, SpectralBertConfig) and config.transformer.max_chunk_frames:
-        # Longer ones are cut into equal chunks, whose number is not one of the graph's.
+        # The number of equal chunks of longer ones is not one of the graph's.
         return config.features.geometry.min_samples(config.transformer.max_chunk_frames + 1) - 1
     return None
 
 
 def check_packages() -> None:
     """Raise MissingExtraError unless the packages of the export are installed."""
-    purpose = "export to ONNX"
-    with optional("onnx", purpose):
-        import onnx  # noqa: F401  # the exporter imports it
-    with optional("onnxscript", purpose):
-        import onnxscript  # noqa: F401
-    with optional("onnxruntime", purpose):
-        import onnxruntime  # noqa: F401
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        with optional(package, "export to ONNX"):
+            import_module(package)
 
 
 def _program(model: _LoneEncoder) -> Any:
@@ -186,9 +183,12 @@ def _program(model: _LoneEncoder) -> Any:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        raise _refusal(
-            model, f"torch's exporter does not follow it ({_first_line(cause)})"
-        ) from error
+        if isinstance(cause, ModuleNotFoundError):  # a version that does not know this torch
+            raise AuricleError(
+                f"onnxscript does not go with torch {torch.__version__} ({cause}): install a newer "
+                "one (pip install --upgrade onnxscript)"
+            ) from error
+        raise _refusal(model, f"torch's exporter fails ({_first_line(cause)})") from error
 
 
 @contextmanager
