@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from auricle.inference.approximate import encode_windows as encode_windows
     from auricle.inference.approximate import window_codes as window_codes
     from auricle.inference.approximate import window_layers as window_layers
-    from auricle.inference.streaming.session import StreamSession as StreamSession
-    from auricle.inference.streaming.session import StreamStatistics as StreamStatistics
+    from auricle.inference.session import StreamSession as StreamSession
+    from auricle.inference.session import StreamStatistics as StreamStatistics
     from auricle.models.base import Encoder as Encoder
     from auricle.models.outputs import Featurizer as Featurizer
     from auricle.models.outputs import collate as collate
@@ -74,8 +74,8 @@ _EXPORTS = {
     **dict.fromkeys(_ERRORS, "auricle.errors"),
     "Encoder": "auricle.models.base",
     "Featurizer": "auricle.models.outputs",
-    "StreamSession": "auricle.inference.streaming.session",
-    "StreamStatistics": "auricle.inference.streaming.session",
+    "StreamSession": "auricle.inference.session",
+    "StreamStatistics": "auricle.inference.session",
     "Units": "auricle.units.codebook",
     "build": "auricle.hub.load",
     "collate": "auricle.models.outputs",

@@ -17,15 +17,13 @@ from auricle.errors import AuricleError
 
 try:
     from auricle.cli import (
-        export,
         extract,
         info,
         listing,
         pictures,
-        pretrain,
         probe,
+        training,
         trials,
-        units,
         weights,
     )
     from auricle.cli.options import Parser, PrintCompletion
@@ -69,12 +67,12 @@ COMMANDS: dict[str, Command] = {
     "explore": pictures.Explore(),
     "check": trials.Check(),
     "convert": weights.Convert(),
-    "export": export,
+    "export": weights.Export(),
     "verify": weights.Verify(),
     "cache": weights.Cache(),
-    "pretrain": pretrain,
+    "pretrain": training.Pretrain(),
     "probe": probe,
-    "units": units,
+    "units": training.FitUnits(),
     "demo": trials.Demo(),
 }
 """The commands, in the order in which the help shows them."""

@@ -1,4 +1,4 @@
-"""Commands on files of weights: `auricle convert`, `auricle cache` and `auricle verify`.
+"""Commands on files of weights: `auricle convert`, `export`, `cache` and `verify`.
 
 `auricle verify` also compares the files of a store with their digests.
 """
@@ -12,7 +12,15 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from auricle.cli.options import DTYPES, configuration
+from auricle.cli.options import (
+    DTYPES,
+    LAYER_HELP,
+    MODEL_HELP,
+    add_weights,
+    configuration,
+    layer_argument,
+    load_encoder,
+)
 from auricle.errors import AuricleError, OutputError
 from auricle.hub.location import is_location
 
@@ -111,7 +119,7 @@ def _store_folder(name: str) -> Folder | None:
 
 def _verify_store(name: str, folder: Folder) -> Counter[str]:
     from auricle.store.reader import open as open_store
-    from auricle.store.verification import verify
+    from auricle.store.shards import verify
 
     counts: Counter[str] = Counter()
     for damage in verify(folder):
@@ -242,9 +250,8 @@ examples:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the checkpoint, the file to write and the type of its weights."""
-        parser.add_argument(
-            "checkpoint", metavar="CKPT", help="file, folder, URL or catalogue name"
-        )
+        checkpoint = "file, folder, URL or catalogue name"
+        parser.add_argument("checkpoint", metavar="CKPT", help=checkpoint)
         parser.add_argument(
             "--out", metavar="FILE", type=Path, required=True, help="the .safetensors file to write"
         )
@@ -258,26 +265,15 @@ examples:
             "--config",
             metavar="CONFIG",
             type=configuration,
-            help="its configuration, if that is a separate file (PASE) in another folder, or if "
-            "the checkpoint has tensors only; or fields to change, such as normalize=false",
+            help="its configuration, a file where that is elsewhere (PASE) or the checkpoint has "
+            "tensors only; or fields to change, such as normalize=false",
         )
-        parser.add_argument(
-            "--without-adapters",
-            action="store_true",
-            help="leave out adapters of the checkpoint, with which it is refused (MMS for "
-            "recognition)",
-        )
-        parser.add_argument(
-            "--refresh",
-            action="store_true",
-            help="ignore the cache: download again, also if the file has changed since",
-        )
-        parser.add_argument(
-            "--dtype",
-            choices=DTYPES,
-            default="float32",
-            help="dtype of the weights (default: float32)",
-        )
+        without = "leave out adapters of the checkpoint (MMS for recognition), which are refused"
+        parser.add_argument("--without-adapters", action="store_true", help=without)
+        refresh = "ignore the cache: download again, also if the file has changed since"
+        parser.add_argument("--refresh", action="store_true", help=refresh)
+        dtype = "dtype of the weights (default: float32)"
+        parser.add_argument("--dtype", choices=DTYPES, default="float32", help=dtype)
 
     def run(self, arguments: argparse.Namespace) -> int:
         """Write the file and print what it holds.
@@ -317,3 +313,88 @@ examples:
         if encoder.unused_keys:
             print(f"{len(encoder.unused_keys)} keys of the checkpoint are not used by the encoder")
         return 0
+
+
+class Export:
+    """The command `auricle export`."""
+
+    SUMMARY = "export an encoder to transformers or ONNX"
+
+    TEXT = """\
+Export an encoder as a folder that transformers or ONNX Runtime loads, with the same numbers.
+
+transformers: for wav2vec 2.0, its Conformer, omniASR, HuBERT, UniSpeech-SAT, WavLM, data2vec audio,
+w2v-BERT 2.0 and Whisper. DIR, which must be empty or not exist, receives config.json,
+preprocessor_config.json and model.safetensors, all at once.
+
+onnx: one layer, for one waveform of any length. DIR receives model.onnx and auricle.json, after
+ONNX Runtime's frames have been compared with the library's. Needs more packages: pip install
+'.[onnx]'.
+"""
+
+    EXAMPLES = """\
+examples:
+  auricle export hubert --to transformers hubert-folder
+  auricle export path/to/checkpoint_best.pt --to transformers my-wav2vec2
+  auricle export apc_mini --to onnx apc-onnx
+  auricle export wavlm_base --to onnx wavlm-onnx --layer 9
+"""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the model, the library and the folder to write."""
+        # Weights are written from memory, in float32.
+        parser.set_defaults(device="cpu", precision="float32")
+        parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+        libraries = ("transformers", "onnx")
+        parser.add_argument("--to", choices=libraries, required=True, help="library to export to")
+        parser.add_argument("out", metavar="DIR", type=Path, help="folder to write")
+        parser.add_argument(
+            "--layer", metavar="LAYER", help=f"onnx: {LAYER_HELP} (default: the model's default)"
+        )
+        parser.add_argument(
+            "--final-norm",
+            choices=("keep", "strip", "each"),
+            default="keep",
+            help="onnx: the norm after the last layer (default: keep)",
+        )
+        add_weights(parser)
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Write the folder and print its path.
+
+        Raises:
+            AuricleError: The model cannot be loaded, or has no equivalent in the other library.
+            OutputError: The folder is not empty, or cannot be written.
+        """
+        from auricle.files.atomic import refuse_used_folder
+
+        refuse_used_folder(arguments.out)  # before the weights are fetched
+        if arguments.to == "onnx":
+            return _run_onnx(arguments)
+        if arguments.layer is not None or arguments.final_norm != "keep":
+            raise AuricleError(
+                "--layer and --final-norm are for --to onnx: transformers gets the whole encoder"
+            )
+        from auricle.checkpoints.export import export_to_transformers
+
+        encoder = load_encoder(arguments)
+        export_to_transformers(encoder, arguments.out)
+        print(
+            f"wrote {encoder.info.name} to {arguments.out}; in Python: "
+            f'transformers.AutoModel.from_pretrained("{arguments.out}")'
+        )
+        return 0
+
+
+def _run_onnx(arguments: argparse.Namespace) -> int:
+    from auricle.checkpoints.onnx import MODEL_FILE, check_packages, export_to_onnx
+
+    check_packages()
+    encoder = load_encoder(arguments)
+    layer = arguments.layer and layer_argument(arguments.layer)
+    export_to_onnx(encoder, arguments.out, layer=layer, final_norm=arguments.final_norm)
+    print(
+        f"wrote {encoder.info.name} to {arguments.out}; in Python: onnxruntime.InferenceSession("
+        f'"{arguments.out / MODEL_FILE}").run(None, {{"waveform": samples}})'
+    )
+    return 0

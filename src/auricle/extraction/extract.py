@@ -16,17 +16,17 @@ from auricle.corpus.in_memory import peeked, spooled
 from auricle.corpus.listing import input_texts, list_utterances
 from auricle.corpus.utterance import Listing
 from auricle.errors import AudioError, AuricleError, ChecksumError
-from auricle.extraction.arguments import (
+from auricle.extraction.engines import LocalEngine, RayEngine, all_devices, import_ray
+from auricle.extraction.forecast import LongAudioHint, survey
+from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, PlanLimits
+from auricle.extraction.record import (
     check_arguments,
     check_program_inputs,
     check_streaming,
     check_units,
+    describe,
     model_of,
 )
-from auricle.extraction.engines import LocalEngine, RayEngine, all_devices, import_ray
-from auricle.extraction.forecast import LongAudioHint, survey
-from auricle.extraction.plan import DEFAULT_BATCH_SECONDS, DEFAULT_SHARD_BYTES, PlanLimits
-from auricle.extraction.record import describe
 from auricle.extraction.run import Progress, Run, Summary
 from auricle.extraction.selection import DType, Selection, Windows, type_name
 from auricle.extraction.spooling import GROUP_ROWS, Stream, open_stream

@@ -23,7 +23,7 @@ from auricle.nn.cpu.policy import first_change
 
 if TYPE_CHECKING:
     from auricle.geometry import IntOrTensor
-    from auricle.inference.streaming.stages import Step
+    from auricle.inference.stages import Step
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

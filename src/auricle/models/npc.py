@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig
 from auricle.geometry import FrameGeometry, Window
-from auricle.inference.streaming.stages import Step
+from auricle.inference.stages import Step
 from auricle.info import LayerInfo
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig

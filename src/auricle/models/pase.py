@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from auricle.geometry import FrameGeometry, Window
-from auricle.inference.streaming.stages import Step
+from auricle.inference.stages import Step
 from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig
 from auricle.geometry import FrameGeometry, Window
-from auricle.inference.streaming.norms import NormFunction, StreamGroupNorm
-from auricle.inference.streaming.stages import (
+from auricle.inference.norms import NormFunction, StreamGroupNorm
+from auricle.inference.stages import (
     CODES,
     PerFrame,
     Recurrent,

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from auricle.geometry import FrameGeometry
-from auricle.inference.streaming.norms import NormFunction, StreamGroupNorm
-from auricle.inference.streaming.stages import (
+from auricle.inference.norms import NormFunction, StreamGroupNorm
+from auricle.inference.stages import (
     CODES,
     AggregatorStage,
     ExtractorStage,

@@ -18,8 +18,7 @@ from auricle.store.dataset import StoreDataset, frame_spans, mean_rows
 from auricle.store.folder import Folder, open_folder
 from auricle.store.index import Damage, read_index
 from auricle.store.layout import StoreMeta, read_meta
-from auricle.store.shards import ShardMaps
-from auricle.store.verification import verify
+from auricle.store.shards import ShardMaps, verify
 
 if TYPE_CHECKING:
     import pandas

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 import auricle
 from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.inference.streaming import session as session_module
-from auricle.inference.streaming.norms import Moments
-from auricle.inference.streaming.stages import PerFrame, Step
+from auricle.inference import session as session_module
+from auricle.inference.norms import Moments
+from auricle.inference.stages import PerFrame, Step
 from auricle.info import Provenance
 from auricle.models.base import Encoder
 from auricle.models.spectral_transformer import Baseline, BaselineConfig

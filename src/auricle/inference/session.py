@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from auricle.audio.inputs import as_waveforms
 from auricle.errors import AudioError, AuricleError
 from auricle.geometry import SAMPLE_RATE
-from auricle.inference.streaming.norms import Measuring, Moments, NormFunction, fixed, running
-from auricle.inference.streaming.stages import CODES, Stage, Step
+from auricle.inference.norms import Measuring, Moments, NormFunction, fixed, running
+from auricle.inference.stages import CODES, Stage, Step
 from auricle.info import LayerInfo, ModelInfo
 from auricle.nn.cpu.policy import first_change
 

@@ -9,7 +9,7 @@ import torch
 import auricle
 from auricle.catalogue.record import DEFAULT_MODEL
 from auricle.errors import AuricleError, LayerError
-from auricle.extraction.arguments import check_units, model_of
+from auricle.extraction.record import check_units, model_of
 from auricle.units.codebook import Units
 
 

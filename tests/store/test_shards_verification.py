@@ -10,7 +10,7 @@ from auricle.extraction.writers import open_format
 from auricle.store.folder import LocalFolder
 from auricle.store.index import INDEX_REMEDY, SHARD_REMEDY, Damage, completed_shards
 from auricle.store.layout import ShardKey, StoreMeta
-from auricle.store.verification import verify
+from auricle.store.shards import verify
 from auricle.store.writer import StoreWriter
 
 KEYS = [ShardKey(0, 0), ShardKey(0, 1), ShardKey(0, 2)]

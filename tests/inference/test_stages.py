@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from auricle.geometry import Window
-from auricle.inference.streaming.stages import PerFrame, Recurrent, StreamWindows, convolved
+from auricle.inference.stages import PerFrame, Recurrent, StreamWindows, convolved
 from streams import kept_bytes
 
 PADDINGS: tuple[Literal["zeros", "first"], ...] = ("zeros", "first")

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from auricle.frontends.framing import cmvn
-from auricle.inference.streaming.norms import (
+from auricle.inference.norms import (
     Measuring,
     RunningMoments,
     StreamCmvn,

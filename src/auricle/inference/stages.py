@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig
 from auricle.geometry import Window
-from auricle.inference.streaming.norms import NormFunction, StreamCmvn, StreamNorm
+from auricle.inference.norms import NormFunction, StreamCmvn, StreamNorm
 from auricle.nn.conv_features import AggregatorLayer, ExtractorLayer
 
 CODES = "codes"

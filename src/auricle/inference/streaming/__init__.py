@@ -1,1 +1,0 @@
-"""Streams: the steps by which each family takes samples a few at a time."""
