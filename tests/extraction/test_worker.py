@@ -126,10 +126,12 @@ def test_what_is_odd_of_many_files_is_one_line(
 def test_what_the_writer_raises_ends_the_run(shards: list[PlannedShard], worker: Worker) -> None:
     recorder: Any = worker.writer
     recorder.error_after = 1
-    with pytest.raises(OutputError, match="disk is full"):
+    with pytest.raises(OutputError, match="disk is full") as caught:
         run(worker, shards)
     assert list(recorder.written) == [shards[0].key]
-    assert not [thread for thread in threading.enumerate() if thread.name == "auricle-writer"]
+    # Though the error's traceback holds the run.
+    assert not [one.name for one in threading.enumerate() if one.name.startswith("auricle-")]
+    assert caught.tb
 
 
 def test_what_a_failure_raises_ends_the_run_before_its_shard_is_written(

@@ -12,9 +12,9 @@ import queue
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing import resource_tracker
 from typing import Any, TypeAlias
 
@@ -32,6 +32,11 @@ from auricle.geometry import SAMPLE_RATE
 Decoded: TypeAlias = list[tuple[Utterance, "NDArray[np.float32] | AudioError"]]
 """Audio of a batch; arrays, because tensors of other processes would take a file handle each."""
 
+DECODER = "auricle-decoder"
+"""Name of the thread that decodes."""
+
+_Pairs: TypeAlias = Generator[tuple[Decoded, Tally], None, None]
+
 PREFETCHED_BATCHES = 2
 """Batches that each decoding process holds ready."""
 
@@ -41,17 +46,27 @@ def decode_batch(batch: Sequence[Timed]) -> Decoded:
     return [_decode(timed.utterance) for timed in batch]
 
 
-def decode_ahead(batches: Sequence[Sequence[Timed]], num_workers: int) -> Iterator[Decoded]:
-    """Decode batches in order, ahead of the caller.
+@contextmanager
+def decoding_ahead(
+    batches: Sequence[Sequence[Timed]], num_workers: int
+) -> Iterator[Iterator[Decoded]]:
+    """Decode batches in order, ahead of the caller, while the context lasts.
+
+    Its threads and processes end with it. Left to the garbage collector after an error, they would
+    be joined wherever it happens to run, which may be the start of another thread: a deadlock.
 
     Args:
         batches: Utterances to decode.
         num_workers: Processes that decode; 0 for a thread, which costs no start.
     """
-    dataset = _Batches(batches)
-    for decoded, notes in (_by_processes if num_workers else _by_thread)(dataset, num_workers):
-        notes.say()
-        yield decoded
+    decoded = (_by_processes if num_workers else _by_thread)(_Batches(batches), num_workers)
+    with closing(decoded):
+        yield (_said(*pair) for pair in decoded)
+
+
+def _said(decoded: Decoded, notes: Tally) -> Decoded:
+    notes.say()
+    return decoded
 
 
 class _Batches(Dataset[tuple[Decoded, Tally]]):
@@ -69,7 +84,7 @@ class _Batches(Dataset[tuple[Decoded, Tally]]):
         return decoded, notes
 
 
-def _by_processes(batches: _Batches, num_workers: int) -> Iterator[tuple[Decoded, Tally]]:
+def _by_processes(batches: _Batches, num_workers: int) -> _Pairs:
     loader = DataLoader(
         batches,
         batch_size=None,
@@ -85,8 +100,8 @@ def _by_processes(batches: _Batches, num_workers: int) -> Iterator[tuple[Decoded
     yield from iterator
 
 
-def _by_thread(batches: _Batches, _: int) -> Iterator[tuple[Decoded, Tally]]:
-    with ThreadPoolExecutor(max_workers=1) as pool:
+def _by_thread(batches: _Batches, _: int) -> _Pairs:
+    with ThreadPoolExecutor(1, thread_name_prefix=DECODER) as pool:
         waiting: deque[Future[tuple[Decoded, Tally]]] = deque()
         for index in range(len(batches)):
             waiting.append(pool.submit(batches.__getitem__, index))

@@ -16,7 +16,7 @@ from torch import Tensor
 from auricle.audio.notes import gathered, gathering
 from auricle.corpus.utterance import Utterance
 from auricle.errors import AudioError, AuricleError, ExtractionError
-from auricle.extraction.pipeline import BackgroundWriter, Decoded, decode_ahead, decode_batch
+from auricle.extraction.pipeline import BackgroundWriter, Decoded, decode_batch, decoding_ahead
 from auricle.extraction.plan import PlannedShard
 from auricle.extraction.selection import Selection
 from auricle.geometry import SAMPLE_RATE
@@ -145,8 +145,7 @@ class Worker:
         pairs = list(zip(shards, flushed, strict=True))
         batches = [batch for shard, count in pairs for batch in shard.batches[count:]]
         try:
-            audio = decode_ahead(batches, num_workers)
-            with BackgroundWriter() as writer:
+            with decoding_ahead(batches, num_workers) as audio, BackgroundWriter() as writer:
                 for shard, count in pairs:
                     run.encode_shard(shard, count, audio, writer)
                 with run.stages.timing("writing"):

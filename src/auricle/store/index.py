@@ -239,9 +239,11 @@ def read_parts(folder: Folder, keys: Sequence[ShardKey]) -> Iterator[IndexPart |
         except StoreError as error:
             return error
 
-    with ThreadPoolExecutor(NUM_READERS) as pool:
-        for first in range(0, len(keys), PARTS_AT_ONCE):
-            yield from pool.map(attempt, keys[first : first + PARTS_AT_ONCE])
+    for first in range(0, len(keys), PARTS_AT_ONCE):
+        # No thread is left to whoever finalises a generator that is not used up.
+        with ThreadPoolExecutor(NUM_READERS) as pool:
+            parts = list(pool.map(attempt, keys[first : first + PARTS_AT_ONCE]))
+        yield from parts
 
 
 def part_tables(folder: Folder) -> Iterator[pyarrow.Table]:
