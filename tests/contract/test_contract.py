@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ every_set_of_modules = pytest.mark.parametrize("name", each_set_of_modules(encod
 LONGEST, THIRTY_SECONDS = 3 * SAMPLE_RATE // 2, 30 * SAMPLE_RATE
 
 
+@cache
 def speech() -> Tensor:
     samples, rate = soundfile.read(sample_paths()[0], dtype="float32")
     assert rate == SAMPLE_RATE
