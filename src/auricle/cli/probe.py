@@ -279,8 +279,7 @@ class _Abx:
         """Measure a model, with progress bars; print and write the result."""
         from tqdm import tqdm
 
-        from auricle.probing.abx_report import abx_lines, add_abx
-        from auricle.probing.probe import measure_abx
+        from auricle.probing.abx_report import abx_lines, add_abx, measure_abx
 
         with (
             _seconds_bar(f"{model}, abx", self._task.utterances) as seconds,
