@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from auricle.cli.options import (
     LAYER_HELP,
@@ -22,7 +22,6 @@ from auricle.cli.options import (
 from auricle.errors import AuricleError
 
 if TYPE_CHECKING:
-    from auricle.corpus.utterance import Utterance
     from auricle.models.base import Encoder
     from auricle.probing.abx_report import AbxResult
     from auricle.probing.report import ProbeResult
@@ -203,6 +202,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run_units(arguments: argparse.Namespace) -> int:
     """Measure the worth of a file of units, print it and write the result."""
+    from auricle.probing.features import seconds_bar
     from auricle.probing.tasks import read_phones
     from auricle.probing.units import add_units, measure_units, read_units_results, units_lines
     from auricle.units.codebook import load_units
@@ -220,7 +220,7 @@ def _run_units(arguments: argparse.Namespace) -> int:
     _, utterances = read_phones(arguments.data)
     encoder = units.load_encoder(device=arguments.device)
     name = arguments.units.name
-    with _seconds_bar(f"{name}, units", utterances) as bar:
+    with seconds_bar(f"{name}, units", utterances) as bar:
         result = measure_units(encoder, units, utterances, name=name, on_seconds=bar.update)
     if out is not None:
         add_units(out, result)
@@ -241,10 +241,11 @@ def _probe(
     encoder: Encoder, task: Task, layers: list[str] | None, model: str, out: Path | None
 ) -> ProbeResult:
     """Probe an encoder on one task, with a progress bar; print and write the result."""
+    from auricle.probing.features import seconds_bar
     from auricle.probing.probe import probe
     from auricle.probing.report import add_result, layer_lines
 
-    with _seconds_bar(f"{model}, {task.name}", task.utterances) as bar:
+    with seconds_bar(f"{model}, {task.name}", task.utterances) as bar:
         result = probe(encoder, task, layers=layers, model=model, on_seconds=bar.update)
     if out is not None:
         add_result(out, result)
@@ -280,9 +281,10 @@ class _Abx:
         from tqdm import tqdm
 
         from auricle.probing.abx_report import abx_lines, add_abx, measure_abx
+        from auricle.probing.features import seconds_bar
 
         with (
-            _seconds_bar(f"{model}, abx", self._task.utterances) as seconds,
+            seconds_bar(f"{model}, abx", self._task.utterances) as seconds,
             tqdm(desc=f"{model}, scores", total=1.0, disable=None, leave=False) as scores,
         ):
             result = measure_abx(
@@ -304,13 +306,3 @@ class _Abx:
         from auricle.probing.abx_report import abx_table
 
         return abx_table(self._results)
-
-
-def _seconds_bar(name: str, utterances: Sequence[Utterance]) -> Any:
-    """A progress bar over the seconds of audio."""
-    from tqdm import tqdm
-
-    from auricle.corpus.reading import seconds_by_header
-
-    seconds = sum(seconds_by_header(utterance) or 0.0 for utterance in utterances)
-    return tqdm(desc=name, total=seconds, unit="s", unit_scale=True, disable=None, leave=False)

@@ -19,12 +19,11 @@ from auricle.errors import AuricleError
 from auricle.files.atomic import write_whole
 from auricle.models.base import Encoder
 from auricle.optional import optional
-from auricle.plotting.figures import check_plotting, save_figure
+from auricle.plotting.figures import SIZE_INCHES, check_plotting, save_figure
 from auricle.probing.abx import MAX_GROUP, MAX_SPEAKERS, abx_scores
-from auricle.probing.features import collect_items, layer_items
+from auricle.probing.features import choose_layers, collect_items, layer_items
 from auricle.probing.items import ItemTask, item_text
-from auricle.probing.probe import choose_layers
-from auricle.probing.report import NOTHING, SIZE_INCHES, percent
+from auricle.probing.report import NOTHING, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

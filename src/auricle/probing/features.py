@@ -46,6 +46,10 @@ class Examples:
     utterances: NDArray[np.int64]
     frame_step: int
 
+    def mask(self, part: Sequence[int]) -> NDArray[np.bool_]:
+        """True for the examples (N,) of these utterances."""
+        return np.isin(self.utterances, part)
+
 
 def collect(
     encoder: Encoder,
@@ -266,3 +270,33 @@ def layer_items(
 
 def _codes(labels: Sequence[str]) -> NDArray[np.int64]:
     return np.asarray(np.unique(np.array(labels), return_inverse=True)[1], dtype=np.int64)
+
+
+MIN_HOP_SAMPLES = 80
+"""Smallest hop of layers that are probed by default, 5 ms. Denser layers (the first blocks of PASE,
+down to one frame per sample) are nearly copies of the waveform.
+"""
+
+
+def choose_layers(encoder: Encoder, names: Sequence[str] | None) -> list[LayerInfo]:
+    """Layers of these names by depth, then taps; for None, those that are probed by default.
+
+    Raises:
+        LayerError: The encoder has no such layer.
+    """
+    if names is None:
+        return [
+            info
+            for info in encoder.layer_infos
+            if info.geometry.hop_samples >= MIN_HOP_SAMPLES or info.name == encoder.default_layer
+        ]
+    chosen = {encoder.layer_info(name).name for name in names}
+    return [info for info in (*encoder.layer_infos, *encoder.taps) if info.name in chosen]
+
+
+def seconds_bar(name: str, utterances: Sequence[Utterance]) -> Any:
+    """A progress bar over the seconds of audio, on a terminal alone."""
+    from tqdm import tqdm
+
+    seconds = sum(seconds_by_header(utterance) or 0.0 for utterance in utterances)
+    return tqdm(desc=name, total=seconds, unit="s", unit_scale=True, disable=None, leave=False)
