@@ -13,7 +13,7 @@ from auricle.corpus.utterance import Segment
 from auricle.errors import AuricleError
 from auricle.models.base import Encoder
 from auricle.plotting import figures
-from auricle.probing import own_report, probe
+from auricle.probing import probe
 from auricle.probing.own_labels import OwnTask
 from auricle.probing.own_report import (
     LabelsReport,
@@ -32,7 +32,6 @@ from auricle.probing.tasks import draw_folds, read_task
 def own(arabic_words: Path, monkeypatch: pytest.MonkeyPatch) -> OwnTask:
     """Words of two pitches, as labels of one's own, in two folds."""
     monkeypatch.setattr(figures, "DPI", 20)
-    monkeypatch.setattr(own_report, "check_plotting", lambda path: None, raising=False)
     monkeypatch.setattr(probe, "NUM_RESAMPLES", 100)
     task = read_task("words", arabic_words)
     units = [one.id for one in task.utterances]
@@ -119,9 +118,9 @@ def test_numbers_are_predicted_layer_by_layer(own: OwnTask) -> None:
     ((result, _),) = measured(numbers, "fbank")
     (layer,) = result.layers
     assert list(layer.scores) == ["r2", "mae", "pearson", "spearman"]
-    assert layer.scores["r2"].value > 0.9
+    assert layer.scores["r2"].value > 0.5
     assert layer.scores["mae"].baseline == pytest.approx(1.0)
-    assert np.mean(layer.fold_scores) == pytest.approx(layer.scores["r2"].value, abs=0.05)
+    assert np.mean(layer.fold_scores) == pytest.approx(layer.scores["r2"].value)
     settings = settings_of(numbers)
     assert (settings.num_classes, settings.model[:5]) == (None, "ridge")
     lines = list(score_lines(settings, result))
@@ -137,7 +136,7 @@ def test_frames_are_pooled_over_their_utterances(own: OwnTask) -> None:
     task = dataclasses.replace(own.task, utterances=utterances, target=None, name="frames")
     ((result, _),) = measured(dataclasses.replace(own, task=task), "fbank")
     (layer,) = result.layers
-    assert layer.num_train + layer.num_test == 5 * 8  # half of ten utterances, of 0.1 s each
+    assert layer.num_train + layer.num_test == 4 * 8  # of eight utterances of 0.1 s
     assert layer.main.value > 0.95
 
 
@@ -145,12 +144,12 @@ def test_lines_and_picture_show_scores_with_intervals(own: OwnTask) -> None:
     results = tuple(result for result, _ in measured(own, "fbank", "mel"))
     settings = settings_of(own)
     lines = "\n".join(score_lines(settings, results[0]))
-    assert lines.splitlines()[0] == "fbank, word"
+    assert lines.splitlines()[0] == "fbank, words"
     assert "features          100.0 [100.0, 100.0]" in lines
     assert "best, default" in lines
     assert "majority class" in lines
     split, intervals = setting_lines(settings)
-    assert "2 folds of 10 utterances, stratified by label, not grouped; 2 seed(s) from 0" in split
+    assert "2 folds of 8 utterances, stratified by label, not grouped; 2 seed(s) from 0" in split
     assert "95%, percentiles of" in intervals
     figure = draw_scores(LabelsReport(settings=settings, results=results))
     (axes,) = figure.axes

@@ -129,8 +129,8 @@ def _read_kaldi(path: Path, shift: float) -> dict[str, tuple[Segment, ...]]:
         segments, place = [], 0
         for label, run in groupby(frames):
             end = place + sum(1 for _ in run)
-            times = (round(edge * shift, TIME_DECIMALS) for edge in (place, end))
-            segments.append(_segment(*times, label))
+            start, stop = (round(edge * shift, TIME_DECIMALS) for edge in (place, end))
+            segments.append(Segment(start=start, end=stop, label=label))
             place = end
         found[name] = tuple(segments)
     if not found:

@@ -310,8 +310,8 @@ def read_aligned(
                 "leave one of them"
             )
         else:
-            segments = [one for one in read(listed[place]) if one.label and one.end > one.start]
-            found[place] = name, in_order(listed[place].id, segments)
+            labelled = (one for one in read(listed[place]) if one.label and one.end > one.start)
+            found[place] = name, in_order(listed[place].id, labelled)
     if not found:
         raise AuricleError(
             f"{labels} labels none of the {len(listed)} utterances, but {len(unknown)} others such "

@@ -319,7 +319,8 @@ def _log_groups(utterances: Sequence[Utterance], target: str | None, unit: str) 
     columns = {name for one in utterances for name in one.labels} - {target}
     found = next((name for name in GROUP_COLUMNS if name in columns), None)
     if found is not None and unit in (UTTERANCE, RECORDING):
-        logger.warning("one %s may be in training and test; --group %s keeps apart", found, found)
+        advice = f"--group {found} keeps them apart"
+        logger.warning("utterances of one %s may be in training and test; %s", found, advice)
 
 
 def probe_labels(

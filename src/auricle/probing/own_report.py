@@ -287,6 +287,8 @@ def _layer_scores(layer: LayerInfo, examples: Examples, own: OwnTask) -> LayerSc
     labels: NDArray[Any] = examples.labels
     if own.is_regression:
         labels = labels.astype(np.float64)
+    predicted: NDArray[Any]
+    baseline: NDArray[Any]
     pooled, fold_scores, sizes, converged = [], [], [], True
     for fold in own.task.folds:
         is_train, is_test = examples.mask(fold.train), examples.mask(fold.test)

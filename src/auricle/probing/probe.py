@@ -215,9 +215,6 @@ def number_scores(
     Raises:
         AuricleError: All test examples have one number.
     """
-    with optional("sklearn", "probing"):
-        from scipy.stats import rankdata
-
     if true.min() == true.max():
         raise AuricleError(
             f"all {len(true)} test examples have the number {true[0]:g}, expected different ones: "
@@ -238,19 +235,24 @@ def number_scores(
         product = np.maximum(covariance(x, x) * covariance(y, y), 0.0)
         return np.nan_to_num(_ratio(covariance(x, y), np.sqrt(product)))
 
-    r2s, errors = (
-        [make(answer) for answer in (predicted, mean)]
-        for make in (
-            lambda answer: 1 - _ratio(sums((true - answer) ** 2), covariance(true, true)),
-            lambda answer: sums(np.abs(true - answer)) / num,
-        )
-    )
+    def r2(answer: NDArray[Any]) -> NDArray[np.float64]:
+        return 1 - _ratio(sums((true - answer) ** 2), covariance(true, true))
+
+    def mae(answer: NDArray[Any]) -> NDArray[np.float64]:
+        return sums(np.abs(true - answer)) / num
+
     return {
-        "r2": _score(r2s[0], float(r2s[1][0]), counts),
-        "mae": _score(errors[0], float(errors[1][0]), counts),
+        "r2": _score(r2(predicted), float(r2(mean)[0]), counts),
+        "mae": _score(mae(predicted), float(mae(mean)[0]), counts),
         "pearson": _score(correlation(true, predicted), 0.0, counts),
-        "spearman": _score(correlation(rankdata(true), rankdata(predicted)), 0.0, counts),
+        "spearman": _score(correlation(_ranks(true), _ranks(predicted)), 0.0, counts),
     }
+
+
+def _ranks(x: NDArray[Any]) -> NDArray[np.float64]:
+    """Rank of each number, the mean of those of equals."""
+    _, index, num_equals = np.unique(x, return_inverse=True, return_counts=True)
+    return np.asarray((num_equals.cumsum() - (num_equals - 1) / 2)[index])
 
 
 def _ratio(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
@@ -269,7 +271,7 @@ def _resamples(units: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int64
     return counts, index
 
 
-def _weighted(counts: NDArray[np.uint8], of_units: NDArray[np.float64]) -> NDArray[np.float64]:
+def _weighted(counts: NDArray[np.uint8], of_units: NDArray[Any]) -> NDArray[np.float64]:
     """Sums over the units (U, ...) of each sample, block by block, for `counts` has few bytes."""
     blocks = np.array_split(counts, 20)
     return np.concatenate([block.astype(np.float64) @ of_units for block in blocks])
