@@ -145,7 +145,7 @@ def test_lines_and_picture_show_scores_with_intervals(own: OwnTask) -> None:
     settings = settings_of(own)
     lines = "\n".join(score_lines(settings, results[0]))
     assert lines.splitlines()[0] == "fbank, words"
-    assert "features          100.0 [100.0, 100.0]" in lines
+    assert "features          100.0 [100.0, 100.0]  100.0 [100.0, 100.0]" in lines
     assert "best, default" in lines
     assert "majority class" in lines
     split, intervals = setting_lines(settings)

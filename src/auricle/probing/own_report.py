@@ -190,7 +190,7 @@ def score_lines(settings: OwnSettings, result: ModelScores) -> Iterator[str]:
     baselines = [_text(name, score.baseline) for name, score in first.scores.items()]
     rows.append([settings.baseline_name, *baselines, ""])
     for name, *cells, last in rows:
-        yield f"  {name:<16}{''.join(cell.rjust(20) for cell in cells)}  {last}".rstrip()
+        yield f"  {name:<16}{''.join(cell.rjust(22) for cell in cells)}  {last}".rstrip()
     if first.frame_step > 1:
         yield f"  one frame in {first.frame_step}"
     if result.skipped_layers:
