@@ -166,6 +166,8 @@ BAD = [
     ({"group": "g"}, lambda r: [{**row, "g": k % 3, "split": ("train", "test")[k // 6]} for k, row in enumerate(r)], "3 values of g in train and test, such as '0'"),
     ({"num_folds": 7}, lambda r: r, "'(high|low)' has 6 example.s. for 7 folds"),
     ({"num_folds": 1}, lambda r: r, "for 1 folds"),
+    ({"group": "label"}, lambda r: r, "--group names the column of the labels, 'label'"),
+    ({"group": "g", "num_folds": 2}, lambda r: [{**row, "g": k % 2} for k, row in enumerate(r)], "gs and labels allow no 2 folds: one of them tests 6 examples and trains on 6 of fewer than two"),
     ({"is_regression": True}, lambda r: r, "12 labels that are no finite numbers, such as 'low'"),
     ({"tier": "phones"}, lambda r: r, "table and has no tiers"),
 ]  # fmt: skip

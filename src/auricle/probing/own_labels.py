@@ -114,6 +114,11 @@ def read_own_task(
     labelled = [one.segments if target is None else [one.labels[target]] for one in utterances]
     values = [one if isinstance(one, str) else one.label for each in labelled for one in each]
     _check_values(values, where, is_regression)
+    if group is not None and group.strip().lower() == target:
+        raise AuricleError(
+            f"--group names the column of the labels, {group!r}, so that no label of a test would "
+            "be in its training; name another column"
+        )
     unit, units = _units(utterances, group, where)
     split = _by_column(utterances, units, unit, where)
     if split is None:

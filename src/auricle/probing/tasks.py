@@ -302,6 +302,12 @@ def draw_folds(
                 tests = [test for _, test in StratifiedKFold(**options).split(rows, classes)]
         for number, test in enumerate(tests, start=1):
             train = np.setdiff1d(np.arange(len(units)), test)
+            if len(test) == 0 or (classes and len({classes[index] for index in train}) < 2):
+                raise AuricleError(
+                    f"the {unit}s and labels allow no {num_folds} folds: one of them tests "
+                    f"{len(test)} examples and trains on {len(train)} of fewer than two labels; "
+                    "pass another number of --folds (in Python folds=) or another --group"
+                )
             folds.append(
                 Fold(
                     name=f"seed {seed}, fold {number}",
