@@ -224,7 +224,7 @@ def test_frames_take_splits_and_groups_from_a_table(
 def test_probing_gives_scores_json_and_a_frame(audio: Path, tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", rows_of(speaker=lambda index: index // 3))
     report = auricle.probe_labels(
-        path, audio, models=["fbank"], group="speaker", folds=2, seeds=1, device="cpu"
+        path, audio, models="fbank", group="speaker", folds=2, seeds=1, device="cpu"
     )
     frame = report.to_pandas()
     assert list(frame["layer"]) == ["features"]

@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     model.add_argument(
-        "--models", metavar="MODEL", nargs="+", type=words, help="several, compared in one table"
+        "--models", metavar="MODEL", nargs="+", type=words, help="several, after INPUT"
     )
     model.add_argument(
         "--units",

@@ -332,7 +332,7 @@ def probe_labels(
     labels: str | Path,
     inputs: str | Path | Sequence[str | Path] = (),
     *,
-    models: Sequence[str | Encoder],
+    models: str | Sequence[str | Encoder],
     layers: Sequence[int | str] | None = None,
     label_column: str = "label",
     regression: bool = False,
@@ -392,7 +392,7 @@ def probe_labels(
     )
     encoders = (
         (one, load(one, device=device)) if isinstance(one, str) else (one.info.name, one)
-        for one in models
+        for one in ([models] if isinstance(models, str) else models)
     )
     results = probe_models(own, encoders, layers=layers, out=None if out is None else Path(out))
     return LabelsReport(settings=settings_of(own), results=tuple(one for one, _ in results))
