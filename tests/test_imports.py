@@ -34,6 +34,7 @@ LEVELS: dict[str, int] = {
     "extraction": 10,
     "units": 9,
     "plotting": 9,
+    "adapters": 9,
     "s3prl": 9,
     "training": 11,
     "probing": 11,

@@ -89,7 +89,8 @@ def environment_of(name: str, judge: Judge, cache: Path) -> Path:
     version = judge.get("python")
     own = requirements(()) if version else []
     pins = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
-    made_of = [judge["judge"], *judge["requires"], version or sys.version, *own, *pins]
+    alone = [judge["judge"], *judge.get("alone", ())]
+    made_of = [*alone, *judge["requires"], version or sys.version, *own, *pins]
     folder = cache / name
     if read_done(folder) != made_of:
         shutil.rmtree(folder, ignore_errors=True)
@@ -100,7 +101,7 @@ def environment_of(name: str, judge: Judge, cache: Path) -> Path:
             python = make_environment(folder, make_base(cache))
         if wanted := [*own, *judge["requires"]]:
             install(python, "--constraint", str(CONSTRAINTS), *wanted)
-        install(python, "--no-deps", "--ignore-requires-python", judge["judge"])
+        install(python, "--no-deps", "--ignore-requires-python", *alone)
         write_done(folder, made_of)
     elif not version:
         make_base(cache)

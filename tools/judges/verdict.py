@@ -1,11 +1,12 @@
 """What a judge prints: figures that it compares with limits, as one JSON object.
 
-A judge is a module `judges.NAME` whose `main()` runs in an environment of its own:
+A judge is a module `judges.NAME` that is run in an environment of its own, and gives `main()`'s
+status:
 
     verdict = Verdict("hear", "hearvalidator")
     verdict.at_most("largest deviation", deviation, 1e-6)
     verdict.equal("models accepted", num_accepted, len(MODELS))
-    sys.exit(verdict.finish())
+    return verdict.finish()
 """
 
 from __future__ import annotations
@@ -13,9 +14,32 @@ from __future__ import annotations
 import json
 import sys
 from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WORDS = Path(__file__).resolve().parents[2] / "tests" / "data" / "words"
+"""Spoken digits of many speakers, with a `manifest.tsv`."""
 
 MODELS = ("fbank", "tera_mini", "apc_mini", "hubert_mini", "wav2vec2_mini")
 """Models that every judge runs, which come with the library."""
+
+
+def clips() -> list[Tensor]:
+    """The bundled speech (S,), two utterances at 16 kHz."""
+    from auricle.audio.files import read_audio
+    from auricle.audio.inputs import sample_paths
+
+    return [read_audio(path) for path in sample_paths()]
+
+
+def deviation(found: Tensor, expected: Tensor) -> float:
+    """The largest difference in standard deviations of what is expected; NaN of other shapes."""
+    if found.shape != expected.shape:
+        return float("nan")
+    return float((found - expected).abs().max() / expected.std())
 
 
 class Verdict:
