@@ -11,17 +11,18 @@ status:
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 WORDS = Path(__file__).resolve().parents[2] / "tests" / "data" / "words"
-"""Spoken digits of many speakers, with a `manifest.tsv`."""
+"""Where they are, with a `manifest.tsv`."""
 
 MODELS = ("fbank", "tera_mini", "apc_mini", "hubert_mini", "wav2vec2_mini")
 """Models that every judge runs, which come with the library."""
@@ -33,6 +34,13 @@ def clips() -> list[Tensor]:
     from auricle.audio.inputs import sample_paths
 
     return [read_audio(path) for path in sample_paths()]
+
+
+def digits() -> list[dict[str, Any]]:
+    """Spoken digits: rows with `path`, and with `speaker` and `word` as text, among others."""
+    with (WORDS / "manifest.tsv").open(encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines, delimiter="\t"))
+    return [{**row, "path": WORDS / row["path"]} for row in rows]
 
 
 def deviation(found: Tensor, expected: Tensor) -> float:
