@@ -38,7 +38,7 @@ def main() -> int:
         scenes = hear.get_scene_embeddings(audio, model)
         for row, scene, clip in zip(embeddings, scenes, audio, strict=True):
             (alone,) = model.encoder([clip])
-            frames = max(frames, deviation(row, alone[: len(row)]))
+            frames = max(frames, deviation(row, alone))
             means = max(means, deviation(scene, alone.mean(dim=0)))
         if timestamps.shape != embeddings.shape[:2]:
             verdict.equal(f"timestamps of {name}", timestamps.shape[1], embeddings.shape[1])

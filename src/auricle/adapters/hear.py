@@ -44,9 +44,6 @@ def load_model(model_file_path: str = "") -> HearModel:
 def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
     """Frames of sounds of one length, and the middle of each in milliseconds.
 
-    Frames whose middle lies beyond the end of the sound, where an encoder pads it, are left out, as
-    HEAR refuses them.
-
     Args:
         audio: (B, S), at the model's rate, in [-1, 1]; zeros follow where it is too short.
         model: From `load_model`.
@@ -56,10 +53,9 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
     """
     num_samples = max(audio.shape[1], model.encoder.min_samples)
     centres = model.encoder.frame_centres(num_samples, model.layer)
-    centres = centres[centres <= num_samples / model.sample_rate]
     outputs = model.encoder(list(audio), model.layer, pad_short=True)
     timestamps = (1000 * centres).float().to(audio.device).expand(len(audio), -1)
-    return torch.stack(outputs)[:, : len(centres)], timestamps
+    return torch.stack(outputs), timestamps
 
 
 @torch.no_grad()
