@@ -27,8 +27,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-# In place of this folder, whose files are named as the packages that they run.
-sys.path[0] = str(ROOT / "tools")
+if __name__ == "__main__":
+    # In place of this folder, whose files are named as the packages that they run.
+    sys.path[0] = str(ROOT / "tools")
 
 from check_installs import requirements  # noqa: E402 - found by the line above
 from environments import closure, find_interpreter, install, link, make_environment  # noqa: E402

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-WORDS = Path(__file__).resolve().parents[2] / "tests" / "data" / "words"
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = ROOT / "tests" / "data" / "words"
 """Where they are, with a `manifest.tsv`."""
 
 MODELS = ("fbank", "tera_mini", "apc_mini", "hubert_mini", "wav2vec2_mini")

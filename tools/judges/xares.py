@@ -10,10 +10,9 @@ import torch
 
 import auricle
 from auricle.adapters.xares import XaresEncoder
-from judges.verdict import MODELS, Verdict, clips, deviation, digits
+from judges.verdict import MODELS, ROOT, Verdict, clips, deviation, digits
 
 NUM_SAMPLES = 40_000
-TEST_SPEAKERS = 3
 
 
 def write_tars(folder: Path) -> None:
@@ -22,20 +21,28 @@ def write_tars(folder: Path) -> None:
 
     folder.mkdir(parents=True)
     rows = digits()
-    speakers = sorted({row["speaker"] for row in rows})
     for split in ("train", "valid", "test"):
-        chosen = speakers[:TEST_SPEAKERS] if split == "test" else speakers[TEST_SPEAKERS:]
         with webdataset.TarWriter(str(folder / f"{split}-0.tar")) as tar:
             for row in rows:
-                if row["speaker"] in chosen:
+                if row["split"] == ("test" if split == "test" else "train"):
                     label = json.dumps({"word": row["word"]}).encode()
                     audio = row["path"].read_bytes()
-                    tar.write({"__key__": row["path"].stem, "ogg": audio, "json": label})
+                    tar.write(
+                        {
+                            "__key__": f"{row['speaker']}-{row['path'].stem}",
+                            "ogg": audio,
+                            "json": label,
+                        }
+                    )
     (folder / ".audio_tar_ready").touch()
 
 
-def knn_error(encoder: torch.nn.Module) -> float:
-    """Share of the digits of other speakers that X-ARES's nearest neighbours get wrong."""
+def error(encoder: torch.nn.Module) -> float:
+    """Share of the digits of other speakers that X-ARES's linear classifier gets wrong.
+
+    Its nearest neighbours are left out: they go by vectors of training data that are not of one
+    length, so that those of `fbank` are the same few for everything.
+    """
     from xares.task import TaskConfig, XaresTask
 
     words = sorted({row["word"] for row in digits()})
@@ -47,17 +54,23 @@ def knn_error(encoder: torch.nn.Module) -> float:
         output_dim=len(words),
         num_encoder_workers=0,
         torch_num_threads=1,
+        epochs=100,
+        valid_every=100,
+        learning_rate=1e-2,
     )
     task = XaresTask(config)
     task.make_encoded_tar()
-    accuracy, _ = task.run_knn()
+    accuracy, _ = task.run_mlp()
     return 1 - accuracy
 
 
 def main() -> int:
     """Check the encoders, and what X-ARES makes of them."""
+    sys.path.append(str(ROOT / "benchmarks"))
+    from peer_workers.torchaudio_import import import_torchaudio
     from xares.audio_encoder_checker import check_audio_encoder
 
+    import_torchaudio()
     verdict = Verdict("xares", "xares")
     write_tars(Path("env/digits"))
     audio = torch.stack([clip[:NUM_SAMPLES] for clip in clips()])
@@ -70,11 +83,11 @@ def main() -> int:
             rows = encoder(audio)
         for row, clip in zip(rows, audio, strict=True):
             largest = max(largest, deviation(row, auricle.load(name)([clip])[0].detach()))
-        errors[name] = knn_error(encoder)
+        errors[name] = error(encoder)
     verdict.equal("models accepted", num_accepted, len(MODELS))
     verdict.at_most("frames of speech", largest, 1e-4)
-    for name, error in errors.items():
-        verdict.at_most(f"k-NN error, {name}", error, 0.8)
+    for name, share in errors.items():
+        verdict.at_most(f"error, {name}", share, 0.8)
     return verdict.finish()
 
 
