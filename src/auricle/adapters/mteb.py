@@ -102,4 +102,4 @@ class MtebEncoder:
 
 
 def _unit(embeddings: Any) -> Tensor:
-    return F.normalize(torch.atleast_2d(torch.as_tensor(embeddings)).float(), dim=-1)
+    return F.normalize(torch.as_tensor(embeddings).float(), dim=-1)
