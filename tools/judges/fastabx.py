@@ -13,9 +13,8 @@ import torch
 import auricle
 from auricle.audio.files import read_audio
 from auricle.models.base import Encoder
-from auricle.probing.abx_report import abx_settings
+from auricle.probing.abx_report import abx_settings, measure_abx
 from auricle.probing.items import PhoneItem, read_item_task, write_items
-from auricle.probing.probe import measure_abx
 from judges.verdict import MODELS, Verdict, digits
 
 PARTS = {"first": (0.1031, 0.4531), "second": (0.4531, 0.8531)}
