@@ -287,6 +287,12 @@ def pool_frames(x: Tensor, pool: Pool) -> Tensor:
     raise AuricleError(f"pool must be one of {', '.join(get_args(Pool))}, but is {pool!r}")
 
 
+def fitted(frames: Tensor, size: int) -> Tensor:
+    """The first `size` frames (T, D), the last one repeated where there are fewer."""
+    missing = size - len(frames)
+    return torch.cat([frames, frames[-1:].expand(missing, -1)]) if missing > 0 else frames[:size]
+
+
 def weighted_sum(states: Sequence[Tensor], weights: Tensor, *, normalize: bool = False) -> Tensor:
     """Sum of L states (..., D) by the softmax of L weights, as in SUPERB (arXiv:2105.01051).
 
