@@ -164,6 +164,7 @@ MADE_UP = {
     "fbank": {2},
     "cpc_mini": {0, 1},
     "wav2vec2_mini": {0, 1},
+    "hubert_mini": {2, 3},
     "mel": {-1, 0},
 }
 """Model -> frames that Lhotse asks for beyond those of the encoder."""

@@ -53,11 +53,11 @@ class EncoderFeaturesConfig:
 class EncoderFeatures(FeatureExtractor):  # type: ignore[misc]  # lhotse ships no types
     """One layer of an encoder as features, exact in any batch, to Lhotse's rule of lengths.
 
-    Lhotse asks for `round(duration / frame_shift)` frames (`lhotse.utils.compute_num_frames`) where
+    Lhotse asks for `round(duration / frame_shift)` frames (`lhotse.utils.compute_num_frames`),
     encoders give those whose windows the waveform fills. The difference is made up at the end: the
-    last frame is repeated, 3 times at most (fbank: 2), or one frame is cut; in models with a hop
-    of 20 ms one frame is repeated or none. Every other frame is the encoder's own. (This is of
-    waveforms at 16 kHz of at least `encoder.min_samples`; resampled ones may need one more.)
+    last frame is repeated, 3 times at most (fbank: 2, wav2vec 2.0: 1), or one frame is cut (log
+    mel). All others are the encoder's own. This is of waveforms at 16 kHz of at least
+    `encoder.min_samples`; what is resampled may need one more.
 
     Attributes:
         encoder: The encoder, in eval mode.
