@@ -76,8 +76,9 @@ def main() -> int:
 
         import_torchaudio()
         auricle.s3prl.install()
-        from auricle.adapters.espnet import EncoderFrontend
         from espnet2.asr.frontend.s3prl import S3prlFrontend
+
+        from auricle.adapters.espnet import EncoderFrontend
 
         batch, lengths = pad_sequence(waveforms(), batch_first=True), torch.tensor(LENGTHS)
         ours, theirs, num_trained = 0.0, 0.0, 0
