@@ -120,7 +120,8 @@ class EncoderFeatures(FeatureExtractor):  # type: ignore[misc]  # lhotse ships n
             AudioError: As in a call of the encoder.
         """
         is_one = lengths is None and isinstance(samples, np.ndarray | Tensor)
-        rows = [samples] if is_one and samples.ndim == 1 else [*samples]  # type: ignore[union-attr]  # a row then
+        is_row = isinstance(samples, np.ndarray | Tensor) and samples.ndim == 1
+        rows: list[Any] = [samples] if is_row else [*samples]
         if lengths is not None:
             if len(lengths) != len(rows):
                 raise AuricleError(f"got {len(rows)} waveforms, but {len(lengths)} lengths")
