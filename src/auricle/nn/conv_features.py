@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.nn.batch import Lengths, as_tensor
 from auricle.nn.conv import Conv1d
 from auricle.nn.conv_stack import StackLayer, StackModule, run_stack

@@ -11,7 +11,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.nn.batch import Batch, Lengths, pad_rows
 from auricle.nn.conv import Conv1d, frame_windows
 from auricle.nn.conv_stack import run_stack
