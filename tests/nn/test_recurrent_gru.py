@@ -38,7 +38,7 @@ def test_a_written_weight_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(2):
             with prepack.unchanging():
                 assert torch.allclose(run_gru(layer, x, [9, 9]), layer(x)[0], atol=1e-6)
-            layer.weight_hh_l0.data.neg_()
+            layer.get_parameter("weight_hh_l0").data.neg_()
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ class _Gates:
 
     def __init__(self, gates: Tensor) -> None:
         width = gates.shape[2] // 3
-        self.reset, self.update, self.candidate = (x.unbind() for x in gates.split(width, dim=2))
+        self.reset, self.update, self.candidate = (x.unbind() for x in gates.chunk(3, dim=2))
         self.both = gates[:, :, : 2 * width].unbind()
         self.recurrent = gates.new_empty(gates.shape[1], width)
 
@@ -176,24 +176,19 @@ def _product(gru: Gru, x: Tensor, weight: Tensor, bias: Tensor) -> Product:
         parts = gru.cached_from(
             "gates", (weight,), lambda: [p.t().contiguous() for p in weight.detach().chunk(3)]
         )
-        return partial(_multiply_by_gate, *parts, bias)
+        return partial(_multiply_by_gate, parts, bias)
     packed = prepack.packed_weight(gru, weight, name="state")
     return partial(_multiply, packed, torch.cat([bias.new_zeros(2 * len(bias)), bias]))
 
 
 def _multiply_by_gate(
-    of_reset: Tensor,
-    of_update: Tensor,
-    of_candidate: Tensor,
-    bias: Tensor,
-    gates: _Gates,
-    step: int,
-    state: Tensor,
+    weights: Sequence[Tensor], bias: Tensor, gates: _Gates, step: int, state: Tensor
 ) -> Tensor:
     """One product for each gate, in turns from the first to the last and back.
 
     So of a weight that is larger than the cache each step finds there what the last one read last.
     """
+    of_reset, of_update, of_candidate = weights
     if step % 2:
         torch.addmm(bias, state, of_candidate, out=gates.recurrent)
         gates.update[step].addmm_(state, of_update)
