@@ -244,7 +244,7 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
         yield from (x for x in values.values() if isinstance(x, Tensor))
 
 
-MAX_CHUNK_BYTES = 32 << 20
+MAX_CHUNK_BYTES = 64 << 20
 """Largest intermediate value of a chunk."""
 
 
