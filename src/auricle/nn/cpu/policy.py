@@ -12,6 +12,7 @@ Long sequences go in chunks, so that memory stays bounded, with a halo where fra
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -89,6 +90,19 @@ def infers_on_cpu(x: Tensor) -> bool:
         and not is_traced()
         and not _uses_reference.get()
     )
+
+
+def is_fast_by_blas(x: Tensor) -> bool:
+    """True if torch's own BLAS multiplies few rows (B, ...) by a weight faster than oneDNN does.
+
+    It does so for a lone row, and on processors of the maker of that BLAS, MKL; in float32 alone.
+    """
+    return x.dtype == torch.float32 and (len(x) == 1 or _is_from_intel())
+
+
+@functools.cache
+def _is_from_intel() -> bool:
+    return str(torch.cpu.get_capabilities().get("cpu_name", "")).startswith("Intel")
 
 
 def joins_frames(x: Tensor) -> bool:
