@@ -67,8 +67,10 @@ class S3prlWorker(TorchWorker):
         self.torchaudio = import_torchaudio()
 
     def versions(self) -> dict[str, str]:
+        # espnet-s3prl is the same package, kept up by ESPnet under a name of its own.
+        name = next(iter(importlib.metadata.packages_distributions()["s3prl"]))
         return {
-            "s3prl": importlib.metadata.version("s3prl"),
+            name: importlib.metadata.version(name),
             "torch": torch.__version__,
             "torchaudio": self.torchaudio.__version__,
         }
