@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from peer_workers.models import precision_of, worker_of
 BENCHMARKS = Path(__file__).parents[1]
 CLOSE_SECONDS = 20.0
 """Time in which a worker that has nothing more to do ends by itself."""
+
+LOOK_SECONDS = 0.1
+"""How often the driver looks whether a worker that gives no answer is alive."""
 
 
 class PeerError(Exception):
@@ -116,13 +120,12 @@ class Client:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        try:
-            line = self._answers.get(timeout=self._limit_seconds)
-        except queue.Empty:
+        line = self._answer()
+        if line is None:
             self._kill()
             raise PeerError(
                 f"{self._library}: no answer to `{request['job']}` in {self._limit_seconds:g} s"
-            ) from None
+            )
         if not line:
             self._kill()
             last = self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["silently"]
@@ -132,6 +135,18 @@ class Client:
             raise PeerError(f"{self._library}: {answer['error']}")
         return answer
 
+    def _answer(self) -> str | None:
+        """The next line; empty if the worker has ended, None if it takes too long."""
+        end = time.monotonic() + self._limit_seconds
+        while (left := end - time.monotonic()) > 0:
+            # Of a dead worker the pipe stays open for as long as a child of it lives.
+            has_ended = self._process.poll() is not None
+            with contextlib.suppress(queue.Empty):
+                return self._answers.get(timeout=min(left, LOOK_SECONDS))
+            if has_ended:
+                return ""
+        return None
+
     def _kill(self) -> None:
         """End the process and all of its group; the next request starts another one."""
         if hasattr(os, "killpg"):
@@ -139,6 +154,8 @@ class Client:
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process = None
 
 
