@@ -57,6 +57,7 @@ from peer_workers.models import (
 )
 
 from auricle.audio.inputs import sample_paths
+from auricle.files.atomic import write_whole
 
 RESULTS = Path(__file__).parent / "results" / "peers.json"
 RATE = 16_000
@@ -351,7 +352,8 @@ def keep(row: dict[str, Any], run: dict[str, Any], path: Path) -> None:
             runs.append(each["run"])
         each["run"] = runs.index(each["run"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"runs": runs, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps({"runs": runs, "rows": rows}, indent=1) + "\n"
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def in_mib(count: int | None) -> int | None:

@@ -37,6 +37,7 @@ from extract import BYTES_PER_MIB, Memory, machine
 from peer_workers.client import BENCHMARKS, python_path, tell, worker
 from peer_workers.report import table
 
+from auricle.files.atomic import write_whole
 from peers import RATE, joined
 
 RESULTS = BENCHMARKS / "results" / "whole_job.json"
@@ -74,7 +75,10 @@ def main() -> int:
                 continue
             with tempfile.TemporaryDirectory() as scratch:
                 rows[name] = measure(name, arguments, Path(scratch))
-            arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            text = json.dumps(rows, indent=1) + "\n"
+            write_whole(
+                arguments.out, lambda part, text=text: part.write_text(text, encoding="utf-8")
+            )
     text = tables(read(arguments.out))
     page = PAGE.read_text(encoding="utf-8")
     if arguments.render:

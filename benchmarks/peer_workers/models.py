@@ -42,7 +42,8 @@ class Model:
         maker: Whose random weights all have.
         tolerance: Largest deviation from them.
         max_seconds: Longest waveform that the model takes.
-        unlike: Libraries that have a part more than the model, so that outputs are others.
+        adapted: Libraries that compute an adapter after it, which passes on every second frame,
+            normalised.
         lone: Libraries that take one waveform of it at a time.
     """
 
@@ -52,7 +53,7 @@ class Model:
     maker: str = "s3prl"
     tolerance: float = TOLERANCE
     max_seconds: float = math.inf
-    unlike: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
     lone: tuple[str, ...] = ()
 
     def takes(self, case: str) -> bool:
@@ -93,7 +94,7 @@ MODELS = {
         LARGE_PEERS,
         "auricle",
         MEL_TOLERANCE,
-        unlike=CTRANSLATE2_LIBRARIES,
+        adapted=CTRANSLATE2_LIBRARIES,
         lone=CTRANSLATE2_LIBRARIES,
     ),
     "wav2vec2_large": _large("wav2vec 2.0 Large", "wav2vec2_large_ll60k"),

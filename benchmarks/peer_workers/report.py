@@ -195,7 +195,9 @@ def case_table(results: Results, rows: list[Row]) -> str:
                     f"{entry['median'] / ours(row, entry['library'])['median']:.2f}",
                     whole(entry["peak_mib"]),
                     whole(entry["before_mib"]),
-                    f"{row['gflop'] / entry['median'] / limit:.0%}",
+                    "-"
+                    if entry["library"] in INT8_LIBRARIES
+                    else f"{row['gflop'] / entry['median'] / limit:.0%}",
                 ]
             lines.append([*cells, str(row["run"] + 1)])
     return table(header, lines, left=(0, 1, 2))

@@ -187,25 +187,32 @@ class TransformersWorker(TorchWorker):
     def _w2v_bert_spec(self) -> Any:
         from ctranslate2.converters.transformers import Wav2Vec2BertLoader
 
+        model = self.with_adapter()
+        model.wav2vec2_bert.config.return_hidden = True
+        spec = Wav2Vec2BertLoader().get_model_spec(model.requires_grad_(False))
+        spec.register_vocabulary(["0"])
+        return spec
+
+    def with_adapter(self) -> Any:
+        """The w2v-BERT with an adapter of one layer, and a head.
+
+        The adapter passes on every second frame, normalised and scaled, so that the encoder shows
+        in the output; what it computes takes the time of any weights.
+        """
         options = {**self.model.config.to_dict(), "vocab_size": 1}
         options |= {"add_adapter": True, "num_adapter_layers": 1}
         config = self.transformers.Wav2Vec2BertConfig(**options)
         with torch.device("meta"):
             model = self.transformers.Wav2Vec2BertForCTC(config).eval()
-        inner = model.wav2vec2_bert
-        inner.adapter.to_empty(device="cpu")
-        torch.manual_seed(0)
-        for weight in [
-            *inner.adapter.parameters(),
-            *model.lm_head.to_empty(device="cpu").parameters(),
-        ]:
-            torch.nn.init.normal_(weight, std=0.02)
+        for part in (model.wav2vec2_bert.adapter, model.lm_head):
+            for name, weight in part.to_empty(device="cpu").named_parameters():
+                weight.fill_(float(name.endswith("layer_norm.weight")))
+        convolution = model.wav2vec2_bert.adapter.layers[0].residual_conv
+        convolution.weight[: config.hidden_size, :, 1] = torch.eye(config.hidden_size)
         # The published weights themselves, not copies: there are 600 million.
-        inner.load_state_dict(self.model.state_dict(), strict=False, assign=True)
-        inner.config.return_hidden = True
-        spec = Wav2Vec2BertLoader().get_model_spec(model.requires_grad_(False))
-        spec.register_vocabulary(["0"])
-        return spec
+        weights = self.model.state_dict()
+        model.wav2vec2_bert.load_state_dict(weights, strict=False, assign=True)
+        return model
 
 
 OPENAI_NAMES = {
