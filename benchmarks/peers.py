@@ -336,15 +336,15 @@ def joined(data: Path | None, num_samples: int) -> np.ndarray:
 
 
 def keep(row: dict[str, Any], run: dict[str, Any], path: Path) -> None:
-    """Put a row into the file of results, in place of what it held of that model and case."""
+    """Put a row into the file of results, in place of that model and case on this machine."""
     results = report.read(path)
-    rows = [
-        other
-        for other in results["rows"]
-        if (other["model"], other["case"]) != (row["model"], row["case"])
-    ]
-    rows = [{**other, "run": results["runs"][other["run"]]} for other in rows]
-    rows.append({**row, "run": run})
+    rows = [{**other, "run": results["runs"][other["run"]]} for other in results["rows"]]
+
+    def place(row: dict[str, Any]) -> tuple[str, str, str]:
+        return row["model"], row["case"], report.machine_of(row["run"])
+
+    row = {**row, "run": run}
+    rows = [*(other for other in rows if place(other) != place(row)), row]
     rows.sort(key=lambda row: (list(MODELS).index(row["model"]), list(CASES).index(row["case"])))
     runs = []
     for each in rows:

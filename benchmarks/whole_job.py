@@ -11,7 +11,8 @@ Each is a process of its own, from its start to its end, in turn for each round.
 that of all its threads and children. What `auricle extract` reports as the share of its run in
 which the model waits, for audio or for writes, is kept too. What takes longer than
 `--limit-seconds` is ended, and reported in its cell. The file of results is written after each
-model, and a model whose figures it holds is not measured again but with `--again`.
+model, and a model of which it holds as much, of this machine, is not measured again but with
+`--again`.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def main() -> int:
             parser.error("--peers-python must be an interpreter that has the peers")
         rows = read(arguments.out)
         for name in arguments.models:
-            if name in rows and not arguments.again:
+            if is_done(rows.get(name), arguments) and not arguments.again:
                 tell(f"{name}: measured already (--again measures once more)")
                 continue
             with tempfile.TemporaryDirectory() as scratch:
@@ -86,6 +87,16 @@ def main() -> int:
         PAGE.write_text(page, encoding="utf-8")
     print(text)
     return 0
+
+
+def is_done(row: dict[str, Any] | None, arguments: argparse.Namespace) -> bool:
+    """True if as much was measured on this machine."""
+    if row is None or row["audio_seconds"] < 60 * arguments.minutes:
+        return False
+    here = {**machine("cpu"), "num_threads": arguments.threads}
+    keys = ("cpu", "num_cpus", "num_threads", "torch")
+    rounds = len(row["cells"]["auricle extract"]["rounds"])
+    return rounds >= arguments.rounds and all(row["machine"][key] == here[key] for key in keys)
 
 
 def measure(name: str, arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
@@ -191,6 +202,9 @@ def checkpoints(
         worker(peer, arguments.peers_python, 1, scratch, **options) as theirs,
     ):
         versions = ours.ask("versions")["versions"] | theirs.ask("versions")["versions"]
+        script = "from importlib.metadata import version; print(version('datasets'))"
+        asked = [arguments.peers_python, "-c", script]
+        versions["datasets"] = subprocess.check_output(asked, text=True).strip()
         folder = str(scratch)
         if peer == "s3prl":
             made = theirs.ask("build", folder=folder, model=name)["checkpoint"]
@@ -248,8 +262,8 @@ def tables(rows: dict[str, dict[str, Any]]) -> str:
         computer, versions = row["machine"], row["versions"].items()
         notes.append(
             f"- {MODELS[name]}: {row['num_files']} files, {row['audio_seconds'] / 60:.0f} minutes; "
-            f"{len(row['cells']['auricle extract']['rounds'])} rounds; {computer['cpu']}, "
-            f"{computer['num_cpus']} cores, {computer['num_threads']} threads, load "
+            f"rounds: {len(row['cells']['auricle extract']['rounds'])}; {computer['cpu']}, "
+            f"{computer['num_cpus']} cores, threads: {computer['num_threads']}, load "
             f"{computer['load_before']} before; {', '.join(f'{k} {v}' for k, v in versions)}"
         )
     return "\n".join([table(header, lines, left=(0, 1)), "", *notes])
