@@ -59,7 +59,8 @@ class Ctranslate2Worker(Worker):
             return self.extractor(padded, padding=0)
         if "features" in self.options:
             found = self.extractor(waveform, sampling_rate=SAMPLE_RATE, return_tensors="np")
-            return found["input_features"][0]
+            # It has no mask, so that the frame with which an odd number is made even goes.
+            return found["input_features"][0][: found["attention_mask"].sum()]
         if self.options["normalizes"]:
             waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + EPSILON)
         return waveform[None]
