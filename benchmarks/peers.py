@@ -42,7 +42,7 @@ from typing import Any
 import numpy as np
 import soundfile
 from peer_workers import machine, report
-from peer_workers.client import Client, PeerError, tell, worker
+from peer_workers.client import LIMIT_SECONDS, Client, PeerError, tell, worker
 from peer_workers.comparison import compare
 from peer_workers.models import (
     CASES,
@@ -62,7 +62,6 @@ from auricle.files.atomic import write_whole
 RESULTS = Path(__file__).parent / "results" / "peers.json"
 RATE = 16_000
 BYTES_PER_MIB = 1 << 20
-LIMIT_SECONDS = 300.0
 
 
 def main() -> int:

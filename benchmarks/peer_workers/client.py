@@ -18,6 +18,9 @@ from typing import Any
 from peer_workers.models import precision_of, worker_of
 
 BENCHMARKS = Path(__file__).parents[1]
+LIMIT_SECONDS = 300.0
+"""Time for an answer."""
+
 CLOSE_SECONDS = 20.0
 """Time in which a worker that has nothing more to do ends by itself."""
 
@@ -48,7 +51,7 @@ class Client:
         num_threads: int,
         scratch: Path,
         *,
-        limit_seconds: float,
+        limit_seconds: float = LIMIT_SECONDS,
         checkpoint: str | None = None,
     ) -> None:
         self._library = library
