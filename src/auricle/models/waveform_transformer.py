@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.batch import Batch, Layout, frames_of
 from auricle.nn.conformer import Conformer, ConformerConfig
 from auricle.nn.conv_positions import ConvPositionConfig
-from auricle.nn.cpu.policy import map_chunks, may_pack
+from auricle.nn.cpu.policy import is_frozen, map_chunks, may_pack
 from auricle.nn.linear import Linear
 from auricle.nn.norms import centred, normalized
 from auricle.nn.relative_positions import DistanceConfig
@@ -132,7 +134,11 @@ class WaveformEncoder(Encoder):
         elif config.extractor.norm == "group":
             # The norm removes what an offset adds to a channel; here it goes without loss.
             waveforms = centred(waveforms, num_samples)
-        frames = self.extractor(waveforms.to(self.dtype), num_samples)
+        waveforms = waveforms.to(self.dtype)
+        # A frozen extractor infers, and keeps nothing for the backward pass.
+        frozen = torch.no_grad() if is_frozen(self.extractor, [waveforms]) else nullcontext()
+        with frozen:
+            frames = self.extractor(waveforms, num_samples)
         return Batch.padded(frames, frames_of(config.extractor.geometry, num_samples))
 
     def _projected(self, frames: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -53,6 +53,18 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
         windows = frame_windows(frames, self.weight.shape[2], stride)
         return prepack.linear(self, windows, self.weight, self.bias, activation, layout=as_windows)
 
+    def after(self, frames: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+        """Convolution (T', N) of `activation(frames)`, frames (T, C), for training on the CPU.
+
+        Nothing but `frames` is kept for the backward pass.
+        """
+        size, stride = self.weight.shape[2], self.stride[0]
+        # torch does not type autograd functions.
+        output: Tensor = _ActivatedConv.apply(  # type: ignore[no-untyped-call]
+            frames.contiguous(), as_windows(self.weight), self.bias, activation, size, stride
+        )
+        return output
+
     def _is_product(self) -> bool:
         """True if each output is a product with neighbouring frames, or zeros past the ends."""
         has_zeros = self.padding_mode == "zeros" and not isinstance(self.padding, str)
@@ -74,6 +86,77 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
         bias = None if self.bias is None else self.bias.to(x.dtype)
         output: Tensor = self._conv_forward(rows, self.weight.to(x.dtype), bias)
         return output[:1] if is_lone else output
+
+
+class _ActivatedConv(torch.autograd.Function):
+    """Convolution of activations, forward and back as products without a copy of windows.
+
+    Frames are read `stride` at a time, so that rows of what a product reads, or adds to, never
+    overlap: a window is as many of these blocks as it spans, the last one perhaps in part. The
+    backward pass computes activations again, which costs less than to keep and fetch them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        frames: Tensor,
+        matrix: Tensor,
+        bias: Tensor | None,
+        activation: Callable[[Tensor], Tensor],
+        size: int,
+        stride: int,
+    ) -> Tensor:
+        """Output (T', N) for frames (T, C) and weights (N, size * C), bias (N,)."""
+        ctx.save_for_backward(frames, matrix)
+        ctx.activation, ctx.stride, ctx.has_bias = activation, stride, bias is not None
+        ctx.num_windows = (len(frames) - size) // stride + 1
+        output = frames.new_empty(ctx.num_windows, len(matrix))
+        if bias is None:
+            output.zero_()
+        else:
+            output.copy_(bias.expand_as(output))
+        activated = activation(frames)
+        for block, weight in _blocks(activated, matrix, ctx.num_windows, stride):
+            output.addmm_(block, weight.t())
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        frames, matrix = ctx.saved_tensors
+        of_frames = of_matrix = None
+        with torch.enable_grad():
+            frames = frames.detach().requires_grad_(ctx.needs_input_grad[0])
+            activated = ctx.activation(frames)
+        sizes = ctx.num_windows, ctx.stride
+        grad = grad.contiguous()
+        if ctx.needs_input_grad[1]:
+            of_matrix = torch.empty_like(matrix)
+            for block, place in _blocks(activated.detach(), of_matrix, *sizes):
+                torch.mm(grad.t(), block, out=place)
+        if ctx.needs_input_grad[0]:
+            of_activated = torch.zeros_like(frames)
+            for place, weight in _blocks(of_activated, matrix, *sizes):
+                place.addmm_(grad, weight)
+            (of_frames,) = torch.autograd.grad(activated, frames, of_activated)
+        of_bias = grad.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None
+        return of_frames, of_matrix, of_bias, None, None, None
+
+
+def _blocks(
+    frames: Tensor, matrix: Tensor, num_windows: int, stride: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Parts of all windows over contiguous frames (T, C), and their columns of the weights.
+
+    Views (T', taps * C) and (N, taps * C), of up to `stride` taps.
+    """
+    width = frames.shape[1]
+    row, columns = stride * width, matrix.shape[1]
+    for start in range(0, columns, row):
+        stop = min(start + row, columns)
+        shape = (num_windows, stop - start)
+        part = frames.as_strided(shape, (row, 1), frames.storage_offset() + start)
+        yield part, matrix[:, start:stop]
 
 
 def frame_windows(frames: Tensor, size: int, stride: int) -> Tensor:

@@ -91,6 +91,21 @@ def infers_on_cpu(x: Tensor) -> bool:
     )
 
 
+def trains_on_cpu(x: Tensor) -> bool:
+    """True if the CPU may go its own way with gradients too: as `infers_on_cpu`, but for these.
+
+    Not under autocast, which chooses types by operation.
+    """
+    return (
+        torch.is_grad_enabled()
+        and runs_on_cpu(x)
+        and x.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and not is_traced()
+        and not _uses_reference.get()
+    )
+
+
 def joins_frames(x: Tensor) -> bool:
     """True if (B, C, T) is kept with the channels of a frame side by side in memory.
 
@@ -188,6 +203,12 @@ def needs_gradients(module: nn.Module, inputs: Iterable[Tensor]) -> bool:
         or not may_bypass(*module.children())  # whose hooks may bring tensors of their own
         or any(x.requires_grad for part in module.modules() for x in _tensors(part))
     )
+
+
+def is_frozen(module: nn.Module, inputs: Iterable[Tensor]) -> bool:
+    """True if gradients are enabled but none could flow to or through a part of an encoder."""
+    follows = torch.is_grad_enabled() and not is_traced()
+    return follows and may_bypass(module) and not needs_gradients(module, inputs)
 
 
 def first_change(module: nn.Module) -> str | None:
