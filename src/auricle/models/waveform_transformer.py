@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.info import FinalNorm, LayerInfo
@@ -19,6 +18,7 @@ from auricle.nn.batch import Batch, Layout, frames_of
 from auricle.nn.conformer import Conformer, ConformerConfig
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.cpu.policy import is_frozen, map_chunks, may_pack
+from auricle.nn.layers import dropout
 from auricle.nn.linear import Linear
 from auricle.nn.norms import centred, normalized
 from auricle.nn.relative_positions import DistanceConfig
@@ -121,7 +121,8 @@ class WaveformEncoder(Encoder):
         if final_norm != "keep":  # a stack in the place of ours need not know of it
             options["final_norm"] = final_norm
         frames = self.latents(batch)
-        layout = Layout(frames.lengths, is_packed=may_pack(frames.lengths, stack))
+        is_packed = may_pack(frames.values, frames.lengths, stack)
+        layout = Layout(frames.lengths, is_packed=is_packed)
         states = stack(self._projected(frames.values), layout, **options)
         del batch, frames
         yield from self.named_states(states, layout, wanted, names)
@@ -151,7 +152,7 @@ class WaveformEncoder(Encoder):
         frame_bytes = frames.shape[0] * self._width * frames.element_size()
         parts = (self.projection_norm, self.projection)
         x = map_chunks(project, frames.shape[1], 2 * frame_bytes, parts)
-        return F.dropout(x, self.config.projection_dropout, self.training)
+        return dropout(x, self.config.projection_dropout, self.training)
 
 
 class WaveformTransformerEncoder(WaveformEncoder):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from auricle.nn.batch import Lengths
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import acts, map_chunks, may_bypass, may_overwrite
+from auricle.nn.layers import dropout
 from auricle.nn.linear import Linear
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
@@ -49,7 +50,7 @@ class GruStack(nn.Module):
             output = recur(layer, x, lengths)
             # The last layer's output goes to the prediction head as it is.
             if index + 1 < len(self.layers):
-                output = F.dropout(output, self.dropout, self.training)
+                output = dropout(output, self.dropout, self.training)
             if self.residual and index > 0:
                 output = output.add_(x) if may_overwrite(layer) else output + x
             x = output
@@ -156,7 +157,7 @@ class QrnnStack(nn.Module):
         """Output (B, T, hidden_dim) for the input `x` (B, T, input_dim)."""
         for index, layer in enumerate(self.layers):
             if index > 0:
-                x = F.dropout(x, self.dropout, self.training)
+                x = dropout(x, self.dropout, self.training)
             x = _layer_output(layer, x, self.hidden_dim)
         return x
 

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.info import FinalNorm
@@ -31,6 +30,7 @@ from auricle.nn.layers import (
     FfnActivation,
     WaveformActivation,
     check_depth,
+    dropout,
     is_left_out,
     normed_states,
 )
@@ -119,19 +119,20 @@ class TransformerLayer(nn.Module):
 
     def is_long(self, x: Tensor) -> bool:
         """True if a packed `x` (1, N, D) is computed in chunks."""
-        if not isinstance(self.ffn_in, Linear):  # whose width is not known
+        # The width of what stands in its place is not known; and nothing drops out in chunks.
+        if not isinstance(self.ffn_in, Linear) or self.training or self.attention.training:
             return False
         frame_bytes = self.ffn_in.out_features * x.element_size()
         return len(chunks(x.shape[1], frame_bytes, (self,))) > LONG_CHUNKS
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         x = activated(self.ffn_in, x, self.activation)
-        x = F.dropout(x, self.activation_dropout, self.training)
+        x = dropout(x, self.activation_dropout, self.training)
         output: Tensor = self.ffn_out(x)
         return output
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)
 
     def _in_chunks(
         self, x: Tensor, layout: Layout, bias: Tensor | None, *, gives_ffn: bool = False
@@ -263,6 +264,8 @@ class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 class WaveformTransformer(nn.Module):
     """Projected frames to hidden states: positions, norm, layers."""
 
+    trains_packed = True
+
     def __init__(
         self, config: TransformerConfig, *, position_activation: WaveformActivation
     ) -> None:
@@ -308,8 +311,7 @@ class WaveformTransformer(nn.Module):
 
         Args:
             x: (B, T, D), padded, whatever the layout is.
-            layout: Lengths of the utterances, and the layout of what is returned. Packed is for
-                inference.
+            layout: Lengths of the utterances, and the layout of what is returned.
             generator: Source of the layers that training leaves out; None for torch's own, from
                 which dropout comes.
             tapped: Layers, counted from 0, whose feed-forward part's output comes before their own.
@@ -335,7 +337,7 @@ class WaveformTransformer(nn.Module):
             is_normed = normed_states(final_norm, config.num_layers)
         padding = padding_mask(layout.lengths, x.shape[1], x.device)
         x = self._embed(zero_padding(x, padding, time_dim=1), padding)
-        x = F.dropout(x, config.dropout, self.training)
+        x = dropout(x, config.dropout, self.training)
         max_frames = x.shape[1]
         if layout.is_packed:
             x = layout.pack(x)

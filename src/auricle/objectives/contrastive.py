@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from auricle.models.wav2vec import ConvEncoder, Wav2Vec
 from auricle.nn.batch import Batch, as_ints
+from auricle.nn.layers import dropout
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean
 
 
@@ -233,8 +234,8 @@ class FutureContrastObjective(Objective):
     def predictions(self, context: Tensor) -> tuple[Tensor, ...]:
         """Predictions (B, T, D) of each step from the contexts (B, T, C)."""
         config = self.config
-        x = F.dropout(context, config.context_dropout, self.training)
-        x = F.dropout(self.predict(x), config.prediction_dropout, self.training)
+        x = dropout(context, config.context_dropout, self.training)
+        x = dropout(self.predict(x), config.prediction_dropout, self.training)
         return x.chunk(config.num_steps, dim=2)
 
     def _negatives(self, num_frames: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -128,16 +128,15 @@ def takes_one_by_one(x: Tensor, lengths: Lengths, *modules: nn.Module) -> bool:
     )
 
 
-def may_pack(lengths: Lengths, *modules: nn.Module) -> bool:
-    """True if the layers of these modules take packed utterances, on any device.
+def may_pack(x: Tensor, lengths: Lengths, stack: nn.Module) -> bool:
+    """True if the layers of a stack take packed utterances of a padded batch `x`.
 
-    In training and under a compiler, and where a hook watches, they take padded batches.
+    Under a compiler, and where a hook watches, they take padded batches. So they do in training,
+    but for stacks that are made for it (`trains_packed`), on the CPU.
     """
-    return (
-        not isinstance(lengths, Tensor)
-        and not any(module.training for module in modules)
-        and not is_hooked(*modules)
-    )
+    if stack.training and not (getattr(stack, "trains_packed", False) and trains_on_cpu(x)):
+        return False
+    return not isinstance(lengths, Tensor) and not is_hooked(stack)
 
 
 def is_traced() -> bool:
