@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from auricle.nn.batch import Layout, as_ints
 from auricle.nn.cpu.policy import is_traced, runs_on_cpu
-from auricle.nn.layers import dropout
+from auricle.nn.layers import attend_dropping
 from auricle.nn.linear import Linear
 
 VARLEN_TOLERANCES = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
@@ -48,20 +48,8 @@ def attend(
     if mask is not None and mask.is_floating_point():
         mask = mask.to(query.dtype)
     if drop and runs_on_cpu(query) and not is_traced():
-        return _attend_dropping(query, key, value, mask, drop).to(dtype)
+        return attend_dropping(query, key, value, mask, drop).to(dtype)
     return F.scaled_dot_product_attention(query, key, value, mask, drop).to(dtype)
-
-
-def _attend_dropping(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, probability: float
-) -> Tensor:
-    """As `attend` with dropout, for which the CPU has no kernel of its own."""
-    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
-    if mask is not None and mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    elif mask is not None:
-        scores = scores + mask
-    return dropout(scores.softmax(-1), probability, True) @ value
 
 
 def _crowds_cache(x: Tensor) -> bool:
@@ -396,16 +384,6 @@ class SelfAttention(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         """`x` (B, T, D) as (B, H, T, D / H)."""
         return x.reshape(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
-
-
-def columns_of(linear: nn.Module, x: Tensor, columns: slice) -> Tensor:
-    """Some columns of the output of `linear` for `x`."""
-    if type(linear) is Linear:
-        bias = None if linear.bias is None else linear.bias[columns]
-        return F.linear(x, linear.weight[columns], bias)
-    # Whatever stands in its place, an adapter for one, need not be its weights alone.
-    output: Tensor = linear(x)
-    return output[..., columns]
 
 
 def _gated(bias: Tensor, gates: Tensor | None, place: Tensor | None) -> Tensor:

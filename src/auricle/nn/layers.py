@@ -5,6 +5,7 @@ Also the norm at the end of an encoder, and parameters beyond what an output nee
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal
@@ -80,6 +81,20 @@ class _Dropout(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (mask,) = ctx.saved_tensors
         return mask.to(grad.dtype) * grad * ctx.scale, None
+
+
+def attend_dropping(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, probability: float
+) -> Tensor:
+    """Attention with dropout of weights, for which the CPU has no kernel of its own.
+
+    Shapes and `mask` are as `scaled_dot_product_attention` takes them.
+    """
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
+    if mask is not None:
+        is_seen = mask.dtype == torch.bool
+        scores = scores.masked_fill(~mask, -torch.inf) if is_seen else scores + mask
+    return dropout(scores.softmax(-1), probability, True) @ value
 
 
 MAX_DEPTH = 1_000

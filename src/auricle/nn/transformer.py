@@ -21,7 +21,6 @@ from auricle.nn.attention import (
     RelativePositionBias,
     RelativePositionConfig,
     SelfAttention,
-    columns_of,
 )
 from auricle.nn.batch import Layout, padding_mask, zero_padding
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
@@ -34,7 +33,7 @@ from auricle.nn.layers import (
     is_left_out,
     normed_states,
 )
-from auricle.nn.linear import Linear, activated
+from auricle.nn.linear import Linear, activated, columns_of
 
 LONG_CHUNKS = 4
 """A batch is long where the feed-forward part's hidden values would fill more than so many chunks;
