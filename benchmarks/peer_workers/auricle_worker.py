@@ -9,20 +9,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import auricle
-from peer_workers.protocol import TorchWorker, serve
+from peer_workers.protocol import TrainedWorker, serve
 
 LIMIT_SHAPES = ((512, 768, 3072), (1024, 768, 3072), (1024, 3072, 768), (2048, 1024, 4096))
 """Rows, inputs and outputs of matrix products of the sizes that encoders have."""
 LIMIT_SECONDS = 1.0
 
 
-class AuricleWorker(TorchWorker):
+class AuricleWorker(TrainedWorker):
+    frozen = "extractor"
+
     def versions(self) -> dict[str, str]:
         return {"auricle": auricle.__version__, "torch": torch.__version__}
 
@@ -34,6 +37,11 @@ class AuricleWorker(TorchWorker):
 
     def together(self, waveforms: list[Tensor]) -> list[Tensor]:
         return self.encoder(waveforms)
+
+    def trained(self, is_frozen: bool) -> Any:
+        if stack := getattr(self.encoder, "transformer", None):
+            stack.config = msgspec.structs.replace(stack.config, layer_drop=0.0)
+        return self.encoder.train()
 
     def job_build(self, request: dict[str, Any]) -> dict[str, Any]:
         """Random weights of a published size, for where no peer has made some."""

@@ -119,10 +119,11 @@ def _fourier(size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Matrices of the transform of real values, real parts first, and of its inverse."""
     with torch.inference_mode(False), torch.device("cpu"):
         frequencies = torch.arange(size // 2 + 1)
-        angles = torch.outer(frequencies, torch.arange(size)) % size * (2 * math.pi / size)
-        forth = torch.cat([angles.double().cos(), -angles.double().sin()])
+        turns = (torch.outer(frequencies, torch.arange(size)) % size).double() / size
+        angles = 2 * math.pi * turns
+        forth = torch.cat([angles.cos(), -angles.sin()])
         is_lone = (frequencies == 0) | (2 * frequencies == size)  # of no conjugate
-        counts = torch.where(is_lone, 1.0, 2.0).double().repeat(2)
+        counts = (2.0 - is_lone.double()).repeat(2)
         back = forth.t() * (counts / size)
         return forth.to(dtype), back.to(dtype)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeGuard, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from auricle.nn.batch import Lengths
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import acts, map_chunks, may_bypass, may_overwrite
+from auricle.nn.cpu.policy import acts, map_chunks, may_bypass, may_overwrite, trains_on_cpu
 from auricle.nn.layers import dropout
 from auricle.nn.linear import Linear
 
@@ -69,6 +70,8 @@ def recur(rnn: nn.Module, x: Tensor, lengths: Lengths | None = None) -> Tensor:
         return whole
     if not isinstance(lengths, Tensor) and is_fast_gru(rnn, x):
         return run_gru(rnn, x, [x.shape[1]] * len(x) if lengths is None else lengths)
+    if type(rnn) is Gru and rnn.num_layers == 1 and rnn.bias and trains_on_cpu(x):
+        return _trained_gru(rnn, x)
     state = None
 
     def read(chunk: slice) -> Tensor:
@@ -124,6 +127,71 @@ def run_gru(gru: Gru, x: Tensor, lengths: Sequence[int]) -> Tensor:
         return output.transpose(0, 1)
 
     return map_chunks(read, x.shape[1], x.shape[0] * 3 * width * x.element_size(), (gru,))
+
+
+def _trained_gru(gru: Gru, x: Tensor) -> Tensor:
+    """Output (B, T, H) of a layer for `x` (B, T, D), with gradients, on the CPU."""
+    of_input, of_state, input_bias, state_bias = cast("list[Tensor]", gru.all_weights[0])
+    gates = F.linear(x.transpose(0, 1).contiguous(), of_input, input_bias)
+    # torch does not type autograd functions.
+    output: Tensor = _GruSteps.apply(gates, of_state, state_bias)  # type: ignore[no-untyped-call]
+    return output.transpose(0, 1)
+
+
+class _GruSteps(torch.autograd.Function):
+    """Steps of a GRU, whose gradients of weights are one product over all steps.
+
+    torch records each operation of each step, and adds up the gradients of weights step by step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Outputs (T, B, H) of gates' shares of the input (T, B, 3 H) and the state's weights."""
+        width = weight.shape[1]
+        num_frames, num_rows, _ = gates.shape
+        states = gates.new_zeros(num_frames + 1, num_rows, width)  # the first is before all frames
+        recurrent = torch.empty_like(gates)
+        switches = gates.new_empty(num_frames, num_rows, 2 * width)  # reset and update
+        candidates = gates.new_empty(num_frames, num_rows, width)
+        steps = zip(gates, states, states[1:], recurrent, switches, candidates, strict=False)
+        for gate, state, following, of_state, switch, candidate in steps:
+            torch.addmm(bias, state, weight.t(), out=of_state)
+            torch.add(gate[:, : 2 * width], of_state[:, : 2 * width], out=switch).sigmoid_()
+            reset, update = switch.chunk(2, dim=1)
+            torch.addcmul(gate[:, 2 * width :], reset, of_state[:, 2 * width :], out=candidate)
+            torch.lerp(candidate.tanh_(), state, update, out=following)
+        ctx.save_for_backward(weight, states, recurrent[..., 2 * width :], switches, candidates)
+        return states[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weight, states, recurrent, switches, candidates = ctx.saved_tensors
+        reset, update = switches.chunk(2, dim=2)
+        # What multiplies the gradient of a state on its way to the candidate before its tanh,
+        # and to the gates' shares of the state before it.
+        to_candidate = (1 - update) * (1 - candidates.square())
+        to_state = torch.stack(
+            [
+                to_candidate * recurrent * reset * (1 - reset),
+                (states[:-1] - candidates) * update * (1 - update),
+                to_candidate * reset,
+            ],
+            dim=2,
+        )
+        of_states = grad.clone(memory_format=torch.contiguous_format)
+        of_gates = torch.empty_like(to_state)
+        for step in range(len(grad) - 1, -1, -1):
+            of_state = of_states[step]
+            torch.mul(of_state.unsqueeze(1), to_state[step], out=of_gates[step])
+            if step > 0:
+                before = of_states[step - 1].addcmul_(of_state, update[step])
+                before.addmm_(of_gates[step].flatten(1), weight)
+        flat = of_gates.flatten(2).flatten(0, 1)
+        of_weight = flat.t() @ states[:-1].flatten(0, 1)
+        of_bias = flat.sum(0)
+        of_gates[:, :, 2] = of_states * to_candidate
+        return of_gates.flatten(2), of_weight, of_bias
 
 
 def _step(gates: Tensor, recurrent: Tensor, state: Tensor, output: Tensor) -> Tensor:
