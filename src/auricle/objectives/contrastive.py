@@ -88,7 +88,9 @@ def contrast(predictions: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
     own = torch.arange(negatives.shape[0] * negatives.shape[1]).view(*negatives.shape[:2], 1)
     indices = torch.cat([own, negatives], dim=2).to(targets.device)
     candidates = F.embedding(indices, targets.flatten(0, 1))
-    return torch.matmul(predictions, candidates.transpose(2, 3)).float()
+    # Candidates first: neither they nor their gradients, the largest tensors here, change layout.
+    scores = torch.bmm(candidates.flatten(0, 1), predictions.flatten(0, 1).transpose(1, 2))
+    return scores.unflatten(0, targets.shape[:2]).transpose(2, 3).float()
 
 
 def info_nce(scores: Tensor, is_predicted: Tensor) -> Tensor:

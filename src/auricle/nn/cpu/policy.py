@@ -91,16 +91,16 @@ def infers_on_cpu(x: Tensor) -> bool:
     )
 
 
-def trains_on_cpu(x: Tensor) -> bool:
+def trains_on_cpu(x: Tensor, *, in_autocast: bool = False) -> bool:
     """True if the CPU may go its own way with gradients too: as `infers_on_cpu`, but for these.
 
-    Not under autocast, which chooses types by operation.
+    Under autocast, which chooses types by operation, only with `in_autocast`.
     """
     return (
         torch.is_grad_enabled()
         and runs_on_cpu(x)
         and x.dtype in (torch.float32, torch.float64)
-        and not torch.is_autocast_enabled("cpu")
+        and (in_autocast or not torch.is_autocast_enabled("cpu"))
         and not is_traced()
         and not _uses_reference.get()
     )
