@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from auricle.errors import AuricleError
 from auricle.models.base import Encoder
 from auricle.nn.cpu.policy import reference_kernels
 from golden_cases import (
@@ -68,3 +69,29 @@ def test_gradients_are_those_of_lone_waveforms(name: str) -> None:
             continue
         own = LIMIT * float(theirs.square().mean().sqrt())
         assert float((ours - theirs).abs().max()) <= max(own, ROUNDING * largest), key
+
+
+@pytest.mark.parametrize("name", ["wav2vec2_base", "tera_fbank"])
+def test_layers_that_are_computed_again_give_the_same_gradients(name: str) -> None:
+    waveforms = [torch.randn(4_000), torch.randn(3_000)]
+    results, kept = [], []
+    for is_on in (False, True):
+        encoder = copy.deepcopy(shared_encoder(name)).train()
+        encoder.checkpoint_layers(is_on)
+        sizes: list[int] = []
+        hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x
+        )
+        torch.manual_seed(0)  # of dropout, and of layers that are left out
+        with hooks:
+            loss = sum(x.square().mean() for x in encoder(waveforms))
+        loss.backward()
+        results.append([one.grad for one in encoder.parameters()])
+        kept.append(sum(sizes))
+    assert all(torch.equal(*pair) for pair in zip(*results, strict=True) if pair[0] is not None)
+    assert kept[1] < kept[0]
+
+
+def test_an_encoder_without_layers_says_so() -> None:
+    with pytest.raises(AuricleError, match="apc has no Transformer layers"):
+        copy.deepcopy(shared_encoder("apc")).checkpoint_layers()

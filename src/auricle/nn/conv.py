@@ -16,8 +16,11 @@ from torch.nn.grad import conv1d_input, conv1d_weight
 from auricle.geometry import SAMPLE_RATE
 from auricle.nn.batch import Lengths, as_tensor
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu
+from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu, trains_on_cpu
 from auricle.nn.layers import WaveformActivation
+
+MIN_TRAINED_CHANNELS = 128
+"""From so many channels on, training on the CPU convolves by products too."""
 
 LONE_KERNEL_ELEMENTS = 20_480
 """Up to this size torch gives a single row on the CPU to another kernel than a batch."""
@@ -35,6 +38,11 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
         For inference on the CPU it is a product over windows of frames, whose output lies frame
         after frame in memory, as the next such convolution reads it.
         """
+        if self._is_product() and self.in_channels >= MIN_TRAINED_CHANNELS and trains_on_cpu(x):
+            padding = cast("int", self.padding[0])
+            frames = x.transpose(1, 2)
+            frames = F.pad(frames, (0, 0, padding, padding)) if padding else frames
+            return torch.stack([self.after(row, nn.Identity()) for row in frames]).transpose(1, 2)
         if not (self._is_product() and prepack.is_packable(x, self.weight)):
             return self._by_torch(x)
         padding, stride = cast("int", self.padding[0]), self.stride[0]

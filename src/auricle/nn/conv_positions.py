@@ -103,7 +103,7 @@ def _spectral_conv(
     taps = of_taps @ weight.reshape(-1, num_taps).t()
     real, imaginary = taps.view(2, -1, width, width).transpose(2, 3).unbind()
     pieces = F.pad(x, (0, num_pieces * step + num_taps - 1 - num_samples)).unfold(2, size, step)
-    pieces = pieces.unflatten(1, (num_groups, width)).permute(4, 1, 0, 3, 2)
+    pieces = pieces.view(num_rows, num_groups, width, num_pieces, size).permute(4, 1, 0, 3, 2)
     spectra = (forth @ pieces.reshape(size, -1)).view(2, -1, num_rows * num_pieces, width)
     # Correlation: each spectrum times the conjugate of that of the taps.
     first = torch.baddbmm(spectra[0] @ real, spectra[1], imaginary)

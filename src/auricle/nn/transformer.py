@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 import msgspec
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from auricle.info import FinalNorm
 from auricle.nn.attention import (
@@ -24,7 +25,7 @@ from auricle.nn.attention import (
 )
 from auricle.nn.batch import Layout, padding_mask, zero_padding
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
-from auricle.nn.cpu.policy import acts, chunks, map_chunks
+from auricle.nn.cpu.policy import acts, chunks, is_traced, map_chunks
 from auricle.nn.layers import (
     FfnActivation,
     WaveformActivation,
@@ -45,6 +46,8 @@ POSITION_VALUES = 8
 
 class TransformerLayer(nn.Module):
     """Self-attention and feed-forward, each with a residual and a norm after or before it."""
+
+    is_recomputed = False
 
     def __init__(
         self,
@@ -95,8 +98,24 @@ class TransformerLayer(nn.Module):
         scores. With `num_queries` the output is (B, num_queries, D), of the first frames of a
         padded batch, which attend to all others; only for norms before the parts. With `gives_ffn`
         the output comes with that of the feed-forward part (B, T, D), before dropout, residual and
-        norm.
+        norm. With `is_recomputed` the backward pass computes the layer again.
         """
+        if self.is_recomputed and torch.is_grad_enabled() and not is_traced():
+            inputs = x, layout, bias, num_queries, gives_ffn
+            output: Tensor | tuple[Tensor, Tensor] = checkpoint(
+                self._output, *inputs, use_reentrant=False
+            )
+            return output
+        return self._output(x, layout, bias, num_queries, gives_ffn)
+
+    def _output(
+        self,
+        x: Tensor,
+        layout: Layout,
+        bias: Tensor | None,
+        num_queries: int | None,
+        gives_ffn: bool,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         if layout.is_packed and self.is_long(x):
             return self._in_chunks(x, layout, bias, gives_ffn=gives_ffn)
         if self.pre_layer_norm:

@@ -90,7 +90,7 @@ def contrast(predictions: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
     candidates = F.embedding(indices, targets.flatten(0, 1))
     # Candidates first: neither they nor their gradients, the largest tensors here, change layout.
     scores = torch.bmm(candidates.flatten(0, 1), predictions.flatten(0, 1).transpose(1, 2))
-    return scores.unflatten(0, targets.shape[:2]).transpose(2, 3).float()
+    return scores.view(*targets.shape[:2], *scores.shape[1:]).transpose(2, 3).float()
 
 
 def info_nce(scores: Tensor, is_predicted: Tensor) -> Tensor:
