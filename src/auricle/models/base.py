@@ -230,7 +230,7 @@ class Encoder(EncoderDefinition):
         return PaddedEncoder(self, self.layer_info(layer).name, final_norm)
 
     def checkpoint_layers(self, is_on: bool = True) -> None:
-        """Keep of each Transformer layer only its input for the backward pass, and compute it again.
+        """Keep only the inputs of Transformer layers for the backward pass, which computes them again.
 
         Training takes less memory and about a third more time; numbers are the same.
 

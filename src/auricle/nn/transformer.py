@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Iterator
 import msgspec
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from auricle.info import FinalNorm
 from auricle.nn.attention import (
@@ -101,6 +100,8 @@ class TransformerLayer(nn.Module):
         norm. With `is_recomputed` the backward pass computes the layer again.
         """
         if self.is_recomputed and torch.is_grad_enabled() and not is_traced():
+            from torch.utils.checkpoint import checkpoint  # with the compiler
+
             inputs = x, layout, bias, num_queries, gives_ffn
             output: Tensor | tuple[Tensor, Tensor] = checkpoint(
                 self._output, *inputs, use_reentrant=False
