@@ -230,7 +230,7 @@ class Encoder(EncoderDefinition):
         return PaddedEncoder(self, self.layer_info(layer).name, final_norm)
 
     def checkpoint_layers(self, is_on: bool = True) -> None:
-        """Keep only the inputs of Transformer layers for the backward pass, which computes them again.
+        """Keep only inputs of Transformer layers for the backward pass, which computes the rest.
 
         Training takes less memory and about a third more time; numbers are the same.
 

@@ -19,9 +19,6 @@ from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu, trains_on_cpu
 from auricle.nn.layers import WaveformActivation
 
-MIN_TRAINED_CHANNELS = 128
-"""From so many channels on, training on the CPU convolves by products too."""
-
 LONE_KERNEL_ELEMENTS = 20_480
 """Up to this size torch gives a single row on the CPU to another kernel than a batch."""
 
@@ -32,13 +29,16 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
     It is computed in the type of its input, whatever that of the weights is.
     """
 
+    trains_by_products = False
+    """True if training on the CPU convolves by products too: for many channels."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, N, T') for `x` (B, C, T).
 
         For inference on the CPU it is a product over windows of frames, whose output lies frame
         after frame in memory, as the next such convolution reads it.
         """
-        if self._is_product() and self.in_channels >= MIN_TRAINED_CHANNELS and trains_on_cpu(x):
+        if self.trains_by_products and self._is_product() and trains_on_cpu(x):
             padding = cast("int", self.padding[0])
             frames = x.transpose(1, 2)
             frames = F.pad(frames, (0, 0, padding, padding)) if padding else frames
@@ -146,7 +146,10 @@ class _ActivatedConv(torch.autograd.Function):
             of_activated = torch.zeros_like(frames)
             for place, weight in _blocks(of_activated, matrix, *sizes):
                 place.addmm_(grad, weight)
-            (of_frames,) = torch.autograd.grad(activated, frames, of_activated)
+            # An activation is one operation, or none. `autograd.grad` imports the compiler.
+            of_frames = of_activated
+            if activated is not frames:
+                of_frames = activated.grad_fn(of_activated)
         of_bias = grad.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None
         return of_frames, of_matrix, of_bias, None, None, None
 
