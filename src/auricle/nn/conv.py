@@ -146,10 +146,9 @@ class _ActivatedConv(torch.autograd.Function):
             of_activated = torch.zeros_like(frames)
             for place, weight in _blocks(of_activated, matrix, *sizes):
                 place.addmm_(grad, weight)
-            # An activation is one operation, or none. `autograd.grad` imports the compiler.
-            of_frames = of_activated
-            if activated is not frames:
-                of_frames = activated.grad_fn(of_activated)
+            with torch.enable_grad():  # of a scalar, for which autograd imports no compiler
+                loss = torch.dot(activated.flatten(), of_activated.flatten())
+            (of_frames,) = torch.autograd.grad(loss, frames)
         of_bias = grad.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None
         return of_frames, of_matrix, of_bias, None, None, None
 
