@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry
+from auricle.info import FrameGeometry
 from auricle.nn import conv_positions
 from auricle.nn.batch import padding_mask, zero_padding
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from auricle.errors import AuricleError
-from auricle.geometry import SAMPLE_RATE
 from auricle.hub.load import load
+from auricle.info import SAMPLE_RATE
 from auricle.models.outputs import Featurizer
 from auricle.optional import optional
 

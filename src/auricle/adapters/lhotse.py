@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from auricle.errors import AuricleError
-from auricle.geometry import SAMPLE_RATE
 from auricle.hub.load import load
+from auricle.info import SAMPLE_RATE
 from auricle.models.outputs import fitted
 from auricle.optional import optional
 

@@ -19,7 +19,7 @@ from auricle.errors import AudioError, AuricleError, ExtractionError
 from auricle.extraction.pipeline import BackgroundWriter, Decoded, decode_batch, decoding_ahead
 from auricle.extraction.plan import PlannedShard
 from auricle.extraction.selection import Selection
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.store.segments import Result, Segments
 from auricle.store.writer import StoreWriter

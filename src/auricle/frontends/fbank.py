@@ -23,7 +23,7 @@ from auricle.frontends.framing import (
     padded_mean,
     transform_windows,
 )
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 
 # Kaldi floors energies at float32's machine epsilon before the logarithm (feature-fbank.cc).
 ENERGY_FLOOR = 2.0**-23

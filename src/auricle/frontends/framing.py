@@ -19,7 +19,7 @@ from torch import Tensor
 from auricle.errors import AudioError
 
 if TYPE_CHECKING:
-    from auricle.geometry import FrameGeometry, IntOrTensor
+    from auricle.info import FrameGeometry, IntOrTensor
 
 
 BLOCK_FRAMES = 16_384

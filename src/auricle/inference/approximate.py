@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from auricle.audio.inputs import Waveform, as_waveforms, checked_pad_short
 from auricle.errors import AuricleError, warn_deprecated
-from auricle.geometry import SAMPLE_RATE, FrameGeometry
-from auricle.info import FinalNorm, LayerInfo
+from auricle.info import SAMPLE_RATE, FinalNorm, FrameGeometry, LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.outputs import stacked
 from auricle.nn.cpu import prepack

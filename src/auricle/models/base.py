@@ -12,10 +12,9 @@ from torch import Tensor
 from auricle.audio.inputs import Waveform, as_waveforms, checked_pad_short
 from auricle.errors import AuricleError, warn_deprecated
 from auricle.frontends import FbankConfig
-from auricle.geometry import SAMPLE_RATE
 from auricle.inference.session import StreamSession, StreamStatistics, measured
 from auricle.inference.stages import Step, feature_step
-from auricle.info import FinalNorm
+from auricle.info import SAMPLE_RATE, FinalNorm
 from auricle.models.definition import EncoderDefinition, FeatureConfig
 from auricle.models.outputs import PaddedEncoder, Pool, batches_of, collate, pool_frames, stacked
 from auricle.nn.batch import (

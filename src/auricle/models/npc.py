@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig
-from auricle.geometry import FrameGeometry, Window
 from auricle.inference.stages import Step
-from auricle.info import LayerInfo
+from auricle.info import FrameGeometry, LayerInfo, Window
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Lengths, pad_rows, padding_mask, zero_padding

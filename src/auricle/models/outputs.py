@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from auricle.audio.inputs import Waveform, as_waveforms
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.geometry import SAMPLE_RATE
-from auricle.info import FinalNorm, LayerInfo
+from auricle.info import SAMPLE_RATE, FinalNorm, LayerInfo
 from auricle.nn.batch import length_groups
 from auricle.nn.cpu.policy import takes_one_by_one
 

@@ -8,9 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry, Window
 from auricle.inference.stages import Step
-from auricle.info import LayerInfo
+from auricle.info import FrameGeometry, LayerInfo, Window
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.batch import Batch, Layout, Lengths, as_ints, frames_of

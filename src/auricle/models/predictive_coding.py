@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig
-from auricle.geometry import FrameGeometry, Window
-from auricle.inference.norms import NormFunction, StreamGroupNorm
 from auricle.inference.stages import (
     CODES,
+    NormFunction,
     PerFrame,
     Recurrent,
     Stage,
     Step,
+    StreamGroupNorm,
     StreamWindows,
     convolved,
 )
-from auricle.info import LayerInfo
+from auricle.info import FrameGeometry, LayerInfo, Window
 from auricle.models.base import Encoder, FeatureEncoder
 from auricle.models.definition import Config, FeatureConfig
 from auricle.nn.batch import Batch, Layout, Lengths, frames_of, pad_rows, padding_mask, zero_padding

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig, NemoMelConfig, SpeechBrainMelConfig
-from auricle.geometry import FrameGeometry
-from auricle.info import FinalNorm, LayerInfo
+from auricle.info import FinalNorm, FrameGeometry, LayerInfo
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Layout, Lengths, frames_of

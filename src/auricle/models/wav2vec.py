@@ -8,16 +8,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from auricle.geometry import FrameGeometry
-from auricle.inference.norms import NormFunction, StreamGroupNorm
 from auricle.inference.stages import (
     CODES,
     AggregatorStage,
     ExtractorStage,
+    NormFunction,
     PerFrame,
     Step,
+    StreamGroupNorm,
 )
-from auricle.info import LayerInfo
+from auricle.info import FrameGeometry, LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.batch import Batch, Lengths, frames_of

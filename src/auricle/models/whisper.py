@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.frontends.log_mel import WHISPER_GEOMETRY, whisper_log_mel
-from auricle.geometry import Window
-from auricle.info import FinalNorm, LayerInfo
+from auricle.info import FinalNorm, LayerInfo, Window
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.batch import Batch, Layout, frames_of

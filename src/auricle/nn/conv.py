@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv1d_input, conv1d_weight
 
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.nn.batch import Lengths, as_tensor
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu, trains_on_cpu

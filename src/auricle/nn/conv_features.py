@@ -13,7 +13,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.nn.batch import Lengths, as_tensor
 from auricle.nn.conv import Conv1d
 from auricle.nn.conv_stack import StackLayer, StackModule, run_stack

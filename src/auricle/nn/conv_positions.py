@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import Window
+from auricle.info import Window
 from auricle.nn.batch import zero_padding
 from auricle.nn.cpu.policy import runs_on_cpu, trains_on_cpu
 from auricle.nn.cpu.prepack import Prepacking

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.nn.batch import Lengths, as_tensor, frames_of, padding_mask, zero_padding
 from auricle.nn.cpu.policy import halo_chunks
 from auricle.nn.layers import dropout

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.nn.batch import Batch, Lengths, pad_rows
 from auricle.nn.conv import Conv1d, frame_windows
 from auricle.nn.conv_stack import run_stack

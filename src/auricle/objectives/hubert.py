@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.waveform_transformer import Hubert
 from auricle.nn.batch import Batch, Layout
 from auricle.nn.layers import dropout

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry
+from auricle.info import FrameGeometry
 from auricle.models.npc import Npc
 from auricle.models.predictive_coding import WINDOWS, Apc, Cpc, VqApc
 from auricle.nn.batch import Batch, as_ints

@@ -14,8 +14,7 @@ from torch import Tensor
 from auricle.corpus.reading import decode_utterance, seconds_by_header
 from auricle.corpus.utterance import Segment, Utterance
 from auricle.errors import AudioError, AuricleError
-from auricle.geometry import SAMPLE_RATE
-from auricle.info import FinalNorm, LayerInfo
+from auricle.info import SAMPLE_RATE, FinalNorm, LayerInfo
 from auricle.models.base import Encoder
 from auricle.probing.abx import AbxItems
 from auricle.probing.items import ItemTask, PhoneItem, check_items

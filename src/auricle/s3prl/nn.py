@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.outputs import fitted, weighted_sum
 from auricle.s3prl import hub
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as torch_module
 
-from auricle.geometry import FrameGeometry
+from auricle.info import FrameGeometry
 from auricle.nn.batch import Lengths
 
 TORCH_CLASSES = (
