@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import auricle
-from peer_workers.protocol import TorchWorker, serve
+from peer_workers.protocol import TrainedWorker, serve
 
 LIMIT_SHAPES = ((512, 768, 3072), (1024, 768, 3072), (1024, 3072, 768), (2048, 1024, 4096))
 """Rows, inputs and outputs of matrix products of the sizes that encoders have."""
@@ -27,7 +28,9 @@ COUNTED_SAMPLES = (12_800, 25_600, 38_400)
 """Lengths whose operations are counted: whole frames of every model's hop."""
 
 
-class AuricleWorker(TorchWorker):
+class AuricleWorker(TrainedWorker):
+    frozen = "extractor"
+
     def versions(self) -> dict[str, str]:
         return {"auricle": auricle.__version__, "torch": torch.__version__}
 
@@ -39,6 +42,11 @@ class AuricleWorker(TorchWorker):
 
     def together(self, waveforms: list[Tensor]) -> list[Tensor]:
         return self.encoder(waveforms)
+
+    def trained(self, is_frozen: bool) -> Any:
+        if stack := getattr(self.encoder, "transformer", None):
+            stack.config = msgspec.structs.replace(stack.config, layer_drop=0.0)
+        return self.encoder.train()
 
     def job_build(self, request: dict[str, Any]) -> dict[str, Any]:
         """Random weights of a published size, for where no peer has made some."""

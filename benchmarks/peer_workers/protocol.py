@@ -130,6 +130,40 @@ class TorchWorker(Worker):
         return torch.from_numpy(samples)
 
 
+class TrainedWorker(TorchWorker):
+    """A library whose encoders are fine-tuned: a step is forward, loss, backward and optimiser."""
+
+    frozen: str
+    """Name of the part of the model that stays as it is, where training is of the rest."""
+
+    @abstractmethod
+    def trained(self, is_frozen: bool) -> Any:
+        """The module in train mode, as the library sets it up; no layer is left out."""
+
+    def job_train(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Train a step; say its time by the clock and of the processor, and the peak memory."""
+        import torch
+
+        if not hasattr(self, "optimizer"):
+            module = self.trained(request["frozen"])
+            if request["frozen"]:
+                module.get_submodule(self.frozen).requires_grad_(False)
+            parameters = [one for one in module.parameters() if one.requires_grad]
+            self.optimizer = torch.optim.AdamW(parameters, lr=1e-5)
+        waveforms = self.read(request["waveforms"])
+        gc.collect()
+        reset_peak()
+        start, cpu_start = time.perf_counter(), time.process_time()
+        self.optimizer.zero_grad()
+        sum(x.square().mean() for x in self.together(waveforms)).backward()
+        self.optimizer.step()
+        return {
+            "seconds": time.perf_counter() - start,
+            "cpu_seconds": time.process_time() - cpu_start,
+            "peak_bytes": status_bytes("VmHWM"),
+        }
+
+
 def own_frames(num_samples: int) -> int:
     """Frames of a waveform among the 1500 that Whisper makes of it and the zeros after it."""
     return -(-num_samples // WHISPER_HOP_SAMPLES)

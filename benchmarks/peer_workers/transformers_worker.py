@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from peer_workers.protocol import TorchWorker, own_frames, serve
+from peer_workers.protocol import TrainedWorker, own_frames, serve
 from peer_workers.torchaudio_import import import_transformers
 
 SAMPLE_RATE = 16_000
@@ -25,7 +25,9 @@ EXAMPLE_SAMPLES = 32_000
 ONNX_OPSET = 17
 
 
-class TransformersWorker(TorchWorker):
+class TransformersWorker(TrainedWorker):
+    frozen = "feature_extractor"
+
     def __init__(self) -> None:
         self.transformers = import_transformers()
 
@@ -72,6 +74,11 @@ class TransformersWorker(TorchWorker):
         x = self.model(batch, attention_mask=mask).last_hidden_state
         num_frames = self.model._get_feat_extract_output_lengths(lengths).tolist()
         return [row[:count] for row, count in zip(x, num_frames, strict=True)]
+
+    def trained(self, is_frozen: bool) -> Any:
+        config = self.model.config
+        config.layerdrop = config.mask_time_prob = config.mask_feature_prob = 0.0
+        return self.model.train()
 
     def job_export(self, request: dict[str, Any]) -> dict[str, Any]:
         """The graph of a batch of one, of any length, by torch's exporter that traces."""

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from auricle.nn import recurrent
-from auricle.nn.cpu import prepack
-from auricle.nn.recurrent import Gru, is_fast_gru, run_gru
+from auricle.nn.cpu import policy, prepack
+from auricle.nn.recurrent import Gru, is_fast_gru, recur, run_gru
 
 
 @pytest.mark.parametrize("by_blas", [True, False])
@@ -54,3 +56,17 @@ def test_other_layers_are_left_to_torch(layer: Gru) -> None:
     with torch.no_grad():
         assert not is_fast_gru(layer, torch.zeros(2, 3, 5))
     assert not is_fast_gru(Gru(5, 8, batch_first=True), torch.zeros(2, 3, 5))
+
+
+def test_training_gives_torchs_gradients() -> None:
+    torch.manual_seed(0)
+    layer = Gru(5, 4, batch_first=True).double()
+    x = torch.randn(3, 7, 5, dtype=torch.float64, requires_grad=True)
+    results = []
+    for way in (nullcontext, policy.reference_kernels):
+        with way():
+            output = recur(layer, x)
+        assert (type(output.grad_fn).__name__ == "TransposeBackward0") == (way is nullcontext)
+        loss = (output * torch.arange(output.numel()).view(output.shape).cos()).sum()
+        results.append((output, torch.autograd.grad(loss, [x, *layer.parameters()])))
+    torch.testing.assert_close(*results)

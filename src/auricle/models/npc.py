@@ -19,7 +19,7 @@ from auricle.nn.batch import Batch, Lengths, pad_rows, padding_mask, zero_paddin
 from auricle.nn.conv import Conv1d, as_windows, frame_windows
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import HaloChunk, halo_chunks, may_overwrite
-from auricle.nn.layers import ACTIVATIONS, check_depth
+from auricle.nn.layers import ACTIVATIONS, check_depth, dropout
 from auricle.nn.linear import Linear
 from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
@@ -115,7 +115,7 @@ class NpcBlock(nn.Module):
         y = self.activation(y if self.bn1 is None else over_valid_frames(self.bn1, y, num_frames))
         y = self.linear(y)
         y = y if self.bn2 is None else over_valid_frames(self.bn2, y, num_frames)
-        y = F.dropout(y, self.dropout, self.training)
+        y = dropout(y, self.dropout, self.training)
         return self.activation(y + x if self.residual else y)
 
 

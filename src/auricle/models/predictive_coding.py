@@ -187,6 +187,9 @@ WINDOWS = (
 )
 """The convolutions; 160 samples from frame to frame (arXiv:1807.03748, section 3.1)."""
 
+MIN_TRAINED_CHANNELS = 128
+"""From so many channels on, training on the CPU convolves by products."""
+
 Norm = Literal["layer", "batch", "instance", "none"]
 Recurrence = Literal["lstm", "gru", "rnn"]
 
@@ -250,6 +253,7 @@ class CpcBlock(StackModule):
         self.conv = Conv1d(
             input_dim, self.dim, window.size, stride=window.stride, padding=window.pad_left
         )
+        self.conv.trains_by_products = input_dim >= MIN_TRAINED_CHANNELS
         self.norm = _norm_layer(config.norm, self.dim)
         self.norm_kind = config.norm
 

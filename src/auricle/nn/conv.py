@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from torch.nn.grad import conv1d_input, conv1d_weight
 from auricle.info import SAMPLE_RATE
 from auricle.nn.batch import Lengths, as_tensor
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu
+from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu, trains_on_cpu
 from auricle.nn.layers import WaveformActivation
 
 LONE_KERNEL_ELEMENTS = 20_480
@@ -29,12 +29,20 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
     It is computed in the type of its input, whatever that of the weights is.
     """
 
+    trains_by_products = False
+    """True if training on the CPU convolves by products too: for many channels."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, N, T') for `x` (B, C, T).
 
         For inference on the CPU it is a product over windows of frames, whose output lies frame
         after frame in memory, as the next such convolution reads it.
         """
+        if self.trains_by_products and self._is_product() and trains_on_cpu(x):
+            padding = cast("int", self.padding[0])
+            frames = x.transpose(1, 2)
+            frames = F.pad(frames, (0, 0, padding, padding)) if padding else frames
+            return torch.stack([self.after(row, nn.Identity()) for row in frames]).transpose(1, 2)
         if not (self._is_product() and prepack.is_packable(x, self.weight)):
             return self._by_torch(x)
         padding, stride = cast("int", self.padding[0]), self.stride[0]
@@ -52,6 +60,18 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
         """Convolution (T', N) of frames (T, C), without padding, by a product with windows."""
         windows = frame_windows(frames, self.weight.shape[2], stride)
         return prepack.linear(self, windows, self.weight, self.bias, activation, layout=as_windows)
+
+    def after(self, frames: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+        """Convolution (T', N) of `activation(frames)`, frames (T, C), for training on the CPU.
+
+        Nothing but `frames` is kept for the backward pass.
+        """
+        size, stride = self.weight.shape[2], self.stride[0]
+        # torch does not type autograd functions.
+        output: Tensor = _ActivatedConv.apply(  # type: ignore[no-untyped-call]
+            frames.contiguous(), as_windows(self.weight), self.bias, activation, size, stride
+        )
+        return output
 
     def _is_product(self) -> bool:
         """True if each output is a product with neighbouring frames, or zeros past the ends."""
@@ -74,6 +94,79 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
         bias = None if self.bias is None else self.bias.to(x.dtype)
         output: Tensor = self._conv_forward(rows, self.weight.to(x.dtype), bias)
         return output[:1] if is_lone else output
+
+
+class _ActivatedConv(torch.autograd.Function):
+    """Convolution of activations, forward and back as products without a copy of windows.
+
+    Frames are read `stride` at a time, so that rows of what a product reads, or adds to, never
+    overlap: a window is as many of these blocks as it spans, the last one perhaps in part. The
+    backward pass computes activations again, which costs less than to keep and fetch them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        frames: Tensor,
+        matrix: Tensor,
+        bias: Tensor | None,
+        activation: Callable[[Tensor], Tensor],
+        size: int,
+        stride: int,
+    ) -> Tensor:
+        """Output (T', N) for frames (T, C) and weights (N, size * C), bias (N,)."""
+        ctx.save_for_backward(frames, matrix)
+        ctx.activation, ctx.stride, ctx.has_bias = activation, stride, bias is not None
+        ctx.num_windows = (len(frames) - size) // stride + 1
+        output = frames.new_empty(ctx.num_windows, len(matrix))
+        if bias is None:
+            output.zero_()
+        else:
+            output.copy_(bias.expand_as(output))
+        activated = activation(frames)
+        for block, weight in _blocks(activated, matrix, ctx.num_windows, stride):
+            output.addmm_(block, weight.t())
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        frames, matrix = ctx.saved_tensors
+        of_frames = of_matrix = None
+        with torch.enable_grad():
+            frames = frames.detach().requires_grad_(ctx.needs_input_grad[0])
+            activated = ctx.activation(frames)
+        sizes = ctx.num_windows, ctx.stride
+        grad = grad.contiguous()
+        if ctx.needs_input_grad[1]:
+            of_matrix = torch.empty_like(matrix)
+            for block, place in _blocks(activated.detach(), of_matrix, *sizes):
+                torch.mm(grad.t(), block, out=place)
+        if ctx.needs_input_grad[0]:
+            of_activated = torch.zeros_like(frames)
+            for place, weight in _blocks(of_activated, matrix, *sizes):
+                place.addmm_(grad, weight)
+            with torch.enable_grad():  # of a scalar, for which autograd imports no compiler
+                loss = torch.dot(activated.flatten(), of_activated.flatten())
+            (of_frames,) = torch.autograd.grad(loss, frames)
+        of_bias = grad.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None
+        return of_frames, of_matrix, of_bias, None, None, None
+
+
+def _blocks(
+    frames: Tensor, matrix: Tensor, num_windows: int, stride: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Parts of all windows over contiguous frames (T, C), and their columns of the weights.
+
+    Views (T', taps * C) and (N, taps * C), of up to `stride` taps.
+    """
+    width = frames.shape[1]
+    row, columns = stride * width, matrix.shape[1]
+    for start in range(0, columns, row):
+        stop = min(start + row, columns)
+        shape = (num_windows, stop - start)
+        part = frames.as_strided(shape, (row, 1), frames.storage_offset() + start)
+        yield part, matrix[:, start:stop]
 
 
 def frame_windows(frames: Tensor, size: int, stride: int) -> Tensor:

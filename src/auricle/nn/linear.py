@@ -33,3 +33,13 @@ def activated(linear: nn.Module, x: Tensor, activation: FfnActivation) -> Tensor
         return prepack.linear(linear, x, linear.weight, linear.bias, activation)
     output: Tensor = WAVEFORM_ACTIVATIONS[activation](linear(x))
     return output
+
+
+def columns_of(linear: nn.Module, x: Tensor, columns: slice) -> Tensor:
+    """Some columns of the output of `linear` for `x`."""
+    if type(linear) is Linear:
+        bias = None if linear.bias is None else linear.bias[columns]
+        return F.linear(x, linear.weight[columns], bias)
+    # Whatever stands in its place, an adapter for one, need not be its weights alone.
+    output: Tensor = linear(x)
+    return output[..., columns]

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TypeAlias, TypeGuard, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from auricle.nn.batch import Lengths
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import (
     acts,
-    is_fast_by_blas,
     map_chunks,
     may_bypass,
     may_overwrite,
     split,
+    trains_on_cpu,
 )
+from auricle.nn.layers import dropout
 from auricle.nn.linear import Linear
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
@@ -57,7 +60,7 @@ class GruStack(nn.Module):
             output = recur(layer, x, lengths)
             # The last layer's output goes to the prediction head as it is.
             if index + 1 < len(self.layers):
-                output = F.dropout(output, self.dropout, self.training)
+                output = dropout(output, self.dropout, self.training)
             if self.residual and index > 0:
                 output = output.add_(x) if may_overwrite(layer) else output + x
             x = output
@@ -76,6 +79,8 @@ def recur(rnn: nn.Module, x: Tensor, lengths: Lengths | None = None) -> Tensor:
         return whole
     if not isinstance(lengths, Tensor) and is_fast_gru(rnn, x):
         return run_gru(rnn, x, [x.shape[1]] * len(x) if lengths is None else lengths)
+    if type(rnn) is Gru and rnn.num_layers == 1 and rnn.bias and trains_on_cpu(x):
+        return _trained_gru(rnn, x)
     state = None
 
     def read(chunk: slice) -> Tensor:
@@ -131,6 +136,84 @@ def run_gru(gru: Gru, x: Tensor, lengths: Sequence[int]) -> Tensor:
         gates = gates.view(*inputs.shape[:2], 3 * width)
         state = _advance(gates, state[:count], output[steps, :count], multiply)
     return output.transpose(0, 1)
+
+
+def is_fast_by_blas(x: Tensor) -> bool:
+    """True if torch's own BLAS multiplies few rows (B, ...) by a weight faster than oneDNN does.
+
+    It does so for a lone row, and on processors of the maker of that BLAS, MKL; in float32 alone.
+    """
+    return x.dtype == torch.float32 and (len(x) == 1 or _is_from_intel())
+
+
+@functools.cache
+def _is_from_intel() -> bool:
+    return str(torch.cpu.get_capabilities().get("cpu_name", "")).startswith("Intel")
+
+
+def _trained_gru(gru: Gru, x: Tensor) -> Tensor:
+    """Output (B, T, H) of a layer for `x` (B, T, D), with gradients, on the CPU."""
+    of_input, of_state, input_bias, state_bias = cast("list[Tensor]", gru.all_weights[0])
+    gates = F.linear(x.transpose(0, 1).contiguous(), of_input, input_bias)
+    # torch does not type autograd functions.
+    output: Tensor = _GruSteps.apply(gates, of_state, state_bias)  # type: ignore[no-untyped-call]
+    return output.transpose(0, 1)
+
+
+class _GruSteps(torch.autograd.Function):
+    """Steps of a GRU, whose gradients of weights are one product over all steps.
+
+    torch records each operation of each step, and adds up the gradients of weights step by step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Outputs (T, B, H) of gates' shares of the input (T, B, 3 H) and the state's weights."""
+        width = weight.shape[1]
+        num_frames, num_rows, _ = gates.shape
+        states = gates.new_zeros(num_frames + 1, num_rows, width)  # the first is before all frames
+        recurrent = torch.empty_like(gates)
+        switches = gates.new_empty(num_frames, num_rows, 2 * width)  # reset and update
+        candidates = gates.new_empty(num_frames, num_rows, width)
+        steps = zip(gates, states, states[1:], recurrent, switches, candidates, strict=False)
+        for gate, state, following, of_state, switch, candidate in steps:
+            torch.addmm(bias, state, weight.t(), out=of_state)
+            torch.add(gate[:, : 2 * width], of_state[:, : 2 * width], out=switch).sigmoid_()
+            reset, update = switch.chunk(2, dim=1)
+            torch.addcmul(gate[:, 2 * width :], reset, of_state[:, 2 * width :], out=candidate)
+            torch.lerp(candidate.tanh_(), state, update, out=following)
+        ctx.save_for_backward(weight, states, recurrent[..., 2 * width :], switches, candidates)
+        return states[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weight, states, recurrent, switches, candidates = ctx.saved_tensors
+        reset, update = switches.chunk(2, dim=2)
+        # What multiplies the gradient of a state on its way to the candidate before its tanh,
+        # and to the gates' shares of the state before it.
+        to_candidate = (1 - update) * (1 - candidates.square())
+        to_state = torch.stack(
+            [
+                to_candidate * recurrent * reset * (1 - reset),
+                (states[:-1] - candidates) * update * (1 - update),
+                to_candidate * reset,
+            ],
+            dim=2,
+        )
+        of_states = grad.clone(memory_format=torch.contiguous_format)
+        of_gates = torch.empty_like(to_state)
+        for step in range(len(grad) - 1, -1, -1):
+            of_state = of_states[step]
+            torch.mul(of_state.unsqueeze(1), to_state[step], out=of_gates[step])
+            if step > 0:
+                before = of_states[step - 1].addcmul_(of_state, update[step])
+                before.addmm_(of_gates[step].flatten(1), weight)
+        flat = of_gates.flatten(2).flatten(0, 1)
+        of_weight = flat.t() @ states[:-1].flatten(0, 1)
+        of_bias = flat.sum(0)
+        of_gates[:, :, 2] = of_states * to_candidate
+        return of_gates.flatten(2), of_weight, of_bias
 
 
 def _runs(lengths: Sequence[int], num_steps: int, size: int) -> Iterator[tuple[slice, int]]:
@@ -245,7 +328,7 @@ class QrnnStack(nn.Module):
         """Output (B, T, hidden_dim) for the input `x` (B, T, input_dim)."""
         for index, layer in enumerate(self.layers):
             if index > 0:
-                x = F.dropout(x, self.dropout, self.training)
+                x = dropout(x, self.dropout, self.training)
             x = _layer_output(layer, x, self.hidden_dim)
         return x
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from auricle.info import FrameGeometry, Window
 from auricle.nn.batch import Lengths, as_tensor, frames_of, padding_mask, zero_padding
 from auricle.nn.cpu.policy import halo_chunks
+from auricle.nn.layers import dropout
 
 MAX_FACTOR = 64
 """Far above any published encoder's."""
@@ -234,7 +235,7 @@ class Reflecting(Subsampling):
     def convolve(self, index: int, x: Tensor, lengths: Lengths) -> Tensor:
         x = self.convs[index](mirrored(x, lengths, self.config.kernel_sizes[index] // 2))
         x = F.leaky_relu(self.norms[index](x.permute(0, 2, 3, 1)), LEAKAGE)
-        return F.dropout(x, self.config.dropout, self.training).permute(0, 3, 1, 2)
+        return dropout(x, self.config.dropout, self.training).permute(0, 3, 1, 2)
 
     def flatten(self, x: Tensor) -> Tensor:
         return x.permute(0, 2, 3, 1).flatten(2)
