@@ -6,6 +6,7 @@ import pkgutil
 from importlib import import_module
 
 import accelerate  # noqa: F401
+import pandas  # noqa: F401 - what pyarrow imports at its first table of Python values
 import pyarrow.parquet  # noqa: F401
 import soundfile  # noqa: F401
 import soxr  # noqa: F401

@@ -4,8 +4,6 @@ import argparse
 import collections
 import io
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -234,22 +232,6 @@ def test_random_state_is_left_alone() -> None:
     before = torch.get_rng_state()
     blank_encoder(find_family(encoder.family), encoder.config)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_pytorch_does_not_import_its_compiler_for_it() -> None:
-    code = (
-        "import sys, torch\n"
-        "from auricle.checkpoints.checkpoint import blank_encoder\n"
-        "from auricle.catalogue.family import FAMILIES\n"
-        # PASE computes its first filters, small ones, by powers.
-        "for family in FAMILIES.values():\n"
-        "    if family.stem != 'pase':\n"
-        "        config = next(iter(family.presets().values()))\n"
-        "        blank_encoder(family, config)\n"
-        "sys.exit('torch._dynamo' in sys.modules)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
 
 
 OF_ANOTHER_PAPER = {

@@ -55,11 +55,16 @@ def encoder(name: str) -> Encoder:
     return copy.deepcopy(shared_encoder(name))
 
 
+@functools.cache
+def speech() -> Tensor:
+    samples, _ = soundfile.read(sample_paths()[0], dtype="float32")
+    return torch.from_numpy(samples)
+
+
 def wavs(encoder: Encoder) -> list[Tensor]:
     """A ragged batch, of several stretches of the smallest kind."""
-    samples, _ = soundfile.read(sample_paths()[0], dtype="float32")
-    speech = torch.from_numpy(samples)
-    return [speech[4_000 : encoder.min_samples + 5_200], speech[: encoder.min_samples + 400]]
+    voice = speech()
+    return [voice[4_000 : encoder.min_samples + 5_200], voice[: encoder.min_samples + 400]]
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def test_twenty_processes_download_and_convert_once(
 def test_a_load_killed_at_any_moment_leaves_a_cache_that_works_and_is_true(
     server: Any, reply: Any, shared_cache: Path, is_whole: bool
 ) -> None:
-    num_moments = 50 if is_whole else 12
+    num_moments = 50 if is_whole else 8
     url = server.say("/model.ckpt", *two_versions(reply))
     found = forked("killed", url, shared_cache, str(num_moments))
     assert len(found["outcomes"]) == num_moments

@@ -100,6 +100,29 @@ def test_a_tap_is_the_output_of_the_feed_forward_part(case: str, way: Way) -> No
     assert_close(single[0], outputs[0][names[-1]])
 
 
+WORDS: tuple[FinalNorm, ...] = ("keep", "strip", "each")
+
+
+def outputs_of(
+    encoder: Encoder, wavs: list[Tensor], last: str, final_norm: FinalNorm, way: Way
+) -> tuple[list[Any], ...]:
+    """For each waveform all layers, the second one, and the last one in three ways."""
+    with torch.inference_mode(), way_of(way):
+        padded, counts = encoder.padded_module(last, final_norm=final_norm)(
+            torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True),
+            torch.tensor([len(one) for one in wavs]),
+        )
+        return (
+            encoder.layers(wavs, final_norm=final_norm),
+            encoder(wavs, 1, final_norm=final_norm),
+            encoder(wavs, final_norm=final_norm),
+            [row[:count] for row, count in zip(padded, counts, strict=True)],
+            auricle.encode_windows(
+                encoder, wavs, window_seconds=1, overlap_seconds=0.1, final_norm=final_norm
+            ),
+        )
+
+
 @pytest.mark.parametrize("way", ["fast", "reference"])
 @pytest.mark.parametrize("case", [*PRE_NORM, *OTHERS_WITH_FINAL_NORM])
 def test_the_final_norm_goes_where_it_is_asked_for(case: str, way: Way) -> None:
@@ -107,6 +130,7 @@ def test_the_final_norm_goes_where_it_is_asked_for(case: str, way: Way) -> None:
     wavs = waveforms(encoder)
     _, norm = stack_of(encoder)
     last = encoder.layer_infos[-1].name
+    given = {final_norm: outputs_of(encoder, wavs, last, final_norm, way) for final_norm in WORDS}
     for row, wav in enumerate(wavs):
         _, raw = hooked(case, wav)
         with torch.no_grad():
@@ -117,23 +141,12 @@ def test_the_final_norm_goes_where_it_is_asked_for(case: str, way: Way) -> None:
             "each": normed,
         }
         for final_norm, references in expected.items():
-            with torch.inference_mode(), way_of(way):
-                outputs = encoder.layers(wavs, final_norm=final_norm)[row]
-                called = encoder(wavs, final_norm=final_norm)[row]
-                second = encoder(wavs, 1, final_norm=final_norm)[row]
-                module = encoder.padded_module(last, final_norm=final_norm)
-                padded, counts = module(
-                    torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True),
-                    torch.tensor([len(one) for one in wavs]),
-                )
-                windows = auricle.encode_windows(
-                    encoder, [wav], window_seconds=1, overlap_seconds=0.1, final_norm=final_norm
-                )
+            outputs, seconds, *lasts = (each[row] for each in given[final_norm])
             for info, reference in zip(encoder.layer_infos, references, strict=True):
                 assert_close(outputs[info.name], reference)
-            for output in (called, padded[row, : counts[row]], windows[0]):
+            for output in lasts:
                 assert_close(output, references[-1])
-            assert_close(second, references[1])
+            assert_close(seconds, references[1])
     assert float((raw[-1] - normed[-1]).abs().max()) > 0.1
 
 

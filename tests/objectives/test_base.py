@@ -177,11 +177,12 @@ CASES = {
         "pase",
         PASE,
         {
-            "chunk_seconds": 0.5,
+            "chunk_seconds": 0.3,
             "worker_dim": 16,
             "decoder_dims": (8, 8, 4),
             "num_bins": 257,
-            "sequence_max_frames": 25,
+            "sequence_min_frames": 5,
+            "sequence_max_frames": 15,
         },
         5e-3,
         0.9,
@@ -201,9 +202,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def speech() -> list[Tensor]:
-    """Three clips of 1.0 to 1.2 s of two voices."""
+    """Three clips of 0.6 to 0.7 s of two voices."""
     low, high = (read_audio(path) for path in sample_paths())
-    return [low[16_000:34_000], high[32_000:51_200], high[64_000:80_000]]
+    return [low[16_000:26_000], high[32_000:42_800], high[64_000:73_600]]
 
 
 def loss(module: Objective, wavs: list[Tensor], seed: int = 0, step: int = 0) -> Loss:

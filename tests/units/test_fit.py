@@ -195,7 +195,7 @@ sys.exit(main(sys.argv[1:]))
 def test_a_killed_command_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
     wavs = [str(path) for path in sample_paths()]
     arguments = ["units", "fit", *wavs, "--model", "tera_mini", "--layer", "2", "--clusters", "9"]
-    arguments += ["--residual", "2", "--passes", "12", "--batch-frames", "100", "--device", "cpu"]
+    arguments += ["--residual", "2", "--passes", "3", "--batch-frames", "100", "--device", "cpu"]
     whole, out = tmp_path / "whole.safetensors", tmp_path / "out.safetensors"
     command = ["-c", KILLED, *arguments, "--out", str(out)]
     killed = Forked(command)
