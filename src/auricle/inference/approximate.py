@@ -22,8 +22,8 @@ from auricle.errors import AuricleError, warn_deprecated
 from auricle.info import SAMPLE_RATE, FinalNorm, FrameGeometry, LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.outputs import stacked
+from auricle.nn.conv import Linear
 from auricle.nn.cpu import prepack
-from auricle.nn.linear import Linear
 
 MAX_BATCH_SECONDS = 120.0
 """Audio of windows that are encoded at once, or one window that is longer."""

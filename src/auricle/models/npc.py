@@ -16,11 +16,10 @@ from auricle.info import FrameGeometry, LayerInfo, Window
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Lengths, pad_rows, padding_mask, zero_padding
-from auricle.nn.conv import Conv1d, as_windows, frame_windows
+from auricle.nn.conv import Conv1d, Linear, as_windows, frame_windows
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import HaloChunk, halo_chunks, may_overwrite
 from auricle.nn.layers import ACTIVATIONS, check_depth, dropout
-from auricle.nn.linear import Linear
 from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
 

@@ -13,9 +13,9 @@ from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Layout, Lengths, frames_of
 from auricle.nn.conformer import Conformer, ConformerConfig
+from auricle.nn.conv import Linear
 from auricle.nn.cpu.policy import map_chunks, may_pack
 from auricle.nn.layers import dropout
-from auricle.nn.linear import Linear
 from auricle.nn.relative_positions import DistanceConfig
 from auricle.nn.subsampling import (
     Reflecting,

@@ -17,9 +17,9 @@ from auricle.info import LayerInfo
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Layout, as_ints, pad_rows
+from auricle.nn.conv import Linear
 from auricle.nn.cpu.policy import acts, is_traced, map_chunks, may_pack
 from auricle.nn.layers import check_depth, dropout
-from auricle.nn.linear import Linear
 from auricle.nn.transformer import TransformerLayer
 
 POSITION_BASE = 10_000.0

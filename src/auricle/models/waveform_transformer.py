@@ -16,10 +16,10 @@ from auricle.models.definition import Config
 from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.batch import Batch, Layout, frames_of
 from auricle.nn.conformer import Conformer, ConformerConfig
+from auricle.nn.conv import Linear
 from auricle.nn.conv_positions import ConvPositionConfig
 from auricle.nn.cpu.policy import is_frozen, map_chunks, may_pack
 from auricle.nn.layers import dropout
-from auricle.nn.linear import Linear
 from auricle.nn.norms import centred, normalized
 from auricle.nn.relative_positions import DistanceConfig
 from auricle.nn.transformer import TransformerConfig, WaveformTransformer

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.batch import Layout, as_ints
+from auricle.nn.conv import Linear
 from auricle.nn.cpu.policy import is_traced, runs_on_cpu
 from auricle.nn.layers import attend_dropping
-from auricle.nn.linear import Linear
 
 VARLEN_TOLERANCES = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
 """Types of the kernel for packed utterances, and how far the check lets it be from float64."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from auricle.info import FinalNorm
 from auricle.nn.batch import Layout, zero_padding
+from auricle.nn.conv import Linear, activated
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import acts, map_chunks
 from auricle.nn.layers import (
@@ -22,7 +23,6 @@ from auricle.nn.layers import (
     is_left_out,
     normed_states,
 )
-from auricle.nn.linear import Linear, activated
 from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.relative_positions import DistanceConfig, RelativeAttention
 

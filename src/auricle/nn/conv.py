@@ -1,9 +1,9 @@
-"""Convolutions over time, reflect padding, SincNet filters, and averages over groups of frames."""
+"""Linear layers and convolutions over time, fast in inference; reflect padding, SincNet filters."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, cast
 
@@ -16,8 +16,44 @@ from torch.nn.grad import conv1d_input, conv1d_weight
 from auricle.info import SAMPLE_RATE
 from auricle.nn.batch import Lengths, as_tensor
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu, trains_on_cpu
-from auricle.nn.layers import WaveformActivation
+from auricle.nn.cpu.policy import is_traced, joins_frames, may_bypass, runs_on_cpu, trains_on_cpu
+from auricle.nn.layers import WAVEFORM_ACTIVATIONS, FfnActivation, WaveformActivation
+
+
+class Linear(prepack.Prepacking, nn.Linear):
+    """`nn.Linear`, faster in inference on the CPU."""
+
+    is_int8 = False
+    """True if inference multiplies in 8 bits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (..., N) for `x` (..., K)."""
+        if self.is_int8 and prepack.is_packable(x, self.weight):
+            return prepack.int8_linear(self, x, self.weight, self.bias)
+        return prepack.linear(self, x, self.weight, self.bias)
+
+
+def activated(linear: nn.Module, x: Tensor, activation: FfnActivation) -> Tensor:
+    """`activation(linear(x))`, in one pass where it is a `Linear` that may be bypassed."""
+    if activation == "swiglu":
+        values, gates = linear(x).chunk(2, dim=-1)
+        product: Tensor = values * F.silu(gates)
+        return product
+    if type(linear) is Linear and not linear.is_int8 and may_bypass(linear):
+        return prepack.linear(linear, x, linear.weight, linear.bias, activation)
+    output: Tensor = WAVEFORM_ACTIVATIONS[activation](linear(x))
+    return output
+
+
+def columns_of(linear: nn.Module, x: Tensor, columns: slice) -> Tensor:
+    """Some columns of the output of `linear` for `x`."""
+    if type(linear) is Linear:
+        bias = None if linear.bias is None else linear.bias[columns]
+        return F.linear(x, linear.weight[columns], bias)
+    # Whatever stands in its place, an adapter for one, need not be its weights alone.
+    output: Tensor = linear(x)
+    return output[..., columns]
+
 
 LONE_KERNEL_ELEMENTS = 20_480
 """Up to this size torch gives a single row on the CPU to another kernel than a batch."""
@@ -346,54 +382,3 @@ def _half_taps(kernel_size: int) -> tuple[Tensor, Tensor]:
         positions = torch.linspace(0, kernel_size / 2 - 1, num_taps, device="cpu")
         window = 0.54 - 0.46 * torch.cos(2 * math.pi * positions / kernel_size)
     return angles, window
-
-
-def average_groups(x: Tensor, lengths: Sequence[int], num_groups: Sequence[int]) -> Tensor:
-    """Each utterance's frames averaged in groups of `lengths // num_groups` neighbours.
-
-    Frames beyond a whole multiple of `num_groups` are dropped (PASE+, arXiv:2001.09239).
-
-    Args:
-        x: (B, C, T); on padding it may hold any finite values.
-        lengths: Valid frames of each row of `x`.
-        num_groups: Groups to cut each row into, from 1 to its length.
-
-    Returns:
-        (B, C, the largest of `num_groups`), zeros past an utterance's groups.
-    """
-    sizes = [length // count for length, count in zip(lengths, num_groups, strict=True)]
-    rows_by_size: dict[int, list[int]] = {}
-    for row, size in enumerate(sizes):
-        rows_by_size.setdefault(size, []).append(row)
-    averages = x.new_zeros(x.shape[0], x.shape[1], max(num_groups))
-    # Lengths of some seconds share one size or two, so that this is a loop over very few.
-    for size, rows in rows_by_size.items():
-        most = max(num_groups[row] for row in rows)
-        part = (x if len(rows) == len(sizes) else x[rows])[:, :, : most * size]
-        averages[rows, :, :most] = part.reshape(*part.shape[:2], most, size).mean(3)
-    for row, count in enumerate(num_groups):
-        averages[row, :, count:] = 0
-    return averages
-
-
-def partial_averages(
-    x: Tensor, *, first: int, group_size: int, num_groups: int
-) -> tuple[int, Tensor]:
-    """Shares of a chunk of one utterance's frames in the averages of its groups.
-
-    Args:
-        x: (C, T), the frames from `first` on.
-        first: First frame of the chunk.
-        group_size: Frames of each group.
-        num_groups: Groups of the utterance; frames beyond them are dropped.
-
-    Returns:
-        The first group that the chunk adds to, and the summands of that and the following ones,
-        (C, groups).
-    """
-    first_group, skipped = divmod(first, group_size)
-    kept = x[:, : max(num_groups * group_size - first, 0)]
-    most = -(-(skipped + kept.shape[1]) // group_size)
-    rest = most * group_size - skipped - kept.shape[1]
-    groups = F.pad(kept, (skipped, rest)).view(len(x), most, group_size)
-    return first_group, groups.sum(2) / group_size

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from auricle.nn.batch import Lengths
+from auricle.nn.conv import Linear
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import (
     acts,
@@ -23,7 +24,6 @@ from auricle.nn.cpu.policy import (
     trains_on_cpu,
 )
 from auricle.nn.layers import dropout
-from auricle.nn.linear import Linear
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 """Vectors of the hidden width that each kind of layer computes of its input."""

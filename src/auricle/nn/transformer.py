@@ -23,6 +23,7 @@ from auricle.nn.attention import (
     SelfAttention,
 )
 from auricle.nn.batch import Layout, padding_mask, zero_padding
+from auricle.nn.conv import Linear, activated, columns_of
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
 from auricle.nn.cpu.policy import acts, chunks, is_traced, map_chunks
 from auricle.nn.layers import (
@@ -33,7 +34,6 @@ from auricle.nn.layers import (
     is_left_out,
     normed_states,
 )
-from auricle.nn.linear import Linear, activated, columns_of
 
 LONG_CHUNKS = 4
 """A batch is long where the feed-forward part's hidden values would fill more than so many chunks;
