@@ -3,6 +3,7 @@
 # make test-quick  style and quick tests, while you work
 # make test-all    as make test, with everything that it samples: kill points, trainings, notebooks
 # make installs    install each extra alone, and the lowest versions allowed, and use them
+# make judges      run other software on the library, each in an environment of its own
 # make docs        the documentation as a site, in site/
 # make cards       regenerate the model cards and the README's tables
 # make clean       remove .venv, demo and site
@@ -20,7 +21,7 @@ PYTEST = $(BIN)/pytest --numprocesses auto --no-loadscope-reorder
 # Tests that mostly wait, for a browser and for Ray, and leave a processor to others.
 WAITING := tests/explore/test_page.py tests/explore/test_page_browser.py tests/extraction/test_engines.py
 
-.PHONY: demo test test-quick test-all style types tests waiting installs docs cards clean
+.PHONY: demo test test-quick test-all style types tests waiting installs judges docs cards clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/auricle demo --out demo
@@ -54,6 +55,9 @@ waiting: $(VENV)/test-installed
 
 installs: $(VENV)/test-installed
 	$(BIN)/python tools/check_installs.py
+
+judges: $(VENV)/test-installed
+	$(BIN)/python tools/judges/run.py
 
 docs: $(VENV)/docs-installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -25,7 +25,7 @@ import auricle
 from auricle.audio.files import read_audio
 from auricle.audio.inputs import list_audio_files
 from auricle.errors import AuricleError
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))

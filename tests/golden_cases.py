@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -245,3 +246,26 @@ def gives_the_same(first: Encoder, second: Encoder) -> bool:
     wav = 0.1 * torch.randn(4_000, generator=torch.Generator().manual_seed(1)) + 0.02
     with torch.inference_mode():
         return all(map(torch.equal, *(one.layers([wav])[0].values() for one in (first, second))))
+
+
+def without_dropout(encoder: Encoder) -> Encoder:
+    """A copy of an encoder that leaves nothing out in training."""
+    encoder = copy.deepcopy(encoder)
+    for part in encoder.modules():
+        for name, value in list(vars(part).items()):
+            if "drop" in name and isinstance(value, float):
+                setattr(part, name, 0.0)
+            elif isinstance(value, msgspec.Struct):
+                setattr(part, name, _zero_dropout(value))
+    return encoder
+
+
+def _zero_dropout(config: Any) -> Any:
+    changes: dict[str, Any] = {}
+    for name in config.__struct_fields__:
+        value = getattr(config, name)
+        if "drop" in name and isinstance(value, float):
+            changes[name] = 0.0
+        elif isinstance(value, msgspec.Struct):
+            changes[name] = _zero_dropout(value)
+    return msgspec.structs.replace(config, **changes)

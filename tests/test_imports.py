@@ -15,9 +15,8 @@ ROOT = Path(auricle.__file__).parent
 
 LEVELS: dict[str, int] = {
     "errors": 0,
-    "geometry": 0,
+    "info": 0,
     "optional": 1,
-    "info": 1,
     "files": 2,
     "audio": 3,
     "frontends": 3,
@@ -34,6 +33,7 @@ LEVELS: dict[str, int] = {
     "extraction": 10,
     "units": 9,
     "plotting": 9,
+    "adapters": 9,
     "s3prl": 9,
     "training": 11,
     "probing": 11,

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from auricle.geometry import FrameGeometry, Window
-from auricle.info import LayerInfo, Paper, Provenance
+from auricle.info import FrameGeometry, LayerInfo, Paper, Provenance, Window
 
 
 def test_a_layer_has_no_codebooks_unless_it_is_quantised() -> None:

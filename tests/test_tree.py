@@ -9,6 +9,8 @@ import auricle
 SOURCES = Path(auricle.__file__).parent
 TESTS = Path(__file__).parent
 TOOLS = TESTS.parent / "tools"
+JUDGES = TOOLS / "judges"
+"""A folder with one test file for all: each judge is a check itself, run by `make judges`."""
 
 TESTED_BY_THE_SUITES = {
     # The contract and golden suites run over every family and every converter.
@@ -28,7 +30,7 @@ def test_every_source_file_has_its_test_file() -> None:
             missing.append(str(relative))
     missing += [
         f"tools/{path.name}"
-        for path in TOOLS.rglob("*.py")
+        for path in (*TOOLS.glob("*.py"), JUDGES.with_suffix(".py"))
         if not (TESTS / "tools" / f"test_{path.name}").exists()
     ]
     assert not missing
@@ -46,6 +48,7 @@ def test_every_test_file_has_its_source_file() -> None:
         if stem == folder.name and (folder / "__init__.py").exists():
             continue
         # A file with much to test may have several: test_<stem>_<aspect>.py.
-        if not any(stem == s.stem or stem.startswith(f"{s.stem}_") for s in folder.glob("*.py")):
+        sources = [*folder.glob("*.py"), *([JUDGES] if folder == TOOLS else [])]
+        if not any(stem == s.stem or stem.startswith(f"{s.stem}_") for s in sources):
             stray.append(str(relative))
     assert not stray

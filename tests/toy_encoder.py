@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from auricle.geometry import FrameGeometry, Window
-from auricle.info import LayerInfo
+from auricle.info import FrameGeometry, LayerInfo, Window
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.batch import Batch, frames_of

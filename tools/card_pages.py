@@ -10,7 +10,7 @@ from card_sources import BASELINE, TASKS, Mini, Sources
 from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
 from auricle.catalogue.search import find, list_models
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.probing.abx_report import AbxResult
 from auricle.probing.report import NOTHING, LayerResult, ProbeResult, percent
 from auricle.training.recipe import parse_recipe

@@ -13,15 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+
+from environments import closure, install, link, make_environment, run
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "auricle"
@@ -32,69 +31,6 @@ WITHOUT_LOWEST = ("docs",)
 """Extras whose lowest versions are not checked: only this repository is built with them."""
 
 NUM_AT_ONCE = 2
-
-
-def run(*command: str | Path, cwd: Path) -> None:
-    """Run a program without this environment's paths; what it prints is shown where it fails.
-
-    Raises:
-        RuntimeError: Its status is not 0.
-    """
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    arguments = [str(part) for part in command]
-    done = subprocess.run(  # noqa: S603 - programs of our own
-        arguments, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments)}\n{done.stdout}{done.stderr}")
-
-
-def closure(name: str) -> list[Distribution]:
-    """The installed distributions that one needs without any extra, itself first."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    found: dict[tuple[str, str], Distribution] = {}
-    queue = [(name, "")]
-    while queue:
-        name, extra = queue.pop()
-        key = canonicalize_name(name), extra
-        if key in found:
-            continue
-        try:
-            found[key] = distribution(name)
-        except PackageNotFoundError:  # for another system
-            continue
-        for text in found[key].requires or ():
-            required = Requirement(text)
-            if required.marker is None or required.marker.evaluate({"extra": extra}):
-                queue += [(required.name, one) for one in ("", *required.extras)]
-    return list({one.metadata["Name"]: one for one in found.values()}.values())
-
-
-def link(distributions: Sequence[Distribution], target: Path) -> None:
-    """Fill a folder with links to what is installed of distributions."""
-    target.mkdir(parents=True)
-    for one in distributions:
-        for top in {file.parts[0] for file in one.files or ()} - {"..", "__pycache__"}:
-            place = target / top
-            if not place.exists():
-                place.symlink_to(Path(str(one.locate_file(top))).resolve())
-
-
-def make_environment(folder: Path, base: Path | None) -> Path:
-    """Make an environment, on top of the links in `base` or empty; gives its interpreter."""
-    venv.create(folder, with_pip=False, symlinks=True)
-    if base is not None:
-        (site,) = folder.glob("lib/python*/site-packages")
-        (site / "base.pth").write_text(f"{base}\n")
-    return folder / "bin" / "python"
-
-
-def install(python: Path, *requirements: str) -> None:
-    """Install into the environment of an interpreter, by this environment's pip."""
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python)
-    run(*pip, "install", "--quiet", *requirements, cwd=python.parents[1])
 
 
 def use(python: Path, extra: str) -> None:

@@ -18,8 +18,8 @@ from which_model import encoders
 from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.record import Record
 from auricle.catalogue.search import BASELINE, find, list_models, s3prl_names
-from auricle.geometry import SAMPLE_RATE
 from auricle.hub.location import availabilities
+from auricle.info import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

@@ -17,7 +17,7 @@ from page_marks import with_contents
 
 from auricle.catalogue.family import FAMILIES
 from auricle.checkpoints.checkpoint import blank_encoder
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "sizing.md"

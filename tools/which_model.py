@@ -21,7 +21,7 @@ from auricle.catalogue.family import FAMILIES
 from auricle.catalogue.search import find, list_models
 from auricle.checkpoints.checkpoint import blank_encoder
 from auricle.errors import AuricleError
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.probing.report import ProbeResult, percent, read_results
 

@@ -6,34 +6,47 @@ It builds models, counts their operations and measures the machine's limits too.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import auricle
-from peer_workers.protocol import TorchWorker, serve
+from peer_workers.protocol import TrainedWorker, serve
 
 LIMIT_SHAPES = ((512, 768, 3072), (1024, 768, 3072), (1024, 3072, 768), (2048, 1024, 4096))
 """Rows, inputs and outputs of matrix products of the sizes that encoders have."""
 LIMIT_SECONDS = 1.0
 
+COUNTED_SAMPLES = (12_800, 25_600, 38_400)
+"""Lengths whose operations are counted: whole frames of every model's hop."""
 
-class AuricleWorker(TorchWorker):
+
+class AuricleWorker(TrainedWorker):
+    frozen = "extractor"
+
     def versions(self) -> dict[str, str]:
         return {"auricle": auricle.__version__, "torch": torch.__version__}
 
     def load(self, checkpoint: str) -> None:
-        self.encoder = auricle.load(checkpoint, device="cpu")
+        self.encoder = auricle.load(checkpoint, device="cpu", precision=self.precision)
 
     def alone(self, waveform: Tensor) -> Tensor:
         return self.encoder([waveform])[0]
 
     def together(self, waveforms: list[Tensor]) -> list[Tensor]:
         return self.encoder(waveforms)
+
+    def trained(self, is_frozen: bool) -> Any:
+        if stack := getattr(self.encoder, "transformer", None):
+            stack.config = msgspec.structs.replace(stack.config, layer_drop=0.0)
+        return self.encoder.train()
 
     def job_build(self, request: dict[str, Any]) -> dict[str, Any]:
         """Random weights of a published size, for where no peer has made some."""
@@ -48,28 +61,34 @@ class AuricleWorker(TorchWorker):
         return {"checkpoint": str(folder)}
 
     def job_flops(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Floating-point operations of a case, without padding and without shortcuts.
+        """Floating-point operations of waveforms by length, without padding and without shortcuts.
 
+        They are a polynomial of the length of degree two (attention), up to a part of a frame, so
+        three short ones tell: to count over minutes of speech takes minutes in recurrent models.
         Gradients are recorded, for which only plain operations serve, but nothing is kept for them.
         """
         self.encoder.requires_grad_()
-        counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
-        hooks = torch.autograd.graph.saved_tensors_hooks(lambda _: None, lambda _: None)
-        with counter, hooks, torch.enable_grad():
-            for waveform in self.read(request["waveforms"]):
-                self.encoder([waveform])
-        return {"flops": counter.get_total_flops()}
+        counts = []
+        for num_samples in COUNTED_SAMPLES:
+            counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
+            hooks = torch.autograd.graph.saved_tensors_hooks(lambda _: None, lambda _: None)
+            with counter, hooks, torch.enable_grad():
+                self.encoder([torch.randn(num_samples)])
+            counts.append(counter.get_total_flops())
+        polynomial = np.polynomial.Polynomial.fit(COUNTED_SAMPLES, counts, 2)
+        return {"flops": [float(polynomial(n)) for n in request["num_samples"]]}
 
-    def job_limits(self, _: dict[str, Any]) -> dict[str, Any]:
+    def job_limits(self, request: dict[str, Any]) -> dict[str, Any]:
         """The most operations per second that matrix products of this torch come to."""
+        clock = time.process_time if request["clock"] == "cpu" else time.perf_counter
         with torch.inference_mode():
             return {
-                "float32_gflops": best_gflops(torch.float32),
-                "bfloat16_gflops": best_gflops(torch.bfloat16),
+                "float32_gflops": best_gflops(torch.float32, clock),
+                "bfloat16_gflops": best_gflops(torch.bfloat16, clock),
             }
 
 
-def best_gflops(dtype: torch.dtype) -> float:
+def best_gflops(dtype: torch.dtype, clock: Callable[[], float]) -> float:
     best = 0.0
     for rows, inputs, outputs in LIMIT_SHAPES:
         x = torch.randn(rows, inputs).to(dtype)
@@ -86,9 +105,9 @@ def best_gflops(dtype: torch.dtype) -> float:
             run()
             end = time.perf_counter() + LIMIT_SECONDS / len(runs)
             while time.perf_counter() < end:
-                start = time.perf_counter()
+                start = clock()
                 run()
-                seconds = time.perf_counter() - start
+                seconds = clock() - start
                 best = max(best, 2 * rows * inputs * outputs / seconds / 1e9)
     return round(best, 1)
 

@@ -9,16 +9,22 @@ GRAPH_LIBRARIES = ("onnxruntime", "openvino")
 """They run what transformers exports, a waveform at a time."""
 
 LONE_LIBRARIES = (*GRAPH_LIBRARIES, "torch_compile")
-WHISPER_LIBRARIES = ("openai_whisper", "ctranslate2")
+CTRANSLATE2_LIBRARIES = ("ctranslate2", "ctranslate2_int8")
+INT8_LIBRARIES = ("auricle_int8", "ctranslate2_int8")
+"""They compute with 8 bits: what they give is reported, not required to agree."""
+
 LIBRARIES = (
     "auricle",
     "s3prl",
     "transformers",
     "torchaudio",
     *LONE_LIBRARIES,
-    *WHISPER_LIBRARIES,
+    "openai_whisper",
+    "ctranslate2",
+    *INT8_LIBRARIES,
 )
 PEERS = LIBRARIES[1:]
+LARGE_PEERS = ("transformers", "ctranslate2", *INT8_LIBRARIES)
 
 TOLERANCE = 1e-4
 MEL_TOLERANCE = 3e-4
@@ -36,6 +42,9 @@ class Model:
         maker: Whose random weights all have.
         tolerance: Largest deviation from them.
         max_seconds: Longest waveform that the model takes.
+        adapted: Libraries that compute an adapter after it, which passes on every second frame,
+            normalised.
+        lone: Libraries that take one waveform of it at a time.
     """
 
     title: str
@@ -44,6 +53,8 @@ class Model:
     maker: str = "s3prl"
     tolerance: float = TOLERANCE
     max_seconds: float = math.inf
+    adapted: tuple[str, ...] = ()
+    lone: tuple[str, ...] = ()
 
     def takes(self, case: str) -> bool:
         """True if no waveform of the case is too long for the model."""
@@ -51,8 +62,12 @@ class Model:
 
 
 def _whisper(title: str, size: str) -> Model:
-    peers = ("transformers", *WHISPER_LIBRARIES)
+    peers = ("transformers", "openai_whisper", "ctranslate2", *INT8_LIBRARIES)
     return Model(title, size, peers, "auricle", MEL_TOLERANCE, max_seconds=30.0)
+
+
+def _large(title: str, size: str) -> Model:
+    return Model(title, size, LARGE_PEERS, "auricle", lone=CTRANSLATE2_LIBRARIES)
 
 
 MODELS = {
@@ -67,13 +82,23 @@ MODELS = {
     "pase_plus": Model("PASE+", "pase_plus"),
     "wav2vec": Model("wav2vec large", "wav2vec_large"),
     "vq_wav2vec": Model("vq-wav2vec", "vq_wav2vec"),
-    "wav2vec2": Model("wav2vec 2.0 Base", "wav2vec2_base_960", PEERS[:-2]),
+    "wav2vec2": Model("wav2vec 2.0 Base", "wav2vec2_base_960", PEERS[:6]),
     "hubert": Model("HuBERT Base", "hubert_base", PEERS[:3]),
     "wavlm": Model("WavLM Base+", "wavlm_base_plus", PEERS[:3], maker="auricle"),
     "data2vec": Model("data2vec audio Base", "data2vec_audio_base", PEERS[:2]),
     "whisper_base": _whisper("Whisper base", "whisper_base"),
     "whisper_small": _whisper("Whisper small", "whisper_small"),
-    "w2v_bert": Model("w2v-BERT 2.0", "w2v_bert_2", ("transformers",), maker="auricle"),
+    "w2v_bert": Model(
+        "w2v-BERT 2.0",
+        "w2v_bert_2",
+        LARGE_PEERS,
+        "auricle",
+        MEL_TOLERANCE,
+        adapted=CTRANSLATE2_LIBRARIES,
+        lone=CTRANSLATE2_LIBRARIES,
+    ),
+    "wav2vec2_large": _large("wav2vec 2.0 Large", "wav2vec2_large_ll60k"),
+    "hubert_large": _large("HuBERT Large", "hubert_large"),
 }
 
 CASES = {
@@ -92,8 +117,18 @@ CHECK = (5.31, 3.77, 2.12)
 WAYS = ("batch", "one_by_one")
 
 
-def ways(case: str, library: str) -> tuple[str, ...]:
+def ways(name: str, case: str, library: str) -> tuple[str, ...]:
     """In which ways a library encodes a case: with one waveform there is one way."""
-    if len(CASES[case]) == 1 or library in LONE_LIBRARIES:
+    if len(CASES[case]) == 1 or library in (*LONE_LIBRARIES, *MODELS[name].lone):
         return ("one_by_one",)
     return WAYS
+
+
+def worker_of(library: str) -> str:
+    """The worker of a library in any precision."""
+    return library.removesuffix("_int8")
+
+
+def precision_of(library: str) -> str:
+    """With how many bits a library computes here."""
+    return "int8" if library in INT8_LIBRARIES else "float32"

@@ -32,6 +32,7 @@ class Worker(ABC):
     """One library as the benchmark drives it. `job_NAME(request)` answers a request for NAME."""
 
     num_threads: int = 1
+    precision: str = "float32"
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
@@ -75,6 +76,7 @@ class Worker(ABC):
         return {"versions": self.versions()}
 
     def job_load(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.precision = request.get("precision", "float32")
         self.load(request["checkpoint"])
         return {}
 
@@ -97,13 +99,14 @@ class Worker(ABC):
         return {"before_bytes": before, "peak_bytes": status_bytes("VmHWM") if is_reset else None}
 
     def job_time(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Encode once and say how long it took."""
+        """Encode once and say how long it took, by the clock or in processor time."""
         waveforms = self.read(request["waveforms"])
         gc.collect()
+        clock = time.process_time if request.get("clock") == "cpu" else time.perf_counter
         with self.context():
-            start = time.perf_counter()
+            start = clock()
             outputs = self.encode(waveforms, request["way"])
-            seconds = time.perf_counter() - start
+            seconds = clock() - start
         return {"seconds": seconds, "num_frames": sum(len(x) for x in outputs)}
 
 
@@ -125,6 +128,40 @@ class TorchWorker(Worker):
         import torch
 
         return torch.from_numpy(samples)
+
+
+class TrainedWorker(TorchWorker):
+    """A library whose encoders are fine-tuned: a step is forward, loss, backward and optimiser."""
+
+    frozen: str
+    """Name of the part of the model that stays as it is, where training is of the rest."""
+
+    @abstractmethod
+    def trained(self, is_frozen: bool) -> Any:
+        """The module in train mode, as the library sets it up; no layer is left out."""
+
+    def job_train(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Train a step; say its time by the clock and of the processor, and the peak memory."""
+        import torch
+
+        if not hasattr(self, "optimizer"):
+            module = self.trained(request["frozen"])
+            if request["frozen"]:
+                module.get_submodule(self.frozen).requires_grad_(False)
+            parameters = [one for one in module.parameters() if one.requires_grad]
+            self.optimizer = torch.optim.AdamW(parameters, lr=1e-5)
+        waveforms = self.read(request["waveforms"])
+        gc.collect()
+        reset_peak()
+        start, cpu_start = time.perf_counter(), time.process_time()
+        self.optimizer.zero_grad()
+        sum(x.square().mean() for x in self.together(waveforms)).backward()
+        self.optimizer.step()
+        return {
+            "seconds": time.perf_counter() - start,
+            "cpu_seconds": time.process_time() - cpu_start,
+            "peak_bytes": status_bytes("VmHWM"),
+        }
 
 
 def own_frames(num_samples: int) -> int:

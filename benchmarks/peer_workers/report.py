@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from peer_workers.models import CASES, LIBRARIES, MODELS
+from peer_workers.models import CASES, INT8_LIBRARIES, LIBRARIES, MODELS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "speed.md"
@@ -35,7 +35,7 @@ MARKS = {
     "openai_whisper": ("P", "0.75", "0.3"),
     "ctranslate2": ("X", "white", "0.3"),
 }
-"""Library -> marker, its fill and its edge."""
+"""Library -> marker, its fill and its edge; those that compute in float32."""
 
 LANE = 0.13
 """Height between one library and the next, in rows of the picture."""
@@ -61,14 +61,53 @@ def render(results: Results) -> None:
         page = SECTION.sub(lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page)
         path.write_text(page, encoding="utf-8")
         print(f"wrote {path.name}")
-    rows = rows_of(results, PICTURED_CASE)
-    if rows:
-        draw(rows, PICTURE)
+    groups = by_machine(results, rows_of(results, PICTURED_CASE))
+    if groups:
+        draw(groups, PICTURE)
         print(f"wrote {PICTURE.name}")
 
 
 def rows_of(results: Results, case: str) -> list[Row]:
     return [row for row in results["rows"] if row["case"] == case]
+
+
+def by_machine(results: Results, rows: list[Row]) -> dict[str, list[Row]]:
+    """Rows by the machine that they were measured on, the most first."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(machine_of(results["runs"][row["run"]]), []).append(row)
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def machine_of(run: dict[str, Any]) -> str:
+    """A machine, and how it was measured."""
+    clock = ", processor time" if clock_of(run) == "cpu" else ""
+    threads = f"{run['threads']} thread{'s' if run['threads'] > 1 else ''}"
+    return f"{run['cpu']}, {run['num_cpus']} cores, {threads}{clock}"
+
+
+def clock_of(run: dict[str, Any]) -> str:
+    return run.get("clock", "wall")
+
+
+def is_like(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """True if what a run measured need not be measured again by another."""
+    versions = old["versions"].items()
+    return (
+        machine_of(old) == machine_of(new)
+        and old["rounds"] >= new["rounds"]
+        and all(new["versions"].get(name, version) == version for name, version in versions)
+    )
+
+
+def libraries_of(row: Row) -> set[str]:
+    """Libraries that a row has figures of, or a reason for having none."""
+    return {entry["library"] for entry in row["entries"]} | set(row["skipped"])
+
+
+def timed(row: Row) -> list[Entry]:
+    """Entries with figures."""
+    return [entry for entry in row["entries"] if "failed" not in entry]
 
 
 def speed(row: Row, entry: Entry) -> float:
@@ -77,24 +116,34 @@ def speed(row: Row, entry: Entry) -> float:
 
 
 def of_library(row: Row, library: str) -> list[Entry]:
-    return [entry for entry in row["entries"] if entry["library"] == library]
+    return [entry for entry in timed(row) if entry["library"] == library]
 
 
-def ours(row: Row) -> Entry:
-    """Our one call with all waveforms of the case."""
-    return of_library(row, "auricle")[0]
+def ours(row: Row, library: str = "auricle") -> Entry:
+    """Our one call with all waveforms of the case, in the precision of a library."""
+    mine = of_library(row, "auricle_int8") if library in INT8_LIBRARIES else []
+    return (mine or of_library(row, "auricle"))[0]
 
 
 def best_peer(row: Row) -> Entry | None:
-    peers = [entry for entry in row["entries"] if entry["library"] != "auricle"]
+    own = ("auricle", *INT8_LIBRARIES)
+    peers = [entry for entry in timed(row) if entry["library"] not in own]
     return min(peers, key=lambda entry: entry["median"], default=None)
 
 
 def summary(results: Results) -> str:
-    """The short table: the best peer, ours, and how they compare."""
+    """The short tables: the best peer, ours, and how they compare, a table for each machine."""
+    groups = by_machine(results, rows_of(results, PICTURED_CASE))
+    parts = [(f"On {name}:\n\n", summary_table(rows)) for name, rows in groups.items()]
+    if len(parts) == 1:
+        return parts[0][1]
+    return "\n\n".join(title + lines for title, lines in parts)
+
+
+def summary_table(rows: list[Row]) -> str:
     header = ["model", "auricle, x real time", "fastest peer", "x real time", "ratio"]
     lines = []
-    for row in rows_of(results, PICTURED_CASE):
+    for row in rows:
         peer = best_peer(row)
         cells = [MODELS[row["model"]].title, figure(speed(row, ours(row)))]
         if peer is None:
@@ -110,13 +159,14 @@ def summary(results: Results) -> str:
 
 
 def tables(results: Results) -> str:
-    """Everything: a table of each case, one of deviations, and what was measured on what."""
+    """Everything: tables of each case, one of deviations, and what was measured on what."""
     parts = []
     for case, lengths in CASES.items():
-        rows = rows_of(results, case)
-        if rows:
+        groups = by_machine(results, rows_of(results, case))
+        if groups:
             parts.append(f"### {CASE_TITLES[case]} ({sum(lengths):.0f} s): `{case}`")
-            parts.append(case_table(results, rows))
+        for name, rows in groups.items():
+            parts += [f"On {name}:", case_table(results, rows)]
     if results["rows"]:
         parts += ["### Outputs", difference_table(results)]
         left_out = skipped(results)
@@ -127,26 +177,29 @@ def tables(results: Results) -> str:
 
 
 def case_table(results: Results, rows: list[Row]) -> str:
+    """All cells of a case; a cell without figures has the reason."""
     header = ["model", "library", "way", "x real time", "slowest to fastest", "auricle / it"]
-    header += ["peak MiB", "before MiB", "of limit"]
+    header += ["peak MiB", "before MiB", "of limit", "run"]
     lines = []
     for row in rows:
         limit = results["runs"][row["run"]]["float32_gflops"]
         for entry in row["entries"]:
-            audio = row["audio_seconds"]
-            lines.append(
-                [
-                    MODELS[row["model"]].title,
-                    entry["library"],
-                    WAY_TITLES[entry["way"]],
+            cells = [MODELS[row["model"]].title, entry["library"], WAY_TITLES[entry["way"]]]
+            if "failed" in entry:
+                cells += ["-", entry["failed"], "-", "-", "-", "-"]
+            else:
+                audio = row["audio_seconds"]
+                cells += [
                     figure(speed(row, entry)),
                     f"{figure(audio / entry['slowest'])} to {figure(audio / entry['fastest'])}",
-                    f"{entry['median'] / ours(row)['median']:.2f}",
+                    f"{entry['median'] / ours(row, entry['library'])['median']:.2f}",
                     whole(entry["peak_mib"]),
                     whole(entry["before_mib"]),
-                    f"{row['gflop'] / entry['median'] / limit:.0%}",
+                    "-"
+                    if entry["library"] in INT8_LIBRARIES
+                    else f"{row['gflop'] / entry['median'] / limit:.0%}",
                 ]
-            )
+            lines.append([*cells, str(row["run"] + 1)])
     return table(header, lines, left=(0, 1, 2))
 
 
@@ -181,8 +234,8 @@ def runs_text(results: Results) -> str:
         of_run = {row["model"]: None for row in results["rows"] if row["run"] == index}
         versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
         lines.append(
-            f"- {run['date']}: {run['cpu']}, {run['num_cpus']} cores "
-            f"({', '.join(run['flags']) or 'flags unknown'}), {run['threads']} threads, "
+            f"{index + 1}. {run['date']}: {machine_of(run)} "
+            f"({', '.join(run['flags']) or 'flags unknown'}), "
             f"{run['rounds']} rounds, load {run['load_before']} before; matrix products at "
             f"{run['float32_gflops']} GFLOP/s in float32 and {run['bfloat16_gflops']} in bfloat16; "
             f"{versions}: {', '.join(of_run)}"
@@ -190,8 +243,8 @@ def runs_text(results: Results) -> str:
     return "\n".join(lines)
 
 
-def draw(rows: list[Row], path: Path) -> None:
-    """Times real time of each model, the better way of each library."""
+def draw(groups: dict[str, list[Row]], path: Path) -> None:
+    """Times real time of each model, the better way of each library, machine after machine."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -199,9 +252,14 @@ def draw(rows: list[Row], path: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator, NullLocator
 
+    rows = [row for group in groups.values() for row in group]
+    titles = [
+        MODELS[row["model"]].title + (f"\n({name.partition(',')[0]})" if index else "")
+        for index, (name, group) in enumerate(groups.items())
+        for row in group
+    ]
     figure, axes = plt.subplots(figsize=(7.5, 1.5 + 0.5 * len(rows)), layout="constrained")
-    for library in LIBRARIES:
-        marker, fill, edge = MARKS[library]
+    for library, (marker, fill, edge) in MARKS.items():
         places = [index for index, row in enumerate(rows) if of_library(row, library)]
         speeds = [max(speed(rows[i], x) for x in of_library(rows[i], library)) for i in places]
         if places:
@@ -214,7 +272,7 @@ def draw(rows: list[Row], path: Path) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_yticks(range(len(rows)), [MODELS[row["model"]].title for row in rows])
+    axes.set_yticks(range(len(rows)), titles)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="x", color="0.87", zorder=1)
     axes.tick_params(axis="y", length=0)
@@ -227,7 +285,7 @@ def draw(rows: list[Row], path: Path) -> None:
 
 def lane(row: Row, library: str) -> float:
     """Vertical offset of a library in its row, so that marks do not overlap."""
-    present = [other for other in LIBRARIES if of_library(row, other)]
+    present = [other for other in MARKS if of_library(row, other)]
     return LANE * (present.index(library) - (len(present) - 1) / 2)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peer_workers.protocol import TorchWorker, serve
+from peer_workers.protocol import TrainedWorker, serve
 from peer_workers.torchaudio_import import import_torchaudio
 
 FBANK = {
@@ -62,13 +62,17 @@ WAVLM_NAMES = {
 """Names of transformers -> those of WavLM's authors."""
 
 
-class S3prlWorker(TorchWorker):
+class S3prlWorker(TrainedWorker):
+    frozen = "model.feature_extractor"
+
     def __init__(self) -> None:
         self.torchaudio = import_torchaudio()
 
     def versions(self) -> dict[str, str]:
+        # espnet-s3prl is the same package, kept up by ESPnet under a name of its own.
+        name = next(iter(importlib.metadata.packages_distributions()["s3prl"]))
         return {
-            "s3prl": importlib.metadata.version("s3prl"),
+            name: importlib.metadata.version(name),
             "torch": torch.__version__,
             "torchaudio": self.torchaudio.__version__,
         }
@@ -90,6 +94,12 @@ class S3prlWorker(TorchWorker):
         # As its Featurizer takes padding off.
         lengths = [round(len(waveform) / self.rate) for waveform in waveforms]
         return [row[:length] for row, length in zip(x, lengths, strict=True)]
+
+    def trained(self, is_frozen: bool) -> Any:
+        # 0 where an upstream is loaded: the extractor gets no gradient.
+        if not is_frozen and hasattr(getattr(self.expert, "model", None), "feature_grad_mult"):
+            self.expert.model.feature_grad_mult = 1.0
+        return self.expert.train()
 
     def job_build(self, request: dict[str, Any]) -> dict[str, Any]:
         """A published size in the authors' format: random weights, or those of `source`."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from peer_workers.protocol import TorchWorker, own_frames, serve
+from peer_workers.protocol import TrainedWorker, own_frames, serve
 from peer_workers.torchaudio_import import import_transformers
 
 SAMPLE_RATE = 16_000
@@ -25,7 +25,9 @@ EXAMPLE_SAMPLES = 32_000
 ONNX_OPSET = 17
 
 
-class TransformersWorker(TorchWorker):
+class TransformersWorker(TrainedWorker):
+    frozen = "feature_extractor"
+
     def __init__(self) -> None:
         self.transformers = import_transformers()
 
@@ -72,6 +74,11 @@ class TransformersWorker(TorchWorker):
         x = self.model(batch, attention_mask=mask).last_hidden_state
         num_frames = self.model._get_feat_extract_output_lengths(lengths).tolist()
         return [row[:count] for row, count in zip(x, num_frames, strict=True)]
+
+    def trained(self, is_frozen: bool) -> Any:
+        config = self.model.config
+        config.layerdrop = config.mask_time_prob = config.mask_feature_prob = 0.0
+        return self.model.train()
 
     def job_export(self, request: dict[str, Any]) -> dict[str, Any]:
         """The graph of a batch of one, of any length, by torch's exporter that traces."""
@@ -121,27 +128,98 @@ class TransformersWorker(TorchWorker):
         return {"checkpoint": str(path)}
 
     def job_ctranslate2(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The encoder as CTranslate2 reads it, with a decoder of one small layer."""
-        from ctranslate2.converters.transformers import WhisperLoader
+        """The encoder as CTranslate2 reads it, with what else its format wants.
 
+        That is a decoder of one small layer (Whisper), and after w2v-BERT an adapter of one layer,
+        which it computes too.
+
+        Raises:
+            ValueError: Its format has no such model.
+        """
         folder = Path(request["folder"]) / "ctranslate2"
         self.load(request["checkpoint"])
+        kind = self.model.config.model_type
+        options: dict[str, Any] = {"kind": kind}
+        with torch.no_grad():
+            if self.is_whisper:
+                options["num_mels"] = self.model.config.num_mel_bins
+                spec = self._whisper_spec()
+            elif kind in ("wav2vec2", "hubert"):
+                options["normalizes"] = self.normalizes
+                spec = self._wav2vec2_spec()
+            elif kind == "wav2vec2-bert":
+                options["features"] = request["checkpoint"]
+                spec = self._w2v_bert_spec()
+            else:
+                raise ValueError(f"CTranslate2 has no {kind}")
+            spec.validate()
+            spec.optimize("float32")
+            folder.mkdir()
+            spec.save(str(folder))
+        (folder / "encoder.json").write_text(json.dumps(options))
+        return {"checkpoint": str(folder)}
+
+    def _whisper_spec(self) -> Any:
+        from ctranslate2.converters.transformers import WhisperLoader
+
         config = self.transformers.WhisperConfig(
             **self.model.config.to_dict() | {"decoder_layers": 1, "max_target_positions": 8}
         )
         model = self.transformers.WhisperForConditionalGeneration(config).eval()
         model.model.encoder.load_state_dict(self.model.encoder.state_dict())
-        with torch.no_grad():
-            spec = WhisperLoader().get_model_spec(model.requires_grad_(False))
-            spec.register_vocabulary([str(index) for index in range(config.vocab_size)])
-            spec.config.suppress_ids = spec.config.suppress_ids_begin = spec.config.lang_ids = []
-            spec.config.alignment_heads = [(0, 0)]
-            spec.validate()
-            spec.optimize("float32")
-            folder.mkdir()
-            spec.save(str(folder))
-        (folder / "num_mels").write_text(str(config.num_mel_bins))
-        return {"checkpoint": str(folder)}
+        spec = WhisperLoader().get_model_spec(model.requires_grad_(False))
+        spec.register_vocabulary([str(index) for index in range(config.vocab_size)])
+        spec.config.suppress_ids = spec.config.suppress_ids_begin = spec.config.lang_ids = []
+        spec.config.alignment_heads = [(0, 0)]
+        return spec
+
+    def _wav2vec2_spec(self) -> Any:
+        """Of wav2vec 2.0, and of HuBERT, which has the same parts."""
+        from ctranslate2.converters.transformers import Wav2Vec2Loader
+
+        config = self.transformers.Wav2Vec2Config(
+            **{**self.model.config.to_dict(), "model_type": "wav2vec2", "vocab_size": 1}
+        )
+        if not config.do_stable_layer_norm or config.feat_extract_norm != "layer":
+            raise ValueError(
+                "CTranslate2 has norms before the parts of a layer and in all convolutions alone"
+            )
+        model = self.transformers.Wav2Vec2ForCTC(config).eval()
+        model.wav2vec2.load_state_dict(self.model.state_dict())
+        model.wav2vec2.config.return_hidden = True
+        spec = Wav2Vec2Loader().get_model_spec(model.requires_grad_(False))
+        spec.register_vocabulary(["0"])
+        return spec
+
+    def _w2v_bert_spec(self) -> Any:
+        from ctranslate2.converters.transformers import Wav2Vec2BertLoader
+
+        model = self.with_adapter()
+        model.wav2vec2_bert.config.return_hidden = True
+        spec = Wav2Vec2BertLoader().get_model_spec(model.requires_grad_(False))
+        spec.register_vocabulary(["0"])
+        return spec
+
+    def with_adapter(self) -> Any:
+        """The w2v-BERT with an adapter of one layer, and a head.
+
+        The adapter passes on every second frame, normalised and scaled, so that the encoder shows
+        in the output; what it computes takes the time of any weights.
+        """
+        options = {**self.model.config.to_dict(), "vocab_size": 1}
+        options |= {"add_adapter": True, "num_adapter_layers": 1}
+        config = self.transformers.Wav2Vec2BertConfig(**options)
+        with torch.device("meta"):
+            model = self.transformers.Wav2Vec2BertForCTC(config).eval()
+        for part in (model.wav2vec2_bert.adapter, model.lm_head):
+            for name, weight in part.to_empty(device="cpu").named_parameters():
+                weight.fill_(float(name.endswith("layer_norm.weight")))
+        convolution = model.wav2vec2_bert.adapter.layers[0].residual_conv
+        convolution.weight[: config.hidden_size, :, 1] = torch.eye(config.hidden_size)
+        # The published weights themselves, not copies: there are 600 million.
+        weights = self.model.state_dict()
+        model.wav2vec2_bert.load_state_dict(weights, strict=False, assign=True)
+        return model
 
 
 OPENAI_NAMES = {

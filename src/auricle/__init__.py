@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from auricle.models.outputs import collate as collate
     from auricle.plotting.api import compare as compare
     from auricle.plotting.api import plot as plot
+    from auricle.probing.own_labels import probe_labels as probe_labels
     from auricle.store.reader import open as open  # noqa: A004 - the library's public name
     from auricle.store.reader import open_store as open_store
     from auricle.units.codebook import Units as Units
@@ -93,6 +94,7 @@ _EXPORTS = {
     "open": "auricle.store.reader",
     "open_store": "auricle.store.reader",
     "plot": "auricle.plotting.api",
+    "probe_labels": "auricle.probing.own_labels",
     "window_codes": "auricle.inference.approximate",
     "window_layers": "auricle.inference.approximate",
 }
@@ -135,6 +137,7 @@ __all__ = [
     "load_units",
     "open_store",
     "plot",
+    "probe_labels",
     "window_codes",
     "window_layers",
 ]

@@ -19,6 +19,7 @@ from auricle.errors import AuricleError, MissingExtraError, PlugInError
 INSTALL_NAMES = {
     "PIL": "pillow",
     "dateutil": "python-dateutil",
+    "espnet2": "espnet",
     "faiss": "faiss-cpu",
     "google": "protobuf",
     "pkg_resources": "'setuptools<81'",

@@ -19,7 +19,7 @@ from torch import Tensor
 import auricle
 from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.nn import transformer
 from auricle.nn.conformer import ConformerBlock

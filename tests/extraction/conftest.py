@@ -18,7 +18,7 @@ from auricle.extraction.run import Run, Summary
 from auricle.extraction.selection import Selection
 from auricle.extraction.worker import Worker
 from auricle.extraction.writers import open_format
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.store.layout import LayerMeta, SelectionMeta, StoreMeta
 from auricle.store.reader import open as open_store

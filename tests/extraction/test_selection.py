@@ -17,8 +17,8 @@ from auricle.extraction.selection import (
     Selection,
     Windows,
 )
-from auricle.geometry import SAMPLE_RATE
 from auricle.inference.approximate import encode_windows, encoder_sha256, window_codes
+from auricle.info import SAMPLE_RATE
 from auricle.models.base import Encoder
 
 

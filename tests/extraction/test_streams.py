@@ -21,7 +21,7 @@ from auricle.extraction.run import Run, Summary
 from auricle.extraction.spooling import open_stream
 from auricle.extraction.streams import StreamPosition, StreamPositions, extract_streams
 from auricle.extraction.worker import Stages, Worker
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.store.folder import open_folder
 from auricle.store.reader import open as open_store

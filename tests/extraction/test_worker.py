@@ -207,7 +207,10 @@ def make_short() -> Callable[[Utterance], None]:
 def test_the_stages_in_a_line() -> None:
     stages = Stages(decoding=1.0, encoding=6.0)
     stages += Stages(decoding=1.0, writing=2.0)
-    assert stages.summary == "bottleneck: model (time: decoding 20 %, model 60 %, writing 20 %)"
+    shares = "bottleneck: model (time: decoding 20 %, model 60 %, writing 20 %)"
+    assert stages.summary == f"{shares}; the model waited 40.0 %"
+    assert Stages(decoding=1.0, encoding=199.0).waiting == 0.005
+    assert Stages().waiting == 0.0
     assert Stages().summary.startswith("bottleneck: ")
 
 

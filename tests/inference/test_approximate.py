@@ -13,9 +13,9 @@ from torch import Tensor
 import auricle
 from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.geometry import SAMPLE_RATE
 from auricle.inference import approximate
 from auricle.inference.approximate import encode_windows, window_codes, window_layers
+from auricle.info import SAMPLE_RATE
 from auricle.nn.batch import Batch, as_ints
 from auricle.nn.cpu.policy import reference_kernels
 from golden_cases import deviation, each_architecture, encoder_names, shared_encoder

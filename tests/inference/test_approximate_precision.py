@@ -19,8 +19,8 @@ from auricle.inference.approximate import (
 )
 from auricle.models.base import Encoder
 from auricle.models.spectral_transformer import SpectralBert
+from auricle.nn.conv import Linear
 from auricle.nn.cpu import prepack
-from auricle.nn.linear import Linear
 
 WAVS = [str(path) for path in sample_paths()[:2]]
 

@@ -19,8 +19,7 @@ import auricle
 from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.inference import session as session_module
-from auricle.inference.norms import Moments
-from auricle.inference.stages import PerFrame, Step
+from auricle.inference.stages import Moments, PerFrame, Step
 from auricle.info import Provenance
 from auricle.models.base import Encoder
 from auricle.models.spectral_transformer import Baseline, BaselineConfig
@@ -415,7 +414,7 @@ def test_half_precision() -> None:
 
 
 def test_the_snippets_of_the_page_run() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "streaming.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "streaming.md").read_text()
     snippets = [part.partition("```")[0] for part in page.split("```python\n")[1:]]
     assert len(snippets) == 2
     names: dict[str, Any] = {}

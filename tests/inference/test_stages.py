@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from auricle.geometry import Window
 from auricle.inference.stages import PerFrame, Recurrent, StreamWindows, convolved
+from auricle.info import Window
 from streams import kept_bytes
 
 PADDINGS: tuple[Literal["zeros", "first"], ...] = ("zeros", "first")

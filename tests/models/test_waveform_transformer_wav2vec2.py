@@ -3,8 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+import auricle
 from auricle.catalogue.family import FAMILIES
-from auricle.models.waveform_transformer import Wav2Vec2
+from auricle.models.waveform_transformer import Wav2Vec2, Wav2Vec2Config
+from auricle.nn.batch import Batch
+from auricle.nn.transformer import TransformerConfig
+from auricle.nn.waveform_extractor import ExtractorConfig
 
 PRESETS = FAMILIES["wav2vec2"].presets()
 
@@ -51,3 +55,28 @@ def test_large_lv60_has_its_norms_elsewhere_and_reads_normalised_waveforms() -> 
         "layer",
         True,
     )
+
+
+def test_a_frozen_extractor_infers_within_training() -> None:
+    encoder = auricle.build(
+        Wav2Vec2Config(
+            extractor=ExtractorConfig(layers=((8, 10, 5), (8, 3, 2))),
+            transformer=TransformerConfig(
+                hidden_size=16, num_layers=1, num_heads=2, ffn_size=8, layer_drop=0.0
+            ),
+        )
+    ).train()
+    encoder.extractor.requires_grad_(False)
+    batch = Batch.of([torch.randn(800), torch.randn(500)])
+    with torch.inference_mode():
+        expected = encoder.latents(batch).values
+    latents = encoder.latents(batch).values
+    assert torch.equal(latents, expected)
+    assert not latents.requires_grad
+    encoder([torch.randn(800)])[0].sum().backward()
+    assert encoder.projection.weight.grad is not None
+    # What hangs on the extractor by a hook has weights of its own.
+    scale = torch.ones((), requires_grad=True)
+    with encoder.extractor.register_forward_hook(lambda _, __, x: x * scale):
+        encoder([torch.randn(800)])[0].square().sum().backward()
+    assert scale.grad is not None

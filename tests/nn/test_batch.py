@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.nn.batch import (
     Batch,
     Layout,

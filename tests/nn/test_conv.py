@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.conv import LONE_KERNEL_ELEMENTS, Conv1d
@@ -72,3 +73,24 @@ def test_inference_is_the_convolution_frame_after_frame(
     assert torch.allclose(output, expected, atol=1e-6)
     assert output.transpose(1, 2).is_contiguous()
     assert torch.equal(part, alone)  # a view of what lies there already
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 2), (4, 2), (2, 3), (5, 1), (1, 1)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_trained_products_are_the_convolution_and_its_gradients(
+    size: int, stride: int, bias: bool
+) -> None:
+    torch.manual_seed(0)
+    conv = Conv1d(3, 4, size, stride, bias=bias).double()
+    frames = torch.randn(18, 3, dtype=torch.float64, requires_grad=True)
+
+    def gradients(output: Tensor) -> tuple[Tensor, ...]:
+        weights = torch.arange(output.numel()).view(output.shape).cos()
+        return torch.autograd.grad((output * weights).sum(), [frames, *conv.parameters()])
+
+    ours = conv.after(frames, F.gelu)
+    expected = conv(F.gelu(frames).t().unsqueeze(0))[0].t()
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(gradients(ours), gradients(expected))
+    frames.requires_grad_(False)
+    torch.testing.assert_close(conv.after(frames, F.gelu), expected)

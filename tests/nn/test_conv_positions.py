@@ -1,15 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, Literal
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry
+from auricle.info import FrameGeometry
+from auricle.nn import conv_positions
 from auricle.nn.batch import padding_mask, zero_padding
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
+from auricle.nn.cpu.policy import reference_kernels
 
 DIM = 8
 LENGTHS = [11, 1, 6]
@@ -140,3 +143,28 @@ def test_few_channels_are_not_wrong_in_bfloat16(channels: int, has_autocast: boo
     assert (rounded.float() - exact).norm() < 0.02 * exact.norm()
     (gradient,) = torch.autograd.grad(rounded.float().square().sum(), positions.convs[0].bias)
     assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["weight_norm", "plain"])
+@pytest.mark.parametrize("num_frames", [1, 33, 70])
+def test_training_goes_by_spectra_to_the_same_gradients(
+    kind: Literal["weight_norm", "plain"], num_frames: int
+) -> None:
+    torch.manual_seed(0)
+    config = ConvPositionConfig(kind=kind, kernel_size=64, num_groups=2)
+    positions = ConvPositions(config, dim=32, activation="gelu").double()
+    x = torch.randn(2, num_frames, 32, dtype=torch.float64, requires_grad=True)
+    taken = []
+    with pytest.MonkeyPatch.context() as patches:
+        spectral = conv_positions._spectral_conv
+        patches.setattr(
+            conv_positions, "_spectral_conv", lambda *each: taken.append(1) or spectral(*each)
+        )
+        results = []
+        for way in (nullcontext, reference_kernels):
+            with way():
+                output = positions(x, None)
+            loss = (output * torch.arange(output.numel()).view(output.shape).cos()).sum()
+            results.append((output, torch.autograd.grad(loss, [x, *positions.parameters()])))
+    assert taken == [1]
+    torch.testing.assert_close(*results)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from auricle.geometry import Window
+from auricle.info import Window
 from auricle.nn import conv_stack
 from auricle.nn.conv import Conv1d
 from auricle.nn.conv_stack import StackModule, run_stack

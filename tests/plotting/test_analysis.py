@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.plotting import analysis as module
 from auricle.plotting.analysis import (
     at_common_times,

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.plotting.analysis import DrawnUtterance, FrameSequence
 
 

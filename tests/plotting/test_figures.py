@@ -16,9 +16,11 @@ from auricle.errors import MissingExtraError, OutputError
 from auricle.plotting import figures as module
 from auricle.plotting.figures import (
     NOTEBOOK_DPI,
+    Curve,
     check_plotting,
     code_colours,
     code_is_light,
+    draw_curves,
     every_script,
     lab_to_srgb,
     new_figure,
@@ -150,3 +152,26 @@ def test_names_are_read_on_their_colours() -> None:
     for code in range(100):
         grey = float(code_colours(np.array(code)) @ LUMA)
         assert abs(grey - (0.0 if code_is_light(code) else 1.0)) > 0.35, code
+
+
+def test_intervals_are_drawn_around_the_curves_that_have_them() -> None:
+    deep = Curve(
+        model="deep",
+        layers=["a", "b"],
+        values=[1.0, 2.0],
+        intervals=[(0.5, 1.5), (1.0, 2.5)],
+        default_layer="b",
+    )
+    flat = Curve(
+        model="flat", layers=["f"], values=[3.0], intervals=[(2.0, 4.0)], default_layer="f"
+    )
+    (axes,) = draw_curves([deep, flat], "title", "R2", 0.0, "mean").axes
+    assert len(axes.collections) == 2  # band and lines of `deep`
+    (lines,) = [one for one in axes.collections if hasattr(one, "get_segments")]
+    assert [segment[:, 1].tolist() for segment in lines.get_segments()] == [[0.5, 1.5], [1.0, 2.5]]
+    assert len(axes.patches) == 1  # band of `flat`
+    assert (axes.get_title(), axes.get_ylabel()) == ("title", "R2")
+    bare = Curve(model="bare", layers=["a", "b"], values=[1.0, 2.0], default_layer="none")
+    (axes,) = draw_curves([bare], "title", "R2", 0.0, "mean").axes
+    assert len(axes.collections) == 0
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["a", "b"]

@@ -11,7 +11,7 @@ import pytest
 
 from auricle.corpus.utterance import Segment
 from auricle.errors import MissingExtraError
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.plotting import panels as module
 from auricle.plotting.analysis import DrawnUtterance, FrameSequence, Representation
 from auricle.plotting.figures import code_colours, save_figure

@@ -11,8 +11,7 @@ import auricle
 from auricle.audio.files import read_audio
 from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError
-from auricle.geometry import FrameGeometry, Window
-from auricle.info import LayerInfo
+from auricle.info import FrameGeometry, LayerInfo, Window
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.batch import Batch, frames_of

@@ -9,7 +9,8 @@ import pytest
 import auricle
 from auricle.errors import AuricleError, LayerError
 from auricle.probing import probe as probe_module
-from auricle.probing.probe import choose_layers, probe
+from auricle.probing.features import choose_layers
+from auricle.probing.probe import probe
 from auricle.probing.tasks import read_task
 
 CASES = Path(__file__).parents[1] / "golden" / "cases"

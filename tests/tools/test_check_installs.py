@@ -7,9 +7,7 @@ from check_installs import (
     USES,
     check_extra,
     check_lowest,
-    closure,
     extras_for_users,
-    link,
     lowest,
     main,
     requirements,
@@ -32,22 +30,6 @@ def test_a_requirement_without_a_lowest_version_is_an_error() -> None:
     assert lowest(["a>=1.2,<2; python_version < '3.11'", "b[x]>=3"]) == ["a==1.2", "b==3"]
     with pytest.raises(ValueError, match="c<2 has no lower bound"):
         lowest(["c<2"])
-
-
-def test_the_base_has_what_no_extra_brings(tmp_path: Path) -> None:
-    link(closure("auricle")[1:], tmp_path / "base")
-    names = {path.name for path in (tmp_path / "base").iterdir()}
-    assert {"torch", "numpy", "pyarrow", "soundfile.py"} <= names
-    # Of extras, and of the environment of the tests.
-    assert not {"auricle", "matplotlib", "lhotse", "urllib3", "sklearn", "pytest"} & names
-    assert closure("auricle")[0].metadata["Name"] == "auricle"
-
-
-def test_torch_alone_comes_without_what_the_library_requires(tmp_path: Path) -> None:
-    link(closure("torch"), tmp_path / "torch")
-    names = {path.name for path in (tmp_path / "torch").iterdir()}
-    assert {"torch", "sympy"} <= names
-    assert not {"numpy", "pyarrow", "safetensors"} & names
 
 
 @pytest.mark.parametrize("keep", [True, False])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import auricle
 from auricle.errors import RecipeError
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.objectives.base import Loss, UnitTargets
 from auricle.objectives.hubert import HubertObjective
 from auricle.training import targets as subject

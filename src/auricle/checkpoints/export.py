@@ -22,7 +22,7 @@ from auricle.checkpoints.waveform_transformer import (
 from auricle.errors import AuricleError
 from auricle.files.atomic import write_whole_folder
 from auricle.frontends.log_mel import WHISPER_FFT_SAMPLES, WHISPER_HOP_SAMPLES
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.models.spectral_conformer import W2vBertConfig
 from auricle.models.waveform_transformer import (

@@ -20,7 +20,7 @@ from auricle.checkpoints.options import Options, build_config
 from auricle.checkpoints.pickle.unpickle import as_mapping
 from auricle.checkpoints.state_dicts import state_dict, weights_in
 from auricle.errors import CheckpointError
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.wav2vec import ConvEncoderConfig, VqWav2VecConfig
 from auricle.nn.conv_features import AggregatorConfig, ConvExtractorConfig
 from auricle.nn.quantizer import GumbelQuantizerConfig, KmeansQuantizerConfig

@@ -20,8 +20,7 @@ from auricle.audio.files import read_audio
 from auricle.audio.inputs import sample_paths
 from auricle.errors import AuricleError
 from auricle.files.atomic import refuse_used_folder, write_whole_folder
-from auricle.geometry import SAMPLE_RATE
-from auricle.info import FinalNorm
+from auricle.info import SAMPLE_RATE, FinalNorm
 from auricle.models.base import Encoder
 from auricle.models.spectral_transformer import SpectralBertConfig
 from auricle.optional import optional

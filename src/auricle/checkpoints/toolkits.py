@@ -28,7 +28,7 @@ from auricle.checkpoints.pickle.unpickle import read_legacy_checkpoint
 from auricle.checkpoints.state_dicts import in_float32, state_dict, weights_in
 from auricle.errors import CheckpointError
 from auricle.frontends import NemoMelConfig, SpeechBrainMelConfig
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 
 NEMO = "nemo"
 NEMO_CONFIG, NEMO_WEIGHTS = "model_config.yaml", "model_weights.ckpt"

@@ -19,7 +19,7 @@ from auricle.checkpoints.options import (
     rotary_rounding,
 )
 from auricle.checkpoints.state_dicts import state_dict
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.definition import Config, FeatureConfig
 from auricle.models.self_distilled import DinoSrConfig
 from auricle.models.waveform_transformer import WaveformEncoderConfig, WaveformTransformerConfig

@@ -172,6 +172,43 @@ def add_speech(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """Add labels of one's own and the folds that test them."""
+    labels = parser.add_argument_group("your own labels")
+    labels.add_argument("--labels", metavar="LABELS", help="table, folder, .ctm or text of Kaldi's")
+    labels.add_argument(
+        "--label-column", metavar="NAME", default="label", help="column of labels (default: label)"
+    )
+    labels.add_argument(
+        "--regression",
+        action="store_true",
+        help="predict numbers by ridge regression (R2, MAE, correlations), not classes",
+    )
+    labels.add_argument("--tier", metavar="NAME", help="tier of the TextGrids")
+    labels.add_argument(
+        "--frame-shift",
+        metavar="SECONDS",
+        type=positive_number,
+        default=0.01,
+        help="from one frame of a text of Kaldi's to the next (default: 0.01)",
+    )
+    labels.add_argument(
+        "--splits", metavar="TABLE", type=Path, help="table with the column split, or with groups"
+    )
+    labels.add_argument(
+        "--group",
+        metavar="COLUMN",
+        help="keep all of one value, such as a speaker, on one side of each split (default: "
+        "segments of a file together, other utterances each alone)",
+    )
+    labels.add_argument(
+        "--folds", metavar="N", type=count, default=5, help="parts to test in turn (default: 5)"
+    )
+    labels.add_argument(
+        "--seeds", metavar="N", type=count, default=3, help="draws of the folds (default: 3)"
+    )
+
+
 # Values: argparse calls these as `type=`, and prints what they raise as a usage error.
 
 

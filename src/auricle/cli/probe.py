@@ -6,12 +6,13 @@ import argparse
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from auricle.cli.options import (
     LAYER_HELP,
     MODEL_HELP,
     add_device,
+    add_labels,
     add_weights,
     check_folder,
     layer_argument,
@@ -22,16 +23,23 @@ from auricle.cli.options import (
 from auricle.errors import AuricleError
 
 if TYPE_CHECKING:
-    from auricle.corpus.utterance import Utterance
     from auricle.models.base import Encoder
     from auricle.probing.abx_report import AbxResult
     from auricle.probing.report import ProbeResult
     from auricle.probing.tasks import Task
 
-SUMMARY = "probe layers with linear classifiers, ABX and units"
+SUMMARY = "probe layers with your own labels, or with tasks"
 TEXT = """\
-Probe the layers of frozen encoders: train linear classifiers on them and measure their accuracy, or
-measure the ABX error of phones.
+Probe the layers of frozen encoders: train linear models on them and measure what they predict of
+unseen speech, with your own labels or on a task; or measure the ABX error of phones.
+
+Your own labels: --labels is a table (.csv .tsv .parquet .jsonl .json) with a column of files (path,
+file) or ids (id) and one of labels; columns start and end in seconds label segments. Or it labels
+frames: a folder of .TextGrid or .ctm files named like the audio, a .ctm, or a text of Kaldi's
+(utterance id id id ...; .ali), any of them .gz; a frame has the label that is there at its centre.
+A column split (train, test, dev) is used where there is one; else the utterances are drawn into
+--folds, stratified by label, with --group by a column such as the speaker. DIR receives
+results.json and results.png; a run that was killed goes on with the next model.
 
 Tasks with classifiers: phones (frames; librispeech/phones.tsv), words (means over time;
 arabic_words), speakers (means over time; librispeech, split speakers). FOLDER is the corpus or the
@@ -54,6 +62,11 @@ Needs more packages: pip install '.[probe]'.
 """
 EXAMPLES = """\
 examples:
+  auricle probe audio/ --labels table.csv --models fbank apc_mini --out results
+  auricle probe audio/ --labels table.csv --group speaker --model apc_mini --layers all
+  auricle probe audio/ --labels ages.tsv --label-column age --regression --model apc_mini
+  auricle probe audio/ --labels aligned/ --tier phones --model apc_mini
+  auricle probe audio/ --labels ali.1.gz --frame-shift 0.03 --splits splits.csv --model apc_mini
   auricle probe --models fbank,tera_mini --task words --data tests/data/words --out probes
   auricle probe --model tera --task phones --data corpora/librispeech --out probes
   auricle probe --models fbank,mel,tera --task phones,words,speakers --data corpora --out probes
@@ -66,11 +79,17 @@ LINEAR_TASKS = "phones, words, speakers"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the models, their layers, the tasks and the folders."""
+    """Add the audio, the models, their layers, the labels, the tasks and the folders."""
+    parser.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="*",
+        help="audio of --labels as extract takes it; none where the table has paths",
+    )
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     model.add_argument(
-        "--models", metavar="MODEL,...", type=words, help="several, compared in one table"
+        "--models", metavar="MODEL", nargs="+", type=words, help="several, after INPUT"
     )
     model.add_argument(
         "--units",
@@ -82,13 +101,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         metavar="TASK,...",
         type=words,
-        required=True,
+        default=[],
         help=f"{LINEAR_TASKS}, abx, or several of them; or units",
     )
     parser.add_argument(
         "--data",
         metavar="FOLDER",
-        required=True,
         help="the corpus of the task, or a list with its labels as columns",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder to write results to")
@@ -103,8 +121,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=whole_number,
         default=0,
-        help="seed of the split of each speaker's utterances into training and test (default: 0)",
+        help="seed of the folds of --labels, or of the halves of each speaker (default: 0)",
     )
+    add_labels(parser)
     _add_abx(parser)
     add_weights(parser)
     add_device(parser)
@@ -165,17 +184,15 @@ def run(arguments: argparse.Namespace) -> int:
     from auricle.probing.report import markdown_table, read_folder
     from auricle.probing.tasks import read_task
 
+    _settle(arguments)
+    if arguments.labels is not None:
+        return _run_labels(arguments)
     if arguments.units is not None or "units" in arguments.task:
         return _run_units(arguments)
     linear = [name for name in arguments.task if name != "abx"]
     if linear:
         check_classifier()
-    models = arguments.models or [arguments.model]
-    if len(models) > 1 and (arguments.checkpoint or arguments.config):
-        raise AuricleError(
-            "--checkpoint and --config are for one model; name checkpoints by their paths in "
-            "--models, or pass --model"
-        )
+    models = arguments.models
     out: Path | None = arguments.out
     if out is not None:
         check_folder(out)
@@ -186,8 +203,7 @@ def run(arguments: argparse.Namespace) -> int:
         read_folder(out)  # raises before any work where results cannot be added
     results: list[ProbeResult] = []
     for model in models:
-        arguments.model = model
-        encoder = load_encoder(arguments)
+        encoder = _load(arguments, model)
         layers = _layers(encoder, arguments.layers)
         results += [_probe(encoder, task, layers, model, out) for task in tasks]
         if abx is not None:
@@ -201,8 +217,84 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _settle(arguments: argparse.Namespace) -> None:
+    """Check what belongs together, and put the names of all models into `models`.
+
+    Raises:
+        AuricleError: An option lacks another, or excludes it.
+    """
+    named = [name for several in arguments.models or [] for name in several]
+    if len(set(named)) < len(named):
+        raise AuricleError(f"--models names a model twice: {' '.join(named)}")
+    arguments.models = named or [arguments.model]
+    if len(named) > 1 and (arguments.checkpoint or arguments.config):
+        raise AuricleError(
+            "--checkpoint and --config are for one model; name checkpoints by their paths in "
+            "--models, or pass --model"
+        )
+    if arguments.labels is not None:
+        if arguments.task or arguments.units:
+            raise AuricleError("--labels is a task of its own: leave out --task and --units")
+        arguments.inputs += [] if arguments.data is None else [arguments.data]
+        return
+    if arguments.data is None and len(arguments.inputs) == 1:
+        (arguments.data,) = arguments.inputs
+    elif arguments.inputs:
+        raise AuricleError("several inputs need --labels; a task takes one folder, as --data")
+    if arguments.data is None or not arguments.task:
+        raise AuricleError(
+            "nothing to measure: pass --labels LABELS, or --task TASK with --data FOLDER"
+        )
+
+
+def _run_labels(arguments: argparse.Namespace) -> int:
+    """Probe with labels of one's own, and print the scores of each model."""
+    from auricle.plotting.figures import check_plotting
+    from auricle.probing.own_labels import read_own_task
+    from auricle.probing.own_report import probe_models, score_lines, setting_lines, settings_of
+    from auricle.probing.probe import check_classifier
+
+    check_classifier()
+    out: Path | None = arguments.out
+    if out is not None:
+        check_folder(out)
+        check_plotting(out / "figure.png")
+    own = read_own_task(
+        arguments.labels,
+        arguments.inputs,
+        column=arguments.label_column,
+        is_regression=arguments.regression,
+        tier=arguments.tier,
+        frame_shift_seconds=arguments.frame_shift,
+        splits=arguments.splits,
+        group=arguments.group,
+        num_folds=arguments.folds,
+        num_seeds=arguments.seeds,
+        seed=arguments.seed,
+    )
+    settings = settings_of(own)
+    print("\n".join(setting_lines(settings)), flush=True)
+    layers = None if arguments.layers in (None, ["all"]) else arguments.layers
+    names = None if layers is None else [layer_argument(layer) for layer in layers]
+    wanted = [name for name in names or () if name is not None]
+    models = ((model, _load(arguments, model)) for model in arguments.models)
+    for result, was_kept in probe_models(own, models, layers=wanted or None, out=out):
+        print("", *score_lines(settings, result), sep="\n", flush=True)
+        if was_kept:
+            print("  measured by an earlier run")
+    if out is not None:
+        print(f"\nwrote results and a picture to {out}")
+    return 0
+
+
+def _load(arguments: argparse.Namespace, model: str) -> Encoder:
+    arguments.model = model
+    return load_encoder(arguments)
+
+
 def _run_units(arguments: argparse.Namespace) -> int:
     """Measure the worth of a file of units, print it and write the result."""
+    from auricle.probing.features import seconds_bar
     from auricle.probing.tasks import read_phones
     from auricle.probing.units import add_units, measure_units, read_units_results, units_lines
     from auricle.units.codebook import load_units
@@ -220,7 +312,7 @@ def _run_units(arguments: argparse.Namespace) -> int:
     _, utterances = read_phones(arguments.data)
     encoder = units.load_encoder(device=arguments.device)
     name = arguments.units.name
-    with _seconds_bar(f"{name}, units", utterances) as bar:
+    with seconds_bar(f"{name}, units", utterances) as bar:
         result = measure_units(encoder, units, utterances, name=name, on_seconds=bar.update)
     if out is not None:
         add_units(out, result)
@@ -241,10 +333,11 @@ def _probe(
     encoder: Encoder, task: Task, layers: list[str] | None, model: str, out: Path | None
 ) -> ProbeResult:
     """Probe an encoder on one task, with a progress bar; print and write the result."""
+    from auricle.probing.features import seconds_bar
     from auricle.probing.probe import probe
     from auricle.probing.report import add_result, layer_lines
 
-    with _seconds_bar(f"{model}, {task.name}", task.utterances) as bar:
+    with seconds_bar(f"{model}, {task.name}", task.utterances) as bar:
         result = probe(encoder, task, layers=layers, model=model, on_seconds=bar.update)
     if out is not None:
         add_result(out, result)
@@ -279,11 +372,11 @@ class _Abx:
         """Measure a model, with progress bars; print and write the result."""
         from tqdm import tqdm
 
-        from auricle.probing.abx_report import abx_lines, add_abx
-        from auricle.probing.probe import measure_abx
+        from auricle.probing.abx_report import abx_lines, add_abx, measure_abx
+        from auricle.probing.features import seconds_bar
 
         with (
-            _seconds_bar(f"{model}, abx", self._task.utterances) as seconds,
+            seconds_bar(f"{model}, abx", self._task.utterances) as seconds,
             tqdm(desc=f"{model}, scores", total=1.0, disable=None, leave=False) as scores,
         ):
             result = measure_abx(
@@ -305,13 +398,3 @@ class _Abx:
         from auricle.probing.abx_report import abx_table
 
         return abx_table(self._results)
-
-
-def _seconds_bar(name: str, utterances: Sequence[Utterance]) -> Any:
-    """A progress bar over the seconds of audio."""
-    from tqdm import tqdm
-
-    from auricle.corpus.reading import seconds_by_header
-
-    seconds = sum(seconds_by_header(utterance) or 0.0 for utterance in utterances)
-    return tqdm(desc=name, total=seconds, unit="s", unit_scale=True, disable=None, leave=False)

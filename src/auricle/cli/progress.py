@@ -121,7 +121,13 @@ def print_json(summary: Summary, out: str, elapsed: float) -> None:
     """Print all numbers of a run, or of a dry run, as an object of JSON."""
     print(
         json.dumps(
-            {"out": out, "elapsed_seconds": elapsed, **dataclasses.asdict(summary)}, indent=2
+            {
+                "out": out,
+                "elapsed_seconds": elapsed,
+                "waiting": summary.stages.waiting,
+                **dataclasses.asdict(summary),
+            },
+            indent=2,
         )
     )
 

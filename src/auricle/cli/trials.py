@@ -136,7 +136,7 @@ def _reports(encoder: Encoder) -> list[LayerReport]:
 
     from auricle.audio.files import read_audio
     from auricle.audio.inputs import sample_paths
-    from auricle.geometry import SAMPLE_RATE
+    from auricle.info import SAMPLE_RATE
     from auricle.nn.cpu.policy import reference_kernels
 
     wav, other = (read_audio(path, sample_rate=SAMPLE_RATE) for path in sample_paths()[:2])
@@ -214,8 +214,8 @@ example:
         from auricle.audio.inputs import sample_paths
         from auricle.extraction.writers.arrays import save_npy
         from auricle.files.atomic import write_whole
-        from auricle.geometry import SAMPLE_RATE
         from auricle.hub.load import load
+        from auricle.info import SAMPLE_RATE
         from auricle.plotting.api import listen, picture_of
         from auricle.plotting.figures import check_plotting, save_figure
 

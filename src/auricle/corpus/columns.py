@@ -131,6 +131,10 @@ class Columns:
         """True if a column holds paths."""
         return bool(self.of["path"])
 
+    def names_audio(self, *, takes_ids: bool) -> bool:
+        """True if a column names the audio: by its path or, with `takes_ids`, by its id."""
+        return self.has_path or (takes_ids and bool(self.of["id"]))
+
     @property
     def names(self) -> list[str]:
         """All names that have a meaning, as written."""
@@ -147,17 +151,17 @@ def read_columns(names: Iterable[object]) -> Columns:
     return _read_columns(tuple(name for name in names if isinstance(name, str)))
 
 
-def check_columns(names: list[str], path: str) -> Columns:
-    """The columns of a table of these names.
+def check_columns(names: list[str], path: str, *, takes_ids: bool = False) -> Columns:
+    """The columns of a table of these names; with `takes_ids` ids may stand in place of paths.
 
     Raises:
         AudioError: None holds paths, or a name that has a meaning comes twice.
     """
     columns = read_columns(names)
-    if not columns.has_path:
+    if not columns.names_audio(takes_ids=takes_ids):
         raise AudioError(
             f"{path} has the columns {', '.join(names) or '(none)'}; expected one of "
-            f"{', '.join(PATH_NAMES)} for the paths"
+            f"{', '.join(PATH_NAMES)} for the paths{', or id for ids' if takes_ids else ''}"
         )
     for name in columns.names:
         if names.count(name) > 1:

@@ -27,7 +27,7 @@ from auricle.corpus.listing import list_utterances
 from auricle.corpus.utterance import Listing, Problem, Utterance, id_reason
 from auricle.errors import AudioError, AuricleError, OutputError
 from auricle.files.atomic import LOCK_SUFFIX, locked
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.optional import optional
 
 FOLDER_PREFIX = "auricle-memory-"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import math
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -47,6 +50,11 @@ MAX_NAMES = 8
 _LabelRow: TypeAlias = tuple[tuple[str, str], Segment]
 """A labelled segment with the names of its utterance and channel, "" without one."""
 
+KALDI_FORMAT = (
+    "expected lines of an utterance and one id for each of its frames, as `ali-to-phones "
+    "--per-frame=true final.mdl 'ark:gunzip -c ali.1.gz|' ark,t:phones.ali` writes them"
+)
+
 FORMATS = (
     "expected lines of start, end and label with tabs between them (seconds; as Audacity exports "
     "them), a .ctm, or a .TextGrid"
@@ -74,14 +82,60 @@ def read_segments(
             the line), or holds several utterances, channels, tiers or speakers and none is chosen.
         MissingExtraError: A TextGrid needs praatio, which is not installed.
     """
-    if path.suffix.lower() == ".textgrid":
+    if _suffix(path) == ".textgrid":
         chosen = _choose_tier(_read_textgrid(path), path, tier)
         return tuple(_segment(one.start, one.end, one.label) for one in chosen.entries)
     rows = _read_rows(path)
-    if tier is not None and path.suffix.lower() != ".ctm":
+    if tier is not None and _suffix(path) != ".ctm":
         raise AudioError(f"{path} has no tiers: choose one of a .TextGrid or a .ctm only")
     found = _choose_rows(rows, path, recording or path.stem, channel, tier)
     return tuple(segment for _, segment in found)
+
+
+def read_alignments(path: Path, frame_shift_seconds: float) -> dict[str, tuple[Segment, ...]]:
+    """Read the labelled segments of many utterances, by the names that the file gives them.
+
+    A `.ctm` is NIST's. Anything else is text of Kaldi's, `utterance id id id ...` with one id for
+    each frame: frame k lasts from k to k + 1 times the frame shift, and a run of one id is one
+    segment. Both may be compressed (`.gz`).
+
+    Raises:
+        AudioError: The file cannot be read, has neither format (the message names the line), names
+            an utterance twice, or has several channels of one.
+    """
+    if _suffix(path) != ".ctm":
+        return _read_kaldi(path, frame_shift_seconds)
+    found: dict[str, list[Segment]] = {}
+    sides: dict[str, str] = {}
+    for (name, side), segment in _read_rows(path):
+        if sides.setdefault(name, side) != side:
+            raise AudioError(
+                f"{path} has the channels {sides[name]!r} and {side!r} of {name}: write those of "
+                "one channel into a file of their own"
+            )
+        found.setdefault(name, []).append(segment)
+    return {name: tuple(segments) for name, segments in found.items()}
+
+
+def _read_kaldi(path: Path, shift: float) -> dict[str, tuple[Segment, ...]]:
+    found: dict[str, tuple[Segment, ...]] = {}
+    for number, line in enumerate(_text_of(path, KALDI_FORMAT).splitlines(), start=1):
+        name, *frames = line.split() or [""]
+        if not name:
+            continue
+        if not frames or ";" in frames or name in found:
+            got = "the same utterance again" if name in found else f"{line[:60]!r}"
+            raise AudioError(f"{path}, line {number}: got {got}; {KALDI_FORMAT}")
+        segments, place = [], 0
+        for label, run in groupby(frames):
+            end = place + sum(1 for _ in run)
+            start, stop = (round(edge * shift, TIME_DECIMALS) for edge in (place, end))
+            segments.append(Segment(start=start, end=stop, label=label))
+            place = end
+        found[name] = tuple(segments)
+    if not found:
+        raise AudioError(f"{path} holds no labels: {KALDI_FORMAT}")
+    return found
 
 
 def check_labels(path: Path) -> None:
@@ -91,25 +145,38 @@ def check_labels(path: Path) -> None:
         AudioError: As `read_segments`.
         MissingExtraError: As `read_segments`.
     """
-    if path.suffix.lower() == ".textgrid":
+    if _suffix(path) == ".textgrid":
         _read_textgrid(path)
     else:
         _read_rows(path)
 
 
-def _read_rows(path: Path) -> list[_LabelRow]:
-    suffix = path.suffix.lower()
+def _suffix(path: Path) -> str:
+    """The suffix of a name in lower case, without .gz."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def _text_of(path: Path, expected: str) -> str:
+    """The text of a file, unpacked where its name ends in .gz.
+
+    Raises:
+        AudioError: It cannot be read, or is no text in UTF-8.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise AudioError(
-            f"cannot open {path}: {error.strerror}; check the path of the labels"
-        ) from error
+        data = path.read_bytes()
+        packed = path.name.lower().endswith(".gz")
+        return (gzip.decompress(data) if packed else data).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise AudioError(f"{path} is no text in UTF-8: {FORMATS}") from error
-    parse = _parse_ctm if suffix == ".ctm" else _parse_tabs
+        raise AudioError(f"{path} is no text in UTF-8: {expected}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"cannot open {path}: {reason}; check the path of the labels") from error
+
+
+def _read_rows(path: Path) -> list[_LabelRow]:
+    parse = _parse_ctm if _suffix(path) == ".ctm" else _parse_tabs
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(_text_of(path, FORMATS).splitlines(), start=1):
         if not line.strip() or line.startswith((";;", "#")) or _is_header(number, line):
             continue
         try:

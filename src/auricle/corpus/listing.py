@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import os
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from auricle.audio.files import read_header
 from auricle.audio.inputs import audio_suffixes
 from auricle.corpus.datasets import SCHEME, is_saved_dataset, list_dataset
 from auricle.corpus.folders import (
@@ -18,14 +20,23 @@ from auricle.corpus.folders import (
     list_audio,
 )
 from auricle.corpus.kaldi_lhotse import is_lhotse, list_cuts, list_kaldi
-from auricle.corpus.manifests import STANDARD_INPUT, list_fairseq, list_paths, open_text
-from auricle.corpus.tables import has_path_column, json_objects, list_table
+from auricle.corpus.manifests import (
+    STANDARD_INPUT,
+    Row,
+    RowError,
+    list_fairseq,
+    list_paths,
+    open_text,
+)
+from auricle.corpus.tables import has_path_column, json_objects, list_table, table_rows
 from auricle.corpus.utterance import (
     Lister,
     Listing,
     Problem,
     Scope,
     Utterance,
+    UtteranceNames,
+    id_of_part,
     unreadable,
     without_suffix,
 )
@@ -194,6 +205,80 @@ def refuse_problems(listing: Listing) -> None:
     if problems := listing.problems:
         more = "" if len(problems) == 1 else f"; {len(problems) - 1} more rows cannot be used"
         raise AudioError(f"{problems[0]}{more}")
+
+
+def label_rows(path: str) -> list[Row]:
+    """Rows of a table of labels, which name audio by path or id; AudioError where one is wrong."""
+    _, rows = table_rows(path, Scope(with_labels=True, is_strict=False, takes_ids=True))
+    found = []
+    for row in rows:
+        if isinstance(row, Problem):
+            raise AudioError(str(row))
+        found.append(row)
+    if not found:
+        raise AudioError(f"{path} has no rows below its line of names; expected one for each label")
+    return found
+
+
+def places_of_rows(
+    utterances: Sequence[Utterance], rows: Sequence[Row], table: str
+) -> list[int | None]:
+    """Index of the utterance that each row names, by path or id; AudioError where it is several."""
+    names = UtteranceNames(utterances)
+    folder = str(Path(table).absolute().parent)
+    return [names.find_first((row.path, row.id), folder) for row in rows]
+
+
+def with_labels(
+    utterances: Sequence[Utterance], rows: Sequence[Row], table: str
+) -> tuple[list[Utterance], int]:
+    """The utterances, or parts of them, that rows of a table name, each with its cells as labels.
+
+    Returns:
+        One utterance a row, and the number of utterances that no row names.
+
+    Raises:
+        AudioError: A row names audio that is not there, several utterances, or a part that lies
+            outside of its utterance.
+    """
+    places = places_of_rows(utterances, rows, table)
+    unknown = [row for row, place in zip(rows, places, strict=True) if place is None]
+    if unknown:
+        first = unknown[0]
+        raise AudioError(
+            f"{table} labels {len(unknown)} of {len(rows)} names that the audio lacks, the first "
+            f"{first.path or first.id!r} in line {first.line}; expected names such as "
+            f"{utterances[0].id!r}: add the audio, or delete these rows"
+        )
+    found = [place for place in places if place is not None]
+    parts = [_part(utterances[place], row, table) for place, row in zip(found, rows, strict=True)]
+    return parts, len(utterances) - len(set(found))
+
+
+def _part(one: Utterance, row: Row, table: str) -> Utterance:
+    """An utterance, or the segment of it that a row states, with the labels of the row."""
+    if row.complete is not None:  # times in samples, whose rate the file has
+        try:
+            row.complete(read_header(one.source))
+        except RowError as error:
+            raise AudioError(f"{table}, line {row.line}: {error}") from error
+    channel = one.channel if row.channel is None else row.channel
+    one = dataclasses.replace(one, labels={**one.labels, **row.labels}, channel=channel)
+    if row.start is None:
+        return one
+    end = None if row.seconds is None else row.start + row.seconds
+    rest = None if one.seconds is None else one.seconds - row.start
+    if rest is not None and (rest <= 0 or (row.seconds or 0.0) > rest):
+        raise AudioError(
+            f"{table}, line {row.line}: the segment from {row.start:g} s leaves {one.id}, of "
+            f"{one.seconds:g} s; give times from the start of the utterance, in seconds"
+        )
+    return dataclasses.replace(
+        one,
+        id=id_of_part(one.id, row.start, end),
+        start=one.start + row.start,
+        seconds=rest if row.seconds is None else row.seconds,
+    )
 
 
 def _list_one(text: str, input_format: str, scope: Scope) -> Listing:

@@ -68,19 +68,29 @@ def list_table(text: str, scope: Scope) -> Listing:
     Raises:
         AudioError: The table cannot be read or has no column of paths.
     """
+    manifest, rows = table_rows(text, scope)
+    return list_rows(rows, manifest, scope)
+
+
+def table_rows(text: str, scope: Scope) -> tuple[Manifest, Iterator[Row | Problem]]:
+    """A table and its rows as `list_table` reads them.
+
+    Raises:
+        AudioError: The table cannot be read or names no audio, also while rows are taken.
+    """
     path = os.path.abspath(text)  # noqa: PTH100 - a link keeps its place
     suffix = Path(path.removesuffix(".gz")).suffix.lower()
     folder = os.path.dirname(path)  # noqa: PTH120 - a link keeps its place
     manifest = Manifest(path=path, folder=folder, has_absolute_paths=suffix != ".tsv")
     if suffix == ".parquet":
-        rows = _parquet_rows(path, with_labels=scope.with_labels)
+        rows = _parquet_rows(path, scope)
     elif suffix in (".jsonl", ".json"):
         rows = json_objects(path)
     elif suffix in (".csv", ".tsv"):
-        rows = _text_rows(path, "\t" if suffix == ".tsv" else ",")
+        rows = _text_rows(path, "\t" if suffix == ".tsv" else ",", scope)
     else:
         raise AudioError(f"{path} ends in {suffix!r}; a table is .tsv .csv .parquet .jsonl .json")
-    return list_rows(_Reader(manifest, scope).read(rows), manifest, scope)
+    return manifest, _Reader(manifest, scope).read(rows)
 
 
 def has_path_column(first: str, second: str = "") -> bool:
@@ -158,14 +168,14 @@ def _json_object(text: str, path: str, line: int) -> dict[str, object] | Problem
     return Problem(manifest=path, line=line, reason=reason)
 
 
-def _text_rows(path: str, usual: str) -> Iterator[tuple[int, Cells | Problem]]:
+def _text_rows(path: str, usual: str, scope: Scope) -> Iterator[tuple[int, Cells | Problem]]:
     try:
         with open_text(path) as file:
             line = next((text for text in file if text.strip()), "")
             file.seek(0)
             if line.startswith(UTF_16_MARKS):
                 raise AudioError(f"{path} is UTF-16, as some spreadsheets write: save it as UTF-8")
-            delimiter = _delimiter(line, usual) or usual
+            delimiter = _delimiter(line, usual, takes_ids=scope.takes_ids) or usual
             has_quotes = delimiter != "\t" or usual != "\t" or line.startswith('"')
             taken: list[str] = []
             reader = csv.reader(
@@ -175,23 +185,19 @@ def _text_rows(path: str, usual: str) -> Iterator[tuple[int, Cells | Problem]]:
                 quoting=csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE,
             )
             names = [name.strip() for name in next((cells for cells in reader if any(cells)), [])]
-            check_columns(names, path)
+            check_columns(names, path, takes_ids=scope.takes_ids)
             taken.clear()
             for cells in reader:
                 reason = _open_quote(taken, delimiter)
                 taken.clear()
                 if not cells:
                     continue
+                line_num = reader.line_num
                 if len(cells) == len(names) and not reason:
-                    yield reader.line_num, dict(zip(names, cells, strict=True))
+                    yield line_num, dict(zip(names, cells, strict=True))
                     continue
-                reason = (
-                    reason or f"got {len(cells)} cells, expected {len(names)} as in the first line"
-                )
-                yield (
-                    reader.line_num,
-                    Problem(manifest=path, line=reader.line_num, reason=reason),
-                )
+                expected = f"got {len(cells)} cells, expected {len(names)} as in the first line"
+                yield line_num, Problem(manifest=path, line=line_num, reason=reason or expected)
     except (OSError, EOFError, csv.Error) as error:
         raise unreadable(path, error) from error
 
@@ -213,17 +219,17 @@ def _open_quote(lines: Sequence[str], delimiter: str) -> str:
     return ""
 
 
-def _delimiter(line: str, usual: str) -> str | None:
-    """The delimiter by which a line of names has a column of paths; the usual one comes first."""
+def _delimiter(line: str, usual: str, *, takes_ids: bool = False) -> str | None:
+    """The delimiter by which a line of names names audio; the usual one comes first."""
     for delimiter in (usual, *DELIMITERS):
         with suppress(csv.Error):
             names = next(csv.reader([line.strip("\r\n")], delimiter=delimiter), [])
-            if read_columns(names).has_path:
+            if read_columns(names).names_audio(takes_ids=takes_ids):
                 return delimiter
     return None
 
 
-def _parquet_rows(path: str, *, with_labels: bool) -> Iterator[tuple[int, Cells | Problem]]:
+def _parquet_rows(path: str, scope: Scope) -> Iterator[tuple[int, Cells | Problem]]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -231,7 +237,7 @@ def _parquet_rows(path: str, *, with_labels: bool) -> Iterator[tuple[int, Cells 
     try:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
-            columns = check_columns(schema.names, path)
+            columns = check_columns(schema.names, path, takes_ids=scope.takes_ids)
             for column in columns.of["path"]:
                 if pa.types.is_struct(schema.field(column.name).type):
                     raise AudioError(
@@ -239,7 +245,7 @@ def _parquet_rows(path: str, *, with_labels: bool) -> Iterator[tuple[int, Cells 
                         f"folder as hf-dataset://{os.path.dirname(path)}"  # noqa: PTH120 - keeps links
                     )
             kept = {*columns.names, *columns.passed_over, CLIENT_COLUMN} & set(schema.names)
-            for batch in file.iter_batches(columns=None if with_labels else sorted(kept)):
+            for batch in file.iter_batches(columns=None if scope.with_labels else sorted(kept)):
                 for cells in batch.to_pylist():
                     line += 1
                     yield line, cells
@@ -252,8 +258,8 @@ class _Reader:
 
     def __init__(self, manifest: Manifest, scope: Scope) -> None:
         self._manifest = manifest
+        self._scope = scope
         self._root = scope.root
-        self._with_labels = scope.with_labels
         self._has_clips = Path(manifest.folder, CLIPS).is_dir()
 
     def read(self, rows: Iterator[tuple[int, Cells | Problem]]) -> Iterator[Row | Problem]:
@@ -272,9 +278,10 @@ class _Reader:
     def _row(self, line: int, cells: Cells, columns: Columns) -> Row | Problem:
         source = name = ""
         try:
-            source = _path(_filled(cells, columns, "path"))
-            name = _id(_filled(cells, columns, "id"))
-            labels = labels_of(cells) if self._with_labels else NO_LABELS
+            paths, ids = _filled(cells, columns, "path"), _filled(cells, columns, "id")
+            source = _path(paths) if paths or not (ids and self._scope.takes_ids) else ""
+            name = _id(ids)
+            labels = labels_of(cells) if self._scope.with_labels else NO_LABELS
             row = Row(line=line, path=source, id=name, labels=labels)
             self._place(row, is_common_voice=CLIENT_COLUMN in cells)
             if columns.half is not None:

@@ -1,14 +1,15 @@
-"""Utterance: the record of audio to extract, train on, probe or plot; its id; listings of them."""
+"""Utterance: the record of audio to extract, train on, probe or plot; its id and its names."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from auricle.audio.inputs import AUDIO_SUFFIXES
 from auricle.errors import AudioError
 
 Container: TypeAlias = Literal["file", "tar", "dataset", "stream"]
@@ -147,6 +148,7 @@ class Scope:
         with_labels: Fill `Utterance.labels`.
         is_strict: Check that files exist, that they lie below the root or their list's folder, and
             that ids can be names of files.
+        takes_ids: Let a row of a table name its audio by an id alone, as one of labels does.
     """
 
     root: Path | None = None
@@ -154,6 +156,7 @@ class Scope:
     ids_by_path: bool = False
     with_labels: bool = False
     is_strict: bool = True
+    takes_ids: bool = False
 
 
 def labels_of(cells: Mapping[str, object]) -> dict[str, str]:
@@ -242,3 +245,76 @@ def id_of_part(name: str, start: float, end: float | None) -> str:
     """The id of a part of a file whose list names none: the file's, and the part's milliseconds."""
     marks = [start] if end is None else [start, end]
     return "-".join([name, *(f"{round(1000 * mark):09d}" for mark in marks)])
+
+
+class UtteranceNames:
+    """Utterances by the names that tables and alignments give them.
+
+    A name is the id, or as many of the last parts of the id or of the file's path as the writer of
+    the table cared to state, with or without the suffix of an audio file.
+    """
+
+    def __init__(self, utterances: Sequence[Utterance]) -> None:
+        self._utterances = utterances
+        self._by_id: dict[str, list[int]] = {}
+        self._by_last: dict[str, dict[int, None]] = {}
+        for index, one in enumerate(utterances):
+            self._by_id.setdefault(one.id, []).append(index)
+            for parts in self._parts_of(one):
+                self._by_last.setdefault(parts[-1], {})[index] = None
+
+    def find(self, name: str, folder: str = "", *, is_longer: bool = False) -> int | None:
+        """Index of the utterance of a name; None where there is none.
+
+        Args:
+            name: An id or a path, relative ones also below `folder`.
+            folder: Folder of the table that names it.
+            is_longer: Take also names that have more parts than the id, such as those of files of
+                labels that lie in folders of their own.
+
+        Raises:
+            AudioError: The name means several utterances.
+        """
+        if exact := self._by_id.get(name):
+            return self._only(exact, name)
+        below = os.path.join(folder, name) if name.startswith(("./", "../")) else name  # noqa: PTH118 - text
+        parts = _parts(below)
+        near = self._by_last.get(parts[-1], {})
+        found = [i for i in near if any(_ends(own, parts) for own in self._parts_of_index(i))]
+        if not found and is_longer:
+            found = [i for i in near if _ends(parts, _parts(self._utterances[i].id))]
+        return self._only(found, name) if found else None
+
+    def find_first(self, names: Sequence[str], folder: str) -> int | None:
+        """As `find`, of the first of these names that there is; "" is no name."""
+        found = (self.find(name, folder) for name in names if name)
+        return next((place for place in found if place is not None), None)
+
+    def _parts_of_index(self, index: int) -> list[tuple[str, ...]]:
+        return self._parts_of(self._utterances[index])
+
+    @staticmethod
+    def _parts_of(one: Utterance) -> list[tuple[str, ...]]:
+        path = one.member if one.container == "tar" else os.path.abspath(one.source)  # noqa: PTH100 - keeps links
+        return [_parts(one.id), *([_parts(path)] if one.container in ("file", "tar") else [])]
+
+    def _only(self, found: list[int], name: str) -> int:
+        if len(found) > 1:
+            first, second = (self._utterances[index].id for index in found[:2])
+            raise AudioError(
+                f"{name!r} means {len(found)} utterances, such as {first!r} and {second!r}: name "
+                "it by its whole id"
+            )
+        return found[0]
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The parts of a path or an id, without the suffix of an audio file."""
+    plain = os.path.normpath(name).replace(os.sep, "/")
+    stem = without_suffix(plain)
+    is_audio = plain.removeprefix(stem).lower() in AUDIO_SUFFIXES
+    return tuple((stem if is_audio else plain).split("/"))
+
+
+def _ends(parts: tuple[str, ...], last: tuple[str, ...]) -> bool:
+    return parts[-len(last) :] == last

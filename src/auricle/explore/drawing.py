@@ -16,8 +16,8 @@ from auricle.audio.files import read_audio
 from auricle.corpus.labels import check_segments, read_segments
 from auricle.errors import AudioError, AuricleError
 from auricle.explore.choices import describe_excess
-from auricle.geometry import SAMPLE_RATE
 from auricle.hub.load import load
+from auricle.info import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.plotting.analysis import DrawnUtterance
 from auricle.plotting.api import Speech, comparison_of, picture_of

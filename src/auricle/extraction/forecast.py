@@ -17,7 +17,7 @@ from auricle.extraction.run import HEADER_THREADS, Progress, Summary
 from auricle.extraction.selection import Selection, Windows
 from auricle.extraction.sources import compare
 from auricle.extraction.worker import Stages
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.store.index import read_part
 from auricle.store.writer import StoreWriter

@@ -27,7 +27,7 @@ from auricle.corpus.reading import fingerprint, read_utterance
 from auricle.corpus.utterance import Utterance
 from auricle.errors import AudioError
 from auricle.extraction.plan import Timed
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 
 Decoded: TypeAlias = list[tuple[Utterance, "NDArray[np.float32] | AudioError"]]
 """Audio of a batch; arrays, because tensors of other processes would take a file handle each."""

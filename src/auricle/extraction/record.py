@@ -17,9 +17,8 @@ from auricle.corpus.utterance import Problem, Utterance
 from auricle.errors import AuricleError, ExtractionError, StoreError
 from auricle.extraction.selection import Selection
 from auricle.files.safetensors import raw_bytes
-from auricle.geometry import SAMPLE_RATE
 from auricle.inference.approximate import precision_of
-from auricle.info import FinalNorm
+from auricle.info import SAMPLE_RATE, FinalNorm
 from auricle.models.base import Encoder
 from auricle.models.outputs import Pool
 from auricle.store.folder import Folder

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from auricle.errors import AuricleError
-from auricle.geometry import SAMPLE_RATE, FrameGeometry
 from auricle.inference.approximate import window_codes, window_layers
-from auricle.info import FinalNorm, LayerInfo
+from auricle.info import SAMPLE_RATE, FinalNorm, FrameGeometry, LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.outputs import Pool, pool_frames
 from auricle.store.index import ITEM_BYTES

@@ -19,7 +19,7 @@ from auricle.errors import AudioError, AuricleError, ExtractionError
 from auricle.extraction.pipeline import BackgroundWriter, Decoded, decode_batch, decoding_ahead
 from auricle.extraction.plan import PlannedShard
 from auricle.extraction.selection import Selection
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.store.segments import Result, Segments
 from auricle.store.writer import StoreWriter
@@ -62,13 +62,22 @@ class Stages:
         setattr(self, stage, getattr(self, stage) + time.perf_counter() - start)
 
     @property
+    def waiting(self) -> float:
+        """Share of the time in which the model waited for audio or for writes; 0 before it ran."""
+        total = self.decoding + self.encoding + self.writing
+        return (self.decoding + self.writing) / total if total else 0.0
+
+    @property
     def summary(self) -> str:
-        """Bottleneck of the run, and the share of each stage in its time."""
+        """Bottleneck of the run, the share of each stage in its time, and that of waiting."""
         shares = {"decoding": self.decoding, "model": self.encoding, "writing": self.writing}
         total = sum(shares.values()) or 1.0
         bottleneck = max(shares, key=lambda name: shares[name])
         percents = ", ".join(f"{name} {100 * s / total:.0f} %" for name, s in shares.items())
-        return f"bottleneck: {bottleneck} (time: {percents})"
+        return (
+            f"bottleneck: {bottleneck} (time: {percents}); the model waited "
+            f"{100 * self.waiting:.1f} %"
+        )
 
 
 class LoadOn(Protocol):

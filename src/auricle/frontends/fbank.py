@@ -15,13 +15,15 @@ from auricle.frontends.framing import (
     append_deltas,
     cmvn,
     constant,
+    is_plain,
     magnitudes,
+    numpy_cmvn,
     padded_cmvn,
     padded_deltas,
     padded_mean,
     transform_windows,
 )
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 
 # Kaldi floors energies at float32's machine epsilon before the logarithm (feature-fbank.cc).
 ENERGY_FLOOR = 2.0**-23
@@ -73,7 +75,8 @@ class FbankConfig(
         stack: Neighbouring frames that are laid side by side into one, the earliest first; what
             is left over at the end counts in the statistics and is dropped (`stride` ibid.).
         sample_scale: Factor of the samples (2^15 ibid., for the range of 16-bit integers).
-        double_precision: Whether to compute in float64 up to the logarithm, as ibid.
+        double_precision: Whether to compute in float64 up to the logarithm, but for the spectrum,
+            which is rounded to float32, and to sum in NumPy's order, as ibid.
         sample_rate: Of the waveforms, in Hz (`sample_frequency`).
     """
 
@@ -208,15 +211,15 @@ def _features(waveform: Tensor, config: FbankConfig) -> Tensor:
         features = features - features.mean(0, keepdim=True)
     features = append_deltas(features, order=config.delta_order, window=config.delta_window)
     if config.cmvn:
-        # transformers' features are (D, T) in memory, which changes the order of summation.
-        is_transposed = config.double_precision
-        features = cmvn(
-            features.T.contiguous() if is_transposed else features,
-            time_dim=1 if is_transposed else 0,
+        normalise = cmvn
+        if config.double_precision and is_plain(features):
+            normalise = numpy_cmvn
+        features = normalise(
+            features,
+            time_dim=0,
             epsilon=config.cmvn_epsilon,
             in_variance=config.epsilon_in_variance,
         )
-        features = features.T if is_transposed else features
     return _stacked(features, config)
 
 
@@ -266,7 +269,7 @@ def _filterbank(frames: Tensor, *, window: Tensor, filters: Tensor, config: Fban
         # The first sample is its own predecessor.
         previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
         frames = frames - config.preemphasis * previous
-    spectrum = magnitudes(frames * window, size=config.fft_samples)
+    spectrum = magnitudes(frames * window, size=config.fft_samples, single=config.double_precision)
     if config.use_power:
         spectrum = spectrum.pow(2.0)
     energies = spectrum @ filters

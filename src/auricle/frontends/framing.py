@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from auricle.errors import AudioError
 
 if TYPE_CHECKING:
-    from auricle.geometry import FrameGeometry, IntOrTensor
+    from auricle.info import FrameGeometry, IntOrTensor
 
 
 BLOCK_FRAMES = 16_384
@@ -175,9 +176,15 @@ def constant(make: Callable[..., Tensor], *arguments: object) -> Tensor:
     return make(*arguments)
 
 
-def magnitudes(windows: Tensor, *, size: int) -> Tensor:
-    """Magnitude spectrum (..., size // 2 + 1) of windows (..., samples), zero-padded to `size`."""
+def magnitudes(windows: Tensor, *, size: int, single: bool = False) -> Tensor:
+    """Magnitude spectrum (..., size // 2 + 1) of windows (..., samples), zero-padded to `size`.
+
+    With `single` the spectrum of float64 windows is rounded to float32, and its magnitudes are
+    float64 again, as `transformers.audio_utils.spectrogram` has them.
+    """
     spectrum: Tensor = torch.fft.rfft(windows, n=size)
+    if single and spectrum.dtype == torch.complex128:
+        spectrum = spectrum.to(torch.complex64).to(torch.complex128)
     return spectrum.abs()
 
 
@@ -234,6 +241,31 @@ def cmvn(features: Tensor, *, time_dim: int, epsilon: float, in_variance: bool =
         return (centred / divisor).masked_fill(is_constant, 0.0)
     # In place, since no backward pass needs the deviations.
     return centred.div_(divisor).masked_fill_(is_constant, 0.0)
+
+
+def is_plain(features: Tensor) -> bool:
+    """True for values on the CPU that neither a backward pass nor a tracer follows."""
+    return (
+        type(features) is Tensor
+        and features.device.type == "cpu"
+        and not features.requires_grad
+        and not torch.compiler.is_compiling()
+    )
+
+
+def numpy_cmvn(
+    features: Tensor, *, time_dim: int, epsilon: float, in_variance: bool = False
+) -> Tensor:
+    """`cmvn` of plain features, equal to NumPy's to the bit, constant dimensions included.
+
+    Time is last in memory, as in transformers, which decides the order of summation: where frames
+    are few and alike, its rounding is a large part of what is left.
+    """
+    values = features.movedim(time_dim, -1).contiguous().numpy()
+    mean, variance = values.mean(-1, keepdims=True), values.var(-1, keepdims=True, ddof=1)
+    offset = values.dtype.type(epsilon)
+    divisor = np.sqrt(variance + offset) if in_variance else np.sqrt(variance) + offset
+    return torch.from_numpy((values - mean) / divisor).movedim(-1, time_dim)
 
 
 def _divisor(std: Tensor, epsilon: float, in_variance: bool) -> Tensor:

@@ -25,7 +25,7 @@ from auricle.frontends.framing import (
     padded_deltas,
     transform_windows,
 )
-from auricle.geometry import SAMPLE_RATE, FrameGeometry, Window
+from auricle.info import SAMPLE_RATE, FrameGeometry, Window
 
 EPSILON = 1e-10  # added to the level, in the logarithm and to CMVN's deviation by the original code
 MFCC_LOG_OFFSET = 1e-6  # torchaudio.transforms.MFCC with log_mels

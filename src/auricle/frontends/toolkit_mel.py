@@ -25,7 +25,7 @@ from auricle.frontends.framing import (
     transform_windows,
 )
 from auricle.frontends.log_mel import slaney_triangles
-from auricle.geometry import SAMPLE_RATE, FrameGeometry, Window
+from auricle.info import SAMPLE_RATE, FrameGeometry, Window
 
 NEMO_LOG_OFFSET = 2.0**-24
 """Added to the power of a band before the logarithm (`log_zero_guard_value`)."""

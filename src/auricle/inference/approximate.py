@@ -19,12 +19,11 @@ from torch import Tensor, nn
 
 from auricle.audio.inputs import Waveform, as_waveforms, checked_pad_short
 from auricle.errors import AuricleError, warn_deprecated
-from auricle.geometry import SAMPLE_RATE, FrameGeometry
-from auricle.info import FinalNorm, LayerInfo
+from auricle.info import SAMPLE_RATE, FinalNorm, FrameGeometry, LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.outputs import stacked
+from auricle.nn.conv import Linear
 from auricle.nn.cpu import prepack
-from auricle.nn.linear import Linear
 
 MAX_BATCH_SECONDS = 120.0
 """Audio of windows that are encoded at once, or one window that is longer."""

@@ -16,10 +16,17 @@ from torch import Tensor, nn
 
 from auricle.audio.inputs import as_waveforms
 from auricle.errors import AudioError, AuricleError
-from auricle.geometry import SAMPLE_RATE
-from auricle.inference.norms import Measuring, Moments, NormFunction, fixed, running
-from auricle.inference.stages import CODES, Stage, Step
-from auricle.info import LayerInfo, ModelInfo
+from auricle.inference.stages import (
+    CODES,
+    Moments,
+    NormFunction,
+    RunningMoments,
+    Stage,
+    Step,
+    StreamNorm,
+    running,
+)
+from auricle.info import SAMPLE_RATE, LayerInfo, ModelInfo
 from auricle.nn.cpu.policy import first_change
 
 if TYPE_CHECKING:
@@ -285,3 +292,27 @@ def _check_mode(encoder: StreamingEncoder) -> None:
             f"{encoder.info.name} is in training mode, where dropout and batch norms act on what "
             "a stream cannot know: call encoder.eval() first"
         )
+
+
+def fixed(norm: StreamNorm, moments: Moments) -> NormFunction:
+    """The norm by moments (G, 1) that are the same for all frames."""
+
+    def normalised(x: Tensor) -> Tensor:
+        there = Moments(moments.mean.to(x.device), moments.variance.to(x.device))
+        return norm.normalised(x, there)
+
+    return normalised
+
+
+class Measuring:
+    """Identity on frames that records the moments of all frames it was given."""
+
+    def __init__(self, norm: StreamNorm) -> None:
+        self._running = RunningMoments(norm)
+        self.moments: Moments | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[2]:
+            last = self._running.push(x)
+            self.moments = Moments(last.mean[:, -1:].clone(), last.variance[:, -1:].clone())
+        return x

@@ -12,10 +12,9 @@ from torch import Tensor
 from auricle.audio.inputs import Waveform, as_waveforms, checked_pad_short
 from auricle.errors import AuricleError, warn_deprecated
 from auricle.frontends import FbankConfig
-from auricle.geometry import SAMPLE_RATE
 from auricle.inference.session import StreamSession, StreamStatistics, measured
 from auricle.inference.stages import Step, feature_step
-from auricle.info import FinalNorm
+from auricle.info import SAMPLE_RATE, FinalNorm
 from auricle.models.definition import EncoderDefinition, FeatureConfig
 from auricle.models.outputs import PaddedEncoder, Pool, batches_of, collate, pool_frames, stacked
 from auricle.nn.batch import (
@@ -28,6 +27,7 @@ from auricle.nn.batch import (
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import is_traced
 from auricle.nn.layers import reaching
+from auricle.nn.transformer import TransformerLayer
 
 
 class Encoder(EncoderDefinition):
@@ -227,6 +227,20 @@ class Encoder(EncoderDefinition):
         """
         self.check_final_norm(final_norm)
         return PaddedEncoder(self, self.layer_info(layer).name, final_norm)
+
+    def checkpoint_layers(self, is_on: bool = True) -> None:
+        """Keep only inputs of Transformer layers for the backward pass, which computes the rest.
+
+        Training takes less memory and about a third more time; numbers are the same.
+
+        Raises:
+            AuricleError: The encoder has no such layers.
+        """
+        layers = [part for part in self.modules() if isinstance(part, TransformerLayer)]
+        if not layers:
+            raise AuricleError(f"{self.family} has no Transformer layers to compute again")
+        for layer in layers:
+            layer.is_recomputed = is_on
 
     def codes(
         self,

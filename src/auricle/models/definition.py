@@ -15,15 +15,23 @@ from auricle.audio.files import checked_rate
 from auricle.errors import AuricleError
 from auricle.files.safetensors import NativeCheckpoint, write_native
 from auricle.frontends import FrontendConfig
-from auricle.geometry import SAMPLE_RATE, num_resampled
-from auricle.info import FinalNorm, LayerInfo, ModelInfo, Paper, Provenance, ReceptiveField
+from auricle.info import (
+    SAMPLE_RATE,
+    FinalNorm,
+    LayerInfo,
+    ModelInfo,
+    Paper,
+    Provenance,
+    ReceptiveField,
+    num_resampled,
+)
 from auricle.models.outputs import LayerChoice
 from auricle.nn.batch import Batch, Layout
 from auricle.nn.cpu.policy import first_change
 
 if TYPE_CHECKING:
-    from auricle.geometry import IntOrTensor
     from auricle.inference.stages import Step
+    from auricle.info import IntOrTensor
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -269,12 +277,7 @@ class EncoderDefinition(LayerChoice):
         """Middle of the receptive field of each frame, in seconds, one hop apart.
 
         Those of `frame_times`, without clipping to the waveform: so they are evenly spaced, and
-        the first or last may lie outside of it where an encoder pads.
-
-        Args:
-            num_samples: As in `frame_times`.
-            layer: As in `frame_times`.
-            sample_rate: As in `frame_times`.
+        the first or last may lie outside of it where an encoder pads. Arguments are the same.
 
         Returns:
             Tensor (frames,), float64.

@@ -11,17 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig
-from auricle.geometry import FrameGeometry, Window
 from auricle.inference.stages import Step
-from auricle.info import LayerInfo
+from auricle.info import FrameGeometry, LayerInfo, Window
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Lengths, pad_rows, padding_mask, zero_padding
-from auricle.nn.conv import Conv1d, as_windows, frame_windows
+from auricle.nn.conv import Conv1d, Linear, as_windows, frame_windows
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import HaloChunk, halo_chunks, may_overwrite
-from auricle.nn.layers import ACTIVATIONS, check_depth
-from auricle.nn.linear import Linear
+from auricle.nn.layers import ACTIVATIONS, check_depth, dropout
 from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.quantizer import CodebookConfig, LogitQuantizer, check_codebook_widths
 
@@ -116,7 +114,7 @@ class NpcBlock(nn.Module):
         y = self.activation(y if self.bn1 is None else over_valid_frames(self.bn1, y, num_frames))
         y = self.linear(y)
         y = y if self.bn2 is None else over_valid_frames(self.bn2, y, num_frames)
-        y = F.dropout(y, self.dropout, self.training)
+        y = dropout(y, self.dropout, self.training)
         return self.activation(y + x if self.residual else y)
 
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from auricle.audio.inputs import Waveform, as_waveforms
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.geometry import SAMPLE_RATE
-from auricle.info import FinalNorm, LayerInfo
+from auricle.info import SAMPLE_RATE, FinalNorm, LayerInfo
 from auricle.nn.batch import length_groups
 from auricle.nn.cpu.policy import takes_one_by_one
 
@@ -285,6 +284,12 @@ def pool_frames(x: Tensor, pool: Pool) -> Tensor:
         spread, mean = torch.std_mean(x, dim=0, correction=0, keepdim=True)
         return torch.cat([mean, spread], dim=1)
     raise AuricleError(f"pool must be one of {', '.join(get_args(Pool))}, but is {pool!r}")
+
+
+def fitted(frames: Tensor, size: int) -> Tensor:
+    """The first `size` frames (T, D), the last one repeated where there are fewer."""
+    missing = size - len(frames)
+    return torch.cat([frames, frames[-1:].expand(missing, -1)]) if missing > 0 else frames[:size]
 
 
 def weighted_sum(states: Sequence[Tensor], weights: Tensor, *, normalize: bool = False) -> Tensor:

@@ -8,17 +8,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry, Window
 from auricle.inference.stages import Step
-from auricle.info import LayerInfo
+from auricle.info import FrameGeometry, LayerInfo, Window
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.batch import Batch, Layout, Lengths, as_ints, frames_of
-from auricle.nn.conv import Conv1d, SincConv, average_groups, partial_averages, reflect_pad
+from auricle.nn.conv import Conv1d, SincConv, reflect_pad
 from auricle.nn.cpu.policy import HaloChunk, halo_chunks, map_chunks
 from auricle.nn.layers import check_depth
 from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.recurrent import QrnnStack
+from auricle.nn.subsampling import average_groups, partial_averages
 
 PASE_KERNEL_SIZES = (251, 20, 11, 11, 11, 11, 11, 11)
 PASE_STRIDES = (1, 10, 2, 1, 2, 1, 2, 2)

@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig
-from auricle.geometry import FrameGeometry, Window
-from auricle.inference.norms import NormFunction, StreamGroupNorm
 from auricle.inference.stages import (
     CODES,
+    NormFunction,
     PerFrame,
     Recurrent,
     Stage,
     Step,
+    StreamGroupNorm,
     StreamWindows,
     convolved,
 )
-from auricle.info import LayerInfo
+from auricle.info import FrameGeometry, LayerInfo, Window
 from auricle.models.base import Encoder, FeatureEncoder
 from auricle.models.definition import Config, FeatureConfig
 from auricle.nn.batch import Batch, Layout, Lengths, frames_of, pad_rows, padding_mask, zero_padding
@@ -187,6 +187,9 @@ WINDOWS = (
 )
 """The convolutions; 160 samples from frame to frame (arXiv:1807.03748, section 3.1)."""
 
+MIN_TRAINED_CHANNELS = 128
+"""From so many channels on, training on the CPU convolves by products."""
+
 Norm = Literal["layer", "batch", "instance", "none"]
 Recurrence = Literal["lstm", "gru", "rnn"]
 
@@ -250,6 +253,7 @@ class CpcBlock(StackModule):
         self.conv = Conv1d(
             input_dim, self.dim, window.size, stride=window.stride, padding=window.pad_left
         )
+        self.conv.trains_by_products = input_dim >= MIN_TRAINED_CHANNELS
         self.norm = _norm_layer(config.norm, self.dim)
         self.norm_kind = config.norm
 

@@ -15,8 +15,8 @@ from auricle.models.waveform_transformer import (
 )
 from auricle.nn.attention import AlibiConfig
 from auricle.nn.batch import Batch
+from auricle.nn.conv import Linear
 from auricle.nn.conv_positions import ConvPositionConfig
-from auricle.nn.linear import Linear
 from auricle.nn.transformer import TransformerConfig
 from auricle.nn.waveform_extractor import ExtractorConfig
 

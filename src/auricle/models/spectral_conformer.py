@@ -5,18 +5,17 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig, NemoMelConfig, SpeechBrainMelConfig
-from auricle.geometry import FrameGeometry
-from auricle.info import FinalNorm, LayerInfo
+from auricle.info import FinalNorm, FrameGeometry, LayerInfo
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Layout, Lengths, frames_of
 from auricle.nn.conformer import Conformer, ConformerConfig
+from auricle.nn.conv import Linear
 from auricle.nn.cpu.policy import map_chunks, may_pack
-from auricle.nn.linear import Linear
+from auricle.nn.layers import dropout
 from auricle.nn.relative_positions import DistanceConfig
 from auricle.nn.subsampling import (
     Reflecting,
@@ -122,7 +121,7 @@ class SpectralConformer(FeatureEncoder, abc.ABC):
         x = self.projected(features.values, lengths)
         if self.subsampling is not None:
             lengths = frames_of(self.subsampling.geometry, lengths)
-        layout = Layout(lengths, is_packed=may_pack(lengths, self.conformer))
+        layout = Layout(lengths, is_packed=may_pack(x, lengths, self.conformer))
         # A stack in the place of ours need not know of the norm.
         options = {} if final_norm == "keep" else {"final_norm": final_norm}
         states = self.conformer(x, layout, **options)
@@ -174,7 +173,7 @@ class W2vBert(SpectralConformer):
         frame_bytes = 2 * features.shape[0] * width * features.element_size()
         parts = (self.projection_norm, self.projection)
         x = map_chunks(project, features.shape[1], frame_bytes, parts)
-        return F.dropout(x, self.config.projection_dropout, self.training)
+        return dropout(x, self.config.projection_dropout, self.training)
 
 
 class ParakeetConfig(SpectralConformerConfig, frozen=True, kw_only=True):

@@ -10,7 +10,6 @@ from typing import Literal
 
 import msgspec
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.frontends import FbankConfig, LogMelConfig
@@ -18,9 +17,9 @@ from auricle.info import LayerInfo
 from auricle.models.base import FeatureEncoder
 from auricle.models.definition import FeatureConfig
 from auricle.nn.batch import Batch, Layout, as_ints, pad_rows
+from auricle.nn.conv import Linear
 from auricle.nn.cpu.policy import acts, is_traced, map_chunks, may_pack
-from auricle.nn.layers import check_depth
-from auricle.nn.linear import Linear
+from auricle.nn.layers import check_depth, dropout
 from auricle.nn.transformer import TransformerLayer
 
 POSITION_BASE = 10_000.0
@@ -116,6 +115,8 @@ def sinusoidal_positions(num_frames: int, dim: int, *, start: int = 0) -> Tensor
 class BertEncoder(nn.Module):
     """Spectral frames to hidden states: linear, positions, norm, layers."""
 
+    trains_packed = True
+
     def __init__(self, config: BertConfig, *, input_dim: int) -> None:
         super().__init__()
         self.config = config
@@ -145,8 +146,7 @@ class BertEncoder(nn.Module):
 
         Args:
             features: (B, T, input_dim), padded, whatever the layout is.
-            layout: Lengths of the utterances, and the layout of what is returned. Packed is for
-                inference.
+            layout: Lengths of the utterances, and the layout of what is returned.
 
         Returns:
             Padded (B, T, D) or packed (1, N, D).
@@ -159,7 +159,7 @@ class BertEncoder(nn.Module):
         if limit and features.shape[1] > limit and max(as_ints(layout.lengths)) > limit:
             yield from self._forward_chunks(features, layout)
             return
-        x = F.dropout(self._embed(features), self.config.hidden_dropout, self.training)
+        x = dropout(self._embed(features), self.config.hidden_dropout, self.training)
         del features
         if layout.is_packed:
             x = layout.pack(x)
@@ -247,7 +247,7 @@ class SpectralBert(FeatureEncoder):
 
     def encode(self, batch: Batch, wanted: frozenset[str]) -> Iterator[tuple[str, Batch]]:
         features = self.features(batch)
-        is_packed = may_pack(features.lengths, self.bert)
+        is_packed = may_pack(features.values, features.lengths, self.bert)
         layout = Layout(features.lengths, is_packed=is_packed)
         states = self.bert(features.values, layout)
         del batch, features

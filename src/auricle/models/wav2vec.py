@@ -6,19 +6,18 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.geometry import FrameGeometry
-from auricle.inference.norms import NormFunction, StreamGroupNorm
 from auricle.inference.stages import (
     CODES,
     AggregatorStage,
     ExtractorStage,
+    NormFunction,
     PerFrame,
     Step,
+    StreamGroupNorm,
 )
-from auricle.info import LayerInfo
+from auricle.info import FrameGeometry, LayerInfo
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.batch import Batch, Lengths, frames_of
@@ -30,6 +29,7 @@ from auricle.nn.conv_features import (
     ConvExtractorConfig,
     ExtractorLayer,
 )
+from auricle.nn.layers import dropout
 from auricle.nn.norms import normalized
 from auricle.nn.quantizer import (
     GumbelQuantizer,
@@ -132,7 +132,7 @@ class ConvEncoder(Encoder):
 
     def contexts(self, frames: Tensor, num_frames: Lengths) -> Iterator[tuple[str, Batch]]:
         """Yield the aggregator's layers (B, T, D) by name, for frames (B, D, T)."""
-        x = F.dropout(frames, self.config.frame_dropout, self.training)
+        x = dropout(frames, self.config.frame_dropout, self.training)
         outputs = self.aggregator(x, num_frames)
         del frames, x  # long ones make room for what comes next
         windows = self.config.aggregator.windows

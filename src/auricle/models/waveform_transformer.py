@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from auricle.info import FinalNorm, LayerInfo
@@ -15,9 +16,10 @@ from auricle.models.definition import Config
 from auricle.nn.attention import RelativePositionConfig
 from auricle.nn.batch import Batch, Layout, frames_of
 from auricle.nn.conformer import Conformer, ConformerConfig
+from auricle.nn.conv import Linear
 from auricle.nn.conv_positions import ConvPositionConfig
-from auricle.nn.cpu.policy import map_chunks, may_pack
-from auricle.nn.linear import Linear
+from auricle.nn.cpu.policy import is_frozen, map_chunks, may_pack
+from auricle.nn.layers import dropout
 from auricle.nn.norms import centred, normalized
 from auricle.nn.relative_positions import DistanceConfig
 from auricle.nn.transformer import TransformerConfig, WaveformTransformer
@@ -119,7 +121,8 @@ class WaveformEncoder(Encoder):
         if final_norm != "keep":  # a stack in the place of ours need not know of it
             options["final_norm"] = final_norm
         frames = self.latents(batch)
-        layout = Layout(frames.lengths, is_packed=may_pack(frames.lengths, stack))
+        is_packed = may_pack(frames.values, frames.lengths, stack)
+        layout = Layout(frames.lengths, is_packed=is_packed)
         states = stack(self._projected(frames.values), layout, **options)
         del batch, frames
         yield from self.named_states(states, layout, wanted, names)
@@ -132,7 +135,11 @@ class WaveformEncoder(Encoder):
         elif config.extractor.norm == "group":
             # The norm removes what an offset adds to a channel; here it goes without loss.
             waveforms = centred(waveforms, num_samples)
-        frames = self.extractor(waveforms.to(self.dtype), num_samples)
+        waveforms = waveforms.to(self.dtype)
+        # A frozen extractor infers, and keeps nothing for the backward pass.
+        frozen = torch.no_grad() if is_frozen(self.extractor, [waveforms]) else nullcontext()
+        with frozen:
+            frames = self.extractor(waveforms, num_samples)
         return Batch.padded(frames, frames_of(config.extractor.geometry, num_samples))
 
     def _projected(self, frames: Tensor) -> Tensor:
@@ -145,7 +152,7 @@ class WaveformEncoder(Encoder):
         frame_bytes = frames.shape[0] * self._width * frames.element_size()
         parts = (self.projection_norm, self.projection)
         x = map_chunks(project, frames.shape[1], 2 * frame_bytes, parts)
-        return F.dropout(x, self.config.projection_dropout, self.training)
+        return dropout(x, self.config.projection_dropout, self.training)
 
 
 class WaveformTransformerEncoder(WaveformEncoder):

@@ -15,15 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.frontends.log_mel import WHISPER_GEOMETRY, whisper_log_mel
-from auricle.geometry import Window
-from auricle.info import FinalNorm, LayerInfo
+from auricle.info import FinalNorm, LayerInfo, Window
 from auricle.models.base import Encoder
 from auricle.models.definition import Config
 from auricle.nn.batch import Batch, Layout, frames_of
 from auricle.nn.conv import Conv1d
 from auricle.nn.cpu.policy import is_hooked, may_bypass
 from auricle.nn.cpu.prepack import Prepacking
-from auricle.nn.layers import WaveformActivation, check_depth, is_left_out, normed_states
+from auricle.nn.layers import WaveformActivation, check_depth, dropout, is_left_out, normed_states
 from auricle.nn.transformer import TransformerLayer
 
 FRAMES = WHISPER_GEOMETRY.then(
@@ -156,7 +155,7 @@ class Whisper(Encoder):
         num_own = FRAMES.num_frames(batch.values.shape[1])
         own = frames_of(FRAMES, batch.lengths)
         deepest = max([0, *[index for index, name in enumerate(names) if name in wanted]])
-        x = F.dropout(self._embedded(batch.values, num_own), config.dropout, self.training)
+        x = dropout(self._embedded(batch.values, num_own), config.dropout, self.training)
         for index, name in enumerate(names):
             if index:
                 layer = self.blocks[index - 1]

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.nn.batch import Layout, as_ints
+from auricle.nn.conv import Linear
 from auricle.nn.cpu.policy import is_traced, runs_on_cpu
-from auricle.nn.linear import Linear
+from auricle.nn.layers import attend_dropping
 
 VARLEN_TOLERANCES = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
 """Types of the kernel for packed utterances, and how far the check lets it be from float64."""
@@ -31,11 +32,11 @@ CACHE_STRIDE_BYTES = 4096
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout: float = 0.0
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, drop: float = 0.0
 ) -> Tensor:
     """Contexts (B, H, T, D) of queries, keys and values (Vaswani et al. 2017, equation 1).
 
-    `mask` is boolean, True where a key is seen, or added to the scores; `dropout` the probability
+    `mask` is boolean, True where a key is seen, or added to the scores; `drop` the probability
     with which weights of values are left out. The CPU's kernel for float32 is faster than that for
     half the bits, and more precise.
     """
@@ -46,7 +47,9 @@ def attend(
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
     if mask is not None and mask.is_floating_point():
         mask = mask.to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, mask, dropout).to(dtype)
+    if drop and runs_on_cpu(query) and not is_traced():
+        return attend_dropping(query, key, value, mask, drop).to(dtype)
+    return F.scaled_dot_product_attention(query, key, value, mask, drop).to(dtype)
 
 
 def _crowds_cache(x: Tensor) -> bool:
@@ -59,7 +62,9 @@ def _crowds_cache(x: Tensor) -> bool:
     return x.stride(2) * x.element_size() % CACHE_STRIDE_BYTES == 0
 
 
-def attend_packed(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
+def attend_packed(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, drop: float = 0.0
+) -> Tensor:
     """Contexts (1, H, N, D) of packed utterances, each of which attends to itself alone.
 
     On GPUs that have it, flash attention of variable length takes all of them at once (Dao,
@@ -67,7 +72,10 @@ def attend_packed(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> 
     """
     if len(layout.lengths) > 1 and _has_varlen(query):
         return _varlen(query, key, value, layout)
-    contexts = [attend(query[:, :, one], key[:, :, one], value[:, :, one]) for one in layout.slices]
+    contexts = [
+        attend(query[:, :, one], key[:, :, one], value[:, :, one], None, drop)
+        for one in layout.slices
+    ]
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
 
 
@@ -312,9 +320,9 @@ class SelfAttention(nn.Module):
         `seen` (B, 1, 1, T) is False on frames that are not attended to; `bias` is that of
         `forward`, and `gates` (B, H, T, 1) multiply it, where there are any.
         """
-        dropout = self.dropout if self.training else 0.0
+        drop = self.dropout if self.training else 0.0
         if bias is None:
-            return attend(query, key, value, seen, dropout)
+            return attend(query, key, value, seen, drop)
         # Queries go in blocks, so that long batches fit: such a bias is as large as the scores.
         num_heads, num_frames, _ = bias.shape
         num_rows = 1 if seen is None and gates is None else query.shape[0]
@@ -338,7 +346,7 @@ class SelfAttention(nn.Module):
             if seen is not None:
                 mask = mask.masked_fill_(~seen, -torch.inf)
             turned = query[:, :, rows].flip(2)
-            contexts.append(attend(turned, key, value, mask, dropout).flip(2))
+            contexts.append(attend(turned, key, value, mask, drop).flip(2))
         return torch.cat(contexts, dim=2)
 
     def _attend_packed(
@@ -352,7 +360,7 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         """As `attend`, of packed utterances."""
         if bias is None:
-            return attend_packed(query, key, value, layout)
+            return attend_packed(query, key, value, layout, self.dropout if self.training else 0.0)
         contexts = []
         for one in layout.slices:
             length = one.stop - one.start
@@ -376,16 +384,6 @@ class SelfAttention(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         """`x` (B, T, D) as (B, H, T, D / H)."""
         return x.reshape(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
-
-
-def columns_of(linear: nn.Module, x: Tensor, columns: slice) -> Tensor:
-    """Some columns of the output of `linear` for `x`."""
-    if type(linear) is Linear:
-        bias = None if linear.bias is None else linear.bias[columns]
-        return F.linear(x, linear.weight[columns], bias)
-    # Whatever stands in its place, an adapter for one, need not be its weights alone.
-    output: Tensor = linear(x)
-    return output[..., columns]
 
 
 def _gated(bias: Tensor, gates: Tensor | None, place: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from auricle.errors import AudioError
-from auricle.geometry import FrameGeometry
+from auricle.info import FrameGeometry
 
 Lengths: TypeAlias = Sequence[int] | Tensor
 """Valid samples or frames of each utterance: ints where Python knows them, else int64 (B,).

@@ -12,16 +12,17 @@ from torch import Tensor, nn
 
 from auricle.info import FinalNorm
 from auricle.nn.batch import Layout, zero_padding
+from auricle.nn.conv import Linear, activated
 from auricle.nn.cpu import prepack
 from auricle.nn.cpu.policy import acts, map_chunks
 from auricle.nn.layers import (
     WAVEFORM_ACTIVATIONS,
     WaveformActivation,
     check_depth,
+    dropout,
     is_left_out,
     normed_states,
 )
-from auricle.nn.linear import Linear, activated
 from auricle.nn.norms import BatchNorm, over_valid_frames
 from auricle.nn.relative_positions import DistanceConfig, RelativeAttention
 
@@ -160,12 +161,12 @@ class FeedForward(nn.Module):
 
         def feed(chunk: slice) -> Tensor:
             y = activated(self.linear_in, self.norm(x[:, chunk]), config.activation)
-            output: Tensor = self.linear_out(F.dropout(y, config.activation_dropout, self.training))
+            output: Tensor = self.linear_out(dropout(y, config.activation_dropout, self.training))
             return output
 
         frame_bytes = x.shape[0] * config.ffn_size * x.element_size()
         parts = (self.norm, self.linear_in, self.linear_out)
-        return F.dropout(
+        return dropout(
             map_chunks(feed, x.shape[1], frame_bytes, parts), config.dropout, self.training
         )
 
@@ -207,7 +208,7 @@ class ConvModule(nn.Module):
 
         ending = (self.depthwise_norm, self.pointwise_out)
         output = map_chunks(finish, x.shape[1], frame_bytes, ending)
-        return F.dropout(output, self.config.conv_dropout, self.training)
+        return dropout(output, self.config.conv_dropout, self.training)
 
     def _convolved(self, y: Tensor, x: Tensor, layout: Layout) -> Tensor:
         """The depthwise convolution of `y` (B, T, D), zeros beyond the ends of each utterance."""
@@ -258,7 +259,7 @@ class ConformerBlock(nn.Module):
         """
         x = torch.add(x, self.ffn1(x), alpha=FFN_SHARE)
         attended = self.attention(self.attention_norm(x), layout, table)
-        x = x + F.dropout(attended, self.attention_dropout, self.training)
+        x = x + dropout(attended, self.attention_dropout, self.training)
         x = x + self.conv(x, layout)
         normed: Tensor = self.norm(torch.add(x, self.ffn2(x), alpha=FFN_SHARE))
         return normed
@@ -317,7 +318,7 @@ class Conformer(nn.Module):
         x = layout.pack(x) if layout.is_packed else zero_padding(x, layout.padding(x), time_dim=1)
         if config.final_norm == "first":
             x = self.norm(x)
-        x = F.dropout(x, config.dropout, self.training)
+        x = dropout(x, config.dropout, self.training)
         yield self.norm(x) if is_normed[0] else x
         for index, layer in enumerate(self.layers):
             if not (self.training and is_left_out(layer, config.layer_drop, generator)):

@@ -1,9 +1,9 @@
-"""Convolutions over time, reflect padding, SincNet filters, and averages over groups of frames."""
+"""Linear layers and convolutions over time, fast in inference; reflect padding, SincNet filters."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, cast
 
@@ -13,11 +13,47 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv1d_input, conv1d_weight
 
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.nn.batch import Lengths, as_tensor
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import is_traced, joins_frames, runs_on_cpu
-from auricle.nn.layers import WaveformActivation
+from auricle.nn.cpu.policy import is_traced, joins_frames, may_bypass, runs_on_cpu, trains_on_cpu
+from auricle.nn.layers import WAVEFORM_ACTIVATIONS, FfnActivation, WaveformActivation
+
+
+class Linear(prepack.Prepacking, nn.Linear):
+    """`nn.Linear`, faster in inference on the CPU."""
+
+    is_int8 = False
+    """True if inference multiplies in 8 bits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (..., N) for `x` (..., K)."""
+        if self.is_int8 and prepack.is_packable(x, self.weight):
+            return prepack.int8_linear(self, x, self.weight, self.bias)
+        return prepack.linear(self, x, self.weight, self.bias)
+
+
+def activated(linear: nn.Module, x: Tensor, activation: FfnActivation) -> Tensor:
+    """`activation(linear(x))`, in one pass where it is a `Linear` that may be bypassed."""
+    if activation == "swiglu":
+        values, gates = linear(x).chunk(2, dim=-1)
+        product: Tensor = values * F.silu(gates)
+        return product
+    if type(linear) is Linear and not linear.is_int8 and may_bypass(linear):
+        return prepack.linear(linear, x, linear.weight, linear.bias, activation)
+    output: Tensor = WAVEFORM_ACTIVATIONS[activation](linear(x))
+    return output
+
+
+def columns_of(linear: nn.Module, x: Tensor, columns: slice) -> Tensor:
+    """Some columns of the output of `linear` for `x`."""
+    if type(linear) is Linear:
+        bias = None if linear.bias is None else linear.bias[columns]
+        return F.linear(x, linear.weight[columns], bias)
+    # Whatever stands in its place, an adapter for one, need not be its weights alone.
+    output: Tensor = linear(x)
+    return output[..., columns]
+
 
 LONE_KERNEL_ELEMENTS = 20_480
 """Up to this size torch gives a single row on the CPU to another kernel than a batch."""
@@ -29,12 +65,20 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
     It is computed in the type of its input, whatever that of the weights is.
     """
 
+    trains_by_products = False
+    """True if training on the CPU convolves by products too: for many channels."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, N, T') for `x` (B, C, T).
 
         For inference on the CPU it is a product over windows of frames, whose output lies frame
         after frame in memory, as the next such convolution reads it.
         """
+        if self.trains_by_products and self._is_product() and trains_on_cpu(x):
+            padding = cast("int", self.padding[0])
+            frames = x.transpose(1, 2)
+            frames = F.pad(frames, (0, 0, padding, padding)) if padding else frames
+            return torch.stack([self.after(row, nn.Identity()) for row in frames]).transpose(1, 2)
         if not (self._is_product() and prepack.is_packable(x, self.weight)):
             return self._by_torch(x)
         padding, stride = cast("int", self.padding[0]), self.stride[0]
@@ -52,6 +96,18 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
         """Convolution (T', N) of frames (T, C), without padding, by a product with windows."""
         windows = frame_windows(frames, self.weight.shape[2], stride)
         return prepack.linear(self, windows, self.weight, self.bias, activation, layout=as_windows)
+
+    def after(self, frames: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+        """Convolution (T', N) of `activation(frames)`, frames (T, C), for training on the CPU.
+
+        Nothing but `frames` is kept for the backward pass.
+        """
+        size, stride = self.weight.shape[2], self.stride[0]
+        # torch does not type autograd functions.
+        output: Tensor = _ActivatedConv.apply(  # type: ignore[no-untyped-call]
+            frames.contiguous(), as_windows(self.weight), self.bias, activation, size, stride
+        )
+        return output
 
     def _is_product(self) -> bool:
         """True if each output is a product with neighbouring frames, or zeros past the ends."""
@@ -74,6 +130,79 @@ class Conv1d(prepack.Prepacking, nn.Conv1d):
         bias = None if self.bias is None else self.bias.to(x.dtype)
         output: Tensor = self._conv_forward(rows, self.weight.to(x.dtype), bias)
         return output[:1] if is_lone else output
+
+
+class _ActivatedConv(torch.autograd.Function):
+    """Convolution of activations, forward and back as products without a copy of windows.
+
+    Frames are read `stride` at a time, so that rows of what a product reads, or adds to, never
+    overlap: a window is as many of these blocks as it spans, the last one perhaps in part. The
+    backward pass computes activations again, which costs less than to keep and fetch them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        frames: Tensor,
+        matrix: Tensor,
+        bias: Tensor | None,
+        activation: Callable[[Tensor], Tensor],
+        size: int,
+        stride: int,
+    ) -> Tensor:
+        """Output (T', N) for frames (T, C) and weights (N, size * C), bias (N,)."""
+        ctx.save_for_backward(frames, matrix)
+        ctx.activation, ctx.stride, ctx.has_bias = activation, stride, bias is not None
+        ctx.num_windows = (len(frames) - size) // stride + 1
+        output = frames.new_empty(ctx.num_windows, len(matrix))
+        if bias is None:
+            output.zero_()
+        else:
+            output.copy_(bias.expand_as(output))
+        activated = activation(frames)
+        for block, weight in _blocks(activated, matrix, ctx.num_windows, stride):
+            output.addmm_(block, weight.t())
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        frames, matrix = ctx.saved_tensors
+        of_frames = of_matrix = None
+        with torch.enable_grad():
+            frames = frames.detach().requires_grad_(ctx.needs_input_grad[0])
+            activated = ctx.activation(frames)
+        sizes = ctx.num_windows, ctx.stride
+        grad = grad.contiguous()
+        if ctx.needs_input_grad[1]:
+            of_matrix = torch.empty_like(matrix)
+            for block, place in _blocks(activated.detach(), of_matrix, *sizes):
+                torch.mm(grad.t(), block, out=place)
+        if ctx.needs_input_grad[0]:
+            of_activated = torch.zeros_like(frames)
+            for place, weight in _blocks(of_activated, matrix, *sizes):
+                place.addmm_(grad, weight)
+            with torch.enable_grad():  # of a scalar, for which autograd imports no compiler
+                loss = torch.dot(activated.flatten(), of_activated.flatten())
+            (of_frames,) = torch.autograd.grad(loss, frames)
+        of_bias = grad.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None
+        return of_frames, of_matrix, of_bias, None, None, None
+
+
+def _blocks(
+    frames: Tensor, matrix: Tensor, num_windows: int, stride: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Parts of all windows over contiguous frames (T, C), and their columns of the weights.
+
+    Views (T', taps * C) and (N, taps * C), of up to `stride` taps.
+    """
+    width = frames.shape[1]
+    row, columns = stride * width, matrix.shape[1]
+    for start in range(0, columns, row):
+        stop = min(start + row, columns)
+        shape = (num_windows, stop - start)
+        part = frames.as_strided(shape, (row, 1), frames.storage_offset() + start)
+        yield part, matrix[:, start:stop]
 
 
 def frame_windows(frames: Tensor, size: int, stride: int) -> Tensor:
@@ -253,54 +382,3 @@ def _half_taps(kernel_size: int) -> tuple[Tensor, Tensor]:
         positions = torch.linspace(0, kernel_size / 2 - 1, num_taps, device="cpu")
         window = 0.54 - 0.46 * torch.cos(2 * math.pi * positions / kernel_size)
     return angles, window
-
-
-def average_groups(x: Tensor, lengths: Sequence[int], num_groups: Sequence[int]) -> Tensor:
-    """Each utterance's frames averaged in groups of `lengths // num_groups` neighbours.
-
-    Frames beyond a whole multiple of `num_groups` are dropped (PASE+, arXiv:2001.09239).
-
-    Args:
-        x: (B, C, T); on padding it may hold any finite values.
-        lengths: Valid frames of each row of `x`.
-        num_groups: Groups to cut each row into, from 1 to its length.
-
-    Returns:
-        (B, C, the largest of `num_groups`), zeros past an utterance's groups.
-    """
-    sizes = [length // count for length, count in zip(lengths, num_groups, strict=True)]
-    rows_by_size: dict[int, list[int]] = {}
-    for row, size in enumerate(sizes):
-        rows_by_size.setdefault(size, []).append(row)
-    averages = x.new_zeros(x.shape[0], x.shape[1], max(num_groups))
-    # Lengths of some seconds share one size or two, so that this is a loop over very few.
-    for size, rows in rows_by_size.items():
-        most = max(num_groups[row] for row in rows)
-        part = (x if len(rows) == len(sizes) else x[rows])[:, :, : most * size]
-        averages[rows, :, :most] = part.reshape(*part.shape[:2], most, size).mean(3)
-    for row, count in enumerate(num_groups):
-        averages[row, :, count:] = 0
-    return averages
-
-
-def partial_averages(
-    x: Tensor, *, first: int, group_size: int, num_groups: int
-) -> tuple[int, Tensor]:
-    """Shares of a chunk of one utterance's frames in the averages of its groups.
-
-    Args:
-        x: (C, T), the frames from `first` on.
-        first: First frame of the chunk.
-        group_size: Frames of each group.
-        num_groups: Groups of the utterance; frames beyond them are dropped.
-
-    Returns:
-        The first group that the chunk adds to, and the summands of that and the following ones,
-        (C, groups).
-    """
-    first_group, skipped = divmod(first, group_size)
-    kept = x[:, : max(num_groups * group_size - first, 0)]
-    most = -(-(skipped + kept.shape[1]) // group_size)
-    rest = most * group_size - skipped - kept.shape[1]
-    groups = F.pad(kept, (skipped, rest)).view(len(x), most, group_size)
-    return first_group, groups.sum(2) / group_size

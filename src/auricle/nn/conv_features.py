@@ -11,15 +11,14 @@ from typing import cast
 
 import msgspec
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.nn.batch import Lengths, as_tensor
 from auricle.nn.conv import Conv1d
 from auricle.nn.conv_stack import StackLayer, StackModule, run_stack
 from auricle.nn.cpu.policy import acts, may_overwrite
-from auricle.nn.layers import ACTIVATIONS, Activation, check_depth
+from auricle.nn.layers import ACTIVATIONS, Activation, check_depth, dropout
 from auricle.nn.norms import UtteranceGroupNorm
 
 ConvLayers = tuple[tuple[int, int, int], ...]
@@ -186,7 +185,7 @@ class AggregatorLayer(StackModule):
         # Joined frame by frame, so that they lie in memory as they are read.
         frames = torch.cat([past.transpose(1, 2), x.transpose(1, 2)], dim=1)
         y = self.conv(frames.transpose(1, 2))
-        return F.dropout(y, self.dropout, self.training)
+        return dropout(y, self.dropout, self.training)
 
     def shortcut(self, x: Tensor, steps: Lengths, num_frames: int) -> Tensor:
         # Layers with a residual have stride 1.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -10,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import Window
+from auricle.info import Window
 from auricle.nn.batch import zero_padding
-from auricle.nn.cpu.policy import runs_on_cpu
+from auricle.nn.cpu.policy import runs_on_cpu, trains_on_cpu
 from auricle.nn.cpu.prepack import Prepacking
 from auricle.nn.layers import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.norms import check_variance
@@ -71,10 +72,68 @@ def _grouped_conv(x: Tensor, weight: Tensor, bias: Tensor | None, num_groups: in
     return F.conv1d(x, weight.to(x.dtype), bias, groups=num_groups)
 
 
+SPECTRAL_MIN_TAPS = 64
+SPECTRAL_MIN_CHANNELS = 16
+"""From so many taps and channels a group on, training convolves by spectra."""
+
+
+def _takes_spectra(x: Tensor, weight: Tensor) -> bool:
+    """True if gradients are computed on the CPU of a convolution long enough to go by spectra."""
+    _, num_channels, num_taps = weight.shape
+    is_long = num_taps >= SPECTRAL_MIN_TAPS and num_channels >= SPECTRAL_MIN_CHANNELS
+    return is_long and trains_on_cpu(x) and weight.dtype == x.dtype
+
+
+def _spectral_conv(
+    x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None, num_groups: int
+) -> Tensor:
+    """As `_grouped_conv`, by products of spectra, in a fifth of the operations there and back.
+
+    Pieces of the frames that overlap by a kernel are transformed (overlap-save), and so are the
+    taps, by products with the matrix of the discrete Fourier transform; `scale` (1, 1, kernel_size)
+    multiplies the taps, if given.
+    """
+    num_rows, dim, num_samples = x.shape
+    width, num_taps = weight.shape[1:]
+    num_frames, size = num_samples - num_taps + 1, 3 * num_taps // 2
+    step = size - num_taps + 1
+    num_pieces = -(-num_frames // step)
+    forth, back = _fourier(size, x.dtype)
+    of_taps = forth[:, :num_taps] if scale is None else forth[:, :num_taps] * scale.flatten()
+    taps = of_taps @ weight.reshape(-1, num_taps).t()
+    real, imaginary = taps.view(2, -1, width, width).transpose(2, 3).unbind()
+    pieces = F.pad(x, (0, num_pieces * step + num_taps - 1 - num_samples)).unfold(2, size, step)
+    pieces = pieces.view(num_rows, num_groups, width, num_pieces, size).permute(4, 1, 0, 3, 2)
+    spectra = (forth @ pieces.reshape(size, -1)).view(2, -1, num_rows * num_pieces, width)
+    # Correlation: each spectrum times the conjugate of that of the taps.
+    first = torch.baddbmm(spectra[0] @ real, spectra[1], imaginary)
+    second = torch.baddbmm(spectra[1] @ real, spectra[0], imaginary, alpha=-1)
+    y = back[:step] @ torch.cat([first, second]).view(len(forth), -1)
+    y = y.view(step, num_groups, num_rows, num_pieces, width).permute(2, 1, 4, 3, 0)
+    y = y.reshape(num_rows, dim, -1)[:, :, :num_frames]
+    return y if bias is None else y + bias.unsqueeze(1)
+
+
+@lru_cache(maxsize=8)
+def _fourier(size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Matrices of the transform of real values, real parts first, and of its inverse."""
+    with torch.inference_mode(False), torch.device("cpu"):
+        frequencies = torch.arange(size // 2 + 1)
+        turns = (torch.outer(frequencies, torch.arange(size)) % size).double() / size
+        angles = 2 * math.pi * turns
+        forth = torch.cat([angles.cos(), -angles.sin()])
+        is_lone = (frequencies == 0) | (2 * frequencies == size)  # of no conjugate
+        counts = (2.0 - is_lone.double()).repeat(2)
+        back = forth.t() * (counts / size)
+        return forth.to(dtype), back.to(dtype)
+
+
 class _GroupedConv(nn.Conv1d):
     """A convolution in groups without padding."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if _takes_spectra(x, self.weight):
+            return _spectral_conv(x, self.weight, None, self.bias, self.groups)
         return _grouped_conv(x, self.weight, self.bias, self.groups)
 
 
@@ -160,6 +219,12 @@ class WeightNormConv(Prepacking):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolution (B, D, T - kernel_size + 1) of `x` (B, D, T)."""
+        if _takes_spectra(x, self.weight_v):
+            # In a quarter of the time that the norm of `folded` takes over such dimensions.
+            norms = self.weight_v.square().flatten(0, 1).sum(0).sqrt()
+            return _spectral_conv(
+                x, self.weight_v, self.weight_g / norms, self.bias, self.num_groups
+            )
         weight = self.cached_from("weight", (self.weight_v, self.weight_g), self.folded)
         return _grouped_conv(x, weight, self.bias, self.num_groups)
 

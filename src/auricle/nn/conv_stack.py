@@ -10,7 +10,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.nn.batch import Lengths, as_tensor, frames_of
 from auricle.nn.cpu.policy import HaloChunk, chunks, halo_chunks, runs_on_cpu
 from auricle.nn.norms import NormTerms, UtteranceGroupNorm, UtteranceStatistics

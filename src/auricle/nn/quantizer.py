@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import Window
+from auricle.info import Window
 from auricle.nn.batch import Lengths
+from auricle.nn.conv import Linear
 from auricle.nn.conv_stack import run_stack
 from auricle.nn.cpu.policy import map_chunks
 from auricle.nn.layers import ACTIVATIONS, Activation, check_depth
-from auricle.nn.linear import Linear
 from auricle.nn.norms import UtteranceGroupNorm
 
 

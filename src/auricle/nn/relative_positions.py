@@ -15,10 +15,10 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from auricle.nn.attention import SelfAttention, attend, attend_packed, columns_of
+from auricle.nn.attention import SelfAttention, attend, attend_packed
 from auricle.nn.batch import Layout, as_ints
+from auricle.nn.conv import Linear, columns_of
 from auricle.nn.cpu.policy import chunks, is_traced
-from auricle.nn.linear import Linear
 
 WAVELENGTH_BASE = 10_000.0
 """Longest wavelength of the sinusoids over 2 pi (Vaswani et al. 2017, section 3.5)."""

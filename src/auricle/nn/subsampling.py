@@ -1,17 +1,19 @@
-"""Subsampling: convolutions over time and bands of a spectrum, which give fewer frames."""
+"""Subsampling: convolutions over time and bands of a spectrum, averages over groups of frames."""
 
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 
 import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.nn.batch import Lengths, as_tensor, frames_of, padding_mask, zero_padding
 from auricle.nn.cpu.policy import halo_chunks
+from auricle.nn.layers import dropout
 
 MAX_FACTOR = 64
 """Far above any published encoder's."""
@@ -234,7 +236,7 @@ class Reflecting(Subsampling):
     def convolve(self, index: int, x: Tensor, lengths: Lengths) -> Tensor:
         x = self.convs[index](mirrored(x, lengths, self.config.kernel_sizes[index] // 2))
         x = F.leaky_relu(self.norms[index](x.permute(0, 2, 3, 1)), LEAKAGE)
-        return F.dropout(x, self.config.dropout, self.training).permute(0, 3, 1, 2)
+        return dropout(x, self.config.dropout, self.training).permute(0, 3, 1, 2)
 
     def flatten(self, x: Tensor) -> Tensor:
         return x.permute(0, 2, 3, 1).flatten(2)
@@ -255,3 +257,54 @@ def mirrored(x: Tensor, lengths: Lengths, reach: int) -> Tensor:
     index = (last - (frames - last).abs()).clamp(min=0)
     x = F.pad(x, (reach, reach, 0, 0), mode="reflect")
     return x.gather(2, index[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
+
+
+def average_groups(x: Tensor, lengths: Sequence[int], num_groups: Sequence[int]) -> Tensor:
+    """Each utterance's frames averaged in groups of `lengths // num_groups` neighbours.
+
+    Frames beyond a whole multiple of `num_groups` are dropped (PASE+, arXiv:2001.09239).
+
+    Args:
+        x: (B, C, T); on padding it may hold any finite values.
+        lengths: Valid frames of each row of `x`.
+        num_groups: Groups to cut each row into, from 1 to its length.
+
+    Returns:
+        (B, C, the largest of `num_groups`), zeros past an utterance's groups.
+    """
+    sizes = [length // count for length, count in zip(lengths, num_groups, strict=True)]
+    rows_by_size: dict[int, list[int]] = {}
+    for row, size in enumerate(sizes):
+        rows_by_size.setdefault(size, []).append(row)
+    averages = x.new_zeros(x.shape[0], x.shape[1], max(num_groups))
+    # Lengths of some seconds share one size or two, so that this is a loop over very few.
+    for size, rows in rows_by_size.items():
+        most = max(num_groups[row] for row in rows)
+        part = (x if len(rows) == len(sizes) else x[rows])[:, :, : most * size]
+        averages[rows, :, :most] = part.reshape(*part.shape[:2], most, size).mean(3)
+    for row, count in enumerate(num_groups):
+        averages[row, :, count:] = 0
+    return averages
+
+
+def partial_averages(
+    x: Tensor, *, first: int, group_size: int, num_groups: int
+) -> tuple[int, Tensor]:
+    """Shares of a chunk of one utterance's frames in the averages of its groups.
+
+    Args:
+        x: (C, T), the frames from `first` on.
+        first: First frame of the chunk.
+        group_size: Frames of each group.
+        num_groups: Groups of the utterance; frames beyond them are dropped.
+
+    Returns:
+        The first group that the chunk adds to, and the summands of that and the following ones,
+        (C, groups).
+    """
+    first_group, skipped = divmod(first, group_size)
+    kept = x[:, : max(num_groups * group_size - first, 0)]
+    most = -(-(skipped + kept.shape[1]) // group_size)
+    rest = most * group_size - skipped - kept.shape[1]
+    groups = F.pad(kept, (skipped, rest)).view(len(x), most, group_size)
+    return first_group, groups.sum(2) / group_size

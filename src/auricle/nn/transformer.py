@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.info import FinalNorm
@@ -22,19 +21,19 @@ from auricle.nn.attention import (
     RelativePositionBias,
     RelativePositionConfig,
     SelfAttention,
-    columns_of,
 )
 from auricle.nn.batch import Layout, padding_mask, zero_padding
+from auricle.nn.conv import Linear, activated, columns_of
 from auricle.nn.conv_positions import ConvPositionConfig, ConvPositions
-from auricle.nn.cpu.policy import acts, chunks, map_chunks
+from auricle.nn.cpu.policy import acts, chunks, is_traced, map_chunks
 from auricle.nn.layers import (
     FfnActivation,
     WaveformActivation,
     check_depth,
+    dropout,
     is_left_out,
     normed_states,
 )
-from auricle.nn.linear import Linear, activated
 
 LONG_CHUNKS = 4
 """A batch is long where the feed-forward part's hidden values would fill more than so many chunks;
@@ -46,6 +45,8 @@ POSITION_VALUES = 8
 
 class TransformerLayer(nn.Module):
     """Self-attention and feed-forward, each with a residual and a norm after or before it."""
+
+    is_recomputed = False
 
     def __init__(
         self,
@@ -96,8 +97,26 @@ class TransformerLayer(nn.Module):
         scores. With `num_queries` the output is (B, num_queries, D), of the first frames of a
         padded batch, which attend to all others; only for norms before the parts. With `gives_ffn`
         the output comes with that of the feed-forward part (B, T, D), before dropout, residual and
-        norm.
+        norm. With `is_recomputed` the backward pass computes the layer again.
         """
+        if self.is_recomputed and torch.is_grad_enabled() and not is_traced():
+            from torch.utils.checkpoint import checkpoint  # with the compiler
+
+            inputs = x, layout, bias, num_queries, gives_ffn
+            output: Tensor | tuple[Tensor, Tensor] = checkpoint(
+                self._output, *inputs, use_reentrant=False
+            )
+            return output
+        return self._output(x, layout, bias, num_queries, gives_ffn)
+
+    def _output(
+        self,
+        x: Tensor,
+        layout: Layout,
+        bias: Tensor | None,
+        num_queries: int | None,
+        gives_ffn: bool,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         if layout.is_packed and self.is_long(x):
             return self._in_chunks(x, layout, bias, gives_ffn=gives_ffn)
         if self.pre_layer_norm:
@@ -119,19 +138,20 @@ class TransformerLayer(nn.Module):
 
     def is_long(self, x: Tensor) -> bool:
         """True if a packed `x` (1, N, D) is computed in chunks."""
-        if not isinstance(self.ffn_in, Linear):  # whose width is not known
+        # The width of what stands in its place is not known; and nothing drops out in chunks.
+        if not isinstance(self.ffn_in, Linear) or self.training or self.attention.training:
             return False
         frame_bytes = self.ffn_in.out_features * x.element_size()
         return len(chunks(x.shape[1], frame_bytes, (self,))) > LONG_CHUNKS
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         x = activated(self.ffn_in, x, self.activation)
-        x = F.dropout(x, self.activation_dropout, self.training)
+        x = dropout(x, self.activation_dropout, self.training)
         output: Tensor = self.ffn_out(x)
         return output
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)
 
     def _in_chunks(
         self, x: Tensor, layout: Layout, bias: Tensor | None, *, gives_ffn: bool = False
@@ -263,6 +283,8 @@ class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 class WaveformTransformer(nn.Module):
     """Projected frames to hidden states: positions, norm, layers."""
 
+    trains_packed = True
+
     def __init__(
         self, config: TransformerConfig, *, position_activation: WaveformActivation
     ) -> None:
@@ -308,8 +330,7 @@ class WaveformTransformer(nn.Module):
 
         Args:
             x: (B, T, D), padded, whatever the layout is.
-            layout: Lengths of the utterances, and the layout of what is returned. Packed is for
-                inference.
+            layout: Lengths of the utterances, and the layout of what is returned.
             generator: Source of the layers that training leaves out; None for torch's own, from
                 which dropout comes.
             tapped: Layers, counted from 0, whose feed-forward part's output comes before their own.
@@ -335,7 +356,7 @@ class WaveformTransformer(nn.Module):
             is_normed = normed_states(final_norm, config.num_layers)
         padding = padding_mask(layout.lengths, x.shape[1], x.device)
         x = self._embed(zero_padding(x, padding, time_dim=1), padding)
-        x = F.dropout(x, config.dropout, self.training)
+        x = dropout(x, config.dropout, self.training)
         max_frames = x.shape[1]
         if layout.is_packed:
             x = layout.pack(x)

@@ -9,14 +9,15 @@ from typing import ClassVar, Literal, cast
 
 import msgspec
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.nn.batch import Batch, Lengths, pad_rows
 from auricle.nn.conv import Conv1d, frame_windows
 from auricle.nn.conv_stack import run_stack
 from auricle.nn.cpu import prepack
-from auricle.nn.cpu.policy import may_bypass, split
+from auricle.nn.cpu.policy import may_bypass, split, trains_on_cpu
 from auricle.nn.layers import WAVEFORM_ACTIVATIONS, WaveformActivation
 from auricle.nn.norms import UtteranceGroupNorm
 
@@ -111,6 +112,11 @@ class WaveformExtractor(nn.Module):
         if self._goes_one_by_one(waveforms, num_samples):
             rows = Batch.padded(waveforms, num_samples).rows()
             return pad_rows([self._lone(row, layers) for row in rows])
+        if self._trains_one_by_one(waveforms, num_samples):
+            rows = Batch.padded(waveforms, num_samples).rows()
+            # Small sums in float32 take less time than changes of layout for half the bits.
+            with torch.autocast("cpu", enabled=False):
+                return pad_rows([self._trained(row, layers) for row in rows])
         x, _ = run_stack(layers, waveforms.unsqueeze(1), num_samples)
         return x.transpose(1, 2)
 
@@ -124,6 +130,31 @@ class WaveformExtractor(nn.Module):
                 for conv in self.convs
             )
         )
+
+    def _trains_one_by_one(self, waveforms: Tensor, num_samples: Lengths) -> bool:
+        """True if each utterance goes through all layers by itself, with gradients."""
+        return (
+            not isinstance(num_samples, Tensor)
+            and trains_on_cpu(waveforms, in_autocast=True)
+            and may_bypass(*self.convs, *self.norms)
+            and all(type(conv) is Conv1d for conv in self.convs)
+        )
+
+    def _trained(self, samples: Tensor, layers: Sequence[_Layer]) -> Tensor:
+        """As `_lone`, with gradients, whole."""
+        first, *others = layers
+        taps, bias = first.plain_conv.weight[:, 0], first.plain_conv.bias
+        has_group_norm = first.utterance_norm is not None
+        if has_group_norm:
+            samples = samples - samples.mean(dtype=torch.float64).to(samples.dtype)
+            taps, bias = _normed_taps(first, samples)
+        windows = frame_windows(samples.unsqueeze(1), first.window.size, first.window.stride)
+        x = F.linear(windows.contiguous(), taps, bias)
+        if not has_group_norm:
+            x = first.normed_frames(x)
+        for layer in others:
+            x = layer.normed_frames(layer.plain_conv.after(x, self.activation))
+        return self.activation(x)
 
     def _lone(self, samples: Tensor, layers: Sequence[_Layer]) -> Tensor:
         """Frames (T, D) of a lone waveform (S,): chunks that stay in the CPU's cache.
@@ -217,6 +248,11 @@ class _Layer:
         fused = None if self.norm is not None else activation
         y = self.plain_conv.convolve_frames(frames, stride=stride, activation=fused)
         return y if self.norm is None else self.activation(self.norm(y))
+
+    def normed_frames(self, frames: Tensor) -> Tensor:
+        """Frames (T, N) of the convolution after the norm over channels, if there is one."""
+        normed: Tensor = frames if self.norm is None else self.norm(frames)
+        return normed
 
     def shortcut(self, x: Tensor, steps: Lengths, num_frames: int) -> Tensor:
         raise NotImplementedError  # pragma: no cover - there is none

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from auricle.models.wav2vec import ConvEncoder, Wav2Vec
 from auricle.nn.batch import Batch, as_ints
+from auricle.nn.layers import dropout
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig, masked_mean
 
 
@@ -87,7 +88,9 @@ def contrast(predictions: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
     own = torch.arange(negatives.shape[0] * negatives.shape[1]).view(*negatives.shape[:2], 1)
     indices = torch.cat([own, negatives], dim=2).to(targets.device)
     candidates = F.embedding(indices, targets.flatten(0, 1))
-    return torch.matmul(predictions, candidates.transpose(2, 3)).float()
+    # Candidates first: neither they nor their gradients, the largest tensors here, change layout.
+    scores = torch.bmm(candidates.flatten(0, 1), predictions.flatten(0, 1).transpose(1, 2))
+    return scores.view(*targets.shape[:2], *scores.shape[1:]).transpose(2, 3).float()
 
 
 def info_nce(scores: Tensor, is_predicted: Tensor) -> Tensor:
@@ -233,8 +236,8 @@ class FutureContrastObjective(Objective):
     def predictions(self, context: Tensor) -> tuple[Tensor, ...]:
         """Predictions (B, T, D) of each step from the contexts (B, T, C)."""
         config = self.config
-        x = F.dropout(context, config.context_dropout, self.training)
-        x = F.dropout(self.predict(x), config.prediction_dropout, self.training)
+        x = dropout(context, config.context_dropout, self.training)
+        x = dropout(self.predict(x), config.prediction_dropout, self.training)
         return x.chunk(config.num_steps, dim=2)
 
     def _negatives(self, num_frames: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.waveform_transformer import Hubert
 from auricle.nn.batch import Batch, Layout
+from auricle.nn.layers import dropout
 from auricle.objectives.base import (
     Loss,
     Objective,
@@ -191,7 +192,7 @@ class HubertObjective(Objective):
         Layers that training leaves out come from `generator`.
         """
         x = self.encoder.projection(self.encoder.projection_norm(latents))
-        x = F.dropout(x, self.encoder.config.projection_dropout, self.training)
+        x = dropout(x, self.encoder.config.projection_dropout, self.training)
         x = torch.where(mask.unsqueeze(2), self.mask_embedding.to(x.dtype), x)
         contexts: Tensor
         *_, contexts = self.encoder.transformer(x, Layout(num_frames), generator)

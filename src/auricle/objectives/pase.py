@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.frontends import LogMelConfig
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.pase import Pase
 from auricle.nn.batch import Batch
 from auricle.objectives.base import Loss, Objective, ObjectiveConfig

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 
 MIN_PITCH_HZ = 60.0
 MAX_PITCH_HZ = 400.0

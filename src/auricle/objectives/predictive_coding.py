@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auricle.geometry import FrameGeometry
+from auricle.info import FrameGeometry
 from auricle.models.npc import Npc
 from auricle.models.predictive_coding import WINDOWS, Apc, Cpc, VqApc
 from auricle.nn.batch import Batch, as_ints
+from auricle.nn.layers import dropout
 from auricle.objectives.base import (
     LogitQuantizerObjectiveConfig,
     Loss,
@@ -222,7 +223,7 @@ class CausalTransformerLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, T, D) for frames `x` (B, T, D)."""
         x = self.attention_norm(x + self._attention(x))
-        inner = F.dropout(self.ffn_in(x).relu(), self.dropout, self.training)
+        inner = dropout(self.ffn_in(x).relu(), self.dropout, self.training)
         output: Tensor = self.ffn_norm(x + self.ffn_out(inner))
         return output
 
@@ -375,8 +376,8 @@ class CpcObjective(Objective):
 
     def predictions(self, context: Tensor) -> list[Tensor]:
         """Predictions (B, T, D) of each step from the contexts (B, T, C)."""
-        dropout = self.config.prediction_dropout
-        return [F.dropout(head(context), dropout, self.training) for head in self.heads]
+        probability = self.config.prediction_dropout
+        return [dropout(head(context), probability, self.training) for head in self.heads]
 
 
 def _is_predicted(num_frames: Sequence[int], num_steps: int) -> Tensor:

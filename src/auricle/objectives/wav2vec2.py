@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from auricle.models.waveform_transformer import Wav2Vec2, WaveformTransformerEncoder
 from auricle.nn.batch import Batch, Layout
+from auricle.nn.layers import dropout
 from auricle.objectives.base import (
     Loss,
     Objective,
@@ -219,7 +220,7 @@ class Wav2Vec2Objective(Objective):
         contexts = self.project_context(
             frames.select(self._contexts(normed, frames.mask, num_frames, generator))
         )
-        targets = F.dropout(frames.select(normed), config.feature_dropout, self.training)
+        targets = dropout(frames.select(normed), config.feature_dropout, self.training)
         temperature = config.temperature(step)
         vectors, choices, probabilities = self.quantizer(
             targets, temperature=temperature, generator=generator if self.training else None
@@ -256,7 +257,7 @@ class Wav2Vec2Objective(Objective):
         Layers that training leaves out come from `generator`, or torch's own.
         """
         x = self.encoder.projection(normed)
-        x = F.dropout(x, self.encoder.config.projection_dropout, self.training)
+        x = dropout(x, self.encoder.config.projection_dropout, self.training)
         x = torch.where(mask.unsqueeze(2), self.mask_embedding.to(x.dtype), x)
         contexts: Tensor
         *_, contexts = self.encoder.transformer(x, Layout(num_frames), generator)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from auricle.corpus.utterance import Segment
-from auricle.geometry import FrameGeometry
+from auricle.info import FrameGeometry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,9 +19,8 @@ from auricle.corpus.listing import find_utterance
 from auricle.corpus.reading import decode_utterance
 from auricle.corpus.utterance import Segment
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.geometry import SAMPLE_RATE
 from auricle.hub.load import load
-from auricle.info import LayerInfo
+from auricle.info import SAMPLE_RATE, LayerInfo
 from auricle.models.base import Encoder
 from auricle.plotting.analysis import (
     MIN_FRAMES,

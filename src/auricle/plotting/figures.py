@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from auricle.files.atomic import write_whole
 from auricle.optional import optional
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -210,3 +212,70 @@ def lab_to_srgb(
         linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
     )
     return result
+
+
+SIZE_INCHES = (8.0, 4.5)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Scores of the layers of one model, in percent or as they are, each with its interval."""
+
+    model: str
+    layers: Sequence[str]
+    values: Sequence[float]
+    intervals: Sequence[tuple[float, float]] = ()
+    default_layer: str
+
+
+def draw_curves(
+    curves: Sequence[Curve], title: str, score: str, baseline: float, baseline_name: str
+) -> Figure:
+    """Figure of a score over layers, for one or more models.
+
+    The layers of a single model are named on the axis. Several models share an axis that counts
+    layers from the first one probed; a model with a single layer is a dashed horizontal line. A
+    ring marks the default layer.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    check_plotting(Path("figure.png"))
+    with optional("matplotlib", "drawing"):
+        from matplotlib.figure import Figure
+    figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+    panel = figure.add_subplot()
+    for index, curve in enumerate(curves):
+        _draw_model(panel, curve, f"C{index % 10}", is_level=len(curves) > 1)
+    longest = max(curves, key=lambda curve: len(curve.layers))
+    places = range(len(longest.layers))
+    if len(curves) == 1:
+        panel.set_xticks(places, longest.layers, rotation=30, ha="right")
+    else:
+        panel.set_xticks(places, [str(place + 1) for place in places])
+    panel.axhline(baseline, color="0.6", linestyle=":", label=baseline_name)
+    panel.set_xlabel("layer")
+    panel.set_ylabel(score)
+    panel.set_title(title)
+    panel.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
+    return figure
+
+
+def _draw_model(panel: Axes, curve: Curve, colour: str, *, is_level: bool) -> None:
+    label = curve.model.replace("$", r"\$")  # no mathtext
+    lows, highs = zip(*curve.intervals, strict=True) if curve.intervals else ((), ())
+    if is_level and len(curve.values) == 1:
+        panel.axhline(curve.values[0], color=colour, linestyle="--", label=label)
+        for low, high in curve.intervals:
+            panel.axhspan(low, high, color=colour, alpha=0.1)
+        return
+    places = range(len(curve.values))
+    panel.plot(places, curve.values, color=colour, marker=".", label=label)
+    if curve.intervals:
+        panel.fill_between(places, lows, highs, color=colour, alpha=0.1)
+        panel.vlines(places, lows, highs, color=colour, linewidth=1)
+    for place, layer in enumerate(curve.layers):
+        if layer == curve.default_layer:
+            value = curve.values[place]
+            panel.plot(place, value, "o", color=colour, fillstyle="none", markersize=10)

@@ -1,10 +1,11 @@
-"""Reports of ABX: results as JSON, a table, a picture."""
+"""ABX of the layers of an encoder: measurement, results as JSON, a table, a picture."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -12,14 +13,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import torch
 
 from auricle.errors import AuricleError
 from auricle.files.atomic import write_whole
+from auricle.models.base import Encoder
 from auricle.optional import optional
-from auricle.plotting.figures import check_plotting, save_figure
-from auricle.probing.abx import MAX_GROUP, MAX_SPEAKERS
+from auricle.plotting.figures import SIZE_INCHES, check_plotting, save_figure
+from auricle.probing.abx import MAX_GROUP, MAX_SPEAKERS, abx_scores
+from auricle.probing.features import choose_layers, collect_items, layer_items
 from auricle.probing.items import ItemTask, item_text
-from auricle.probing.report import NOTHING, SIZE_INCHES, percent
+from auricle.probing.report import NOTHING, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -303,3 +307,85 @@ def add_abx(folder: Path, settings: AbxSettings, new: AbxResult) -> None:
     save_figure(draw_abx(results), folder / "abx.png")
     table = "\n".join(abx_table(results)) + "\n"
     write_whole(folder / "abx.md", lambda temporary: temporary.write_text(table, encoding="utf-8"))
+
+
+def measure_abx(
+    encoder: Encoder,
+    task: ItemTask,
+    settings: AbxSettings,
+    *,
+    layers: Sequence[str] | None = None,
+    model: str | None = None,
+    on_seconds: Callable[[float], object] = lambda seconds: None,
+    on_share: Callable[[float], object] = lambda share: None,
+) -> AbxResult:
+    """Measure the ABX of layers of a frozen encoder.
+
+    An item has the frames whose centre, the middle of `encoder.frame_times`, lies in
+    [onset, offset). The frames of all chosen layers are in memory together.
+
+    Args:
+        encoder: In eval mode, as `auricle.load` returns it.
+        task: From `read_item_task`.
+        settings: From `abx_settings`.
+        layers: Names of the layers; None for those that `probe` chooses.
+        model: Name of the encoder in the result; None for its own name.
+        on_seconds: Called with the seconds of audio encoded since its last call.
+        on_share: Called with the share of the scores made since its last call.
+
+    Raises:
+        AudioError: A file cannot be decoded or is too short for the encoder.
+        AuricleError: The encoder is in training mode, items do not fit the audio, or a layer holds
+            no frame of any item, NaN or infinity.
+        LayerError: The encoder has no such layer.
+    """
+    if encoder.training:
+        raise AuricleError("the encoder is in training mode; call its eval() before probing it")
+    chosen = choose_layers(encoder, layers)
+    start = time.perf_counter()
+    collected = collect_items(encoder, task, chosen, on_seconds)
+    middle = time.perf_counter()
+    items = [item for of_one in task.items for item in of_one]
+    results = []
+    for layer in chosen:
+        found, num_empty = layer_items(collected.pop(layer.name), items)
+        try:
+            scores = abx_scores(
+                found,
+                distance=settings.distance,
+                any_context=settings.context == "any",
+                max_group=settings.max_group,
+                max_speakers=settings.max_speakers,
+                generator=torch.Generator().manual_seed(settings.seed),
+                on_share=lambda share: on_share(share / len(chosen)),
+            )
+        except AuricleError as error:
+            raise AuricleError(f"{encoder.info.name}, layer {layer.name}: {error}") from error
+        results.append(
+            AbxLayer(
+                name=layer.name,
+                dim=layer.dim,
+                hop_samples=layer.geometry.hop_samples,
+                within=scores.within.error,
+                across=scores.across.error,
+                num_within_cells=scores.within.num_cells,
+                num_across_cells=scores.across.num_cells,
+                num_empty_items=num_empty,
+            )
+        )
+    names = {layer.name for layer in chosen}
+    return AbxResult(
+        model=model or encoder.info.name,
+        family=encoder.family,
+        num_parameters=encoder.info.num_parameters,
+        weights_sha256=encoder.provenance.sha256,
+        items=task.source,
+        num_items=len(items),
+        num_phones=len({item.phone for item in items}),
+        num_speakers=len({item.speaker for item in items}),
+        default_layer=encoder.default_layer,
+        layers=tuple(results),
+        skipped_layers=tuple(i.name for i in encoder.layer_infos if i.name not in names),
+        encoding_seconds=round(middle - start, 2),
+        scoring_seconds=round(time.perf_counter() - middle, 2),
+    )

@@ -1,4 +1,4 @@
-"""Examples for the classifier: labelled frames, or means over the frames of utterances."""
+"""Examples of layers: labelled frames or means over utterances for classifiers, items for ABX."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from torch import Tensor
 
 from auricle.corpus.reading import decode_utterance, seconds_by_header
 from auricle.corpus.utterance import Segment, Utterance
-from auricle.errors import AudioError
-from auricle.geometry import SAMPLE_RATE
-from auricle.info import FinalNorm, LayerInfo
+from auricle.errors import AudioError, AuricleError
+from auricle.info import SAMPLE_RATE, FinalNorm, LayerInfo
 from auricle.models.base import Encoder
+from auricle.probing.abx import AbxItems
+from auricle.probing.items import ItemTask, PhoneItem, check_items
 from auricle.probing.tasks import Task
 
 BATCH_SECONDS = 30.0
@@ -43,6 +44,10 @@ class Examples:
     labels: NDArray[np.str_]
     utterances: NDArray[np.int64]
     frame_step: int
+
+    def mask(self, part: Sequence[int]) -> NDArray[np.bool_]:
+        """True for the examples (N,) of these utterances."""
+        return np.isin(self.utterances, part)
 
 
 def collect(
@@ -194,3 +199,103 @@ def _joined(parts: Sequence[tuple[NDArray[np.float32], list[str]]], frame_step: 
         utterances=np.repeat(np.arange(len(parts), dtype=np.int64), counts),
         frame_step=frame_step,
     )
+
+
+CENTRE_DECIMALS = 9
+"""Decimals of the centre of a frame in seconds, by which 0.0125 is no less than 0.0125."""
+
+
+def collect_items(
+    encoder: Encoder,
+    task: ItemTask,
+    layers: Sequence[LayerInfo],
+    on_seconds: Callable[[float], object],
+) -> dict[str, list[tuple[Tensor, NDArray[np.int64]]]]:
+    """Frames (T, D) of each utterance and the ranges of its items in them (N, 2), by layer."""
+    for utterance, items in zip(task.utterances, task.items, strict=True):
+        seconds = seconds_by_header(utterance)
+        if seconds is not None:
+            check_items(items, seconds)
+    parts: dict[str, dict[int, tuple[Tensor, NDArray[np.int64]]]] = {x.name: {} for x in layers}
+    for one in encoded(encoder, task.utterances, layers, on_seconds=on_seconds):
+        for name, frames in one.layers.items():
+            times = encoder.frame_times(one.num_samples, name)
+            parts[name][one.index] = (frames, frame_ranges(times, task.items[one.index]))
+    return {
+        name: [part[index] for index in range(len(task.utterances))] for name, part in parts.items()
+    }
+
+
+def frame_ranges(times: Tensor, items: Sequence[PhoneItem]) -> NDArray[np.int64]:
+    """First frame of each item and the first after it (N, 2).
+
+    `times` (T, 2) are start and end of the receptive field of each frame, in seconds. An item has
+    the frames whose centre lies in [onset, offset).
+    """
+    centres = times.double().mean(dim=1).numpy().round(CENTRE_DECIMALS)
+    bounds = np.array([(item.onset, item.offset) for item in items]).round(CENTRE_DECIMALS)
+    return np.asarray(np.searchsorted(centres, bounds), dtype=np.int64)
+
+
+def layer_items(
+    parts: list[tuple[Tensor, NDArray[np.int64]]], items: Sequence[PhoneItem]
+) -> tuple[AbxItems, int]:
+    """Items with frames of one layer, and the number of those without.
+
+    Raises:
+        AuricleError: No item has a frame.
+    """
+    offsets = np.cumsum([0, *(len(frames) for frames, _ in parts)])
+    ranges = np.concatenate(
+        [ranges + offset for (_, ranges), offset in zip(parts, offsets[:-1], strict=True)]
+    )
+    lengths = ranges[:, 1] - ranges[:, 0]
+    kept = lengths > 0
+    if not kept.any():
+        raise AuricleError(
+            f"none of the {len(items)} items holds the centre of a frame; check that their times "
+            "are in seconds"
+        )
+    contexts = [f"{item.previous} {item.following}" for item in items]
+    return AbxItems(
+        frames=torch.cat([frames for frames, _ in parts]),
+        starts=ranges[kept, 0],
+        lengths=lengths[kept],
+        phones=_codes([item.phone for item in items])[kept],
+        contexts=_codes(contexts)[kept],
+        speakers=_codes([item.speaker for item in items])[kept],
+    ), int((~kept).sum())
+
+
+def _codes(labels: Sequence[str]) -> NDArray[np.int64]:
+    return np.asarray(np.unique(np.array(labels), return_inverse=True)[1], dtype=np.int64)
+
+
+MIN_HOP_SAMPLES = 80
+"""Smallest hop of layers that are probed by default, 5 ms. Denser layers (the first blocks of PASE,
+down to one frame per sample) are nearly copies of the waveform.
+"""
+
+
+def choose_layers(encoder: Encoder, names: Sequence[str] | None) -> list[LayerInfo]:
+    """Layers of these names by depth, then taps; for None, those that are probed by default.
+
+    Raises:
+        LayerError: The encoder has no such layer.
+    """
+    if names is None:
+        return [
+            info
+            for info in encoder.layer_infos
+            if info.geometry.hop_samples >= MIN_HOP_SAMPLES or info.name == encoder.default_layer
+        ]
+    chosen = {encoder.layer_info(name).name for name in names}
+    return [info for info in (*encoder.layer_infos, *encoder.taps) if info.name in chosen]
+
+
+def seconds_bar(name: str, utterances: Sequence[Utterance]) -> Any:
+    """A progress bar over the seconds of audio, on a terminal alone."""
+    from tqdm import tqdm
+
+    seconds = sum(seconds_by_header(utterance) or 0.0 for utterance in utterances)
+    return tqdm(desc=name, total=seconds, unit="s", unit_scale=True, disable=None, leave=False)

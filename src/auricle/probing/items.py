@@ -1,18 +1,28 @@
-"""Items of ABX: phones of speakers in their contexts, from item files or from labels."""
+"""Labelled parts of utterances: alignments of frames, and the items of ABX.
+
+Items are phones of speakers in their contexts, from item files or from labels.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from auricle.corpus.labels import MAX_OVERHANG_SECONDS, exceeds
+from auricle.corpus.labels import (
+    MAX_OVERHANG_SECONDS,
+    check_segments,
+    exceeds,
+    read_alignments,
+    read_segments,
+)
 from auricle.corpus.listing import list_utterances, refuse_problems
-from auricle.corpus.utterance import Segment, Utterance
+from auricle.corpus.reading import seconds_by_header
+from auricle.corpus.utterance import Segment, Utterance, UtteranceNames
 from auricle.errors import AuricleError
 from auricle.files.atomic import write_whole
-from auricle.probing.tasks import check_files, read_phones
+from auricle.probing.tasks import check_files, in_order, read_phones
 
 COLUMNS = ("#file", "onset", "offset", "#phone", "prev-phone", "next-phone", "speaker")
 """Header of an item file, as ZeroSpeech 2021 and Libri-light write it."""
@@ -24,6 +34,12 @@ SILENCES = frozenset(
     {"", "sil", "sp", "spn", "nsn", "pau", "epi", "h#", "#", "<eps>", "<sil>", "_", "<p:>", "<p>"}
 )
 """Lower-case labels of pauses and noises, which are no phones."""
+
+FRAME_LABELS = (".textgrid", ".ctm", ".ctm.gz")
+"""Suffixes of the files that a folder of labels holds, one for each recording."""
+
+MAX_MISSES = 0.1, 0.05
+"""Seconds, and share of a recording, by which Kaldi's frames may end before or after it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,3 +275,100 @@ def check_items(items: Sequence[PhoneItem], seconds: float) -> None:
             f"the items of {last.file} reach {last.offset:g} s, but it ends at {seconds:g} s: pass "
             "those of this recording, with times in seconds"
         )
+
+
+def read_aligned(
+    labels: Path, listed: Sequence[Utterance], *, tier: str | None, shift_seconds: float
+) -> tuple[list[Utterance], list[str]]:
+    """Read the labelled segments of utterances from alignments.
+
+    Args:
+        labels: A folder with a .TextGrid or .ctm for each recording, one such file, or a text of
+            Kaldi's with the label of each frame; all but TextGrids may be compressed (.gz).
+        listed: The utterances of a corpus.
+        tier: Tier of the TextGrids; None to choose by its name.
+        shift_seconds: Time from one frame of Kaldi's to the next.
+
+    Returns:
+        The utterances that have labels, and the names of those that the corpus lacks.
+
+    Raises:
+        AuricleError: A file cannot be read, labels overlap or do not fit the audio, or an utterance
+            has two files.
+        MissingExtraError: A TextGrid needs praatio, which is not installed.
+    """
+    names = UtteranceNames(listed)
+    found: dict[int, tuple[str, tuple[Segment, ...]]] = {}
+    unknown: list[str] = []
+    for name, read in _readers(labels, tier, shift_seconds):
+        place = names.find(name, is_longer=True)
+        if place is None:
+            unknown.append(name)
+        elif place in found:
+            raise AuricleError(
+                f"{labels} labels {listed[place].id} twice, as {found[place][0]!r} and {name!r}: "
+                "leave one of them"
+            )
+        else:
+            labelled = (one for one in read(listed[place]) if one.label and one.end > one.start)
+            found[place] = name, in_order(listed[place].id, labelled)
+    if not found:
+        raise AuricleError(
+            f"{labels} labels none of the {len(listed)} utterances, but {len(unknown)} others such "
+            f"as {', '.join(map(repr, unknown[:2])) or 'none'}; expected names such as "
+            f"{listed[0].id!r}"
+        )
+    is_kaldi = labels.is_file() and not labels.name.lower().endswith(FRAME_LABELS)
+    kept = []
+    for place, (_, segments) in sorted(found.items()):
+        _check_times(listed[place], segments, shift_seconds if is_kaldi else None)
+        kept.append(dataclasses.replace(listed[place], segments=segments))
+    return [one for one in kept if one.segments], unknown
+
+
+def _readers(
+    labels: Path, tier: str | None, shift: float
+) -> Iterator[tuple[str, Callable[[Utterance], Sequence[Segment]]]]:
+    """Names of labelled utterances, each with a function that reads its segments."""
+    if labels.is_dir() or labels.suffix.lower() == ".textgrid":
+        files = [labels] if labels.is_file() else sorted(labels.rglob("*"))
+        kept = [path for path in files if path.name.lower().endswith(FRAME_LABELS)]
+        if not kept:
+            raise AuricleError(
+                f"{labels} holds no .TextGrid and no .ctm; expected one for each recording, or the "
+                "path of a table (.csv, .tsv), a .ctm, or a text of Kaldi's (.ali)"
+            )
+        for path in kept:
+            relative = path.name if path == labels else path.relative_to(labels).as_posix()
+            suffix = next(one for one in FRAME_LABELS if relative.lower().endswith(one))
+            yield relative[: -len(suffix)], _file_reader(path, tier)
+        return
+    if tier is not None:
+        raise AuricleError(f"{labels} has no tiers: leave out --tier (in Python tier=)")
+    for name, segments in read_alignments(labels, shift).items():
+        yield name, lambda _, segments=segments: segments  # type: ignore[misc] # bound here
+
+
+def _file_reader(path: Path, tier: str | None) -> Callable[[Utterance], Sequence[Segment]]:
+    return lambda one: read_segments(
+        path, Path(one.member or one.source).name, channel=one.channel, tier=tier
+    )
+
+
+def _check_times(one: Utterance, segments: Sequence[Segment], shift: float | None) -> None:
+    """Check that labels fit a recording; Kaldi's frames, of a shift in seconds, have to fill it."""
+    seconds = seconds_by_header(one)
+    if seconds is None or not segments:
+        return
+    last = segments[-1].end
+    least, share = MAX_MISSES
+    if shift is not None and abs(last - seconds) > least + share * seconds:
+        raise AuricleError(
+            f"{one.id} lasts {seconds:g} s, but its {round(last / shift)} labels last {last:g} s "
+            f"at a frame shift of {shift:g} s; pass that of the alignment with --frame-shift (in "
+            f"Python frame_shift_seconds=), such as {seconds / last * shift:.2g}"
+        )
+    try:
+        check_segments(segments, seconds)
+    except AuricleError as error:
+        raise AuricleError(f"{one.id}: {error}") from error

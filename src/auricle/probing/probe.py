@@ -1,7 +1,4 @@
-"""Probes of the layers of a frozen encoder: linear ones on a task, and ABX on items of a corpus.
-
-The classifier of linear ones is logistic regression on standardised features.
-"""
+"""Linear probes of frozen layers: models of standardised features, and their scores."""
 
 from __future__ import annotations
 
@@ -16,41 +13,56 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from auricle.corpus.reading import seconds_by_header
 from auricle.errors import AuricleError
 from auricle.info import LayerInfo
 from auricle.models.base import Encoder
 from auricle.optional import optional
-from auricle.probing.abx import AbxItems, abx_scores
-from auricle.probing.abx_report import AbxLayer, AbxResult, AbxSettings
-from auricle.probing.features import MAX_FRAMES, Examples, collect, encoded
-from auricle.probing.items import ItemTask, PhoneItem, check_items
+from auricle.probing.features import MAX_FRAMES, Examples, choose_layers, collect
 from auricle.probing.report import (
     MAX_ITERATIONS,
     PENALTY,
     TOLERANCE,
     LayerResult,
     ProbeResult,
+    Score,
 )
 from auricle.probing.tasks import Task
 
 logger = logging.getLogger(__name__)
 
-MIN_HOP_SAMPLES = 80
-"""Smallest hop of layers that are probed by default, 5 ms. Denser layers (the first blocks of PASE,
-down to one frame per sample) are nearly copies of the waveform.
-"""
+NUM_RESAMPLES = 1000
+
+LEVEL = 0.95
+
+RIDGE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""As `PENALTY`, of ridge regression; each training takes that of the least leave-one-out error."""
+
+CLASSIFIER = (
+    f"logistic regression (scikit-learn, lbfgs; penalty {PENALTY:g}, tolerance {TOLERANCE:g}, at "
+    f"most {MAX_ITERATIONS} iterations)"
+)
+RIDGE = (
+    "ridge regression (scikit-learn, RidgeCV; penalties "
+    f"{', '.join(f'{penalty:g}' for penalty in RIDGE_PENALTIES)})"
+)
+
+SHARES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassifierResult:
-    """Test accuracy of a classifier and of the majority class, and convergence of the solver."""
+    """Test accuracy of a classifier and of the majority class, and convergence of the solver.
+
+    `predictions` (M,) are the labels that it gives the test examples, `majority` the label that is
+    most frequent in training.
+    """
 
     accuracy: float
     majority_accuracy: float
     converged: bool
+    majority: str
+    predictions: NDArray[np.str_] = dataclasses.field(compare=False)
 
 
 def check_classifier() -> None:
@@ -90,11 +102,7 @@ def train_and_test(
             f"a probe needs training examples of 2 or more labels and examples to test, but has "
             f"{len(train_labels)} of {len(names)} and {len(test_labels)}"
         )
-    if not (np.isfinite(train).all() and np.isfinite(test).all()):
-        raise AuricleError(
-            "the representation holds NaN or infinity; use --dtype float32 if it is another, or "
-            "check the checkpoint with `auricle check`"
-        )
+    _check_finite(train, test)
     # scikit-learn's C weighs the sum of the losses against half the squared norm.
     regression: Any = LogisticRegression(
         C=1 / (PENALTY * len(train_labels)), tol=TOLERANCE, max_iter=MAX_ITERATIONS
@@ -104,11 +112,178 @@ def train_and_test(
         # Reported in the result instead.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train, train_labels)
+    predictions = model.predict(test)
+    majority = names[counts.argmax()]
     return ClassifierResult(
-        accuracy=float(np.mean(model.predict(test) == test_labels)),
-        majority_accuracy=float(np.mean(test_labels == names[counts.argmax()])),
+        accuracy=float(np.mean(predictions == test_labels)),
+        majority_accuracy=float(np.mean(test_labels == majority)),
         converged=int(regression.n_iter_.max()) < MAX_ITERATIONS,
+        majority=str(majority),
+        predictions=predictions,
     )
+
+
+def predict_numbers(
+    train: NDArray[np.float32], train_numbers: NDArray[np.float64], test: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Train ridge regression on (N, D) with numbers (N,), and predict those of (M, D).
+
+    Features are standardised by mean and variance of the training examples. The penalty is that of
+    `RIDGE_PENALTIES` with the least squared error on training examples that are left out one by one
+    (Golub, Heath and Wahba 1979).
+
+    Raises:
+        AuricleError: There are no two examples to train on or none to test, or a feature is NaN or
+            infinite.
+        MissingExtraError: scikit-learn is not installed.
+    """
+    with optional("sklearn", "probing"):
+        from sklearn.linear_model import RidgeCV
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+    if len(train) < 2 or len(test) == 0:
+        raise AuricleError(
+            f"a probe needs 2 or more training examples and examples to test, but has {len(train)} "
+            f"and {len(test)}"
+        )
+    _check_finite(train, test)
+    # scikit-learn's alpha weighs half the squared norm against half the sum of squared errors.
+    regression: Any = RidgeCV(alphas=[penalty * len(train) for penalty in RIDGE_PENALTIES])
+    model: Any = make_pipeline(StandardScaler(), regression)
+    model.fit(train.astype(np.float64), train_numbers)
+    return np.asarray(model.predict(test.astype(np.float64)), dtype=np.float64)
+
+
+def _check_finite(*features: NDArray[np.float32]) -> None:
+    if not all(np.isfinite(x).all() for x in features):
+        raise AuricleError(
+            "the representation holds NaN or infinity; use --dtype float32 if it is another, or "
+            "check the checkpoint with `auricle check`"
+        )
+
+
+def class_scores(
+    true: NDArray[Any], predicted: NDArray[Any], majority: NDArray[Any], units: NDArray[Any]
+) -> dict[str, Score]:
+    """Accuracy, balanced accuracy and macro F1 of test examples (N,), with their intervals.
+
+    Balanced accuracy is the mean recall of the labels that occur, macro F1 the mean F1 of those
+    that occur or are predicted; `majority` are the predictions of the baseline. Predictions of all
+    folds are pooled: F1 averaged over folds is biased (Forman and Scholz 2010, "Apples-to-apples in
+    cross-validation studies").
+
+    The interval is a percentile bootstrap (Efron 1979) over `units` (N,), the independent units:
+    frames of an utterance, and utterances of a speaker, are alike, and an interval over examples
+    would be too narrow. A t-interval over folds and seeds would be worse: folds share training
+    examples, so that their spread has no unbiased estimate (Bengio and Grandvalet 2004), and a
+    given split has but one. The trained models are left unchanged: the interval says how the score
+    varies with the tested units, not with the training set.
+    """
+    names, codes = np.unique(np.concatenate([true, predicted, majority]), return_inverse=True)
+    truth, *answers = np.split(codes, 3)
+    counts, index = _resamples(units)
+
+    def sums(kinds: NDArray[Any], chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        size = counts.shape[1] * len(names)
+        of_units = np.bincount(index * len(names) + kinds, weights=chosen, minlength=size)
+        return _weighted(counts, of_units.reshape(-1, len(names)))
+
+    occurring = sums(truth)
+    values = []
+    for answer in answers:
+        hits, said = sums(truth, truth == answer), occurring + sums(answer)
+        accuracy = hits.sum(axis=1) / occurring.sum(axis=1)
+        recall, f1 = _ratio(hits, occurring), _ratio(2 * hits, said)
+        values.append((accuracy, np.nanmean(recall, axis=1), np.nanmean(f1, axis=1)))
+    own, baseline = values
+    return {
+        name: _score(one, float(other[0]), counts)
+        for name, one, other in zip(SHARES, own, baseline, strict=True)
+    }
+
+
+def number_scores(
+    true: NDArray[Any], predicted: NDArray[Any], mean: NDArray[Any], units: NDArray[Any]
+) -> dict[str, Score]:
+    """R2, mean absolute error, Pearson's and Spearman's correlation, as `class_scores`.
+
+    R2 is one minus the squared error relative to that of the mean of the test examples. Spearman's
+    is Pearson's of the ranks among all test examples, which resamples keep. `mean` are the
+    predictions of the baseline; its correlations are 0 by definition, as those of any constant.
+
+    Raises:
+        AuricleError: All test examples have one number.
+    """
+    if true.min() == true.max():
+        raise AuricleError(
+            f"all {len(true)} test examples have the number {true[0]:g}, expected different ones: "
+            "R2 is not defined"
+        )
+    counts, index = _resamples(units)
+
+    def sums(x: NDArray[Any]) -> NDArray[np.float64]:
+        return _weighted(counts, np.bincount(index, weights=x))
+
+    num = sums(np.ones(len(true)))
+
+    def covariance(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
+        x, y = x - x.mean(), y - y.mean()  # less rounding
+        return sums(x * y) - sums(x) * sums(y) / num
+
+    def correlation(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
+        product = np.maximum(covariance(x, x) * covariance(y, y), 0.0)
+        return np.nan_to_num(_ratio(covariance(x, y), np.sqrt(product)))
+
+    def r2(answer: NDArray[Any]) -> NDArray[np.float64]:
+        return 1 - _ratio(sums((true - answer) ** 2), covariance(true, true))
+
+    def mae(answer: NDArray[Any]) -> NDArray[np.float64]:
+        return sums(np.abs(true - answer)) / num
+
+    return {
+        "r2": _score(r2(predicted), float(r2(mean)[0]), counts),
+        "mae": _score(mae(predicted), float(mae(mean)[0]), counts),
+        "pearson": _score(correlation(true, predicted), 0.0, counts),
+        "spearman": _score(correlation(_ranks(true), _ranks(predicted)), 0.0, counts),
+    }
+
+
+def _ranks(x: NDArray[Any]) -> NDArray[np.float64]:
+    """Rank of each number, the mean of those of equals."""
+    _, index, num_equals = np.unique(x, return_inverse=True, return_counts=True)
+    return np.asarray((num_equals.cumsum() - (num_equals - 1) / 2)[index])
+
+
+def _ratio(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
+    """x / y; NaN where y is 0."""
+    return np.asarray(np.divide(x, y, out=np.full(x.shape, np.nan), where=y > 0))
+
+
+def _resamples(units: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Times that each unit is in a sample (1 + R, U), first once each; the unit of each example."""
+    names, index = np.unique(units, return_inverse=True)
+    generator = torch.Generator().manual_seed(0)
+    counts = np.ones((1 + NUM_RESAMPLES, len(names)), dtype=np.uint8)
+    for row in counts[1:]:
+        drawn = torch.randint(len(names), (len(names),), generator=generator).numpy()
+        row[:] = np.bincount(drawn, minlength=len(names))
+    return counts, index
+
+
+def _weighted(counts: NDArray[np.uint8], of_units: NDArray[Any]) -> NDArray[np.float64]:
+    """Sums over the units (U, ...) of each sample, block by block, for `counts` has few bytes."""
+    blocks = np.array_split(counts, 20)
+    return np.concatenate([block.astype(np.float64) @ of_units for block in blocks])
+
+
+def _score(values: NDArray[np.float64], baseline: float, counts: NDArray[np.uint8]) -> Score:
+    """The score of the first value, with the interval of the others."""
+    low = high = None
+    if counts.shape[1] > 1:
+        tail = 100 * (1 - LEVEL) / 2
+        low, high = (float(end) for end in np.nanpercentile(values[1:], [tail, 100 - tail]))
+    return Score(value=float(values[0]), low=low, high=high, baseline=baseline)
 
 
 def probe(
@@ -171,28 +346,12 @@ def probe(
     )
 
 
-def choose_layers(encoder: Encoder, names: Sequence[str] | None) -> list[LayerInfo]:
-    """Layers of these names by depth, then taps; for None, those that are probed by default.
-
-    Raises:
-        LayerError: The encoder has no such layer.
-    """
-    if names is None:
-        return [
-            info
-            for info in encoder.layer_infos
-            if info.geometry.hop_samples >= MIN_HOP_SAMPLES or info.name == encoder.default_layer
-        ]
-    chosen = {encoder.layer_info(name).name for name in names}
-    return [info for info in (*encoder.layer_infos, *encoder.taps) if info.name in chosen]
-
-
 def _probe_layer(layer: LayerInfo, examples: Examples, task: Task) -> tuple[LayerResult, float]:
     """Result of a layer, and the accuracy of the majority class."""
     results: list[ClassifierResult] = []
     sizes = []
     for fold in task.folds:
-        is_train, is_test = (np.isin(examples.utterances, part) for part in (fold.train, fold.test))
+        is_train, is_test = examples.mask(fold.train), examples.mask(fold.test)
         results.append(
             train_and_test(
                 examples.features[is_train],
@@ -218,155 +377,3 @@ def _probe_layer(layer: LayerInfo, examples: Examples, task: Task) -> tuple[Laye
         converged=converged,
     )
     return result, fmean(fold.majority_accuracy for fold in results)
-
-
-CENTRE_DECIMALS = 9
-"""Decimals of the centre of a frame in seconds, by which 0.0125 is no less than 0.0125."""
-
-
-def measure_abx(
-    encoder: Encoder,
-    task: ItemTask,
-    settings: AbxSettings,
-    *,
-    layers: Sequence[str] | None = None,
-    model: str | None = None,
-    on_seconds: Callable[[float], object] = lambda seconds: None,
-    on_share: Callable[[float], object] = lambda share: None,
-) -> AbxResult:
-    """Measure the ABX of layers of a frozen encoder.
-
-    An item has the frames whose centre, the middle of `encoder.frame_times`, lies in
-    [onset, offset). The frames of all chosen layers are in memory together.
-
-    Args:
-        encoder: In eval mode, as `auricle.load` returns it.
-        task: From `read_item_task`.
-        settings: From `abx_settings`.
-        layers: Names of the layers; None for those that `probe` chooses.
-        model: Name of the encoder in the result; None for its own name.
-        on_seconds: Called with the seconds of audio encoded since its last call.
-        on_share: Called with the share of the scores made since its last call.
-
-    Raises:
-        AudioError: A file cannot be decoded or is too short for the encoder.
-        AuricleError: The encoder is in training mode, items do not fit the audio, or a layer holds
-            no frame of any item, NaN or infinity.
-        LayerError: The encoder has no such layer.
-    """
-    if encoder.training:
-        raise AuricleError("the encoder is in training mode; call its eval() before probing it")
-    chosen = choose_layers(encoder, layers)
-    start = time.perf_counter()
-    collected = _collect(encoder, task, chosen, on_seconds)
-    middle = time.perf_counter()
-    items = [item for of_one in task.items for item in of_one]
-    results = []
-    for layer in chosen:
-        found, num_empty = _layer_items(collected.pop(layer.name), items)
-        try:
-            scores = abx_scores(
-                found,
-                distance=settings.distance,
-                any_context=settings.context == "any",
-                max_group=settings.max_group,
-                max_speakers=settings.max_speakers,
-                generator=torch.Generator().manual_seed(settings.seed),
-                on_share=lambda share: on_share(share / len(chosen)),
-            )
-        except AuricleError as error:
-            raise AuricleError(f"{encoder.info.name}, layer {layer.name}: {error}") from error
-        results.append(
-            AbxLayer(
-                name=layer.name,
-                dim=layer.dim,
-                hop_samples=layer.geometry.hop_samples,
-                within=scores.within.error,
-                across=scores.across.error,
-                num_within_cells=scores.within.num_cells,
-                num_across_cells=scores.across.num_cells,
-                num_empty_items=num_empty,
-            )
-        )
-    names = {layer.name for layer in chosen}
-    return AbxResult(
-        model=model or encoder.info.name,
-        family=encoder.family,
-        num_parameters=encoder.info.num_parameters,
-        weights_sha256=encoder.provenance.sha256,
-        items=task.source,
-        num_items=len(items),
-        num_phones=len({item.phone for item in items}),
-        num_speakers=len({item.speaker for item in items}),
-        default_layer=encoder.default_layer,
-        layers=tuple(results),
-        skipped_layers=tuple(i.name for i in encoder.layer_infos if i.name not in names),
-        encoding_seconds=round(middle - start, 2),
-        scoring_seconds=round(time.perf_counter() - middle, 2),
-    )
-
-
-def _collect(
-    encoder: Encoder,
-    task: ItemTask,
-    layers: Sequence[LayerInfo],
-    on_seconds: Callable[[float], object],
-) -> dict[str, list[tuple[Tensor, NDArray[np.int64]]]]:
-    """Frames (T, D) of each utterance and the ranges of its items in them (N, 2), by layer."""
-    for utterance, items in zip(task.utterances, task.items, strict=True):
-        seconds = seconds_by_header(utterance)
-        if seconds is not None:
-            check_items(items, seconds)
-    parts: dict[str, dict[int, tuple[Tensor, NDArray[np.int64]]]] = {x.name: {} for x in layers}
-    for one in encoded(encoder, task.utterances, layers, on_seconds=on_seconds):
-        for name, frames in one.layers.items():
-            times = encoder.frame_times(one.num_samples, name)
-            parts[name][one.index] = (frames, frame_ranges(times, task.items[one.index]))
-    return {
-        name: [part[index] for index in range(len(task.utterances))] for name, part in parts.items()
-    }
-
-
-def frame_ranges(times: Tensor, items: Sequence[PhoneItem]) -> NDArray[np.int64]:
-    """First frame of each item and the first after it (N, 2).
-
-    `times` (T, 2) are start and end of the receptive field of each frame, in seconds. An item has
-    the frames whose centre lies in [onset, offset).
-    """
-    centres = times.double().mean(dim=1).numpy().round(CENTRE_DECIMALS)
-    bounds = np.array([(item.onset, item.offset) for item in items]).round(CENTRE_DECIMALS)
-    return np.asarray(np.searchsorted(centres, bounds), dtype=np.int64)
-
-
-def _layer_items(
-    parts: list[tuple[Tensor, NDArray[np.int64]]], items: Sequence[PhoneItem]
-) -> tuple[AbxItems, int]:
-    """Items with frames of one layer, and the number of those without.
-
-    Raises:
-        AuricleError: No item has a frame.
-    """
-    offsets = np.cumsum([0, *(len(frames) for frames, _ in parts)])
-    ranges = np.concatenate(
-        [ranges + offset for (_, ranges), offset in zip(parts, offsets[:-1], strict=True)]
-    )
-    lengths = ranges[:, 1] - ranges[:, 0]
-    kept = lengths > 0
-    if not kept.any():
-        raise AuricleError(
-            f"none of the {len(items)} items holds the centre of a frame; check that their times "
-            "are in seconds"
-        )
-    contexts = [f"{item.previous} {item.following}" for item in items]
-    return AbxItems(
-        frames=torch.cat([frames for frames, _ in parts]),
-        starts=ranges[kept, 0],
-        lengths=lengths[kept],
-        phones=_codes([item.phone for item in items])[kept],
-        contexts=_codes(contexts)[kept],
-        speakers=_codes([item.speaker for item in items])[kept],
-    ), int((~kept).sum())
-
-
-def _codes(labels: Sequence[str]) -> NDArray[np.int64]:
-    return np.asarray(np.unique(np.array(labels), return_inverse=True)[1], dtype=np.int64)

@@ -13,12 +13,10 @@ import msgspec
 
 from auricle.errors import AuricleError
 from auricle.files.atomic import write_whole
-from auricle.optional import optional
-from auricle.plotting.figures import check_plotting, save_figure
+from auricle.plotting.figures import Curve, draw_curves, save_figure
 from auricle.probing.tasks import TASKS
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -65,6 +63,72 @@ class LayerResult(msgspec.Struct, frozen=True, kw_only=True):
     num_test: float
     frame_step: int
     converged: bool
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """Score on all test examples, with its interval and that of a prediction without features.
+
+    Attributes:
+        value: The score; accuracies and F1 are fractions from 0 to 1.
+        low: Lower end of the 95 % interval; None where there is a single unit.
+        high: Its upper end.
+        baseline: Score of the majority class, or of the mean, of the training examples.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    baseline: float
+
+
+class LayerScores(msgspec.Struct, frozen=True, kw_only=True):
+    """Scores of one layer.
+
+    Attributes:
+        name: Name of the layer.
+        dim: Its width.
+        hop_samples: Samples between its frames.
+        scores: By name: accuracy, balanced_accuracy, macro_f1; or r2, mae, pearson, spearman.
+        fold_scores: Accuracy, or R2, of each fold in the order of `OwnSettings.folds`.
+        num_train: Training examples, mean over the folds.
+        num_test: Test examples, mean over the folds.
+        frame_step: Subsampling factor of the frames.
+        converged: Whether the solver converged in every fold.
+    """
+
+    name: str
+    dim: int
+    hop_samples: int
+    scores: dict[str, Score]
+    fold_scores: tuple[float, ...]
+    num_train: float
+    num_test: float
+    frame_step: int
+    converged: bool
+
+    @property
+    def main(self) -> Score:
+        """Accuracy, or R2 in regression: the first score."""
+        return next(iter(self.scores.values()))
+
+
+class ModelScores(msgspec.Struct, frozen=True, kw_only=True):
+    """Scores of the layers of one model; attributes as of `ProbeResult`."""
+
+    model: str
+    family: str
+    num_parameters: int
+    weights_sha256: str | None
+    default_layer: str
+    layers: tuple[LayerScores, ...]
+    skipped_layers: tuple[str, ...]
+    encoding_seconds: float
+    fitting_seconds: float
+
+    @property
+    def best(self) -> LayerScores:
+        """Layer with the highest accuracy or R2, the first of equals."""
+        return max(self.layers, key=lambda layer: layer.main.value)
 
 
 class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +201,7 @@ def write_results(path: Path, results: Sequence[ProbeResult]) -> None:
     Raises:
         OutputError: The file cannot be written; no partial file is left.
     """
-    report = Report(settings=Settings(versions=_versions()), results=tuple(results))
+    report = Report(settings=Settings(versions=versions()), results=tuple(results))
     text = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
 
     def write(temporary: Path) -> None:
@@ -167,7 +231,7 @@ def read_comparable_results(path: Path) -> tuple[ProbeResult, ...]:
         AuricleError: The file is not a file of results, or its settings differ.
     """
     report = read_results(path)
-    own = Settings(versions=_versions())
+    own = Settings(versions=versions())
     if report.settings != own:
         raise AuricleError(
             f"the results in {path} were measured with {report.settings}, which those of this run, "
@@ -183,7 +247,8 @@ def with_result(results: Sequence[ProbeResult], new: ProbeResult) -> list[ProbeR
     return replaced if new in replaced else [*replaced, new]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of the software that results depend on."""
     packages = ("torch", "numpy", "scikit-learn")
     own: str = import_module("auricle").__version__
     return {
@@ -259,52 +324,24 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-SIZE_INCHES = (8.0, 4.5)
-
-
 def draw_layers(results: Sequence[ProbeResult]) -> Figure:
     """Figure of accuracy over layers, for one or more models on one task.
-
-    The layers of a single model are named on the axis. Several models share an axis that counts
-    layers from the first one probed; a model with a single layer is a dashed horizontal line. A
-    ring marks the default layer.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    check_plotting(Path("figure.png"))
-    with optional("matplotlib", "drawing"):
-        from matplotlib.figure import Figure
-    figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-    panel = figure.add_subplot()
-    for index, result in enumerate(results):
-        _draw_model(panel, result, f"C{index % 10}", is_level=len(results) > 1)
-    longest = max(results, key=lambda result: len(result.layers))
-    places = range(len(longest.layers))
-    if len(results) == 1:
-        panel.set_xticks(places, [layer.name for layer in longest.layers], rotation=30, ha="right")
-    else:
-        panel.set_xticks(places, [str(place + 1) for place in places])
-    majority = 100 * results[0].majority_accuracy
-    panel.axhline(majority, color="0.6", linestyle=":", label="majority class")
-    panel.set_xlabel("layer")
-    panel.set_ylabel("accuracy (%)")
-    panel.set_title(f"{results[0].task}: linear probes of frozen layers")
-    panel.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize="small")
-    return figure
-
-
-def _draw_model(panel: Axes, result: ProbeResult, colour: str, *, is_level: bool) -> None:
-    accuracies = [100 * layer.accuracy for layer in result.layers]
-    label = result.model.replace("$", r"\$")  # no mathtext
-    if is_level and len(accuracies) == 1:
-        panel.axhline(accuracies[0], color=colour, linestyle="--", label=label)
-        return
-    panel.plot(range(len(accuracies)), accuracies, color=colour, marker=".", label=label)
-    for place, layer in enumerate(result.layers):
-        if layer.name == result.default_layer:
-            panel.plot(place, accuracies[place], "o", color=colour, fillstyle="none", markersize=10)
+    curves = [
+        Curve(
+            model=result.model,
+            layers=[layer.name for layer in result.layers],
+            values=[100 * layer.accuracy for layer in result.layers],
+            default_layer=result.default_layer,
+        )
+        for result in results
+    ]
+    title = f"{results[0].task}: linear probes of frozen layers"
+    level = 100 * results[0].majority_accuracy
+    return draw_curves(curves, title, "accuracy (%)", level, "majority class")
 
 
 def read_folder(folder: Path) -> list[ProbeResult]:

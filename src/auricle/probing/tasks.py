@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from auricle.corpus.labels import exceeds, read_segments, read_table
 from auricle.corpus.listing import is_listed_folder, list_utterances, refuse_problems
 from auricle.corpus.utterance import Segment, Utterance
 from auricle.errors import AuricleError
+from auricle.optional import optional
 
 LABEL_FRAMES_PER_SECOND = 100
 """Rate of the phone labels, in frames of 10 ms."""
@@ -115,7 +120,7 @@ def read_phones(data: str | Path) -> tuple[str | Path, list[Utterance]]:
         table = find_table("phones", Path(data), "phones.tsv", "librispeech")
         return table, _with_phones(table)
     return data, [
-        dataclasses.replace(one, segments=_in_order(one.source, _segments_beside(one)))
+        dataclasses.replace(one, segments=in_order(one.source, _segments_beside(one)))
         for one in _labelled(data, ("speaker",))
     ]
 
@@ -131,7 +136,7 @@ def _with_phones(table: Path) -> list[Utterance]:
     if unknown:
         raise AuricleError(f"{manifest} lacks {unknown[0]}, which {table} has phones of")
     utterances = [
-        dataclasses.replace(listed[path], segments=_in_order(path, segments[path]))
+        dataclasses.replace(listed[path], segments=in_order(path, segments[path]))
         for path in sorted(segments)
     ]
     check_files(utterances, table)
@@ -167,12 +172,17 @@ def _segment(table: Path, row: dict[str, str]) -> Segment:
     )
 
 
-def _in_order(path: str, segments: list[Segment]) -> tuple[Segment, ...]:
+def in_order(path: str, segments: Iterable[Segment]) -> tuple[Segment, ...]:
+    """The segments of a recording by their start.
+
+    Raises:
+        AuricleError: Two of them overlap; `path` is the recording in the message.
+    """
     ordered = sorted(segments, key=lambda segment: segment.start)
     for before, after in pairwise(ordered):
         if exceeds(before.end, after.start):
             raise AuricleError(
-                f"{path} has phones that overlap at {after.start:g} s: {before.label} and "
+                f"{path} has labels that overlap at {after.start:g} s: {before.label} and "
                 f"{after.label}"
             )
     return tuple(ordered)
@@ -231,6 +241,86 @@ def _read_speakers(data: str | Path, seed: int) -> Task:
         folds.append(Fold(name=f"halving {number}, one way", train=one, test=other))
         folds.append(Fold(name=f"halving {number}, other way", train=other, test=one))
     return Task(name="speakers", utterances=tuple(utterances), folds=tuple(folds), target="speaker")
+
+
+def draw_folds(
+    units: Sequence[str],
+    classes: Sequence[str] | None,
+    *,
+    unit: str,
+    is_grouped: bool,
+    num_folds: int,
+    seeds: Sequence[int],
+) -> tuple[tuple[Fold, ...], str]:
+    """Draw folds of utterances with each seed: every utterance is tested once a seed.
+
+    Args:
+        units: Unit of each utterance; where `is_grouped`, all of one are tested together.
+        classes: Label of each utterance, whose shares the folds are to keep; None for no such.
+        unit: What the units are, in messages.
+        is_grouped: Whether several utterances may be of one unit.
+        num_folds: Parts, each tested by what is trained on the others.
+        seeds: Seeds of the draws.
+
+    Returns:
+        The folds, and a description of them.
+
+    Raises:
+        AuricleError: There are fewer units, or utterances of a class, than folds.
+        MissingExtraError: scikit-learn is not installed.
+    """
+    with optional("sklearn", "probing"):
+        from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
+
+    names, index_of_unit = np.unique(np.array(units), return_inverse=True)
+    fewer = "pass fewer --folds (in Python folds=), from 2, or more data"
+    if num_folds < 2 or len(names) < num_folds:
+        raise AuricleError(
+            f"got {len(names)} {unit}(s) for {num_folds} folds, expected one or more for each of 2 "
+            f"folds or more; {fewer}"
+        )
+    rarest = Counter(classes or ()).most_common()[-1:]
+    if not is_grouped and rarest and rarest[0][1] < num_folds:
+        raise AuricleError(
+            f"the label {rarest[0][0]!r} has {rarest[0][1]} example(s) for {num_folds} folds, "
+            f"expected one for each; {fewer}, or leave out labels so rare"
+        )
+    rows = np.zeros(len(units))
+    folds = []
+    for seed in seeds:
+        options: dict[str, Any] = {"n_splits": num_folds, "shuffle": True, "random_state": seed}
+        with warnings.catch_warnings():
+            # Of classes of fewer groups than folds: what no training has counts as an error.
+            warnings.simplefilter("ignore", UserWarning)
+            if classes is None:
+                of_units = KFold(**options).split(names)
+                tests = [np.flatnonzero(np.isin(index_of_unit, test)) for _, test in of_units]
+            elif is_grouped:
+                split = StratifiedGroupKFold(**options).split(rows, classes, index_of_unit)
+                tests = [test for _, test in split]
+            else:
+                tests = [test for _, test in StratifiedKFold(**options).split(rows, classes)]
+        for number, test in enumerate(tests, start=1):
+            train = np.setdiff1d(np.arange(len(units)), test)
+            if len(test) == 0 or (classes and len({classes[index] for index in train}) < 2):
+                raise AuricleError(
+                    f"the {unit}s and labels allow no {num_folds} folds: one of them tests "
+                    f"{len(test)} examples and trains on {len(train)} of fewer than two labels; "
+                    "pass another number of --folds (in Python folds=) or another --group"
+                )
+            folds.append(
+                Fold(
+                    name=f"seed {seed}, fold {number}",
+                    train=tuple(train.tolist()),
+                    test=tuple(test.tolist()),
+                )
+            )
+    way = "at random" if classes is None else "stratified by label"
+    apart = f"no {unit} in training and test at once" if is_grouped else "not grouped"
+    return tuple(folds), (
+        f"{num_folds} folds of {len(names)} {unit}s, {way}, {apart}; {len(seeds)} seed(s) from "
+        f"{seeds[0]}"
+    )
 
 
 def is_list(data: str | Path) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from auricle.corpus.utterance import Utterance
 from auricle.errors import AuricleError
 from auricle.files.atomic import write_whole
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.models.base import Encoder
 from auricle.probing.features import encoded, label_frames
 from auricle.probing.report import percent

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from auricle.errors import AudioError, AuricleError, LayerError
-from auricle.geometry import SAMPLE_RATE
-from auricle.models.outputs import weighted_sum
+from auricle.info import SAMPLE_RATE
+from auricle.models.outputs import fitted, weighted_sum
 from auricle.s3prl import hub
 
 MIN_SAMPLES = SAMPLE_RATE // 20
@@ -125,19 +125,13 @@ class S3PRLUpstream(nn.Module):
         for states, stride in zip(self.upstream.states(rows), self.downsample_rates, strict=True):
             if self.lengths == "s3prl":
                 states = [
-                    _fitted(state, 1 + (count - 1) // stride)
+                    fitted(state, 1 + (count - 1) // stride)
                     for state, count in zip(states, counts, strict=True)
                 ]
             hs = nn.utils.rnn.pad_sequence(states, batch_first=True)
             all_hs.append(F.layer_norm(hs, hs.shape[-1:]) if self.normalize else hs)
             all_lens.append(wavs_len.new_tensor([len(state) for state in states]))
         return all_hs, all_lens
-
-
-def _fitted(frames: Tensor, size: int) -> Tensor:
-    """The first `size` frames (T, D), the last one repeated where there are fewer."""
-    missing = size - len(frames)
-    return torch.cat([frames, frames[-1:].expand(missing, -1)]) if missing > 0 else frames[:size]
 
 
 def _randomize(module: nn.Module, generator: torch.Generator | None) -> None:

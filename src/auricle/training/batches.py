@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from auricle.errors import RecipeError
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.training.building import Corpus
 from auricle.training.recipe import DataOptions
 from auricle.training.targets import NO_UNIT, CorpusUnits

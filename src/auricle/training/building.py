@@ -23,7 +23,7 @@ from auricle.corpus.listing import list_utterances, refuse_problems
 from auricle.corpus.reading import count_samples, decode_utterance
 from auricle.corpus.utterance import NO_LABELS, Utterance
 from auricle.errors import AudioError, AuricleError, RecipeError
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.objectives.base import Objective
 from auricle.optional import optional
 from auricle.training.recipe import OptimizerOptions, Recipe, ScheduleOptions

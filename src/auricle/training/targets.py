@@ -15,8 +15,8 @@ from tqdm import tqdm
 from auricle.errors import AuricleError, RecipeError
 from auricle.files.atomic import file_sha256, write_whole
 from auricle.files.safetensors import write_safetensors
-from auricle.geometry import FrameGeometry
 from auricle.hub.load import load
+from auricle.info import FrameGeometry
 from auricle.models.base import Encoder
 from auricle.objectives.base import UnitTargets
 from auricle.training.building import Corpus

@@ -15,7 +15,7 @@ import torch
 
 from auricle.errors import RecipeError, TrainingError
 from auricle.files.atomic import write_whole
-from auricle.geometry import SAMPLE_RATE
+from auricle.info import SAMPLE_RATE
 from auricle.objectives.base import Loss, Objective
 from auricle.training import checkpoints
 from auricle.training.batches import (

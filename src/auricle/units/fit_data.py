@@ -18,9 +18,8 @@ from auricle.corpus.reading import read_utterance
 from auricle.errors import AudioError, AuricleError, CheckpointError, LayerError
 from auricle.files.atomic import write_whole
 from auricle.files.safetensors import write_safetensors
-from auricle.geometry import SAMPLE_RATE
 from auricle.hub.load import load
-from auricle.info import FinalNorm
+from auricle.info import SAMPLE_RATE, FinalNorm
 from auricle.models.base import Encoder
 from auricle.store.folder import open_folder
 from auricle.store.layout import read_meta

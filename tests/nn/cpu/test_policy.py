@@ -10,9 +10,8 @@ from torch.autograd import forward_ad
 from torch.nn.utils import parametrizations, prune
 
 import auricle
-from auricle.nn.conv import Conv1d
+from auricle.nn.conv import Conv1d, Linear
 from auricle.nn.cpu import policy
-from auricle.nn.linear import Linear
 
 
 class Block(nn.Module):

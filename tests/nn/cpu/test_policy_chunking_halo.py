@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 from auricle.nn.conv import reflect_pad
 from auricle.nn.cpu import policy
 from auricle.nn.cpu.policy import HaloChunk, halo_chunks

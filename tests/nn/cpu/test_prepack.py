@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auricle.nn.conv import Linear
 from auricle.nn.cpu import prepack
 from auricle.nn.layers import WAVEFORM_ACTIVATIONS, WaveformActivation
-from auricle.nn.linear import Linear
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as torch_module
 
-from auricle.geometry import FrameGeometry
+from auricle.info import FrameGeometry
 from auricle.nn.batch import Lengths
 
 TORCH_CLASSES = (
@@ -91,6 +91,21 @@ def infers_on_cpu(x: Tensor) -> bool:
     )
 
 
+def trains_on_cpu(x: Tensor, *, in_autocast: bool = False) -> bool:
+    """True if the CPU may go its own way with gradients too: as `infers_on_cpu`, but for these.
+
+    Under autocast, which chooses types by operation, only with `in_autocast`.
+    """
+    return (
+        torch.is_grad_enabled()
+        and runs_on_cpu(x)
+        and x.dtype in (torch.float32, torch.float64)
+        and (in_autocast or not torch.is_autocast_enabled("cpu"))
+        and not is_traced()
+        and not _uses_reference.get()
+    )
+
+
 def joins_frames(x: Tensor) -> bool:
     """True if (B, C, T) is kept with the channels of a frame side by side in memory.
 
@@ -113,16 +128,15 @@ def takes_one_by_one(x: Tensor, lengths: Lengths, *modules: nn.Module) -> bool:
     )
 
 
-def may_pack(lengths: Lengths, *modules: nn.Module) -> bool:
-    """True if the layers of these modules take packed utterances, on any device.
+def may_pack(x: Tensor, lengths: Lengths, stack: nn.Module) -> bool:
+    """True if the layers of a stack take packed utterances of a padded batch `x`.
 
-    In training and under a compiler, and where a hook watches, they take padded batches.
+    Under a compiler, and where a hook watches, they take padded batches. So they do in training,
+    but for stacks that are made for it (`trains_packed`), on the CPU.
     """
-    return (
-        not isinstance(lengths, Tensor)
-        and not any(module.training for module in modules)
-        and not is_hooked(*modules)
-    )
+    if stack.training and not (getattr(stack, "trains_packed", False) and trains_on_cpu(x)):
+        return False
+    return not isinstance(lengths, Tensor) and not is_hooked(stack)
 
 
 def is_traced() -> bool:
@@ -188,6 +202,12 @@ def needs_gradients(module: nn.Module, inputs: Iterable[Tensor]) -> bool:
         or not may_bypass(*module.children())  # whose hooks may bring tensors of their own
         or any(x.requires_grad for part in module.modules() for x in _tensors(part))
     )
+
+
+def is_frozen(module: nn.Module, inputs: Iterable[Tensor]) -> bool:
+    """True if gradients are enabled but none could flow to or through a part of an encoder."""
+    follows = torch.is_grad_enabled() and not is_traced()
+    return follows and may_bypass(module) and not needs_gradients(module, inputs)
 
 
 def first_change(module: nn.Module) -> str | None:

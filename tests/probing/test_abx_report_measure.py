@@ -8,9 +8,9 @@ import torch
 
 import auricle
 from auricle.errors import AuricleError, LayerError
-from auricle.probing.abx_report import abx_settings
+from auricle.probing.abx_report import abx_settings, measure_abx
+from auricle.probing.features import frame_ranges
 from auricle.probing.items import PhoneItem, read_item_task, read_items, write_items
-from auricle.probing.probe import frame_ranges, measure_abx
 
 
 def item(onset: float, offset: float) -> PhoneItem:

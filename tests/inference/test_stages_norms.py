@@ -5,14 +5,8 @@ import torch
 from torch import Tensor
 
 from auricle.frontends.framing import cmvn
-from auricle.inference.norms import (
-    Measuring,
-    RunningMoments,
-    StreamCmvn,
-    StreamGroupNorm,
-    fixed,
-    running,
-)
+from auricle.inference.session import Measuring, fixed
+from auricle.inference.stages import RunningMoments, StreamCmvn, StreamGroupNorm, running
 from auricle.nn.norms import UtteranceGroupNorm
 
 

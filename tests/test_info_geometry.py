@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auricle.geometry import FrameGeometry, Window
+from auricle.info import FrameGeometry, Window
 
 windows = st.builds(
     Window,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from auricle.nn.conv import average_groups, partial_averages
+from auricle.nn.subsampling import average_groups, partial_averages
 
 
 def test_each_row_is_averaged_by_its_own_lengths() -> None:

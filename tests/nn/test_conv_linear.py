@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from auricle.nn.linear import Linear, activated
+from auricle.nn.conv import Linear, activated
 
 
 def test_fusing_keeps_hooks_and_other_modules() -> None:
