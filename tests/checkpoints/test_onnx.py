@@ -119,12 +119,17 @@ def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> No
 def test_an_onnxscript_too_old_for_torch_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    encoder = GoldenCase("apc").load()
+
     def export(*_: object, **__: object) -> None:
+        assert not any(isinstance(layer, torch.nn.GRU) for layer in encoder.modules())
         raise RuntimeError("the export failed") from ModuleNotFoundError("No module named 'x'")
 
     monkeypatch.setattr(torch.onnx, "export", export)
     with pytest.raises(AuricleError, match=r"does not go with torch .*pip install --upgrade"):
-        auricle.export_to_onnx(auricle.load("fbank", device="cpu"), tmp_path / "out")
+        auricle.export_to_onnx(encoder, tmp_path / "out")
+    # The layers are the encoder's own again.
+    assert all(isinstance(layer, torch.nn.GRU) for layer in encoder.rnn.layers)
 
 
 @pytest.mark.whole
