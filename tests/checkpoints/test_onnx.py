@@ -122,7 +122,7 @@ def test_an_onnxscript_too_old_for_torch_is_said(
     encoder = GoldenCase("apc").load()
 
     def export(*_: object, **__: object) -> None:
-        assert not any(isinstance(layer, torch.nn.GRU) for layer in encoder.modules())
+        assert not any(isinstance(layer, torch.nn.GRU) for layer in encoder.rnn.layers)
         raise RuntimeError("the export failed") from ModuleNotFoundError("No module named 'x'")
 
     monkeypatch.setattr(torch.onnx, "export", export)

@@ -77,7 +77,8 @@ def test_a_batch_that_matters_is_found(
 ) -> None:
     # Utterances of a batch that attend to each other.
     monkeypatch.setattr(
-        "auricle.nn.attention.attend_packed", lambda query, key, value, _: attend(query, key, value)
+        "auricle.nn.attention.attend_packed",
+        lambda query, key, value, *_: attend(query, key, value),
     )
     assert main(["check", str(GoldenCase("tera").checkpoints[0])]) == 1
     assert "standard deviations in a batch" in capsys.readouterr().out

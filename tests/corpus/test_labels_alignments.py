@@ -36,7 +36,7 @@ def test_a_ctm_has_many_utterances(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("a.ali", b"utt 1 4 ; 2 7 ;\n", "line 1: got 'utt 1 4 ; 2 7 ;'.*--per-frame=true"),
+        ("a.ali", b"utt 1 4 ; 2 7 ;\n", "line 1: got 'utt 1 4 ; 2 7 ;'.*per-frame=true"),
         ("a.ali", b"utt\n", "line 1: got 'utt'"),
         ("a.ali", b"utt 1\nutt 1\n", "line 2: got the same utterance again"),
         ("a.ali", b"\n", "holds no labels"),

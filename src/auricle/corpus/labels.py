@@ -51,8 +51,8 @@ _LabelRow: TypeAlias = tuple[tuple[str, str], Segment]
 """A labelled segment with the names of its utterance and channel, "" without one."""
 
 KALDI_FORMAT = (
-    "expected lines of an utterance and one id for each of its frames, as `ali-to-phones "
-    "--per-frame=true final.mdl 'ark:gunzip -c ali.1.gz|' ark,t:phones.ali` writes them"
+    "expected lines of an utterance and one id for each of its frames, as Kaldi's ali-to-phones "
+    "writes them to ark,t: with its option per-frame=true"
 )
 
 FORMATS = (
