@@ -28,6 +28,9 @@ MAX_FRAMES = 30_000
 many changed the accuracy of spliced fbank frames by less than 0.1 points.
 """
 
+CENTRE_DECIMALS = 9
+"""Decimals of the centre of a frame in seconds, by which 0.0125 is no less than 0.0125."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples:
@@ -126,11 +129,11 @@ def label_frames(times: Tensor, segments: Sequence[Segment]) -> NDArray[np.int64
     """Index of the segment that contains the centre of each frame (T,), -1 if none does.
 
     `times` (T, 2) are start and end of the receptive field of each frame, in seconds; a segment
-    includes its start but not its end.
+    includes its start but not its end. Times are compared rounded to `CENTRE_DECIMALS`.
     """
-    starts = np.array([segment.start for segment in segments])
-    ends = np.array([segment.end for segment in segments])
-    centres = times.mean(dim=1).numpy()
+    starts = np.array([segment.start for segment in segments]).round(CENTRE_DECIMALS)
+    ends = np.array([segment.end for segment in segments]).round(CENTRE_DECIMALS)
+    centres = times.double().mean(dim=1).numpy().round(CENTRE_DECIMALS)
     found = np.searchsorted(starts, centres, side="right") - 1
     is_inside = (found >= 0) & (centres < ends[found])
     return np.where(is_inside, found, -1).astype(np.int64)
@@ -199,10 +202,6 @@ def _joined(parts: Sequence[tuple[NDArray[np.float32], list[str]]], frame_step: 
         utterances=np.repeat(np.arange(len(parts), dtype=np.int64), counts),
         frame_step=frame_step,
     )
-
-
-CENTRE_DECIMALS = 9
-"""Decimals of the centre of a frame in seconds, by which 0.0125 is no less than 0.0125."""
 
 
 def collect_items(
