@@ -82,7 +82,10 @@ class OwnSettings(msgspec.Struct, frozen=True, kw_only=True):
     num_units: int
     max_frames: int
     model: str
-    interval: str = f"{LEVEL:.0%}, percentiles of {NUM_RESAMPLES} bootstrap resamples of the units"
+    interval: str = (
+        f"{LEVEL:.0%}, percentiles of {NUM_RESAMPLES} bootstrap resamples of the units, each with one "
+        "draw of the folds"
+    )
     versions: dict[str, str] = msgspec.field(default_factory=versions)
 
     @property
@@ -290,6 +293,7 @@ def _layer_scores(layer: LayerInfo, examples: Examples, own: OwnTask) -> LayerSc
     predicted: NDArray[Any]
     baseline: NDArray[Any]
     pooled, fold_scores, sizes, converged = [], [], [], True
+    num_tested = np.zeros(len(own.units), dtype=np.int64)
     for fold in own.task.folds:
         is_train, is_test = examples.mask(fold.train), examples.mask(fold.test)
         train, test = examples.features[is_train], examples.features[is_test]
@@ -304,7 +308,9 @@ def _layer_scores(layer: LayerInfo, examples: Examples, own: OwnTask) -> LayerSc
             predicted, baseline = result.predictions, np.full(len(true), result.majority)
             fold_scores.append(result.accuracy)
             converged = converged and result.converged
-        pooled.append((true, predicted, baseline, units[is_test]))
+        draws = num_tested[examples.utterances[is_test]]
+        num_tested[list(fold.test)] += 1
+        pooled.append((true, predicted, baseline, units[is_test], draws))
         sizes.append((len(train), len(test)))
     if not converged:
         logger.warning("%s: the solver did not converge on layer %s", own.task.name, layer.name)
