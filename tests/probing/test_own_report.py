@@ -87,6 +87,8 @@ def test_results_of_other_labels_weights_or_layers_are_not_taken(
     other = dataclasses.replace(own, task=dataclasses.replace(own.task, utterances=others))
     with pytest.raises(AuricleError, match="measured with other labels_sha256.*choose another"):
         measured(other, "fbank", out=tmp_path)
+    with pytest.raises(AuricleError, match="measured with other audio_sha256"):
+        measured(dataclasses.replace(own, audio_sha256="ab12"), "fbank", out=tmp_path)
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(AuricleError, match="holds no results of `auricle probe --labels`"):
         measured(own, "fbank", out=tmp_path)

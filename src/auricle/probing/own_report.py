@@ -60,6 +60,7 @@ class OwnSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         target: Column of the labels, or "frames".
         labels_sha256: Digest of ids, labels and folds.
+        audio_sha256: Digest of the audio files.
         is_regression: True if labels are numbers to predict.
         num_classes: Number of labels; None in regression.
         split: Description of the split.
@@ -74,6 +75,7 @@ class OwnSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     target: str
     labels_sha256: str
+    audio_sha256: str
     is_regression: bool
     num_classes: int | None
     split: str
@@ -82,10 +84,7 @@ class OwnSettings(msgspec.Struct, frozen=True, kw_only=True):
     num_units: int
     max_frames: int
     model: str
-    interval: str = (
-        f"{LEVEL:.0%}, percentiles of {NUM_RESAMPLES} bootstrap resamples of the units, each with one "
-        "draw of the folds"
-    )
+    interval: str = f"{LEVEL:.0%}, percentiles of {NUM_RESAMPLES} bootstrap resamples of the units"
     versions: dict[str, str] = msgspec.field(default_factory=versions)
 
     @property
@@ -337,6 +336,7 @@ def settings_of(own: OwnTask) -> OwnSettings:
     return OwnSettings(
         target=task.name,
         labels_sha256=_digest(own),
+        audio_sha256=own.audio_sha256,
         is_regression=is_regression,
         num_classes=None if is_regression else len(labels),
         split=own.split,
