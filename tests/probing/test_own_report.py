@@ -25,6 +25,7 @@ from auricle.probing.own_report import (
     setting_lines,
     settings_of,
 )
+from auricle.probing.report import Score
 from auricle.probing.tasks import draw_folds, read_task
 
 
@@ -128,6 +129,13 @@ def test_numbers_are_predicted_layer_by_layer(own: OwnTask) -> None:
     lines = list(score_lines(settings, result))
     assert lines[1].split() == ["layer", "r2", "mae", "pearson", "spearman"]
     assert lines[3].split()[0] == "mean"
+    wide = {
+        name: Score(value=-0.00123, low=-0.00123, high=-0.00123, baseline=0.0)
+        for name in layer.scores
+    }
+    scored = msgspec.structs.replace(layer, scores=wide)
+    lines = list(score_lines(settings, msgspec.structs.replace(result, layers=(scored,))))
+    assert lines[2].count("]  -0.00123 [") == 3
 
 
 def test_frames_are_pooled_over_their_utterances(own: OwnTask) -> None:

@@ -189,10 +189,11 @@ def score_lines(settings: OwnSettings, result: ModelScores) -> Iterator[str]:
         }
         shown = ", ".join(mark for mark, holds in marks.items() if holds)
         rows.append([layer.name, *(_cell(n, score) for n, score in layer.scores.items()), shown])
-    baselines = [_text(name, score.baseline) for name, score in first.scores.items()]
+    baselines = (_text(name, score.baseline) for name, score in first.scores.items())
     rows.append([settings.baseline_name, *baselines, ""])
+    width = max(22, *(len(cell) + 2 for row in rows for cell in row[1:-1]))
     for name, *cells, last in rows:
-        yield f"  {name:<16}{''.join(cell.rjust(22) for cell in cells)}  {last}".rstrip()
+        yield f"  {name:<16}{''.join(cell.rjust(width) for cell in cells)}  {last}".rstrip()
     if first.frame_step > 1:
         yield f"  one frame in {first.frame_step}"
     if result.skipped_layers:
@@ -332,19 +333,18 @@ def settings_of(own: OwnTask) -> OwnSettings:
     task = own.task
     labels = {one.labels[task.target] for one in task.utterances} if task.target else set()
     labels |= {part.label for one in task.utterances for part in one.segments}
-    is_regression = own.is_regression
     return OwnSettings(
         target=task.name,
         labels_sha256=_digest(own),
         audio_sha256=own.audio_sha256,
-        is_regression=is_regression,
-        num_classes=None if is_regression else len(labels),
+        is_regression=own.is_regression,
+        num_classes=None if own.is_regression else len(labels),
         split=own.split,
         folds=tuple(fold.name for fold in task.folds),
         unit=own.unit,
         num_units=len(set(own.units)),
         max_frames=MAX_FRAMES,
-        model=RIDGE if is_regression else CLASSIFIER,
+        model=RIDGE if own.is_regression else CLASSIFIER,
     )
 
 
