@@ -39,7 +39,7 @@ from auricle.probing.probe import (
     predict_numbers,
     train_and_test,
 )
-from auricle.probing.report import LayerScores, ModelScores, Score, percent, versions
+from auricle.probing.report import LayerScores, ModelScores, Score, percent, state_digest, versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -276,6 +276,7 @@ def probe_own(
         family=encoder.family,
         num_parameters=encoder.info.num_parameters,
         weights_sha256=encoder.provenance.sha256,
+        encoder_sha256=state_digest(encoder),
         default_layer=encoder.default_layer,
         layers=tuple(scores),
         skipped_layers=tuple(i.name for i in encoder.layer_infos if i.name not in names),
@@ -370,8 +371,7 @@ def probe_models(
     """Scores of encoders by name, one after the other, and whether an earlier run has left them.
 
     With `out` each is written as soon as it is there, and results that the folder has of the same
-    labels, weights and layers are not measured again: a run that was killed goes on. An encoder
-    whose weights have no digest is measured again.
+    audio, labels, encoder and layers are not measured again: a run that was killed goes on.
 
     Raises:
         AuricleError: As `probe_own` and `add_scores`.
@@ -393,8 +393,6 @@ def probe_models(
 
 
 def _is_same(old: ModelScores, encoder: Encoder, layers: Sequence[LayerInfo]) -> bool:
-    """True if results are of an encoder's weights and these layers."""
-    sha256 = encoder.provenance.sha256
-    is_known = sha256 is not None or encoder.info.num_parameters == 0
+    """True if results are of an encoder as it is and these layers."""
     names = [layer.name for layer in layers]
-    return is_known and old.weights_sha256 == sha256 and [x.name for x in old.layers] == names
+    return [x.name for x in old.layers] == names and old.encoder_sha256 == state_digest(encoder)
