@@ -62,6 +62,14 @@ def test_a_frame_has_the_label_at_its_centre() -> None:
     assert found.tolist() == [-1, 0, 0, 1, 1, -1, -1, 2, -1, -1]
 
 
+def test_a_centre_at_the_end_of_a_segment_belongs_to_the_next() -> None:
+    times = TwoRates().frame_times(16_000 * 2, "sparse")
+    for index, pair in enumerate(times):
+        edge = (index + 0.5) / 50  # as a file states it; the mean of two ends rounds either way
+        segments = [Segment(start=0, end=edge, label="A"), Segment(start=edge, end=9, label="B")]
+        assert label_frames(pair[None], segments).tolist() == [1]
+
+
 def test_each_layer_is_labelled_by_its_own_times(librispeech: Path) -> None:
     task = read_task("phones", librispeech)
     encoder = TwoRates()
@@ -134,5 +142,7 @@ def test_a_file_too_short_for_the_encoder_is_named(librispeech: Path) -> None:
             return 2000
 
     encoder = Long()
-    with pytest.raises(AudioError, match=r"x-\d\.wav has \d+ samples .* at least 2000"):
+    with pytest.raises(
+        AudioError, match=r"6 of 18 utterances are shorter than the 0.125 s .*x-0\.wav"
+    ):
         collect(encoder, task, encoder.layer_infos)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -78,12 +80,14 @@ def test_labels_of_files_are_joined_to_the_audio(
     assert own.task.folds[:5] != own.task.folds[5:10]
 
 
-@pytest.mark.parametrize("name", ["id", "path", "utt"])
+@pytest.mark.parametrize("name", ["id", "path", "utt", "file"])
 def test_names_are_ids_or_the_last_parts_of_paths(audio: Path, tmp_path: Path, name: str) -> None:
     rows: list[dict[str, object]] = [
         {name: f"{index}{'.wav' * (name == 'path')}", "emotion": "ab"[index % 2]}
         for index in range(12)
     ]
+    if name == "file":  # as `find .` in the audio's folder writes paths
+        rows = [{**row, "file": f"./spk{k // 3}/{k}.wav"} for k, row in enumerate(rows)]
     own = read_own_task(table(tmp_path / "t.csv", rows), [audio], column="Emotion")
     assert [one.id for one in own.task.utterances] == [f"spk{k // 3}/{k}" for k in range(12)]
     assert own.task.name == "emotion"
@@ -152,6 +156,49 @@ def test_numbers_are_predicted_when_asked_for_and_never_guessed(
     assert "21 numbers are taken for classes; --regression" in caplog.text
 
 
+def test_one_recording_by_several_paths_is_one(audio: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(audio, target_is_directory=True)
+    own_paths = [{**row, "file": f"{audio}/{row['file']}"} for row in rows_of()]
+    again = [{**own_paths[0], "file": f"{tmp_path}/link/./spk0/0.wav"}]
+    with pytest.raises(AuricleError, match="twice, as 'low' and 'low'"):
+        read_own_task(table(tmp_path / "a.csv", own_paths + again))
+    parts = [
+        {**row, "file": f"{folder}/{row['file']}", "start": start, "end": start + 0.05}
+        for row in rows_of()
+        for folder, start in ((audio, 0.0), (tmp_path / "link", 0.05))
+    ]
+    own = read_own_task(table(tmp_path / "b.csv", parts))
+    assert (own.unit, len(set(own.units))) == ("recording", 12)
+
+
+def test_a_column_utterance_groups_as_any_other(audio: Path, tmp_path: Path) -> None:
+    rows = rows_of(utterance=lambda index: index // 3)
+    own = read_own_task(table(tmp_path / "t.csv", rows), [audio], group="utterance", num_folds=2)
+    for fold in own.task.folds:
+        assert not {own.units[i] for i in fold.train} & {own.units[i] for i in fold.test}
+
+
+def test_segments_take_the_split_of_their_recording(audio: Path, tmp_path: Path) -> None:
+    parts = [
+        {**row, "start": start, "end": start + 0.05} for row in rows_of() for start in (0.0, 0.05)
+    ]
+    labels = table(tmp_path / "parts.csv", parts)
+    splits = [{"id": k, "split": ("train", "test")[k > 7]} for k in range(12)]
+    own = read_own_task(labels, [audio], splits=table(tmp_path / "s.csv", splits))
+    assert own.split == "the column split: 16 to train on, 8 to test"
+    twice = table(tmp_path / "s.csv", [*splits, {"id": 3, "split": "test"}])
+    with pytest.raises(AuricleError, match="line 14: '3' has another split than in a line before"):
+        read_own_task(labels, [audio], splits=twice)
+
+
+def test_labels_that_no_training_has_are_logged(
+    audio: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = rows_of(split=lambda index: ("train", "test")[index > 7])
+    read_own_task(table(tmp_path / "t.csv", [*rows[:-1], {**rows[-1], "label": "x"}]), [audio])
+    assert "1 labels, such as 'x', are tested where training has none" in caplog.text
+
+
 BAD = [
     ({"column": "mood"}, lambda r: r, "no column 'mood', but file, label.*--label-column"),
     ({}, lambda r: [{**r[0], "file": "none.wav"}, *r[1:]], "1 of 12 names that the audio lacks.*'none.wav' in line 2"),
@@ -170,6 +217,11 @@ BAD = [
     ({"group": "g", "num_folds": 2}, lambda r: [{**row, "g": k % 2} for k, row in enumerate(r)], "gs and labels allow no 2 folds: one of them tests 6 examples and trains on 6 of fewer than two"),
     ({"is_regression": True}, lambda r: r, "12 labels that are no finite numbers, such as 'low'"),
     ({"tier": "phones"}, lambda r: r, "table and has no tiers"),
+    ({"num_seeds": 0}, lambda r: r, "got 0 seeds from 0 .* expected 1 or more"),
+    ({}, lambda r: [{**row, "label": k + 0.5} for k, row in enumerate(r)], "12 different numbers.*--regression"),
+    ({}, lambda r: [{**row, "label": "abb"[k % 3], "split": ("train", "test", "test")[k % 3]} for k, row in enumerate(r)], "training part of test has the label.s. 'a', expected 2"),
+    ({"group": "recording"}, lambda r: [{**row, "recording": k % 3, "split": ("train", "test")[k // 6]} for k, row in enumerate(r)], "3 values of recording in train and test"),
+    ({"group": "g", "num_folds": 3}, lambda r: [{**row, "g": ("e\u0301", "\u00e9 ", " \u00e9", "f")[k % 4]} for k, row in enumerate(r)], "got 2 g.s. for 3 folds"),
 ]  # fmt: skip
 
 
@@ -232,5 +284,20 @@ def test_probing_gives_scores_json_and_a_frame(audio: Path, tmp_path: Path) -> N
     assert frame["accuracy_baseline"][0] <= 0.5
     assert json.loads(report.to_json())["settings"]["unit"] == "speaker"
     encoder = auricle.load("fbank")
-    again = auricle.probe_labels(path, audio, models=[encoder], group="speaker", folds=2, seeds=1)
+    again = auricle.probe_labels(
+        path, audio, models=encoder, layers="all", group="speaker", folds=2, seeds=1
+    )
+    assert again == msgspec.structs.replace(report, results=again.results)
     assert again.results[0].layers == report.results[0].layers
+    for models in ([], [encoder, "fbank"]):
+        with pytest.raises(AuricleError, match="models are .*expected one or more, of different"):
+            auricle.probe_labels(path, audio, models=models)
+
+
+def test_other_audio_of_the_same_names_has_another_digest(audio: Path, tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", rows_of())
+    first = read_own_task(path, [audio]).audio_sha256
+    copy = shutil.copytree(audio, tmp_path / "copy")
+    assert read_own_task(path, [copy]).audio_sha256 == first
+    soundfile.write(copy / "spk0/0.wav", np.zeros(SAMPLES), 16_000)
+    assert read_own_task(path, [copy]).audio_sha256 != first

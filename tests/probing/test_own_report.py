@@ -25,6 +25,7 @@ from auricle.probing.own_report import (
     setting_lines,
     settings_of,
 )
+from auricle.probing.report import Score, state_digest
 from auricle.probing.tasks import draw_folds, read_task
 
 
@@ -73,13 +74,11 @@ def test_results_of_other_labels_weights_or_layers_are_not_taken(
     own: OwnTask, tmp_path: Path
 ) -> None:
     ((first, _),) = measured(own, "fbank", out=tmp_path)
-    encoder = auricle.load("fbank")
-    encoder.provenance = dataclasses.replace(encoder.provenance, sha256="ab12")
+    encoder = auricle.load("fbank", config={"num_mels": 20})
     ((second, was_kept),) = probe_models(own, [("fbank", encoder)], out=tmp_path)
     assert not was_kept
-    assert second.weights_sha256 == "ab12"
     assert read_report(tmp_path, settings_of(own)).results == (second,)
-    assert first.layers == second.layers
+    assert first.encoder_sha256 != second.encoder_sha256
     others = tuple(
         dataclasses.replace(one, labels={"word": "high"}) if one.id.startswith("0/") else one
         for one in own.task.utterances
@@ -87,9 +86,20 @@ def test_results_of_other_labels_weights_or_layers_are_not_taken(
     other = dataclasses.replace(own, task=dataclasses.replace(own.task, utterances=others))
     with pytest.raises(AuricleError, match="measured with other labels_sha256.*choose another"):
         measured(other, "fbank", out=tmp_path)
+    with pytest.raises(AuricleError, match="measured with other audio_sha256"):
+        measured(dataclasses.replace(own, audio_sha256="ab12"), "fbank", out=tmp_path)
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(AuricleError, match="holds no results of `auricle probe --labels`"):
         measured(own, "fbank", out=tmp_path)
+
+
+def test_the_digest_of_an_encoder_is_of_what_it_computes() -> None:
+    encoder = auricle.load("apc_mini")
+    first = state_digest(encoder)
+    assert state_digest(auricle.load("apc_mini")) == first
+    assert state_digest(auricle.load("apc_mini", precision="bf16")) != first
+    next(encoder.parameters()).data.view(-1)[0] += 1  # as training changes it
+    assert state_digest(encoder) != first
 
 
 def test_labels_of_a_test_fold_do_not_leak(own: OwnTask) -> None:
@@ -126,6 +136,13 @@ def test_numbers_are_predicted_layer_by_layer(own: OwnTask) -> None:
     lines = list(score_lines(settings, result))
     assert lines[1].split() == ["layer", "r2", "mae", "pearson", "spearman"]
     assert lines[3].split()[0] == "mean"
+    wide = {
+        name: Score(value=-0.00123, low=-0.00123, high=-0.00123, baseline=0.0)
+        for name in layer.scores
+    }
+    scored = msgspec.structs.replace(layer, scores=wide)
+    lines = list(score_lines(settings, msgspec.structs.replace(result, layers=(scored,))))
+    assert lines[2].count("]  -0.00123 [") == 3
 
 
 def test_frames_are_pooled_over_their_utterances(own: OwnTask) -> None:

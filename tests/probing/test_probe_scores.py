@@ -42,6 +42,10 @@ def test_an_interval_is_about_the_units_not_the_examples() -> None:
     # The same examples a hundred times are no more evidence.
     many = class_scores(*(np.repeat(x, 100) for x in (true, predicted, majority, np.arange(100))))
     assert many["accuracy"] == alone
+    # Nor are the same units in several draws of the folds.
+    thrice = [np.tile(x, 3) for x in (true, predicted, majority, np.arange(100))]
+    drawn = class_scores(*thrice, np.repeat(np.arange(3), 100))["accuracy"]
+    assert (drawn.value, drawn.low, drawn.high) == (alone.value, alone.low, alone.high)
     single = class_scores(true, predicted, majority, np.zeros(100))["accuracy"]
     assert (single.low, single.high) == (None, None)
 

@@ -147,6 +147,23 @@ def fingerprint(utterance: Utterance) -> Fingerprint:
     )
 
 
+def audio_digest(utterances: Sequence[Utterance]) -> str:
+    """Digest of the contents of all audio files of utterances, whatever their names.
+
+    Raises:
+        AudioError: A file cannot be read.
+    """
+    from tqdm import tqdm
+
+    digests: dict[str, str] = {}
+    for one in tqdm(utterances, desc="audio", unit="file", disable=None, leave=False):
+        if one.origin not in digests:
+            bare = dataclasses.replace(one, labels={}, segments=())
+            digests[one.origin] = fingerprint(bare).sha256
+    text = "".join(digests[one.origin] for one in utterances)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def source_stat(utterance: Utterance) -> tuple[int | None, int | None]:
     """Size in bytes and modification time in nanoseconds of what holds an utterance, unread.
 

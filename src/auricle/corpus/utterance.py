@@ -6,6 +6,7 @@ import dataclasses
 import os
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -164,7 +165,7 @@ def labels_of(cells: Mapping[str, object]) -> dict[str, str]:
     return {
         str(name).strip().lower(): "" if value is None else str(value)
         for name, value in cells.items()
-        if value is None or isinstance(value, str | int | float)
+        if value is None or isinstance(value, str | int | float | Decimal)
     }
 
 
@@ -281,6 +282,9 @@ class UtteranceNames:
         parts = _parts(below)
         near = self._by_last.get(parts[-1], {})
         found = [i for i in near if any(_ends(own, parts) for own in self._parts_of_index(i))]
+        if not found and name.startswith("./"):  # of `find .` in the audio's folder
+            parts = _parts(name)
+            found = [i for i in near if any(_ends(own, parts) for own in self._parts_of_index(i))]
         if not found and is_longer:
             found = [i for i in near if _ends(parts, _parts(self._utterances[i].id))]
         return self._only(found, name) if found else None

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +21,9 @@ from auricle.info import SAMPLE_RATE, FinalNorm, LayerInfo
 from auricle.models.base import Encoder
 from auricle.probing.abx import AbxItems
 from auricle.probing.items import ItemTask, PhoneItem, check_items
-from auricle.probing.tasks import Task
+from auricle.probing.tasks import Fold, Task
+
+logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 30.0
 """Audio per batch of the encoder, which bounds the memory of all layers together."""
@@ -27,6 +32,12 @@ MAX_FRAMES = 30_000
 """Approximate number of labelled frames per layer. Neighbouring frames are so similar that twice as
 many changed the accuracy of spliced fbank frames by less than 0.1 points.
 """
+
+CENTRE_DECIMALS = 9
+"""Decimals of the centre of a frame in seconds, by which 0.0125 is no less than 0.0125."""
+
+MAX_NUMERIC_CLASSES = 20
+"""Most different numbers that are taken for classes without a remark."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,6 +78,7 @@ def collect(
         AudioError: A file cannot be decoded or is too short for the encoder.
     """
     seconds = [_seconds(seconds_by_header(utterance)) for utterance in task.utterances]
+    _check_lengths(encoder, task.utterances, seconds)
     steps = {layer.name: _frame_step(layer, seconds, max_frames) for layer in layers}
     parts: dict[str, list[Any]] = {layer.name: [None] * len(seconds) for layer in layers}
     for one in encoded(encoder, task.utterances, layers, on_seconds=on_seconds):
@@ -86,6 +98,21 @@ def collect(
         name: _joined(parts.pop(name), steps[name] if task.labels_frames else 1)
         for name in list(parts)
     }
+
+
+def _check_lengths(
+    encoder: Encoder, utterances: Sequence[Utterance], seconds: Sequence[float]
+) -> None:
+    """Refuse, before any is encoded, utterances that are too short by what their lists state."""
+    pairs = zip(utterances, seconds, strict=True)
+    least = encoder.min_samples / SAMPLE_RATE
+    short = [one for one, length in pairs if round(length * SAMPLE_RATE) < encoder.min_samples]
+    if short:
+        raise AudioError(
+            f"{len(short)} of {len(utterances)} utterances are shorter than the {least:g} s that "
+            f"{encoder.info.name} needs, such as {short[0].id} of {short[0].origin}: take "
+            "them out of the table"
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,11 +153,11 @@ def label_frames(times: Tensor, segments: Sequence[Segment]) -> NDArray[np.int64
     """Index of the segment that contains the centre of each frame (T,), -1 if none does.
 
     `times` (T, 2) are start and end of the receptive field of each frame, in seconds; a segment
-    includes its start but not its end.
+    includes its start but not its end. Times are compared rounded to `CENTRE_DECIMALS`.
     """
-    starts = np.array([segment.start for segment in segments])
-    ends = np.array([segment.end for segment in segments])
-    centres = times.mean(dim=1).numpy()
+    starts = np.array([segment.start for segment in segments]).round(CENTRE_DECIMALS)
+    ends = np.array([segment.end for segment in segments]).round(CENTRE_DECIMALS)
+    centres = times.double().mean(dim=1).numpy().round(CENTRE_DECIMALS)
     found = np.searchsorted(starts, centres, side="right") - 1
     is_inside = (found >= 0) & (centres < ends[found])
     return np.where(is_inside, found, -1).astype(np.int64)
@@ -199,10 +226,6 @@ def _joined(parts: Sequence[tuple[NDArray[np.float32], list[str]]], frame_step: 
         utterances=np.repeat(np.arange(len(parts), dtype=np.int64), counts),
         frame_step=frame_step,
     )
-
-
-CENTRE_DECIMALS = 9
-"""Decimals of the centre of a frame in seconds, by which 0.0125 is no less than 0.0125."""
 
 
 def collect_items(
@@ -299,3 +322,70 @@ def seconds_bar(name: str, utterances: Sequence[Utterance]) -> Any:
 
     seconds = sum(seconds_by_header(utterance) or 0.0 for utterance in utterances)
     return tqdm(desc=name, total=seconds, unit="s", unit_scale=True, disable=None, leave=False)
+
+
+def check_values(values: Sequence[str], where: str, is_regression: bool) -> None:
+    """Check that labels are two classes or more, or numbers, as the task needs them.
+
+    Raises:
+        AuricleError: They are not, or classes look like numbers to predict.
+    """
+    counts = Counter(values)
+    numbers = {value: _number(value) for value in counts}
+    wrong = [value for value, number in numbers.items() if number is None]
+    if is_regression and wrong:
+        raise AuricleError(
+            f"{where} has {sum(counts[value] for value in wrong)} labels that are no finite "
+            f"numbers, such as {wrong[0]!r}; --regression (in Python regression=True) needs "
+            "numbers: correct them, or leave it out to predict classes"
+        )
+    if len(counts) < 2:
+        raise AuricleError(
+            f"{where} has {len(values)} labels of {len(counts)} value(s), "
+            f"{next(iter(counts), '')!r}; expected 2 or more to tell apart"
+        )
+    are_whole = all(number is None or number.is_integer() for number in numbers.values())
+    are_rare = 2 * len(counts) > len(values)
+    are_few = len(counts) <= MAX_NUMERIC_CLASSES and (are_whole or not are_rare)
+    if is_regression or wrong or are_few:
+        return
+    if not are_whole or are_rare:
+        raise AuricleError(
+            f"{where} has {len(counts)} different numbers as {len(values)} labels, such as "
+            f"{values[0]}; pass --regression (in Python regression=True) to predict numbers, or "
+            "write them as text, such as 'class 7', to take each for a class"
+        )
+    logger.warning("%d numbers are taken for classes; --regression predicts them", len(counts))
+
+
+def _number(text: str) -> float | None:
+    """A text as a finite number; None where it is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and "_" not in text else None
+
+
+def check_folds(folds: Sequence[Fold], labels: Sequence[Sequence[str]], where: str) -> None:
+    """Check that every training has two labels; log labels that are tested without training.
+
+    Raises:
+        AuricleError: A training has fewer.
+    """
+    kinds = [set(each) for each in labels]
+    unseen: set[str] = set()
+    for fold in folds:
+        known, tested = (set().union(*(kinds[i] for i in x)) for x in (fold.train, fold.test))
+        if len(known) < 2:
+            raise AuricleError(
+                f"{where}: the training part of {fold.name} has the label(s) "
+                f"{', '.join(map(repr, known))}, expected 2 or more to tell apart"
+            )
+        unseen |= tested - known
+    if unseen:
+        logger.warning(
+            "%d labels, such as %r, are tested where training has none of them: these are errors",
+            len(unseen),
+            min(unseen),
+        )

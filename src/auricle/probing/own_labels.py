@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
-from collections import Counter
+import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +19,15 @@ from auricle.corpus.listing import (
     refuse_problems,
     with_labels,
 )
+from auricle.corpus.reading import audio_digest
 from auricle.corpus.utterance import Utterance
 from auricle.errors import AuricleError
+from auricle.models.base import Encoder
+from auricle.probing.features import check_folds, check_values
 from auricle.probing.items import read_aligned
 from auricle.probing.tasks import Fold, Task, check_files, draw_folds
 
 if TYPE_CHECKING:
-    from auricle.models.base import Encoder
     from auricle.probing.own_report import LabelsReport
 
 logger = logging.getLogger(__name__)
@@ -38,10 +40,9 @@ NUM_SEEDS = 3
 FRAME_SHIFT_SECONDS = 0.01
 """Kaldi's default; chain models align every third frame."""
 
-MAX_NUMERIC_CLASSES = 20
-"""Most different numbers that are taken for classes without a remark."""
+DEV_SPLITS = ("dev", "val", "valid", "validation")
 
-SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("dev", "val", "validation"), "dev")
+SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(DEV_SPLITS, "dev")
 """Values of a column of splits, in lower case."""
 
 GROUP_COLUMNS = ("speaker", "speaker_id", "spk", "spk_id", "client_id", "session", "recording")
@@ -64,6 +65,7 @@ class OwnTask:
         unit: What the units are: "utterance", "recording" or the column of the groups.
         split: Description of the split, for reports.
         is_regression: True if labels are numbers to predict, not classes.
+        audio_sha256: Digest of the audio files.
     """
 
     task: Task
@@ -71,6 +73,7 @@ class OwnTask:
     unit: str
     split: str
     is_regression: bool
+    audio_sha256: str = ""
 
 
 def read_own_task(
@@ -93,6 +96,11 @@ def read_own_task(
         AuricleError: Labels or audio cannot be read, do not fit each other, or allow no folds.
         MissingExtraError: A file needs a package that is not installed.
     """
+    if num_seeds < 1 or seed < 0 or frame_shift_seconds <= 0:
+        raise AuricleError(
+            f"got {num_seeds} seeds from {seed} and a frame shift of {frame_shift_seconds:g} s; "
+            "expected 1 or more seeds, from 0 or more, and more than 0 s"
+        )
     target: str | None = None
     if str(labels).lower().endswith(TABLE_SUFFIXES + JSON_SUFFIXES):
         if tier is not None:
@@ -111,27 +119,32 @@ def read_own_task(
         utterances = _with_splits(utterances, splits, target)
     where = str(labels)
     check_files(utterances, where)
-    labelled = [one.segments if target is None else [one.labels[target]] for one in utterances]
-    values = [one if isinstance(one, str) else one.label for each in labelled for one in each]
-    _check_values(values, where, is_regression)
+    labelled = [
+        [part.label for part in one.segments] if target is None else [one.labels[target]]
+        for one in utterances
+    ]
+    check_values([label for each in labelled for label in each], where, is_regression)
     if group is not None and group.strip().lower() == target:
         raise AuricleError(
             f"--group names the column of the labels, {group!r}, so that no label of a test would "
             "be in its training; name another column"
         )
     unit, units = _units(utterances, group, where)
-    split = _by_column(utterances, units, unit, where)
+    split = _by_column(utterances, units, group, where)
     if split is None:
         split = draw_folds(
             units,
             [one.labels[target] for one in utterances] if target and not is_regression else None,
             unit=unit,
-            is_grouped=unit != UTTERANCE,
+            is_grouped=unit != UTTERANCE or len(set(units)) < len(units),
             num_folds=num_folds,
             seeds=range(seed, seed + num_seeds),
         )
-        _log_groups(utterances, target, unit)
+        if unit in (UTTERANCE, RECORDING):
+            _log_groups(utterances, target)
     folds, description = split
+    if not is_regression:
+        check_folds(folds, labelled, where)
     name = target or "frames"
     task = Task(name=name, utterances=tuple(utterances), folds=folds, target=target, seed=seed)
     return OwnTask(
@@ -140,6 +153,7 @@ def read_own_task(
         unit=unit,
         split=description,
         is_regression=is_regression,
+        audio_sha256=audio_digest(utterances),
     )
 
 
@@ -149,8 +163,8 @@ def _from_table(labels: str | Path, inputs: Sequence[str | Path], column: str) -
     columns = list(dict.fromkeys(name for row in rows for name in row.labels))
     if column not in columns:
         raise AuricleError(
-            f"{labels} has no column {column!r}, but {', '.join(columns)}; name that of the labels "
-            "with --label-column (in Python label_column=), one at a time"
+            f"{labels} has no column {column!r}, but {', '.join(columns)}; name that of the "
+            "labels, texts or numbers, with --label-column (in Python label_column=), one at a time"
         )
     empty = [row for row in rows if row.labels.get(column, "").strip().lower() in MISSING]
     if empty:
@@ -168,7 +182,7 @@ def _from_table(labels: str | Path, inputs: Sequence[str | Path], column: str) -
         utterances = listing.utterances
     places: dict[tuple[object, ...], Utterance] = {}
     for one in utterances:
-        place = (one.source, one.member, one.start, one.seconds, one.channel)
+        place = (_recording(one), one.start, one.seconds, one.channel)
         other = places.setdefault(place, one)
         if other is not one:
             texts = f"{other.labels[column]!r} and {one.labels[column]!r}"
@@ -177,7 +191,7 @@ def _from_table(labels: str | Path, inputs: Sequence[str | Path], column: str) -
                 "a file need columns start and end"
             )
     return [
-        dataclasses.replace(one, labels={**one.labels, column: one.labels[column].strip()})
+        dataclasses.replace(one, labels={**one.labels, column: _plain(one.labels[column])})
         for one in utterances
     ]
 
@@ -203,69 +217,49 @@ def _with_splits(
 ) -> list[Utterance]:
     """Utterances with the cells of a table of splits or groups as labels, all but the target."""
     rows = label_rows(str(table))
-    cells: dict[int, dict[str, str]] = {}
-    for place, row in zip(places_of_rows(utterances, rows, str(table)), rows, strict=True):
-        if place is not None:
-            cells[place] = {name: cell for name, cell in row.labels.items() if name != target}
-    lacking = [one.id for index, one in enumerate(utterances) if index not in cells]
+    # Segments are named by their recordings.
+    firsts = list({_recording(one): one for one in reversed(utterances)}.values())
+    cells: dict[str, dict[str, str]] = {}
+    for place, row in zip(places_of_rows(firsts, rows, str(table)), rows, strict=True):
+        if place is None:
+            continue
+        new = {name: cell for name, cell in row.labels.items() if name != target}
+        old = cells.setdefault(_recording(firsts[place]), new)
+        if differing := [name for name in new if new[name] != old.get(name)]:
+            raise AuricleError(
+                f"{table}, line {row.line}: {row.path or row.id!r} has another {differing[0]} than "
+                "in a line before: leave one of them"
+            )
+    lacking = [one.id for one in utterances if _recording(one) not in cells]
     if lacking:
         raise AuricleError(
             f"{table} lacks {len(lacking)} of {len(utterances)} labelled utterances, the first "
             f"{lacking[0]!r}; expected a row for each"
         )
     return [
-        dataclasses.replace(one, labels={**one.labels, **cells[index]})
-        for index, one in enumerate(utterances)
+        dataclasses.replace(one, labels={**one.labels, **cells[_recording(one)]})
+        for one in utterances
     ]
 
 
-def _check_values(values: Sequence[str], where: str, is_regression: bool) -> None:
-    """Check that labels are two classes or more, or numbers, as the task needs them.
-
-    Raises:
-        AuricleError: They are not, or classes look like numbers to predict.
-    """
-    counts = Counter(values)
-    numbers = {value: _number(value) for value in counts}
-    wrong = [value for value, number in numbers.items() if number is None]
-    if is_regression and wrong:
-        raise AuricleError(
-            f"{where} has {sum(counts[value] for value in wrong)} labels that are no finite "
-            f"numbers, such as {wrong[0]!r}; --regression (in Python regression=True) needs "
-            "numbers: correct them, or leave it out to predict classes"
-        )
-    if len(counts) < 2:
-        raise AuricleError(
-            f"{where} has {len(values)} labels of {len(counts)} value(s), "
-            f"{next(iter(counts), '')!r}; expected 2 or more to tell apart"
-        )
-    if is_regression or wrong or len(counts) <= MAX_NUMERIC_CLASSES:
-        return
-    are_whole = all(number is None or number.is_integer() for number in numbers.values())
-    if not are_whole or 2 * len(counts) > len(values):
-        raise AuricleError(
-            f"{where} has {len(counts)} different numbers as {len(values)} labels, such as "
-            f"{values[0]}; pass --regression (in Python regression=True) to predict numbers, or "
-            "write them as text, such as 'class 7', to take each for a class"
-        )
-    logger.warning("%d numbers are taken for classes; --regression predicts them", len(counts))
+def _recording(one: Utterance) -> str:
+    """The recording that an utterance is of, whatever path or link names it."""
+    source = os.path.realpath(one.source) if one.container == "file" else one.source
+    return f"{source}:{one.member}"
 
 
-def _number(text: str) -> float | None:
-    """A text as a finite number; None where it is none."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and "_" not in text else None
+def _plain(text: str) -> str:
+    """A label or group without blanks around it, in Unicode's composed form."""
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def _units(utterances: Sequence[Utterance], group: str | None, where: str) -> tuple[str, list[str]]:
     """Name of the independent unit of each utterance, and what these are."""
     columns = list(dict.fromkeys(name for one in utterances for name in one.labels))
     name = None if group is None else group.strip().lower()
-    if name is None and len({one.origin for one in utterances}) < len(utterances):
-        return RECORDING, [one.origin for one in utterances]
+    recordings = [_recording(one) for one in utterances]
+    if name is None and len(set(recordings)) < len(utterances):
+        return RECORDING, recordings
     if name is None or (name == UTTERANCE and name not in columns):
         return UTTERANCE, [f"{one.id} {index}" for index, one in enumerate(utterances)]
     if name not in columns:
@@ -273,17 +267,17 @@ def _units(utterances: Sequence[Utterance], group: str | None, where: str) -> tu
             f"{where} has no column {name!r} for --group (in Python group=), but "
             f"{', '.join(columns) or 'none'}; frame labels take it from --splits TABLE"
         )
-    lacking = [one.id for one in utterances if one.labels.get(name, "").lower() in MISSING]
+    lacking = [one.id for one in utterances if _plain(one.labels.get(name, "")).lower() in MISSING]
     if lacking:
         raise AuricleError(
             f"{len(lacking)} of {len(utterances)} labelled utterances have no value in the column "
             f"{name!r} of --group, the first {lacking[0]!r}: fill it in"
         )
-    return name, [one.labels[name] for one in utterances]
+    return name, [_plain(one.labels[name]) for one in utterances]
 
 
 def _by_column(
-    utterances: Sequence[Utterance], units: Sequence[str], unit: str, where: str
+    utterances: Sequence[Utterance], units: Sequence[str], group: str | None, where: str
 ) -> tuple[tuple[Fold, ...], str] | None:
     """The fold that a column `split` states, and its description; None without the column."""
     texts = [one.labels.get("split", "").strip() for one in utterances]
@@ -306,9 +300,9 @@ def _by_column(
             "expected some of both"
         )
     shared = {units[index] for index in train} & {units[index] for index in test}
-    if shared and unit != RECORDING:
+    if shared and group is not None:
         raise AuricleError(
-            f"the column split of {where} has {len(shared)} values of {unit} in train and test, "
+            f"the column split of {where} has {len(shared)} values of {group} in train and test, "
             f"such as {min(shared)!r}: correct it, or leave out --group"
         )
     if shared:
@@ -319,11 +313,11 @@ def _by_column(
     return (fold,), f"the column split: {len(train)} to train on, {len(test)} to test"
 
 
-def _log_groups(utterances: Sequence[Utterance], target: str | None, unit: str) -> None:
+def _log_groups(utterances: Sequence[Utterance], target: str | None) -> None:
     """Log a column by which the folds might have to be grouped, and are not."""
     columns = {name for one in utterances for name in one.labels} - {target}
     found = next((name for name in GROUP_COLUMNS if name in columns), None)
-    if found is not None and unit in (UTTERANCE, RECORDING):
+    if found is not None:
         advice = f"--group {found} keeps them apart"
         logger.warning("utterances of one %s may be in training and test; %s", found, advice)
 
@@ -332,8 +326,8 @@ def probe_labels(
     labels: str | Path,
     inputs: str | Path | Sequence[str | Path] = (),
     *,
-    models: str | Sequence[str | Encoder],
-    layers: Sequence[int | str] | None = None,
+    models: str | Path | Encoder | Sequence[str | Path | Encoder],
+    layers: Sequence[int | str] | str | None = None,
     label_column: str = "label",
     regression: bool = False,
     tier: str | None = None,
@@ -354,7 +348,7 @@ def probe_labels(
             files, a `.ctm`, or a text of Kaldi's with the ids of all frames.
         inputs: The audio, as `auricle.extract` takes it; a table with paths needs none.
         models: Names or paths as of `auricle.load`, or encoders.
-        layers: Names or indices; None for all with a hop of 5 ms or more.
+        layers: Names or indices; None or "all" for all with a hop of 5 ms or more.
         label_column: Column of the labels.
         regression: Predict numbers by ridge regression, not classes.
         tier: Tier of the TextGrids.
@@ -390,9 +384,17 @@ def probe_labels(
         num_seeds=seeds,
         seed=seed,
     )
+    several = [models] if isinstance(models, str | Path | Encoder) else models
+    named = [(str(one) if isinstance(one, str | Path) else one.info.name, one) for one in several]
+    if not named or len(dict(named)) < len(named):
+        names = ", ".join(name for name, _ in named) or "none"
+        raise AuricleError(f"the models are {names}; expected one or more, of different names")
     encoders = (
-        (one, load(one, device=device)) if isinstance(one, str) else (one.info.name, one)
-        for one in ([models] if isinstance(models, str) else models)
+        (name, load(name, device=device) if isinstance(one, str | Path) else one)
+        for name, one in named
     )
-    results = probe_models(own, encoders, layers=layers, out=None if out is None else Path(out))
+    chosen = None if layers in ("all", ["all"]) else [layers] if isinstance(layers, str) else layers
+    results = probe_models(
+        own, encoders, layers=chosen or None, out=None if out is None else Path(out)
+    )
     return LabelsReport(settings=settings_of(own), results=tuple(one for one, _ in results))

@@ -39,7 +39,7 @@ from auricle.probing.probe import (
     predict_numbers,
     train_and_test,
 )
-from auricle.probing.report import LayerScores, ModelScores, Score, percent, versions
+from auricle.probing.report import LayerScores, ModelScores, Score, percent, state_digest, versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,6 +60,7 @@ class OwnSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         target: Column of the labels, or "frames".
         labels_sha256: Digest of ids, labels and folds.
+        audio_sha256: Digest of the audio files.
         is_regression: True if labels are numbers to predict.
         num_classes: Number of labels; None in regression.
         split: Description of the split.
@@ -74,6 +75,7 @@ class OwnSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     target: str
     labels_sha256: str
+    audio_sha256: str
     is_regression: bool
     num_classes: int | None
     split: str
@@ -187,10 +189,11 @@ def score_lines(settings: OwnSettings, result: ModelScores) -> Iterator[str]:
         }
         shown = ", ".join(mark for mark, holds in marks.items() if holds)
         rows.append([layer.name, *(_cell(n, score) for n, score in layer.scores.items()), shown])
-    baselines = [_text(name, score.baseline) for name, score in first.scores.items()]
+    baselines = (_text(name, score.baseline) for name, score in first.scores.items())
     rows.append([settings.baseline_name, *baselines, ""])
+    width = max(22, *(len(cell) + 2 for row in rows for cell in row[1:-1]))
     for name, *cells, last in rows:
-        yield f"  {name:<16}{''.join(cell.rjust(22) for cell in cells)}  {last}".rstrip()
+        yield f"  {name:<16}{''.join(cell.rjust(width) for cell in cells)}  {last}".rstrip()
     if first.frame_step > 1:
         yield f"  one frame in {first.frame_step}"
     if result.skipped_layers:
@@ -273,6 +276,7 @@ def probe_own(
         family=encoder.family,
         num_parameters=encoder.info.num_parameters,
         weights_sha256=encoder.provenance.sha256,
+        encoder_sha256=state_digest(encoder),
         default_layer=encoder.default_layer,
         layers=tuple(scores),
         skipped_layers=tuple(i.name for i in encoder.layer_infos if i.name not in names),
@@ -290,6 +294,7 @@ def _layer_scores(layer: LayerInfo, examples: Examples, own: OwnTask) -> LayerSc
     predicted: NDArray[Any]
     baseline: NDArray[Any]
     pooled, fold_scores, sizes, converged = [], [], [], True
+    num_tested = np.zeros(len(own.units), dtype=np.int64)
     for fold in own.task.folds:
         is_train, is_test = examples.mask(fold.train), examples.mask(fold.test)
         train, test = examples.features[is_train], examples.features[is_test]
@@ -304,7 +309,9 @@ def _layer_scores(layer: LayerInfo, examples: Examples, own: OwnTask) -> LayerSc
             predicted, baseline = result.predictions, np.full(len(true), result.majority)
             fold_scores.append(result.accuracy)
             converged = converged and result.converged
-        pooled.append((true, predicted, baseline, units[is_test]))
+        draws = num_tested[examples.utterances[is_test]]
+        num_tested[list(fold.test)] += 1
+        pooled.append((true, predicted, baseline, units[is_test], draws))
         sizes.append((len(train), len(test)))
     if not converged:
         logger.warning("%s: the solver did not converge on layer %s", own.task.name, layer.name)
@@ -327,18 +334,18 @@ def settings_of(own: OwnTask) -> OwnSettings:
     task = own.task
     labels = {one.labels[task.target] for one in task.utterances} if task.target else set()
     labels |= {part.label for one in task.utterances for part in one.segments}
-    is_regression = own.is_regression
     return OwnSettings(
         target=task.name,
         labels_sha256=_digest(own),
-        is_regression=is_regression,
-        num_classes=None if is_regression else len(labels),
+        audio_sha256=own.audio_sha256,
+        is_regression=own.is_regression,
+        num_classes=None if own.is_regression else len(labels),
         split=own.split,
         folds=tuple(fold.name for fold in task.folds),
         unit=own.unit,
         num_units=len(set(own.units)),
         max_frames=MAX_FRAMES,
-        model=RIDGE if is_regression else CLASSIFIER,
+        model=RIDGE if own.is_regression else CLASSIFIER,
     )
 
 
@@ -364,8 +371,7 @@ def probe_models(
     """Scores of encoders by name, one after the other, and whether an earlier run has left them.
 
     With `out` each is written as soon as it is there, and results that the folder has of the same
-    labels, weights and layers are not measured again: a run that was killed goes on. An encoder
-    whose weights have no digest is measured again.
+    audio, labels, encoder and layers are not measured again: a run that was killed goes on.
 
     Raises:
         AuricleError: As `probe_own` and `add_scores`.
@@ -387,8 +393,6 @@ def probe_models(
 
 
 def _is_same(old: ModelScores, encoder: Encoder, layers: Sequence[LayerInfo]) -> bool:
-    """True if results are of an encoder's weights and these layers."""
-    sha256 = encoder.provenance.sha256
-    is_known = sha256 is not None or encoder.info.num_parameters == 0
+    """True if results are of an encoder as it is and these layers."""
     names = [layer.name for layer in layers]
-    return is_known and old.weights_sha256 == sha256 and [x.name for x in old.layers] == names
+    return [x.name for x in old.layers] == names and old.encoder_sha256 == state_digest(encoder)

@@ -164,7 +164,11 @@ def _check_finite(*features: NDArray[np.float32]) -> None:
 
 
 def class_scores(
-    true: NDArray[Any], predicted: NDArray[Any], majority: NDArray[Any], units: NDArray[Any]
+    true: NDArray[Any],
+    predicted: NDArray[Any],
+    majority: NDArray[Any],
+    units: NDArray[Any],
+    draws: NDArray[Any] | int = 0,
 ) -> dict[str, Score]:
     """Accuracy, balanced accuracy and macro F1 of test examples (N,), with their intervals.
 
@@ -177,12 +181,14 @@ def class_scores(
     frames of an utterance, and utterances of a speaker, are alike, and an interval over examples
     would be too narrow. A t-interval over folds and seeds would be worse: folds share training
     examples, so that their spread has no unbiased estimate (Bengio and Grandvalet 2004), and a
-    given split has but one. The trained models are left unchanged: the interval says how the score
-    varies with the tested units, not with the training set.
+    given split has but one. Each resample takes the predictions of one of the `draws` (N,) of the
+    folds: their mean varies less than that of new units would, as all draws share the same units.
+    The trained models are left unchanged: the interval says how the score varies with the tested
+    units, not with the training set.
     """
     names, codes = np.unique(np.concatenate([true, predicted, majority]), return_inverse=True)
     truth, *answers = np.split(codes, 3)
-    counts, index = _resamples(units)
+    counts, index = _resamples(units, draws)
 
     def sums(kinds: NDArray[Any], chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         size = counts.shape[1] * len(names)
@@ -204,7 +210,11 @@ def class_scores(
 
 
 def number_scores(
-    true: NDArray[Any], predicted: NDArray[Any], mean: NDArray[Any], units: NDArray[Any]
+    true: NDArray[Any],
+    predicted: NDArray[Any],
+    mean: NDArray[Any],
+    units: NDArray[Any],
+    draws: NDArray[Any] | int = 0,
 ) -> dict[str, Score]:
     """R2, mean absolute error, Pearson's and Spearman's correlation, as `class_scores`.
 
@@ -220,10 +230,10 @@ def number_scores(
             f"all {len(true)} test examples have the number {true[0]:g}, expected different ones: "
             "R2 is not defined"
         )
-    counts, index = _resamples(units)
+    counts, index = _resamples(units, draws)
 
     def sums(x: NDArray[Any]) -> NDArray[np.float64]:
-        return _weighted(counts, np.bincount(index, weights=x))
+        return _weighted(counts, np.bincount(index, weights=x, minlength=counts.shape[1]))
 
     num = sums(np.ones(len(true)))
 
@@ -260,15 +270,22 @@ def _ratio(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.divide(x, y, out=np.full(x.shape, np.nan), where=y > 0))
 
 
-def _resamples(units: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Times that each unit is in a sample (1 + R, U), first once each; the unit of each example."""
+def _resamples(
+    units: NDArray[Any], draws: NDArray[Any] | int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Times that each unit of each draw is in a sample (1 + R, C U), first once each.
+
+    The resamples take the C draws in turn. Also the column of each example.
+    """
     names, index = np.unique(units, return_inverse=True)
+    draw_names, draw_index = np.unique(np.broadcast_to(draws, units.shape), return_inverse=True)
     generator = torch.Generator().manual_seed(0)
-    counts = np.ones((1 + NUM_RESAMPLES, len(names)), dtype=np.uint8)
-    for row in counts[1:]:
+    counts = np.zeros((1 + NUM_RESAMPLES, len(draw_names), len(names)), dtype=np.uint8)
+    counts[0] = 1
+    for number, row in enumerate(counts[1:]):
         drawn = torch.randint(len(names), (len(names),), generator=generator).numpy()
-        row[:] = np.bincount(drawn, minlength=len(names))
-    return counts, index
+        row[number % len(draw_names)] = np.bincount(drawn, minlength=len(names))
+    return counts.reshape(len(counts), -1), draw_index * len(names) + index
 
 
 def _weighted(counts: NDArray[np.uint8], of_units: NDArray[Any]) -> NDArray[np.float64]:

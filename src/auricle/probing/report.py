@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -18,6 +19,8 @@ from auricle.probing.tasks import TASKS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from auricle.models.base import Encoder
 
 
 PENALTY = 0.01
@@ -113,12 +116,16 @@ class LayerScores(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelScores(msgspec.Struct, frozen=True, kw_only=True):
-    """Scores of the layers of one model; attributes as of `ProbeResult`."""
+    """Scores of the layers of one model; attributes as of `ProbeResult`.
+
+    `encoder_sha256` is the digest of what was measured, by `state_digest`.
+    """
 
     model: str
     family: str
     num_parameters: int
     weights_sha256: str | None
+    encoder_sha256: str
     default_layer: str
     layers: tuple[LayerScores, ...]
     skipped_layers: tuple[str, ...]
@@ -129,6 +136,20 @@ class ModelScores(msgspec.Struct, frozen=True, kw_only=True):
     def best(self) -> LayerScores:
         """Layer with the highest accuracy or R2, the first of equals."""
         return max(self.layers, key=lambda layer: layer.main.value)
+
+
+def state_digest(encoder: Encoder) -> str:
+    """Digest of an encoder's configuration, precision and weights as they are in memory."""
+    import torch
+
+    from auricle.inference.approximate import precision_of
+
+    facts = f"{encoder.family} {encoder.config!r} {precision_of(encoder)}"
+    digest = hashlib.sha256(facts.encode())
+    for name, weight in encoder.state_dict().items():
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
+        digest.update(weight.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
