@@ -159,6 +159,8 @@ def test_wrong_usage_of_commands_about_the_cache(
         (["extrct", "a.wav"], "did you mean extract?"),
         ([*EXTRACT, "--batchseconds", "3"], "did you mean --batch-seconds?"),
         ([*EXTRACT, "--formt=npy"], "did you mean --format?"),
+        ([*EXTRACT, "--modle", "streamin"], "did you mean --model?"),
+        (["extract", "a.wav", "--ouut", "o"], "required: --out; did you mean --out?"),
         ([*EXTRACT, "--format", "npyy"], "did you mean npy?"),
         (["units", "inf", "u"], "did you mean info?"),
         (["cache", "remove", "m", "--yess"], None),
@@ -173,6 +175,11 @@ def test_a_mistyped_word_gets_the_one_that_is_close(
     assert leave.value.code == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.endswith(hint) if hint else "did you mean" not in error
+
+
+def test_compression_without_a_value_is_that_of_kaldi() -> None:
+    assert build_parser("1").parse_args([*EXTRACT, "--compress"]).compress == "auto"
+    assert build_parser("1").parse_args(EXTRACT).compress is None
 
 
 def test_completion_is_printed_by_shtab(

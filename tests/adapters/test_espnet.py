@@ -142,6 +142,10 @@ def test_invalid_options_are_refused(frontends: Any) -> None:
         frontends.EncoderFrontend("apc_mini", layer=99)
     with pytest.raises(AudioError, match="waveform 1"):
         frontends.EncoderFrontend("fbank")(torch.ones(2, 800), torch.tensor([800, 100]))
+    with pytest.raises(AudioError, match=r"lengths must be from 1 to 800, but are \[800, 801\]"):
+        frontends.EncoderFrontend("fbank")(torch.ones(2, 800), torch.tensor([800, 801]))
+    with pytest.raises(AudioError, match=r"must be \(B, S\), B at least 1.*\(0, 800\)"):
+        frontends.EncoderFrontend("fbank")(torch.ones(0, 800), torch.ones(0))
 
 
 def test_the_error_without_espnet_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

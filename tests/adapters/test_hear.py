@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from auricle.adapters import hear
-from auricle.errors import LayerError
+from auricle.errors import AudioError, LayerError
 
 SECONDS = 1.07
 
@@ -48,6 +48,13 @@ def test_a_layer_is_named_after_the_model() -> None:
     torch.testing.assert_close(embeddings[0], expected, rtol=0, atol=1e-5)
     with pytest.raises(LayerError, match="no layer 'layer_9'"):
         hear.load_model("tera_mini#layer_9")
+    assert hear.load_model("tera_mini#-2").layer == "layer_2"
+
+
+@pytest.mark.parametrize("shape", [(0, 4_000), (4_000,)])
+def test_what_is_no_batch_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(AudioError, match=r"must be \(B, S\), one sound or more"):
+        hear.get_timestamp_embeddings(torch.zeros(shape), hear.load_model("fbank"))
 
 
 def test_without_a_path_there_is_a_model_and_short_sounds_are_padded() -> None:

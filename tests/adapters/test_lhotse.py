@@ -155,6 +155,9 @@ def test_invalid_inputs_are_refused(extractor: EncoderFeatures) -> None:
         extractor.extract(np.zeros(100, dtype=np.float32), 16_000)
     with pytest.raises(AudioError):
         extractor.extract(np.zeros((2, 9_000), dtype=np.float32), 16_000)
+    with pytest.raises(AuricleError, match="a length is 9001, but its row has 9000"):
+        extractor.extract_batch(np.zeros((1, 9_000)), 16_000, lengths=[9_001])
+    assert extractor.extract_batch([], 16_000) == []
     with pytest.raises(LayerError):
         EncoderFeatures(EncoderFeaturesConfig(model="apc_mini", layer=99))
 

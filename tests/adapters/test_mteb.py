@@ -8,7 +8,7 @@ import torch
 
 import auricle
 from auricle.adapters.mteb import MtebEncoder
-from auricle.errors import MissingExtraError
+from auricle.errors import AudioError, AuricleError, MissingExtraError
 
 
 def batch(*lengths: int, rate: int = 16_000) -> dict[str, list[dict[str, object]]]:
@@ -35,6 +35,18 @@ def test_sounds_are_resampled_from_their_rate() -> None:
     assert isinstance(sound["array"], np.ndarray)
     expected = model.encoder.pooled([(sound["array"].astype(np.float32), 8_000)], "meanstd")
     np.testing.assert_allclose(model.encode([slow]), expected, rtol=0, atol=1e-5)
+
+
+def test_what_cannot_be_pooled_is_refused_at_once() -> None:
+    with pytest.raises(AuricleError, match="pool must be one of mean, max, meanstd"):
+        MtebEncoder("fbank", pool="median")  # type: ignore[arg-type]
+    with pytest.raises(AuricleError, match="cannot use device 'nowhere'"):
+        MtebEncoder("fbank", device="nowhere")
+    model = MtebEncoder("fbank", pool="meanstd")
+    assert model.encode([]).shape == (0, 160)
+    integers = {"audio": [{"array": np.ones(4_000, np.int16), "sampling_rate": 16_000}]}
+    with pytest.raises(AudioError, match="int16 samples.*x / 32768"):
+        model.encode([integers])
 
 
 def test_similarities_are_cosines() -> None:

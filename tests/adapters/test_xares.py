@@ -7,6 +7,7 @@ import torch
 
 import auricle
 from auricle.adapters import xares
+from auricle.errors import AudioError
 
 
 class TeraMiniEncoder(xares.XaresEncoder):
@@ -27,6 +28,9 @@ def test_padded_waveforms_give_padded_frames_of_the_layer() -> None:
         encoder.encoder.num_frames(encoder.encoder.min_samples),
         192,
     )
+    for wrong in (audio[0], audio[:0]):
+        with pytest.raises(AudioError, match=r"audio must be \(B, S\)"):
+            encoder(wrong)
 
 
 def test_its_module_has_one_class_that_can_be_found() -> None:

@@ -110,7 +110,10 @@ def test_what_is_no_padded_batch_is_refused() -> None:
         "but are .*, torch.int16": (x.short(), lengths),
         r"integer tensor \(2,\), .* but are \(3,\)": (x, torch.tensor([1, 2, 3])),
         "integer tensor .* torch.float32": (x, lengths.float()),
-        r"from 400 .* to 800 .*, but lengths\[1\] is 399": (x, torch.tensor([800, 399])),
+        r"at least 400 .* at most 800 .*, but lengths\[1\] is 399: pad": (
+            x,
+            torch.tensor([800, 399]),
+        ),
         r"but lengths\[0\] is 801": (x, torch.tensor([801, 400])),
     }
     for message, arguments in wrong.items():

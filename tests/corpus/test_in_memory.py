@@ -214,6 +214,7 @@ def test_what_cannot_be_encoded_is_a_failure(
         (DataLoader([torch.zeros(9000)]), {}, "a batch of the DataLoader is Tensor; inputs are"),
         ({"a": np.zeros(9000, "f4")}, {"streaming": True}, "leave streaming= and engine= out"),
         ({"a": np.zeros(9000, "f4")}, {"root": "/"}, "got root='/'"),
+        (pandas.DataFrame({"audio": [np.zeros(9000)]}), {}, "column of paths holds ndarray: pass"),
     ],
 )
 def test_other_forms_are_refused(

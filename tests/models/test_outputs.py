@@ -67,6 +67,10 @@ def test_what_cannot_be_collated_is_refused() -> None:
         auricle.collate([examples()[0], waveforms()[0]])  # type: ignore[list-item]
     with pytest.raises(AudioError, match="1"):
         auricle.collate([waveforms()[0], torch.tensor([math.nan])])
+    with pytest.raises(AudioError, match=r"example 1 has the keys .*those of the first"):
+        auricle.collate([examples()[0], {"waveform": waveforms()[0]}])
+    with pytest.raises(AudioError, match="none 'waveforms' or 'lengths'"):
+        auricle.collate([{"waveform": waveforms()[0], "lengths": 3}])
 
 
 def test_a_padded_batch_of_a_list_is_that_of_its_tensors() -> None:
@@ -150,6 +154,9 @@ def test_a_featurizer_learns_and_is_saved_by_its_weights() -> None:
     assert featurizer.layers == [*encoder.info.layers]
     sum(x.square().mean() for x in featurizer(encoder.layers(waveforms()))).backward()
     assert featurizer.weights.grad is not None
+    for wrong in (encoder(waveforms()), encoder.layers(waveforms())[0], [{"input": torch.ones(1)}]):
+        with pytest.raises(LayerError, match=r"outputs must be dicts of .*but one is of"):
+            featurizer(wrong)
     assert featurizer.weights.grad.abs().min() > 0
     assert list(featurizer.state_dict()) == ["weights"]
     again = auricle.Featurizer(encoder)

@@ -102,7 +102,7 @@ def test_entry_points_that_take_a_checkpoint(
 ) -> None:
     calls = loaded(monkeypatch)
     hub.tera_local(ckpt="a.ckpt", options_config="b.json")
-    hub.vq_apc_local(ckpt="a.ckpt", device="cuda", precision="bf16")
+    hub.vq_apc_local("a.ckpt", device="cuda", precision="bf16")
     hub.wav2vec2_custom(ckpt="a.pt", refresh=True)
     hub.hf_hubert_custom(ckpt="owner/name")
     hub.hf_hubert_custom(ckpt=str(tmp_path))

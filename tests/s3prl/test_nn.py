@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import auricle
-from auricle.errors import AudioError, AuricleError, LayerError
+from auricle.errors import AudioError, AuricleError, LayerError, UnknownModelError
 from auricle.s3prl.nn import Featurizer, LengthRule, S3PRLUpstream
 from golden_cases import GoldenCase, deviation
 
@@ -124,6 +124,19 @@ def test_wrong_arguments() -> None:
         S3PRLUpstream("apc_mini", extra_conf={"fairseq": True})
     with pytest.raises(AudioError, match=r"\(B, S\) with lengths \(B,\), but are \(2, 9\) with"):
         S3PRLUpstream("apc_mini")(torch.zeros(2, 9), torch.tensor([9]))
+    with pytest.raises(UnknownModelError, match=r"Kaldi's, with CMVN.*auricle.load\('mfcc'\)"):
+        S3PRLUpstream("mfcc")
+
+
+@pytest.mark.parametrize("lengths", [[9_000, 9_001], [9_000, -1], [9_000.0, 1.0]])
+def test_lengths_are_within_the_batch(lengths: list[float]) -> None:
+    with pytest.raises(AudioError, match="whole numbers from 0 to 9000, the samples of wavs"):
+        S3PRLUpstream("fbank")(torch.zeros(2, 9_000), torch.tensor(lengths))
+
+
+def test_a_batch_without_waveforms_is_refused() -> None:
+    with pytest.raises(AudioError, match="no waveforms to encode"):
+        S3PRLUpstream("fbank")(torch.zeros(0, 9_000), torch.zeros(0, dtype=torch.int64))
 
 
 def test_gradients_reach_the_weights() -> None:

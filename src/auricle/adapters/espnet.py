@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from auricle.errors import AuricleError
+from auricle.errors import AudioError, AuricleError
 from auricle.hub.load import load
 from auricle.info import SAMPLE_RATE
 from auricle.models.outputs import Featurizer
@@ -93,8 +93,17 @@ class EncoderFrontend(AbsFrontend):  # type: ignore[misc]  # espnet ships no typ
             that T is the largest of them.
 
         Raises:
-            AudioError: As in a call of the encoder.
+            AudioError: Shapes do not agree, or a length is longer than S; as in a call of the
+                encoder.
         """
+        size = input.shape[-1]
+        if input.ndim != 2 or len(input) == 0 or input_lengths.shape != input.shape[:1]:
+            raise AudioError(
+                f"input must be (B, S), B at least 1, and lengths (B,), but they are "
+                f"{tuple(input.shape)} and {tuple(input_lengths.shape)}"
+            )
+        if not 0 < int(input_lengths.min()) <= int(input_lengths.max()) <= size:
+            raise AudioError(f"lengths must be from 1 to {size}, but are {input_lengths.tolist()}")
         rows = [row[:count] for row, count in zip(input, input_lengths.tolist(), strict=True)]
         outputs = self.encoder.layers(rows, self._names, pad_short=self.pad_short)
         if self.featurizer is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from auricle.catalogue.record import DEFAULT_MODEL
+from auricle.errors import AudioError
 from auricle.hub.load import load
 from auricle.models.base import Encoder
 
@@ -17,7 +18,7 @@ from auricle.models.base import Encoder
 class HearModel(nn.Module):
     """An encoder and one of its layers, with the rate and the sizes that HEAR reads."""
 
-    def __init__(self, encoder: Encoder, layer: str | None = None) -> None:
+    def __init__(self, encoder: Encoder, layer: int | str | None = None) -> None:
         super().__init__()
         info = encoder.layer_info(layer)
         self.encoder, self.layer = encoder, info.name
@@ -29,15 +30,16 @@ def load_model(model_file_path: str = "") -> HearModel:
     """Load an encoder.
 
     Args:
-        model_file_path: Name, path or address, and after a `#` the name of a layer; empty for the
-            bundled toy model.
+        model_file_path: Name, path or address, and after a `#` the name or index of a layer; empty
+            for the bundled toy model.
 
     Raises:
         AuricleError: As `auricle.load` raises it.
         LayerError: The encoder has no such layer.
     """
     name, _, layer = model_file_path.partition("#")
-    return HearModel(load(name or DEFAULT_MODEL), layer or None)
+    is_index = layer.removeprefix("-").isdecimal()
+    return HearModel(load(name or DEFAULT_MODEL), int(layer) if is_index else layer or None)
 
 
 @torch.no_grad()
@@ -50,7 +52,12 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
 
     Returns:
         Tensors (B, T, D) and (B, T), float32.
+
+    Raises:
+        AudioError: There is no batch of sounds; as in a call of the encoder.
     """
+    if audio.ndim != 2 or len(audio) == 0:
+        raise AudioError(f"audio must be (B, S), one sound or more, but is {tuple(audio.shape)}")
     num_samples = max(audio.shape[1], model.encoder.min_samples)
     centres = model.encoder.frame_centres(num_samples, model.layer)
     outputs = model.encoder(list(audio), model.layer, pad_short=True)

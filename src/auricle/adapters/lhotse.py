@@ -125,14 +125,17 @@ class EncoderFeatures(FeatureExtractor):  # type: ignore[misc]  # lhotse ships n
         if lengths is not None:
             if len(lengths) != len(rows):
                 raise AuricleError(f"got {len(rows)} waveforms, but {len(lengths)} lengths")
-            rows = [row[: int(n)] for row, n in zip(rows, lengths, strict=True)]
+            for row, n in zip(rows, lengths, strict=True):
+                if not 0 < int(n) <= row.shape[-1]:
+                    raise AuricleError(f"a length is {int(n)}, but its row has {row.shape[-1]}")
+            rows = [row[..., : int(n)] for row, n in zip(rows, lengths, strict=True)]
         features: list[Any] = self._features(rows, sampling_rate)
         is_torch = any(isinstance(row, Tensor) for row in rows)
         if not is_torch:
             features = [row.numpy() for row in features]
         if len(features) == 1:
             return features[0] if is_one else features
-        if len({len(row) for row in features}) > 1:
+        if len({len(row) for row in features}) != 1:
             return features
         return torch.stack(features) if is_torch else np.stack(features)
 

@@ -43,13 +43,14 @@ class MtebEncoder:
             layer: Index or name of the layer; None for the default one.
             pool: As `Encoder.pooled` takes it.
             kwargs: Others of MTEB's, which are ignored.
+
+        Raises:
+            AuricleError: As of `auricle.load`; there is no such layer or pooling.
         """
-        self.encoder = load(model_name).to(device or "cpu")
-        self.layer, self.pool, self.model_name = (
-            self.encoder.layer_info(layer).name,
-            pool,
-            model_name,
-        )
+        self.encoder = load(model_name, device=device or "cpu")
+        self.encoder.pooled([], pool, layer)  # an error where there is none of these
+        self.layer = self.encoder.layer_info(layer).name
+        self.pool, self.model_name = pool, model_name
         self.revision = revision or (self.encoder.info.sha256 or "no_revision_available")[:40]
 
     def encode(
@@ -62,11 +63,9 @@ class MtebEncoder:
             show_progress_bar: Whether to draw one.
             kwargs: The task, split, prompt and batch size, which change nothing.
         """
-        pooled = []
+        pooled = [self.encoder.pooled([], self.pool, self.layer).cpu()]  # (0, D)
         for batch in tqdm(inputs, disable=not show_progress_bar):
-            wavs = [
-                (np.asarray(x["array"], np.float32), x["sampling_rate"]) for x in batch["audio"]
-            ]
+            wavs = [(np.asarray(x["array"]), x["sampling_rate"]) for x in batch["audio"]]
             with torch.no_grad():
                 pooled.append(
                     self.encoder.pooled(wavs, self.pool, self.layer, pad_short=True).cpu()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from auricle.catalogue.record import DEFAULT_MODEL
+from auricle.errors import AudioError
 from auricle.hub.load import load
 
 
@@ -47,5 +48,10 @@ class XaresEncoder(nn.Module):
         """Frames (B, T, D), float32, of waveforms (B, S); zeros follow those that are too short.
 
         X-ARES gives no lengths: the zeros after shorter waveforms of a batch count as audio.
+
+        Raises:
+            AudioError: There is no batch of waveforms; as in a call of the encoder.
         """
+        if audio.ndim != 2 or len(audio) == 0:
+            raise AudioError(f"audio must be (B, S), B at least 1, but is {tuple(audio.shape)}")
         return torch.stack(self.encoder(list(audio), self.layer, pad_short=True))

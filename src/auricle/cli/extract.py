@@ -201,9 +201,11 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--compress",
+        nargs="?",
+        const=COMPRESSIONS[0],
         choices=COMPRESSIONS,
         help="compress matrices of Kaldi: auto, about a byte per value, scaled by column; two-byte "
-        "and one-byte, scaled as a whole (default: float32)",
+        "and one-byte, scaled as a whole (without a value: auto; without the option: float32)",
     )
     parser.add_argument(
         "--shard-mib",

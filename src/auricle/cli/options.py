@@ -37,20 +37,25 @@ LAYER_HELP = "index (negative counts from the end) or name; `auricle info` lists
 class Parser(argparse.ArgumentParser):
     """A parser whose errors name the command, option or choice that was probably meant."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = [*(sys.argv[1:] if args is None else args)]
+        return super().parse_known_args(args, namespace)
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         given = [*(sys.argv[1:] if args is None else args)]
         found, others = self.parse_known_args(given, namespace)
         if others:
             parser = self._of(given)
             known = list(parser._option_string_actions)
-            hints = [_hint(other.partition("=")[0], known) for other in others]
-            parser.error(f"unrecognized arguments: {' '.join(others)}{max(hints, key=len)}")
+            parser.error(f"unrecognized arguments: {' '.join(others)}{_option_hint(others, known)}")
         return found
 
     def error(self, message: str) -> NoReturn:
         """Print usage and a message, and exit with 2."""
         found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         hint = _hint(found[1], re.findall(r"[\w.-]+", found[2])) if found else ""
+        if message.startswith("the following arguments are required"):
+            hint = _option_hint(self._given, list(self._option_string_actions))
         super().error(message + hint)
 
     def _of(self, given: Sequence[str]) -> argparse.ArgumentParser:
@@ -83,6 +88,13 @@ def _hint(word: str, known: Sequence[str]) -> str:
     """The advice to a mistyped word, if one of those known is close."""
     close = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _option_hint(words: Sequence[str], known: Sequence[str]) -> str:
+    """The advice to the first of the words that is a mistyped option."""
+    names = [word.partition("=")[0] for word in words if word.startswith("--")]
+    mistyped = [name for name in names if not any(one.startswith(name) for one in known)]
+    return next(filter(None, (_hint(name, known) for name in mistyped)), "")
 
 
 # Declaration

@@ -228,6 +228,11 @@ def _write_table(table: Any, folder: Path) -> Path:
 
 
 def _whole_path(path: Any) -> Any:
+    if not isinstance(path, str) and hasattr(path, "__len__"):
+        raise AudioError(
+            f"a DataFrame names files, but its column of paths holds {type(path).__name__}: pass "
+            "waveforms as (id, waveform) pairs, such as zip(table['id'], table['audio'])"
+        )
     is_local = isinstance(path, str | os.PathLike) and path != "" and "://" not in str(path)
     return os.path.abspath(path) if is_local else path  # noqa: PTH100 - a link keeps its place
 

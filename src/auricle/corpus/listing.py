@@ -82,7 +82,7 @@ def input_texts(inputs: str | Path | Iterable[str | Path]) -> list[str]:
         if not isinstance(one, str | Path):
             raise AudioError(
                 f"inputs are paths, patterns or names of data sets, but got {type(one).__name__}; "
-                "waveforms in memory go to the encoder itself: encoder([waveform])"
+                "waveforms are pairs, (id, waveform), with a str as id"
             )
         texts.append(os.fspath(one))
     if not texts:

@@ -224,18 +224,23 @@ def collate(
         joins them.
 
     Raises:
-        AudioError: There are none; a waveform is invalid, or an example has none. The message
-            names the index.
+        AudioError: There are none; a waveform is invalid, or the keys of an example are. The
+            message names the index.
     """
     examples = [item for item in items if isinstance(item, Mapping)]
     if not examples:
         return _padded(items)
     for index, item in enumerate(items):
+        shown = [*item] if isinstance(item, Mapping) else type(item).__name__
         if not isinstance(item, Mapping) or WAVEFORM not in item:
-            shown = [*item] if isinstance(item, Mapping) else type(item).__name__
             raise AudioError(
                 f"example {index} must be a mapping with the key {WAVEFORM!r}, but is {shown}; "
                 "name its audio so, or collate waveforms alone"
+            )
+        if item.keys() != examples[0].keys() or {*item} & {"waveforms", "lengths"}:
+            raise AudioError(
+                f"example {index} has the keys {shown}, but all must have those of the first, and "
+                "none 'waveforms' or 'lengths', which are the batch's: change the data set"
             )
     waveforms, lengths = _padded([example[WAVEFORM] for example in examples])
     others = [{k: x for k, x in example.items() if k != WAVEFORM} for example in examples]
@@ -359,7 +364,15 @@ class Featurizer(nn.Module):
 
         Returns:
             One tensor (frames, dim) per utterance.
+
+        Raises:
+            LayerError: They are something else, or lack a layer.
         """
+        for states in outputs:
+            if not isinstance(states, Mapping) or not {*self.layers} <= {*states}:
+                got = ", ".join(states) if isinstance(states, Mapping) else type(states).__name__
+                wanted = f"dicts of {', '.join(self.layers)}, as encoder.layers(wavs, layers) gives"
+                raise LayerError(f"outputs must be {wanted}, but one is of {got}")
         return [
             weighted_sum(
                 [states[name] for name in self.layers], self.weights, normalize=self.normalize

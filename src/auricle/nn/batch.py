@@ -92,8 +92,9 @@ def checked_padded(
         for index, length in enumerate(lengths.tolist()):
             if not shortest <= length <= longest:
                 raise AudioError(
-                    f"lengths must be from {shortest} (the encoder's minimum) to {longest} (of "
-                    f"waveforms, or its own), but lengths[{index}] is {length}"
+                    f"lengths must be at least {shortest} (the encoder's minimum) and at most "
+                    f"{longest} (of waveforms, or its own), but lengths[{index}] is {length}: pad "
+                    "shorter waveforms with zeros, or leave them out; cut longer ones"
                 )
     return waveforms.float(), lengths.long()
 

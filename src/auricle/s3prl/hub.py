@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from auricle.audio.inputs import Waveform
 from auricle.catalogue.family import FAMILIES, RECORDS
 from auricle.catalogue.search import BASELINE, find, plug_in_names, s3prl_names
-from auricle.errors import AuricleError, UnknownModelError
+from auricle.errors import AudioError, AuricleError, UnknownModelError
 from auricle.hub.load import load
 from auricle.hub.location import is_location
 from auricle.models.base import Encoder
@@ -35,6 +35,11 @@ BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
 
 OTHER_BASELINES = ("mfcc", "spectrogram")
 """Names of the library that stand for other features in s3prl: Kaldi's, with CMVN."""
+
+_OTHER_FEATURES = (
+    "{0} of s3prl (Kaldi's, with CMVN) is not here; auricle.load({0!r}) has features of that name "
+    "which are others"
+)
 
 REPOSITORIES = ("hf_hubert_custom", "hf_wav2vec2_custom")
 """Entry points that take a repository of Hugging Face."""
@@ -75,7 +80,13 @@ class HubUpstream(nn.Module):
         return self.encoder.layer_info(self.names[-1]).geometry.hop_samples
 
     def states(self, wavs: Sequence[Waveform]) -> list[list[Tensor]]:
-        """Hidden states of each waveform alone: per state a list of (frames, dim)."""
+        """Hidden states of each waveform alone: per state a list of (frames, dim).
+
+        Raises:
+            AudioError: There are no waveforms; as in a call of the encoder.
+        """
+        if len(wavs) == 0:
+            raise AudioError("there are no waveforms to encode: pass one or more")
         outputs = self.encoder.layers(wavs, self.names)
         return [[output[name] for output in outputs] for name in self.names]
 
@@ -145,7 +156,7 @@ def load_options(entry: str, given: Mapping[str, Any], known: Sequence[str]) -> 
 
 
 def upstream(
-    name: str, *, ckpt: str | Path | None = None, refresh: bool = False, **conf: Any
+    name: str, ckpt: str | Path | None = None, *, refresh: bool = False, **conf: Any
 ) -> HubUpstream:
     """Load the upstream of an entry point, on the CPU unless `device` says another.
 
@@ -158,8 +169,11 @@ def upstream(
             nothing.
 
     Raises:
+        UnknownModelError: The name stands for other features than in s3prl.
         AuricleError: An option is unknown, or `ckpt` is missing; else as of `auricle.load`.
     """
+    if name in OTHER_BASELINES:
+        raise UnknownModelError(_OTHER_FEATURES.format(name))
     chosen = load_options(f"s3prl.hub.{name}", conf, OPTIONS)
     chosen.setdefault("device", "cpu")
     if name in BASELINES:
@@ -203,10 +217,7 @@ def __getattr__(name: str) -> Callable[..., HubUpstream]:
     if name.startswith("_"):
         raise AttributeError(name)
     if name in OTHER_BASELINES:
-        raise AttributeError(
-            f"{name} of s3prl (Kaldi's, with CMVN) is not here; auricle.load({name!r}) has "
-            "features of that name which are others"
-        )
+        raise AttributeError(_OTHER_FEATURES.format(name))
     if name not in BASELINES and name not in _checkpoint_families() and name not in REPOSITORIES:
         try:
             find(name)

@@ -108,16 +108,24 @@ class S3PRLUpstream(nn.Module):
             frames (B,), int64.
 
         Raises:
-            AudioError: Shapes do not agree; as in a call of the encoder.
+            AudioError: Shapes do not agree, lengths are no whole numbers up to S, there is no
+                waveform; as in a call of the encoder.
         """
         if wavs.dim() == 3:
             wavs = wavs.squeeze(-1)
+        wavs_len = torch.as_tensor(wavs_len)
         if wavs.dim() != 2 or wavs_len.shape != wavs.shape[:1]:
             raise AudioError(
                 f"wavs must be (B, S) with lengths (B,), but are {tuple(wavs.shape)} with "
                 f"{tuple(wavs_len.shape)}"
             )
         counts = wavs_len.tolist()
+        size = wavs.shape[1]
+        if wavs_len.is_floating_point() or any(not 0 <= count <= size for count in counts):
+            raise AudioError(
+                f"wavs_len must be whole numbers from 0 to {size}, the samples of wavs, but are "
+                f"{counts}"
+            )
         rows = [wav[:count] for wav, count in zip(wavs, counts, strict=True)]
         if self.lengths == "s3prl":
             rows = [F.pad(row, (0, max(MIN_SAMPLES - len(row), 0))) for row in rows]
