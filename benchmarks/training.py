@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from peer_workers import machine
-from peer_workers.client import PeerError
+from peer_workers.client import LIMIT_SECONDS, PeerError
 from peer_workers.models import MODELS
 
 from peers import RATE, Benchmark, in_mib, joined, tell
@@ -62,6 +62,7 @@ def main() -> None:
     if arguments.peers_python is None:
         parser.error("--peers-python must be an interpreter that has the peers")
     arguments.libraries, arguments.cases = list(LIBRARIES[1:]), []
+    arguments.clock, arguments.limit_seconds = "cpu", LIMIT_SECONDS
     with tempfile.TemporaryDirectory() as scratch:
         Training(arguments, Path(scratch)).run()
 
