@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import auricle
+from auricle.audio.files import read_audio
+from auricle.audio.inputs import sample_paths
 from auricle.errors import AudioError, AuricleError, LayerError
 from auricle.models.base import Encoder
 from golden_cases import deviation, shared_encoder
@@ -100,6 +102,8 @@ def test_pooling_is_over_the_frames_of_each_waveform(layer: int | None) -> None:
             assert deviation(vectors, torch.stack(expected)) < 1e-4
     assert encoder.pooled([], "meanstd").shape == (0, 2 * encoder.dim)
     assert encoder.pooled([torch.zeros(100)], pad_short=True).shape == (1, encoder.dim)
+    files = sample_paths()
+    assert torch.equal(encoder.embed(files), encoder.pooled([read_audio(path) for path in files]))
     with pytest.raises(AuricleError, match="pool must be one of mean, max, meanstd, but is 'sum'"):
         encoder.pooled(waveforms(), "sum")  # type: ignore[arg-type]
 

@@ -213,6 +213,9 @@ class Encoder(EncoderDefinition):
         outputs = self(wavs, layer=layer, pad_short=pad_short, final_norm=final_norm)
         return torch.cat([empty[:0], *(pool_frames(x, pool) for x in outputs)])
 
+    embed = pooled
+    """`pooled`, by the name that it has in libraries of embeddings: `encoder.embed(files)`."""
+
     def padded_module(
         self, layer: int | str | None = None, *, final_norm: FinalNorm = "keep"
     ) -> PaddedEncoder:
