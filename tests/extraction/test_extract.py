@@ -297,7 +297,7 @@ def test_stores_of_earlier_versions_recorded_no_changes(folder: Path, tmp_path: 
 
 
 def test_waveforms_are_no_inputs(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="but got Tensor; waveforms in memory go to the encoder"):
+    with pytest.raises(AudioError, match="but got Tensor; waveforms are pairs"):
         auricle.extract([torch.zeros(16_000)], tmp_path, model="fbank")  # type: ignore[list-item]
 
 

@@ -107,7 +107,7 @@ def test_a_longer_waveform_is_refused_with_what_to_do() -> None:
         with pytest.raises(AudioError, match=advice):
             call(wavs)
     waveforms = torch.zeros(1, LONGEST + 500)
-    with pytest.raises(AudioError, match=r"to 19200 .*lengths\[0\] is 19201"):
+    with pytest.raises(AudioError, match=r"at most 19200 .*lengths\[0\] is 19201"):
         model.forward_padded(waveforms, torch.tensor([LONGEST + 1]))
     frames, counts = model.forward_padded(waveforms, torch.tensor([LONGEST]))
     assert frames.shape == (1, model.num_frames(LONGEST + 500), 8)
