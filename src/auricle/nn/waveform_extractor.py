@@ -143,14 +143,10 @@ class WaveformExtractor(nn.Module):
     def _trained(self, samples: Tensor, layers: Sequence[_Layer]) -> Tensor:
         """As `_lone`, with gradients, whole."""
         first, *others = layers
-        taps, bias = first.plain_conv.weight[:, 0], first.plain_conv.bias
-        has_group_norm = first.utterance_norm is not None
-        if has_group_norm:
-            samples = samples - samples.mean(dtype=torch.float64).to(samples.dtype)
-            taps, bias = _normed_taps(first, samples)
+        samples, taps, bias = _first_taps(first, samples)
         windows = frame_windows(samples.unsqueeze(1), first.window.size, first.window.stride)
         x = F.linear(windows.contiguous(), taps, bias)
-        if not has_group_norm:
+        if first.utterance_norm is None:
             x = first.normed_frames(x)
         for layer in others:
             x = layer.normed_frames(layer.plain_conv.after(x, self.activation))
@@ -163,12 +159,8 @@ class WaveformExtractor(nn.Module):
         """
         geometry = self.config.geometry
         first, *others = layers
-        taps, bias = first.plain_conv.weight[:, 0], first.plain_conv.bias
+        samples, taps, bias = _first_taps(first, samples)
         has_group_norm = first.utterance_norm is not None
-        if has_group_norm:
-            # What is constant is taken away by the norm, and would cost digits before it.
-            samples = samples - samples.mean(dtype=torch.float64).to(samples.dtype)
-            taps, bias = _normed_taps(first, samples)
         num_frames = geometry.num_frames(len(samples))
         output = samples.new_empty(num_frames, self.config.dim)
         for frames in split(num_frames, CHUNK_FRAMES):
@@ -183,6 +175,17 @@ class WaveformExtractor(nn.Module):
                 x = layer.of_frames(x, self.config.activation)
             output[frames] = x
         return output
+
+
+def _first_taps(layer: _Layer, samples: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Samples (S,), weight (C, K) and bias (C,) of a first convolution, its group norm included.
+
+    What is constant in the samples is taken away by the norm, and would cost digits before it.
+    """
+    if layer.utterance_norm is None:
+        return samples, layer.plain_conv.weight[:, 0], layer.plain_conv.bias
+    samples = samples - samples.mean(dtype=torch.float64).to(samples.dtype)
+    return samples, *_normed_taps(layer, samples)
 
 
 def _normed_taps(layer: _Layer, samples: Tensor) -> tuple[Tensor, Tensor]:
