@@ -72,6 +72,11 @@ SLOW = (
     "explore/test_drawing.py",
     "test_optional_plug_ins.py",
     "tools/test_compare_versions.py",
+    "cli/test_extract.py",
+    "files/test_atomic.py",
+    "models/test_outputs_layer_choice.py",
+    "training/test_targets.py",
+    "units/test_fit.py",
 )
 """Files and folders that take seconds, the longest first: begun first, and not quick."""
 
