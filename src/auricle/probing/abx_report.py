@@ -339,8 +339,6 @@ def measure_abx(
             no frame of any item, NaN or infinity.
         LayerError: The encoder has no such layer.
     """
-    if encoder.training:
-        raise AuricleError("the encoder is in training mode; call its eval() before probing it")
     chosen = choose_layers(encoder, layers)
     start = time.perf_counter()
     collected = collect_items(encoder, task, chosen, on_seconds)

@@ -139,7 +139,10 @@ def encoded(
 
     Raises:
         AudioError: A file cannot be decoded or is too short for the encoder.
+        AuricleError: The encoder is in training mode.
     """
+    if encoder.training:
+        raise AuricleError("the encoder is in training mode; call its eval() before probing it")
     seconds = [_seconds(seconds_by_header(utterance)) for utterance in utterances]
     for batch in _batches(seconds):
         waveforms = [_read(encoder, utterances[index]) for index in batch]

@@ -259,8 +259,6 @@ def probe_own(
         AuricleError: The encoder is in training mode, or a layer cannot be probed.
         MissingExtraError: scikit-learn is not installed.
     """
-    if encoder.training:
-        raise AuricleError("the encoder is in training mode; call its eval() before probing it")
     start = time.perf_counter()
     examples = collect(encoder, own.task, layers, on_seconds=on_seconds)
     middle = time.perf_counter()

@@ -330,8 +330,6 @@ def probe(
         MissingExtraError: scikit-learn is not installed.
     """
     check_classifier()
-    if encoder.training:
-        raise AuricleError("the encoder is in training mode; call its eval() before probing it")
     chosen = choose_layers(encoder, layers)
     start = time.perf_counter()
     examples = collect(encoder, task, chosen, max_frames=max_frames, on_seconds=on_seconds)
