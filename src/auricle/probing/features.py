@@ -110,8 +110,8 @@ def _check_lengths(
     if short:
         raise AudioError(
             f"{len(short)} of {len(utterances)} utterances are shorter than the {least:g} s that "
-            f"{encoder.info.name} needs, such as {short[0].id} of {short[0].origin}: take "
-            "them out of the table"
+            f"{encoder.info.name} needs, such as {short[0].id} of {short[0].origin}: leave "
+            "them out"
         )
 
 
